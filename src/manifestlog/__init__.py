@@ -1,0 +1,103 @@
+"""A crash-safe ledger of an ETL pipeline's files, shared by many processes without a server.
+
+Every name below is loaded when it is first used, so that `import manifestlog` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from manifestlog.compactor import CompactionOutcome, CompactionReport
+    from manifestlog.errors import (
+        AddManyStoppedError,
+        DamagedManifestError,
+        DiskFullError,
+        IndeterminateWriteError,
+        LockTimeoutError,
+        ManifestClosedError,
+        ManifestError,
+        ManifestInUseError,
+        ManifestNotFoundError,
+        MetadataConflictError,
+        NewerFormatError,
+        ReadOnlyError,
+        RecordNotFoundError,
+        RecordRejectedError,
+        UnknownManifestTypeError,
+    )
+    from manifestlog.factory import ManifestFactory
+    from manifestlog.manager import (
+        AbstractManifest,
+        DownloadManifestManager,
+        EventLike,
+        ProcessedManifestManager,
+        SourceLike,
+    )
+    from manifestlog.models import (
+        AddResult,
+        ETLProcess,
+        ManifestMetadata,
+        ManifestRecord,
+        Observation,
+    )
+    from manifestlog.naming import manifest_path
+    from manifestlog.options import Durability, ManifestOptions
+    from manifestlog.verdict import Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compactor": ("CompactionOutcome", "CompactionReport"),
+    "errors": (
+        "AddManyStoppedError",
+        "DamagedManifestError",
+        "DiskFullError",
+        "IndeterminateWriteError",
+        "LockTimeoutError",
+        "ManifestClosedError",
+        "ManifestError",
+        "ManifestInUseError",
+        "ManifestNotFoundError",
+        "MetadataConflictError",
+        "NewerFormatError",
+        "ReadOnlyError",
+        "RecordNotFoundError",
+        "RecordRejectedError",
+        "UnknownManifestTypeError",
+    ),
+    "factory": ("ManifestFactory",),
+    "manager": (
+        "AbstractManifest",
+        "DownloadManifestManager",
+        "EventLike",
+        "ProcessedManifestManager",
+        "SourceLike",
+    ),
+    "models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
+    "naming": ("manifest_path",),
+    "options": ("Durability", "ManifestOptions"),
+    "verdict": ("Verdict",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 -- ruff cannot see through the unpacking
+    "__version__",
+    *sorted(_HOME_OF),
+]
+
+logging.getLogger("manifestlog").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'manifestlog' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"manifestlog.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

@@ -1,0 +1,304 @@
+"""Compaction: the eight steps, the rule when to take them, the thread that takes them beside the writers.
+
+::
+
+    (1) take the compaction lock, or leave it to whoever has it
+    (2) seal the active segment: from here on writers write elsewhere
+    (3) read the canonical and the sealed segments, check everything, stop at any damage
+    (4) merge into a temporary file, sync, read it again; announce it in the log (`compacting`)
+    (5) rename it over the canonical, sync the directory
+    (6) replace the index likewise
+    (7) say so in the log (`compacted`)
+    (8) delete the covered segments, oldest first
+
+Invariants:
+
+- A crash before (5) leaves the old canonical and every segment; after (5), a canonical that the log has announced and
+  segments whose replay changes nothing. There is no state in between.
+- Writers are kept out during (2), the announcement and (7) only: a seal, a file creation, two lines.
+- Damage is never merged: what was read is checked before (4), what was written before (5).
+- With nothing to merge the canonical is not touched.
+
+`docs/FORMAT.md` and the crash tests use the same numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError, ReadOnlyError
+from manifestlog.options import Durability, ManifestOptions
+from manifestlog.storage import base, canonical, codec, disk, merge, wal
+from manifestlog.storage.index import Columns, Head, IndexDamagedError
+from manifestlog.storage.lines import Base
+from manifestlog.storage.state import State
+
+if TYPE_CHECKING:
+    from manifestlog.storage.merge import Writer
+    from manifestlog.store import LogStatus, Store
+
+log = logging.getLogger("manifestlog")
+
+_COMPACTION_SHARE = 100
+"""A periodic compaction waits this many times as long as the last one took: compacting never costs more than 1 %."""
+_PAUSE_MIN_S = 0.05
+
+
+class CompactionOutcome(StrEnum):
+    """How a call of `compact` ended."""
+
+    COMPACTED = "compacted"
+    NOTHING_TO_DO = "nothing_to_do"
+    ALREADY_RUNNING = "already_running"
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionReport:
+    """What a compaction did. `writer_pause_s` is the longest time for which it kept writers out."""
+
+    outcome: CompactionOutcome
+    records_merged: int = 0
+    records_total: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    writer_pause_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Input:
+    """What step (3) has read and found good."""
+
+    base: base.BaseFiles
+    state: State
+    changes: list[merge.Change]
+
+
+def compact(store: Store, *, wait: bool = False) -> CompactionReport:
+    """Merge the log into the canonical; with `wait`, after a compaction that runs elsewhere, else not beside one.
+
+    On return the canonical is durable and holds everything that was acknowledged before the call.
+    Raises `DamagedManifestError` with nothing changed, `LockTimeoutError` only with `wait`.
+    """
+    if store.closed:
+        raise ManifestClosedError(store.paths.canonical)
+    if store.read_only:
+        raise ReadOnlyError(store.paths.canonical)
+    began = time.perf_counter()
+    with store.alone_compacting(wait=wait) as alone:  # (1)
+        if not alone:
+            return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
+        return _Compaction(store, began).run()
+
+
+class _Compaction:
+    def __init__(self, store: Store, began: float) -> None:
+        self._store = store
+        self._paths = store.paths
+        self._began = began
+        self._temporary = store.paths.temporary(store.paths.canonical)
+
+    def run(self) -> CompactionReport:
+        store = self._store
+        store.sync()  # the bulk of the disk's work, before writers are kept out
+        cut = store.cut()  # (2)
+        self._sweep()
+        if cut.last is None:
+            self._mend_index()
+            return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
+        found = self._read(cut.last)  # (3)
+        fd = disk.create(self._temporary, like=self._paths.canonical)
+        try:
+            columns, out = self._write(found, fd)  # (4)
+            told = Base(out.size, codec.hex_crc(out.crc), cut.last)
+            pause = store.tell("compacting", told, 0.0)
+            self._publish(found.base)  # (5)
+            head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
+        except BaseException:
+            with suppress(OSError):
+                disk.remove(self._temporary)
+            raise
+        finally:
+            disk.close(fd)
+        base.write_index(self._paths, columns, head)  # (6)
+        pause = max(pause, store.tell("compacted", told, time.perf_counter() - self._began))  # (7)
+        self._delete_covered(cut.last)  # (8)
+        return self._report(
+            CompactionOutcome.COMPACTED,
+            merged=len(found.changes),
+            total=len(columns.crcs),
+            written=out.size,
+            pause=max(pause, cut.held_s),
+        )
+
+    def _report(
+        self, outcome: CompactionOutcome, *, total: int, pause: float, merged: int = 0, written: int = 0
+    ) -> CompactionReport:
+        return CompactionReport(outcome, merged, total, written, time.perf_counter() - self._began, pause)
+
+    def _sweep(self) -> None:
+        """Remove what compactors that died have left; we hold their lock, so they are dead."""
+        for path in self._paths.temporaries(disk.list_names(self._paths.directory)):
+            if ".wal-" not in path:
+                disk.remove(path)
+
+    def _mend_index(self) -> None:
+        found = base.open_base(self._paths)
+        if found.from_scan and not found.foreign:
+            head = found.index.head._replace(covers=self._store.covered_by(found.identity))
+            base.write_index(self._paths, found.index.columns(), head)
+
+    def _read(self, last: int) -> _Input:
+        try:
+            return self._read_with(base.open_base(self._paths), last)
+        except IndexDamagedError:
+            return self._read_with(base.open_base(self._paths, scan=True), last)
+
+    def _read_with(self, found: base.BaseFiles, last: int) -> _Input:
+        self._check_base(found)
+        found.index.check_all()
+        state = State(self._paths, found, None, writable=False)
+        first = self._store.covered_by(found.identity) + 1
+        for segment, op in wal.read_segments(self._paths, found.metadata["ts_created"], first, last):
+            if op.kind in wal.CHANGES:
+                state.apply(segment, op)
+        changes = merge.plan(found, state.overlay)
+        if merge.records_after(found, changes) != state.total:
+            raise IndexDamagedError("the records do not add up")
+        return _Input(found, state, changes)
+
+    def _check_base(self, found: base.BaseFiles) -> None:
+        size, crc = found.identity
+        if found.from_scan or canonical.checksum(found.canonical, size) == crc:
+            return
+        for number in range(found.index.count):
+            found.canonical.record(found.index.place(number))
+        raise DamagedManifestError(self._paths.canonical, 0, "the bytes between the records are not what was written")
+
+    def _write(self, found: _Input, fd: int) -> tuple[Columns, Writer]:
+        out = merge.Writer(fd)
+        metadata = found.state.live_metadata()
+        columns = merge.write(found.base, found.changes, metadata, out)
+        disk.sync_data(fd)
+        self._read_again(fd, out, canonical.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
+        return columns, out
+
+    def _read_again(self, fd: int, out: Writer, lines_before_foot: int) -> None:
+        crc = newlines = 0
+        for block in disk.blocks(fd, 0, out.size):
+            crc = codec.crc32(block, crc)
+            newlines += block.count(b"\n")
+        if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
+            raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
+
+    def _publish(self, old: base.BaseFiles) -> None:
+        if disk.path_stamp(self._paths.canonical) != old.index.head.stamp:
+            raise DamagedManifestError(self._paths.canonical, 0, "somebody replaced the file during a compaction")
+        disk.replace(self._temporary, self._paths.canonical)
+        # Crash here, with segments deleted before the directory is on the disk: the old canonical would come back alone.
+        disk.sync_directory(self._paths.directory)
+
+    def _delete_covered(self, covers: int) -> None:
+        # Oldest first: whatever a crash leaves is the end of the covered log, and replaying an end changes nothing.
+        for number in self._paths.segment_numbers(disk.list_names(self._paths.directory)):
+            if number <= covers:
+                disk.remove(self._paths.segment(number))
+
+
+def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime) -> float:
+    """The trigger rule: how long until a compaction is wanted; infinite when there is nothing to merge."""
+    if status.changed_since is None:
+        return float("inf")
+    if status.bytes_to_merge >= options.log_bytes_limit(status.canonical_bytes):
+        return 0.0
+    waits = [_age(status.changed_since, now, options.compact_interval_s)]
+    if status.compacted_at:
+        waits.append(_age(status.compacted_at, now, _COMPACTION_SHARE * status.compaction_s))
+    return max(0.0, *waits)
+
+
+def _age(since: str, now: datetime, wanted_s: float) -> float:
+    return wanted_s - (now - datetime.fromisoformat(since)).total_seconds()
+
+
+def is_due(store: Store) -> bool:
+    """Whether a compaction is wanted now."""
+    return seconds_until_due(store.log_status(), store.options, datetime.now(UTC)) <= 0
+
+
+class Runner:
+    """The periodic work of one store in a daemon thread: compaction when it is due, syncs in interval mode."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._options = store.options
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._busy = False
+        self._starting = threading.Lock()
+
+    def wanted(self) -> bool:
+        return self._options.auto_compact or self._options.durability is Durability.INTERVAL
+
+    def after_write(self) -> None:
+        """Begin with the first write; look at once when the log is past its limit."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None and not self._stopping and self.wanted():
+                    self._thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
+                    self._thread.start()
+        if self._store.log_is_long and not self._busy:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, after a compaction that it is in."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def pause(self) -> None:
+        """End the thread if it is idle, to begin again with the next write: a fork wants few threads."""
+        if not self._busy:
+            self.stop()
+            self._thread, self._stopping = None, False
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._pause_s())
+            self._wake.clear()
+            if self._stopping:
+                return
+            self._busy = True
+            try:
+                self._work()
+            except ManifestClosedError:
+                return
+            except (ManifestError, OSError) as error:
+                log.error("%s: periodic work failed: %s", self._store.paths.canonical, error)
+                self._wake.wait(self._options.compact_interval_s / 4)
+            finally:
+                self._busy = False
+
+    def _pause_s(self) -> float:
+        pause = self._options.compact_interval_s / 4
+        with suppress(ManifestError, OSError):
+            if self._options.auto_compact:
+                due = seconds_until_due(self._store.log_status(), self._options, datetime.now(UTC))
+                pause = min(pause, due)
+        if self._options.durability is Durability.INTERVAL:
+            pause = min(pause, self._options.sync_interval_s / 2)
+        return max(pause, _PAUSE_MIN_S)
+
+    def _work(self) -> None:
+        if self._options.durability is Durability.INTERVAL:
+            self._store.sync()
+        if self._options.auto_compact and is_due(self._store):
+            compact(self._store)

@@ -1,0 +1,240 @@
+"""The exception tree: what can go wrong, what it is called, which exit code it has.
+
+::
+
+    ManifestError                    1
+    ├── ManifestNotFoundError       10   also FileNotFoundError
+    ├── LockTimeoutError            11   also TimeoutError
+    ├── DamagedManifestError        12
+    ├── NewerFormatError            13
+    ├── RecordRejectedError          1   also ValueError
+    ├── RecordNotFoundError          1   also LookupError
+    ├── AddManyStoppedError          1
+    ├── IndeterminateWriteError      1
+    ├── DiskFullError                1   also OSError
+    ├── ManifestClosedError          1
+    ├── ManifestInUseError           1
+    ├── MetadataConflictError        1
+    ├── ReadOnlyError                1
+    └── UnknownManifestTypeError     1   also ValueError
+
+Invariants:
+
+- Every message says what happened, where, and what to do next.
+- Every error keeps its typed arguments as attributes and survives pickling, so that it can cross a process pool.
+
+A torn tail is not an error, and neither is a bad index: the one is fenced off, the other rebuilt; both are logged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ManifestError(Exception):
+    """Base of everything this library raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    _fields: ClassVar[tuple[str, ...]] = ("message",)
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError rewrites `args`, so the default would hand the constructor something else than it took.
+        return type(self), tuple(getattr(self, name) for name in self._fields)
+
+
+class ManifestNotFoundError(ManifestError, FileNotFoundError):
+    """There is no manifest at this path, and nothing said that one should be created."""
+
+    exit_code = 10
+    _fields = ("path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: no such manifest; create it with `manifestlog init`, or open it with metadata"
+        )
+        self.path = path
+
+
+class LockTimeoutError(ManifestError, TimeoutError):
+    """Another process held a lock longer than `lock_timeout_s`."""
+
+    exit_code = 11
+    _fields = ("path", "timeout_s", "holder")
+
+    def __init__(self, path: str, timeout_s: float, holder: str | None = None) -> None:
+        who = f"held by {holder}" if holder else "held by another process"
+        super().__init__(
+            f"{path}: lock not obtained within {timeout_s:g} s, {who}; wait for that process or end it"
+            " (never delete the lock file), or allow more time with lock_timeout_s / --lock-timeout"
+        )
+        self.path = path
+        self.timeout_s = timeout_s
+        self.holder = holder
+
+
+class DamagedManifestError(ManifestError):
+    """Bytes on disk are not what was written. Nothing has been changed."""
+
+    exit_code = 12
+    _fields = ("path", "offset", "reason")
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        super().__init__(
+            f"{path}: damaged at byte {offset}: {reason}; nothing was changed:"
+            " copy the manifest's files aside, then restore them from a backup"
+        )
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+
+class NewerFormatError(ManifestError):
+    """The files were written by a newer manifestlog than this one."""
+
+    exit_code = 13
+    _fields = ("path", "found", "supported")
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(
+            f"{path}: format {found} is newer than the newest known here ({supported}); upgrade manifestlog"
+        )
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+
+class RecordRejectedError(ManifestError, ValueError):
+    """A record cannot be stored as it is; nothing was written."""
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"record rejected: {reason}; nothing was written")
+        self.reason = reason
+
+
+class RecordNotFoundError(ManifestError, LookupError):
+    """No record has this checksum."""
+
+    _fields = ("checksum",)
+
+    def __init__(self, checksum: str) -> None:
+        super().__init__(
+            f"no record with checksum {checksum}; add it with add() or add_from_event() first"
+        )
+        self.checksum = checksum
+
+
+class AddManyStoppedError(ManifestError):
+    """`add_many` ended early. `landed` counts what is kept, by verdict; `cause` is what stopped it."""
+
+    _fields = ("landed", "cause")
+
+    def __init__(self, landed: Mapping[str, int], cause: BaseException) -> None:
+        kept = sum(landed.values())
+        super().__init__(
+            f"add_many stopped: {cause}; the {kept} records before it are kept, add the rest again"
+        )
+        self.landed = dict(landed)
+        self.cause = cause
+
+
+class IndeterminateWriteError(ManifestError):
+    """The disk failed to confirm a write: it may or may not be kept."""
+
+    _fields = ("path", "cause")
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        super().__init__(
+            f"{path}: the disk did not confirm the write ({cause}), it may or may not be kept;"
+            " check the disk, then add it again"
+        )
+        self.path = path
+        self.cause = cause
+
+
+class DiskFullError(ManifestError, OSError):
+    """No space, quota or file size left; nothing of the write remains."""
+
+    _fields = ("path", "cause")
+
+    def __init__(self, path: str, cause: OSError) -> None:
+        super().__init__(
+            f"{path}: {cause.strerror or cause}; nothing was written and everything earlier is kept: free some space, then retry"
+        )
+        self.path = path
+        self.cause = cause
+        self.errno = cause.errno
+
+
+class ManifestClosedError(ManifestError):
+    """The manager was used after `close()`."""
+
+    _fields = ("path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: this manager is closed; open a new one")
+        self.path = path
+
+
+class ManifestInUseError(ManifestError):
+    """This process has the manifest open already, in another way."""
+
+    _fields = ("path", "differs")
+
+    def __init__(self, path: str, differs: str) -> None:
+        super().__init__(
+            f"{path}: already open in this process with another {differs};"
+            " close that manager first, or ask for the same"
+        )
+        self.path = path
+        self.differs = differs
+
+
+class MetadataConflictError(ManifestError):
+    """The stored metadata says something else than the caller."""
+
+    _fields = ("path", "field", "stored", "given")
+
+    def __init__(self, path: str, field: str, stored: str, given: str) -> None:
+        super().__init__(
+            f"{path}: stored {field} is {stored!r}, given was {given!r}; use another manifest, or open it with the stored value"
+        )
+        self.path = path
+        self.field = field
+        self.stored = stored
+        self.given = given
+
+
+class ReadOnlyError(ManifestError):
+    """A write was asked of a manifest that was opened read-only."""
+
+    _fields = ("path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: opened read-only; open it without read_only=True to write")
+        self.path = path
+
+
+class UnknownManifestTypeError(ManifestError, ValueError):
+    """`ManifestFactory` knows no manager of this name."""
+
+    _fields = ("name", "known")
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"unknown manifest type {name!r}; known are {', '.join(known)};"
+            " add your own with ManifestFactory.register_manifest_type"
+        )
+        self.name = name
+        self.known = known

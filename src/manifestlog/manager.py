@@ -1,0 +1,409 @@
+"""The managers: what a pipeline holds in its hands. Models in, models out; the engine below works on rows.
+
+Invariants:
+
+- One manager per file and process; asking again for the same gives the same object.
+- A manager opened without changes to make writes nothing, and a read-only one never does.
+
+Everything about locks, bytes and durability is in `store` and below.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+from pydantic import ValidationError
+
+from manifestlog import naming, opening
+from manifestlog.compactor import CompactionOutcome, CompactionReport, Runner, compact, is_due
+from manifestlog.errors import (
+    AddManyStoppedError,
+    ManifestClosedError,
+    ManifestError,
+    ManifestInUseError,
+    RecordRejectedError,
+)
+from manifestlog.models import (
+    AddResult,
+    ManifestMetadata,
+    ManifestRecord,
+    record_from_row,
+    row_from_record,
+)
+from manifestlog.options import Durability, ManifestOptions
+from manifestlog.records import Records, normal_checksum
+from manifestlog.registry import open_managers
+from manifestlog.storage import codec
+from manifestlog.store import Event, Store
+from manifestlog.verdict import Verdict
+
+log = logging.getLogger("manifestlog")
+
+_UPDATABLE = frozenset(ManifestRecord.model_fields)
+
+
+class SourceLike(Protocol):
+    """A configured source; `state.last_etag`, where it has one, stands in for an event without an ETag."""
+
+    @property
+    def source_id(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+
+class EventLike(Protocol):
+    """A finished download."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def file_path(self) -> Path | str: ...
+
+    @property
+    def file_size_bytes(self) -> int: ...
+
+    @property
+    def etag(self) -> str | None: ...
+
+    @property
+    def ts_download_completed(self) -> datetime: ...
+
+
+class AbstractManifest(ABC):
+    """One manifest of this process: a ledger of contents by SHA-256, shared with every other process that opens it.
+
+    Threads may share a manager. After a fork it works in the child. Use it as a context manager, or call `close`.
+    """
+
+    _store: Store
+    _runner: Runner
+    _version: str
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str],
+        metadata: ManifestMetadata | None = None,
+        *,
+        options: ManifestOptions | None = None,
+        read_only: bool = False,
+    ) -> Self:
+        """Open the manifest at `path`, or create it when `metadata` says how.
+
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
+        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
+        """
+        paths = naming.resolve(path)
+        with open_managers.lock:
+            found = cast("AbstractManifest | None", open_managers.get(paths))
+            if found is not None:
+                found._check_same(cls, metadata, options, read_only=read_only)
+                return cast("Self", found)
+            self = super().__new__(cls)
+            self._store, self._version = opening.open_store(
+                paths, metadata, options or ManifestOptions(), read_only=read_only
+            )
+            self._runner = Runner(self._store)
+            self._store.on_write = self._runner.after_write
+            open_managers.add(paths, self)
+            return self
+
+    def _check_same(
+        self,
+        cls: type[AbstractManifest],
+        metadata: ManifestMetadata | None,
+        options: ManifestOptions | None,
+        *,
+        read_only: bool,
+    ) -> None:
+        differs = None
+        if type(self) is not cls:
+            differs = f"class ({type(self).__name__})"
+        elif options is not None and options != self._store.options:
+            differs = f"options ({self._store.options})"
+        elif read_only != self._store.read_only:
+            differs = f"read_only ({self._store.read_only})"
+        elif metadata is not None and (field := self._other_metadata(metadata)):
+            differs = f"metadata ({field})"
+        if differs:
+            raise ManifestInUseError(str(self.path), differs)
+
+    def _other_metadata(self, given: ManifestMetadata) -> str | None:
+        stored = self._store.metadata()
+        pairs = {
+            "process": (given.process.value, stored["process"]),
+            "root_dir": (str(given.root_dir), stored["root_dir"]),
+            "etl_version": (given.etl_version, self._version),
+        }
+        return next((name for name, (one, other) in pairs.items() if one != other), None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A child process that is handed a manager opens the file for itself.
+        store = self._store
+        opener = functools.partial(type(self), options=store.options, read_only=store.read_only)
+        return opener, (self.path,)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The canonical file, links resolved."""
+        return Path(self._store.paths.canonical)
+
+    @property
+    def metadata(self) -> ManifestMetadata:
+        """The manifest's metadata as of now; a copy."""
+        known = {k: v for k, v in self._store.metadata().items() if k in ManifestMetadata.model_fields}
+        return ManifestMetadata.model_validate(known)
+
+    @property
+    def records(self) -> Records:
+        """Checksum → record, live and read-only; an iteration sees one moment."""
+        return Records(self._store)
+
+    def has_checksum(self, sha256: str) -> bool:
+        """Whether this content was ever registered, by any process; false for text that is no checksum."""
+        key = normal_checksum(sha256)
+        return key is not None and self._store.has(key)
+
+    def get(self, checksum: str) -> ManifestRecord | None:
+        """The record of this content."""
+        key = normal_checksum(checksum)
+        row = self._store.get(key) if key else None
+        return record_from_row(row) if row is not None else None
+
+    def get_record_by_source(self, source_id: str, dataset: str | None = None) -> ManifestRecord | None:
+        """The latest record of a source, with that source's own path, ETag and time; over all its datasets without one."""
+        row = self._store.current(source_id, dataset)
+        return record_from_row(row) if row is not None else None
+
+    def refresh(self) -> None:
+        """Take notice of what other processes wrote. Every read does so by itself."""
+        self._store.total()
+
+    def __len__(self) -> int:
+        return self._store.total()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.records)
+
+    def __contains__(self, checksum: object) -> bool:
+        return checksum in self.records
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def add(self, record: ManifestRecord) -> AddResult:
+        """Register a content; durable on return, as `options.durability` says.
+
+        Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
+        `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
+        """
+        verdict, row = self._store.add(self._event(record))
+        return AddResult(verdict, record_from_row(row))
+
+    def _event(self, record: ManifestRecord) -> Event:
+        if not isinstance(record, ManifestRecord):
+            raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
+        row = row_from_record(record)
+        return row, codec.encode_row(row, self._store.options.record_bytes_max)
+
+    def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
+        """Register many, in batches that are each there whole or not at all; gives the count of every verdict.
+
+        Raises `AddManyStoppedError` with what has landed when the iterable, a record or the disk stops it.
+        """
+        landed = dict.fromkeys(Verdict, 0)
+        try:
+            for batch in self._batches(records):
+                for verdict, count in self._store.add_batch(batch).items():
+                    landed[verdict] += count
+        except Exception as cause:
+            raise AddManyStoppedError(landed, cause) from cause
+        return landed
+
+    def _batches(self, records: Iterable[ManifestRecord]) -> Iterator[list[Event]]:
+        options = self._store.options
+        batch: list[Event] = []
+        waiting = 0
+        for record in records:
+            event = self._event(record)
+            if batch and (
+                len(batch) >= options.batch_records_max or waiting + len(event[1]) > options.batch_bytes_max
+            ):
+                yield batch
+                batch, waiting = [], 0
+            batch.append(event)
+            waiting += len(event[1])
+        if batch:
+            yield batch
+
+    def add_from_event(self, source: SourceLike, event: EventLike) -> AddResult:
+        """Register a finished download; its version is the `etl_version` that this manifest was opened with.
+
+        The event's ETag wins; without one the source's last ETag is taken. Raises as `add` does.
+        """
+        return self.add(self._record_of(source, event))
+
+    def _record_of(
+        self, source: SourceLike, event: EventLike, derived_from: Iterable[str] = ()
+    ) -> ManifestRecord:
+        last_etag = getattr(getattr(source, "state", None), "last_etag", None)
+        etag = getattr(event, "etag", None)
+        try:
+            return ManifestRecord(
+                source_id=source.source_id,
+                dataset=source.dataset,
+                checksum=event.sha256,
+                file_path=Path(event.file_path),
+                file_size=event.file_size_bytes,
+                etag=last_etag if etag is None else etag,
+                ts_downloaded=event.ts_download_completed,
+                version=self._version,
+                last_modified=getattr(event, "last_modified", None),
+                derived_from=tuple(derived_from),
+            )
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise RecordRejectedError(wrong) from error
+
+    @abstractmethod
+    def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
+        """Replace fields of the record with checksum `key`."""
+
+    def _update(self, key: str, value: Mapping[str, Any], required: tuple[str, ...]) -> AddResult:
+        checksum = normal_checksum(key)
+        if checksum is None:
+            raise ValueError(f"{key!r:.80} is no checksum: expected 64 hexadecimal digits")
+        missing = [name for name in required if name not in value]
+        if missing:
+            raise ValueError(f"the value lacks {', '.join(missing)}")
+        unknown = sorted(set(value) - _UPDATABLE)
+        if unknown:
+            raise ValueError(f"a record has no field {', '.join(unknown)}")
+        if normal_checksum(value["checksum"]) != checksum:
+            raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
+        verdict, row = self._store.update(checksum, self._changes(value))
+        return AddResult(verdict, record_from_row(row))
+
+    @staticmethod
+    def _changes(value: Mapping[str, Any]) -> dict[str, Any]:
+        """The given fields, validated, as they stand in a row."""
+        stand_in = {
+            "source_id": "-", "dataset": "-", "file_path": "-", "file_size": 1,
+            "ts_downloaded": "2000-01-01T00:00:00Z", "version": "-",
+        }  # fmt: skip -- what the caller does not change need not be valid here: the stored record has it
+        row = row_from_record(ManifestRecord.model_validate(stand_in | dict(value)))
+        return {name: row.get(name) for name in value}
+
+    def forget(self, checksum: str) -> bool:
+        """Remove a content with everything observed of it; false when it was not there. Durable as `add` is."""
+        key = normal_checksum(checksum)
+        return key is not None and self._store.forget(key)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def compact(self, *, if_needed: bool = False) -> CompactionReport:
+        """Merge the log into the canonical file; with `if_needed`, only when the trigger rule asks for it.
+
+        Returns at once when a compaction runs elsewhere. Raises `DamagedManifestError` with nothing changed.
+        """
+        if if_needed and not is_due(self._store):
+            return CompactionReport(CompactionOutcome.NOTHING_TO_DO, records_total=self._store.total())
+        return compact(self._store)
+
+    def save(self) -> CompactionReport:
+        """Bring everything into the canonical file: when this returns, it holds all that was acknowledged before.
+
+        Raises `LockTimeoutError` when a compaction elsewhere does not end within `lock_timeout_s`.
+        """
+        return compact(self._store, wait=True)
+
+    def close(self) -> None:
+        """End the use of this manager; the last writer to do so leaves nothing in the log. May be called again."""
+        open_managers.remove(self._store.paths, self)
+        if self._store.closed:
+            return
+        try:
+            self._runner.stop()
+            if not self._store.read_only:
+                self._leave()
+        except ManifestClosedError:
+            pass
+        finally:
+            self._store.close()
+
+    def _leave(self) -> None:
+        options = self._store.options
+        try:
+            if options.durability is Durability.INTERVAL:
+                self._store.sync()
+            if self._store.leave() and options.compact_on_close:
+                compact(self._store)
+        except (ManifestError, OSError) as error:
+            # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
+            log.error("%s: not compacted on closing: %s", self.path, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}{' (closed)' if self._store.closed else ''}>"
+
+    # -- hooks of the registry -----------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        self._runner.pause()
+        self._store.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        self._store.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        self._store.drop_inherited()
+        self._runner = Runner(self._store)
+        self._store.on_write = self._runner.after_write
+
+
+class DownloadManifestManager(AbstractManifest):
+    """The manifest of downloads: which file came from which source."""
+
+    def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
+        """Replace fields of the record with checksum `key`; durable as `add` is.
+
+        `value` must hold at least `checksum` (the key), `etag`, `file_path` and `file_size`. Raises `ValueError` naming
+        what is missing, unknown or invalid, `RecordNotFoundError` for an unknown key.
+        """
+        result = self._update(key, value, ("checksum", "etag", "file_path", "file_size"))
+        log.warning("%s: update() changed a record by hand; add_from_event() is the way to register downloads", self.path)
+        return result
+
+
+class ProcessedManifestManager(AbstractManifest):
+    """The manifest of what a transformer or loader made, each output with the inputs that it was made from."""
+
+    def add_output(self, source: SourceLike, event: EventLike, derived_from: Iterable[str]) -> AddResult:
+        """Register an output made from the inputs with these checksums; otherwise as `add_from_event`."""
+        return self.add(self._record_of(source, event, derived_from))
+
+    def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
+        """The records of `upstream` that no output here was derived from, as of now."""
+        done = {checksum for record in self.records.values() for checksum in record.derived_from}
+        return (record for checksum, record in upstream.records.items() if checksum not in done)
+
+    def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
+        """Replace fields of the record with checksum `key`; `value` must hold `checksum`, `file_path` and `file_size`."""
+        return self._update(key, value, ("checksum", "file_path", "file_size"))

@@ -1,0 +1,160 @@
+"""The public data models, and their way to rows and back; no I/O.
+
+Invariants:
+
+- A `ManifestRecord` and an `Observation` cannot be changed, and every time in them is in UTC.
+- Checksums are lower case wherever they came from, so `AB…` and `ab…` are one content.
+- Their JSON is exactly what lies on disk: `etag` is written as null, the other optional fields only when they say something.
+
+Unknown members found on disk live in the row, never in a model: a model is what this version understands.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from manifestlog.rows import Row, utc_text
+from manifestlog.verdict import Verdict
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _aware_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("the time must carry a zone, for instance datetime.now(UTC)")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+Checksum = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[0-9a-f]{64}$")]
+UtcTime = Annotated[
+    datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")
+]
+
+
+class ETLProcess(StrEnum):
+    """Which step of the pipeline writes a manifest."""
+
+    EXTRACTOR = "extractor"
+    TRANSFORMER = "transformer"
+    LOADER = "loader"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ManifestMetadata(BaseModel):
+    """The head of a manifest: who writes it, for which root directory, how many records there are."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    process: ETLProcess
+    etl_version: str = Field(min_length=1)
+    root_dir: Path
+    total_records: int = Field(default=0, ge=0)
+    ts_created: UtcTime = Field(default_factory=_now)
+    ts_updated: UtcTime = Field(default_factory=_now)
+
+    def touch(self) -> None:
+        """Set `ts_updated` to now."""
+        self.ts_updated = _now()
+
+
+class Observation(BaseModel):
+    """Where and when a source delivered a content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source_id: str = Field(min_length=1)
+    dataset: str = Field(min_length=1)
+    file_path: Path
+    etag: str | None = None
+    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    ts_downloaded: UtcTime
+    version: str
+
+
+class ManifestRecord(BaseModel):
+    """One content, by its SHA-256: its latest observation in the fields, earlier ones of other sources in `also_seen`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source_id: str = Field(min_length=1)
+    dataset: str = Field(min_length=1)
+    checksum: Checksum
+    file_path: Path
+    file_size: int = Field(gt=0)
+    etag: str | None = None
+    ts_downloaded: UtcTime
+    version: str
+    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    also_seen: tuple[Observation, ...] = Field(default=(), exclude_if=lambda value: not value)
+    derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
+
+
+class AddResult(NamedTuple):
+    """The answer to a write: the verdict, and the record as the manifest now holds it for that source."""
+
+    verdict: Verdict
+    record: ManifestRecord
+
+
+_RECORD_FIELDS = frozenset(ManifestRecord.model_fields)
+_OBSERVATION_FIELDS = frozenset(Observation.model_fields)
+
+
+def row_from_record(record: ManifestRecord) -> Row:
+    """The row of a record, members in their order on disk."""
+    row: Row = {
+        "source_id": record.source_id,
+        "dataset": record.dataset,
+        "checksum": record.checksum,
+        "file_path": str(record.file_path),
+        "file_size": record.file_size,
+        "etag": record.etag,
+        "ts_downloaded": utc_text(record.ts_downloaded),
+        "version": record.version,
+    }
+    if record.last_modified is not None:
+        row["last_modified"] = record.last_modified
+    if record.also_seen:
+        row["also_seen"] = [_row_from_observation(seen) for seen in record.also_seen]
+    if record.derived_from:
+        row["derived_from"] = list(record.derived_from)
+    return row
+
+
+def _row_from_observation(seen: Observation) -> Row:
+    row: Row = {
+        "source_id": seen.source_id,
+        "dataset": seen.dataset,
+        "file_path": str(seen.file_path),
+        "etag": seen.etag,
+        "ts_downloaded": utc_text(seen.ts_downloaded),
+        "version": seen.version,
+    }
+    if seen.last_modified is not None:
+        row["last_modified"] = seen.last_modified
+    return row
+
+
+def record_from_row(row: Row) -> ManifestRecord:
+    """The record of a row; members that this version does not know are left out."""
+    known: dict[str, Any] = row
+    if not row.keys() <= _RECORD_FIELDS:
+        known = {name: value for name, value in row.items() if name in _RECORD_FIELDS}
+    if "also_seen" in known:
+        known = known | {
+            "also_seen": [
+                {name: value for name, value in seen.items() if name in _OBSERVATION_FIELDS}
+                for seen in known["also_seen"]
+            ]
+        }
+    return ManifestRecord.model_validate(known)

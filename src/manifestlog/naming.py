@@ -1,0 +1,117 @@
+"""Every file name of a manifest: built here, parsed here, spelt nowhere else.
+
+::
+
+    systems_download.manifest.json               canonical
+    systems_download.manifest.wal-000042.jsonl   log segment 42
+    systems_download.manifest.idx                index
+    systems_download.manifest.lock               append lock
+    systems_download.manifest.compact.lock       compaction lock
+    systems_download.manifest.*.tmp-1234-1       being written by process 1234; never read
+
+Invariants:
+
+- `parse` undoes `build` for every name, and a name that does not parse is nobody's business.
+- Symbolic links are resolved once, here; from then on a manifest is one directory and one stem.
+
+It does not look into files, and does not list directories.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+SUFFIX = ".manifest.json"
+NAME_PATTERN = "<domain>_<process>.manifest.json"
+NAME_RULE = "lower-case letters, digits and '-', two or more parts joined by '_'"
+
+_STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
+_temp_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPaths:
+    """The files of one manifest: all in `directory`, all beginning with `name` + ".manifest."."""
+
+    directory: str
+    name: str
+
+    def _file(self, rest: str) -> str:
+        return os.path.join(self.directory, f"{self.name}.manifest.{rest}")
+
+    @property
+    def canonical(self) -> str:
+        return self._file("json")
+
+    @property
+    def index(self) -> str:
+        return self._file("idx")
+
+    @property
+    def append_lock(self) -> str:
+        return self._file("lock")
+
+    @property
+    def compact_lock(self) -> str:
+        return self._file("compact.lock")
+
+    def segment(self, number: int) -> str:
+        return self._file(f"wal-{number:06d}.jsonl")
+
+    def temporary(self, path: str) -> str:
+        """A name beside `path` that no other process or thread uses."""
+        return f"{path}.tmp-{os.getpid()}-{next(_temp_numbers)}"
+
+    def segment_numbers(self, file_names: list[str]) -> list[int]:
+        """The segments among these names, in log order."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.wal-") + r"(\d{6,})\.jsonl")
+        return sorted(int(m[1]) for m in map(pattern.fullmatch, file_names) if m)
+
+    def temporaries(self, file_names: list[str]) -> list[str]:
+        """The paths among these names that a writer that died may have left."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-\d+")
+        return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
+
+
+def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) -> Path:
+    """Path of the manifest `<domain>_<process>.manifest.json` in `directory`.
+
+    Raises `ValueError` when a part has other characters than the pattern allows.
+    """
+    name = f"{domain}_{process}"
+    if not _STEM.fullmatch(name) or "_" in process:
+        raise ValueError(f"{name!r} is no manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
+    return Path(directory) / f"{name}{SUFFIX}"
+
+
+def check_name(name: str) -> str:
+    """Give back a bare manifest name such as `systems_download`, or raise `ValueError` with the pattern."""
+    if not _STEM.fullmatch(name):
+        raise ValueError(f"{name!r} is no manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
+    return name
+
+
+def parse_manifest_name(file_name: str) -> str | None:
+    """`systems_download` for `systems_download.manifest.json`; None for any other file."""
+    if not file_name.endswith(SUFFIX):
+        return None
+    stem = file_name[: -len(SUFFIX)]
+    return stem if _STEM.fullmatch(stem) else None
+
+
+def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
+    """The files of the manifest at `path`, links followed.
+
+    Raises `ValueError` for a name outside the pattern.
+    """
+    directory, file_name = os.path.split(os.path.realpath(path))
+    name = parse_manifest_name(file_name)
+    if name is None:
+        raise ValueError(
+            f"{os.fspath(path)!r} is no manifest file: expected {NAME_PATTERN} ({NAME_RULE})"
+        )
+    return ManifestPaths(directory, name)

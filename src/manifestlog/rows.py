@@ -1,0 +1,197 @@
+"""The plain-dict form of a record, as it lies on disk: its field order, its observations, their order in time.
+
+A *row* is what one record's JSON parses to. The engine works on rows; pydantic models appear only at the public edge
+(`models`), so that a replay costs parsing and nothing more.
+
+Invariants:
+
+- A normal row has its members in `FIELDS` order, times in UTC with `Z`, lower-case checksums, empty optionals absent.
+- A row's own fields hold its latest observation; every other (source, dataset) pair is in `also_seen`, oldest first.
+- Members that this version does not know are carried along untouched.
+
+No I/O, no bytes, no locks.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+Order = tuple[str, int]
+"""When something was observed: (time, tie). Compare these, never the times as written."""
+
+
+class Sighting(NamedTuple):
+    """That a source had a content: when, in which dataset, which. The greatest of several is the latest."""
+
+    order: Order
+    dataset: str
+    checksum: str
+
+
+REQUIRED = (
+    "source_id",
+    "dataset",
+    "checksum",
+    "file_path",
+    "file_size",
+    "etag",
+    "ts_downloaded",
+    "version",
+)
+OPTIONAL = ("last_modified", "also_seen", "derived_from", "tie")
+FIELDS = REQUIRED + OPTIONAL
+OBSERVED = (
+    "source_id",
+    "dataset",
+    "file_path",
+    "etag",
+    "last_modified",
+    "ts_downloaded",
+    "version",
+    "tie",
+)
+
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+
+
+def is_checksum(text: object) -> bool:
+    """Whether this is a lower-case SHA-256."""
+    return isinstance(text, str) and _CHECKSUM.fullmatch(text) is not None
+
+
+def utc_text(moment: datetime) -> str:
+    """ISO-8601 with `Z` of an aware time."""
+    return moment.astimezone(UTC).isoformat()[:-6] + "Z"
+
+
+def pair_of(row: Row) -> tuple[str, str]:
+    """The source of an observation: (source_id, dataset)."""
+    return row["source_id"], row["dataset"]
+
+
+def order_of(row: Row) -> Order:
+    """Sorts observations by time; `tie` tells apart those of one source at the very same time."""
+    # Without its Z, "…00" sorts before "…00.5" as it should; fractions always have six digits.
+    return row["ts_downloaded"][:-1], row.get("tie", 0)
+
+
+def observation(row: Row) -> Row:
+    """The observation in a row's own fields."""
+    return {name: row[name] for name in OBSERVED if name in row}
+
+
+def observations(row: Row) -> list[Row]:
+    """Every observation of a row: the one in its own fields first, then `also_seen`."""
+    return [observation(row), *row.get("also_seen", ())]
+
+
+def find_observation(row: Row, pair: tuple[str, str]) -> Row | None:
+    """What this pair said of the content, or None if it never had it."""
+    if pair_of(row) == pair:
+        return row
+    return next((seen for seen in row.get("also_seen", ()) if pair_of(seen) == pair), None)
+
+
+def assemble(content: Row, seen: list[Row], first: Row | None = None) -> Row:
+    """A row of `content`'s lasting fields and these observations; `first` (else the latest) goes into its own fields."""
+    by_age = sorted(seen, key=lambda o: (order_of(o), pair_of(o)))
+    first = first or by_age[-1]
+    row = {name: value for name, value in content.items() if name not in OBSERVED}
+    return tidy(row | first | {"also_seen": [o for o in by_age if o is not first]})
+
+
+def view(row: Row, pair: tuple[str, str]) -> Row:
+    """The row as this pair sees it: its own path, ETag and time in front, everybody else in `also_seen`."""
+    if pair_of(row) == pair:
+        return row
+    seen = observations(row)
+    own = next((o for o in seen if pair_of(o) == pair), None)
+    return assemble(row, seen, own) if own else row
+
+
+def merge(known: Row, event: Row) -> Row:
+    """`known` with the event's observation in place of what the same pair said before, inputs and others joined."""
+    seen = {pair_of(o): o for o in [*event.get("also_seen", ()), *observations(known), observation(event)]}
+    content = known
+    inputs = {*known.get("derived_from", ()), *event.get("derived_from", ())}
+    if inputs != set(known.get("derived_from", ())):
+        content = known | {"derived_from": sorted(inputs)}
+    return assemble(content, list(seen.values()))
+
+
+def brings_nothing(event: Row, known: Row) -> bool:
+    """Whether `known` already has every input and every other source that the event names."""
+    pairs = {pair_of(seen) for seen in observations(known)}
+    return {*event.get("derived_from", ())} <= {*known.get("derived_from", ())} and all(
+        pair_of(seen) in pairs for seen in event.get("also_seen", ())
+    )
+
+
+def tidy(row: Row) -> Row:
+    """The same members in canonical order, empty optionals left out."""
+    known = {name: row[name] for name in FIELDS if name in row}
+    for name in OPTIONAL:
+        if name in known and not known[name]:
+            del known[name]
+    return known | {name: value for name, value in row.items() if name not in known and name not in OPTIONAL}
+
+
+def normalise(row: object, key: str) -> tuple[Row, bool]:
+    """A row as written by anybody → (normal row, whether a time had no zone and was read as UTC).
+
+    Raises `ValueError` saying what is wrong with it.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("the record is no JSON object")
+    missing = [name for name in REQUIRED if name not in row and name != "etag"]
+    if missing:
+        raise ValueError(f"the record has no {', '.join(missing)}")
+    checksum = _checked_checksum(row["checksum"])
+    if checksum != key.lower():
+        raise ValueError(f"the key is {key[:80]!r}, the record's checksum {checksum!r}")
+    size = row["file_size"]
+    if type(size) is not int or size <= 0:
+        raise ValueError(f"file_size {size!r:.40} is not a number of bytes above 0")
+    others = _checked_list(row, "also_seen")
+    inputs = [_checked_checksum(value) for value in _checked_list(row, "derived_from")]
+    checked = [_checked_observation(o) for o in [{"etag": None} | row, *others]]
+    content = row | {"checksum": checksum, "derived_from": inputs}
+    seen = {pair_of(o): o for o, _ in reversed(checked)}
+    seen[pair_of(row)] = observation(checked[0][0])
+    return assemble(content, list(seen.values())), any(naive for _, naive in checked)
+
+
+def _checked_checksum(value: object) -> str:
+    if not isinstance(value, str) or not is_checksum(value.lower()):
+        raise ValueError(f"checksum {value!r:.80} is not 64 hexadecimal digits")
+    return value.lower()
+
+
+def _checked_list(row: Row, name: str) -> list[Any]:
+    value = row.get(name) or []
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is no list")
+    return value
+
+
+def _checked_observation(seen: object) -> tuple[Row, bool]:
+    if not isinstance(seen, dict):
+        raise ValueError("also_seen holds something that is no JSON object")
+    for name in ("source_id", "dataset", "file_path", "version"):
+        if not isinstance(seen.get(name), str):
+            raise ValueError(f"{name} is no text")
+    for name in ("etag", "last_modified"):
+        if not isinstance(seen.get(name), str | None):
+            raise ValueError(f"{name} is neither text nor null")
+    if type(seen.get("tie", 0)) is not int:
+        raise ValueError("tie is no whole number")
+    try:
+        moment = datetime.fromisoformat(seen["ts_downloaded"])
+        naive = moment.tzinfo is None
+        stamp = utc_text(moment.replace(tzinfo=UTC) if naive else moment)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is no ISO-8601 time") from None
+    return seen | {"ts_downloaded": stamp}, naive

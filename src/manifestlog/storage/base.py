@@ -1,0 +1,107 @@
+"""The compacted part of a manifest: the canonical file together with the index that fits it.
+
+Invariants:
+
+- An index is used only with the very file it was made for: same size, modification time and inode.
+- Opening reads two headers. Only a missing, stale or damaged index makes it read the whole canonical.
+
+It does not know the log: whether this is the canonical that the log belongs to is asked there (`wal`).
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manifestlog.storage import canonical, disk, index
+from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.index import Columns, Head, Index
+
+if TYPE_CHECKING:
+    from manifestlog.naming import ManifestPaths
+    from manifestlog.rows import Row
+
+log = logging.getLogger("manifestlog")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFiles:
+    """An open canonical and the index that fits it; `from_scan` when the one on disk did not."""
+
+    canonical: Canonical
+    index: Index
+    from_scan: bool
+
+    @property
+    def metadata(self) -> Row:
+        return self.index.head.metadata
+
+    @property
+    def canonical_bytes(self) -> int:
+        return self.index.head.stamp.size
+
+    @property
+    def identity(self) -> tuple[int, str]:
+        """(size, CRC) of the file on disk, as the log names it."""
+        return self.index.head.stamp.size, self.index.head.crc
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another tool wrote the file, so that the next compaction has to rewrite all of it."""
+        return self.canonical.memory is not None
+
+
+def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
+    """Open the canonical; with `scan`, do not trust the index on the disk.
+
+    Raises `FileNotFoundError` without a canonical, `DamagedManifestError` for one that cannot be understood.
+    """
+    fd = disk.open_read(paths.canonical)
+    source = Canonical(paths.canonical, fd)
+    stamp = disk.stamp(fd)
+    found = None if scan else Index.open(paths.index)
+    if found is not None and found.head.stamp == stamp:
+        return BaseFiles(source, found, from_scan=False)
+    if found is not None:
+        log.info("%s: the index is older than the canonical; scanning", paths.index)
+    scanned = canonical.scan(source)
+    head = Head(stamp, scanned.crc, 0, scanned.metadata)
+    return BaseFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
+
+
+def write_index(paths: ManifestPaths, columns: Columns, head: Head) -> None:
+    """Put a new index in place; only under the compaction lock."""
+    temporary = paths.temporary(paths.index)
+    fd = disk.create(temporary, like=paths.canonical)
+    try:
+        for part in index.encode(columns, head):
+            disk.append(fd, part)
+        disk.sync_data(fd)
+        disk.replace(temporary, paths.index)
+        disk.sync_directory(paths.directory)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove(temporary)
+        raise
+    finally:
+        disk.close(fd)
+
+
+def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
+    """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
+    temporary = paths.temporary(paths.canonical)
+    fd = disk.create(temporary)
+    try:
+        disk.append(fd, canonical.skeleton(metadata))
+        disk.sync_data(fd)
+        disk.publish_new(temporary, paths.canonical)
+        disk.sync_directory(paths.directory)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove(temporary)
+        raise
+    finally:
+        disk.close(fd)
+

@@ -1,0 +1,87 @@
+"""Rows and log lines to bytes and back; bytes in, bytes out, and the only owner of orjson.
+
+A log line is one JSON object and a newline. Its last member is the CRC, always 18 bytes before the closing newline::
+
+    {"op":"put","ts":"2023-01-01T12:00:00.000000Z","record":{…},"crc":"8f3a01bc"}⏎
+    └──────────────────── covered by the CRC ─────────────────┘└── CRC_TAIL ───┘
+
+Invariants:
+
+- The CRC-32 is seeded with the segment's salt and the line's offset, so a moved, copied or stale line does not match.
+- CRCs are compared as bytes; `"8F3A01BC"` is not `"8f3a01bc"`.
+- A raw newline never occurs inside a line: JSON escapes it. That is what makes newline framing sound.
+
+CRC-32 finds accidents. It is no defence against somebody who edits a line and recomputes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from manifestlog.errors import RecordRejectedError
+from manifestlog.rows import Row
+
+CRC_TAIL = len(b',"crc":"00000000"}')
+FORMAT = 1
+
+DecodeError = orjson.JSONDecodeError
+
+
+def dumps(value: object) -> bytes:
+    """Compact JSON, members in the order given."""
+    return orjson.dumps(value)
+
+
+def dumps_indented(value: object, indent: int) -> bytes:
+    """JSON over several lines, four spaces a level, as it stands `indent` levels deep."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    lines = text.split(b"\n")
+    # Members of a nested object begin a line with two spaces a level; strings hold no raw newline.
+    widths = [len(line) - len(line.lstrip(b" ")) for line in lines]
+    pad = b"    " * indent
+    return (b"\n" + pad).join(b" " * (2 * w) + line[w:] for w, line in zip(widths, lines, strict=True))
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Parse JSON; raises `DecodeError` (a `ValueError`), also for nesting too deep and numbers out of range."""
+    return orjson.loads(data)
+
+
+def encode_row(row: Row, bytes_max: int) -> bytes:
+    """A row as compact JSON.
+
+    Raises `RecordRejectedError` for text that is no Unicode, numbers beyond 64 bits, and rows over `bytes_max`.
+    """
+    try:
+        data = orjson.dumps(row)
+    except TypeError as error:
+        raise RecordRejectedError(f"it cannot be written as JSON ({error})") from None
+    if len(data) > bytes_max:
+        raise RecordRejectedError(
+            f"it takes {len(data)} bytes as JSON, {bytes_max} are allowed (record_bytes_max)"
+        )
+    return data
+
+
+def seal_line(body: bytes, salt: int, offset: int) -> bytes:
+    """Close a line that will stand at `offset`: `body` is a JSON object without its closing brace."""
+    return b'%b,"crc":"%08x"}\n' % (body, crc32(body, crc32(offset.to_bytes(8, "little"), salt)))
+
+
+def line_is_intact(line: bytes, salt: int, offset: int) -> bool:
+    """Whether a line, its newline taken off, is what was written at `offset`."""
+    body = line[:-CRC_TAIL]
+    crc = crc32(body, crc32(offset.to_bytes(8, "little"), salt))
+    return line[-CRC_TAIL:] == b',"crc":"%08x"}' % crc
+
+
+def line_crc(line: bytes) -> bytes:
+    """The eight digits of a line's CRC, newline taken off."""
+    return line[-10:-2]
+
+
+def hex_crc(crc: int) -> str:
+    return f"{crc:08x}"

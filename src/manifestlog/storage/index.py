@@ -1,0 +1,331 @@
+"""The index over a canonical file: where each checksum's record lies, and which records each source has.
+
+::
+
+    magic · header length · header CRC · header (JSON: stamp, metadata, counts)
+    records    bounds u32 × (2^bits + 1) · checks u32 × 2^bits     fan-out by the first bits of the checksum
+               digests 32 B × n, sorted · offsets u64 × (n + 1) · crcs u32 × n
+    sources    bounds u32 × (2^bits + 1) · checks u32 × 2^bits     fan-out by the first bits of the hash
+               rows 32 B × m, sorted: hash of source_id 8 · of dataset 4 · time in µs 8 · tie 4 · digest prefix 8
+
+Invariants:
+
+- It is derived: missing, stale or damaged it costs a scan of the canonical, never an error and never a wrong answer.
+- It is replaced by rename and never written in place, so it can be mapped without fear of a truncated map.
+- Each bucket has a CRC over all that a lookup in it uses, checked at its first use; opening reads the header only.
+- Rows are big-endian, so that their order as bytes is the order of a lookup: by source, dataset, then time.
+
+It holds no records, and does not know the log.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from manifestlog.rows import Row, observations, order_of
+from manifestlog.storage import codec, disk
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterable, Iterator
+
+MAGIC = b"MLINDEX1"
+DIGEST = 32
+ROW = 32
+_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ROWS_PER_BUCKET = 32
+_LINEAR_MAX = 128
+_FIXED = len(MAGIC) + 8
+
+
+class IndexDamagedError(Exception):
+    """The index is not what was written; scan the canonical instead. Never leaves the storage package."""
+
+
+class Head(NamedTuple):
+    """Which canonical an index belongs to, and what a reader needs to know before it asks for a record."""
+
+    stamp: disk.Stamp
+    crc: str
+    covers: int
+    metadata: Row
+
+
+@dataclass(slots=True)
+class Columns:
+    """The index's content, in canonical order; `offsets` has one more, behind the last line."""
+
+    digests: bytes | bytearray | memoryview
+    offsets: array[int]
+    crcs: array[int]
+    sources: bytes | bytearray
+
+
+@lru_cache(maxsize=4096)
+def _short_hash(text: str, size: int) -> bytes:
+    return blake2b(text.encode(), digest_size=size).digest()
+
+
+def source_rows(row: Row) -> list[bytes]:
+    """The index rows of a record's observations."""
+    digest = bytes.fromhex(row["checksum"][:16])
+    return [_source_row(seen, digest) for seen in observations(row)]
+
+
+def _source_row(seen: Row, digest: bytes) -> bytes:
+    when = (datetime.fromisoformat(seen["ts_downloaded"]) - _EPOCH) // _MICROSECOND
+    source = blake2b(seen["source_id"].encode(), digest_size=8).digest()
+    tie = min(seen.get("tie", 0), 0xFFFF_FFFF)
+    return b"".join(
+        (source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest)
+    )
+
+
+def _bits_for(count: int) -> int:
+    return min((count // _ROWS_PER_BUCKET).bit_length(), 24)
+
+
+def _prefix(key: bytes | memoryview, bits: int) -> int:
+    return int.from_bytes(key[:4], "big") >> (32 - bits)
+
+
+def _bounds(keys: bytes | bytearray | memoryview, width: int, bits: int) -> array[int]:
+    """First row of each bucket, and the end."""
+    count = len(keys) // width
+    if bits == 0:
+        return array("I", [0, count])
+    starts = range(count)
+    step = 1 << (32 - bits)
+    found = array("I", [0])
+    for bucket in range(1, 1 << bits):
+        limit = (bucket * step).to_bytes(4, "big")
+        # Keys are spread evenly, so a narrow window behind the last bound nearly always holds the next.
+        low = found[-1]
+        high = min(low + 4 * _ROWS_PER_BUCKET, count)
+        if high < count and bytes(keys[high * width : high * width + 4]) < limit:
+            high = count
+        found.append(bisect_left(starts, limit, low, high, key=lambda i: bytes(keys[i * width : i * width + 4])))
+    found.append(count)
+    return found
+
+
+def encode(columns: Columns, head: Head) -> list[bytes]:
+    """The bytes of an index file, in parts."""
+    count = len(columns.crcs)
+    digests, sources = memoryview(columns.digests), memoryview(columns.sources)
+    bits, source_bits = _bits_for(count), _bits_for(len(sources) // ROW)
+    bounds = _bounds(digests, DIGEST, bits)
+    source_bounds = _bounds(sources, ROW, source_bits)
+    offsets, crcs = memoryview(columns.offsets), memoryview(columns.crcs)
+    checks = array("I", (_record_check(digests, offsets, crcs, a, b) for a, b in pairwise(bounds)))
+    source_checks = array("I", (_source_check(sources, a, b) for a, b in pairwise(source_bounds)))
+    header = codec.dumps(
+        {
+            "byteorder": sys.byteorder,
+            "stamp": list(head.stamp),
+            "crc": head.crc,
+            "covers": head.covers,
+            "metadata": head.metadata,
+            "records": count,
+            "sources": len(sources) // ROW,
+        }
+    )
+    header += b" " * (-(_FIXED + len(header)) % 8)
+    fixed = MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little")
+    parts: list[bytes] = [fixed, header]
+    for section in (bounds, checks, digests, offsets, crcs, source_bounds, source_checks, sources):
+        data = bytes(section)
+        parts += [data, b"\0" * (-len(data) % 8)]
+    return parts
+
+
+def _record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, start: int, end: int) -> int:
+    check = crc32(start.to_bytes(4, "little") + end.to_bytes(4, "little"))
+    check = crc32(digests[start * DIGEST : end * DIGEST], check)
+    return crc32(crcs[start:end], crc32(offsets[start : end + 1], check))
+
+
+def _source_check(rows: memoryview, start: int, end: int) -> int:
+    return crc32(rows[start * ROW : end * ROW], crc32(start.to_bytes(4, "little") + end.to_bytes(4, "little")))
+
+
+class Index:
+    """An index in memory or mapped. Lookups raise `IndexDamagedError` when what they touch is damaged."""
+
+    def __init__(self, buffer: bytes | mmap.mmap) -> None:
+        self._buffer = buffer
+        view = memoryview(buffer)
+        header, position = _read_header(view)
+        count, sources = header["records"], header["sources"]
+        self.count: int = count
+        self.head = Head(
+            disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"]
+        )
+        self._bits, self._source_bits = _bits_for(count), _bits_for(sources)
+        sizes = (
+            *(4 * ((1 << self._bits) + 1), 4 << self._bits, DIGEST * count, 8 * (count + 1), 4 * count),
+            *(4 * ((1 << self._source_bits) + 1), 4 << self._source_bits, ROW * sources),
+        )
+        cuts = []
+        for size in sizes:
+            cuts.append(view[position : position + size])
+            position += size + -size % 8
+        if position != len(view):
+            raise IndexDamagedError("length")
+        self._bounds, self._checks = cuts[0].cast("I"), cuts[1].cast("I")
+        self._digests, self._offsets, self._crcs = cuts[2], cuts[3].cast("Q"), cuts[4].cast("I")
+        self._source_bounds, self._source_checks = cuts[5].cast("I"), cuts[6].cast("I")
+        self._sources = cuts[7]
+        self._digests_at = position - sum(size + -size % 8 for size in sizes[2:])
+        self._checked = bytearray(len(self._checks))
+        self._sources_checked = bytearray(len(self._source_checks))
+
+    @classmethod
+    def open(cls, path: str) -> Index | None:
+        """Map the index at `path`; None when there is none or its header is no good."""
+        try:
+            fd = disk.open_read(path)
+        except OSError:
+            return None
+        try:
+            return cls(disk.map_read(fd))
+        except (IndexDamagedError, ValueError, KeyError, TypeError, OSError):
+            return None
+        finally:
+            disk.close(fd)
+
+    def find(self, digest: bytes) -> int:
+        """The number of the record with this digest, in canonical order; -1 when there is none."""
+        start, end = self._bucket(_prefix(digest, self._bits) if self._bits else 0)
+        if end - start > _LINEAR_MAX:
+            return self._bisect(digest, start, end)
+        first = self._digests_at + start * DIGEST
+        last = self._digests_at + end * DIGEST
+        found = self._buffer.find(digest, first, last)
+        while found >= 0 and (found - first) % DIGEST:
+            found = self._buffer.find(digest, found + 1, last)
+        return -1 if found < 0 else start + (found - first) // DIGEST
+
+    def _bisect(self, digest: bytes, start: int, end: int) -> int:
+        number = bisect_left(range(end), digest, start, key=self.digest)
+        return number if number < end and self.digest(number) == digest else -1
+
+    def position(self, digest: bytes) -> int:
+        """Where a record with this digest is, or would have to be put in."""
+        start, end = self._bucket(_prefix(digest, self._bits) if self._bits else 0)
+        return bisect_left(range(end), digest, start, key=self.digest)
+
+    def _bucket(self, bucket: int) -> tuple[int, int]:
+        start, end = self._bounds[bucket], self._bounds[bucket + 1]
+        if not self._checked[bucket]:
+            if not start <= end <= self.count or self._checks[bucket] != _record_check(
+                self._digests, self._offsets, self._crcs, start, end
+            ):
+                raise IndexDamagedError(f"bucket {bucket}")
+            self._checked[bucket] = 1
+        return start, end
+
+    def _source_bucket(self, bucket: int) -> tuple[int, int]:
+        start, end = self._source_bounds[bucket], self._source_bounds[bucket + 1]
+        if not self._sources_checked[bucket]:
+            if not start <= end <= len(self._sources) // ROW or self._source_checks[bucket] != _source_check(
+                self._sources, start, end
+            ):
+                raise IndexDamagedError(f"source bucket {bucket}")
+            self._sources_checked[bucket] = 1
+        return start, end
+
+    def check_all(self) -> None:
+        """Check every bucket: before a merge, which would otherwise give damage a fresh CRC."""
+        for bucket in range(len(self._checks)):
+            self._bucket(bucket)
+        for bucket in range(len(self._source_checks)):
+            self._source_bucket(bucket)
+
+    def digest(self, number: int) -> bytes:
+        return bytes(self._digests[number * DIGEST : (number + 1) * DIGEST])
+
+    def place(self, number: int) -> tuple[int, int, int]:
+        """(offset of the line, offset of the next, CRC of the record's bytes)."""
+        return self._offsets[number], self._offsets[number + 1], self._crcs[number]
+
+    def checksums(self) -> Iterator[str]:
+        """Every checksum, sorted."""
+        self.check_all()
+        return (self.digest(number).hex() for number in range(self.count))
+
+    def groups(self, source_id: str, dataset: str | None) -> list[range]:
+        """The rows of a source, one range a dataset, each in order of time."""
+        key = blake2b(source_id.encode(), digest_size=8).digest()
+        if dataset is not None:
+            key += _short_hash(dataset, 4)
+        start, end = self._source_bucket(_prefix(key, self._source_bits) if self._source_bits else 0)
+        found = []
+        row = bisect_left(range(end), key, start, key=lambda i: self._source(i)[: len(key)])
+        while row < end and self._source(row).startswith(key):
+            group = self._source(row)[:12]
+            after = row + 1
+            if after < end and self._source(after).startswith(group):
+                # Past every time that this source and dataset can have.
+                after = bisect_left(range(end), group + b"\xff" * 9, after, key=self._source)
+            found.append(range(row, after))
+            row = after
+        return found
+
+    def newest(self, group: range) -> Iterator[int]:
+        """The records that a group of `groups` names, newest first.
+
+        Hashes may collide: the caller looks whether a record does have that source.
+        """
+        for row in reversed(group):
+            yield from self._with_prefix(self._source(row)[24:])
+
+    def _source(self, number: int) -> bytes:
+        return bytes(self._sources[number * ROW : (number + 1) * ROW])
+
+    def _with_prefix(self, prefix: bytes) -> Iterator[int]:
+        number = self.position(prefix + bytes(DIGEST - len(prefix)))
+        while number < self.count and self.digest(number).startswith(prefix):
+            yield number
+            number += 1
+
+    def columns(self) -> Columns:
+        """A copy of the content that a merge can work on."""
+        offsets, crcs = array("Q"), array("I")
+        offsets.frombytes(self._offsets.cast("B"))
+        crcs.frombytes(self._crcs.cast("B"))
+        return Columns(self._digests, offsets, crcs, bytes(self._sources))
+
+
+def _read_header(view: memoryview) -> tuple[Row, int]:
+    size = int.from_bytes(view[len(MAGIC) : len(MAGIC) + 4], "little")
+    header = view[_FIXED : _FIXED + size]
+    if bytes(view[: len(MAGIC)]) != MAGIC or crc32(header) != int.from_bytes(view[_FIXED - 4 : _FIXED], "little"):
+        raise IndexDamagedError("header")
+    data: Row = codec.loads(bytes(header))
+    if data["byteorder"] != sys.byteorder:
+        raise IndexDamagedError("byte order")
+    return data, _FIXED + size
+
+
+def build(entries: Iterable[tuple[bytes, int, int, list[bytes]]], end: int) -> Columns:
+    """Columns from (digest, line offset, record CRC, source rows) in canonical order; `end` is behind the last line."""
+    digests, offsets, crcs = bytearray(), array("Q"), array("I")
+    sources: list[bytes] = []
+    for digest, offset, crc, rows in entries:
+        digests += digest
+        offsets.append(offset)
+        crcs.append(crc)
+        sources += rows
+    offsets.append(end)
+    return Columns(digests, offsets, crcs, b"".join(sorted(sources)))

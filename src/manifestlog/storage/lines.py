@@ -1,0 +1,200 @@
+"""The log's grammar: what each line says, how it is written, how lines are found again among damaged bytes.
+
+::
+
+    {"op":"open","format":1,"manifest":…,"ts_created":…,"segment":…,"salt":…,"previous":…,"bases":[…],"crc":…}
+    {"op":"put","ts":…,"synced":…,"record":{…},"crc":…}
+    {"op":"batch","ts":…,"synced":…,"records":[{…},…],"crc":…}
+    {"op":"forget","ts":…,"synced":…,"checksum":…,"crc":…}
+    {"op":"meta","ts":…,"synced":…,"metadata":{…},"crc":…}
+    {"op":"compacting","ts":…,"base":{…},"seconds":…,"crc":…}   a canonical like this one may appear now
+    {"op":"compacted","ts":…,"base":{…},"seconds":…,"crc":…}    it has appeared, and is the only one that counts
+    {"op":"seal","length":…,"lines":…,"chain":…,"next":…,"crc":…}
+
+Invariants:
+
+- A line that decodes has a right CRC; nothing of a line with a wrong one is ever used.
+- A length or offset is never taken from damaged bytes: the next line is found by newline, or by how every line begins.
+- `synced` says through which offset this segment is known to be on the disk; damage before it cannot be a crash's.
+
+No I/O: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manifestlog.errors import NewerFormatError
+from manifestlog.rows import Row
+from manifestlog.storage import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LINE_START = re.compile(rb'\{"op":"')
+_LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
+_RECORD = b'"record":'
+
+
+class Base(NamedTuple):
+    """A canonical file, by its bytes, and the last segment whose records it holds."""
+
+    size: int
+    crc: str
+    covers: int
+
+
+class Summary(NamedTuple):
+    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs."""
+
+    segment: int
+    length: int
+    lines: int
+    chain: str
+
+
+class Opening(NamedTuple):
+    """The first line of a segment."""
+
+    manifest: str
+    ts_created: str
+    segment: int
+    salt: int
+    previous: Summary | None
+    bases: tuple[Base, ...]
+
+
+class Op(NamedTuple):
+    """One decoded line: the records of a `put` or `batch` with their bytes, everything else in `data`."""
+
+    kind: str
+    ts: str
+    records: list[tuple[bytes, Row]]
+    data: dict[str, Any]
+
+
+class Piece(NamedTuple):
+    """A stretch of a segment: a valid line (its newline taken off), or damage where `line` is None."""
+
+    offset: int
+    end: int
+    line: bytes | None
+    terminated: bool = True
+
+
+def _head(op: bytes, ts: str, synced: int) -> bytes:
+    mark = b'"synced":%d,' % synced if synced else b""
+    return b'{"op":"%b","ts":"%b",%b' % (op, ts.encode(), mark)
+
+
+def put_body(ts: str, synced: int, record: bytes) -> bytes:
+    return b"%b%b%b" % (_head(b"put", ts, synced), _RECORD, record)
+
+
+def batch_body(ts: str, synced: int, records: Iterable[bytes]) -> bytes:
+    return b'%b"records":[%b]' % (_head(b"batch", ts, synced), b",".join(records))
+
+
+def forget_body(ts: str, synced: int, checksum: str) -> bytes:
+    return b'%b"checksum":"%b"' % (_head(b"forget", ts, synced), checksum.encode())
+
+
+def meta_body(ts: str, synced: int, metadata: dict[str, str]) -> bytes:
+    return b'%b"metadata":%b' % (_head(b"meta", ts, synced), codec.dumps(metadata))
+
+
+def base_body(kind: str, ts: str, base: Base, seconds: float) -> bytes:
+    return codec.dumps({"op": kind, "ts": ts, "base": base._asdict(), "seconds": round(seconds, 3)})[:-1]
+
+
+def seal_body(summary: Summary) -> bytes:
+    told = {"length": summary.length, "lines": summary.lines, "chain": summary.chain}
+    return codec.dumps({"op": "seal", **told, "next": summary.segment + 1})[:-1]
+
+
+def opening_line(opening: Opening) -> bytes:
+    previous = opening.previous._asdict() if opening.previous else None
+    body = codec.dumps(
+        {"op": "open", "format": codec.FORMAT}
+        | opening._asdict()
+        | {"salt": codec.hex_crc(opening.salt), "previous": previous, "bases": [b._asdict() for b in opening.bases]}
+    )
+    return codec.seal_line(body[:-1], opening.salt, 0)
+
+
+def decode_opening(line: bytes, path: str) -> Opening | None:
+    """The opening in a segment's first line, or None when it is damaged.
+
+    Raises `NewerFormatError` before any checksum is looked at, so that a newer file is not called corrupt.
+    """
+    try:
+        data = codec.loads(line)
+        if data["op"] == "open" and int(data["format"]) > codec.FORMAT:
+            raise NewerFormatError(path, int(data["format"]), codec.FORMAT)
+        salt = int(data["salt"], 16)
+        if not codec.line_is_intact(line, salt, 0):
+            return None
+        previous = Summary(**data["previous"]) if data["previous"] else None
+        bases = tuple(Base(**base) for base in data["bases"])
+        return Opening(data["manifest"], data["ts_created"], data["segment"], salt, previous, bases)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def decode(line: bytes) -> Op:
+    """What an intact line says.
+
+    Raises `ValueError` or `KeyError` when it says nothing known.
+    """
+    data = codec.loads(line)
+    kind = data["op"]
+    if kind == "put":
+        start = line.index(_RECORD) + len(_RECORD)
+        return Op(kind, data["ts"], [(line[start : -codec.CRC_TAIL], data["record"])], data)
+    if kind == "batch":
+        return Op(kind, data["ts"], [(codec.dumps(row), row) for row in data["records"]], data)
+    if kind in ("forget", "meta", "compacting", "compacted", "seal"):
+        return Op(kind, data.get("ts", ""), [], data)
+    raise ValueError(f"unknown operation {kind!r}")
+
+
+def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
+    """Cut `data`, which stands at offset `start` of a segment, into lines and damage.
+
+    An unfinished rest at the end is not yielded: it is a line being written, or a torn tail.
+    """
+    position = 0
+    while position < len(data):
+        stop = data.find(b"\n", position)
+        line = data[position:] if stop < 0 else data[position:stop]
+        offset = start + position
+        position += len(line) + 1
+        if codec.line_is_intact(line, salt, offset):
+            yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
+        else:
+            yield from _salvage(line, offset, salt, terminated=stop >= 0)
+
+
+def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:
+    """The valid lines inside a span that is none as a whole: a newline was hit, or junk stands before a line."""
+    done = 0
+    starts = [found.start() for found in _LINE_START.finditer(span)]
+    for start, stop in pairwise([*starts, len(span)]):
+        # Inside a valid line every quote of a text is escaped, so none can begin within another.
+        length = _intact_length(span[start:stop], salt, offset + start)
+        if length:
+            if start > done:
+                yield Piece(offset + done, offset + start, None)
+            done = start + length
+            whole = terminated and done == len(span)
+            yield Piece(offset + start, offset + done + whole, span[start:done], whole)
+    if done < len(span) and (terminated or done):
+        yield Piece(offset + done, offset + len(span) + terminated, None, terminated)
+
+
+def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
+    ends = [found.end() for found in _LINE_END.finditer(fragment)]
+    # The last is the line's own; a few more for members of that name inside a record, not all: a hostile line has many.
+    return next((end for end in ends[:-5:-1] if codec.line_is_intact(fragment[:end], salt, offset)), 0)

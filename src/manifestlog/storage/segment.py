@@ -1,0 +1,207 @@
+"""One log segment: open, read on, append, seal.
+
+Invariants:
+
+- `tail` stands behind the last line that was accepted; it only moves forward, and never into an unfinished line.
+- A line is appended in one piece or taken back; a complete line is never taken back, since a reader may have it already.
+- A segment is *clean* when an append may follow its last byte. Behind anything else nothing is ever written again.
+
+It takes no lock and chooses no successor: that is the log's job (`wal`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+from zlib import crc32
+
+from manifestlog.errors import DamagedManifestError
+from manifestlog.storage import codec, disk, lines
+from manifestlog.storage.lines import Op, Opening, Piece, Summary
+
+log = logging.getLogger("manifestlog")
+
+
+class Tail(NamedTuple):
+    """How far a segment was read: offset, lines before it, CRC over their CRCs, offset known to be on the disk."""
+
+    length: int = 0
+    lines: int = 0
+    chain: int = 0
+    synced: int = 0
+    terminated: bool = True
+
+
+class Segment:
+    """An open segment file. Not safe for threads; the store's mutex is around it."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.tail = Tail()
+        self.opening = self._read_opening()
+        self.number = self.opening.segment
+        self.sealed = False
+        self._unfinished = False
+        self._damage: list[Piece] = []
+        self._users = 1
+
+    @classmethod
+    def open(cls, path: str, *, writable: bool) -> Segment:
+        """Open an existing segment and check its first line."""
+        fd = disk.open_append(path) if writable else disk.open_read(path)
+        try:
+            return cls(path, fd)
+        except BaseException:
+            disk.close(fd)
+            raise
+
+    @property
+    def clean(self) -> bool:
+        """Whether the next line may be appended here."""
+        return self.tail.terminated and not self._unfinished and not self._damage and not self.sealed
+
+    def summary(self) -> Summary:
+        return Summary(self.number, self.tail.length, self.tail.lines, codec.hex_crc(self.tail.chain))
+
+    def _read_opening(self) -> Opening:
+        start = b""
+        for block in disk.blocks(self.fd, 0, disk.size(self.fd)):
+            start += block
+            if b"\n" in block:
+                break
+        line, newline, _ = start.partition(b"\n")
+        opening = lines.decode_opening(line, self.path)
+        if opening is None:
+            raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
+        self.tail = self._behind(self.tail, Piece(0, len(line) + len(newline), line, bool(newline)), 0)
+        return opening
+
+    @staticmethod
+    def _behind(tail: Tail, piece: Piece, synced: int) -> Tail:
+        assert piece.line is not None
+        chain = crc32(codec.line_crc(piece.line), tail.chain)
+        return Tail(piece.end, tail.lines + 1, chain, max(tail.synced, synced), piece.terminated)
+
+    def advance(self) -> list[Op]:
+        """Accept and decode what was appended since the last call.
+
+        Raises `DamagedManifestError` for damage that no crash explains.
+        """
+        end = disk.size(self.fd)
+        if end < self.tail.length:
+            raise DamagedManifestError(
+                self.path, end, f"the segment is shorter than the {self.tail.length} bytes read before"
+            )
+        if end == self.tail.length:
+            self._unfinished = False
+            return []
+        data = disk.read(self.fd, end - self.tail.length, self.tail.length)
+        if not self.tail.terminated and data[:1] == b"\n":
+            # The line was accepted while its writer was one byte short.
+            self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
+            data = data[1:]
+        pieces = list(lines.split(data, self.tail.length, self.opening.salt))
+        return self._accept(pieces, end)
+
+    def _accept(self, pieces: list[Piece], end: int) -> list[Op]:
+        ops: list[Op] = []
+        tail = self.tail
+        damage = [piece for piece in pieces if piece.line is None]
+        for piece in pieces:
+            if piece.line is None:
+                continue
+            op = self._decode(piece)
+            if op.kind == "seal":
+                self._check_seal(op, tail)
+            tail = self._behind(tail, piece, op.data.get("synced", 0))
+            ops.append(op)
+        self._unfinished = end > max([tail.length, *[piece.end for piece in pieces]])
+        self._judge(damage, tail, pieces)
+        # Last: an interrupt before this line only makes the same bytes be read again.
+        self._damage, self.tail = self._damage + damage, tail
+        return ops
+
+    def _decode(self, piece: Piece) -> Op:
+        assert piece.line is not None
+        try:
+            return lines.decode(piece.line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedManifestError(self.path, piece.offset, f"the line says nothing known ({error})") from None
+
+    def _check_seal(self, op: Op, tail: Tail) -> None:
+        told = (op.data["length"], op.data["lines"], op.data["chain"])
+        if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
+            raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
+        self.sealed = True
+
+    def _judge(self, damage: list[Piece], tail: Tail, pieces: list[Piece]) -> None:
+        """Damage behind everything known to be synced is a crash's; any other is not, and nothing goes on."""
+        for piece in [*self._damage, *damage]:
+            if self.sealed or piece.offset < tail.synced:
+                beyond = sum(1 for other in pieces if other.line is not None and other.offset > piece.offset)
+                raise DamagedManifestError(
+                    self.path,
+                    piece.offset,
+                    f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
+                    f" {beyond} good lines lie beyond",
+                )
+        for piece in damage:
+            log.warning(
+                "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
+                self.path,
+                piece.end - piece.offset,
+                piece.offset,
+            )
+
+    def append(self, body: bytes) -> Tail:
+        """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.
+
+        On return the line survives a process kill. The caller applies it and then sets `tail`: an interrupt in between
+        makes the line be read and applied again, which changes nothing; the other way round it would be missed.
+        On an error nothing of the line remains, or an unfinished end that the next writer fences off.
+        """
+        start = self.tail.length
+        line = codec.seal_line(body, self.opening.salt, start)
+        try:
+            disk.append(self.fd, line)
+        except BaseException:
+            self._take_back(start, len(line))
+            raise
+        return self._behind(self.tail, Piece(start, start + len(line), line[:-1]), 0)
+
+    def _take_back(self, start: int, length: int) -> None:
+        try:
+            # A whole line stays (Ctrl-C after the write): somebody may have read it.
+            if start < disk.size(self.fd) < start + length:
+                disk.truncate(self.fd, start)
+        except OSError as error:
+            log.warning("%s: an unfinished line stays behind offset %d (%s)", self.path, start, error)
+
+    def seal(self) -> None:
+        """Write the last line."""
+        tail = self.append(lines.seal_body(self.summary()))
+        self.sealed = True
+        self.tail = tail
+
+    def mark_synced(self, length: int) -> None:
+        """Everything before `length` is on the disk."""
+        if length > self.tail.synced:
+            self.tail = self.tail._replace(synced=length)
+
+    def pin(self) -> int:
+        """Keep the descriptor open for one more user, and give it."""
+        self._users += 1
+        return self.fd
+
+    def unpin(self) -> None:
+        """One user less; the last one closes the file."""
+        self._users -= 1
+        if self._users == 0:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file whoever uses it: they are threads of the parent of this forked child."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            disk.close(fd)

@@ -1,0 +1,192 @@
+"""What one process knows of a manifest: base, overlay and log position, kept in step.
+
+Invariants:
+
+- Knowledge comes from reading lines in log order, and from nowhere else; our own lines take the same way.
+- Applying a line twice changes nothing, so an interrupt anywhere only costs a second look.
+- Loading takes no lock: what changes under its hands (a compaction) makes it start again; what stands still is damage.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
+from manifestlog.rows import Row, utc_text
+from manifestlog.storage import disk, lines, wal
+from manifestlog.storage.base import BaseFiles, open_base
+from manifestlog.storage.lines import Base, Op
+from manifestlog.storage.overlay import Overlay
+from manifestlog.storage.view import View
+from manifestlog.storage.wal import OvertakenError, Wal
+
+if TYPE_CHECKING:
+    from manifestlog.naming import ManifestPaths
+    from manifestlog.storage.segment import Tail
+
+log = logging.getLogger("manifestlog")
+
+_LOAD_TRIES = 100
+
+
+class State:
+    """Base, overlay and log of one manifest. Not safe for threads; the store's mutex is around it."""
+
+    def __init__(self, paths: ManifestPaths, base: BaseFiles, log_: Wal | None, *, writable: bool) -> None:
+        self.paths = paths
+        self.writable = writable
+        self.base = base
+        self.wal = log_
+        self.overlay = Overlay()
+        self.view = View(base, (self.overlay,))
+        self.metadata: Row = dict(base.metadata)
+        self._extra: set[str] = set()
+        self._gone: set[str] = set()
+
+    @classmethod
+    def load(cls, paths: ManifestPaths, *, writable: bool) -> State:
+        """Read a manifest from the disk.
+
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+        """
+        for _ in range(_LOAD_TRIES):
+            before = _fingerprint(paths)
+            try:
+                return cls._load_once(paths, writable=writable)
+            except (DamagedManifestError, FileNotFoundError):
+                # A compaction between two of our looks shows the same signs as damage, but does not stand still.
+                if _fingerprint(paths) == before:
+                    raise
+        raise DamagedManifestError(paths.canonical, 0, "the files change faster than they can be read")
+
+    @classmethod
+    def _load_once(cls, paths: ManifestPaths, *, writable: bool) -> State:
+        try:
+            base = open_base(paths)
+        except FileNotFoundError:
+            if paths.segment_numbers(_names(paths)):
+                reason = "the canonical file is missing, its log is there"
+                raise DamagedManifestError(paths.canonical, 0, reason) from None
+            raise ManifestNotFoundError(paths.canonical) from None
+        log_, ops = Wal.open(paths, base.identity, base.metadata["ts_created"], writable=writable)
+        if log_ is None and base.index.head.covers:
+            reason = f"the log is missing: segment {base.index.head.covers} was not its last"
+            raise DamagedManifestError(paths.segment(base.index.head.covers + 1), 0, reason)
+        state = cls(paths, base, log_, writable=writable)
+        for segment, op in ops:
+            if log_ is not None and segment > log_.covers and op.kind != "compacted":
+                state.apply(segment, op)
+        return state
+
+    @property
+    def total(self) -> int:
+        return self.base.index.count + len(self._extra) - len(self._gone)
+
+    def live_metadata(self) -> Row:
+        """The metadata as a compaction of this moment would write it."""
+        return self.metadata | {"total_records": self.total}
+
+    def is_fresh(self) -> bool:
+        """Whether nothing was written since the last look: one system call."""
+        if self.wal is None:
+            unchanged = disk.path_stamp(self.paths.canonical) == self.base.index.head.stamp
+            return unchanged and not disk.exists(self.paths.segment(1))
+        current = self.wal.current
+        return disk.size(current.fd) == current.tail.length and current.clean
+
+    def follow(self) -> None:
+        """Apply what was written since the last look; raises `OvertakenError` when only loading helps."""
+        if self.wal is None:
+            raise OvertakenError
+        for segment, op in self.wal.follow():
+            self.apply(segment, op)
+
+    def apply(self, segment: int, op: Op) -> None:
+        """Take over what one line says."""
+        if op.kind in ("put", "batch"):
+            for raw, row in op.records:
+                self._put(raw, row, segment)
+        elif op.kind == "forget":
+            self._forget(op.data["checksum"], segment)
+        elif op.kind == "meta":
+            self.metadata |= op.data["metadata"]
+        elif op.kind == "compacted":
+            self._rebase(Base(**op.data["base"]))
+        if op.kind in wal.CHANGES:
+            self.metadata["ts_updated"] = utc_text(datetime.fromisoformat(op.ts))
+
+    def _put(self, raw: bytes, row: Row, segment: int) -> None:
+        checksum = row["checksum"]
+        self.overlay.put(raw, row, segment)
+        self._gone.discard(checksum)
+        if self.base.index.find(bytes.fromhex(checksum)) < 0:
+            self._extra.add(checksum)
+
+    def _forget(self, checksum: str, segment: int) -> None:
+        self.overlay.forget(checksum, segment)
+        self._extra.discard(checksum)
+        if self.base.index.find(bytes.fromhex(checksum)) >= 0:
+            self._gone.add(checksum)
+
+    def append(self, op: Op, body: bytes) -> None:
+        """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
+        assert self.wal is not None
+        tail: Tail = self.wal.append(body)
+        self.apply(self.wal.current.number, op)
+        self.wal.accept(tail, op)
+
+    def start_log(self) -> Wal:
+        """The log, begun if there is none; only under the append lock."""
+        if self.wal is None:
+            size, crc = self.base.identity
+            self.wal = wal.start(self.paths, self.metadata["ts_created"], lines.Base(size, crc, 0))
+        return self.wal
+
+    def _rebase(self, told: Base) -> None:
+        """Change over to the canonical that a compaction has put in place."""
+        assert self.wal is not None
+        try:
+            base = open_base(self.paths)
+        except FileNotFoundError:
+            return
+        if base.identity != (told.size, told.crc):
+            return  # already the next one: its own line will come
+        self._take(base, self.overlay.behind(told.covers))
+        self.wal.drop_covered(told.covers)
+
+    def rescan(self) -> None:
+        """The index turned out damaged: read the canonical itself."""
+        log.warning("%s: the index is damaged; reading the canonical instead", self.paths.index)
+        base = open_base(self.paths, scan=True)
+        if base.identity != self.base.identity:
+            raise OvertakenError
+        self._take(base, self.overlay)
+
+    def _take(self, base: BaseFiles, overlay: Overlay) -> None:
+        find = base.index.find
+        in_base = {c for c in overlay.entries if find(bytes.fromhex(c)) >= 0}
+        put = {c for c, entry in overlay.entries.items() if entry.raw is not None}
+        self._extra, self._gone = put - in_base, in_base - put
+        self.base, self.overlay, self.view = base, overlay, View(base, (overlay,))
+
+    def close(self) -> None:
+        if self.wal is not None:
+            self.wal.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close our copies, whoever still had them pinned in the parent."""
+        if self.wal is not None:
+            self.wal.abandon()
+
+
+def _names(paths: ManifestPaths) -> list[str]:
+    try:
+        return disk.list_names(paths.directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _fingerprint(paths: ManifestPaths) -> tuple[disk.Stamp | None, list[int]]:
+    return disk.path_stamp(paths.canonical), paths.segment_numbers(_names(paths))

@@ -1,0 +1,112 @@
+"""What the manifest holds at one moment: overlays over the canonical, the newest on top.
+
+Invariants:
+
+- The topmost layer that names a checksum decides; what lies below it for that checksum is as if it were not there.
+- Every record read from the canonical was compared with its CRC.
+
+It is a way of looking, not a copy: a view of a live overlay changes with it. `frozen` gives one that does not.
+"""
+
+from __future__ import annotations
+
+from heapq import merge as merge_sorted
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.rows import Row, Sighting, observations, order_of, pair_of, view
+from manifestlog.storage import codec
+from manifestlog.storage.overlay import Overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifestlog.storage.base import BaseFiles
+
+
+class View(NamedTuple):
+    """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` when the index is no good."""
+
+    base: BaseFiles
+    overlays: tuple[Overlay, ...]
+
+    def raw(self, checksum: str) -> bytes | None:
+        """The bytes of a record, or None."""
+        for overlay in self.overlays:
+            entry = overlay.entries.get(checksum)
+            if entry is not None:
+                return entry.raw
+        number = self.base.index.find(bytes.fromhex(checksum))
+        return None if number < 0 else self._record(number)
+
+    def _record(self, number: int) -> bytes:
+        return self.base.canonical.record(self.base.index.place(number))
+
+    def has(self, checksum: str) -> bool:
+        for overlay in self.overlays:
+            entry = overlay.entries.get(checksum)
+            if entry is not None:
+                return entry.raw is not None
+        return self.base.index.find(bytes.fromhex(checksum)) >= 0
+
+    def row(self, checksum: str) -> Row | None:
+        raw = self.raw(checksum)
+        if raw is None:
+            return None
+        row: Row = codec.loads(raw)
+        return row
+
+    def current(self, source_id: str, dataset: str | None) -> Row | None:
+        """The latest record of a source as it sees it; over all its datasets with `dataset=None`."""
+        found = max(self.sightings(source_id, dataset), default=None)
+        if found is None:
+            return None
+        row = self.row(found.checksum)
+        return None if row is None else view(row, (source_id, found.dataset))
+
+    def sightings(self, source_id: str, dataset: str | None) -> list[Sighting]:
+        """The latest content of a source, for each of its datasets; a dataset may occur once a layer."""
+        return [*self._in_overlays(source_id, dataset), *self._in_base(source_id, dataset)]
+
+    def _in_overlays(self, source_id: str, dataset: str | None) -> Iterator[Sighting]:
+        for depth, overlay in enumerate(self.overlays):
+            done: set[str] = set()
+            for order, name, checksum in overlay.newest(source_id, dataset):
+                if name not in done and not self._named(checksum, depth):
+                    done.add(name)
+                    yield Sighting(order, name, checksum)
+
+    def _named(self, checksum: str, depth: int) -> bool:
+        return any(checksum in overlay.entries for overlay in self.overlays[:depth])
+
+    def _in_base(self, source_id: str, dataset: str | None) -> Iterator[Sighting]:
+        index = self.base.index
+        for group in index.groups(source_id, dataset):
+            for number in index.newest(group):
+                checksum = index.digest(number).hex()
+                if self._named(checksum, len(self.overlays)):
+                    continue
+                row = codec.loads(self._record(number))
+                seen = [
+                    Sighting(order_of(o), o["dataset"], checksum)
+                    for o in observations(row)
+                    if pair_of(o) == (source_id, dataset or o["dataset"])
+                ]
+                if seen:
+                    yield max(seen)
+                    break
+
+    def frozen(self) -> View:
+        """The same, unmoved by what comes later."""
+        copies = []
+        for overlay in self.overlays:
+            copy = Overlay()
+            copy.entries = dict(overlay.entries)
+            copies.append(copy)
+        return View(self.base, tuple(copies))
+
+    def checksums(self) -> Iterator[str]:
+        """Every checksum, sorted. Only for a frozen view with one overlay."""
+        (overlay,) = self.overlays
+        own = sorted(checksum for checksum, entry in overlay.entries.items() if entry.raw is not None)
+        below = (c for c in self.base.index.checksums() if c not in overlay.entries)
+        return merge_sorted(own, below)

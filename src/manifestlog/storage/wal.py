@@ -1,0 +1,319 @@
+"""The write-ahead log: the ordered segments, how they follow each other, what they say of the canonical.
+
+Invariants:
+
+- Order is (segment, offset). Segment numbers only grow, and no file is rewound.
+- A segment has a successor only if it is sealed, or if its end is no place to append to (torn, damaged, failed sync).
+  So whoever stands at a clean, unsealed end that has not grown has seen everything.
+- A successor states its predecessor's valid length, lines and CRC; bytes behind that length are junk for ever.
+- A segment and all before it are on the disk before its successor has a name.
+
+Reading takes no lock. `prepare`, `append`, `rotate` and `start` are called under the append lock only.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from manifestlog.errors import DamagedManifestError
+from manifestlog.storage import disk, lines
+from manifestlog.storage.lines import Base, Op, Opening, Summary
+from manifestlog.storage.segment import Segment, Tail
+
+if TYPE_CHECKING:
+    from manifestlog.naming import ManifestPaths
+
+log = logging.getLogger("manifestlog")
+
+Ops = list[tuple[int, Op]]
+"""Decoded lines with the number of their segment, in log order."""
+
+CHANGES = frozenset({"put", "batch", "forget", "meta"})
+
+
+class OvertakenError(Exception):
+    """The segments to follow were compacted away: load again. Never leaves the engine."""
+
+
+class Wal:
+    """The log from one process's point of view. Not safe for threads; the store's mutex is around it."""
+
+    def __init__(self, paths: ManifestPaths, ts_created: str, current: Segment, *, writable: bool) -> None:
+        self._paths = paths
+        self._ts_created = ts_created
+        self._writable = writable
+        self.current = current
+        self.bases: list[Base] = list(current.opening.bases)
+        self.covers = 0
+        self.compacted_at = ""
+        self.compaction_s = 0.0
+        self._lengths: dict[int, int] = {}
+        self._changed: dict[int, str] = {}
+        self._poisoned = 0
+
+    @classmethod
+    def open(
+        cls, paths: ManifestPaths, canonical: tuple[int, str], ts_created: str, *, writable: bool
+    ) -> tuple[Wal | None, Ops]:
+        """Read every line that the canonical of this (size, CRC) does not hold; (None, []) without any segment.
+
+        Raises `DamagedManifestError` for a canonical that the log does not know, and for a segment missing or damaged.
+        """
+        numbers = paths.segment_numbers(disk.list_names(paths.directory))
+        if not numbers:
+            return None, []
+        current = _open(paths, numbers[-1], ts_created, writable=writable)
+        wal = cls(paths, ts_created, current, writable=writable)
+        last = [(current.number, op) for op in current.advance()]
+        wal._note(last)
+        wal.covers = wal.covered_by(canonical)
+        if wal.covers >= current.number:
+            raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
+        if writable:
+            disk.lock_shared(current.fd)
+        before = wal._replay(wal.covers + 1)
+        wal._note(before)
+        wal._lengths[current.number] = current.tail.length
+        return wal, before + last
+
+    def covered_by(self, canonical: tuple[int, str]) -> int:
+        """The last segment whose changes the canonical of this (size, CRC) holds.
+
+        Raises `DamagedManifestError` when the log does not know this canonical.
+        """
+        for base in reversed(self.bases):
+            if (base.size, base.crc) == canonical:
+                return base.covers
+        raise DamagedManifestError(
+            self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
+        )
+
+    def _replay(self, first: int) -> Ops:
+        """The lines of every segment from `first` up to the current one, each checked against its successor."""
+        ops: Ops = []
+        previous: Segment | None = None
+        for number in range(first, self.current.number):
+            try:
+                segment = _open(self._paths, number, self._ts_created, writable=False)
+            except FileNotFoundError:
+                raise DamagedManifestError(
+                    self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not hold it"
+                ) from None
+            try:
+                if previous is not None:
+                    self._check_link(previous, segment)
+                ops += [(number, op) for op in segment.advance()]
+                self._lengths[number] = segment.tail.length
+            finally:
+                segment.unpin()
+            previous = segment
+        if previous is not None:
+            self._check_link(previous, self.current)
+        return ops
+
+    def _check_link(self, segment: Segment, successor: Segment) -> None:
+        if successor.opening.previous != segment.summary():
+            raise DamagedManifestError(
+                segment.path,
+                segment.tail.length,
+                f"segment {segment.number} does not end as segment {successor.number} says it did",
+            )
+
+    def _note(self, ops: Ops) -> None:
+        """Remember what the lines say of the canonical, and since when there is something to merge."""
+        for number, op in ops:
+            if op.kind in CHANGES:
+                self._changed.setdefault(number, op.ts)
+            elif op.kind == "compacting":
+                self.bases.append(Base(**op.data["base"]))
+            elif op.kind == "compacted":
+                self.bases = [Base(**op.data["base"])]
+                self.compacted_at, self.compaction_s = op.ts, op.data["seconds"]
+
+    def follow(self) -> Ops:
+        """What was appended since the last call, across seals and fences.
+
+        Raises `OvertakenError` when the way on was compacted away.
+        """
+        ops: Ops = []
+        while True:
+            self._advance(ops)
+            if self.current.clean:
+                return ops
+            successor = self._successor()
+            if successor is None:
+                return ops
+            # It may have been finished and left between our look at it and its successor's birth.
+            self._advance(ops)
+            self._check_link(self.current, successor)
+            self._move_to(successor)
+
+    def _advance(self, ops: Ops) -> None:
+        new = [(self.current.number, op) for op in self.current.advance()]
+        if new:
+            self._note(new)
+            ops += new
+        self._lengths[self.current.number] = self.current.tail.length
+
+    def _successor(self) -> Segment | None:
+        number = self.current.number + 1
+        if disk.exists(self._paths.segment(number)):
+            try:
+                return _open(self._paths, number, self._ts_created, writable=self._writable)
+            except FileNotFoundError:
+                raise OvertakenError from None
+        if self.current.sealed and self._numbers()[-1:] > [number]:
+            raise OvertakenError
+        return None
+
+    def _numbers(self) -> list[int]:
+        return self._paths.segment_numbers(disk.list_names(self._paths.directory))
+
+    def _move_to(self, successor: Segment) -> None:
+        self.current.unpin()
+        self.current = successor
+        self._lengths[successor.number] = successor.tail.length
+        if self._writable:
+            disk.lock_shared(successor.fd)
+
+    def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
+        """Make sure that a line of about this length can be appended to the current segment."""
+        segment = self.current
+        if segment.clean and segment.number != self._poisoned:
+            if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
+                self.rotate()
+            return
+        if segment.clean:
+            # Its sync failed, so it is not trusted with more records, nor synced again; the seal only sends readers on.
+            segment.seal()
+        elif not segment.sealed:
+            log.warning(
+                "%s: a crash left an unfinished end behind offset %d; it is fenced off, segment %d goes on",
+                segment.path,
+                segment.tail.length,
+                segment.number + 1,
+            )
+        self._start_next()
+
+    def rotate(self) -> None:
+        """Seal the current segment and start the next."""
+        self.current.seal()
+        self._start_next()
+
+    def _start_next(self) -> None:
+        if self.current.number != self._poisoned:
+            # Crash here: sealed, no successor; the next writer makes one. Were the successor named first, a power cut
+            # could leave it behind a predecessor whose last lines are gone.
+            disk.sync_data(self.current.fd)
+        self._move_to(
+            create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases))
+        )
+
+    def append(self, body: bytes) -> Tail:
+        """Write one line; see `Segment.append`."""
+        return self.current.append(body)
+
+    def accept(self, tail: Tail, op: Op) -> None:
+        """Count a line of our own as read; last of all, when it was applied."""
+        self._note([(self.current.number, op)])
+        self._lengths[self.current.number] = tail.length
+        self.current.tail = tail
+
+    def poison(self, segment: Segment) -> None:
+        """A sync of this segment failed: never append to it again, never sync it again."""
+        self._poisoned = segment.number
+
+    def drop_covered(self, covers: int) -> None:
+        """A canonical that holds everything up to this segment is in place."""
+        self.covers = covers
+        self._lengths = {n: length for n, length in self._lengths.items() if n > covers}
+        self._changed = {n: ts for n, ts in self._changed.items() if n > covers}
+
+    @property
+    def bytes_to_merge(self) -> int:
+        """Size of the segments that hold changes which the canonical does not."""
+        return sum(self._lengths.get(number, 0) for number in self._changed)
+
+    @property
+    def bytes_total(self) -> int:
+        """Size of every segment that is not covered."""
+        return sum(self._lengths.values())
+
+    @property
+    def changed_since(self) -> str | None:
+        """When the oldest change was written that the canonical does not hold."""
+        return next(iter(sorted(self._changed.values())), None)
+
+    @property
+    def current_changed(self) -> bool:
+        """Whether the current segment holds changes."""
+        return self.current.number in self._changed
+
+    @property
+    def segments(self) -> int:
+        return len(self._lengths)
+
+    def close(self) -> None:
+        self.current.unpin()
+
+    def abandon(self) -> None:
+        self.current.abandon()
+
+
+def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool) -> Segment:
+    path = paths.segment(number)
+    segment = Segment.open(path, writable=writable)
+    told = (segment.opening.manifest, segment.opening.ts_created, segment.number)
+    if told != (paths.name, ts_created, number):
+        segment.unpin()
+        raise DamagedManifestError(
+            path, 0, f"this is segment {told[2]} of manifest {told[0]!r} created at {told[1]}, not of this one"
+        )
+    return segment
+
+
+def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int) -> Ops:
+    """Every line of these sealed or fenced segments, read from the disk and checked, chain included."""
+    end = _open(paths, last + 1, ts_created, writable=False)
+    try:
+        return Wal(paths, ts_created, end, writable=False)._replay(first)
+    finally:
+        end.unpin()
+
+
+def create_segment(
+    paths: ManifestPaths, ts_created: str, previous: Summary | None, bases: tuple[Base, ...]
+) -> Segment:
+    """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.
+
+    Raises `FileExistsError` if there is one already.
+    """
+    number = previous.segment + 1 if previous else 1
+    path = paths.segment(number)
+    temporary = paths.temporary(path)
+    opening = Opening(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
+    fd = disk.create(temporary, like=paths.canonical)
+    try:
+        disk.append(fd, lines.opening_line(opening))
+        disk.sync_data(fd)
+        disk.publish_new(temporary, path)
+        disk.sync_directory(paths.directory)
+        return Segment(path, fd)
+    except BaseException:
+        disk.close(fd)
+        with suppress(OSError):
+            disk.remove(temporary)
+        raise
+
+
+def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
+    """The first segment of a manifest that has no log yet."""
+    segment = create_segment(paths, ts_created, None, (base,))
+    disk.lock_shared(segment.fd)
+    wal = Wal(paths, ts_created, segment, writable=True)
+    wal._lengths[segment.number] = segment.tail.length
+    return wal
+

@@ -1,0 +1,80 @@
+"""Decides what a write means: a pure function from what is known and what happened to a verdict and a row.
+
+Invariants:
+
+- The same three inputs give the same answer; nothing is read, written or timed here.
+- Content is kept once and no source is forgotten: a row that is returned holds every observation that `known` held.
+
+The engine calls this under the append lock, which is what makes one of many writers the winner.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from manifestlog.rows import Row, Sighting, brings_nothing, find_observation, merge, observation, order_of, pair_of
+
+
+class Verdict(StrEnum):
+    """The answer to a write."""
+
+    NEW = "new"
+    """Unknown content, from a source that has no record yet."""
+    DUPLICATE = "duplicate"
+    """Nothing to say that the manifest does not know; nothing was written."""
+    REFRESHED = "refreshed"
+    """The source's current content, under another ETag, modification time or path."""
+    ALIAS = "alias"
+    """Known content, for the first time from this source."""
+    CHANGED = "changed"
+    """Unknown content, from a source that had other content."""
+    REVERTED = "reverted"
+    """Content that this source had before, and something else since."""
+
+
+def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Verdict, Row | None]:
+    """What adding `event` means, and the row to append (None for nothing).
+
+    `known` is the row with the event's checksum; `sightings` the latest of the event's `source_id`, for each dataset.
+    """
+    latest = max(sightings, default=None)
+    current = max([s for s in sightings if s.dataset == event["dataset"]], default=None)
+    own = find_observation(known, pair_of(event)) if known else None
+    if known is None:
+        row = _ranked(event, current, latest)
+        verdict = Verdict.NEW if current is None else Verdict.CHANGED
+        return verdict, merge(row, row) if "also_seen" in row else row
+    if own is None:
+        return Verdict.ALIAS, merge(known, _ranked(event, current, latest))
+    if current is not None and current.checksum == event["checksum"]:
+        if _same(own, event) or _when(event) < _when(own):
+            return _already_known(event, known, own)
+        kept = {"tie": own["tie"]} if "tie" in own and _when(event) == _when(own) else {}
+        return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, event | kept)
+    if current is not None and _when(event) <= current.order[0]:
+        return _already_known(event, known, own)
+    return Verdict.REVERTED, merge(known, _ranked(event, None, latest))
+
+
+def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:
+    # The same output made from an input that was not named yet: were it dropped, that input would be pending for ever.
+    if brings_nothing(event, known):
+        return Verdict.DUPLICATE, None
+    return Verdict.REFRESHED, merge(known, event | observation(own))
+
+
+def _same(own: Row, event: Row) -> bool:
+    return all(own.get(name) == event.get(name) for name in ("etag", "last_modified", "file_path"))
+
+
+def _when(row: Row) -> str:
+    return order_of(row)[0]
+
+
+def _ranked(event: Row, *others: Sighting | None) -> Row:
+    """The event, told apart from those of its source at the very same time: the later in the log is the current one.
+
+    The canonical is sorted by checksum and forgets the log's order, so the rank has to be in the record itself.
+    """
+    ties = [other.order[1] + 1 for other in others if other is not None and other.order[0] == _when(event)]
+    return event | {"tie": max(ties)} if ties else event
