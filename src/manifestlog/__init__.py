@@ -28,13 +28,12 @@ if TYPE_CHECKING:
         RecordRejectedError,
         UnknownManifestTypeError,
     )
+    from manifestlog.events import EventLike, SourceLike
     from manifestlog.factory import ManifestFactory
     from manifestlog.manager import (
         AbstractManifest,
         DownloadManifestManager,
-        EventLike,
         ProcessedManifestManager,
-        SourceLike,
     )
     from manifestlog.models import (
         AddResult,
@@ -49,8 +48,47 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "__version__",
+    "AbstractManifest",
+    "AddManyStoppedError",
+    "AddResult",
+    "CompactionOutcome",
+    "CompactionReport",
+    "DamagedManifestError",
+    "DiskFullError",
+    "DownloadManifestManager",
+    "Durability",
+    "ETLProcess",
+    "EventLike",
+    "IndeterminateWriteError",
+    "LockTimeoutError",
+    "ManifestClosedError",
+    "ManifestError",
+    "ManifestFactory",
+    "ManifestInUseError",
+    "ManifestMetadata",
+    "ManifestNotFoundError",
+    "ManifestOptions",
+    "ManifestRecord",
+    "MetadataConflictError",
+    "NewerFormatError",
+    "Observation",
+    "ProcessedManifestManager",
+    "ReadOnlyError",
+    "RecordNotFoundError",
+    "RecordRejectedError",
+    "SourceLike",
+    "UnknownManifestTypeError",
+    "Verdict",
+    "manifest_path",
+]
+
 _HOMES = {
-    "compactor": ("CompactionOutcome", "CompactionReport"),
+    "compactor": (
+        "CompactionOutcome",
+        "CompactionReport",
+    ),
     "errors": (
         "AddManyStoppedError",
         "DamagedManifestError",
@@ -68,25 +106,28 @@ _HOMES = {
         "RecordRejectedError",
         "UnknownManifestTypeError",
     ),
+    "events": ("EventLike", "SourceLike"),
     "factory": ("ManifestFactory",),
     "manager": (
         "AbstractManifest",
         "DownloadManifestManager",
-        "EventLike",
         "ProcessedManifestManager",
-        "SourceLike",
     ),
-    "models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
+    "models": (
+        "AddResult",
+        "ETLProcess",
+        "ManifestMetadata",
+        "ManifestRecord",
+        "Observation",
+    ),
     "naming": ("manifest_path",),
-    "options": ("Durability", "ManifestOptions"),
+    "options": (
+        "Durability",
+        "ManifestOptions",
+    ),
     "verdict": ("Verdict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [  # noqa: PLE0604 -- ruff cannot see through the unpacking
-    "__version__",
-    *sorted(_HOME_OF),
-]
 
 logging.getLogger("manifestlog").addHandler(logging.NullHandler())
 

@@ -1,4 +1,4 @@
-"""Compaction: the eight steps, the rule when to take them, the thread that takes them beside the writers.
+"""Compaction: the eight steps, and the rule when to take them.
 
 ::
 
@@ -25,30 +25,30 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
-from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError, ReadOnlyError
-from manifestlog.options import Durability, ManifestOptions
-from manifestlog.storage import base, canonical, codec, disk, merge, wal
+from manifestlog.errors import DamagedManifestError
+from manifestlog.options import ManifestOptions
+from manifestlog.session import now_text
+from manifestlog.storage import base, canonical, codec, disk, lines, merge, wal
 from manifestlog.storage.index import Columns, Head, IndexDamagedError
-from manifestlog.storage.lines import Base
+from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
 if TYPE_CHECKING:
     from manifestlog.storage.merge import Writer
-    from manifestlog.store import LogStatus, Store
+    from manifestlog.store import Store
 
 log = logging.getLogger("manifestlog")
 
 _COMPACTION_SHARE = 100
 """A periodic compaction waits this many times as long as the last one took: compacting never costs more than 1 %."""
-_PAUSE_MIN_S = 0.05
 
 
 class CompactionOutcome(StrEnum):
@@ -86,15 +86,98 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     On return the canonical is durable and holds everything that was acknowledged before the call.
     Raises `DamagedManifestError` with nothing changed, `LockTimeoutError` only with `wait`.
     """
-    if store.closed:
-        raise ManifestClosedError(store.paths.canonical)
-    if store.read_only:
-        raise ReadOnlyError(store.paths.canonical)
     began = time.perf_counter()
-    with store.alone_compacting(wait=wait) as alone:  # (1)
+    with store.session.alone_compacting(wait=wait) as alone:  # (1)
         if not alone:
             return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
         return _Compaction(store, began).run()
+
+
+class LogStatus(NamedTuple):
+    """How much is in the log. Sizes in bytes; `changed_since` and `compacted_at` are the times of log lines."""
+
+    canonical_bytes: int
+    log_bytes: int
+    bytes_to_merge: int
+    segments: int
+    changed_since: str | None
+    compacted_at: str
+    compaction_s: float
+
+
+def log_status(store: Store) -> LogStatus:
+    """How much is in the log, and since when."""
+
+    def look(state: State) -> LogStatus:
+        size, wal_ = state.base.canonical_bytes, state.wal
+        if wal_ is None:
+            return LogStatus(size, 0, 0, 0, None, "", 0.0)
+        return LogStatus(
+            size,
+            wal_.bytes_total,
+            wal_.bytes_to_merge,
+            wal_.segments,
+            wal_.changed_since,
+            wal_.compacted_at,
+            wal_.compaction_s,
+        )
+
+    return store.session.read(look)
+
+
+def leave(store: Store) -> bool:
+    """Stop being counted as a writer; true for the last one, when it leaves something to merge."""
+
+    def act(state: State) -> bool:
+        if state.wal is None or disk.held_by_others(state.wal.current.fd):
+            return False
+        return state.wal.changed_since is not None
+
+    return store.session.transact(act)
+
+
+class _Cut(NamedTuple):
+    """The last segment to merge (None: there is nothing to merge), and for how long writers were kept out."""
+
+    last: int | None
+    held_s: float
+
+
+def _cut(store: Store) -> _Cut:
+    """Seal what is to be merged, so that nothing more is written into it."""
+
+    def act(state: State) -> _Cut:
+        began = time.perf_counter()
+        if state.wal is None and not state.base.foreign:
+            return _Cut(None, 0.0)
+        log_ = state.start_log()
+        log_.prepare(0, store.options.segment_bytes_max)
+        if log_.current_changed:
+            log_.rotate()
+        merges = log_.changed_since is not None or state.base.foreign
+        return _Cut(log_.current.number - 1 if merges else None, time.perf_counter() - began)
+
+    return store.session.transact(act)
+
+
+def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
+    """Say in the log which canonical is coming, or has come; durable on return. Gives the seconds under the lock."""
+
+    def act(state: State) -> float:
+        began = time.perf_counter()
+        ts = now_text()
+        body = lines.base_body(kind, ts, told, seconds)
+        store.session.append(state, body, Op(kind, ts, [], {"base": told._asdict(), "seconds": seconds}))
+        return time.perf_counter() - began
+
+    held_s = store.session.transact(act)
+    store.session.sync()
+    return held_s
+
+
+def _covered_by(store: Store, identity: tuple[int, str]) -> int:
+    """Up to which segment the canonical of this (size, CRC) holds everything."""
+    return store.session.read(lambda state: state.wal.covered_by(identity) if state.wal else 0)
 
 
 class _Compaction:
@@ -106,8 +189,8 @@ class _Compaction:
 
     def run(self) -> CompactionReport:
         store = self._store
-        store.sync()  # the bulk of the disk's work, before writers are kept out
-        cut = store.cut()  # (2)
+        store.session.sync()  # the bulk of the disk's work, before writers are kept out
+        cut = _cut(store)  # (2)
         self._sweep()
         if cut.last is None:
             self._mend_index()
@@ -117,7 +200,7 @@ class _Compaction:
         try:
             columns, out = self._write(found, fd)  # (4)
             told = Base(out.size, codec.hex_crc(out.crc), cut.last)
-            pause = store.tell("compacting", told, 0.0)
+            pause = _tell(store, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
         except BaseException:
@@ -127,7 +210,7 @@ class _Compaction:
         finally:
             disk.close(fd)
         base.write_index(self._paths, columns, head)  # (6)
-        pause = max(pause, store.tell("compacted", told, time.perf_counter() - self._began))  # (7)
+        pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))  # (7)
         self._delete_covered(cut.last)  # (8)
         return self._report(
             CompactionOutcome.COMPACTED,
@@ -151,7 +234,7 @@ class _Compaction:
     def _mend_index(self) -> None:
         found = base.open_base(self._paths)
         if found.from_scan and not found.foreign:
-            head = found.index.head._replace(covers=self._store.covered_by(found.identity))
+            head = found.index.head._replace(covers=_covered_by(self._store, found.identity))
             base.write_index(self._paths, found.index.columns(), head)
 
     def _read(self, last: int) -> _Input:
@@ -164,7 +247,7 @@ class _Compaction:
         self._check_base(found)
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
-        first = self._store.covered_by(found.identity) + 1
+        first = _covered_by(self._store, found.identity) + 1
         for segment, op in wal.read_segments(self._paths, found.metadata["ts_created"], first, last):
             if op.kind in wal.CHANGES:
                 state.apply(segment, op)
@@ -192,7 +275,7 @@ class _Compaction:
     def _read_again(self, fd: int, out: Writer, lines_before_foot: int) -> None:
         crc = newlines = 0
         for block in disk.blocks(fd, 0, out.size):
-            crc = codec.crc32(block, crc)
+            crc = crc32(block, crc)
             newlines += block.count(b"\n")
         if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
             raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
@@ -229,76 +312,4 @@ def _age(since: str, now: datetime, wanted_s: float) -> float:
 
 def is_due(store: Store) -> bool:
     """Whether a compaction is wanted now."""
-    return seconds_until_due(store.log_status(), store.options, datetime.now(UTC)) <= 0
-
-
-class Runner:
-    """The periodic work of one store in a daemon thread: compaction when it is due, syncs in interval mode."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._options = store.options
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._stopping = False
-        self._busy = False
-        self._starting = threading.Lock()
-
-    def wanted(self) -> bool:
-        return self._options.auto_compact or self._options.durability is Durability.INTERVAL
-
-    def after_write(self) -> None:
-        """Begin with the first write; look at once when the log is past its limit."""
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None and not self._stopping and self.wanted():
-                    self._thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
-                    self._thread.start()
-        if self._store.log_is_long and not self._busy:
-            self._wake.set()
-
-    def stop(self) -> None:
-        """End the thread, after a compaction that it is in."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def pause(self) -> None:
-        """End the thread if it is idle, to begin again with the next write: a fork wants few threads."""
-        if not self._busy:
-            self.stop()
-            self._thread, self._stopping = None, False
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(self._pause_s())
-            self._wake.clear()
-            if self._stopping:
-                return
-            self._busy = True
-            try:
-                self._work()
-            except ManifestClosedError:
-                return
-            except (ManifestError, OSError) as error:
-                log.error("%s: periodic work failed: %s", self._store.paths.canonical, error)
-                self._wake.wait(self._options.compact_interval_s / 4)
-            finally:
-                self._busy = False
-
-    def _pause_s(self) -> float:
-        pause = self._options.compact_interval_s / 4
-        with suppress(ManifestError, OSError):
-            if self._options.auto_compact:
-                due = seconds_until_due(self._store.log_status(), self._options, datetime.now(UTC))
-                pause = min(pause, due)
-        if self._options.durability is Durability.INTERVAL:
-            pause = min(pause, self._options.sync_interval_s / 2)
-        return max(pause, _PAUSE_MIN_S)
-
-    def _work(self) -> None:
-        if self._options.durability is Durability.INTERVAL:
-            self._store.sync()
-        if self._options.auto_compact and is_due(self._store):
-            compact(self._store)
+    return seconds_until_due(log_status(store), store.options, datetime.now(UTC)) <= 0

@@ -59,9 +59,7 @@ class ManifestNotFoundError(ManifestError, FileNotFoundError):
     _fields = ("path",)
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path}: no such manifest; create it with `manifestlog init`, or open it with metadata"
-        )
+        super().__init__(f"{path}: no such manifest; create it with `manifestlog init`, or open it with metadata")
         self.path = path
 
 
@@ -129,9 +127,7 @@ class RecordNotFoundError(ManifestError, LookupError):
     _fields = ("checksum",)
 
     def __init__(self, checksum: str) -> None:
-        super().__init__(
-            f"no record with checksum {checksum}; add it with add() or add_from_event() first"
-        )
+        super().__init__(f"no record with checksum {checksum}; add it with add() or add_from_event() first")
         self.checksum = checksum
 
 
@@ -140,11 +136,9 @@ class AddManyStoppedError(ManifestError):
 
     _fields = ("landed", "cause")
 
-    def __init__(self, landed: Mapping[str, int], cause: BaseException) -> None:
+    def __init__(self, landed: Mapping[Any, int], cause: BaseException) -> None:
         kept = sum(landed.values())
-        super().__init__(
-            f"add_many stopped: {cause}; the {kept} records before it are kept, add the rest again"
-        )
+        super().__init__(f"add_many stopped: {cause}; the {kept} records before it are kept, add the rest again")
         self.landed = dict(landed)
         self.cause = cause
 

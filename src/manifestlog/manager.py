@@ -15,32 +15,24 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
-
-from pydantic import ValidationError
+from typing import Any, Self, cast
 
 from manifestlog import naming, opening
-from manifestlog.compactor import CompactionOutcome, CompactionReport, Runner, compact, is_due
+from manifestlog.compactor import CompactionOutcome, CompactionReport, compact, is_due, leave
 from manifestlog.errors import (
     AddManyStoppedError,
     ManifestClosedError,
     ManifestError,
     ManifestInUseError,
-    RecordRejectedError,
 )
-from manifestlog.models import (
-    AddResult,
-    ManifestMetadata,
-    ManifestRecord,
-    record_from_row,
-    row_from_record,
-)
+from manifestlog.events import EventLike, SourceLike, changes_of, record_of
+from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, record_from_row, row_from_record
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records, normal_checksum
 from manifestlog.registry import open_managers
+from manifestlog.runner import Runner
 from manifestlog.storage import codec
 from manifestlog.store import Event, Store
 from manifestlog.verdict import Verdict
@@ -48,35 +40,6 @@ from manifestlog.verdict import Verdict
 log = logging.getLogger("manifestlog")
 
 _UPDATABLE = frozenset(ManifestRecord.model_fields)
-
-
-class SourceLike(Protocol):
-    """A configured source; `state.last_etag`, where it has one, stands in for an event without an ETag."""
-
-    @property
-    def source_id(self) -> str: ...
-
-    @property
-    def dataset(self) -> str: ...
-
-
-class EventLike(Protocol):
-    """A finished download."""
-
-    @property
-    def sha256(self) -> str: ...
-
-    @property
-    def file_path(self) -> Path | str: ...
-
-    @property
-    def file_size_bytes(self) -> int: ...
-
-    @property
-    def etag(self) -> str | None: ...
-
-    @property
-    def ts_download_completed(self) -> datetime: ...
 
 
 class AbstractManifest(ABC):
@@ -106,18 +69,18 @@ class AbstractManifest(ABC):
         with open_managers.lock:
             found = cast("AbstractManifest | None", open_managers.get(paths))
             if found is not None:
-                found._check_same(cls, metadata, options, read_only=read_only)
+                found.check_same(cls, metadata, options, read_only=read_only)
                 return cast("Self", found)
             self = super().__new__(cls)
             self._store, self._version = opening.open_store(
                 paths, metadata, options or ManifestOptions(), read_only=read_only
             )
             self._runner = Runner(self._store)
-            self._store.on_write = self._runner.after_write
+            self._store.session.on_write = self._runner.after_write
             open_managers.add(paths, self)
             return self
 
-    def _check_same(
+    def check_same(
         self,
         cls: type[AbstractManifest],
         metadata: ManifestMetadata | None,
@@ -125,13 +88,14 @@ class AbstractManifest(ABC):
         *,
         read_only: bool,
     ) -> None:
+        """Raise `ManifestInUseError` when this open manager is not what is asked for."""
         differs = None
         if type(self) is not cls:
             differs = f"class ({type(self).__name__})"
         elif options is not None and options != self._store.options:
             differs = f"options ({self._store.options})"
-        elif read_only != self._store.read_only:
-            differs = f"read_only ({self._store.read_only})"
+        elif read_only != self._store.session.read_only:
+            differs = f"read_only ({self._store.session.read_only})"
         elif metadata is not None and (field := self._other_metadata(metadata)):
             differs = f"metadata ({field})"
         if differs:
@@ -149,7 +113,7 @@ class AbstractManifest(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that is handed a manager opens the file for itself.
         store = self._store
-        opener = functools.partial(type(self), options=store.options, read_only=store.read_only)
+        opener = functools.partial(type(self), options=store.options, read_only=store.session.read_only)
         return opener, (self.path,)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -207,8 +171,9 @@ class AbstractManifest(ABC):
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
         """
-        verdict, row = self._store.add(self._event(record))
-        return AddResult(verdict, record_from_row(row))
+        event = self._event(record)
+        verdict, row = self._store.add(event)
+        return AddResult(verdict, record if row is event[0] else record_from_row(row))
 
     def _event(self, record: ManifestRecord) -> Event:
         if not isinstance(record, ManifestRecord):
@@ -236,9 +201,7 @@ class AbstractManifest(ABC):
         waiting = 0
         for record in records:
             event = self._event(record)
-            if batch and (
-                len(batch) >= options.batch_records_max or waiting + len(event[1]) > options.batch_bytes_max
-            ):
+            if batch and (len(batch) >= options.batch_records_max or waiting + len(event[1]) > options.batch_bytes_max):
                 yield batch
                 batch, waiting = [], 0
             batch.append(event)
@@ -251,29 +214,7 @@ class AbstractManifest(ABC):
 
         The event's ETag wins; without one the source's last ETag is taken. Raises as `add` does.
         """
-        return self.add(self._record_of(source, event))
-
-    def _record_of(
-        self, source: SourceLike, event: EventLike, derived_from: Iterable[str] = ()
-    ) -> ManifestRecord:
-        last_etag = getattr(getattr(source, "state", None), "last_etag", None)
-        etag = getattr(event, "etag", None)
-        try:
-            return ManifestRecord(
-                source_id=source.source_id,
-                dataset=source.dataset,
-                checksum=event.sha256,
-                file_path=Path(event.file_path),
-                file_size=event.file_size_bytes,
-                etag=last_etag if etag is None else etag,
-                ts_downloaded=event.ts_download_completed,
-                version=self._version,
-                last_modified=getattr(event, "last_modified", None),
-                derived_from=tuple(derived_from),
-            )
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise RecordRejectedError(wrong) from error
+        return self.add(record_of(source, event, self._version))
 
     @abstractmethod
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
@@ -291,18 +232,8 @@ class AbstractManifest(ABC):
             raise ValueError(f"a record has no field {', '.join(unknown)}")
         if normal_checksum(value["checksum"]) != checksum:
             raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
-        verdict, row = self._store.update(checksum, self._changes(value))
+        verdict, row = self._store.update(checksum, changes_of(value))
         return AddResult(verdict, record_from_row(row))
-
-    @staticmethod
-    def _changes(value: Mapping[str, Any]) -> dict[str, Any]:
-        """The given fields, validated, as they stand in a row."""
-        stand_in = {
-            "source_id": "-", "dataset": "-", "file_path": "-", "file_size": 1,
-            "ts_downloaded": "2000-01-01T00:00:00Z", "version": "-",
-        }  # fmt: skip -- what the caller does not change need not be valid here: the stored record has it
-        row = row_from_record(ManifestRecord.model_validate(stand_in | dict(value)))
-        return {name: row.get(name) for name in value}
 
     def forget(self, checksum: str) -> bool:
         """Remove a content with everything observed of it; false when it was not there. Durable as `add` is."""
@@ -330,23 +261,23 @@ class AbstractManifest(ABC):
     def close(self) -> None:
         """End the use of this manager; the last writer to do so leaves nothing in the log. May be called again."""
         open_managers.remove(self._store.paths, self)
-        if self._store.closed:
+        if self._store.session.closed:
             return
         try:
             self._runner.stop()
-            if not self._store.read_only:
+            if not self._store.session.read_only:
                 self._leave()
         except ManifestClosedError:
             pass
         finally:
-            self._store.close()
+            self._store.session.close()
 
     def _leave(self) -> None:
         options = self._store.options
         try:
             if options.durability is Durability.INTERVAL:
-                self._store.sync()
-            if self._store.leave() and options.compact_on_close:
+                self._store.session.sync()
+            if leave(self._store) and options.compact_on_close:
                 compact(self._store)
         except (ManifestError, OSError) as error:
             # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
@@ -361,21 +292,21 @@ class AbstractManifest(ABC):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path}{' (closed)' if self._store.closed else ''}>"
+        return f"<{type(self).__name__} {self.path}{' (closed)' if self._store.session.closed else ''}>"
 
     # -- hooks of the registry -----------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
         self._runner.pause()
-        self._store.before_fork()
+        self._store.session.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        self._store.after_fork_in_parent()
+        self._store.session.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
-        self._store.drop_inherited()
+        self._store.session.drop_inherited()
         self._runner = Runner(self._store)
-        self._store.on_write = self._runner.after_write
+        self._store.session.on_write = self._runner.after_write
 
 
 class DownloadManifestManager(AbstractManifest):
@@ -388,7 +319,9 @@ class DownloadManifestManager(AbstractManifest):
         what is missing, unknown or invalid, `RecordNotFoundError` for an unknown key.
         """
         result = self._update(key, value, ("checksum", "etag", "file_path", "file_size"))
-        log.warning("%s: update() changed a record by hand; add_from_event() is the way to register downloads", self.path)
+        log.warning(
+            "%s: update() changed a record by hand; add_from_event() is the way to register downloads", self.path
+        )
         return result
 
 
@@ -397,7 +330,7 @@ class ProcessedManifestManager(AbstractManifest):
 
     def add_output(self, source: SourceLike, event: EventLike, derived_from: Iterable[str]) -> AddResult:
         """Register an output made from the inputs with these checksums; otherwise as `add_from_event`."""
-        return self.add(self._record_of(source, event, derived_from))
+        return self.add(record_of(source, event, self._version, derived_from))
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
         """The records of `upstream` that no output here was derived from, as of now."""

@@ -33,9 +33,7 @@ def _aware_utc(moment: datetime) -> datetime:
 
 
 Checksum = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[0-9a-f]{64}$")]
-UtcTime = Annotated[
-    datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")
-]
+UtcTime = Annotated[datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")]
 
 
 class ETLProcess(StrEnum):

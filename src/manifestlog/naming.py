@@ -111,7 +111,5 @@ def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
     directory, file_name = os.path.split(os.path.realpath(path))
     name = parse_manifest_name(file_name)
     if name is None:
-        raise ValueError(
-            f"{os.fspath(path)!r} is no manifest file: expected {NAME_PATTERN} ({NAME_RULE})"
-        )
+        raise ValueError(f"{os.fspath(path)!r} is no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
     return ManifestPaths(directory, name)

@@ -36,7 +36,7 @@ def open_store(
     try:
         return store, _adopt(store, metadata)
     except BaseException:
-        store.close()
+        store.session.close()
         raise
 
 
@@ -63,15 +63,13 @@ def _adopt(store: Store, metadata: ManifestMetadata | None) -> str:
     if metadata is None:
         return str(stored["etl_version"])
     if metadata.process.value != stored["process"]:
-        raise MetadataConflictError(
-            store.paths.canonical, "process", stored["process"], metadata.process.value
-        )
+        raise MetadataConflictError(store.paths.canonical, "process", stored["process"], metadata.process.value)
     changes = {}
     if is_newer(metadata.etl_version, stored["etl_version"]):
         changes["etl_version"] = metadata.etl_version
     if str(metadata.root_dir) != stored["root_dir"]:
         changes["root_dir"] = str(metadata.root_dir)
-    if changes and not store.read_only:
+    if changes and not store.session.read_only:
         store.set_metadata(changes)
     return metadata.etl_version
 

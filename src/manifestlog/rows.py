@@ -64,7 +64,7 @@ def is_checksum(text: object) -> bool:
 
 def utc_text(moment: datetime) -> str:
     """ISO-8601 with `Z` of an aware time."""
-    return moment.astimezone(UTC).isoformat()[:-6] + "Z"
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()[:-6] + "Z"
 
 
 def pair_of(row: Row) -> tuple[str, str]:

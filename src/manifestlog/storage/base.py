@@ -104,4 +104,3 @@ def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
         raise
     finally:
         disk.close(fd)
-

@@ -144,7 +144,7 @@ class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the sl
 
 def _scan_lines(source: Canonical, end: int) -> tuple[Row, Columns]:
     found = _lines(source, end)
-    start, metadata = _scan_head(found, source, end)
+    start, metadata = _scan_head(found, end)
     columns = index.build(_entries(found, start, end), _end_of_records(source, end))
     if metadata["total_records"] != len(columns.crcs):
         raise _OtherLayout
@@ -160,7 +160,7 @@ def _lines(source: Canonical, end: int) -> Iterator[bytes]:
         raise _OtherLayout
 
 
-def _scan_head(found: Iterator[bytes], source: Canonical, end: int) -> tuple[int, Row]:
+def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
     taken = b""
     for line in found:
         taken += line + b"\n"

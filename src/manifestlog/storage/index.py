@@ -31,7 +31,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.rows import Row, observations, order_of
+from manifestlog.rows import Row, observations
 from manifestlog.storage import codec, disk
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def _source_row(seen: Row, digest: bytes) -> bytes:
     when = (datetime.fromisoformat(seen["ts_downloaded"]) - _EPOCH) // _MICROSECOND
     source = blake2b(seen["source_id"].encode(), digest_size=8).digest()
     tie = min(seen.get("tie", 0), 0xFFFF_FFFF)
-    return b"".join(
-        (source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest)
-    )
+    return b"".join((source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest))
 
 
 def _bits_for(count: int) -> int:
@@ -168,9 +166,7 @@ class Index:
         header, position = _read_header(view)
         count, sources = header["records"], header["sources"]
         self.count: int = count
-        self.head = Head(
-            disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"]
-        )
+        self.head = Head(disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"])
         self._bits, self._source_bits = _bits_for(count), _bits_for(sources)
         sizes = (
             *(4 * ((1 << self._bits) + 1), 4 << self._bits, DIGEST * count, 8 * (count + 1), 4 * count),
@@ -187,6 +183,7 @@ class Index:
         self._source_bounds, self._source_checks = cuts[5].cast("I"), cuts[6].cast("I")
         self._sources = cuts[7]
         self._digests_at = position - sum(size + -size % 8 for size in sizes[2:])
+        self._sources_at = position - sum(size + -size % 8 for size in sizes[7:])
         self._checked = bytearray(len(self._checks))
         self._sources_checked = bytearray(len(self._source_checks))
 
@@ -271,7 +268,7 @@ class Index:
             key += _short_hash(dataset, 4)
         start, end = self._source_bucket(_prefix(key, self._source_bits) if self._source_bits else 0)
         found = []
-        row = bisect_left(range(end), key, start, key=lambda i: self._source(i)[: len(key)])
+        row = self._first_row(key, start, end)
         while row < end and self._source(row).startswith(key):
             group = self._source(row)[:12]
             after = row + 1
@@ -281,6 +278,15 @@ class Index:
             found.append(range(row, after))
             row = after
         return found
+
+    def _first_row(self, key: bytes, start: int, end: int) -> int:
+        if end - start > _LINEAR_MAX:
+            return bisect_left(range(end), key, start, key=lambda i: self._source(i)[: len(key)])
+        first, last = self._sources_at + start * ROW, self._sources_at + end * ROW
+        found = self._buffer.find(key, first, last)
+        while found >= 0 and (found - first) % ROW:
+            found = self._buffer.find(key, found + 1, last)
+        return end if found < 0 else start + (found - first) // ROW
 
     def newest(self, group: range) -> Iterator[int]:
         """The records that a group of `groups` names, newest first.

@@ -49,8 +49,6 @@ class FileLock:
 
     def acquire(self) -> None:
         """Wait for the lock; raises `LockTimeoutError` after `timeout_s`."""
-        if self.try_acquire():
-            return
         deadline = time.monotonic() + self._timeout_s
         pause = BACKOFF_FIRST_S
         while not self.try_acquire():
@@ -73,7 +71,8 @@ class FileLock:
 
     def __enter__(self) -> Self:
         try:
-            self.acquire()
+            if not self.try_acquire():
+                self.acquire()
         except BaseException:
             # Ctrl-C may land between the kernel's yes and our knowing of it; unlocking what is not held is harmless.
             self.release()

@@ -37,11 +37,9 @@ class Overlay:
         checksum = row["checksum"]
         self._drop_sources(checksum)
         self.entries[checksum] = Entry(raw, segment)
-        for seen in observations(row):
-            source_id, dataset = pair_of(seen)
-            insort(
-                self._sources.setdefault(source_id, {}).setdefault(dataset, []), (order_of(seen), checksum)
-            )
+        for seen in (row, *row.get("also_seen", ())):
+            datasets = self._sources.setdefault(seen["source_id"], {})
+            insort(datasets.setdefault(seen["dataset"], []), (order_of(seen), checksum))
 
     def forget(self, checksum: str, segment: int) -> None:
         self._drop_sources(checksum)
@@ -57,6 +55,9 @@ class Overlay:
             found = self._sources.get(source_id, {}).get(dataset, [])
             if (order_of(seen), checksum) in found:
                 found.remove((order_of(seen), checksum))
+
+    def has_source(self, source_id: str) -> bool:
+        return source_id in self._sources
 
     def newest(self, source_id: str, dataset: str | None) -> Iterator[tuple[Order, str, str]]:
         """(order, dataset, checksum) of a source's observations: newest first within each dataset."""

@@ -168,7 +168,8 @@ class Segment:
         except BaseException:
             self._take_back(start, len(line))
             raise
-        return self._behind(self.tail, Piece(start, start + len(line), line[:-1]), 0)
+        before = self.tail
+        return Tail(start + len(line), before.lines + 1, crc32(codec.line_crc(line[:-1]), before.chain), before.synced)
 
     def _take_back(self, start: int, length: int) -> None:
         try:

@@ -42,6 +42,7 @@ class State:
         self.overlay = Overlay()
         self.view = View(base, (self.overlay,))
         self.metadata: Row = dict(base.metadata)
+        self._uncounted: set[str] = set()
         self._extra: set[str] = set()
         self._gone: set[str] = set()
 
@@ -82,11 +83,24 @@ class State:
 
     @property
     def total(self) -> int:
+        """How many records there are."""
+        self._count()
         return self.base.index.count + len(self._extra) - len(self._gone)
+
+    @property
+    def synced(self) -> int:
+        """Through which offset the active segment is known to be on the disk."""
+        return self.wal.current.tail.synced if self.wal else 0
+
+    def distrusts(self, checksum: str) -> bool:
+        """Whether this checksum's last line is in a segment whose sync has failed here."""
+        entry = self.overlay.entries.get(checksum)
+        return entry is not None and self.wal is not None and entry.segment == self.wal.poisoned
 
     def live_metadata(self) -> Row:
         """The metadata as a compaction of this moment would write it."""
-        return self.metadata | {"total_records": self.total}
+        updated = utc_text(datetime.fromisoformat(self.metadata["ts_updated"]))
+        return self.metadata | {"total_records": self.total, "ts_updated": updated}
 
     def is_fresh(self) -> bool:
         """Whether nothing was written since the last look: one system call."""
@@ -107,28 +121,26 @@ class State:
         """Take over what one line says."""
         if op.kind in ("put", "batch"):
             for raw, row in op.records:
-                self._put(raw, row, segment)
+                self.overlay.put(raw, row, segment)
+                self._uncounted.add(row["checksum"])
         elif op.kind == "forget":
-            self._forget(op.data["checksum"], segment)
+            self.overlay.forget(op.data["checksum"], segment)
+            self._uncounted.add(op.data["checksum"])
         elif op.kind == "meta":
             self.metadata |= op.data["metadata"]
         elif op.kind == "compacted":
             self._rebase(Base(**op.data["base"]))
         if op.kind in wal.CHANGES:
-            self.metadata["ts_updated"] = utc_text(datetime.fromisoformat(op.ts))
+            self.metadata["ts_updated"] = op.ts
 
-    def _put(self, raw: bytes, row: Row, segment: int) -> None:
-        checksum = row["checksum"]
-        self.overlay.put(raw, row, segment)
-        self._gone.discard(checksum)
-        if self.base.index.find(bytes.fromhex(checksum)) < 0:
-            self._extra.add(checksum)
-
-    def _forget(self, checksum: str, segment: int) -> None:
-        self.overlay.forget(checksum, segment)
-        self._extra.discard(checksum)
-        if self.base.index.find(bytes.fromhex(checksum)) >= 0:
-            self._gone.add(checksum)
+    def _count(self) -> None:
+        """Find out which checksums of the log the canonical has as well: put off until somebody asks for a number."""
+        for checksum in tuple(self._uncounted):
+            in_base = self.base.index.find(bytes.fromhex(checksum)) >= 0
+            put = self.overlay.entries[checksum].raw is not None
+            (self._extra.add if put and not in_base else self._extra.discard)(checksum)
+            (self._gone.add if in_base and not put else self._gone.discard)(checksum)
+            self._uncounted.discard(checksum)
 
     def append(self, op: Op, body: bytes) -> None:
         """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
@@ -165,10 +177,7 @@ class State:
         self._take(base, self.overlay)
 
     def _take(self, base: BaseFiles, overlay: Overlay) -> None:
-        find = base.index.find
-        in_base = {c for c in overlay.entries if find(bytes.fromhex(c)) >= 0}
-        put = {c for c, entry in overlay.entries.items() if entry.raw is not None}
-        self._extra, self._gone = put - in_base, in_base - put
+        self._extra, self._gone, self._uncounted = set(), set(), set(overlay.entries)
         self.base, self.overlay, self.view = base, overlay, View(base, (overlay,))
 
     def close(self) -> None:

@@ -65,10 +65,15 @@ class View(NamedTuple):
 
     def sightings(self, source_id: str, dataset: str | None) -> list[Sighting]:
         """The latest content of a source, for each of its datasets; a dataset may occur once a layer."""
-        return [*self._in_overlays(source_id, dataset), *self._in_base(source_id, dataset)]
+        found = list(self._in_overlays(source_id, dataset))
+        if self.base.index.count:
+            found += self._in_base(source_id, dataset)
+        return found
 
     def _in_overlays(self, source_id: str, dataset: str | None) -> Iterator[Sighting]:
         for depth, overlay in enumerate(self.overlays):
+            if not overlay.has_source(source_id):
+                continue
             done: set[str] = set()
             for order, name, checksum in overlay.newest(source_id, dataset):
                 if name not in done and not self._named(checksum, depth):

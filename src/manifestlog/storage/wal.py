@@ -50,9 +50,9 @@ class Wal:
         self.covers = 0
         self.compacted_at = ""
         self.compaction_s = 0.0
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
-        self._poisoned = 0
+        self.poisoned = 0
 
     @classmethod
     def open(
@@ -74,7 +74,7 @@ class Wal:
             raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
         if writable:
             disk.lock_shared(current.fd)
-        before = wal._replay(wal.covers + 1)
+        before = wal.replay(wal.covers + 1)
         wal._note(before)
         wal._lengths[current.number] = current.tail.length
         return wal, before + last
@@ -91,7 +91,7 @@ class Wal:
             self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
         )
 
-    def _replay(self, first: int) -> Ops:
+    def replay(self, first: int) -> Ops:
         """The lines of every segment from `first` up to the current one, each checked against its successor."""
         ops: Ops = []
         previous: Segment | None = None
@@ -182,7 +182,7 @@ class Wal:
     def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
         """Make sure that a line of about this length can be appended to the current segment."""
         segment = self.current
-        if segment.clean and segment.number != self._poisoned:
+        if segment.clean and segment.number != self.poisoned:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
             return
@@ -204,13 +204,11 @@ class Wal:
         self._start_next()
 
     def _start_next(self) -> None:
-        if self.current.number != self._poisoned:
+        if self.current.number != self.poisoned:
             # Crash here: sealed, no successor; the next writer makes one. Were the successor named first, a power cut
             # could leave it behind a predecessor whose last lines are gone.
             disk.sync_data(self.current.fd)
-        self._move_to(
-            create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases))
-        )
+        self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases)))
 
     def append(self, body: bytes) -> Tail:
         """Write one line; see `Segment.append`."""
@@ -224,7 +222,7 @@ class Wal:
 
     def poison(self, segment: Segment) -> None:
         """A sync of this segment failed: never append to it again, never sync it again."""
-        self._poisoned = segment.number
+        self.poisoned = segment.number
 
     def drop_covered(self, covers: int) -> None:
         """A canonical that holds everything up to this segment is in place."""
@@ -279,14 +277,12 @@ def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int) 
     """Every line of these sealed or fenced segments, read from the disk and checked, chain included."""
     end = _open(paths, last + 1, ts_created, writable=False)
     try:
-        return Wal(paths, ts_created, end, writable=False)._replay(first)
+        return Wal(paths, ts_created, end, writable=False).replay(first)
     finally:
         end.unpin()
 
 
-def create_segment(
-    paths: ManifestPaths, ts_created: str, previous: Summary | None, bases: tuple[Base, ...]
-) -> Segment:
+def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | None, bases: tuple[Base, ...]) -> Segment:
     """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.
 
     Raises `FileExistsError` if there is one already.
@@ -313,7 +309,4 @@ def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
     """The first segment of a manifest that has no log yet."""
     segment = create_segment(paths, ts_created, None, (base,))
     disk.lock_shared(segment.fd)
-    wal = Wal(paths, ts_created, segment, writable=True)
-    wal._lengths[segment.number] = segment.tail.length
-    return wal
-
+    return Wal(paths, ts_created, segment, writable=True)

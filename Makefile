@@ -1,0 +1,39 @@
+# Everything here makes its own virtual environment first; nothing else is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+READY   = $(VENV)/.ready
+
+.PHONY: demo test test-slow test-all lint bench bench-full wheel-test clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+demo: $(READY)
+	@BIN=$(BIN) sh manifests/demo.sh
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+# Every interpreter found on the machine, each with an environment of its own.
+test-all:
+	@sh tests/all_pythons.sh
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks --full
+
+clean:
+	rm -rf $(VENV) .venv-* .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,248 @@
+"""One process's way to a manifest: who may look at its state and change it, when, and what is durable afterwards.
+
+Invariants:
+
+- Order of locks: writers' mutex, append lock (between processes), state mutex. A reader takes the last only.
+- Under the append lock nothing is synced, validated or logged that could be done before or after it, rotation apart.
+- Whatever is asked is asked of knowledge that holds everything acknowledged before the call, by whichever process.
+- Whoever answers "already there" answers for its durability too: a transaction syncs what it relied on.
+
+It does not know what is read or written (`store`), and starts no thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from manifestlog.errors import (
+    DiskFullError,
+    IndeterminateWriteError,
+    LockTimeoutError,
+    ManifestClosedError,
+    ReadOnlyError,
+)
+from manifestlog.options import Durability, ManifestOptions
+from manifestlog.storage import disk
+from manifestlog.storage.index import IndexDamagedError
+from manifestlog.storage.lines import Op
+from manifestlog.storage.lock import FileLock
+from manifestlog.storage.state import State
+from manifestlog.storage.wal import OvertakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from manifestlog.naming import ManifestPaths
+    from manifestlog.storage.segment import Segment
+
+T = TypeVar("T")
+
+_LINE_EXTRA_BYTES = 128
+_LINES_PER_LOOK = 16
+
+
+def now_text() -> str:
+    """The time of a log line: always 27 characters."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+class Session:
+    """One open manifest. Threads may share it; after a fork it works in the child."""
+
+    def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
+        self.paths = paths
+        self.options = options
+        self.read_only = read_only
+        self.closed = False
+        self.on_write: Callable[[], None] | None = None
+        self.log_is_long = False
+        self._must_load = False
+        self._fresh_locks()
+        self._state = State.load(paths, writable=not read_only)
+
+    def _fresh_locks(self) -> None:
+        self._pid = os.getpid()
+        self._writers = threading.Lock()
+        self._mutex = threading.Lock()
+        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s)
+        self._compacting = threading.Lock()
+        self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
+
+    def _enter(self) -> None:
+        if self._pid != os.getpid():
+            self.drop_inherited()
+        if self.closed:
+            raise ManifestClosedError(self.paths.canonical)
+        if self._must_load:
+            with self._mutex:
+                if self._must_load:
+                    self._state = State.load(self.paths, writable=not self.read_only)
+                    self._must_load = False
+
+    def read(self, ask: Callable[[State], T]) -> T:
+        """Answer from everything that was acknowledged before this call, by whichever process."""
+        self._enter()
+        with self._mutex:
+            self._catch_up()
+            try:
+                return ask(self._state)
+            except IndexDamagedError:
+                self._rescan()
+                return ask(self._state)
+
+    def _catch_up(self) -> None:
+        if self._state.is_fresh():
+            return
+        try:
+            self._state.follow()
+        except OvertakenError:
+            self._reload()
+        except IndexDamagedError:
+            self._rescan()
+            self._catch_up()
+
+    def _reload(self) -> None:
+        old = self._state
+        self._state = State.load(self.paths, writable=not self.read_only)
+        old.close()
+
+    def _rescan(self) -> None:
+        try:
+            self._state.rescan()
+        except OvertakenError:
+            self._reload()
+
+    def transact(self, act: Callable[[State], T]) -> T:
+        """Run `act` alone among all threads and processes, on fresh knowledge; then make durable what it relied on."""
+        self._enter()
+        if self.read_only:
+            raise ReadOnlyError(self.paths.canonical)
+        with self._writers, self._append_lock, self._mutex:
+            self._catch_up()
+            try:
+                result = act(self._state)
+            except IndexDamagedError:
+                # Nothing is written before the last lookup of an `act`, so it may run again.
+                self._rescan()
+                result = act(self._state)
+            unsynced = self._pin_unsynced()
+        if unsynced is not None:
+            self._make_durable(*unsynced)
+        if self.on_write is not None:
+            self.on_write()
+        return result
+
+    def append(self, state: State, body: bytes, op: Op) -> None:
+        """Write one line and take it over; only from inside a transaction.
+
+        Raises `DiskFullError` with nothing of the line left.
+        """
+        try:
+            wal = state.start_log()
+            wal.prepare(len(body) + _LINE_EXTRA_BYTES, self.options.segment_bytes_max)
+            state.append(op, body)
+            if wal.current.tail.lines % _LINES_PER_LOOK == 0:
+                limit = self.options.log_bytes_limit(state.base.canonical_bytes)
+                self.log_is_long = wal.bytes_to_merge >= limit
+        except OSError as error:
+            if error.errno in disk.FULL_ERRNOS:
+                raise DiskFullError(self.paths.canonical, error) from error
+            raise
+
+    # -- durability ----------------------------------------------------------------------------------------------
+
+    def _pin_unsynced(self, *, force: bool = False) -> tuple[Segment, int] | None:
+        wal = self._state.wal
+        if wal is None or not (force or self.options.durability is Durability.POWER_CUT):
+            return None
+        tail = wal.current.tail
+        if tail.synced >= tail.length or wal.current.number == wal.poisoned:
+            return None
+        wal.current.pin()
+        return wal.current, tail.length
+
+    def _make_durable(self, segment: Segment, length: int) -> None:
+        """Sync outside the locks, so that concurrent writers share the disk's work."""
+        failure: OSError | None = None
+        try:
+            disk.sync_data(segment.fd)
+        except OSError as error:
+            failure = error
+        with self._mutex:
+            if failure is None:
+                segment.mark_synced(length)
+            elif self._state.wal is not None:
+                self._state.wal.poison(segment)
+            segment.unpin()
+        if failure is not None:
+            raise IndeterminateWriteError(segment.path, failure) from failure
+
+    def sync(self) -> None:
+        """Make everything in the log survive a power cut, in whichever mode it was written."""
+        self._enter()
+        with self._mutex:
+            unsynced = None if self.read_only else self._pin_unsynced(force=True)
+        if unsynced is not None:
+            self._make_durable(*unsynced)
+
+    # -- compaction, ending, forking ------------------------------------------------------------------------------
+
+    @contextmanager
+    def alone_compacting(self, *, wait: bool) -> Iterator[bool]:
+        """Hold the compaction lock; gives false when another thread or process has it and `wait` is not set."""
+        self._enter()
+        timeout = self.options.lock_timeout_s
+        if not self._compacting.acquire(blocking=wait, timeout=timeout if wait else -1):
+            if wait:
+                raise LockTimeoutError(self.paths.compact_lock, timeout, "another thread of this process")
+            yield False
+            return
+        lock = self._compact_lock
+        try:
+            if wait:
+                lock.acquire()
+            elif not lock.try_acquire():
+                yield False
+                return
+            yield True
+        finally:
+            # Released, not only closed: a child that was forked meanwhile may still hold a copy of the descriptor.
+            lock.release()
+            self._compacting.release()
+
+    def close(self) -> None:
+        """Let go of files and locks; nothing is written."""
+        if self._pid != os.getpid():
+            self.drop_inherited()
+        with self._writers, self._mutex:
+            if not self.closed:
+                self.closed = True
+                self._append_lock.close()
+                self._compact_lock.close()
+                if not self._must_load:
+                    self._state.close()
+
+    def before_fork(self) -> None:
+        """Let no thread be in the middle of anything while the process is copied."""
+        self._writers.acquire()
+        self._mutex.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._mutex.release()
+        self._writers.release()
+
+    def drop_inherited(self) -> None:
+        """In a forked child: close what is the parent's, and load anew at the next call.
+
+        Closing a copied descriptor leaves the parent's locks alone; unlocking it would not.
+        """
+        self._append_lock.close()
+        self._compact_lock.close()
+        if not self.closed and not self._must_load:
+            self._state.abandon()
+            self._must_load = True
+        self._fresh_locks()

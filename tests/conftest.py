@@ -1,0 +1,64 @@
+"""Fixtures of every test: a checked directory, managers that are closed, children that are gone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import DownloadManifestManager, ManifestOptions
+from support.children import children, time_limit
+from support.integrity import checked
+from support.records import NAME, QUICK, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.children import Start
+
+
+@pytest.fixture(autouse=True)
+def _no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
+    slow = request.node.get_closest_marker("slow") is not None
+    with time_limit(900 if slow else 120):
+        yield
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory for manifests, checked when the test is over."""
+    with checked(tmp_path / "manifests") as path:
+        yield path
+
+
+@pytest.fixture
+def path(directory: Path) -> Path:
+    """Where a test's manifest goes."""
+    return directory / NAME
+
+
+@pytest.fixture
+def open_manifest(path: Path) -> Iterator[Callable[..., DownloadManifestManager]]:
+    """Open or create the test's manifest with these options; closed before the directory is checked."""
+    with ExitStack() as opened:
+
+        def open_it(options: ManifestOptions = QUICK, **kwargs: Any) -> DownloadManifestManager:
+            given = None if kwargs.get("read_only") else metadata()
+            return opened.enter_context(DownloadManifestManager(path, given, options=options, **kwargs))
+
+        yield open_it
+
+
+@pytest.fixture
+def manifest(open_manifest: Callable[..., DownloadManifestManager]) -> DownloadManifestManager:
+    """A new manifest that nothing compacts by itself."""
+    return open_manifest()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a child process: `start(function, *args)` runs `function(link, *args)` there."""
+    with children() as start_one:
+        yield start_one

@@ -1,0 +1,1 @@
+"""What CONTRACT and the issue promise to the outside, asked through the public API only."""

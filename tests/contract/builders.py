@@ -1,0 +1,56 @@
+"""Records, metadata and files for the contract tests."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from manifestlog import Durability, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord
+
+T0 = datetime(2023, 1, 1, 12, tzinfo=UTC)
+META = ManifestMetadata(
+    process=ETLProcess.EXTRACTOR, etl_version="1.0.0", root_dir=Path("/srv/etl"), ts_created=T0, ts_updated=T0
+)
+QUIET = ManifestOptions(durability=Durability.PROCESS_KILL, auto_compact=False, compact_on_close=False)
+"""Nothing happens unless the test asks for it."""
+
+
+def sha(text: str) -> str:
+    """The checksum of a content."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def at(minute: float) -> datetime:
+    """So many minutes after the beginning."""
+    return T0 + timedelta(minutes=minute)
+
+
+def record(content: str = "a", minute: float = 0, source: str = "src", dataset: str = "set", **more: Any) -> ManifestRecord:
+    """What `source` delivered `minute` minutes after the beginning."""
+    fields: dict[str, Any] = {
+        "source_id": source,
+        "dataset": dataset,
+        "checksum": sha(content),
+        "file_path": Path("/raw") / content,
+        "file_size": len(content) + 1,
+        "ts_downloaded": at(minute),
+        "version": "1.0.0",
+    }
+    return ManifestRecord(**fields | more)
+
+
+def meta(**changes: Any) -> ManifestMetadata:
+    """The usual metadata with some fields changed."""
+    return META.model_copy(update=changes)
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    """Every file that holds data; locks are empty and come and go."""
+    return {f.name: f.read_bytes() for f in sorted(directory.iterdir()) if f.is_file() and f.suffix != ".lock"}
+
+
+def segments_of(directory: Path) -> list[Path]:
+    """The log segments, oldest first."""
+    return sorted(directory.glob("*.manifest.wal-*.jsonl"))

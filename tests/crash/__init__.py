@@ -1,0 +1,1 @@
+"""Kills, crashes, interrupts and disks that fail."""

@@ -1,0 +1,1 @@
+"""Directories written by released formats, committed as bytes: they must open for ever."""

@@ -1,0 +1,1 @@
+"""What the tests share: records, children, integrity checks."""

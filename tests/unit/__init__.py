@@ -1,0 +1,1 @@
+"""One file for each module that can be asked without a manifest around it."""
