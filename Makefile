@@ -12,7 +12,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@BIN=$(BIN) sh manifests/demo.sh
+	@BIN=$(BIN) sh docs/demo.sh
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -193,7 +193,7 @@ class _Compaction:
         cut = _cut(store)  # (2)
         self._sweep()
         if cut.last is None:
-            self._mend_index()
+            self._tidy()
             return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
         found = self._read(cut.last)  # (3)
         fd = disk.create(self._temporary, like=self._paths.canonical)
@@ -231,11 +231,14 @@ class _Compaction:
             if ".wal-" not in path:
                 disk.remove(path)
 
-    def _mend_index(self) -> None:
+    def _tidy(self) -> None:
+        """Finish what a compactor that died after (5) has left to do."""
         found = base.open_base(self._paths)
+        covers = _covered_by(self._store, found.identity)
         if found.from_scan and not found.foreign:
-            head = found.index.head._replace(covers=_covered_by(self._store, found.identity))
-            base.write_index(self._paths, found.index.columns(), head)
+            base.write_index(self._paths, found.index.columns(), found.index.head._replace(covers=covers))
+        disk.sync_directory(self._paths.directory)  # it may have died before its own
+        self._delete_covered(covers)
 
     def _read(self, last: int) -> _Input:
         try:
@@ -307,7 +310,9 @@ def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime
 
 
 def _age(since: str, now: datetime, wanted_s: float) -> float:
-    return wanted_s - (now - datetime.fromisoformat(since)).total_seconds()
+    age_s = (now - datetime.fromisoformat(since)).total_seconds()
+    # A time in the future means that the clock was set back: better one compaction too early than none for a day.
+    return wanted_s - age_s if age_s >= 0 else 0.0
 
 
 def is_due(store: Store) -> bool:

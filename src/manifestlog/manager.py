@@ -265,7 +265,7 @@ class AbstractManifest(ABC):
             return
         try:
             self._runner.stop()
-            if not self._store.session.read_only:
+            if not (self._store.session.read_only or self._store.session.unused):
                 self._leave()
         except ManifestClosedError:
             pass
@@ -302,6 +302,7 @@ class AbstractManifest(ABC):
 
     def after_fork_in_parent(self) -> None:
         self._store.session.after_fork_in_parent()
+        self._runner.resume()
 
     def after_fork_in_child(self) -> None:
         self._store.session.drop_inherited()

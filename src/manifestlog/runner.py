@@ -38,6 +38,7 @@ class Runner:
         self._wake = threading.Event()
         self._stopping = False
         self._busy = False
+        self._paused = False
         self._starting = threading.Lock()
 
     def wanted(self) -> bool:
@@ -46,10 +47,7 @@ class Runner:
     def after_write(self) -> None:
         """Begin with the first write; look at once when the log is past its limit."""
         if self._thread is None:
-            with self._starting:
-                if self._thread is None and not self._stopping and self.wanted():
-                    self._thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
-                    self._thread.start()
+            self._begin()
         if self._store.session.log_is_long and not (self._busy or self._wake.is_set()):
             self._wake.set()
 
@@ -61,10 +59,23 @@ class Runner:
             self._thread.join()
 
     def pause(self) -> None:
-        """End the thread if it is idle, to begin again with the next write: a fork wants few threads."""
-        if not self._busy:
+        """End the thread if it is idle: a process that forks should have few."""
+        self._paused = self._thread is not None and not self._busy
+        if self._paused:
             self.stop()
             self._thread, self._stopping = None, False
+
+    def resume(self) -> None:
+        """Begin again after `pause`."""
+        if self._paused:
+            self._paused = False
+            self._begin()
+
+    def _begin(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._stopping and self.wanted():
+                self._thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
         while not self._stopping:

@@ -83,6 +83,11 @@ class Session:
                     self._state = State.load(self.paths, writable=not self.read_only)
                     self._must_load = False
 
+    @property
+    def unused(self) -> bool:
+        """Whether this is a forked child that has not touched the manifest."""
+        return self._must_load or self._pid != os.getpid()
+
     def read(self, ask: Callable[[State], T]) -> T:
         """Answer from everything that was acknowledged before this call, by whichever process."""
         self._enter()

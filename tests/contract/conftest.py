@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestMetadata, ManifestOptions
+from support.integrity import check_manifest
 
 from .builders import META, QUIET
 
@@ -29,9 +30,13 @@ class Opener(Protocol):
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the test's manifest lies or will lie."""
-    return tmp_path / "systems_download.manifest.json"
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory for manifests; when the test is over, everything in it is sound."""
+    found = tmp_path / "manifests"
+    found.mkdir()
+    yield found
+    for canonical in sorted(found.glob("*.manifest.json")):
+        check_manifest(canonical)
 
 
 @pytest.fixture

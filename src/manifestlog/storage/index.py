@@ -73,7 +73,7 @@ class Columns:
 
 @lru_cache(maxsize=4096)
 def _short_hash(text: str, size: int) -> bytes:
-    return blake2b(text.encode(), digest_size=size).digest()
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=size).digest()
 
 
 def source_rows(row: Row) -> list[bytes]:
@@ -84,7 +84,7 @@ def source_rows(row: Row) -> list[bytes]:
 
 def _source_row(seen: Row, digest: bytes) -> bytes:
     when = (datetime.fromisoformat(seen["ts_downloaded"]) - _EPOCH) // _MICROSECOND
-    source = blake2b(seen["source_id"].encode(), digest_size=8).digest()
+    source = blake2b(seen["source_id"].encode(errors="surrogatepass"), digest_size=8).digest()
     tie = min(seen.get("tie", 0), 0xFFFF_FFFF)
     return b"".join((source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest))
 
@@ -263,7 +263,7 @@ class Index:
 
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
         """The rows of a source, one range a dataset, each in order of time."""
-        key = blake2b(source_id.encode(), digest_size=8).digest()
+        key = blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
         if dataset is not None:
             key += _short_hash(dataset, 4)
         start, end = self._source_bucket(_prefix(key, self._source_bits) if self._source_bits else 0)

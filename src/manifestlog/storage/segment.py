@@ -12,6 +12,7 @@ It takes no lock and chooses no successor: that is the log's job (`wal`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 from zlib import crc32
 
@@ -20,6 +21,10 @@ from manifestlog.storage import codec, disk, lines
 from manifestlog.storage.lines import Op, Opening, Piece, Summary
 
 log = logging.getLogger("manifestlog")
+
+
+Take = Callable[[int, Op], None]
+"""Receives a decoded line and the number of its segment."""
 
 
 class Tail(NamedTuple):
@@ -83,10 +88,11 @@ class Segment:
         chain = crc32(codec.line_crc(piece.line), tail.chain)
         return Tail(piece.end, tail.lines + 1, chain, max(tail.synced, synced), piece.terminated)
 
-    def advance(self) -> list[Op]:
-        """Accept and decode what was appended since the last call.
+    def advance(self, take: Take) -> None:
+        """Hand every line that was appended since the last call to `take`, then move the tail behind them.
 
-        Raises `DamagedManifestError` for damage that no crash explains.
+        An interrupt in between makes the same lines be taken again, so taking one twice must change nothing.
+        Raises `DamagedManifestError` for damage that no crash explains, with nothing taken.
         """
         end = disk.size(self.fd)
         if end < self.tail.length:
@@ -95,16 +101,16 @@ class Segment:
             )
         if end == self.tail.length:
             self._unfinished = False
-            return []
+            return
         data = disk.read(self.fd, end - self.tail.length, self.tail.length)
         if not self.tail.terminated and data[:1] == b"\n":
             # The line was accepted while its writer was one byte short.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
             data = data[1:]
         pieces = list(lines.split(data, self.tail.length, self.opening.salt))
-        return self._accept(pieces, end)
+        self._accept(pieces, end, take)
 
-    def _accept(self, pieces: list[Piece], end: int) -> list[Op]:
+    def _accept(self, pieces: list[Piece], end: int, take: Take) -> None:
         ops: list[Op] = []
         tail = self.tail
         damage = [piece for piece in pieces if piece.line is None]
@@ -118,9 +124,9 @@ class Segment:
             ops.append(op)
         self._unfinished = end > max([tail.length, *[piece.end for piece in pieces]])
         self._judge(damage, tail, pieces)
-        # Last: an interrupt before this line only makes the same bytes be read again.
+        for op in ops:
+            take(self.number, op)
         self._damage, self.tail = self._damage + damage, tail
-        return ops
 
     def _decode(self, piece: Piece) -> Op:
         assert piece.line is not None

@@ -114,8 +114,7 @@ class State:
         """Apply what was written since the last look; raises `OvertakenError` when only loading helps."""
         if self.wal is None:
             raise OvertakenError
-        for segment, op in self.wal.follow():
-            self.apply(segment, op)
+        self.wal.follow(self.apply)
 
     def apply(self, segment: int, op: Op) -> None:
         """Take over what one line says."""

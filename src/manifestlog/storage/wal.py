@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import DamagedManifestError
 from manifestlog.storage import disk, lines
 from manifestlog.storage.lines import Base, Op, Opening, Summary
-from manifestlog.storage.segment import Segment, Tail
+from manifestlog.storage.segment import Segment, Tail, Take
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
@@ -67,16 +67,15 @@ class Wal:
             return None, []
         current = _open(paths, numbers[-1], ts_created, writable=writable)
         wal = cls(paths, ts_created, current, writable=writable)
-        last = [(current.number, op) for op in current.advance()]
-        wal._note(last)
+        last: Ops = []
+        wal._advance(current, lambda number, op: last.append((number, op)))
         wal.covers = wal.covered_by(canonical)
         if wal.covers >= current.number:
             raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
         if writable:
             disk.lock_shared(current.fd)
-        before = wal.replay(wal.covers + 1)
-        wal._note(before)
-        wal._lengths[current.number] = current.tail.length
+        before: Ops = []
+        wal.replay(wal.covers + 1, lambda number, op: before.append((number, op)))
         return wal, before + last
 
     def covered_by(self, canonical: tuple[int, str]) -> int:
@@ -91,9 +90,8 @@ class Wal:
             self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
         )
 
-    def replay(self, first: int) -> Ops:
-        """The lines of every segment from `first` up to the current one, each checked against its successor."""
-        ops: Ops = []
+    def replay(self, first: int, take: Take) -> None:
+        """Hand over the lines of every segment from `first` to before the current one, each checked by its successor."""
         previous: Segment | None = None
         for number in range(first, self.current.number):
             try:
@@ -105,14 +103,12 @@ class Wal:
             try:
                 if previous is not None:
                     self._check_link(previous, segment)
-                ops += [(number, op) for op in segment.advance()]
-                self._lengths[number] = segment.tail.length
+                self._advance(segment, take)
             finally:
                 segment.unpin()
             previous = segment
         if previous is not None:
             self._check_link(previous, self.current)
-        return ops
 
     def _check_link(self, segment: Segment, successor: Segment) -> None:
         if successor.opening.previous != segment.summary():
@@ -122,41 +118,40 @@ class Wal:
                 f"segment {segment.number} does not end as segment {successor.number} says it did",
             )
 
-    def _note(self, ops: Ops) -> None:
-        """Remember what the lines say of the canonical, and since when there is something to merge."""
-        for number, op in ops:
-            if op.kind in CHANGES:
-                self._changed.setdefault(number, op.ts)
-            elif op.kind == "compacting":
-                self.bases.append(Base(**op.data["base"]))
-            elif op.kind == "compacted":
-                self.bases = [Base(**op.data["base"])]
-                self.compacted_at, self.compaction_s = op.ts, op.data["seconds"]
+    def _note(self, number: int, op: Op) -> None:
+        """Remember what a line says of the canonical, and since when there is something to merge."""
+        if op.kind in CHANGES:
+            self._changed.setdefault(number, op.ts)
+        elif op.kind == "compacting":
+            self.bases.append(Base(**op.data["base"]))
+        elif op.kind == "compacted":
+            self.bases = [Base(**op.data["base"])]
+            self.compacted_at, self.compaction_s = op.ts, op.data["seconds"]
 
-    def follow(self) -> Ops:
-        """What was appended since the last call, across seals and fences.
+    def follow(self, take: Take) -> None:
+        """Hand over what was appended since the last call, across seals and fences.
 
         Raises `OvertakenError` when the way on was compacted away.
         """
-        ops: Ops = []
         while True:
-            self._advance(ops)
+            self._advance(self.current, take)
             if self.current.clean:
-                return ops
+                return
             successor = self._successor()
             if successor is None:
-                return ops
+                return
             # It may have been finished and left between our look at it and its successor's birth.
-            self._advance(ops)
+            self._advance(self.current, take)
             self._check_link(self.current, successor)
             self._move_to(successor)
 
-    def _advance(self, ops: Ops) -> None:
-        new = [(self.current.number, op) for op in self.current.advance()]
-        if new:
-            self._note(new)
-            ops += new
-        self._lengths[self.current.number] = self.current.tail.length
+    def _advance(self, segment: Segment, take: Take) -> None:
+        def note_and_take(number: int, op: Op) -> None:
+            self._note(number, op)
+            take(number, op)
+
+        segment.advance(note_and_take)
+        self._lengths[segment.number] = segment.tail.length
 
     def _successor(self) -> Segment | None:
         number = self.current.number + 1
@@ -216,7 +211,7 @@ class Wal:
 
     def accept(self, tail: Tail, op: Op) -> None:
         """Count a line of our own as read; last of all, when it was applied."""
-        self._note([(self.current.number, op)])
+        self._note(self.current.number, op)
         self._lengths[self.current.number] = tail.length
         self.current.tail = tail
 
@@ -276,8 +271,10 @@ def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool)
 def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int) -> Ops:
     """Every line of these sealed or fenced segments, read from the disk and checked, chain included."""
     end = _open(paths, last + 1, ts_created, writable=False)
+    ops: Ops = []
     try:
-        return Wal(paths, ts_created, end, writable=False).replay(first)
+        Wal(paths, ts_created, end, writable=False).replay(first, lambda number, op: ops.append((number, op)))
+        return ops
     finally:
         end.unpin()
 

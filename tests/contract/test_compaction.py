@@ -1,0 +1,337 @@
+"""`compact` and `save`: what they report, what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import (
+    CompactionOutcome,
+    CompactionReport,
+    DownloadManifestManager,
+    LockTimeoutError,
+    ManifestOptions,
+)
+from manifestlog.naming import resolve
+from manifestlog.storage.lock import FileLock
+
+from .builders import QUIET, meta, record, segments_of, sha
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import Opener
+
+
+def _canonical(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+@pytest.fixture
+def filled(manifest: DownloadManifestManager) -> DownloadManifestManager:
+    """A manifest with three records in the log."""
+    manifest.add_many([record("a"), record("b", source="other"), record("c", 2)])
+    return manifest
+
+
+@pytest.fixture
+def busy(path: Path) -> Iterator[FileLock]:
+    """Somebody else's compaction: its lock, through a descriptor of its own."""
+    path.parent.mkdir(exist_ok=True)
+    lock = FileLock(resolve(path).compact_lock, 1.0)
+    with lock:
+        yield lock
+    lock.close()
+
+
+def test_a_report_has_the_fields_of_the_contract() -> None:
+    """`CompactionReport` says how it ended, and what it cost."""
+    assert [f.name for f in fields(CompactionReport)] == [
+        "outcome", "records_merged", "records_total", "bytes_written", "seconds", "writer_pause_s",
+    ]  # fmt: skip
+
+
+def test_the_outcomes_are_their_words() -> None:
+    """The three ways that a compaction can end."""
+    assert [str(o) for o in CompactionOutcome] == ["compacted", "nothing_to_do", "already_running"]
+
+
+def test_compact_reports_what_it_merged(filled: DownloadManifestManager) -> None:
+    """Outcome and counts of a first compaction."""
+    report = filled.compact()
+    assert (report.outcome, report.records_merged, report.records_total) == ("compacted", 3, 3)
+
+
+def test_compact_reports_what_it_wrote(filled: DownloadManifestManager, path: Path) -> None:
+    """`bytes_written` is the new canonical's size."""
+    assert filled.compact().bytes_written == path.stat().st_size
+
+
+def test_compact_reports_how_long_it_took(filled: DownloadManifestManager) -> None:
+    """Writers wait for less time than the compaction takes, and both take some."""
+    report = filled.compact()
+    assert 0 < report.writer_pause_s < report.seconds
+
+
+def test_a_second_compaction_merges_only_what_is_new(filled: DownloadManifestManager) -> None:
+    """Only what the log says is counted as merged."""
+    filled.compact()
+    filled.add(record("d"))
+    report = filled.compact()
+    assert (report.records_merged, report.records_total) == (1, 4)
+
+
+def test_a_forgotten_record_is_merged(filled: DownloadManifestManager) -> None:
+    """A tombstone is merged too, and the record is gone from the canonical."""
+    filled.compact()
+    filled.forget(sha("a"))
+    filled.compact()
+    assert sorted(_canonical(filled.path)["records"]) == sorted([sha("b"), sha("c")])
+
+
+def test_forgetting_everything_gives_the_skeleton(filled: DownloadManifestManager, path: Path) -> None:
+    """A canonical without records is the skeleton again."""
+    filled.compact()
+    for content in "abc":
+        filled.forget(sha(content))
+    filled.compact()
+    assert path.read_bytes().endswith(b'    "records": {}\n}\n')
+
+
+def test_compact_puts_everything_in_the_canonical(filled: DownloadManifestManager, path: Path) -> None:
+    """A plain JSON reader sees all records after a compaction."""
+    filled.compact()
+    assert set(_canonical(path)["records"]) == {sha(c) for c in "abc"}
+
+
+def test_the_canonicals_metadata_are_the_live_ones(filled: DownloadManifestManager, path: Path) -> None:
+    """What the canonical says of itself is what `metadata` says."""
+    filled.compact()
+    assert _canonical(path)["metadata"] == filled.metadata.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("how", ["compact", "save"])
+def test_nothing_to_do_is_said(filled: DownloadManifestManager, how: str) -> None:
+    """With nothing to merge, the outcome says so."""
+    filled.compact()
+    assert getattr(filled, how)().outcome is CompactionOutcome.NOTHING_TO_DO
+
+
+@pytest.mark.parametrize("how", ["compact", "save"])
+def test_nothing_to_do_counts_the_records(filled: DownloadManifestManager, how: str) -> None:
+    """With nothing to merge, the total is still told."""
+    filled.compact()
+    assert getattr(filled, how)().records_total == 3
+
+
+@pytest.mark.parametrize("how", ["compact", "save"])
+def test_nothing_to_do_leaves_the_canonical_untouched(filled: DownloadManifestManager, path: Path, how: str) -> None:
+    """With nothing to merge, bytes, time and identity of the file stay."""
+    filled.compact()
+    before = (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino)
+    getattr(filled, how)()
+    assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+def test_a_fresh_manifest_has_nothing_to_do(manifest: DownloadManifestManager, path: Path) -> None:
+    """A manifest that nobody wrote to is not rewritten."""
+    before = path.stat().st_mtime_ns
+    manifest.save()
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_duplicate_leaves_nothing_to_do(filled: DownloadManifestManager) -> None:
+    """A write that changed nothing needs no compaction."""
+    filled.compact()
+    filled.add(record("a"))
+    assert filled.compact().outcome is CompactionOutcome.NOTHING_TO_DO
+
+
+def test_reopening_leaves_nothing_to_do(filled: DownloadManifestManager, opener: Opener) -> None:
+    """What was compacted before a close is not compacted again after it."""
+    filled.compact()
+    filled.close()
+    assert opener(None).compact().outcome is CompactionOutcome.NOTHING_TO_DO
+
+
+def test_covered_segments_are_deleted(filled: DownloadManifestManager, path: Path) -> None:
+    """After a compaction one segment is left."""
+    filled.compact()
+    assert len(segments_of(path.parent)) == 1
+
+
+def test_segment_numbers_are_never_reused(filled: DownloadManifestManager, path: Path) -> None:
+    """Every compaction leaves a higher number than the one before."""
+    filled.compact()
+    first = segments_of(path.parent)[-1].name
+    filled.add(record("d"))
+    filled.compact()
+    assert segments_of(path.parent)[-1].name > first
+
+
+def test_nothing_temporary_is_left(filled: DownloadManifestManager, path: Path) -> None:
+    """After a compaction there is nothing but the files of the design."""
+    filled.compact()
+    assert {f.name for f in path.parent.iterdir()} == {
+        "systems_download.manifest.json",
+        "systems_download.manifest.idx",
+        "systems_download.manifest.lock",
+        "systems_download.manifest.compact.lock",
+        "systems_download.manifest.wal-000002.jsonl",
+    }
+
+
+def test_a_compaction_elsewhere_is_said(filled: DownloadManifestManager, busy: FileLock) -> None:
+    """A second compactor returns at once and says why."""
+    del busy
+    assert filled.compact().outcome is CompactionOutcome.ALREADY_RUNNING
+
+
+def test_save_waits_no_longer_than_asked(opener: Opener, busy: FileLock) -> None:
+    """`save` gives up after `lock_timeout_s`."""
+    del busy
+    manager = opener(options=replace(QUIET, lock_timeout_s=0.05))
+    manager.add(record("a"))
+    with pytest.raises(LockTimeoutError, match=r"compact\.lock.*0\.05 s"):
+        manager.save()
+
+
+def test_save_waits_for_a_compaction(opener: Opener, busy: FileLock, path: Path) -> None:
+    """`save` waits for a running compaction, then makes sure that the canonical holds everything."""
+    manager = opener()
+    manager.add(record("a"))
+    timer = threading.Timer(0.1, busy.release)
+    timer.start()
+    manager.save()
+    timer.join()
+    assert sha("a") in _canonical(path)["records"]
+
+
+def test_if_needed_finds_it_too_early(filled: DownloadManifestManager) -> None:
+    """A short and young log needs no compaction."""
+    assert filled.compact(if_needed=True).outcome is CompactionOutcome.NOTHING_TO_DO
+
+
+def test_if_needed_goes_by_size(opener: Opener) -> None:
+    """A log past its limit is compacted."""
+    manager = opener(options=replace(QUIET, compact_log_bytes_min=1, compact_log_bytes_max=100))
+    manager.add(record("a"))
+    assert manager.compact(if_needed=True).outcome is CompactionOutcome.COMPACTED
+
+
+def test_if_needed_goes_by_age(opener: Opener) -> None:
+    """A log older than the interval is compacted."""
+    manager = opener(options=replace(QUIET, compact_interval_s=1e-6))
+    manager.add(record("a"))
+    assert manager.compact(if_needed=True).outcome is CompactionOutcome.COMPACTED
+
+
+def test_the_last_writer_compacts_on_close(opener: Opener, path: Path) -> None:
+    """After a clean close the canonical holds everything."""
+    with opener(options=replace(QUIET, compact_on_close=True)) as manager:
+        manager.add(record("a"))
+    assert sha("a") in _canonical(path)["records"]
+
+
+def test_a_close_without_changes_compacts_nothing(opener: Opener, path: Path) -> None:
+    """A writer that wrote nothing leaves the canonical alone."""
+    opener().close()
+    before = path.stat().st_mtime_ns
+    with opener(options=replace(QUIET, compact_on_close=True)) as manager:
+        list(manager)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_newer_version_alone_is_something_to_merge(opener: Opener) -> None:
+    """A `meta` line makes a compaction worth while."""
+    opener().close()
+    assert opener(meta(etl_version="2")).compact().outcome is CompactionOutcome.COMPACTED
+
+
+def test_the_order_of_adding_does_not_show(opener: Opener, path: Path) -> None:
+    """The same records give the same bytes, whoever added them in whatever order, the metadata's times aside."""
+    records = [record(f"c{n}", n, source=f"s{n % 3}") for n in range(12)]
+    bodies = []
+    for number, order in enumerate([records, records[::-1], records[::2] + records[1::2]]):
+        manager = opener(path=path.with_name(f"m_{number}.manifest.json"))
+        for count, each in enumerate(order):
+            manager.add(each)
+            if count % 5 == 4 * (number % 2):
+                manager.compact()
+        manager.save()
+        bodies.append(manager.path.read_bytes().split(b'"records"')[1])
+    assert bodies[0] == bodies[1] == bodies[2]
+
+
+def test_the_order_of_sources_of_one_content_does_not_show(opener: Opener, path: Path) -> None:
+    """A content of three sources has the same bytes, whoever was first."""
+    seen = [record("a", minute, source=source) for minute, source in enumerate(["x", "y", "z"])]
+    bodies = []
+    for number, order in enumerate([seen, seen[::-1]]):
+        manager = opener(path=path.with_name(f"m_{number}.manifest.json"))
+        for each in order:
+            manager.add(each)
+        manager.save()
+        bodies.append(manager.path.read_bytes().split(b'"records"')[1])
+    assert bodies[0] == bodies[1]
+
+
+def test_compacting_record_by_record_gives_the_same_bytes(opener: Opener, path: Path) -> None:
+    """Merging one by one and merging all at once give the same file."""
+    records = [record(f"c{n}", n) for n in range(10)]
+    slow, fast = (opener(path=path.with_name(f"m_{n}.manifest.json")) for n in range(2))
+    for each in records:
+        slow.add(each)
+        slow.compact()
+    fast.add_many(records)
+    fast.compact()
+    one, other = (m.path.read_bytes().split(b'"records"')[1] for m in (slow, fast))
+    assert one == other
+
+
+def test_the_mode_of_the_canonical_is_kept(filled: DownloadManifestManager, path: Path) -> None:
+    """Whoever may read the canonical still may after a compaction."""
+    path.chmod(0o640)
+    filled.compact()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_compaction_replaces_the_file(filled: DownloadManifestManager, path: Path) -> None:
+    """Somebody who reads the old canonical reads it to its end."""
+    with path.open("rb") as old:
+        filled.compact()
+        assert json.loads(old.read())["records"] == {}
+
+
+def test_a_lost_index_is_mended(filled: DownloadManifestManager, path: Path) -> None:
+    """A compaction with nothing to merge puts a missing index back."""
+    filled.compact()
+    index = path.parent / "systems_download.manifest.idx"
+    index.unlink()
+    filled.compact()
+    assert index.exists()
+
+
+def test_a_touched_canonical_still_answers(filled: DownloadManifestManager, opener: Opener, path: Path) -> None:
+    """A canonical whose time was changed, for instance by a restored backup, answers as before."""
+    filled.compact()
+    filled.close()
+    os.utime(path, (1, 1))
+    assert opener(None).get(sha("a")) == record("a")
+
+
+def test_automatic_compaction_runs_beside_the_writer(opener: Opener, path: Path) -> None:
+    """With `auto_compact` a log past its limit is compacted without being asked."""
+    options = ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1000, compact_on_close=False)
+    manager = opener(options=options)
+    for number in range(2000):
+        manager.add(record(f"c{number}", number))
+        if _canonical(path)["records"]:
+            break
+    assert _canonical(path)["records"]

@@ -1,0 +1,246 @@
+"""One manager for a file and process: who meets whom, and what may not differ."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog import (
+    DownloadManifestManager,
+    ETLProcess,
+    ManifestClosedError,
+    ManifestInUseError,
+    ManifestOptions,
+    ProcessedManifestManager,
+)
+
+from .builders import META, QUIET, meta, record, sha
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Opener
+
+
+def test_the_same_words_give_the_same_object(opener: Opener) -> None:
+    """Asking again for the same gives the same object."""
+    assert opener() is opener()
+
+
+def test_asking_without_options_or_metadata_gives_the_same_object(opener: Opener) -> None:
+    """No options and no metadata mean whatever is open."""
+    manager = opener()
+    assert opener(None, options=None) is manager
+
+
+def test_equal_options_give_the_same_object(opener: Opener) -> None:
+    """Options are compared by value."""
+    assert opener() is opener(options=replace(QUIET))
+
+
+def test_equal_metadata_give_the_same_object(opener: Opener) -> None:
+    """Metadata are compared by what they ask for, not by when they were made."""
+    assert opener() is opener(META.model_copy(update={"ts_created": META.ts_created.replace(year=2024)}))
+
+
+def test_a_path_with_dots_meets_the_open_manager(opener: Opener, path: Path) -> None:
+    """`a/../b` is the same file."""
+    (path.parent / "a").mkdir()
+    manager = opener()
+    assert DownloadManifestManager(path.parent / "a" / ".." / path.name) is manager
+
+
+def test_a_text_path_meets_the_open_manager(opener: Opener, path: Path) -> None:
+    """A path may be text."""
+    manager = opener()
+    assert DownloadManifestManager(str(path)) is manager
+
+
+def test_a_relative_path_meets_the_open_manager(opener: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is the same file."""
+    manager = opener()
+    monkeypatch.chdir(path.parent)
+    assert DownloadManifestManager(path.name) is manager
+
+
+def test_a_linked_directory_meets_the_open_manager(opener: Opener, path: Path, tmp_path: Path) -> None:
+    """A symbolic link to the directory leads to the same file."""
+    manager = opener()
+    (tmp_path / "link").symlink_to(path.parent)
+    assert DownloadManifestManager(tmp_path / "link" / path.name) is manager
+
+
+def test_a_linked_file_meets_the_open_manager(opener: Opener, tmp_path: Path) -> None:
+    """A symbolic link to the file, of any name, leads to the same file."""
+    manager = opener()
+    link = tmp_path / "alias_download.manifest.json"
+    link.symlink_to(manager.path)
+    assert DownloadManifestManager(link) is manager
+
+
+def test_the_path_has_its_links_resolved(opener: Opener, path: Path, tmp_path: Path) -> None:
+    """A manager opened through a link knows where its file really is."""
+    (tmp_path / "link").symlink_to(path.parent)
+    assert opener(path=tmp_path / "link" / path.name).path == Path(os.path.realpath(path))
+
+
+def test_two_files_are_two_managers(opener: Opener, path: Path) -> None:
+    """Two manifests in one directory have nothing to do with each other."""
+    other = opener(path=path.with_name("bodies_download.manifest.json"))
+    opener().add(record("a"))
+    assert len(other) == 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "word"),
+    [
+        (lambda path: ProcessedManifestManager(path), "class"),
+        (lambda path: DownloadManifestManager(path, options=ManifestOptions()), "options"),
+        (lambda path: DownloadManifestManager(path, read_only=True), "read_only"),
+        (lambda path: DownloadManifestManager(path, meta(etl_version="2.0.0")), "metadata"),
+        (lambda path: DownloadManifestManager(path, meta(root_dir=Path("/other"))), "metadata"),
+        (lambda path: DownloadManifestManager(path, meta(process=ETLProcess.LOADER)), "metadata"),
+    ],
+    ids=["class", "options", "read_only", "etl_version", "root_dir", "process"],
+)
+def test_asking_for_something_else_says_what_differs(
+    manifest: DownloadManifestManager, ask: Callable[[Path], object], word: str
+) -> None:
+    """Another class, options, read_only or metadata is `ManifestInUseError` saying which."""
+    with pytest.raises(ManifestInUseError, match=word):
+        ask(manifest.path)
+
+
+def test_asking_for_something_else_harms_nothing(manifest: DownloadManifestManager) -> None:
+    """After a refusal, the open manager goes on."""
+    with pytest.raises(ManifestInUseError):
+        DownloadManifestManager(manifest.path, read_only=True)
+    assert manifest.add(record("a")).record == record("a")
+
+
+def test_a_subclass_is_another_class(manifest: DownloadManifestManager) -> None:
+    """A subclass is not the class that is open."""
+
+    class Mine(DownloadManifestManager):
+        """One's own kind."""
+
+    with pytest.raises(ManifestInUseError, match="class"):
+        Mine(manifest.path)
+
+
+def test_after_close_a_new_one_is_made(opener: Opener) -> None:
+    """A closed manager is not given out again."""
+    first = opener()
+    first.close()
+    assert opener() is not first
+
+
+def test_after_close_another_way_is_fine(opener: Opener) -> None:
+    """After a close, the file may be opened in another way."""
+    opener().close()
+    assert len(opener(None, read_only=True)) == 0
+
+
+def test_close_may_be_called_again(manifest: DownloadManifestManager) -> None:
+    """Closing a closed manager is no error."""
+    manifest.close()
+    manifest.close()
+
+
+def test_closing_an_old_manager_leaves_the_new_one_alone(opener: Opener) -> None:
+    """A second close of an old manager does not close its successor."""
+    old = opener()
+    old.close()
+    new = opener()
+    old.close()
+    assert opener() is new
+
+
+def test_a_context_closes(opener: Opener) -> None:
+    """Leaving the `with` block closes."""
+    with opener() as manager:
+        pass
+    with pytest.raises(ManifestClosedError):
+        len(manager)
+
+
+def test_a_context_closes_after_an_error(opener: Opener) -> None:
+    """Leaving the `with` block by an error closes too, and the error goes on."""
+    with pytest.raises(ZeroDivisionError), opener() as manager:
+        raise ZeroDivisionError
+    with pytest.raises(ManifestClosedError):
+        len(manager)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: m.add(record("a")),
+        lambda m: m.add_many([record("a")]),
+        lambda m: m.forget(sha("a")),
+        lambda m: m.update(sha("a"), {"checksum": sha("a"), "etag": None, "file_path": "/x", "file_size": 1}),
+        lambda m: m.get(sha("a")),
+        lambda m: m.has_checksum(sha("a")),
+        lambda m: m.get_record_by_source("src"),
+        lambda m: m.refresh(),
+        lambda m: m.compact(),
+        lambda m: m.save(),
+        lambda m: m.metadata,
+        lambda m: list(m),
+        lambda m: list(m.records.items()),
+        len,
+    ],
+)
+def test_a_closed_manager_refuses(manifest: DownloadManifestManager, use: Callable[[DownloadManifestManager], object]) -> None:
+    """Whatever is asked of a closed manager, it says that it is closed."""
+    manifest.close()
+    with pytest.raises(Exception) as refused:  # noqa: PT011 -- add_many wraps it
+        use(manifest)
+    error = refused.value
+    assert isinstance(getattr(error, "cause", error), ManifestClosedError)
+
+
+def test_threads_that_open_at_once_get_one_object(path: Path) -> None:
+    """Eight threads that open one new manifest at once meet in one manager."""
+    found: list[DownloadManifestManager] = []
+    gate = threading.Barrier(8)
+
+    def open_it() -> None:
+        gate.wait()
+        found.append(DownloadManifestManager(path, META, options=QUIET))
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found[0].close()
+    assert len({id(manager) for manager in found}) == 1
+
+
+def test_threads_share_a_manager(manifest: DownloadManifestManager) -> None:
+    """Four threads that add at once lose nothing."""
+
+    def fill(name: str) -> None:
+        for number in range(100):
+            manifest.add(record(f"{name} {number}", number, source=name))
+
+    threads = [threading.Thread(target=fill, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(manifest) == 400
+
+
+def test_a_failed_opening_leaves_nothing_open(opener: Opener, path: Path) -> None:
+    """A refused opening does not stand in the way of the next."""
+    opener().close()
+    with pytest.raises(Exception, match="process"):
+        DownloadManifestManager(path, meta(process=ETLProcess.LOADER), options=QUIET)
+    assert opener().metadata.process is ETLProcess.EXTRACTOR
