@@ -251,9 +251,12 @@ class _Compaction:
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._store, found.identity) + 1
-        for segment, op in wal.read_segments(self._paths, found.metadata["ts_created"], first, last):
+
+        def take(segment: int, op: Op) -> None:
             if op.kind in wal.CHANGES:
                 state.apply(segment, op)
+
+        wal.read_segments(self._paths, found.metadata["ts_created"], first, last, take)
         changes = merge.plan(found, state.overlay)
         if merge.records_after(found, changes) != state.total:
             raise IndexDamagedError("the records do not add up")

@@ -23,6 +23,8 @@ from manifestlog.storage.lines import Op, Opening, Piece, Summary
 log = logging.getLogger("manifestlog")
 
 
+_READ_BYTES = 4 << 20
+
 Take = Callable[[int, Op], None]
 """Receives a decoded line and the number of its segment."""
 
@@ -48,7 +50,7 @@ class Segment:
         self.number = self.opening.segment
         self.sealed = False
         self._unfinished = False
-        self._damage: list[Piece] = []
+        self._damage: dict[int, Piece] = {}
         self._users = 1
 
     @classmethod
@@ -92,41 +94,55 @@ class Segment:
         """Hand every line that was appended since the last call to `take`, then move the tail behind them.
 
         An interrupt in between makes the same lines be taken again, so taking one twice must change nothing.
-        Raises `DamagedManifestError` for damage that no crash explains, with nothing taken.
+        Raises `DamagedManifestError` for damage that no crash explains.
         """
         end = disk.size(self.fd)
         if end < self.tail.length:
             raise DamagedManifestError(
                 self.path, end, f"the segment is shorter than the {self.tail.length} bytes read before"
             )
-        if end == self.tail.length:
-            self._unfinished = False
-            return
-        data = disk.read(self.fd, end - self.tail.length, self.tail.length)
-        if not self.tail.terminated and data[:1] == b"\n":
+        self._unfinished = False
+        if end > self.tail.length and not self.tail.terminated and disk.read(self.fd, 1, self.tail.length) == b"\n":
             # The line was accepted while its writer was one byte short.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
-            data = data[1:]
-        pieces = list(lines.split(data, self.tail.length, self.opening.salt))
-        self._accept(pieces, end, take)
+        position = self.tail.length
+        while position < end:
+            data = self._whole_lines(position, end)
+            pieces = list(lines.split(data, position, self.opening.salt))
+            position += len(data)
+            self._accept(pieces, take)
+            self._unfinished = position > (pieces[-1].end if pieces else self.tail.length)
 
-    def _accept(self, pieces: list[Piece], end: int, take: Take) -> None:
+    def _whole_lines(self, start: int, end: int) -> bytes:
+        """A few megabytes that end with a newline, so that a long segment is never parsed as a whole; or all there is."""
+        count = _READ_BYTES
+        while True:
+            data = disk.read(self.fd, min(count, end - start), start)
+            if len(data) < count or start + count >= end:
+                return data
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                return data[:whole]
+            count *= 2
+
+    def _accept(self, pieces: list[Piece], take: Take) -> None:
         ops: list[Op] = []
         tail = self.tail
-        damage = [piece for piece in pieces if piece.line is None]
+        damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
         for piece in pieces:
             if piece.line is None:
                 continue
             op = self._decode(piece)
             if op.kind == "seal":
-                self._check_seal(op, tail)
+                self.sealed = True
+                if not damage:
+                    self._check_seal(op, tail)
             tail = self._behind(tail, piece, op.data.get("synced", 0))
             ops.append(op)
-        self._unfinished = end > max([tail.length, *[piece.end for piece in pieces]])
-        self._judge(damage, tail, pieces)
+        self._judge(damage, tail)
         for op in ops:
             take(self.number, op)
-        self._damage, self.tail = self._damage + damage, tail
+        self._damage, self.tail = damage, tail
 
     def _decode(self, piece: Piece) -> Op:
         assert piece.line is not None
@@ -139,26 +155,28 @@ class Segment:
         told = (op.data["length"], op.data["lines"], op.data["chain"])
         if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
-        self.sealed = True
 
-    def _judge(self, damage: list[Piece], tail: Tail, pieces: list[Piece]) -> None:
+    def _judge(self, damage: dict[int, Piece], tail: Tail) -> None:
         """Damage behind everything known to be synced is a crash's; any other is not, and nothing goes on."""
-        for piece in [*self._damage, *damage]:
+        for piece in damage.values():
             if self.sealed or piece.offset < tail.synced:
-                beyond = sum(1 for other in pieces if other.line is not None and other.offset > piece.offset)
                 raise DamagedManifestError(
                     self.path,
                     piece.offset,
                     f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
-                    f" {beyond} good lines lie beyond",
+                    f" {self._lines_beyond(piece.end)} good lines lie beyond",
                 )
-        for piece in damage:
+        for offset in damage.keys() - self._damage.keys():
             log.warning(
                 "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
                 self.path,
-                piece.end - piece.offset,
-                piece.offset,
+                damage[offset].end - offset,
+                offset,
             )
+
+    def _lines_beyond(self, start: int) -> int:
+        data = disk.read(self.fd, disk.size(self.fd) - start, start)
+        return sum(1 for piece in lines.split(data, start, self.opening.salt) if piece.line is not None)
 
     def append(self, body: bytes) -> Tail:
         """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.

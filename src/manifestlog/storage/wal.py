@@ -268,13 +268,11 @@ def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool)
     return segment
 
 
-def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int) -> Ops:
-    """Every line of these sealed or fenced segments, read from the disk and checked, chain included."""
+def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int, take: Take) -> None:
+    """Hand over every line of these sealed or fenced segments, read from the disk and checked, chain included."""
     end = _open(paths, last + 1, ts_created, writable=False)
-    ops: Ops = []
     try:
-        Wal(paths, ts_created, end, writable=False).replay(first, lambda number, op: ops.append((number, op)))
-        return ops
+        Wal(paths, ts_created, end, writable=False).replay(first, take)
     finally:
         end.unpin()
 

@@ -1,0 +1,188 @@
+"""`add`: hash files and register them, in several processes that share the manifest directly."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manifestlog import naming
+from manifestlog.cli import output, progress, target
+from manifestlog.cli.init import VersionOption, create, fresh_metadata
+from manifestlog.cli.pool import Interrupts, Pool
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.verb import INTERRUPTED
+from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
+from manifestlog.cli.worker import Batch, Job, Tally
+from manifestlog.errors import ManifestNotFoundError
+
+_BATCH_FILES_MAX = 32
+"""Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
+_BATCH_BYTES_MAX = 16 << 20
+
+
+def _checked_name(value: str | None) -> str | None:
+    if value == "":
+        raise typer.BadParameter("it must not be empty")
+    return value
+
+
+def add(
+    settings: Settings,
+    manifest: target.ManifestArgument,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False)
+    ],
+    *,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="ID",
+            callback=_checked_name,
+            help="Source of all of them; without it each file's path below the folder given.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", metavar="NAME", callback=_checked_name, help="Dataset of all of them; without it the folder's name."
+        ),
+    ] = None,
+    etl_version: VersionOption = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=1024, help="Processes; without it one a CPU.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Hash files and register them.
+
+    The manifest is made if it is missing. Adding a file again that has not changed gives the verdict duplicate and writes nothing. Links to files are followed,
+    links to folders are not; pipes, sockets and devices are skipped. Exit code 1 when a file could not be registered.
+    """
+    path = target.locate(settings, manifest)
+    job = _prepare(settings, path, etl_version)
+    run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path))
+    interrupted = run.run(job, jobs or _cpus())
+    output.report(settings, run.sentence(), run.as_json())
+    if interrupted:
+        output.remark(settings, "interrupted; what is counted above is registered")
+        return INTERRUPTED
+    return 1 if run.total.failures else 0
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare(settings: Settings, path: Path, etl_version: str | None) -> Job:
+    try:
+        with target.open_to_read(settings, path) as found:
+            stored = found.metadata
+    except ManifestNotFoundError:
+        stored = create(settings, path, fresh_metadata(path, etl_version=etl_version))
+        output.detail(settings, f"created {path}")
+    metadata = None if etl_version is None else stored.model_copy(update={"etl_version": etl_version})
+    # What the library warned of on opening was said just now; N workers need not say it again.
+    level = logging.INFO if settings.verbose else logging.ERROR
+    return Job(str(path.absolute()), metadata, etl_version or stored.etl_version, settings, level)
+
+
+class _Run:
+    """One run over the files: what was found and what came of it."""
+
+    def __init__(self, settings: Settings, paths: Sequence[str], names: Naming, own: naming.ManifestPaths) -> None:
+        self.total = Tally()
+        self.skipped = 0
+        self._settings = settings
+        self._paths, self._names, self._own = paths, names, own
+        self._bar: progress.Bar = progress.NoBar()
+        self._began = time.perf_counter()
+        self._seconds = 0.0
+
+    def _find(self) -> Iterator[Found]:
+        return find(self._paths, self._names, self._own)
+
+    def run(self, job: Job, jobs: int) -> bool:
+        """Register everything; gives whether somebody interrupted it."""
+        with Interrupts() as interrupts:
+            with Pool(job, self._batches(self._find()), jobs) as pool, progress.shown(self._settings, self._count) as bar:
+                self._bar = bar
+                pool.run(self, interrupts)
+            self._seconds = time.perf_counter() - self._began
+            return interrupts.count > 0
+
+    def _count(self, enough: threading.Event) -> int:
+        total = 0
+        for found in self._find():
+            if enough.is_set():
+                break
+            total += found.size if isinstance(found, FileTask) else 0
+        return total
+
+    def _batches(self, found: Iterator[Found]) -> Iterator[Batch]:
+        batch: Batch = []
+        waiting = 0
+        for one in found:
+            if isinstance(one, FileTask):
+                batch.append(one)
+                waiting += one.size
+            else:
+                self._set_aside(one)
+            if len(batch) >= _BATCH_FILES_MAX or waiting >= _BATCH_BYTES_MAX:
+                yield batch
+                batch, waiting = [], 0
+        if batch:
+            yield batch
+
+    def _set_aside(self, one: Failure | Skipped) -> None:
+        if isinstance(one, Failure):
+            self._fail(one)
+            return
+        self.skipped += 1
+        output.detail(self._settings, f"{one.path}: skipped, it is a pipe, a socket or a device")
+
+    def _fail(self, failure: Failure) -> None:
+        self.total.failures.append(failure)
+        self._bar.say(f"{failure.path}: {failure.reason}")
+
+    # -- what the pool tells ---------------------------------------------------------------------------------------
+
+    def read(self, count: int) -> None:
+        """So many bytes more were hashed."""
+        self._bar.advance(count)
+
+    def done(self, tally: Tally) -> None:
+        """A batch is done."""
+        for verdict, count in tally.verdicts.items():
+            self.total.verdicts[verdict] += count
+        self.total.bytes += tally.bytes
+        for failure in tally.failures:
+            self._fail(failure)
+
+    # -- what is reported ------------------------------------------------------------------------------------------
+
+    def sentence(self) -> str:
+        """The summary in one line."""
+        counts = ", ".join(f"{count:,} {verdict}" for verdict, count in self.total.verdicts.items())
+        files_per_s = self.total.files / self._seconds if self._seconds else 0
+        return (
+            f"{counts}, {len(self.total.failures):,} failed, {self.skipped:,} skipped; "
+            f"{output.human_bytes(self.total.bytes)} in {self._seconds:.1f} s ({files_per_s:,.0f} files/s)"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as data."""
+        verdicts = {verdict.value: count for verdict, count in self.total.verdicts.items()}
+        return verdicts | {
+            "failed": len(self.total.failures),
+            "skipped": self.skipped,
+            "bytes": self.total.bytes,
+            "seconds": round(self._seconds, 3),
+        }

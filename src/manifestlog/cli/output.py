@@ -1,0 +1,158 @@
+"""How results and messages look: data on stdout, talk on stderr.
+
+Invariants:
+
+- Every message is one line, whatever file names and errors hold.
+- Colour appears only on a terminal that did not ask for none.
+
+It does not decide exit codes.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from manifestlog.cli.settings import Settings
+
+PROGRAM = "manifestlog"
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_UNIT_STEP = 1000
+
+
+def clean(text: object) -> str:
+    """Text that stays on its line and cannot steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in str(text))
+
+
+def human_bytes(count: float) -> str:
+    """A size for people: `1.2 MB`."""
+    for unit in _UNITS[:-1]:
+        if count < _UNIT_STEP:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _UNIT_STEP
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration for people: `3.2 ms`, `41.0 s`."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def line(text: str) -> None:
+    """One line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def document(value: object) -> None:
+    """The one JSON document of a run."""
+    line(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def report(settings: Settings, text: str, value: object) -> None:
+    """What a verb did: JSON when asked for, else a sentence unless `--quiet`."""
+    if settings.as_json:
+        document(value)
+    elif not settings.quiet:
+        line(text)
+
+
+def complain(text: object) -> None:
+    """Something failed; said even with `--quiet`."""
+    sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
+    sys.stderr.flush()
+
+
+def remark(settings: Settings, text: object) -> None:
+    """Talk that nobody has to read."""
+    if not settings.quiet:
+        complain(text)
+
+
+def detail(settings: Settings, text: object) -> None:
+    """Talk for the curious."""
+    if settings.verbose and not settings.quiet:
+        complain(text)
+
+
+def fatal(error: str, message: object, exit_code: int, *, as_json: bool) -> None:
+    """Why the run ends here: one line, or with `--json` one object on one line."""
+    text = clean(" ".join(str(message).split()))
+    if as_json:
+        sys.stderr.write(json.dumps({"error": error, "message": text, "exit_code": exit_code}) + "\n")
+    else:
+        complain(text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
+    """Rows under headings; `numbers` are aligned to the right."""
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, cells, numbers)
+    else:
+        _plain_table(columns, cells, numbers)
+
+
+def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> None:
+    lines = [list(columns), *rows]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(columns))]
+    for row in lines:
+        cells = (
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for cell, width, name in zip(row, widths, columns, strict=True)
+        )
+        line("  ".join(cells).rstrip())
+
+
+def _rich_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> None:
+    from rich import box  # noqa: PLC0415 -- only a terminal needs it, and a start without it is 60 ms shorter
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        # Where the terminal is narrow, the last column (the one with words in it) gives way, the figures never do.
+        last = name == columns[-1]
+        shown.add_column(name, justify="right" if name in numbers else "left", no_wrap=not last, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell, style=_style(cell)) for cell in row))
+    Console().print(shown)
+
+
+def _style(cell: str) -> str:
+    word = cell.partition(":")[0]
+    return {"ok": "green", "to merge": "yellow", "damaged": "bold red", "failed": "bold red"}.get(word, "")
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{PROGRAM}: {record.levelname.lower()}: {clean(record.getMessage())}"
+
+
+def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
+    """Bring what the library logs to stderr, from `least` on; all of it with `--verbose`, errors with `--quiet`."""
+    logger = logging.getLogger(PROGRAM)
+    for old in [h for h in logger.handlers if isinstance(h.formatter, _Lines)]:
+        logger.removeHandler(old)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
+
+
+def record_lines(fields: dict[str, Any]) -> None:
+    """A record for people: one field a line, nested ones indented."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if isinstance(value, list):
+            line(f"{name}:")
+            for item in value:
+                line("  - " + (_inline(item) if isinstance(item, dict) else clean(item)))
+        else:
+            line(f"{name + ':':<{width + 1}} {'-' if value is None else clean(value)}")
+
+
+def _inline(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {clean(value)}" for name, value in fields.items() if value is not None)

@@ -1,0 +1,93 @@
+"""What the arguments name: manifests and checksums, and the manifests of a directory.
+
+Invariants:
+
+- An argument that cannot name anything is a usage error that shows the pattern.
+
+It opens for reading; whoever writes opens for itself.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manifestlog import naming
+from manifestlog.cli.settings import Settings
+from manifestlog.errors import ManifestNotFoundError
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.records import normal_checksum
+
+ManifestArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="Name of a manifest in the directory (systems_download), or path of a .manifest.json file.",
+        show_default=False,
+    ),
+]
+ManifestsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MANIFEST", help="Names or paths of manifests; without any, all of the directory.", show_default=False
+    ),
+]
+
+
+def locate(settings: Settings, manifest: str) -> Path:
+    """The path that a MANIFEST argument names; whether it exists is not asked."""
+    try:
+        if manifest.endswith(naming.SUFFIX):
+            path = Path(manifest)
+        else:
+            path = settings.directory / f"{naming.check_name(manifest)}{naming.SUFFIX}"
+        naming.resolve(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="MANIFEST") from None
+    return path
+
+
+def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[Path]:
+    """The paths that several MANIFEST arguments name; without any, those of the directory."""
+    if manifests:
+        return [locate(settings, manifest) for manifest in manifests]
+    return in_directory(settings)
+
+
+def in_directory(settings: Settings) -> list[Path]:
+    """Every manifest of the directory, by name; also one of which only the log is left."""
+    try:
+        files = os.listdir(settings.directory)
+    except FileNotFoundError:
+        if settings.directory_named:
+            raise ManifestNotFoundError(str(settings.directory)) from None
+        return []
+    names = {name for file in files if (name := naming.parse_manifest_name(file) or _name_of_segment(file))}
+    return [settings.directory / f"{name}{naming.SUFFIX}" for name in sorted(names)]
+
+
+def _name_of_segment(file: str) -> str | None:
+    name = file.partition(".")[0]
+    if not naming.ManifestPaths("", name).segment_numbers([file]):
+        return None
+    return naming.parse_manifest_name(f"{name}{naming.SUFFIX}")
+
+
+def name_of(path: Path) -> str:
+    """The bare name of the manifest at `path`."""
+    return path.name.removesuffix(naming.SUFFIX)
+
+
+def open_to_read(settings: Settings, path: Path) -> DownloadManifestManager:
+    """Open a manifest of any kind, writing nothing; works in a directory that is read-only."""
+    return DownloadManifestManager(path, options=settings.options(), read_only=True)
+
+
+def checksum(text: str, hint: str = "SHA256") -> str:
+    """A checksum argument in lower case."""
+    found = normal_checksum(text)
+    if found is None:
+        raise typer.BadParameter(f"{text[:80]!r} is no checksum: expected 64 hexadecimal digits", param_hint=hint)
+    return found

@@ -1,0 +1,120 @@
+"""Which files `add` is about: folders walked, links and odd files told apart.
+
+Invariants:
+
+- Links to files are followed, links to folders are not; only a path that was given itself may be a link to a folder.
+- The files of manifests, in the directory of the one that is written, are never among the files found.
+- Nothing is opened, and at most one folder's names are held at a time, so a tree of any size streams.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
+
+
+class FileTask(NamedTuple):
+    """A file to hash and register; `size` is a first look, in bytes."""
+
+    path: str
+    source_id: str
+    dataset: str
+    size: int
+
+
+class Failure(NamedTuple):
+    """A file that could not be registered, and why."""
+
+    path: str
+    reason: str
+
+
+class Skipped(NamedTuple):
+    """Something that holds no content: a pipe, a socket, a device."""
+
+    path: str
+
+
+Found = FileTask | Failure | Skipped
+
+
+class Naming(NamedTuple):
+    """What the command line says about names; None for the defaults."""
+
+    source_id: str | None
+    dataset: str | None
+
+
+def reason(error: OSError) -> str:
+    """An operating system's error without the path."""
+    return error.strerror or str(error)
+
+
+def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    """Everything at these paths, folders with all that is in them."""
+    for given in paths:
+        path = os.path.abspath(given)  # resolves no links: the path is stored as the user knows it
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            yield Failure(path, reason(error))
+            continue
+        if is_folder:
+            yield from _walk(path, names, own)
+        else:
+            folder, name = os.path.split(path)
+            yield from _look(path, name, names.dataset or _name_of(folder), names, own)
+
+
+def _name_of(folder: str) -> str:
+    return os.path.basename(folder) or folder  # `/` has no name, and a dataset needs one
+
+
+def _walk(root: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    dataset = names.dataset or _name_of(root)
+    cut = len(root.rstrip(os.sep)) + 1
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Failure(folder, reason(error))
+            continue
+        folders.extend(entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False))
+        for entry in inside:
+            if not entry.is_dir(follow_symlinks=False):
+                yield from _look(entry.path, entry.path[cut:].replace(os.sep, "/"), dataset, names, own)
+
+
+def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    try:
+        found = os.stat(path)
+        path.encode()
+    except UnicodeEncodeError:
+        yield Failure(path, "its name is not UTF-8, which JSON cannot hold; rename it")
+        return
+    except OSError as error:
+        yield Failure(path, reason(error))
+        return
+    if stat.S_ISDIR(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
+        yield Skipped(path)
+    elif not _is_ledger(path, own):
+        if found.st_size == 0:
+            yield Failure(path, "empty, not registered")
+        else:
+            yield FileTask(path, names.source_id or source_id, dataset, found.st_size)
+
+
+def _is_ledger(path: str, own: ManifestPaths) -> bool:
+    if ".manifest." not in path and not os.path.islink(path):
+        return False
+    folder, name = os.path.split(os.path.realpath(path))
+    stem = name.partition(".")[0]
+    # The neighbours' too: their lock files are empty, and a ledger that changes all the time is no download.
+    return folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem

@@ -1,0 +1,174 @@
+"""One worker process of `add`: opens the manifest for itself, hashes its files, adds them itself.
+
+Invariants:
+
+- A worker answers every batch; one that is asked to stop still registers what it has hashed.
+- A worker never outlives the process that started it, and always closes the manifest that it opened.
+
+It works the same whether it was forked or spawned.
+"""
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from manifestlog.cli import output
+from manifestlog.cli.hashing import ChangedError, digest
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.walk import Failure, FileTask, reason
+from manifestlog.errors import AddManyStoppedError, ManifestError, RecordRejectedError
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.models import ManifestMetadata, ManifestRecord
+from manifestlog.verdict import Verdict
+
+_TELL_EVERY_S = 0.1
+
+Batch = list[FileTask]
+
+
+class Job(NamedTuple):
+    """What every worker is told at its start; `metadata` only where it shall change the manifest's."""
+
+    path: str
+    metadata: ManifestMetadata | None
+    version: str
+    settings: Settings
+    log_level: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a batch, or of a whole run."""
+
+    verdicts: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
+    failures: list[Failure] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def files(self) -> int:
+        return sum(self.verdicts.values())
+
+
+class StopAskedError(Exception):
+    """The parent wants this worker to end."""
+
+
+class _Worker:
+    def __init__(self, parent: Connection, job: Job) -> None:
+        self._parent = parent
+        self._job = job
+        self._stop = False
+        self._unsaid = 0
+        self._said_at = time.monotonic()
+
+    def ask_stop(self, _number: int, _frame: object) -> None:
+        # A flag, not an exception: this may be in the middle of an append.
+        self._stop = True
+
+    def run(self) -> None:
+        """Answer batches until there are no more."""
+        job = self._job
+        try:
+            with DownloadManifestManager(job.path, job.metadata, options=job.settings.options()) as manifest:
+                while not self._stop and (batch := self._next()):
+                    self._parent.send(self._register(manifest, batch))
+        except (ManifestError, OSError) as error:
+            with suppress(OSError):
+                self._parent.send(error)
+
+    def _next(self) -> Batch | None:
+        parent = parent_process()
+        ready = wait([self._parent] if parent is None else [self._parent, parent.sentinel])
+        if self._parent not in ready:
+            return None  # the parent was killed
+        try:
+            batch: Batch | None = self._parent.recv()
+        except (EOFError, OSError):
+            return None
+        return batch
+
+    def _register(self, manifest: DownloadManifestManager, batch: Batch) -> Tally:
+        tally = Tally()
+        records = []
+        for task in batch:
+            try:
+                records.append(self._record(task))
+            except StopAskedError:
+                break
+            except (ChangedError, OSError) as error:
+                said = reason(error) if isinstance(error, OSError) else str(error)
+                tally.failures.append(Failure(task.path, said))
+        self._say()
+        _add(manifest, records, tally)
+        return tally
+
+    def _record(self, task: FileTask) -> ManifestRecord:
+        found = digest(task.path, self._heard)
+        if found.size == 0:
+            raise ChangedError("it became empty")
+        return ManifestRecord(
+            source_id=task.source_id,
+            dataset=task.dataset,
+            checksum=found.checksum,
+            file_path=Path(task.path),
+            file_size=found.size,
+            ts_downloaded=datetime.now(UTC),
+            version=self._job.version,
+        )
+
+    def _heard(self, count: int) -> None:
+        if self._stop:
+            raise StopAskedError
+        self._unsaid += count
+        if time.monotonic() - self._said_at > _TELL_EVERY_S:
+            parent = parent_process()
+            if parent is not None and not parent.is_alive():
+                raise StopAskedError  # it was killed, and its pipe would not tell: a fork holds both ends
+            self._say()
+
+    def _say(self) -> None:
+        if self._unsaid:
+            self._parent.send(self._unsaid)
+        self._unsaid, self._said_at = 0, time.monotonic()
+
+
+def _add(manifest: DownloadManifestManager, records: list[ManifestRecord], tally: Tally) -> None:
+    try:
+        _count(tally, manifest.add_many(records), records)
+    except AddManyStoppedError as error:
+        if not isinstance(error.cause, RecordRejectedError):
+            raise error.cause from None
+        # One of them cannot be stored, and took its batch with it: find out which.
+        for record in records:
+            _add_one(manifest, record, tally)
+
+
+def _add_one(manifest: DownloadManifestManager, record: ManifestRecord, tally: Tally) -> None:
+    try:
+        _count(tally, {manifest.add(record).verdict: 1}, [record])
+    except RecordRejectedError as error:
+        tally.failures.append(Failure(str(record.file_path), str(error)))
+
+
+def _count(tally: Tally, verdicts: dict[Verdict, int], records: list[ManifestRecord]) -> None:
+    for verdict, count in verdicts.items():
+        tally.verdicts[verdict] += count
+    tally.bytes += sum(record.file_size for record in records)
+
+
+def work(parent: Connection, job: Job) -> None:
+    """What a worker process runs."""
+    worker = _Worker(parent, job)
+    # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, worker.ask_stop)
+    output.hear_library(job.settings, least=job.log_level)
+    with suppress(BrokenPipeError):
+        worker.run()
+    parent.close()
