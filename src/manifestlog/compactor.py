@@ -42,6 +42,7 @@ from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
 if TYPE_CHECKING:
+    from manifestlog.naming import ManifestPaths
     from manifestlog.storage.merge import Writer
     from manifestlog.store import Store
 
@@ -148,6 +149,7 @@ def _cut(store: Store) -> _Cut:
 
     def act(state: State) -> _Cut:
         began = time.perf_counter()
+        _sweep(store.paths)
         if state.wal is None and not state.base.foreign:
             return _Cut(None, 0.0)
         log_ = state.start_log()
@@ -158,6 +160,12 @@ def _cut(store: Store) -> _Cut:
         return _Cut(log_.current.number - 1 if merges else None, time.perf_counter() - began)
 
     return store.session.transact(act)
+
+
+def _sweep(paths: ManifestPaths) -> None:
+    """Remove unfinished files; we hold both locks, so whoever left them is dead."""
+    for path in paths.temporaries(disk.list_names(paths.directory)):
+        disk.remove(path)
 
 
 def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
@@ -191,7 +199,6 @@ class _Compaction:
         store = self._store
         store.session.sync()  # the bulk of the disk's work, before writers are kept out
         cut = _cut(store)  # (2)
-        self._sweep()
         if cut.last is None:
             self._tidy()
             return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
@@ -224,12 +231,6 @@ class _Compaction:
         self, outcome: CompactionOutcome, *, total: int, pause: float, merged: int = 0, written: int = 0
     ) -> CompactionReport:
         return CompactionReport(outcome, merged, total, written, time.perf_counter() - self._began, pause)
-
-    def _sweep(self) -> None:
-        """Remove what compactors that died have left; we hold their lock, so they are dead."""
-        for path in self._paths.temporaries(disk.list_names(self._paths.directory)):
-            if ".wal-" not in path:
-                disk.remove(path)
 
     def _tidy(self) -> None:
         """Finish what a compactor that died after (5) has left to do."""

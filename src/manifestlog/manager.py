@@ -113,8 +113,9 @@ class AbstractManifest(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that is handed a manager opens the file for itself.
         store = self._store
+        metadata = self.metadata.model_copy(update={"etl_version": self._version})
         opener = functools.partial(type(self), options=store.options, read_only=store.session.read_only)
-        return opener, (self.path,)
+        return opener, (self.path, metadata)
 
     # -- reading -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@
     systems_download.manifest.idx                index
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
-    systems_download.manifest.*.tmp-1234-1       being written by process 1234; never read
+    systems_download.manifest.*.tmp-1234-5eed…   being written by process 1234; never read
 
 Invariants:
 
@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 SUFFIX = ".manifest.json"
@@ -30,7 +30,6 @@ NAME_PATTERN = "<domain>_<process>.manifest.json"
 NAME_RULE = "lower-case letters, digits and '-', two or more parts joined by '_'"
 
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
-_temp_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,8 @@ class ManifestPaths:
 
     def temporary(self, path: str) -> str:
         """A name beside `path` that no other process or thread uses."""
-        return f"{path}.tmp-{os.getpid()}-{next(_temp_numbers)}"
+        # Not the process number alone: it comes round again, and a dead process may have left its file.
+        return f"{path}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
 
     def segment_numbers(self, file_names: list[str]) -> list[int]:
         """The segments among these names, in log order."""
@@ -73,7 +73,7 @@ class ManifestPaths:
 
     def temporaries(self, file_names: list[str]) -> list[str]:
         """The paths among these names that a writer that died may have left."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-\d+")
+        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 
 

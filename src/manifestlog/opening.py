@@ -42,7 +42,8 @@ def open_store(
 
 def _create(paths: ManifestPaths, metadata: ManifestMetadata) -> None:
     disk.make_directory(paths.directory)
-    with suppress(FileExistsError):
+    # Created by somebody else meanwhile, and perhaps even compacted, which sweeps unfinished files away.
+    with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata_row(metadata) | {"total_records": 0})
 
 

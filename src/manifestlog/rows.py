@@ -31,6 +31,9 @@ class Sighting(NamedTuple):
     checksum: str
 
 
+PROCESSES = ("extractor", "transformer", "loader")
+FILE_SIZE_MAX = 2**63 - 1
+
 REQUIRED = (
     "source_id",
     "dataset",
@@ -153,7 +156,7 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
     if checksum != key.lower():
         raise ValueError(f"the key is {key[:80]!r}, the record's checksum {checksum!r}")
     size = row["file_size"]
-    if type(size) is not int or size <= 0:
+    if type(size) is not int or not 0 < size <= FILE_SIZE_MAX:
         raise ValueError(f"file_size {size!r:.40} is not a number of bytes above 0")
     others = _checked_list(row, "also_seen")
     inputs = [_checked_checksum(value) for value in _checked_list(row, "derived_from")]
@@ -183,6 +186,9 @@ def _checked_observation(seen: object) -> tuple[Row, bool]:
     for name in ("source_id", "dataset", "file_path", "version"):
         if not isinstance(seen.get(name), str):
             raise ValueError(f"{name} is no text")
+    for name in ("source_id", "dataset"):
+        if not seen[name]:
+            raise ValueError(f"{name} is empty")
     for name in ("etag", "last_modified"):
         if not isinstance(seen.get(name), str | None):
             raise ValueError(f"{name} is neither text nor null")

@@ -16,14 +16,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.rows import Row, normalise, pair_of, view
+from manifestlog.rows import Row, normalise, pair_of, tidy, view
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec, lines
 from manifestlog.storage.lines import Op
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.state import State
 from manifestlog.storage.view import View
-from manifestlog.verdict import Verdict, decide
+from manifestlog.verdict import Verdict, decide, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,9 @@ class Store:
         if known is None:
             raise RecordNotFoundError(checksum)
         changed, _ = normalise(known | changes, checksum)
+        if changed != known:
+            sightings = state.view.sightings(changed["source_id"], None)
+            changed = tidy(ranked(changed | {"tie": 0}, sightings, known))
         if changed == known:
             return Verdict.DUPLICATE, known
         raw = codec.encode_row(changed, self.options.record_bytes_max)

@@ -37,23 +37,21 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Ve
 
     `known` is the row with the event's checksum; `sightings` the latest of the event's `source_id`, for each dataset.
     """
-    latest = max(sightings, default=None)
     current = max([s for s in sightings if s.dataset == event["dataset"]], default=None)
     own = find_observation(known, pair_of(event)) if known else None
     if known is None:
-        row = _ranked(event, current, latest)
+        row = ranked(event, sightings)
         verdict = Verdict.NEW if current is None else Verdict.CHANGED
         return verdict, merge(row, row) if "also_seen" in row else row
     if own is None:
-        return Verdict.ALIAS, merge(known, _ranked(event, current, latest))
+        return Verdict.ALIAS, merge(known, ranked(event, sightings))
     if current is not None and current.checksum == event["checksum"]:
         if _same(own, event) or _when(event) < _when(own):
             return _already_known(event, known, own)
-        kept = {"tie": own["tie"]} if "tie" in own and _when(event) == _when(own) else {}
-        return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, event | kept)
+        return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, ranked(event, sightings, own))
     if current is not None and _when(event) <= current.order[0]:
         return _already_known(event, known, own)
-    return Verdict.REVERTED, merge(known, _ranked(event, None, latest))
+    return Verdict.REVERTED, merge(known, ranked(event, sightings))
 
 
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:
@@ -71,10 +69,15 @@ def _when(row: Row) -> str:
     return order_of(row)[0]
 
 
-def _ranked(event: Row, *others: Sighting | None) -> Row:
-    """The event, told apart from those of its source at the very same time: the later in the log is the current one.
+def ranked(event: Row, sightings: list[Sighting], own: Row | None = None) -> Row:
+    """The event, told apart from others of its source at the very same time: the later in the log is the current one.
 
-    The canonical is sorted by checksum and forgets the log's order, so the rank has to be in the record itself.
+    `own` is what the event replaces. The canonical is sorted by checksum and forgets the log's order, so the rank has to
+    be in the record itself.
     """
-    ties = [other.order[1] + 1 for other in others if other is not None and other.order[0] == _when(event)]
-    return event | {"tie": max(ties)} if ties else event
+    itself = (event["dataset"], event["checksum"])
+    ties = [s.order[1] + 1 for s in sightings if s.order[0] == _when(event) and (s.dataset, s.checksum) != itself]
+    if own is not None and _when(own) == _when(event):
+        ties.append(own.get("tie", 0))
+    tie = max(ties, default=0)
+    return event | {"tie": tie} if tie else event

@@ -35,7 +35,8 @@ def add(
     settings: Settings,
     manifest: target.ManifestArgument,
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False)
+        list[str],
+        typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False),
     ],
     *,
     source: Annotated[
@@ -50,7 +51,10 @@ def add(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", metavar="NAME", callback=_checked_name, help="Dataset of all of them; without it the folder's name."
+            "--dataset",
+            metavar="NAME",
+            callback=_checked_name,
+            help="Dataset of all of them; without it the folder's name.",
         ),
     ] = None,
     etl_version: VersionOption = None,
@@ -112,7 +116,10 @@ class _Run:
     def run(self, job: Job, jobs: int) -> bool:
         """Register everything; gives whether somebody interrupted it."""
         with Interrupts() as interrupts:
-            with Pool(job, self._batches(self._find()), jobs) as pool, progress.shown(self._settings, self._count) as bar:
+            with (
+                Pool(job, self._batches(self._find()), jobs) as pool,
+                progress.shown(self._settings, self._count) as bar,
+            ):
                 self._bar = bar
                 pool.run(self, interrupts)
             self._seconds = time.perf_counter() - self._began

@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; gives its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    output.prepare_streams()
     try:
         return app(given or ["--help"], prog_name=output.PROGRAM, standalone_mode=False) or 0
     except _UsageError as error:
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage_message(error: BaseException) -> str:
-    message = getattr(error, "format_message", error.__str__)().rstrip(".")
+    message = getattr(error, "format_message", error.__str__)().removesuffix(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else output.PROGRAM
     return f"{message} (see `{path} --help`)"

@@ -1,6 +1,5 @@
 """`cat`: the live manifest as the canonical file that a compaction of this moment would write."""
 
-import os
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -26,15 +25,10 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
         metadata, view = store.session.read(_moment)
         sys.stdout.flush()
         for part in _parts(metadata, view, paths.canonical):
-            _write(part)
+            sys.stdout.buffer.write(part)
     finally:
         store.session.close()
     return 0
-
-
-def _write(part: bytes) -> None:
-    while part:
-        part = part[os.write(sys.stdout.fileno(), part) :]
 
 
 def _moment(state: State) -> tuple[Row, View]:

@@ -19,7 +19,7 @@ import typer
 
 from manifestlog.cli import output, span, target
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED
+from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.compactor import CompactionOutcome, CompactionReport
 from manifestlog.errors import DamagedManifestError, ManifestError
 from manifestlog.manager import DownloadManifestManager
@@ -49,7 +49,9 @@ def compact(
     every: Annotated[
         str | None,
         typer.Option(
-            "--every", metavar="SPAN", help="Run as a service: again after this long (30s, 5m), until SIGTERM or Ctrl-C."
+            "--every",
+            metavar="SPAN",
+            help="Run as a service: again after this long (30s, 5m), until SIGTERM or Ctrl-C.",
         ),
     ] = None,
 ) -> int:
@@ -94,9 +96,9 @@ def _sentence(report: CompactionReport) -> str:
         case CompactionOutcome.ALREADY_RUNNING:
             return "a compaction is already running elsewhere"
         case CompactionOutcome.NOTHING_TO_DO:
-            return f"nothing to merge, {report.records_total:,} records"
+            return f"nothing to merge, records in all {report.records_total:,}"
     return (
-        f"{report.records_merged:,} records merged, {report.records_total:,} in all,"
+        f"records merged {report.records_merged:,}, in all {report.records_total:,},"
         f" {output.human_bytes(report.bytes_written)} written in {output.human_seconds(report.seconds)},"
         f" writers paused {output.human_seconds(report.writer_pause_s)}"
     )
@@ -130,7 +132,7 @@ def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, 
 def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bool) -> None:
     try:
         paths = target.locate_all(settings, manifests)
-    except (ManifestError, OSError) as error:
+    except (CommandError, ManifestError, OSError) as error:
         output.complain(error)  # the directory may come (back) before the next round
         return
     for path in paths:

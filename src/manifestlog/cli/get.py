@@ -7,6 +7,7 @@ import typer
 from manifestlog.cli import output, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.verb import CommandError
+from manifestlog.errors import RecordNotFoundError
 
 
 def get(
@@ -35,8 +36,9 @@ def get(
     with target.open_to_read(settings, path) as found:
         record = found.get_record_by_source(source or "", dataset) if wanted is None else found.get(wanted)
     if record is None:
-        what = f"source {source!r}" + (f" in dataset {dataset!r}" if dataset else "") if source is not None else f"checksum {wanted}"
-        raise CommandError(f"{path}: no record of {what}", error="RecordNotFoundError")
+        asked = {"checksum": wanted, "source": source, "dataset": dataset}
+        what = ", ".join(f"{kind} {value}" for kind, value in asked.items() if value is not None)
+        raise CommandError(f"{path}: no record of {what}", error=RecordNotFoundError.__name__)
     fields = record.model_dump(mode="json")
     if settings.as_json:
         output.document(fields)

@@ -12,7 +12,8 @@ def has(
     settings: Settings,
     manifest: target.ManifestArgument,
     sha256: Annotated[
-        str, typer.Argument(metavar="SHA256", help="Checksum of the content, 64 hexadecimal digits.", show_default=False)
+        str,
+        typer.Argument(metavar="SHA256", help="Checksum of the content, 64 hexadecimal digits.", show_default=False),
     ],
 ) -> int:
     """Ask whether a content was ever registered.

@@ -32,7 +32,9 @@ def init(
     manifest: target.ManifestArgument,
     process: Annotated[
         ETLProcess | None,
-        typer.Option("--process", help="Which step of the pipeline writes it; extractor without it.", show_default=False),
+        typer.Option(
+            "--process", help="Which step of the pipeline writes it; extractor without it.", show_default=False
+        ),
     ] = None,
     etl_version: Annotated[
         str | None,
@@ -60,13 +62,13 @@ def init(
         created = False
     said = f"{stored.process} {stored.etl_version}, {stored.total_records:,} records"
     text = f"created {path} ({said})" if created else f"{path} exists already ({said}); nothing was changed"
-    output.report(settings, output.clean(text), {"created": created, "path": str(path)} | stored.model_dump(mode="json"))
+    output.report(
+        settings, output.clean(text), {"created": created, "path": str(path)} | stored.model_dump(mode="json")
+    )
     return 0
 
 
-def fresh_metadata(
-    path: Path, process: ETLProcess | None = None, etl_version: str | None = None
-) -> ManifestMetadata:
+def fresh_metadata(path: Path, process: ETLProcess | None = None, etl_version: str | None = None) -> ManifestMetadata:
     """The metadata of a manifest to be made at `path`."""
     return ManifestMetadata(
         process=process or ETLProcess.EXTRACTOR,
@@ -81,9 +83,7 @@ def create(settings: Settings, path: Path, metadata: ManifestMetadata) -> Manife
         return manifest.metadata
 
 
-def _check_same(
-    path: Path, stored: ManifestMetadata, process: ETLProcess | None, etl_version: str | None
-) -> None:
+def _check_same(path: Path, stored: ManifestMetadata, process: ETLProcess | None, etl_version: str | None) -> None:
     if process is not None and process != stored.process:
         raise MetadataConflictError(str(path), "process", stored.process.value, process.value)
     if etl_version is not None and etl_version != stored.etl_version:

@@ -10,8 +10,11 @@ It does not decide exit codes.
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 from manifestlog.cli.settings import Settings
@@ -19,6 +22,20 @@ from manifestlog.cli.settings import Settings
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
+
+
+def prepare_streams() -> None:
+    """Data is UTF-8 whatever the locale; a stream that was closed by the caller swallows what is written."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- open to the end of the run
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def give_up_stdout() -> None:
+    """Nobody reads any more, or nothing can be written: nobody may find out again when the interpreter flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def clean(text: object) -> str:

@@ -21,8 +21,6 @@ DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
 DEFAULT_DIRECTORY = "manifests"
 LOCK_TIMEOUT_S = 30.0
 
-_PANEL = "Global options (before or after the verb)"
-
 
 def _checked_timeout(value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value >= 0):
@@ -36,18 +34,11 @@ DirectoryOption = Annotated[
         "--dir",
         metavar="DIR",
         help=f"Directory of the manifests; without it {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}.",
-        rich_help_panel=_PANEL,
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document; errors are JSON too.", rich_help_panel=_PANEL)
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print data and errors only.", rich_help_panel=_PANEL)
-]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more on stderr.", rich_help_panel=_PANEL)
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors are JSON too.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print data and errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
 LockTimeoutOption = Annotated[
     float | None,
     typer.Option(
@@ -55,12 +46,11 @@ LockTimeoutOption = Annotated[
         metavar="SECONDS",
         callback=_checked_timeout,
         help=f"How long to wait for a lock, in seconds; {LOCK_TIMEOUT_S:g} without it.",
-        rich_help_panel=_PANEL,
     ),
 ]
 NoProgressOption = Annotated[
     bool,
-    typer.Option("--no-progress", help="Show no progress bar, not even on a terminal.", rich_help_panel=_PANEL),
+    typer.Option("--no-progress", help="Show no progress bar, not even on a terminal."),
 ]
 
 

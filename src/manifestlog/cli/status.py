@@ -44,9 +44,6 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
         output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS)
     if not rows:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
-    for row in rows:
-        if row.state == "missing":
-            output.complain(row.reason)
     return max((row.exit_code for row in rows), key=_severity, default=0)
 
 
@@ -59,9 +56,12 @@ def _look(settings: Settings, path: Path) -> _Status:
     try:
         store = Store(paths, settings.options(), read_only=True)
     except ManifestNotFoundError as error:
-        return _unusable(path, paths, "missing", str(error), error.exit_code)
+        output.complain(error)
+        return _unusable(path, paths, "missing", None, error.exit_code)
     except DamagedManifestError as error:
-        return _unusable(path, paths, "damaged", str(error), error.exit_code)
+        where = f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
+        output.complain(error)
+        return _unusable(path, paths, "damaged", where, error.exit_code)
     except ManifestError as error:
         return _unusable(path, paths, "failed", str(error), error.exit_code)
     except OSError as error:
@@ -82,7 +82,7 @@ def _look(settings: Settings, path: Path) -> _Status:
     )
 
 
-def _unusable(path: Path, paths: naming.ManifestPaths, state: str, reason: str, exit_code: int) -> _Status:
+def _unusable(path: Path, paths: naming.ManifestPaths, state: str, reason: str | None, exit_code: int) -> _Status:
     segments = []
     with suppress(OSError):
         segments = paths.segment_numbers(os.listdir(paths.directory))

@@ -16,6 +16,7 @@ import typer
 
 from manifestlog import naming
 from manifestlog.cli.settings import Settings
+from manifestlog.cli.verb import CommandError
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.records import normal_checksum
@@ -62,7 +63,9 @@ def in_directory(settings: Settings) -> list[Path]:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
         if settings.directory_named:
-            raise ManifestNotFoundError(str(settings.directory)) from None
+            what = f"{settings.directory}: no such directory; name another one with --dir"
+            code = ManifestNotFoundError.exit_code
+            raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code) from None
         return []
     names = {name for file in files if (name := naming.parse_manifest_name(file) or _name_of_segment(file))}
     return [settings.directory / f"{name}{naming.SUFFIX}" for name in sorted(names)]

@@ -4,7 +4,6 @@ It does not turn errors into exit codes; `app` does, in one place for all of the
 """
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -51,12 +50,19 @@ def _call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
     output.hear_library(settings)
     try:
         code = command(settings, **given)
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:
-        # Whoever read has enough (`| head`). Nobody may find out again when the interpreter flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        output.give_up_stdout()
+        return 0  # whoever read has enough (`| head`)
     except KeyboardInterrupt:
         output.remark(settings, "interrupted")
         return INTERRUPTED
     return code
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        output.give_up_stdout()
+        raise

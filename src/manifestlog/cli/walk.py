@@ -117,4 +117,6 @@ def _is_ledger(path: str, own: ManifestPaths) -> bool:
     folder, name = os.path.split(os.path.realpath(path))
     stem = name.partition(".")[0]
     # The neighbours' too: their lock files are empty, and a ledger that changes all the time is no download.
-    return folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem
+    return (
+        folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem
+    )

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
-from manifestlog.rows import Row, is_checksum, merge, normalise, utc_text
+from manifestlog.rows import PROCESSES, Row, is_checksum, merge, normalise, utc_text
 from manifestlog.storage import codec, disk, index
 from manifestlog.storage.index import Columns
 
@@ -192,7 +192,8 @@ def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[tuple[by
         if key <= before:
             raise _OtherLayout
         before = key
-        yield bytes.fromhex(key.decode()), offset, crc32(raw), index.source_rows(_canonical_row(key, raw))
+        row = _canonical_row(key, raw)
+        yield bytes.fromhex(row["checksum"]), offset, crc32(raw), index.source_rows(row)
         offset += len(line) + 1
     if before and not (last and offset == end - len(FOOT) + 1):
         raise _OtherLayout
@@ -230,14 +231,18 @@ def _checked_metadata(metadata: Any) -> tuple[Row, bool]:
     for name in ("process", "etl_version", "root_dir"):
         if not isinstance(fixed[name], str):
             raise ValueError(f"metadata.{name} is no text")
+    if fixed["process"] not in PROCESSES:
+        raise ValueError(f"metadata.process is {fixed['process']!r:.40}, not one of {', '.join(PROCESSES)}")
+    if not fixed["etl_version"]:
+        raise ValueError("metadata.etl_version is empty")
     naive = False
     for name in ("ts_created", "ts_updated"):
         try:
             moment = datetime.fromisoformat(fixed[name])
-        except (TypeError, ValueError):
+            naive = naive or moment.tzinfo is None
+            fixed[name] = utc_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"metadata.{name} is no ISO-8601 time") from None
-        naive = naive or moment.tzinfo is None
-        fixed[name] = utc_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     known = {name: fixed[name] for name in METADATA}
     return known | {name: value for name, value in fixed.items() if name not in known}, naive
 

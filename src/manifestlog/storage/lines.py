@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.errors import NewerFormatError
-from manifestlog.rows import Row
+from manifestlog.rows import REQUIRED, Row, is_checksum
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
@@ -150,14 +150,38 @@ def decode(line: bytes) -> Op:
     """
     data = codec.loads(line)
     kind = data["op"]
+    _check_shape(kind, data)
     if kind == "put":
         start = line.index(_RECORD) + len(_RECORD)
         return Op(kind, data["ts"], [(line[start : -codec.CRC_TAIL], data["record"])], data)
     if kind == "batch":
         return Op(kind, data["ts"], [(codec.dumps(row), row) for row in data["records"]], data)
-    if kind in ("forget", "meta", "compacting", "compacted", "seal"):
-        return Op(kind, data.get("ts", ""), [], data)
-    raise ValueError(f"unknown operation {kind!r}")
+    return Op(kind, data.get("ts", ""), [], data)
+
+
+_MEMBERS = {
+    "put": ("ts", "record"),
+    "batch": ("ts", "records"),
+    "forget": ("ts", "checksum"),
+    "meta": ("ts", "metadata"),
+    "compacting": ("ts", "base", "seconds"),
+    "compacted": ("ts", "base", "seconds"),
+    "seal": ("length", "lines", "chain"),
+}
+_RECORD_MEMBERS = frozenset(REQUIRED)
+
+
+def _check_shape(kind: str, data: dict[str, Any]) -> None:
+    """Raise `ValueError` or `KeyError` for a line that has a right CRC and yet cannot be ours."""
+    missing = [name for name in _MEMBERS[kind] if name not in data]
+    for row in data.get("records", ()) if kind == "batch" else [data["record"]] if kind == "put" else ():
+        missing += _RECORD_MEMBERS - row.keys()
+    if missing:
+        raise ValueError(f"{kind} without {', '.join(missing)}")
+    if "base" in data:
+        Base(**data["base"])
+    if kind == "forget" and not is_checksum(data["checksum"]):
+        raise ValueError("forget of no checksum")
 
 
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:

@@ -164,7 +164,7 @@ class Segment:
                     self.path,
                     piece.offset,
                     f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
-                    f" {self._lines_beyond(piece.end)} good lines lie beyond",
+                    f" {self._records_beyond(piece.end)} good records lie beyond",
                 )
         for offset in damage.keys() - self._damage.keys():
             log.warning(
@@ -174,9 +174,10 @@ class Segment:
                 offset,
             )
 
-    def _lines_beyond(self, start: int) -> int:
+    def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)
-        return sum(1 for piece in lines.split(data, start, self.opening.salt) if piece.line is not None)
+        found = (piece for piece in lines.split(data, start, self.opening.salt) if piece.line is not None)
+        return sum(len(self._decode(piece).records) for piece in found)
 
     def append(self, body: bytes) -> Tail:
         """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.
