@@ -15,10 +15,10 @@ from manifestlog.cli import output, progress, target
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
 from manifestlog.cli.pool import Interrupts, Pool
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED
+from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
 from manifestlog.cli.worker import Batch, Job, Tally
-from manifestlog.errors import ManifestNotFoundError
+from manifestlog.errors import ManifestError, ManifestNotFoundError
 
 _BATCH_FILES_MAX = 32
 """Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
@@ -73,8 +73,13 @@ def add(
     path = target.locate(settings, manifest)
     job = _prepare(settings, path, etl_version)
     run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path))
-    interrupted = run.run(job, jobs or _cpus())
-    output.report(settings, run.sentence(), run.as_json())
+    try:
+        interrupted = run.run(job, jobs or _cpus())
+    except (ManifestError, CommandError, OSError):
+        if run.total.files:
+            run.report()  # what landed before is kept, and nobody else will say so
+        raise
+    run.report()
     if interrupted:
         output.remark(settings, "interrupted; what is counted above is registered")
         return INTERRUPTED
@@ -108,7 +113,6 @@ class _Run:
         self._paths, self._names, self._own = paths, names, own
         self._bar: progress.Bar = progress.NoBar()
         self._began = time.perf_counter()
-        self._seconds = 0.0
 
     def _find(self) -> Iterator[Found]:
         return find(self._paths, self._names, self._own)
@@ -122,7 +126,6 @@ class _Run:
             ):
                 self._bar = bar
                 pool.run(self, interrupts)
-            self._seconds = time.perf_counter() - self._began
             return interrupts.count > 0
 
     def _count(self, enough: threading.Event) -> int:
@@ -175,13 +178,17 @@ class _Run:
 
     # -- what is reported ------------------------------------------------------------------------------------------
 
+    def report(self) -> None:
+        """Say what came of it."""
+        output.report(self._settings, self.sentence(), self.as_json())
+
     def sentence(self) -> str:
         """The summary in one line."""
         counts = ", ".join(f"{count:,} {verdict}" for verdict, count in self.total.verdicts.items())
-        files_per_s = self.total.files / self._seconds if self._seconds else 0
+        seconds = time.perf_counter() - self._began
         return (
             f"{counts}, {len(self.total.failures):,} failed, {self.skipped:,} skipped; "
-            f"{output.human_bytes(self.total.bytes)} in {self._seconds:.1f} s ({files_per_s:,.0f} files/s)"
+            f"{output.human_bytes(self.total.bytes)} in {seconds:.1f} s ({self.total.files / seconds:,.0f} files/s)"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -191,5 +198,5 @@ class _Run:
             "failed": len(self.total.failures),
             "skipped": self.skipped,
             "bytes": self.total.bytes,
-            "seconds": round(self._seconds, 3),
+            "seconds": round(time.perf_counter() - self._began, 3),
         }

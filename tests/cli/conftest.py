@@ -1,0 +1,42 @@
+"""A folder of files, a manifest of them, and the program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.program import Program, open_manifest, records_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three files in a folder `data`."""
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("a", encoding="ascii")
+    (folder / "sub" / "b.txt").write_text("bb", encoding="ascii")
+    (folder / ".hidden").write_text("ccc", encoding="ascii")
+    return folder
+
+
+@pytest.fixture
+def filled(run: Program, tree: Path) -> Path:
+    """The manifest `files_extractor` of the three files, made by the library."""
+    path = run.home / "manifests" / "files_extractor.manifest.json"
+    with open_manifest(path) as manifest:
+        manifest.add_many(records_of(tree))
+    return path

@@ -1,0 +1,77 @@
+"""`status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.program import one_line, open_manifest, records_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.program import Program
+
+
+def test_a_row_a_manifest(run: Program, filled: Path) -> None:
+    run.here("init", "other_loader", "--process", "loader")
+    result = run.here("status")
+    head, *rows = [line.split() for line in result.out.splitlines()]
+    assert head == ["manifest", "records", "canonical", "log", "segments", "updated", "state"]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [("files_extractor", "3", "ok"), ("other_loader", "0", "ok")]
+    assert [row["name"] for row in run.here("status", "other_loader", "--json").json] == ["other_loader"]
+    row = run.here("--json", "status", filled).json[0]
+    assert row["total_records"] == 3
+    assert row["canonical_bytes"] == filled.stat().st_size
+    assert row["log_bytes"] == sum(p.stat().st_size for p in filled.parent.glob("files*.wal-*"))
+    assert row["reason"] is None
+
+
+def test_what_waits_in_the_log_is_said(run: Program, filled: Path, tree: Path) -> None:
+    (tree / "new.txt").write_bytes(b"new")
+    with open_manifest(filled, compact_on_close=False) as manifest:
+        manifest.add_many(records_of(tree))
+        # Read beside a writer that is alive.
+        row = run("status", "--json").json[0]
+    assert (row["state"], row["total_records"]) == ("to merge", 4)
+
+
+def test_a_damaged_one_among_good_ones(run: Program, filled: Path) -> None:
+    run("init", "good_loader", "--process", "loader")
+    filled.write_bytes(filled.read_bytes()[:-20])
+    result = run("status")
+    assert result.code == 12
+    assert "files_extractor" in result.out
+    assert "damaged: " in result.out
+    assert "good_loader" in result.out
+    assert one_line(result.err)
+    rows = {row["name"]: row for row in run("status", "--json").json}
+    assert rows["files_extractor"]["state"] == "damaged"
+    assert "byte" in rows["files_extractor"]["reason"]
+    assert rows["good_loader"]["state"] == "ok"
+
+
+def test_a_lost_canonical_beside_its_log_is_shown(run: Program, filled: Path) -> None:
+    filled.unlink()
+    result = run("status", "--json")
+    assert result.code == 12
+    assert [row["state"] for row in result.json] == ["damaged"]
+    assert result.json[0]["log_bytes"] > 0
+
+
+def test_an_empty_directory_is_said_and_fine(run: Program, home: Path) -> None:
+    (home / "manifests").mkdir()
+    result = run("status")
+    assert (result.code, result.out) == (0, "")
+    assert "no manifests" in result.err
+    assert run("status", "--json").json == []
+    (home / "manifests").rmdir()
+    assert run("status").code == 0
+
+
+def test_what_was_named_must_be_there(run: Program, filled: Path) -> None:
+    result = run.here("status", "nope_extractor", filled)
+    assert result.code == 10
+    assert one_line(result.err)
+    assert "files_extractor" in result.out
+    assert run.here("--dir", "nowhere", "status").code == 10
+    assert run("status", MANIFESTLOG_DIR="nowhere").code == 10
