@@ -128,6 +128,8 @@ def log_status(store: Store) -> LogStatus:
 
 def leave(store: Store) -> bool:
     """Stop being counted as a writer; true for the last one, when it leaves something to merge."""
+    if not store.session.read(lambda state: state.wal is not None and state.wal.writes):
+        return False
 
     def act(state: State) -> bool:
         if state.wal is None or disk.held_by_others(state.wal.current.fd):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,7 @@ from manifestlog.errors import (
     IndeterminateWriteError,
     LockTimeoutError,
     ManifestClosedError,
+    ManifestError,
     ReadOnlyError,
 )
 from manifestlog.options import Durability, ManifestOptions
@@ -43,6 +44,13 @@ T = TypeVar("T")
 
 _LINE_EXTRA_BYTES = 128
 _LINES_PER_LOOK = 16
+
+
+def _free(lock: threading.RLock) -> None:
+    """Release a lock as often as this thread holds it."""
+    with suppress(RuntimeError):
+        while True:
+            lock.release()
 
 
 def now_text() -> str:
@@ -66,10 +74,12 @@ class Session:
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()
-        self._writers = threading.Lock()
-        self._mutex = threading.Lock()
+        # Reentrant, so that a lock which Ctrl-C has left with this thread can be told and given back (`_let_go`).
+        self._writers = threading.RLock()
+        self._mutex = threading.RLock()
+        self._acting: int | None = None
         self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s)
-        self._compacting = threading.Lock()
+        self._compacting = threading.RLock()
         self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
 
     def _enter(self) -> None:
@@ -91,13 +101,17 @@ class Session:
     def read(self, ask: Callable[[State], T]) -> T:
         """Answer from everything that was acknowledged before this call, by whichever process."""
         self._enter()
-        with self._mutex:
-            self._catch_up()
-            try:
-                return ask(self._state)
-            except IndexDamagedError:
-                self._rescan()
-                return ask(self._state)
+        try:
+            with self._mutex:
+                self._catch_up()
+                try:
+                    return ask(self._state)
+                except IndexDamagedError:
+                    self._rescan()
+                    return ask(self._state)
+        except BaseException:
+            _free(self._mutex)
+            raise
 
     def _catch_up(self) -> None:
         if self._state.is_fresh():
@@ -126,20 +140,45 @@ class Session:
         self._enter()
         if self.read_only:
             raise ReadOnlyError(self.paths.canonical)
-        with self._writers, self._append_lock, self._mutex:
-            self._catch_up()
-            try:
-                result = act(self._state)
-            except IndexDamagedError:
-                # Nothing is written before the last lookup of an `act`, so it may run again.
-                self._rescan()
-                result = act(self._state)
-            unsynced = self._pin_unsynced()
+        thread = threading.get_ident()
+        if self._acting == thread:
+            raise ManifestError(
+                f"{self.paths.canonical}: written to by a signal handler in the middle of a write;"
+                " set a flag in the handler, and write when the interrupted call has returned"
+            )
+        try:
+            with self._writers, self._append_lock, self._mutex:
+                self._acting = thread
+                result = self._act(act)
+                unsynced = self._pin_unsynced()
+                self._acting = None
+        except BaseException:
+            self._let_go(thread)
+            raise
         if unsynced is not None:
             self._make_durable(*unsynced)
         if self.on_write is not None:
             self.on_write()
         return result
+
+    def _act(self, act: Callable[[State], T]) -> T:
+        self._catch_up()
+        try:
+            return act(self._state)
+        except IndexDamagedError:
+            # Nothing is written before the last lookup of an `act`, so it may run again.
+            self._rescan()
+            return act(self._state)
+
+    def _let_go(self, thread: int) -> None:
+        """Give back what an interrupt between two instructions has left with this thread."""
+        _free(self._mutex)
+        if self._acting == thread:
+            self._acting = None
+        # Somebody else inside means that the append lock is his: it belongs to the descriptor, not to a thread.
+        if self._writers.acquire(blocking=False):
+            self._append_lock.release()
+            _free(self._writers)
 
     def append(self, state: State, body: bytes, op: Op) -> None:
         """Write one line and take it over; only from inside a transaction.
@@ -201,23 +240,23 @@ class Session:
         """Hold the compaction lock; gives false when another thread or process has it and `wait` is not set."""
         self._enter()
         timeout = self.options.lock_timeout_s
-        if not self._compacting.acquire(blocking=wait, timeout=timeout if wait else -1):
-            if wait:
-                raise LockTimeoutError(self.paths.compact_lock, timeout, "another thread of this process")
-            yield False
-            return
-        lock = self._compact_lock
+        alone = False
         try:
-            if wait:
-                lock.acquire()
-            elif not lock.try_acquire():
-                yield False
-                return
-            yield True
+            if not self._compacting.acquire(blocking=wait, timeout=timeout if wait else -1):
+                if wait:
+                    raise LockTimeoutError(self.paths.compact_lock, timeout, "another thread of this process")
+            elif wait:
+                self._compact_lock.acquire()
+                alone = True
+            else:
+                alone = self._compact_lock.try_acquire()
+            yield alone
         finally:
-            # Released, not only closed: a child that was forked meanwhile may still hold a copy of the descriptor.
-            lock.release()
-            self._compacting.release()
+            if self._compacting.acquire(blocking=False):
+                # Ours, or nobody's after an interrupt; another thread's otherwise. Released, not only closed: a child
+                # that was forked meanwhile may still hold a copy of the descriptor.
+                self._compact_lock.release()
+                _free(self._compacting)
 
     def close(self) -> None:
         """Let go of files and locks; nothing is written."""

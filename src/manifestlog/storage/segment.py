@@ -40,11 +40,13 @@ class Tail(NamedTuple):
 
 
 class Segment:
-    """An open segment file. Not safe for threads; the store's mutex is around it."""
+    """An open segment file, closed with its last user. Not safe for threads; the session's mutex is around it."""
+
+    fd = -1
 
     def __init__(self, path: str, fd: int) -> None:
-        self.path = path
         self.fd = fd
+        self.path = path
         self.tail = Tail()
         self.opening = self._read_opening()
         self.number = self.opening.segment
@@ -56,12 +58,7 @@ class Segment:
     @classmethod
     def open(cls, path: str, *, writable: bool) -> Segment:
         """Open an existing segment and check its first line."""
-        fd = disk.open_append(path) if writable else disk.open_read(path)
-        try:
-            return cls(path, fd)
-        except BaseException:
-            disk.close(fd)
-            raise
+        return cls(path, disk.open_append(path) if writable else disk.open_read(path))
 
     @property
     def clean(self) -> bool:
@@ -225,6 +222,10 @@ class Segment:
         self._users -= 1
         if self._users == 0:
             self.abandon()
+
+    def __del__(self) -> None:
+        # After an error in the constructor, or an interrupt between a `pin` and its `unpin`.
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the file whoever uses it: they are threads of the parent of this forked child."""

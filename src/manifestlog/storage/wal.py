@@ -53,6 +53,7 @@ class Wal:
         self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
         self.poisoned = 0
+        self.writes = False
 
     @classmethod
     def open(
@@ -72,8 +73,6 @@ class Wal:
         wal.covers = wal.covered_by(canonical)
         if wal.covers >= current.number:
             raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
-        if writable:
-            disk.lock_shared(current.fd)
         before: Ops = []
         wal.replay(wal.covers + 1, lambda number, op: before.append((number, op)))
         return wal, before + last
@@ -168,15 +167,20 @@ class Wal:
         return self._paths.segment_numbers(disk.list_names(self._paths.directory))
 
     def _move_to(self, successor: Segment) -> None:
-        self.current.unpin()
-        self.current = successor
+        # Closed last: an interrupt in between leaves it to the garbage collector, and never closes the current one.
+        left, self.current = self.current, successor
         self._lengths[successor.number] = successor.tail.length
-        if self._writable:
+        if self.writes:
             disk.lock_shared(successor.fd)
+        left.unpin()
 
     def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
         """Make sure that a line of about this length can be appended to the current segment."""
         segment = self.current
+        if not self.writes:
+            # From now on this process counts as a writer, whom others leave the compaction on closing to.
+            self.writes = True
+            disk.lock_shared(segment.fd)
         if segment.clean and segment.number != self.poisoned:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
@@ -282,6 +286,9 @@ def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | No
 
     Raises `FileExistsError` if there is one already.
     """
+    for left in paths.temporaries(disk.list_names(paths.directory)):
+        if ".wal-" in left:  # another writer's, who died in here: we hold the append lock
+            disk.remove(left)
     number = previous.segment + 1 if previous else 1
     path = paths.segment(number)
     temporary = paths.temporary(path)
@@ -292,16 +299,15 @@ def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | No
         disk.sync_data(fd)
         disk.publish_new(temporary, path)
         disk.sync_directory(paths.directory)
-        return Segment(path, fd)
     except BaseException:
         disk.close(fd)
         with suppress(OSError):
             disk.remove(temporary)
         raise
+    return Segment(path, fd)
 
 
 def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
     """The first segment of a manifest that has no log yet."""
     segment = create_segment(paths, ts_created, None, (base,))
-    disk.lock_shared(segment.fd)
     return Wal(paths, ts_created, segment, writable=True)
