@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from manifestlog.errors import (
@@ -53,9 +55,15 @@ def _free(lock: threading.RLock) -> None:
             lock.release()
 
 
+@lru_cache(maxsize=2)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+
+
 def now_text() -> str:
     """The time of a log line: always 27 characters."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second_text(second)}.{nanoseconds // 1000:06d}Z"
 
 
 class Session:
@@ -78,7 +86,7 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s)
+        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s, self._keep_up)
         self._compacting = threading.RLock()
         self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
 
@@ -122,6 +130,11 @@ class Session:
             self._reload()
         except IndexDamagedError:
             self._rescan()
+            self._catch_up()
+
+    def _keep_up(self) -> None:
+        """Read what others write while they hold the append lock, so that less is left to read under it."""
+        with self._mutex:
             self._catch_up()
 
     def _reload(self) -> None:

@@ -19,7 +19,7 @@ from manifestlog.errors import RecordNotFoundError
 from manifestlog.rows import Row, normalise, pair_of, tidy, view
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec, lines
-from manifestlog.storage.lines import Op
+from manifestlog.storage.lines import Op, Put, put_of_row
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.state import State
 from manifestlog.storage.view import View
@@ -88,7 +88,7 @@ class Store:
             stored = known
         raw = self._encode(stored, event)
         ts = now_text()
-        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [(raw, stored)], {}))
+        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [put_of_row(raw, stored)], {}))
         return verdict, view(stored, pair_of(row))
 
     def _encode(self, stored: Row, event: Event) -> bytes:
@@ -104,7 +104,7 @@ class Store:
         staged = Overlay()
         seen = View(state.base, (staged, state.overlay))
         counts = dict.fromkeys(Verdict, 0)
-        records = []
+        puts: list[Put] = []
         for event in events:
             verdict, stored, known = _decide(seen, event[0])
             counts[verdict] += 1
@@ -112,12 +112,12 @@ class Store:
                 stored = known
             if stored is not None:
                 raw = self._encode(stored, event)
-                staged.put(raw, stored, 0)
-                records.append((raw, stored))
-        if records:
+                puts.append(put_of_row(raw, stored))
+                staged.put(puts[-1], 0)
+        if puts:
             ts = now_text()
-            body = lines.batch_body(ts, state.synced, (raw for raw, _ in records))
-            self.session.append(state, body, Op("batch", ts, records, {}))
+            body = lines.batch_body(ts, state.synced, (put.raw for put in puts))
+            self.session.append(state, body, Op("batch", ts, puts, {}))
         return counts
 
     def forget(self, checksum: str) -> bool:
@@ -148,7 +148,7 @@ class Store:
             return Verdict.DUPLICATE, known
         raw = codec.encode_row(changed, self.options.record_bytes_max)
         ts = now_text()
-        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [(raw, changed)], {}))
+        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [put_of_row(raw, changed)], {}))
         return Verdict.REFRESHED, changed
 
     def set_metadata(self, changes: dict[str, str]) -> None:

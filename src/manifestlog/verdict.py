@@ -37,6 +37,8 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Ve
 
     `known` is the row with the event's checksum; `sightings` the latest of the event's `source_id`, for each dataset.
     """
+    if known is None and not sightings and "also_seen" not in event:
+        return Verdict.NEW, event
     current = max([s for s in sightings if s.dataset == event["dataset"]], default=None)
     own = find_observation(known, pair_of(event)) if known else None
     if known is None:

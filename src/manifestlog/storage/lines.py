@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.errors import NewerFormatError
-from manifestlog.rows import REQUIRED, Row, is_checksum
+from manifestlog.rows import REQUIRED, Row, is_checksum, observations
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
@@ -66,12 +66,20 @@ class Opening(NamedTuple):
     bases: tuple[Base, ...]
 
 
+class Put(NamedTuple):
+    """A record of the log: its bytes, and just enough of what they say to find it again."""
+
+    raw: bytes
+    checksum: str
+    source_ids: tuple[str, ...]
+
+
 class Op(NamedTuple):
-    """One decoded line: the records of a `put` or `batch` with their bytes, everything else in `data`."""
+    """One decoded line: the records of a `put` or `batch`, everything else in `data`."""
 
     kind: str
     ts: str
-    records: list[tuple[bytes, Row]]
+    puts: list[Put]
     data: dict[str, Any]
 
 
@@ -143,24 +151,74 @@ def decode_opening(line: bytes, path: str) -> Opening | None:
         return None
 
 
+def put_of_row(raw: bytes, row: Row) -> Put:
+    """A record whose row is at hand."""
+    if "also_seen" in row:
+        return Put(raw, row["checksum"], tuple({seen["source_id"] for seen in observations(row)}))
+    return Put(raw, row["checksum"], (row["source_id"],))
+
+
+def put_of(raw: bytes) -> Put:
+    """A record by its bytes, parsed only if they do not begin as ours do; raises `ValueError` for what is no record."""
+    # {"source_id":"…","dataset":"…","checksum":"<64>", and no name or quote of JSON can stand inside a text.
+    end = raw.find(b'"', _SOURCE_AT)
+    at = raw.find(b',"checksum":"', end) + 13
+    after = at + 64
+    if (
+        raw.startswith(b'{"source_id":"')
+        and 13 <= at < len(raw)
+        and b"\\" not in raw[:at]
+        and raw[after : after + 2] == b'",'
+        and all(name in raw for name in _LATER_MEMBERS)
+        and b'"also_seen":[' not in raw
+        and is_checksum(checksum := raw[at:after].decode(errors="replace"))
+    ):
+        return Put(raw, checksum, (raw[_SOURCE_AT:end].decode(),))
+    row = codec.loads(raw)
+    missing = _RECORD_MEMBERS - row.keys()
+    if missing:
+        raise ValueError(f"a record without {', '.join(sorted(missing))}")
+    if not is_checksum(row["checksum"]):
+        raise ValueError("a record without a checksum")
+    return put_of_row(raw, row)
+
+
+_SOURCE_AT = len(b'{"source_id":"')
+_LATER_MEMBERS = (b',"file_path":"', b',"file_size":', b',"etag":', b',"ts_downloaded":"', b',"version":"')
+_RECORD_MEMBERS = frozenset(REQUIRED)
+_PUT_START = b'{"op":"put","ts":"'
+_TS_END = len(_PUT_START) + 27
+_SYNCED_AT = _TS_END + len(b'","synced":')
+
+
 def decode(line: bytes) -> Op:
     """What an intact line says.
 
-    Raises `ValueError` or `KeyError` when it says nothing known.
+    Raises `ValueError`, `KeyError` or `TypeError` when it says nothing known.
     """
+    if line.startswith(_PUT_START):
+        return _decode_put(line)
     data = codec.loads(line)
     kind = data["op"]
     _check_shape(kind, data)
-    if kind == "put":
-        start = line.index(_RECORD) + len(_RECORD)
-        return Op(kind, data["ts"], [(line[start : -codec.CRC_TAIL], data["record"])], data)
-    if kind == "batch":
-        return Op(kind, data["ts"], [(codec.dumps(row), row) for row in data["records"]], data)
-    return Op(kind, data.get("ts", ""), [], data)
+    puts = [put_of(codec.dumps(row)) for row in data["records"]] if kind == "batch" else []
+    return Op(kind, data.get("ts", ""), puts, data)
+
+
+def _decode_put(line: bytes) -> Op:
+    """Every line that is written one by one, so it is cut at its known places instead of parsed."""
+    ts = line[len(_PUT_START) : _TS_END]
+    start = line.index(_RECORD)
+    if line[_TS_END:_SYNCED_AT] == b'","synced":':
+        data = {"synced": int(line[_SYNCED_AT : start - 1])}
+    elif start == _TS_END + 2:
+        data = {}
+    else:
+        raise ValueError("put of another shape")
+    return Op("put", ts.decode(), [put_of(line[start + len(_RECORD) : -codec.CRC_TAIL])], data)
 
 
 _MEMBERS = {
-    "put": ("ts", "record"),
     "batch": ("ts", "records"),
     "forget": ("ts", "checksum"),
     "meta": ("ts", "metadata"),
@@ -168,14 +226,11 @@ _MEMBERS = {
     "compacted": ("ts", "base", "seconds"),
     "seal": ("length", "lines", "chain"),
 }
-_RECORD_MEMBERS = frozenset(REQUIRED)
 
 
 def _check_shape(kind: str, data: dict[str, Any]) -> None:
     """Raise `ValueError` or `KeyError` for a line that has a right CRC and yet cannot be ours."""
     missing = [name for name in _MEMBERS[kind] if name not in data]
-    for row in data.get("records", ()) if kind == "batch" else [data["record"]] if kind == "put" else ():
-        missing += _RECORD_MEMBERS - row.keys()
     if missing:
         raise ValueError(f"{kind} without {', '.join(missing)}")
     if "base" in data:

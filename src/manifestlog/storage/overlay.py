@@ -3,7 +3,8 @@
 Invariants:
 
 - An entry holds the last that the log says of a checksum: a whole record, or None for a tombstone.
-- A record's bytes are kept, not its parsed form: a log of 64 MiB takes about twice that in memory, and no more.
+- A record's bytes are kept, not its parsed form, and nobody looks into them before its source is asked for.
+- A sighting counts only while the record that it was seen in is still the entry of its checksum: nothing is ever unlinked.
 - Applying a line twice changes nothing.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 from bisect import insort
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.rows import Order, Row, observations, order_of, pair_of
+from manifestlog.rows import Order, observations, order_of
 from manifestlog.storage import codec
+from manifestlog.storage.lines import Put, put_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,45 +28,67 @@ class Entry(NamedTuple):
     segment: int
 
 
+class _Seen(NamedTuple):
+    """An observation of one source and dataset, in the record with these bytes."""
+
+    order: Order
+    checksum: str
+    raw: bytes
+
+
 class Overlay:
-    """Records and tombstones of the log. Not safe for threads; the store's mutex is around it."""
+    """Records and tombstones of the log. Not safe for threads; the session's mutex is around it."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self._sources: dict[str, dict[str, list[tuple[Order, str]]]] = {}
+        self._waiting: dict[str, bytes | list[bytes]] = {}
+        self._sources: dict[str, dict[str, list[_Seen]]] = {}
 
-    def put(self, raw: bytes, row: Row, segment: int) -> None:
-        checksum = row["checksum"]
-        self._drop_sources(checksum)
-        self.entries[checksum] = Entry(raw, segment)
-        for seen in (row, *row.get("also_seen", ())):
-            datasets = self._sources.setdefault(seen["source_id"], {})
-            insort(datasets.setdefault(seen["dataset"], []), (order_of(seen), checksum))
+    def put(self, put: Put, segment: int) -> None:
+        self.entries[put.checksum] = Entry(put.raw, segment)
+        for source_id in put.source_ids:
+            waiting = self._waiting.get(source_id)
+            if waiting is None:
+                self._waiting[source_id] = put.raw  # no list for one: most sources have one record in a log
+            elif isinstance(waiting, bytes):
+                self._waiting[source_id] = [waiting, put.raw]
+            else:
+                waiting.append(put.raw)
 
     def forget(self, checksum: str, segment: int) -> None:
-        self._drop_sources(checksum)
         self.entries[checksum] = Entry(None, segment)
 
-    def _drop_sources(self, checksum: str) -> None:
-        entry = self.entries.get(checksum)
-        if entry is None or entry.raw is None:
-            return
-        for seen in observations(codec.loads(entry.raw)):
-            source_id, dataset = pair_of(seen)
-            # Not there when an interrupt fell between the two halves of `put`.
-            found = self._sources.get(source_id, {}).get(dataset, [])
-            if (order_of(seen), checksum) in found:
-                found.remove((order_of(seen), checksum))
-
     def has_source(self, source_id: str) -> bool:
-        return source_id in self._sources
+        return source_id in self._waiting or source_id in self._sources
 
     def newest(self, source_id: str, dataset: str | None) -> Iterator[tuple[Order, str, str]]:
         """(order, dataset, checksum) of a source's observations: newest first within each dataset."""
+        self._look_into(source_id)
         datasets = self._sources.get(source_id, {})
         for name in datasets if dataset is None else (dataset,):
-            for order, checksum in reversed(datasets.get(name, ())):
-                yield order, name, checksum
+            found = datasets.get(name, [])
+            while found and not self._counts(found[-1]):
+                found.pop()
+            for seen in reversed(found):
+                if self._counts(seen):
+                    yield seen.order, name, seen.checksum
+
+    def _counts(self, seen: _Seen) -> bool:
+        entry = self.entries.get(seen.checksum)
+        return entry is not None and entry.raw is seen.raw
+
+    def _look_into(self, source_id: str) -> None:
+        waiting = self._waiting.get(source_id)
+        if waiting is None:
+            return
+        datasets = self._sources.setdefault(source_id, {})
+        for raw in [waiting] if isinstance(waiting, bytes) else waiting:
+            row = codec.loads(raw)
+            for seen in observations(row):
+                if seen["source_id"] == source_id:
+                    insort(datasets.setdefault(seen["dataset"], []), _Seen(order_of(seen), row["checksum"], raw))
+        # Last: an interrupt before this makes them be looked into again, and a sighting twice is still that sighting.
+        del self._waiting[source_id]
 
     def behind(self, covers: int) -> Overlay:
         """An overlay of those entries only that segments after `covers` have written."""
@@ -74,5 +98,5 @@ class Overlay:
                 if entry.raw is None:
                     kept.forget(checksum, entry.segment)
                 else:
-                    kept.put(entry.raw, codec.loads(entry.raw), entry.segment)
+                    kept.put(put_of(entry.raw), entry.segment)
         return kept

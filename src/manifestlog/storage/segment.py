@@ -174,7 +174,7 @@ class Segment:
     def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)
         found = (piece for piece in lines.split(data, start, self.opening.salt) if piece.line is not None)
-        return sum(len(self._decode(piece).records) for piece in found)
+        return sum(len(self._decode(piece).puts) for piece in found)
 
     def append(self, body: bytes) -> Tail:
         """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.

@@ -119,9 +119,9 @@ class State:
     def apply(self, segment: int, op: Op) -> None:
         """Take over what one line says."""
         if op.kind in ("put", "batch"):
-            for raw, row in op.records:
-                self.overlay.put(raw, row, segment)
-                self._uncounted.add(row["checksum"])
+            for put in op.puts:
+                self.overlay.put(put, segment)
+                self._uncounted.add(put.checksum)
         elif op.kind == "forget":
             self.overlay.forget(op.data["checksum"], segment)
             self._uncounted.add(op.data["checksum"])
