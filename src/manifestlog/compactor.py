@@ -176,8 +176,8 @@ def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
     def act(state: State) -> float:
         began = time.perf_counter()
         ts = now_text()
-        body = lines.base_body(kind, ts, told, seconds)
-        store.session.append(state, body, Op(kind, ts, [], {"base": told._asdict(), "seconds": seconds}))
+        op = Op(kind, ts, [], {"base": told._asdict(), "seconds": seconds})
+        store.session.append(state, op, lambda _: lines.base_body(kind, ts, told, seconds))
         return time.perf_counter() - began
 
     held_s = store.session.transact(act)

@@ -193,15 +193,17 @@ class Session:
             self._append_lock.release()
             _free(self._writers)
 
-    def append(self, state: State, body: bytes, op: Op) -> None:
+    def append(self, state: State, op: Op, body: Callable[[int], bytes]) -> None:
         """Write one line and take it over; only from inside a transaction.
 
-        Raises `DiskFullError` with nothing of the line left.
+        `body` makes the line, given through which offset its segment is known to be synced: known only when it is known
+        which segment that will be. Raises `DiskFullError` with nothing of the line left.
         """
         try:
             wal = state.start_log()
-            wal.prepare(len(body) + _LINE_EXTRA_BYTES, self.options.segment_bytes_max)
-            state.append(op, body)
+            line_bytes = _LINE_EXTRA_BYTES + sum([len(put.raw) for put in op.puts])
+            wal.prepare(line_bytes, self.options.segment_bytes_max)
+            state.append(op, body(wal.current.tail.synced))
             if wal.current.tail.lines % _LINES_PER_LOOK == 0:
                 limit = self.options.log_bytes_limit(state.base.canonical_bytes)
                 self.log_is_long = wal.bytes_to_merge >= limit

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.rows import Row, normalise, pair_of, tidy, view
+from manifestlog.rows import Row, Sighting, normalise, order_of, pair_of, tidy, view
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec, lines
 from manifestlog.storage.lines import Op, Put, put_of_row
@@ -88,7 +88,8 @@ class Store:
             stored = known
         raw = self._encode(stored, event)
         ts = now_text()
-        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [put_of_row(raw, stored)], {}))
+        op = Op("put", ts, [put_of_row(raw, stored)], {})
+        self.session.append(state, op, lambda synced: lines.put_body(ts, synced, raw))
         return verdict, view(stored, pair_of(row))
 
     def _encode(self, stored: Row, event: Event) -> bytes:
@@ -116,8 +117,8 @@ class Store:
                 staged.put(puts[-1], 0)
         if puts:
             ts = now_text()
-            body = lines.batch_body(ts, state.synced, (put.raw for put in puts))
-            self.session.append(state, body, Op("batch", ts, puts, {}))
+            records = [put.raw for put in puts]
+            self.session.append(state, Op("batch", ts, puts, {}), lambda synced: lines.batch_body(ts, synced, records))
         return counts
 
     def forget(self, checksum: str) -> bool:
@@ -128,8 +129,8 @@ class Store:
         if not state.view.has(checksum):
             return False
         ts = now_text()
-        body = lines.forget_body(ts, state.synced, checksum)
-        self.session.append(state, body, Op("forget", ts, [], {"checksum": checksum}))
+        op = Op("forget", ts, [], {"checksum": checksum})
+        self.session.append(state, op, lambda synced: lines.forget_body(ts, synced, checksum))
         return True
 
     def update(self, checksum: str, changes: Row) -> tuple[Verdict, Row]:
@@ -142,13 +143,13 @@ class Store:
             raise RecordNotFoundError(checksum)
         changed, _ = normalise(known | changes, checksum)
         if changed != known:
-            sightings = state.view.sightings(changed["source_id"], None)
-            changed = tidy(ranked(changed | {"tie": 0}, sightings, known))
+            changed = tidy(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known))
         if changed == known:
             return Verdict.DUPLICATE, known
         raw = codec.encode_row(changed, self.options.record_bytes_max)
         ts = now_text()
-        self.session.append(state, lines.put_body(ts, state.synced, raw), Op("put", ts, [put_of_row(raw, changed)], {}))
+        op = Op("put", ts, [put_of_row(raw, changed)], {})
+        self.session.append(state, op, lambda synced: lines.put_body(ts, synced, raw))
         return Verdict.REFRESHED, changed
 
     def set_metadata(self, changes: dict[str, str]) -> None:
@@ -159,12 +160,17 @@ class Store:
         if changes.items() <= state.metadata.items():
             return
         ts = now_text()
-        body = lines.meta_body(ts, state.synced, changes)
-        self.session.append(state, body, Op("meta", ts, [], {"metadata": changes}))
+        op = Op("meta", ts, [], {"metadata": changes})
+        self.session.append(state, op, lambda synced: lines.meta_body(ts, synced, changes))
 
 
 def _decide(seen: View, row: Row) -> tuple[Verdict, Row | None, Row | None]:
     """(verdict, the row to append if any, the row known before)."""
     known = seen.row(row["checksum"])
-    verdict, stored = decide(row, known, seen.sightings(row["source_id"], None))
+    verdict, stored = decide(row, known, _sightings(seen, row))
     return verdict, stored, known
+
+
+def _sightings(seen: View, row: Row) -> list[Sighting]:
+    """What the row's source had last in each dataset, and whatever it had at the row's very time or later."""
+    return seen.sightings(row["source_id"], None, since=order_of(row)[0])

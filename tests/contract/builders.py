@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from manifestlog import Durability, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord
+from manifestlog import (
+    DownloadManifestManager,
+    Durability,
+    ETLProcess,
+    ManifestMetadata,
+    ManifestOptions,
+    ManifestRecord,
+    Observation,
+)
 
 T0 = datetime(2023, 1, 1, 12, tzinfo=UTC)
 META = ManifestMetadata(
@@ -27,7 +37,9 @@ def at(minute: float) -> datetime:
     return T0 + timedelta(minutes=minute)
 
 
-def record(content: str = "a", minute: float = 0, source: str = "src", dataset: str = "set", **more: Any) -> ManifestRecord:
+def record(
+    content: str = "a", minute: float = 0, source: str = "src", dataset: str = "set", **more: Any
+) -> ManifestRecord:
     """What `source` delivered `minute` minutes after the beginning."""
     fields: dict[str, Any] = {
         "source_id": source,
@@ -54,3 +66,31 @@ def files_of(directory: Path) -> dict[str, bytes]:
 def segments_of(directory: Path) -> list[Path]:
     """The log segments, oldest first."""
     return sorted(directory.glob("*.manifest.wal-*.jsonl"))
+
+
+def line_at(body: bytes, salt: int, offset: int) -> bytes:
+    """A log line with the CRC that it must have at this place: `body` is a JSON object without its closing brace."""
+    crc = zlib.crc32(body, zlib.crc32(offset.to_bytes(8, "little"), salt))
+    return body + b',"crc":"%08x"}\n' % crc
+
+
+def salt_of(segment: bytes) -> int:
+    """The salt that a segment's first line states."""
+    return int(json.loads(segment.split(b"\n")[0])["salt"], 16)
+
+
+def answers(manager: DownloadManifestManager) -> object:
+    """Everything that a manifest can be asked, in one value."""
+    records = dict(manager.records.items())
+    seen: list[ManifestRecord | Observation] = list(records.values())
+    seen += [other for each in records.values() for other in each.also_seen]
+    sources = {(o.source_id, o.dataset) for o in seen}
+    return (
+        records,
+        list(manager),
+        len(manager),
+        manager.metadata,
+        {key: manager.get(key) for key in [*records, sha("unknown")]},
+        {pair: manager.get_record_by_source(*pair) for pair in sources},
+        {source: manager.get_record_by_source(source) for source, _ in sources},
+    )

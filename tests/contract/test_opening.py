@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .conftest import Opener
+
+PATTERN = re.escape("<domain>_<process>.manifest.json")
 
 SKELETON = b"""{
     "metadata": {
@@ -49,7 +52,7 @@ def _meta_lines(path: Path) -> list[Any]:
 @pytest.mark.parametrize(
     "open_it",
     [
-        lambda path: DownloadManifestManager(path),
+        DownloadManifestManager,
         lambda path: DownloadManifestManager(path, read_only=True),
         lambda path: DownloadManifestManager(path, META, read_only=True),
     ],
@@ -141,7 +144,9 @@ def reader(opener: Opener) -> DownloadManifestManager:
     ],
     ids=["add", "add a duplicate", "forget", "update", "compact", "save"],
 )
-def test_a_reader_cannot_write(reader: DownloadManifestManager, write: Callable[[DownloadManifestManager], object]) -> None:
+def test_a_reader_cannot_write(
+    reader: DownloadManifestManager, write: Callable[[DownloadManifestManager], object]
+) -> None:
     """Every write through a read-only manager is a `ReadOnlyError`."""
     with pytest.raises(ReadOnlyError):
         write(reader)
@@ -302,7 +307,7 @@ BAD_NAMES = [
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_a_name_outside_the_pattern_is_refused(tmp_path: Path, name: str) -> None:
     """A bad name is refused with the pattern in the message."""
-    with pytest.raises(ValueError, match="<domain>_<process>.manifest.json"):
+    with pytest.raises(ValueError, match=PATTERN):
         DownloadManifestManager(tmp_path / name, META)
 
 
@@ -331,11 +336,21 @@ def test_manifest_path_lets_a_domain_have_parts() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "process"),
-    [("", "x"), ("x", ""), ("X", "y"), ("x", "y_z"), ("x y", "z"), ("../x", "y"), ("x/y", "z"), ("x", "y.z"), ("_", "x")],
+    [
+        ("", "x"),
+        ("x", ""),
+        ("X", "y"),
+        ("x", "y_z"),
+        ("x y", "z"),
+        ("../x", "y"),
+        ("x/y", "z"),
+        ("x", "y.z"),
+        ("_", "x"),
+    ],
 )
 def test_manifest_path_refuses_bad_parts(domain: str, process: str) -> None:
     """Bad parts are a `ValueError` with the pattern."""
-    with pytest.raises(ValueError, match="<domain>_<process>.manifest.json"):
+    with pytest.raises(ValueError, match=PATTERN):
         manifest_path("/m", domain, process)
 
 

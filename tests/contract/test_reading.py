@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
-JUNK = ["", "x", sha("a")[:-1], sha("a") + "0", "g" * 64, "é" * 64, "０" * 64, sha("a") + "\n", "\0" * 64, "\ud800" * 64]
+JUNK = [
+    "",
+    "x",
+    sha("a")[:-1],
+    sha("a") + "0",
+    "g" * 64,
+    "é" * 64,
+    "０" * 64,
+    sha("a") + "\n",
+    "\0" * 64,
+    "\ud800" * 64,
+]
 
 
 def _in_the_log(manager: DownloadManifestManager) -> None:
@@ -228,7 +240,8 @@ def test_a_source_named_like_two_parts_joined(manifest: DownloadManifestManager)
     manifest.add(record("a", source="x_y", dataset="z"))
     manifest.add(record("b", source="x", dataset="y_z"))
     found = manifest.get_record_by_source("x", "y_z")
-    assert found is not None and found.checksum == sha("b")
+    assert found is not None
+    assert found.checksum == sha("b")
 
 
 def test_total_records_is_live(two: DownloadManifestManager) -> None:
@@ -319,7 +332,13 @@ def test_also_seen_holds_observations(manifest: DownloadManifestManager) -> None
     assert found is not None
     assert found.also_seen == (
         Observation(
-            source_id="src", dataset="set", file_path="/p", etag="e", last_modified="m", ts_downloaded=at(1), version="1.2"
+            source_id="src",
+            dataset="set",
+            file_path=Path("/p"),
+            etag="e",
+            last_modified="m",
+            ts_downloaded=at(1),
+            version="1.2",
         ),
     )
 

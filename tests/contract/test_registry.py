@@ -99,7 +99,7 @@ def test_two_files_are_two_managers(opener: Opener, path: Path) -> None:
 @pytest.mark.parametrize(
     ("ask", "word"),
     [
-        (lambda path: ProcessedManifestManager(path), "class"),
+        (ProcessedManifestManager, "class"),
         (lambda path: DownloadManifestManager(path, options=ManifestOptions()), "options"),
         (lambda path: DownloadManifestManager(path, read_only=True), "read_only"),
         (lambda path: DownloadManifestManager(path, meta(etl_version="2.0.0")), "metadata"),
@@ -191,12 +191,14 @@ def test_a_context_closes_after_an_error(opener: Opener) -> None:
         lambda m: m.compact(),
         lambda m: m.save(),
         lambda m: m.metadata,
-        lambda m: list(m),
+        list,
         lambda m: list(m.records.items()),
         len,
     ],
 )
-def test_a_closed_manager_refuses(manifest: DownloadManifestManager, use: Callable[[DownloadManifestManager], object]) -> None:
+def test_a_closed_manager_refuses(
+    manifest: DownloadManifestManager, use: Callable[[DownloadManifestManager], object]
+) -> None:
     """Whatever is asked of a closed manager, it says that it is closed."""
     manifest.close()
     with pytest.raises(Exception) as refused:  # noqa: PT011 -- add_many wraps it

@@ -42,6 +42,26 @@ TABLE: dict[str, tuple[list[ManifestRecord], ManifestRecord, Verdict]] = {
     ),
     "duplicate of the loser of a tie": ([record(A, 1), record(B, 1)], record(A, 1), Verdict.DUPLICATE),
     "duplicate of the winner of a tie": ([record(A, 1), record(B, 1)], record(B, 1), Verdict.DUPLICATE),
+    "duplicate in one of two datasets": (
+        [record(A, 1), record(A, 1, dataset="other")],
+        record(A, 1),
+        Verdict.DUPLICATE,
+    ),
+    "duplicate in the earlier of two datasets": (
+        [record(A, 1), record(A, 2, dataset="other")],
+        record(A, 2),
+        Verdict.DUPLICATE,
+    ),
+    "refreshed in the earlier of two datasets": (
+        [record(A, 1), record(A, 2, dataset="other")],
+        record(A, 2, etag="x"),
+        Verdict.REFRESHED,
+    ),
+    "changed in the earlier of two datasets": (
+        [record(A, 1), record(A, 2, dataset="other")],
+        record(B, 3),
+        Verdict.CHANGED,
+    ),
     "refreshed by another ETag": ([record(A, 1)], record(A, 2, etag="x"), Verdict.REFRESHED),
     "refreshed by the loss of the ETag": ([record(A, 1, etag="x")], record(A, 2), Verdict.REFRESHED),
     "refreshed by another last_modified": ([record(A, 1)], record(A, 2, last_modified="x"), Verdict.REFRESHED),
@@ -88,7 +108,9 @@ def between(request: pytest.FixtureRequest) -> Callable[[DownloadManifestManager
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_the_table_decides(manifest: DownloadManifestManager, between: Callable[..., DownloadManifestManager], row: str) -> None:
+def test_the_table_decides(
+    manifest: DownloadManifestManager, between: Callable[..., DownloadManifestManager], row: str
+) -> None:
     """Each row of the table is answered with its verdict."""
     history, event, expected = TABLE[row]
     for earlier in history:
@@ -205,6 +227,22 @@ def test_a_tie_is_decided_once_for_a_long_line_of_contents(manifest: DownloadMan
     found = manifest.get_record_by_source("src")
     assert found is not None
     assert found.checksum == sha("content 19")
+
+
+@pytest.mark.parametrize("contents", [(A, B), (B, A)])
+def test_a_tie_below_the_current_record_is_kept(
+    manifest: DownloadManifestManager, between: Callable[..., DownloadManifestManager], contents: tuple[str, str]
+) -> None:
+    """Two late contents of one time: when the newest is forgotten, the later in the log of the two is current."""
+    first, second = contents
+    manifest.add(record("newest", 2))
+    manifest.add(record(first, 1))
+    manifest.add(record(second, 1))
+    manifest.forget(sha("newest"))
+    with between(manifest) as manager:
+        found = manager.get_record_by_source("src")
+        assert found is not None
+        assert found.checksum == sha(second)
 
 
 def test_a_duplicate_keeps_the_time_of_the_record(manifest: DownloadManifestManager) -> None:

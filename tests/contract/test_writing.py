@@ -38,7 +38,9 @@ def _stopping(records: list[ManifestRecord]) -> Iterator[ManifestRecord]:
 
 
 def _batch_lines(path: Path) -> list[bytes]:
-    return [ln for s in segments_of(path.parent) for ln in s.read_bytes().splitlines() if ln.startswith(b'{"op":"batch"')]
+    return [
+        ln for s in segments_of(path.parent) for ln in s.read_bytes().splitlines() if ln.startswith(b'{"op":"batch"')
+    ]
 
 
 # -- add_many ----------------------------------------------------------------------------------------------------------
@@ -289,7 +291,8 @@ def test_update_is_a_new_line(one: DownloadManifestManager, path: Path) -> None:
     before = segments_of(path.parent)[-1].read_bytes()
     one.update(sha("a"), _value())
     after = segments_of(path.parent)[-1].read_bytes()
-    assert after.startswith(before) and after[len(before) :].startswith(b'{"op":"put"')
+    assert after.startswith(before)
+    assert after[len(before) :].startswith(b'{"op":"put"')
 
 
 def test_update_answers_with_the_record(one: DownloadManifestManager) -> None:
@@ -299,7 +302,9 @@ def test_update_answers_with_the_record(one: DownloadManifestManager) -> None:
 
 def test_update_takes_every_field(one: DownloadManifestManager) -> None:
     """All fields of a record but its checksum can be replaced, the optional ones too."""
-    wanted = record("a", 7, source="s2", dataset="d2", etag="e3", version="2", last_modified="m", derived_from=(sha("i"),))
+    wanted = record(
+        "a", 7, source="s2", dataset="d2", etag="e3", version="2", last_modified="m", derived_from=(sha("i"),)
+    )
     one.update(sha("a"), wanted.model_dump())
     assert one.get(sha("a")) == wanted
 
@@ -322,14 +327,16 @@ def test_update_takes_upper_case(one: DownloadManifestManager) -> None:
     """Key and checksum in upper case mean the same record."""
     one.update(sha("a").upper(), _value(checksum=sha("a").upper()))
     found = one.get(sha("a"))
-    assert found is not None and found.etag == "e2"
+    assert found is not None
+    assert found.etag == "e2"
 
 
 def test_update_to_no_etag(one: DownloadManifestManager) -> None:
     """An ETag can be taken away."""
     one.update(sha("a"), _value(etag=None))
     found = one.get(sha("a"))
-    assert found is not None and found.etag is None
+    assert found is not None
+    assert found.etag is None
 
 
 def test_update_of_the_unknown(one: DownloadManifestManager) -> None:
@@ -391,7 +398,7 @@ def test_update_refuses_a_key_that_is_no_checksum(one: DownloadManifestManager) 
 def test_update_names_what_is_invalid(one: DownloadManifestManager, field: str, wrong: object) -> None:
     """An invalid value is a `ValueError` naming the field."""
     with pytest.raises(ValueError, match=field):
-        one.update(sha("a"), _value(**{field: wrong}))
+        one.update(sha("a"), _value() | {field: wrong})
 
 
 @pytest.mark.parametrize("value", [{}, _value(colour="red"), _value(checksum=sha("b")), _value(file_size=0)])

@@ -184,7 +184,14 @@ def put_of(raw: bytes) -> Put:
 
 
 _SOURCE_AT = len(b'{"source_id":"')
-_LATER_MEMBERS = (b',"file_path":"', b',"file_size":', b',"etag":', b',"ts_downloaded":"', b',"version":"')
+_LATER_MEMBERS = (
+    b',"dataset":"',
+    b',"file_path":"',
+    b',"file_size":',
+    b',"etag":',
+    b',"ts_downloaded":"',
+    b',"version":"',
+)
 _RECORD_MEMBERS = frozenset(REQUIRED)
 _PUT_START = b'{"op":"put","ts":"'
 _TS_END = len(_PUT_START) + 27

@@ -61,17 +61,19 @@ class Overlay:
     def has_source(self, source_id: str) -> bool:
         return source_id in self._waiting or source_id in self._sources
 
-    def newest(self, source_id: str, dataset: str | None) -> Iterator[tuple[Order, str, str]]:
-        """(order, dataset, checksum) of a source's observations: newest first within each dataset."""
+    def groups(self, source_id: str, dataset: str | None) -> Iterator[tuple[str, Iterator[tuple[Order, str]]]]:
+        """For each dataset of a source: its name, and (order, checksum) of its observations, newest first."""
         self._look_into(source_id)
         datasets = self._sources.get(source_id, {})
         for name in datasets if dataset is None else (dataset,):
-            found = datasets.get(name, [])
-            while found and not self._counts(found[-1]):
-                found.pop()
-            for seen in reversed(found):
-                if self._counts(seen):
-                    yield seen.order, name, seen.checksum
+            yield name, self._newest(datasets.get(name, []))
+
+    def _newest(self, found: list[_Seen]) -> Iterator[tuple[Order, str]]:
+        while found and not self._counts(found[-1]):
+            found.pop()
+        for seen in reversed(found):
+            if self._counts(seen):
+                yield seen.order, seen.checksum
 
     def _counts(self, seen: _Seen) -> bool:
         entry = self.entries.get(seen.checksum)

@@ -87,11 +87,6 @@ class State:
         self._count()
         return self.base.index.count + len(self._extra) - len(self._gone)
 
-    @property
-    def synced(self) -> int:
-        """Through which offset the active segment is known to be on the disk."""
-        return self.wal.current.tail.synced if self.wal else 0
-
     def distrusts(self, checksum: str) -> bool:
         """Whether this checksum's last line is in a segment whose sync has failed here."""
         entry = self.overlay.entries.get(checksum)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from manifestlog.storage.base import BaseFiles
 
 
+_NEVER = "\U0010ffff"
+"""Later than any time: with it, only the latest counts."""
+
+
 class View(NamedTuple):
     """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` when the index is no good."""
 
@@ -63,41 +67,42 @@ class View(NamedTuple):
         row = self.row(found.checksum)
         return None if row is None else view(row, (source_id, found.dataset))
 
-    def sightings(self, source_id: str, dataset: str | None) -> list[Sighting]:
-        """The latest content of a source, for each of its datasets; a dataset may occur once a layer."""
-        found = list(self._in_overlays(source_id, dataset))
+    def sightings(self, source_id: str, dataset: str | None, since: str = _NEVER) -> list[Sighting]:
+        """The latest content of a source for each of its datasets, and all others that are not older than `since`."""
+        found = list(self._in_overlays(source_id, dataset, since))
         if self.base.index.count:
-            found += self._in_base(source_id, dataset)
+            found += self._in_base(source_id, dataset, since)
         return found
 
-    def _in_overlays(self, source_id: str, dataset: str | None) -> Iterator[Sighting]:
+    def _in_overlays(self, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
         for depth, overlay in enumerate(self.overlays):
             if not overlay.has_source(source_id):
                 continue
-            done: set[str] = set()
-            for order, name, checksum in overlay.newest(source_id, dataset):
-                if name not in done and not self._named(checksum, depth):
-                    done.add(name)
+            for name, newest in overlay.groups(source_id, dataset):
+                for order, checksum in newest:
+                    if self._named(checksum, depth):
+                        continue
                     yield Sighting(order, name, checksum)
+                    if order[0] < since:
+                        break
 
     def _named(self, checksum: str, depth: int) -> bool:
         return any(checksum in overlay.entries for overlay in self.overlays[:depth])
 
-    def _in_base(self, source_id: str, dataset: str | None) -> Iterator[Sighting]:
+    def _in_base(self, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
         index = self.base.index
         for group in index.groups(source_id, dataset):
             for number in index.newest(group):
                 checksum = index.digest(number).hex()
                 if self._named(checksum, len(self.overlays)):
                     continue
-                row = codec.loads(self._record(number))
                 seen = [
                     Sighting(order_of(o), o["dataset"], checksum)
-                    for o in observations(row)
+                    for o in observations(codec.loads(self._record(number)))
                     if pair_of(o) == (source_id, dataset or o["dataset"])
                 ]
-                if seen:
-                    yield max(seen)
+                yield from seen
+                if seen and max(seen).order[0] < since:
                     break
 
     def frozen(self) -> View:

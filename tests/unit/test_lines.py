@@ -1,0 +1,324 @@
+"""Lines found again: whole, damaged, glued, torn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog.errors import NewerFormatError
+from manifestlog.rows import REQUIRED, Row
+from manifestlog.storage import codec, lines
+from manifestlog.storage.lines import Base, Opening, Piece, Summary
+
+from .builders import row, sha
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SALT = 0xC0FFEE
+START = 1000
+TS = "2026-01-01T00:00:00.000000Z"
+
+
+def _log(*bodies: bytes) -> tuple[bytes, list[int]]:
+    """Lines one behind the other from `START`, and where each begins; the last number is their end."""
+    data, starts = b"", [0]
+    for body in bodies:
+        data += codec.seal_line(body, SALT, START + len(data))
+        starts.append(len(data))
+    return data, starts
+
+
+def _put(content: str) -> bytes:
+    return lines.put_body(TS, 0, codec.dumps(row(content)))
+
+
+THREE, AT = _log(_put("a"), _put("b"), _put("c"))
+
+
+def _pieces(data: bytes) -> list[Piece]:
+    return list(lines.split(data, START, SALT))
+
+
+def _good(data: bytes) -> list[str]:
+    found = [lines.decode(p.line) for p in _pieces(data) if p.line is not None]
+    return [put.checksum for op in found for put in op.puts]
+
+
+def _damage(data: bytes) -> list[tuple[int, int]]:
+    return [(p.offset - START, p.end - START) for p in _pieces(data) if p.line is None]
+
+
+def test_whole_lines_are_found() -> None:
+    """Each with its place, nothing in between."""
+    assert [(p.offset - START, p.end - START, p.terminated) for p in _pieces(THREE)] == [
+        (AT[0], AT[1], True),
+        (AT[1], AT[2], True),
+        (AT[2], AT[3], True),
+    ]
+
+
+def test_nothing_is_nothing() -> None:
+    """No bytes, no pieces."""
+    assert _pieces(b"") == []
+
+
+@pytest.mark.parametrize("length", range(AT[1] + 1, AT[2] - 1))
+def test_a_torn_line_is_not_yielded(length: int) -> None:
+    """An unfinished rest is neither a line nor damage: somebody may be writing it."""
+    assert [p.offset - START for p in _pieces(THREE[:length])] == [AT[0]]
+
+
+def test_a_line_without_its_newline_is_a_line() -> None:
+    """Complete, CRC right: it counts."""
+    assert _good(THREE[:-1]) == [sha("a"), sha("b"), sha("c")]
+
+
+def test_a_line_without_its_newline_is_not_terminated() -> None:
+    """And its end is the end of the file."""
+    last = _pieces(THREE[:-1])[-1]
+    assert (last.end - START, last.terminated) == (AT[3] - 1, False)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_costs_its_own_line_only(bit: int) -> None:
+    """Lines beside a damaged one are all found, and the damage is told."""
+    wrong = []
+    for place in range(AT[1], AT[2] - 1):
+        data = bytearray(THREE)
+        data[place] ^= 1 << bit
+        if _good(bytes(data)) != [sha("a"), sha("c")] or not _damage(bytes(data)):
+            wrong.append(place)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("byte", [b"\0", b" ", b"{", b'"', b"\r", b"}"])
+def test_a_wrong_newline_byte_costs_no_line(byte: bytes) -> None:
+    """The byte is told as damage, the lines are kept."""
+    data = THREE[: AT[1] - 1] + byte + THREE[AT[1] :]
+    assert (_good(data), _damage(data)) == ([sha("a"), sha("b"), sha("c")], [(AT[1] - 1, AT[1])])
+
+
+@pytest.mark.parametrize("byte", [b"\0", b" ", b"{", b'"'])
+def test_a_wrong_last_newline_byte_costs_no_line(byte: bytes) -> None:
+    """Also at the very end."""
+    data = THREE[:-1] + byte
+    assert (_good(data), _damage(data)) == ([sha("a"), sha("b"), sha("c")], [(AT[3] - 1, AT[3])])
+
+
+JUNK = [b"\0" * 50, b"x", b'{"op":"', b'{"op":"put","record":{', b"\xff\xfe", b'","crc":"00000000"}', b'{"op":"{"op":"']
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_before_a_line_costs_no_line(junk: bytes) -> None:
+    """A line that follows junk without a newline is found by how it begins."""
+    data, _ = _log(_put("a"))
+    behind = codec.seal_line(_put("b"), SALT, START + len(data) + len(junk))
+    assert _good(data + junk + behind) == [sha("a"), sha("b")]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_before_a_line_is_told(junk: bytes) -> None:
+    """With exactly its bytes."""
+    data, _ = _log(_put("a"))
+    behind = codec.seal_line(_put("b"), SALT, START + len(data) + len(junk))
+    assert _damage(data + junk + behind) == [(len(data), len(data) + len(junk))]
+
+
+def test_glued_lines_are_both_found() -> None:
+    """A line whose newline is gone, and the next one right behind it."""
+    first = codec.seal_line(_put("a"), SALT, START)[:-1]
+    data = first + codec.seal_line(_put("b"), SALT, START + len(first))
+    assert _good(data) == [sha("a"), sha("b")]
+
+
+def test_a_line_within_a_line_is_no_line() -> None:
+    """A record whose text looks like a whole valid line stays one record."""
+    inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
+    data, _ = _log(lines.put_body(TS, 0, codec.dumps(row("a", etag=inner))))
+    assert _good(data) == [sha("a")]
+
+
+def test_a_damaged_line_with_a_line_in_its_text_gives_nothing_false() -> None:
+    """Text inside a record has its quotes escaped, so it never becomes a line of its own."""
+    inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
+    data, _ = _log(lines.put_body(TS, 0, codec.dumps(row("a", etag=inner))))
+    assert _good(b"X" + data[1:]) == []
+
+
+def test_two_flipped_newlines_cost_no_line() -> None:
+    """Three lines run together are three lines."""
+    data = THREE.replace(b"\n", b"\0", 2)
+    assert _good(data) == [sha("a"), sha("b"), sha("c")]
+
+
+def test_a_line_at_another_offset_is_damage() -> None:
+    """A copy is no record."""
+    data = THREE + THREE[AT[1] : AT[2]]
+    assert (_good(data), _damage(data)) == ([sha("a"), sha("b"), sha("c")], [(AT[3], AT[3] + AT[2] - AT[1])])
+
+
+def test_a_line_of_another_salt_is_damage() -> None:
+    """A line of another segment is no record."""
+    assert list(lines.split(THREE, START, SALT + 1)) != _pieces(THREE)
+    assert not any(p.line for p in lines.split(THREE, START, SALT + 1))
+
+
+def test_a_hostile_line_takes_no_hostile_time() -> None:
+    """A megabyte of things that look like ends and beginnings is passed over quickly."""
+    junk = b'{"op":"' * 20_000 + b',"crc":"00000000"}' * 20_000 + b"\n"
+    assert _damage(junk) == [(0, len(junk))]
+
+
+BODIES: dict[str, tuple[bytes, dict[str, object]]] = {
+    "batch": (lines.batch_body(TS, 0, map(codec.dumps, [row("a"), row("b")])), {"records": [row("a"), row("b")]}),
+    "forget": (lines.forget_body(TS, 0, sha("a")), {"checksum": sha("a")}),
+    "meta": (lines.meta_body(TS, 0, {"etl_version": "2"}), {"metadata": {"etl_version": "2"}}),
+    "compacting": (
+        lines.base_body("compacting", TS, Base(7, "0a", 3), 0.0),
+        {"base": {"size": 7, "crc": "0a", "covers": 3}, "seconds": 0.0},
+    ),
+    "seal": (lines.seal_body(Summary(4, 100, 3, "0b")), {"length": 100, "lines": 3, "chain": "0b", "next": 5}),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_each_kind_comes_back(kind: str) -> None:
+    """What was said is what is read."""
+    body, expected = BODIES[kind]
+    data, _ = _log(body)
+    op = lines.decode(data[:-1])
+    assert {name: op.data.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_each_kind_says_so_first(kind: str) -> None:
+    """`"op"` is the first member."""
+    assert BODIES[kind][0].startswith(b'{"op":"%b",' % kind.encode())
+
+
+def test_the_bytes_of_a_put_are_the_records() -> None:
+    """Untouched, so that they can be copied into the canonical."""
+    data, _ = _log(_put("a"))
+    assert lines.decode(data[:-1]).puts[0].raw == codec.dumps(row("a"))
+
+
+@pytest.mark.parametrize("text", ['"record":', '"records":[', "\\", '"', "}", ',"crc":"00000000"}', "\n"])
+def test_the_bytes_of_a_put_survive_odd_text(text: str) -> None:
+    """A record that speaks of records."""
+    raw = codec.dumps(row("a", etag=text, source=text))
+    data, _ = _log(lines.put_body(TS, 17, raw))
+    assert lines.decode(data[:-1]).puts == [lines.Put(raw, sha("a"), (text,))]
+
+
+SEEN = {k: v for k, v in row("a", 0, source="s\\1", dataset="other").items() if k not in ("checksum", "file_size")}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        row("a"),
+        row("a", source="ünï 🪐"),
+        row("a", source='"checksum":"' + sha("b")),
+        row("a", source="back\\slash"),
+        row("a", dataset=',"checksum":"' + sha("b") + '",'),
+        row("a", dataset="back\\slash"),
+        row("a", file_path="/raw/\\"),
+        row("a", also_seen=[SEEN]),
+        row("a", derived_from=[sha("b")]),
+        row("a", mirror={"source_id": "x", "checksum": sha("b"), "also_seen": []}),
+        dict(reversed(row("a").items())),
+    ],
+)
+def test_the_short_way_to_a_record_is_the_long_way(given: Row) -> None:
+    """What is cut out of a record's bytes is what parsing gives."""
+    raw = codec.dumps(given)
+    found = lines.put_of(raw)
+    expected = lines.put_of_row(raw, codec.loads(raw))
+    assert (found.raw, found.checksum, set(found.source_ids)) == (raw, expected.checksum, set(expected.source_ids))
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_record_without_a_member_is_no_record(name: str) -> None:
+    """Every required member must be there."""
+    given = row("a")
+    del given[name]
+    with pytest.raises(ValueError, match=name):
+        lines.put_of(codec.dumps(given))
+
+
+@pytest.mark.parametrize("wrong", ["", "x", sha("a").upper(), sha("a") + "0", 7, None])
+def test_a_record_without_a_checksum_is_no_record(wrong: object) -> None:
+    """Lower case, 64 digits."""
+    with pytest.raises(ValueError, match="checksum"):
+        lines.put_of(codec.dumps(row("a") | {"checksum": wrong}))
+
+
+def test_synced_is_left_out_when_unknown() -> None:
+    """Zero says nothing."""
+    assert b"synced" not in _put("a")
+
+
+def test_synced_comes_back() -> None:
+    """Through which offset the segment is on the disk."""
+    data, _ = _log(lines.forget_body(TS, 4711, sha("a")))
+    assert lines.decode(data[:-1]).data["synced"] == 4711
+
+
+@pytest.mark.parametrize("body", [b'{"op":"merge","ts":""', b'{"no":"op"', b'{"op":"put"', b'{"op":"batch","ts":""'])
+def test_a_line_that_says_nothing_known_is_an_error(body: bytes) -> None:
+    """`ValueError` or `KeyError`, for the segment to give a place."""
+    data, _ = _log(body)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        lines.decode(data[:-1])
+
+
+OPENING = Opening("systems_download", TS, 42, SALT, Summary(41, 100, 3, "0b"), (Base(7, "0a", 40), Base(8, "0c", 41)))
+
+
+@pytest.mark.parametrize("opening", [OPENING, OPENING._replace(previous=None, segment=1, bases=())])
+def test_an_opening_comes_back(opening: Opening) -> None:
+    """The first line of a segment."""
+    assert lines.decode_opening(lines.opening_line(opening)[:-1], "x") == opening
+
+
+def test_a_damaged_opening_is_none_or_newer() -> None:
+    """Any flipped bit; the digit of the format may become a newer one."""
+    line = lines.opening_line(OPENING)[:-1]
+    wrong = []
+    for bit in range(8 * len(line)):
+        data = bytearray(line)
+        data[bit // 8] ^= 1 << bit % 8
+        try:
+            if lines.decode_opening(bytes(data), "x") is not None:
+                wrong.append(bit)
+        except NewerFormatError:
+            if bit // 8 != line.index(b'"format":1') + len(b'"format":'):
+                wrong.append(bit)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda _: b"{}",
+        lambda _: b"[]",
+        lambda _: b"null",
+        lambda line: line[:-1],
+        lambda line: line.replace(b'"salt":"', b'"salt":"x'),
+        lambda line: line.replace(b'"format":1', b'"format":"one"'),
+        lambda line: line.replace(b'"format":1', b'"format":null'),
+        lambda line: line.replace(b'"format":1', b'"format":1e999'),
+    ],
+)
+def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
+    """Whatever it is instead."""
+    assert lines.decode_opening(change(lines.opening_line(OPENING)[:-1]), "x") is None
+
+
+def test_a_newer_format_goes_before_the_crc() -> None:
+    """A newer file is not called corrupt."""
+    with pytest.raises(NewerFormatError, match="format 9"):
+        lines.decode_opening(b'{"op":"open","format":9}', "x")

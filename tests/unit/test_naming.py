@@ -1,0 +1,165 @@
+"""File names: built, parsed, refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifestlog import naming
+from manifestlog.naming import ManifestPaths
+
+PATHS = ManifestPaths("/m", "systems_download")
+PARTS = st.text("abcxyz019-", min_size=1, max_size=8)
+NAMES = st.lists(PARTS, min_size=2, max_size=4).map("_".join)
+
+
+def test_every_name_is_spelt_as_in_the_design() -> None:
+    """The files of one manifest."""
+    assert [PATHS.canonical, PATHS.segment(42), PATHS.index, PATHS.append_lock, PATHS.compact_lock] == [
+        "/m/systems_download.manifest.json",
+        "/m/systems_download.manifest.wal-000042.jsonl",
+        "/m/systems_download.manifest.idx",
+        "/m/systems_download.manifest.lock",
+        "/m/systems_download.manifest.compact.lock",
+    ]
+
+
+@given(NAMES)
+def test_parsing_undoes_building(name: str) -> None:
+    """A canonical's name gives the manifest's."""
+    assert naming.parse_manifest_name(os.path.basename(ManifestPaths("/m", name).canonical)) == name
+
+
+@given(NAMES, st.lists(st.integers(1, 10**9), unique=True))
+def test_segments_are_found_in_log_order(name: str, numbers: list[int]) -> None:
+    """By number, also when a number outgrows its digits."""
+    paths = ManifestPaths("/m", name)
+    assert paths.segment_numbers([os.path.basename(paths.segment(n)) for n in numbers]) == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "systems_download.manifest.json",
+        "systems_download.manifest.wal-00042.jsonl",
+        "systems_download.manifest.wal-000042.jsonl.tmp-1-1",
+        "systems_download.manifest.wal-000042.json",
+        "systems_download.manifest.wal--00042.jsonl",
+        "systems_download.manifest.wal-00004a.jsonl",
+        "xsystems_download.manifest.wal-000042.jsonl",
+        "systems_download_x.manifest.wal-000042.jsonl",
+        "systems_downloadxmanifest.wal-000042.jsonl",
+        "systems_download.manifest.wal-000042.jsonl\n",
+    ],
+)
+def test_other_files_are_no_segments(other: str) -> None:
+    """Nobody's business."""
+    assert PATHS.segment_numbers([other]) == []
+
+
+@pytest.mark.parametrize("path", [PATHS.canonical, PATHS.index, PATHS.segment(7)])
+def test_temporaries_are_found(path: str) -> None:
+    """What a writer that died may have left."""
+    temporary = PATHS.temporary(path)
+    assert PATHS.temporaries([os.path.basename(temporary)]) == [temporary]
+
+
+@pytest.mark.parametrize("path", [PATHS.canonical, PATHS.index, PATHS.segment(7), PATHS.append_lock])
+def test_what_is_kept_is_no_temporary(path: str) -> None:
+    """Nothing that may be swept."""
+    assert PATHS.temporaries([os.path.basename(path)]) == []
+
+
+def test_temporaries_of_other_manifests_are_left_alone() -> None:
+    """A neighbour's temporary is not ours to sweep."""
+    other = ManifestPaths("/m", "bodies_download")
+    assert PATHS.temporaries([os.path.basename(other.temporary(other.canonical))]) == []
+
+
+def test_no_two_temporaries_have_one_name() -> None:
+    """Threads may make them at once."""
+    assert len({PATHS.temporary(PATHS.canonical) for _ in range(100)}) == 100
+
+
+def test_a_temporary_is_no_manifest() -> None:
+    """Nobody opens a half-written file by its name."""
+    assert naming.parse_manifest_name(os.path.basename(PATHS.temporary(PATHS.canonical))) is None
+
+
+GOOD = ["a_b", "systems_download", "a-b_c-d", "1_2", "a_b_c_d"]
+BAD = [
+    "",
+    "a",
+    "_",
+    "a_",
+    "_a",
+    "a__b",
+    "A_b",
+    "a_B",
+    "a b_c",
+    "a.b_c",
+    "ä_b",
+    "a_b\n",
+    "\na_b",
+    "a/b_c",
+    "٣_a",
+    "a_b ",
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_name_is_given_back(name: str) -> None:
+    """Two or more parts."""
+    assert naming.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_name_is_refused_with_the_pattern(name: str) -> None:
+    """The message says what was expected."""
+    with pytest.raises(ValueError, match=r"<domain>_<process>\.manifest\.json"):
+        naming.check_name(name)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_name_does_not_parse(name: str) -> None:
+    """No manifest."""
+    assert naming.parse_manifest_name(f"{name}.manifest.json") is None
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if "/" not in name])
+def test_a_bad_name_does_not_resolve(tmp_path: Path, name: str) -> None:
+    """Nothing is opened under it."""
+    with pytest.raises(ValueError, match="expected"):
+        naming.resolve(tmp_path / f"{name}.manifest.json")
+
+
+@pytest.mark.parametrize("file_name", ["a_b.json", "a_b.manifest", "a_b.manifest.jsonl", "a_b.manifest.json.gz", "a_b"])
+def test_another_suffix_does_not_parse(file_name: str) -> None:
+    """Only `.manifest.json`."""
+    assert naming.parse_manifest_name(file_name) is None
+
+
+def test_links_are_resolved_once(tmp_path: Path) -> None:
+    """From then on a manifest is one directory and one stem."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    found = naming.resolve(tmp_path / "link" / ".." / "link" / "a_b.manifest.json")
+    assert found == ManifestPaths(os.path.realpath(tmp_path / "real"), "a_b")
+
+
+def test_a_domain_may_have_parts() -> None:
+    """The last part is the process."""
+    assert naming.manifest_path("/m", "a_b", "c") == Path("/m/a_b_c.manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("domain", "process"), [("a", "b_c"), ("", "b"), ("a", ""), ("A", "b"), ("../a", "b"), ("a", "b\n")]
+)
+def test_bad_parts_are_refused(domain: str, process: str) -> None:
+    """A process has no underscore, and no part leaves the directory."""
+    with pytest.raises(ValueError, match="<domain>_<process>"):
+        naming.manifest_path("/m", domain, process)
