@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
     slow = request.node.get_closest_marker("slow") is not None
-    with time_limit(900 if slow else 120):
+    with time_limit(900 if slow else 60):
         yield
 
 

@@ -132,7 +132,7 @@ def leave(store: Store) -> bool:
         return False
 
     def act(state: State) -> bool:
-        if state.wal is None or disk.held_by_others(state.wal.current.fd):
+        if state.wal is None or state.wal.has_other_writers():
             return False
         return state.wal.changed_since is not None
 

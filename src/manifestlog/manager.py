@@ -279,7 +279,8 @@ class AbstractManifest(ABC):
             if options.durability is Durability.INTERVAL:
                 self._store.session.sync()
             if leave(self._store) and options.compact_on_close:
-                compact(self._store)
+                # After one that still runs elsewhere: it began before our last records.
+                compact(self._store, wait=True)
         except (ManifestError, OSError) as error:
             # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
             log.error("%s: not compacted on closing: %s", self.path, error)

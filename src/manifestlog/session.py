@@ -34,7 +34,7 @@ from manifestlog.storage.index import IndexDamagedError
 from manifestlog.storage.lines import Op
 from manifestlog.storage.lock import FileLock
 from manifestlog.storage.state import State
-from manifestlog.storage.wal import OvertakenError
+from manifestlog.storage.wal import CHANGES, OvertakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -203,6 +203,8 @@ class Session:
             wal = state.start_log()
             line_bytes = _LINE_EXTRA_BYTES + sum([len(put.raw) for put in op.puts])
             wal.prepare(line_bytes, self.options.segment_bytes_max)
+            if not wal.writes and op.kind in CHANGES:
+                wal.be_writer()
             state.append(op, body(wal.current.tail.synced))
             if wal.current.tail.lines % _LINES_PER_LOOK == 0:
                 limit = self.options.log_bytes_limit(state.base.canonical_bytes)

@@ -80,7 +80,9 @@ def read(link: Link, path: Path, seed: int) -> Reader:
             length, before = len(manifest), length
             if length < before:
                 found.relapses.append(f"len went from {before} to {length}")
-            found.relapses += [f"{key} is gone" for key in chance.choices(seen, k=20) if key not in manifest] if seen else []
+            found.relapses += (
+                [f"{key} is gone" for key in chance.choices(seen, k=20) if key not in manifest] if seen else []
+            )
             if found.looks % 20 == 0:
                 now = set(manifest)
                 found.relapses += [f"{key} is no longer listed" for key in known - now]

@@ -58,6 +58,15 @@ class Child:
         assert not isinstance(message, Failure), message.text
         return message
 
+    def said(self) -> list[Any]:
+        """Everything that a child has sent which has ended since."""
+        self.join()
+        found = []
+        with suppress(EOFError):
+            while True:
+                found.append(self.link.recv())
+        return found
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self.status is None:
             os.kill(self.pid, number)
@@ -93,7 +102,7 @@ def _run(link: Link, target: Callable[..., object], args: tuple[object, ...]) ->
         signal.alarm(900)  # nobody outlives a test run that was killed
         link.send(target(link, *args))
         code = 0
-    except BaseException:  # noqa: BLE001 -- it must not go on as a second copy of the test run
+    except BaseException:
         text = traceback.format_exc()
         with suppress(OSError):
             link.send(Failure(text))
@@ -130,9 +139,10 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"the test hangs: it ran for {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds, 5)  # again: a pool that is left waits for its threads
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, outer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ CHANGING = ("create", "append", "truncate", "sync_data", "sync_directory", "repl
 
 def die(*_args: object, **_kwargs: object) -> None:
     """End this process as a power switch would: no `finally`, no `atexit`."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)
 
 
 def before(owner: Any, name: str, action: Callable[..., object]) -> None:

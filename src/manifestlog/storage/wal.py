@@ -177,10 +177,6 @@ class Wal:
     def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
         """Make sure that a line of about this length can be appended to the current segment."""
         segment = self.current
-        if not self.writes:
-            # From now on this process counts as a writer, whom others leave the compaction on closing to.
-            self.writes = True
-            disk.lock_shared(segment.fd)
         if segment.clean and segment.number != self.poisoned:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
@@ -208,6 +204,16 @@ class Wal:
             # could leave it behind a predecessor whose last lines are gone.
             disk.sync_data(self.current.fd)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases)))
+
+    def be_writer(self) -> None:
+        """From now on count as a writer, whom others leave the compaction on closing to."""
+        self.writes = True
+        disk.lock_shared(self.current.fd)
+
+    def has_other_writers(self) -> bool:
+        """Whether another process counts as a writer; this one does no longer."""
+        self.writes = False
+        return disk.held_by_others(self.current.fd)
 
     def append(self, body: bytes) -> Tail:
         """Write one line; see `Segment.append`."""

@@ -1,0 +1,255 @@
+"""A disk that fails to sync, and one that is full: by injected errors, and really, by a limit on file sizes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError
+from manifestlog.storage import disk
+from support.integrity import active_segment, load_canonical, puts, segments
+from support.records import MANUAL, QUICK, checksum, make_record, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.children import Link, Start
+
+
+class Syncs:
+    """Stands in for `os.fdatasync`: notes every file synced, and fails on demand."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.seen: list[str] = []
+        self._real = os.fdatasync
+
+    def __call__(self, fd: int) -> None:
+        self.seen.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if self.failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._real(fd)
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
+    found = Syncs()
+    monkeypatch.setattr(os, "fdatasync", found)
+    return found
+
+
+@pytest.fixture
+def durable(open_manifest: Callable[..., DownloadManifestManager]) -> DownloadManifestManager:
+    """A manifest in the default durability with one acknowledged record."""
+    manifest = open_manifest(MANUAL)
+    manifest.add(make_record(0))
+    return manifest
+
+
+@pytest.fixture
+def failed(durable: DownloadManifestManager, syncs: Syncs) -> Path:
+    """The segment whose sync has failed while record 1 was added; the disk works again."""
+    segment = active_segment(durable.path)
+    syncs.failing = True
+    with pytest.raises(IndeterminateWriteError):
+        durable.add(make_record(1))
+    syncs.failing = False
+    syncs.seen.clear()
+    return segment
+
+
+def test_a_failed_sync_is_said(durable: DownloadManifestManager, syncs: Syncs) -> None:
+    """`add` does not acknowledge what the disk did not."""
+    syncs.failing = True
+    with pytest.raises(IndeterminateWriteError, match="Input/output error"):
+        durable.add(make_record(1))
+
+
+def test_a_segment_whose_sync_failed_gets_no_more_records(durable: DownloadManifestManager, failed: Path) -> None:
+    """Later records go into another segment."""
+    before = puts(failed)
+    durable.add(make_record(2))
+    assert (puts(failed), puts(active_segment(durable.path))) == (before, [checksum(2)])
+
+
+def test_a_segment_is_not_synced_again_after_a_failure(
+    durable: DownloadManifestManager, failed: Path, syncs: Syncs
+) -> None:
+    """The kernel may call lost pages clean, so a second sync would prove nothing: neither by adds nor by a compaction."""
+    durable.add(make_record(2))
+    durable.add(make_record(0))
+    durable.compact()
+    assert os.fspath(failed) not in syncs.seen
+
+
+def test_a_compaction_right_after_a_failed_sync_does_not_sync_again(
+    durable: DownloadManifestManager, failed: Path, syncs: Syncs
+) -> None:
+    """Likewise when the compaction is the first thing that happens."""
+    durable.compact()
+    assert os.fspath(failed) not in syncs.seen
+
+
+def test_a_record_added_again_after_a_failed_sync_is_durable(
+    durable: DownloadManifestManager, failed: Path, syncs: Syncs
+) -> None:
+    """Adding it again, as the error advises, is acknowledged only with its bytes synced elsewhere."""
+    durable.add(make_record(1))
+    assert checksum(1) in puts(active_segment(durable.path))
+    assert syncs.seen.count(os.fspath(failed)) == 0
+
+
+def test_adding_works_after_a_failed_sync(durable: DownloadManifestManager, failed: Path) -> None:
+    """What is acknowledged before and after the failure is there at the next opening."""
+    assert failed.exists()
+    durable.add(make_record(2))
+    durable.close()
+    with DownloadManifestManager(durable.path, read_only=True) as manifest:
+        assert {checksum(0), checksum(2)} <= set(manifest)
+
+
+def test_a_compaction_after_a_failed_sync_holds_everything(durable: DownloadManifestManager, failed: Path) -> None:
+    """The new canonical is a new file, written and synced on its own."""
+    assert failed.exists()
+    durable.add(make_record(2))
+    durable.save()
+    assert {checksum(0), checksum(2)} <= set(load_canonical(durable.path)["records"])
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the disk be full after so many bytes of the next write."""
+
+    def fill(room: int) -> None:
+        real = disk.append
+
+        def append(fd: int, data: bytes) -> None:
+            if data[:room]:
+                real(fd, data[:room])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(disk, "append", append)
+
+    return fill
+
+
+ROOMS = pytest.mark.parametrize("room", [0, 1, 17, 200])
+
+
+@ROOMS
+def test_a_full_disk_is_said(manifest: DownloadManifestManager, full: Callable[[int], None], room: int) -> None:
+    """`add` raises, and the error is an `OSError` with its number."""
+    manifest.add(make_record(0))
+    full(room)
+    with pytest.raises(DiskFullError) as caught:
+        manifest.add(make_record(1))
+    assert caught.value.errno == errno.ENOSPC
+
+
+@ROOMS
+def test_a_full_disk_leaves_nothing_half_written(
+    manifest: DownloadManifestManager, full: Callable[[int], None], room: int
+) -> None:
+    """The segment is as it was."""
+    manifest.add(make_record(0))
+    segment = active_segment(manifest.path)
+    before = segment.read_bytes()
+    full(room)
+    with pytest.raises(DiskFullError):
+        manifest.add(make_record(1))
+    assert segment.read_bytes() == before
+
+
+@ROOMS
+def test_writing_works_again_when_there_is_room(
+    manifest: DownloadManifestManager, full: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """The record that did not fit is `new` when it is added again, and everything earlier is there."""
+    manifest.add(make_record(0))
+    full(room)
+    with pytest.raises(DiskFullError):
+        manifest.add(make_record(1))
+    monkeypatch.undo()
+    assert (manifest.add(make_record(1)).verdict, len(manifest)) == ("new", 2)
+
+
+def test_a_full_disk_during_a_compaction_changes_nothing(
+    manifest: DownloadManifestManager, full: Callable[[int], None]
+) -> None:
+    """The canonical stays, reading works, and nothing temporary is left."""
+    manifest.add(make_record(0))
+    before = manifest.path.read_bytes()
+    full(100)
+    with pytest.raises((ManifestError, OSError)):
+        manifest.compact()
+    assert (manifest.path.read_bytes(), list(manifest)) == (before, [checksum(0)])
+
+
+def limited(_link: Link, path: Path) -> tuple[list[str], set[str]]:
+    """Add with the file size limited at every byte of the next line; gives what went wrong, and what was acknowledged."""
+    wrong = []
+    acknowledged = set()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        manifest.add(make_record(0))
+        for room in range(300):
+            segment = active_segment(path)
+            before = segment.read_bytes()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
+            try:
+                manifest.add(make_record(1 + room))
+                wrong.append(f"room {room}: it fitted")
+            except DiskFullError:
+                pass
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            if segment.read_bytes() != before:
+                wrong.append(f"room {room}: something was written")
+            if manifest.add(make_record(1 + room)).verdict != "new":
+                wrong.append(f"room {room}: it is known")
+            acknowledged.add(checksum(1 + room))
+        if len(segments(path)) != 1:
+            wrong.append("a segment was given up")
+    return wrong, acknowledged
+
+
+def test_a_real_limit_at_every_byte_of_a_line_leaves_no_half_of_it(path: Path, start: Start) -> None:
+    """The kernel refuses the rest of a line, wherever: it is taken back, said, and fits when there is room again."""
+    wrong, acknowledged = start(limited, path).result()
+    assert wrong == []
+    with DownloadManifestManager(path, read_only=True) as manifest:
+        assert acknowledged <= set(manifest)
+
+
+def limited_compaction(_link: Link, path: Path) -> list[int]:
+    """Compact with the file size limited; gives the limits at which something other than an error came of it."""
+    wrong = []
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        for number in range(40):
+            manifest.add(make_record(number))
+        for limit in (0, 1, 500, 5_000, 10_000):
+            before = path.read_bytes()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            try:
+                manifest.compact()
+                wrong.append(limit)
+            except (ManifestError, OSError):
+                pass
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            if path.read_bytes() != before or len(manifest) != 40:
+                wrong.append(limit)
+        manifest.compact()
+    return wrong
+
+
+def test_a_compaction_under_a_real_limit_fails_cleanly(path: Path, start: Start) -> None:
+    """It raises, changes nothing, and the next one with room succeeds."""
+    assert start(limited_compaction, path).result() == []
+    assert len(load_canonical(path)["records"]) == 40

@@ -1,0 +1,262 @@
+"""Ctrl-C in the middle of `add` and `compact`, at every point of the code that a real one can reach.
+
+CPython runs signal handlers between two instructions, but not between any two: it looks for signals when a function
+begins, when a loop goes round and after a call. Those are the points that are tried, one after the other.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from manifestlog import DownloadManifestManager, LockTimeoutError
+from support.children import time_limit
+from support.integrity import checked
+from support.records import NAME, QUICK, checksum, make_record, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import CodeType, FrameType
+
+    from support.children import Child, Link, Start
+
+# An interrupt in a generator that is being thrown away has nobody to reach; Python tells it as a warning.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+SHORT = replace(QUICK, lock_timeout_s=0.2)
+NEIGHBOURS = 1_000_000
+HANG_S = 3.0
+
+
+@cache
+def _signal_offsets(code: CodeType) -> frozenset[int]:
+    """Offsets of a function's instructions before which a signal handler may run, its beginning apart."""
+    found = set()
+    after_call = False
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if after_call and name != "CACHE":
+            found.add(instruction.offset)
+        if name.startswith("JUMP_BACKWARD"):
+            found.add(instruction.offset)
+        if name != "CACHE":
+            after_call = name.startswith("CALL")
+    return frozenset(found)
+
+
+class Interrupt:
+    """Raises `KeyboardInterrupt` at the n-th point of what runs inside, in the library and what it calls."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.where = ""
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._begins)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _begins(self, frame: FrameType, _event: str, _arg: object) -> Callable[..., Any] | None:
+        if frame.f_code is Interrupt.__exit__.__code__:
+            return None
+        self._count(frame)
+        frame.f_trace_opcodes = True
+        return self._inside
+
+    def _inside(self, frame: FrameType, event: str, _arg: object) -> Callable[..., Any]:
+        if event == "opcode" and frame.f_lasti in _signal_offsets(frame.f_code):
+            self._count(frame)
+        return self._inside
+
+    def _count(self, frame: FrameType) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+
+def serve(link: Link, path: Path) -> None:
+    """Another process: adds the numbers that it is told, until it is told None."""
+    with DownloadManifestManager(path, metadata(), options=SHORT) as manifest:
+        link.send("ready")
+        while (number := link.recv()) is not None:
+            try:
+                manifest.add(make_record(number))
+            except LockTimeoutError as error:
+                link.send(f"{type(error).__name__}")
+            else:
+                link.send("added")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """Checked as ever, but for descriptors: one opened right before Ctrl-C may be lost, and leftovers are swept late."""
+    with checked(tmp_path / "manifests", descriptors=False) as path:
+        yield path
+        with DownloadManifestManager(path / NAME, options=SHORT) as manifest:
+            manifest.add(make_record(9 * NEIGHBOURS))
+            manifest.save()
+
+
+@pytest.fixture
+def neighbour(path: Path, start: Start) -> Child:
+    """Another process with the same manifest open; ask for it before `manifest`, which it must not inherit."""
+    child = start(serve, path)
+    child.receive()
+    return child
+
+
+def interrupt_all(act: Callable[[int], object], after: Callable[[int, str], None]) -> int:
+    """Run `act(n)` with an interrupt at its n-th point, for n = 1, 2, 3, … until it completes; gives their number."""
+    number = 0
+    while True:
+        number += 1
+        interrupt = Interrupt(number)
+        try:
+            with interrupt:
+                act(number)
+        except KeyboardInterrupt:
+            try:
+                with time_limit(HANG_S):
+                    after(number, interrupt.where)
+            except TimeoutError as error:
+                raise AssertionError(f"hangs after an interrupt at {interrupt.where}") from error
+        else:
+            return number
+
+
+def test_an_interrupted_add_leaves_no_lock_behind(neighbour: Child, manifest: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits, another process can add at once."""
+    held = []
+
+    def after(number: int, where: str) -> None:
+        neighbour.send(NEIGHBOURS + number)
+        if neighbour.receive() != "added":
+            held.append(where)
+        manifest.add(make_record(2 * NEIGHBOURS + number))  # catches up, and frees a lock that is still held
+
+    assert interrupt_all(lambda n: manifest.add(make_record(n)), after) > 50
+    assert held == []
+
+
+def test_a_manager_works_on_after_an_interrupted_add(manifest: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits, the same object takes the next record."""
+
+    def after(number: int, _where: str) -> None:
+        manifest.add(make_record(NEIGHBOURS + number))
+
+    count = interrupt_all(lambda n: manifest.add(make_record(n)), after)
+    assert {checksum(NEIGHBOURS + n) for n in range(1, count)} <= set(manifest)
+
+
+def test_memory_agrees_with_the_log_after_an_interrupted_add(manifest: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits, the object answers as a fresh process does: the record is there for both or for none."""
+    here = []
+
+    def after(number: int, where: str) -> None:
+        here.append((where, number, manifest.has_checksum(checksum(number)), len(manifest)))
+
+    interrupt_all(lambda n: manifest.add(make_record(n)), after)
+    manifest.close()
+    with DownloadManifestManager(manifest.path, read_only=True) as fresh:
+        wrong = [(where, n) for where, n, found, _ in here if fresh.has_checksum(checksum(n)) != found]
+    assert wrong == []
+
+
+def test_sources_agree_with_the_log_after_an_interrupted_add(manifest: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits, a lookup by source gives a record exactly when the lookup by checksum does."""
+    wrong = []
+
+    def after(number: int, where: str) -> None:
+        record = make_record(number)
+        if manifest.get_record_by_source(record.source_id) != manifest.get(record.checksum):
+            wrong.append(where)
+
+    interrupt_all(lambda n: manifest.add(make_record(n)), after)
+    assert wrong == []
+
+
+def test_an_interrupted_batch_is_there_whole_or_not_at_all(manifest: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits `add_many`, no half of a batch is there."""
+    halves = []
+
+    def batch(number: int) -> list[int]:
+        return [number * 10 + n for n in range(3)]
+
+    def after(number: int, where: str) -> None:
+        if len({checksum(n) in manifest for n in batch(number)}) > 1:
+            halves.append(where)
+
+    interrupt_all(lambda n: manifest.add_many([make_record(m) for m in batch(n)]), after)
+    assert halves == []
+
+
+@pytest.fixture
+def filled(open_manifest: Callable[..., DownloadManifestManager]) -> DownloadManifestManager:
+    """A manifest with records in the canonical, which gives up on a lock that is held soon."""
+    manifest = open_manifest(SHORT)
+    manifest.add_many([make_record(n) for n in range(20)])
+    manifest.compact()
+    return manifest
+
+
+def compact_interrupted(manifest: DownloadManifestManager, after: Callable[[int, str], None]) -> None:
+    """Interrupt compactions that have something to do at every point."""
+    added = iter(range(100, 10**6))
+
+    def check(number: int, where: str) -> None:
+        after(number, where)
+        manifest.save()  # so that every compaction has the same to do, and the same number of points
+        manifest.add(make_record(next(added)))
+
+    manifest.add(make_record(next(added)))
+    interrupt_all(lambda _: manifest.compact(), check)
+
+
+def test_an_interrupted_compaction_leaves_no_lock_behind(neighbour: Child, filled: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits a compaction, another process can add at once."""
+    held = []
+
+    def after(number: int, where: str) -> None:
+        neighbour.send(NEIGHBOURS + number)
+        if neighbour.receive() != "added":
+            held.append(where)
+
+    compact_interrupted(filled, after)
+    filled.save()
+    assert held == []
+
+
+def test_compaction_works_after_an_interrupted_one(filled: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits a compaction, the next one runs."""
+    stuck = []
+
+    def after(_number: int, where: str) -> None:
+        if filled.compact().outcome == "already_running":
+            stuck.append(where)
+
+    compact_interrupted(filled, after)
+    filled.save()
+    assert stuck == []
+
+
+def test_nothing_is_lost_by_an_interrupted_compaction(filled: DownloadManifestManager) -> None:
+    """Wherever Ctrl-C hits a compaction, every record is still there."""
+    lost = []
+
+    def after(number: int, where: str) -> None:
+        if len(filled) != 20 + number:
+            lost.append(where)
+
+    compact_interrupted(filled, after)
+    filled.save()
+    assert lost == []

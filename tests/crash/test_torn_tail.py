@@ -1,0 +1,178 @@
+"""A crash in the middle of a write: the last line cut at every byte, with and without junk behind it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog import DownloadManifestManager
+from support.integrity import active_segment, check_manifest, load_canonical
+from support.records import NAME, QUICK, checksum, make_record, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BEFORE = range(5)
+LAST = 5
+AFTER = range(10, 13)
+
+JUNK = {
+    "nothing": b"",
+    "zero bytes": bytes(512),
+    "random bytes": bytes(range(128, 256)),
+    "half a line": b'{"op":"put","ts":"2024-01-01T00:00:00.000000Z","rec',
+    "a wrong line": b'{"op":"put","ts":"2024-01-01T00:00:00.000000Z","crc":"00000000"}\n',
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest with some records in the canonical, and in the log more and a last one."""
+    path = tmp_path_factory.mktemp("original") / NAME
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        manifest.add_many([make_record(n) for n in BEFORE[:2]])
+        manifest.compact()
+        manifest.add_many([make_record(n) for n in BEFORE[2:]])
+        manifest.add(make_record(LAST))
+    return path
+
+
+@pytest.fixture(scope="module")
+def last_line(original: Path) -> range:
+    """The offsets of the last line in the active segment."""
+    data = active_segment(original).read_bytes()
+    return range(data.rindex(b"\n", 0, -1) + 1, len(data))
+
+
+@pytest.fixture
+def torn(original: Path, last_line: range, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a copy whose last line is cut `at` so many bytes, with this junk behind."""
+
+    def make(at: int, junk: bytes = b"") -> Path:
+        target = tmp_path / f"cut-{at}-{len(junk)}"
+        shutil.copytree(original.parent, target)
+        path = target / NAME
+        segment = active_segment(path)
+        segment.write_bytes(segment.read_bytes()[: last_line.start + at] + junk)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def every_cut(last_line: range, torn: Callable[..., Path]) -> Iterator[tuple[int, Path]]:
+    """(bytes kept of the last line, path) for every cut that takes something of it."""
+    return ((at, torn(at)) for at in range(len(last_line)))
+
+
+@pytest.fixture(params=JUNK)
+def some_cuts(request: pytest.FixtureRequest, last_line: range, torn: Callable[..., Path]) -> list[tuple[int, Path]]:
+    """(bytes kept, path) for a few cuts with junk behind; the line is never whole."""
+    length = len(last_line)
+    return [(at, torn(at, JUNK[request.param])) for at in (1, 2, length // 2, length - 2)]
+
+
+def stored(path: Path) -> set[str]:
+    with DownloadManifestManager(path, read_only=True) as manifest:
+        return set(manifest)
+
+
+def expected(at: int, length: int) -> set[str]:
+    """A line that lacks only its newline is whole."""
+    return {checksum(n) for n in BEFORE} | ({checksum(LAST)} if at == length - 1 else set())
+
+
+def test_a_torn_manifest_opens_with_everything_before(every_cut: Iterator[tuple[int, Path]], last_line: range) -> None:
+    """Cut anywhere in its last line, it opens and lacks nothing but that line."""
+    assert {at: stored(path) == expected(at, len(last_line)) for at, path in every_cut} == dict.fromkeys(
+        range(len(last_line)), True
+    )
+
+
+def test_writes_after_the_recovery_survive_the_next_opening(
+    every_cut: Iterator[tuple[int, Path]], last_line: range
+) -> None:
+    """Three writers one after the other, then a reader: all their records are there, whatever the cut."""
+    for at, path in every_cut:
+        for number in AFTER:
+            with DownloadManifestManager(path, options=QUICK) as manifest:
+                manifest.add(make_record(number))
+        assert stored(path) == expected(at, len(last_line)) | {checksum(n) for n in AFTER}, at
+
+
+@pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_compaction_after_the_recovery_keeps_everything(
+    every_cut: Iterator[tuple[int, Path]], last_line: range, step: int
+) -> None:
+    """The canonical holds the records from before the crash and from after it, and the log is in order."""
+    for at, path in every_cut:
+        if at % step and at != len(last_line) - 1:
+            continue
+        with DownloadManifestManager(path, options=QUICK) as manifest:
+            manifest.add(make_record(AFTER[0]))
+            manifest.save()
+        assert set(load_canonical(path)["records"]) == expected(at, len(last_line)) | {checksum(AFTER[0])}, at
+        check_manifest(path)
+
+
+def test_the_torn_record_can_be_added_again(every_cut: Iterator[tuple[int, Path]], last_line: range) -> None:
+    """What was torn off is unknown, so adding it again is `new`; a line that lacks its newline is known."""
+    for at, path in every_cut:
+        with DownloadManifestManager(path, options=QUICK) as manifest:
+            verdict = manifest.add(make_record(LAST)).verdict
+        assert verdict == ("duplicate" if at == len(last_line) - 1 else "new"), at
+
+
+def test_junk_behind_a_torn_line_is_no_record(some_cuts: list[tuple[int, Path]]) -> None:
+    """Whatever lies behind the torn line, everything before it is there and nothing else."""
+    assert [stored(path) for _, path in some_cuts] == [expected(0, 0)] * len(some_cuts)
+
+
+def test_writes_survive_behind_junk(some_cuts: list[tuple[int, Path]]) -> None:
+    """Records that are added after the recovery are there at the next openings, and after a compaction."""
+    for _, path in some_cuts:
+        for number in AFTER:
+            with DownloadManifestManager(path, options=QUICK) as manifest:
+                manifest.add(make_record(number))
+        everything = expected(0, 0) | {checksum(n) for n in AFTER}
+        assert stored(path) == everything
+        with DownloadManifestManager(path, options=QUICK) as manifest:
+            manifest.save()
+        assert set(load_canonical(path)["records"]) == everything
+
+
+def test_a_torn_tail_is_reported(some_cuts: list[tuple[int, Path]], caplog: pytest.LogCaptureFixture) -> None:
+    """Opening it and going on says so in the log, naming the segment."""
+    for _, path in some_cuts:
+        caplog.clear()
+        segment = active_segment(path)
+        with DownloadManifestManager(path, options=QUICK) as manifest:
+            manifest.add(make_record(AFTER[0]))
+        warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        assert any(segment.name in message for message in warnings)
+
+
+def test_the_torn_bytes_stay_where_they_are(torn: Callable[..., Path], last_line: range) -> None:
+    """No file is rewound: the segment keeps its bytes until a compaction has covered it."""
+    path = torn(len(last_line) // 2)
+    segment = active_segment(path)
+    before = segment.read_bytes()
+    with DownloadManifestManager(path, options=QUICK) as manifest:
+        manifest.add(make_record(AFTER[0]))
+    assert segment.read_bytes() == before
+
+
+def test_an_open_reader_goes_on_over_a_torn_tail(torn: Callable[..., Path], last_line: range) -> None:
+    """A reader that had opened the torn manifest sees what is written behind the fence."""
+    path = torn(len(last_line) // 2)
+    with DownloadManifestManager(path, read_only=True) as reader:
+        assert len(reader) == len(BEFORE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("manifestlog.registry.open_managers._open", {})  # as another process would
+            with DownloadManifestManager(path, options=QUICK) as manifest:
+                manifest.add(make_record(AFTER[0]))
+        assert reader.has_checksum(checksum(AFTER[0]))
