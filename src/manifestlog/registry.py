@@ -65,9 +65,11 @@ class Registry:
 
     def _before_fork(self) -> None:
         self.lock.acquire()
-        self._paused = list(self._open.values())
-        for manager in self._paused:
+        self._paused = []
+        for manager in list(self._open.values()):
             manager.before_fork()
+            # One by one: what fails here aborts no fork, and only what was halted is let go again.
+            self._paused.append(manager)
 
     def _after_fork_in_parent(self) -> None:
         for manager in reversed(self._paused):

@@ -40,23 +40,23 @@ class Runner:
         self._busy = False
         self._paused = False
         self._starting = threading.Lock()
-
-    def wanted(self) -> bool:
-        return self._options.auto_compact or self._options.durability is Durability.INTERVAL
+        self._wanted = store.options.auto_compact or store.options.durability is Durability.INTERVAL
 
     def after_write(self) -> None:
         """Begin with the first write; look at once when the log is past its limit."""
-        if self._thread is None:
+        if self._thread is None and self._wanted:
             self._begin()
         if self._store.session.log_is_long and not (self._busy or self._wake.is_set()):
             self._wake.set()
 
     def stop(self) -> None:
         """End the thread, after a compaction that it is in."""
-        self._stopping = True
+        with self._starting:
+            self._stopping = True
+            thread = self._thread
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def pause(self) -> None:
         """End the thread if it is idle: a process that forks should have few."""
@@ -73,9 +73,10 @@ class Runner:
 
     def _begin(self) -> None:
         with self._starting:
-            if self._thread is None and not self._stopping and self.wanted():
-                self._thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
-                self._thread.start()
+            if self._thread is None and not self._stopping and self._wanted:
+                thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
+                thread.start()
+                self._thread = thread  # known only when it can be joined
 
     def _run(self) -> None:
         while not self._stopping:

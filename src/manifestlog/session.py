@@ -122,6 +122,8 @@ class Session:
             raise
 
     def _catch_up(self) -> None:
+        if self.closed:
+            raise ManifestClosedError(self.paths.canonical)
         if self._state.is_fresh():
             return
         try:

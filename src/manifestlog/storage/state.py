@@ -175,8 +175,10 @@ class State:
         self.base, self.overlay, self.view = base, overlay, View(base, (overlay,))
 
     def close(self) -> None:
+        """Let go of every file, whoever still holds this object; views that were handed out keep theirs."""
         if self.wal is not None:
             self.wal.close()
+        del self.base, self.view, self.overlay
 
     def abandon(self) -> None:
         """In a forked child: close our copies, whoever still had them pinned in the parent."""
