@@ -159,21 +159,10 @@ def put_of_row(raw: bytes, row: Row) -> Put:
 
 
 def put_of(raw: bytes) -> Put:
-    """A record by its bytes, parsed only if they do not begin as ours do; raises `ValueError` for what is no record."""
-    # {"source_id":"…","dataset":"…","checksum":"<64>", and no name or quote of JSON can stand inside a text.
-    end = raw.find(b'"', _SOURCE_AT)
-    at = raw.find(b',"checksum":"', end) + 13
-    after = at + 64
-    if (
-        raw.startswith(b'{"source_id":"')
-        and 13 <= at < len(raw)
-        and b"\\" not in raw[:at]
-        and raw[after : after + 2] == b'",'
-        and all(name in raw for name in _LATER_MEMBERS)
-        and b'"also_seen":[' not in raw
-        and is_checksum(checksum := raw[at:after].decode(errors="replace"))
-    ):
-        return Put(raw, checksum, (raw[_SOURCE_AT:end].decode(),))
+    """A record by its bytes, parsed only if they are not laid out as ours; raises `ValueError` for what is no record."""
+    found = _USUAL_RECORD.fullmatch(raw)
+    if found:
+        return Put(raw, found[2].decode(), (found[1].decode(),))
     row = codec.loads(raw)
     missing = _RECORD_MEMBERS - row.keys()
     if missing:
@@ -183,19 +172,16 @@ def put_of(raw: bytes) -> Put:
     return put_of_row(raw, row)
 
 
-_SOURCE_AT = len(b'{"source_id":"')
-_LATER_MEMBERS = (
-    b',"dataset":"',
-    b',"file_path":"',
-    b',"file_size":',
-    b',"etag":',
-    b',"ts_downloaded":"',
-    b',"version":"',
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+# A record with one source, whose name needs no escapes: what nearly every line holds, recognised in one step.
+_USUAL_RECORD = re.compile(
+    rb'\{"source_id":"([^"\\]+)","dataset":%b,"checksum":"([0-9a-f]{64})","file_path":%b,"file_size":\d+,'
+    rb'"etag":(?:null|%b),"ts_downloaded":%b,"version":%b(?:,"last_modified":%b)?\}' % ((_TEXT,) * 6)
+)
+_USUAL_PUT = re.compile(
+    rb'\{"op":"put","ts":"([^"\\]{27})",(?:"synced":(\d+),)?"record":(\{.*\}),"crc":"[0-9a-f]{8}"\}', re.DOTALL
 )
 _RECORD_MEMBERS = frozenset(REQUIRED)
-_PUT_START = b'{"op":"put","ts":"'
-_TS_END = len(_PUT_START) + 27
-_SYNCED_AT = _TS_END + len(b'","synced":')
 
 
 def decode(line: bytes) -> Op:
@@ -203,26 +189,15 @@ def decode(line: bytes) -> Op:
 
     Raises `ValueError`, `KeyError` or `TypeError` when it says nothing known.
     """
-    if line.startswith(_PUT_START):
-        return _decode_put(line)
+    found = _USUAL_PUT.fullmatch(line)
+    if found:
+        # Every line that is written one by one: cut at its places instead of parsed.
+        return Op("put", found[1].decode(), [put_of(found[3])], {"synced": int(found[2] or 0)})
     data = codec.loads(line)
     kind = data["op"]
     _check_shape(kind, data)
     puts = [put_of(codec.dumps(row)) for row in data["records"]] if kind == "batch" else []
     return Op(kind, data.get("ts", ""), puts, data)
-
-
-def _decode_put(line: bytes) -> Op:
-    """Every line that is written one by one, so it is cut at its known places instead of parsed."""
-    ts = line[len(_PUT_START) : _TS_END]
-    start = line.index(_RECORD)
-    if line[_TS_END:_SYNCED_AT] == b'","synced":':
-        data = {"synced": int(line[_SYNCED_AT : start - 1])}
-    elif start == _TS_END + 2:
-        data = {}
-    else:
-        raise ValueError("put of another shape")
-    return Op("put", ts.decode(), [put_of(line[start + len(_RECORD) : -codec.CRC_TAIL])], data)
 
 
 _MEMBERS = {
