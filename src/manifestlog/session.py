@@ -203,7 +203,9 @@ class Session:
         """
         try:
             wal = state.start_log()
-            line_bytes = _LINE_EXTRA_BYTES + sum([len(put.raw) for put in op.puts])
+            line_bytes = _LINE_EXTRA_BYTES
+            for put in op.puts:
+                line_bytes += len(put.raw)
             wal.prepare(line_bytes, self.options.segment_bytes_max)
             if not wal.writes and op.kind in CHANGES:
                 wal.be_writer()

@@ -20,6 +20,8 @@ from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Columns, Head, Index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from manifestlog.naming import ManifestPaths
     from manifestlog.rows import Row
 
@@ -73,30 +75,29 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
 
 def write_index(paths: ManifestPaths, columns: Columns, head: Head) -> None:
     """Put a new index in place; only under the compaction lock."""
-    temporary = paths.temporary(paths.index)
-    fd = disk.create(temporary, like=paths.canonical)
-    try:
-        for part in index.encode(columns, head):
-            disk.append(fd, part)
-        disk.sync_data(fd)
-        disk.replace(temporary, paths.index)
-        disk.sync_directory(paths.directory)
-    except BaseException:
-        with suppress(OSError):
-            disk.remove(temporary)
-        raise
-    finally:
-        disk.close(fd)
+    _install(paths, paths.index, index.encode(columns, head), disk.replace, like=paths.canonical)
 
 
 def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
     """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
-    temporary = paths.temporary(paths.canonical)
-    fd = disk.create(temporary)
+    _install(paths, paths.canonical, [canonical.skeleton(metadata)], disk.publish_new)
+
+
+def _install(
+    paths: ManifestPaths,
+    target: str,
+    parts: list[bytes],
+    publish: Callable[[str, str], None],
+    like: str | None = None,
+) -> None:
+    """Write a file whole and synced beside `target`, then give it that name."""
+    temporary = paths.temporary(target)
+    fd = disk.create(temporary, like=like)
     try:
-        disk.append(fd, canonical.skeleton(metadata))
+        for part in parts:
+            disk.append(fd, part)
         disk.sync_data(fd)
-        disk.publish_new(temporary, paths.canonical)
+        publish(temporary, target)
         disk.sync_directory(paths.directory)
     except BaseException:
         with suppress(OSError):

@@ -174,12 +174,13 @@ def put_of(raw: bytes) -> Put:
 
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 # A record with one source, whose name needs no escapes: what nearly every line holds, recognised in one step.
-_USUAL_RECORD = re.compile(
+_RECORD_PATTERN = (
     rb'\{"source_id":"([^"\\]+)","dataset":%b,"checksum":"([0-9a-f]{64})","file_path":%b,"file_size":\d+,'
     rb'"etag":(?:null|%b),"ts_downloaded":%b,"version":%b(?:,"last_modified":%b)?\}' % ((_TEXT,) * 6)
 )
+_USUAL_RECORD = re.compile(_RECORD_PATTERN)
 _USUAL_PUT = re.compile(
-    rb'\{"op":"put","ts":"([^"\\]{27})",(?:"synced":(\d+),)?"record":(\{.*\}),"crc":"[0-9a-f]{8}"\}', re.DOTALL
+    rb'\{"op":"put","ts":"([^"\\]{27})",(?:"synced":(\d+),)?"record":(%b),"crc":"[0-9a-f]{8}"\}' % _RECORD_PATTERN
 )
 _RECORD_MEMBERS = frozenset(REQUIRED)
 
@@ -192,15 +193,19 @@ def decode(line: bytes) -> Op:
     found = _USUAL_PUT.fullmatch(line)
     if found:
         # Every line that is written one by one: cut at its places instead of parsed.
-        return Op("put", found[1].decode(), [put_of(found[3])], {"synced": int(found[2] or 0)})
+        ts, synced, raw, source_id, checksum = found.groups()
+        put = Put(raw, checksum.decode(), (source_id.decode(),))
+        return Op("put", ts.decode(), [put], {"synced": int(synced)} if synced else {})
     data = codec.loads(line)
     kind = data["op"]
     _check_shape(kind, data)
-    puts = [put_of(codec.dumps(row)) for row in data["records"]] if kind == "batch" else []
+    rows = [data["record"]] if kind == "put" else data["records"] if kind == "batch" else ()
+    puts = [put_of(codec.dumps(row)) for row in rows]
     return Op(kind, data.get("ts", ""), puts, data)
 
 
 _MEMBERS = {
+    "put": ("ts", "record"),
     "batch": ("ts", "records"),
     "forget": ("ts", "checksum"),
     "meta": ("ts", "metadata"),

@@ -90,4 +90,5 @@ class FileLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        if self._fd >= 0:
+            unlock_descriptor(self._fd)

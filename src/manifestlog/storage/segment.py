@@ -39,6 +39,13 @@ class Tail(NamedTuple):
     terminated: bool = True
 
 
+def _behind(tail: Tail, piece: Piece, synced: int) -> Tail:
+    _, end, line, terminated = piece
+    assert line is not None
+    _, lines_before, chain, synced_before, _ = tail
+    return Tail(end, lines_before + 1, crc32(codec.line_crc(line), chain), max(synced, synced_before), terminated)
+
+
 class Segment:
     """An open segment file, closed with its last user. Not safe for threads; the session's mutex is around it."""
 
@@ -78,14 +85,8 @@ class Segment:
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
-        self.tail = self._behind(self.tail, Piece(0, len(line) + len(newline), line, bool(newline)), 0)
+        self.tail = _behind(self.tail, Piece(0, len(line) + len(newline), line, bool(newline)), 0)
         return opening
-
-    @staticmethod
-    def _behind(tail: Tail, piece: Piece, synced: int) -> Tail:
-        assert piece.line is not None
-        chain = crc32(codec.line_crc(piece.line), tail.chain)
-        return Tail(piece.end, tail.lines + 1, chain, max(tail.synced, synced), piece.terminated)
 
     def advance(self, take: Take) -> None:
         """Hand every line that was appended since the last call to `take`, then move the tail behind them.
@@ -134,7 +135,7 @@ class Segment:
                 self.sealed = True
                 if not damage:
                     self._check_seal(op, tail)
-            tail = self._behind(tail, piece, op.data.get("synced", 0))
+            tail = _behind(tail, piece, op.data.get("synced", 0))
             ops.append(op)
         self._judge(damage, tail)
         for op in ops:
