@@ -111,15 +111,19 @@ class Session:
         self._enter()
         try:
             with self._mutex:
-                self._catch_up()
-                try:
-                    return ask(self._state)
-                except IndexDamagedError:
-                    self._rescan()
-                    return ask(self._state)
+                return self._on_fresh_state(ask)
         except BaseException:
             _free(self._mutex)
             raise
+
+    def _on_fresh_state(self, ask: Callable[[State], T]) -> T:
+        """Catch up and ask; once more if the index turns out damaged. Nothing is written before an act's last lookup."""
+        self._catch_up()
+        try:
+            return ask(self._state)
+        except IndexDamagedError:
+            self._rescan()
+            return ask(self._state)
 
     def _catch_up(self) -> None:
         if self.closed:
@@ -164,7 +168,7 @@ class Session:
         try:
             with self._writers, self._append_lock, self._mutex:
                 self._acting = thread
-                result = self._act(act)
+                result = self._on_fresh_state(act)
                 unsynced = self._pin_unsynced()
                 self._acting = None
         except BaseException:
@@ -175,15 +179,6 @@ class Session:
         if self.on_write is not None:
             self.on_write()
         return result
-
-    def _act(self, act: Callable[[State], T]) -> T:
-        self._catch_up()
-        try:
-            return act(self._state)
-        except IndexDamagedError:
-            # Nothing is written before the last lookup of an `act`, so it may run again.
-            self._rescan()
-            return act(self._state)
 
     def _let_go(self, thread: int) -> None:
         """Give back what an interrupt between two instructions has left with this thread."""

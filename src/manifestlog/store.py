@@ -87,10 +87,13 @@ class Store:
             # Its line is in a segment whose sync failed: "already there" would promise what the disk did not.
             stored = known
         raw = self._encode(stored, event)
+        self._append_put(state, raw, stored)
+        return verdict, view(stored, pair_of(row))
+
+    def _append_put(self, state: State, raw: bytes, stored: Row) -> None:
         ts = now_text()
         op = Op("put", ts, [put_of_row(raw, stored)], {})
         self.session.append(state, op, lambda synced: lines.put_body(ts, synced, raw))
-        return verdict, view(stored, pair_of(row))
 
     def _encode(self, stored: Row, event: Event) -> bytes:
         if stored is event[0]:
@@ -146,10 +149,7 @@ class Store:
             changed = tidy(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known))
         if changed == known:
             return Verdict.DUPLICATE, known
-        raw = codec.encode_row(changed, self.options.record_bytes_max)
-        ts = now_text()
-        op = Op("put", ts, [put_of_row(raw, changed)], {})
-        self.session.append(state, op, lambda synced: lines.put_body(ts, synced, raw))
+        self._append_put(state, codec.encode_row(changed, self.options.record_bytes_max), changed)
         return Verdict.REFRESHED, changed
 
     def set_metadata(self, changes: dict[str, str]) -> None:

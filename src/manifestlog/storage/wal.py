@@ -315,5 +315,4 @@ def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | No
 
 def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
     """The first segment of a manifest that has no log yet."""
-    segment = create_segment(paths, ts_created, None, (base,))
-    return Wal(paths, ts_created, segment, writable=True)
+    return Wal(paths, ts_created, create_segment(paths, ts_created, None, (base,)), writable=True)
