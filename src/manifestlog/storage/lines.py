@@ -172,7 +172,8 @@ def put_of(raw: bytes) -> Put:
     return put_of_row(raw, row)
 
 
-_TEXT = rb'"(?:[^"\\]|\\.)*"'
+# Never gives back what it took: a third of the time of the same pattern that may.
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # A record with one source, whose name needs no escapes: what nearly every line holds, recognised in one step.
 _RECORD_PATTERN = (
     rb'\{"source_id":"([^"\\]+)","dataset":%b,"checksum":"([0-9a-f]{64})","file_path":%b,"file_size":\d+,'

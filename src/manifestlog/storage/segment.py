@@ -12,7 +12,7 @@ It takes no lock and chooses no successor: that is the log's job (`wal`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -25,10 +25,6 @@ log = logging.getLogger("manifestlog")
 
 _READ_BYTES = 4 << 20
 
-Take = Callable[[int, Op], None]
-"""Receives a decoded line and the number of its segment."""
-
-
 class Tail(NamedTuple):
     """How far a segment was read: offset, lines before it, CRC over their CRCs, offset known to be on the disk."""
 
@@ -37,13 +33,6 @@ class Tail(NamedTuple):
     chain: int = 0
     synced: int = 0
     terminated: bool = True
-
-
-def _behind(tail: Tail, piece: Piece, synced: int) -> Tail:
-    _, end, line, terminated = piece
-    assert line is not None
-    _, lines_before, chain, synced_before, _ = tail
-    return Tail(end, lines_before + 1, crc32(codec.line_crc(line), chain), max(synced, synced_before), terminated)
 
 
 class Segment:
@@ -85,13 +74,13 @@ class Segment:
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
-        self.tail = _behind(self.tail, Piece(0, len(line) + len(newline), line, bool(newline)), 0)
+        self.tail = Tail(len(line) + len(newline), 1, crc32(codec.line_crc(line)), 0, bool(newline))
         return opening
 
-    def advance(self, take: Take) -> None:
-        """Hand every line that was appended since the last call to `take`, then move the tail behind them.
+    def advance(self) -> Iterator[Op]:
+        """Yield every line that was appended since the last call; the tail moves when the next is asked for.
 
-        An interrupt in between makes the same lines be taken again, so taking one twice must change nothing.
+        An interrupt in between makes the same lines come again, so taking one twice must change nothing.
         Raises `DamagedManifestError` for damage that no crash explains.
         """
         end = disk.size(self.fd)
@@ -108,7 +97,7 @@ class Segment:
             data = self._whole_lines(position, end)
             pieces = list(lines.split(data, position, self.opening.salt))
             position += len(data)
-            self._accept(pieces, take)
+            yield from self._accept(pieces)
             self._unfinished = position > (pieces[-1].end if pieces else self.tail.length)
 
     def _whole_lines(self, start: int, end: int) -> bytes:
@@ -123,31 +112,35 @@ class Segment:
                 return data[:whole]
             count *= 2
 
-    def _accept(self, pieces: list[Piece], take: Take) -> None:
+    def _accept(self, pieces: list[Piece]) -> Iterator[Op]:
+        """Yield what the lines say; when all was taken, the tail moves behind them."""
         ops: list[Op] = []
-        tail = self.tail
+        length, count, chain, synced, terminated = self.tail
         damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
         for piece in pieces:
-            if piece.line is None:
+            line = piece.line
+            if line is None:
                 continue
-            op = self._decode(piece)
+            op = self._decode(line, piece.offset)
             if op.kind == "seal":
                 self.sealed = True
                 if not damage:
-                    self._check_seal(op, tail)
-            tail = _behind(tail, piece, op.data.get("synced", 0))
+                    self._check_seal(op, Tail(length, count, chain))
+            length, terminated = piece.end, piece.terminated
+            count += 1
+            chain = crc32(codec.line_crc(line), chain)
+            synced = max(synced, op.data.get("synced", 0))
             ops.append(op)
+        tail = Tail(length, count, chain, synced, terminated)
         self._judge(damage, tail)
-        for op in ops:
-            take(self.number, op)
+        yield from ops
         self._damage, self.tail = damage, tail
 
-    def _decode(self, piece: Piece) -> Op:
-        assert piece.line is not None
+    def _decode(self, line: bytes, offset: int) -> Op:
         try:
-            return lines.decode(piece.line)
+            return lines.decode(line)
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedManifestError(self.path, piece.offset, f"the line says nothing known ({error})") from None
+            raise DamagedManifestError(self.path, offset, f"the line says nothing known ({error})") from None
 
     def _check_seal(self, op: Op, tail: Tail) -> None:
         told = (op.data["length"], op.data["lines"], op.data["chain"])
@@ -174,8 +167,8 @@ class Segment:
 
     def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)
-        found = (piece for piece in lines.split(data, start, self.opening.salt) if piece.line is not None)
-        return sum(len(self._decode(piece).puts) for piece in found)
+        pieces = lines.split(data, start, self.opening.salt)
+        return sum(len(self._decode(piece.line, piece.offset).puts) for piece in pieces if piece.line is not None)
 
     def append(self, body: bytes) -> Tail:
         """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import DamagedManifestError
 from manifestlog.storage import disk, lines
 from manifestlog.storage.lines import Base, Op, Opening, Summary
-from manifestlog.storage.segment import Segment, Tail, Take
+from manifestlog.storage.segment import Segment, Tail
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
@@ -30,6 +31,9 @@ log = logging.getLogger("manifestlog")
 
 Ops = list[tuple[int, Op]]
 """Decoded lines with the number of their segment, in log order."""
+
+Take = Callable[[int, Op], None]
+"""Receives a decoded line and the number of its segment."""
 
 CHANGES = frozenset({"put", "batch", "forget", "meta"})
 
@@ -145,11 +149,10 @@ class Wal:
             self._move_to(successor)
 
     def _advance(self, segment: Segment, take: Take) -> None:
-        def note_and_take(number: int, op: Op) -> None:
+        number = segment.number
+        for op in segment.advance():
             self._note(number, op)
             take(number, op)
-
-        segment.advance(note_and_take)
         self._lengths[segment.number] = segment.tail.length
 
     def _successor(self) -> Segment | None:
