@@ -203,6 +203,8 @@ class Index:
 
     def find(self, digest: bytes) -> int:
         """The number of the record with this digest, in canonical order; -1 when there is none."""
+        if not self.count:
+            return -1
         start, end = self._bucket(_prefix(digest, self._bits) if self._bits else 0)
         if end - start > _LINEAR_MAX:
             return self._bisect(digest, start, end)
@@ -263,6 +265,8 @@ class Index:
 
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
         """The rows of a source, one range a dataset, each in order of time."""
+        if not self.count:
+            return []
         key = blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
         if dataset is not None:
             key += _short_hash(dataset, 4)

@@ -69,29 +69,30 @@ class View(NamedTuple):
 
     def sightings(self, source_id: str, dataset: str | None, since: str = _NEVER) -> list[Sighting]:
         """The latest content of a source for each of its datasets, and all others that are not older than `since`."""
-        found = list(self._in_overlays(source_id, dataset, since))
-        if self.base.index.count:
-            found += self._in_base(source_id, dataset, since)
+        found: list[Sighting] = []
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                found += self._in_overlay(depth, source_id, dataset, since)
+        if groups := self.base.index.groups(source_id, dataset):
+            found += self._in_base(groups, (source_id, dataset), since)
         return found
 
-    def _in_overlays(self, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
-        for depth, overlay in enumerate(self.overlays):
-            if not overlay.has_source(source_id):
-                continue
-            for name, newest in overlay.groups(source_id, dataset):
-                for order, checksum in newest:
-                    if self._named(checksum, depth):
-                        continue
-                    yield Sighting(order, name, checksum)
-                    if order[0] < since:
-                        break
+    def _in_overlay(self, depth: int, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
+        for name, newest in self.overlays[depth].groups(source_id, dataset):
+            for order, checksum in newest:
+                if self._named(checksum, depth):
+                    continue
+                yield Sighting(order, name, checksum)
+                if order[0] < since:
+                    break
 
     def _named(self, checksum: str, depth: int) -> bool:
         return any(checksum in overlay.entries for overlay in self.overlays[:depth])
 
-    def _in_base(self, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
+    def _in_base(self, groups: list[range], source: tuple[str, str | None], since: str) -> Iterator[Sighting]:
         index = self.base.index
-        for group in index.groups(source_id, dataset):
+        source_id, dataset = source
+        for group in groups:
             for number in index.newest(group):
                 checksum = index.digest(number).hex()
                 if self._named(checksum, len(self.overlays)):
