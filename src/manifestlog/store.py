@@ -117,7 +117,7 @@ class Store:
             if stored is not None:
                 raw = self._encode(stored, event)
                 puts.append(put_of_row(raw, stored))
-                staged.put(puts[-1], 0)
+                staged.put_all(puts[-1:], 0)
         if puts:
             ts = now_text()
             records = [put.raw for put in puts]

@@ -75,7 +75,10 @@ class Put(NamedTuple):
 
 
 class Op(NamedTuple):
-    """One decoded line: the records of a `put` or `batch`, everything else in `data`."""
+    """What a line says, or several `put` lines in a row: the records of a `put` or `batch`, everything else in `data`.
+
+    `ts` is the time of the first line, `data["ts_last"]`, where there are several, that of the last.
+    """
 
     kind: str
     ts: str
@@ -186,17 +189,20 @@ _USUAL_PUT = re.compile(
 _RECORD_MEMBERS = frozenset(REQUIRED)
 
 
+def usual_put(line: bytes) -> tuple[str, int, Put] | None:
+    """The (time, synced mark, record) of an intact line as nearly every one is, cut at its places instead of parsed."""
+    found = _USUAL_PUT.fullmatch(line)
+    if found is None:
+        return None
+    ts, synced, raw, source_id, checksum = found.groups()
+    return ts.decode(), int(synced) if synced else 0, Put(raw, checksum.decode(), (source_id.decode(),))
+
+
 def decode(line: bytes) -> Op:
     """What an intact line says.
 
     Raises `ValueError`, `KeyError` or `TypeError` when it says nothing known.
     """
-    found = _USUAL_PUT.fullmatch(line)
-    if found:
-        # Every line that is written one by one: cut at its places instead of parsed.
-        ts, synced, raw, source_id, checksum = found.groups()
-        put = Put(raw, checksum.decode(), (source_id.decode(),))
-        return Op("put", ts.decode(), [put], {"synced": int(synced)} if synced else {})
     data = codec.loads(line)
     kind = data["op"]
     _check_shape(kind, data)

@@ -44,16 +44,17 @@ class Overlay:
         self._waiting: dict[str, bytes | list[bytes]] = {}
         self._sources: dict[str, dict[str, list[_Seen]]] = {}
 
-    def put(self, put: Put, segment: int) -> None:
-        self.entries[put.checksum] = Entry(put.raw, segment)
-        for source_id in put.source_ids:
-            waiting = self._waiting.get(source_id)
-            if waiting is None:
-                self._waiting[source_id] = put.raw  # no list for one: most sources have one record in a log
-            elif isinstance(waiting, bytes):
-                self._waiting[source_id] = [waiting, put.raw]
-            else:
-                waiting.append(put.raw)
+    def put_all(self, puts: list[Put], segment: int) -> None:
+        """Take over records, the later ones last."""
+        waiting = self._waiting
+        for raw, checksum, source_ids in puts:
+            self.entries[checksum] = Entry(raw, segment)
+            for source_id in source_ids:
+                others = waiting.setdefault(source_id, raw)  # no list for one: most sources have one record in a log
+                if isinstance(others, list):
+                    others.append(raw)
+                elif others is not raw:
+                    waiting[source_id] = [others, raw]
 
     def forget(self, checksum: str, segment: int) -> None:
         self.entries[checksum] = Entry(None, segment)
@@ -100,5 +101,5 @@ class Overlay:
                 if entry.raw is None:
                     kept.forget(checksum, entry.segment)
                 else:
-                    kept.put(put_of(entry.raw), entry.segment)
+                    kept.put_all([put_of(entry.raw)], entry.segment)
         return kept

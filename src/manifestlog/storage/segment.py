@@ -18,12 +18,13 @@ from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
 from manifestlog.storage import codec, disk, lines
-from manifestlog.storage.lines import Op, Opening, Piece, Summary
+from manifestlog.storage.lines import Op, Opening, Piece, Put, Summary
 
 log = logging.getLogger("manifestlog")
 
 
 _READ_BYTES = 4 << 20
+
 
 class Tail(NamedTuple):
     """How far a segment was read: offset, lines before it, CRC over their CRCs, offset known to be on the disk."""
@@ -115,22 +116,34 @@ class Segment:
     def _accept(self, pieces: list[Piece]) -> Iterator[Op]:
         """Yield what the lines say; when all was taken, the tail moves behind them."""
         ops: list[Op] = []
+        row: list[Put] = []
+        more: dict[str, str] = {}
         length, count, chain, synced, terminated = self.tail
         damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
-        for piece in pieces:
-            line = piece.line
+        for offset, end, line, whole in pieces:
             if line is None:
                 continue
-            op = self._decode(line, piece.offset)
-            if op.kind == "seal":
-                self.sealed = True
-                if not damage:
-                    self._check_seal(op, Tail(length, count, chain))
-            length, terminated = piece.end, piece.terminated
+            usual = lines.usual_put(line)
+            if usual is not None:
+                ts, mark, put = usual
+                if not row:
+                    more = {}
+                    ops.append(Op("put", ts, row, more))
+                row.append(put)
+                more["ts_last"] = ts
+            else:
+                op = self._decode(line, offset)
+                if op.kind == "seal":
+                    self.sealed = True
+                    if not damage:
+                        self._check_seal(op, Tail(length, count, chain))
+                mark = op.data.get("synced", 0)
+                ops.append(op)
+                row = []
+            synced = max(synced, mark)
+            length, terminated = end, whole
             count += 1
             chain = crc32(codec.line_crc(line), chain)
-            synced = max(synced, op.data.get("synced", 0))
-            ops.append(op)
         tail = Tail(length, count, chain, synced, terminated)
         self._judge(damage, tail)
         yield from ops

@@ -112,11 +112,10 @@ class State:
         self.wal.follow(self.apply)
 
     def apply(self, segment: int, op: Op) -> None:
-        """Take over what one line says."""
-        if op.kind in ("put", "batch"):
-            for put in op.puts:
-                self.overlay.put(put, segment)
-                self._uncounted.add(put.checksum)
+        """Take over what one line says, or several `put` lines in a row."""
+        if op.puts:
+            self.overlay.put_all(op.puts, segment)
+            self._uncounted.update([put.checksum for put in op.puts])
         elif op.kind == "forget":
             self.overlay.forget(op.data["checksum"], segment)
             self._uncounted.add(op.data["checksum"])
@@ -125,7 +124,7 @@ class State:
         elif op.kind == "compacted":
             self._rebase(Base(**op.data["base"]))
         if op.kind in wal.CHANGES:
-            self.metadata["ts_updated"] = op.ts
+            self.metadata["ts_updated"] = op.data.get("ts_last", op.ts)
 
     def _count(self) -> None:
         """Find out which checksums of the log the canonical has as well: put off until somebody asks for a number."""
