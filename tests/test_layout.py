@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "options", "rows", "naming", "storage.disk"),
+    ("errors", "options", "rows", "naming", "pool", "storage.disk"),
     ("verdict", "storage.codec", "storage.lock", "registry"),
     ("models", "storage.lines", "storage.index"),
     ("events", "storage.segment", "storage.canonical", "storage.overlay"),
@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """Lowest first. Imports point down only, and nobody imports a sibling; the command line stands above all of it."""
 
-EXTRACT_MAY_KNOW = {"manager", "models", "errors", "events", "verdict"}
+EXTRACT_MAY_KNOW = {"manager", "models", "errors", "events", "verdict", "naming", "pool"}
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60

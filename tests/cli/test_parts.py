@@ -12,11 +12,11 @@ import pytest
 from cli.program import records_of
 from manifestlog.cli import output, span
 from manifestlog.cli.hashing import ChangedError, digest
-from manifestlog.cli.pool import Interrupts, Pool
 from manifestlog.cli.settings import settle
 from manifestlog.cli.walk import FileTask
-from manifestlog.cli.worker import Job, Tally
+from manifestlog.cli.worker import Batch, Job, Tally, work
 from manifestlog.manager import DownloadManifestManager
+from manifestlog.pool import Interrupts, Pool
 from manifestlog.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ class Ear:
         self.bytes = 0
         self.tallies: list[Tally] = []
 
-    def read(self, count: int) -> None:
-        self.bytes += count
+    def heard(self, news: int) -> None:
+        self.bytes += news
 
-    def done(self, tally: Tally) -> None:
-        self.tallies.append(tally)
+    def done(self, result: Tally) -> None:
+        self.tallies.append(result)
+
+    def lost(self, task: Batch, how: str) -> bool:
+        raise AssertionError(f"{how}: {task}")
 
 
 def job_of(path: Path) -> Job:
@@ -49,9 +52,9 @@ def test_workers_start_in_every_way(filled: Path, tree: Path, method: str) -> No
     ear = Ear()
     with (
         Interrupts() as interrupts,
-        Pool(job_of(filled), iter(batches), 2, multiprocessing.get_context(method)) as pool,
+        Pool(work, job_of(filled), iter(batches), 2, multiprocessing.get_context(method)) as pool,
     ):
-        pool.run(ear, interrupts)
+        pool.run(ear, interrupts.asked)
     assert sum(tally.verdicts[Verdict.NEW] for tally in ear.tallies) == 1
     assert sum(tally.files for tally in ear.tallies) == 4
     assert ear.bytes == 9

@@ -13,12 +13,12 @@ import typer
 from manifestlog import naming
 from manifestlog.cli import output, progress, target
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
-from manifestlog.cli.pool import Interrupts, Pool
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
-from manifestlog.cli.worker import Batch, Job, Tally
+from manifestlog.cli.worker import Batch, Job, Tally, work
 from manifestlog.errors import ManifestError, ManifestNotFoundError
+from manifestlog.pool import Interrupts, Pool
 
 _BATCH_FILES_MAX = 32
 """Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
@@ -121,11 +121,11 @@ class _Run:
         """Register everything; gives whether somebody interrupted it."""
         with Interrupts() as interrupts:
             with (
-                Pool(job, self._batches(self._find()), jobs) as pool,
+                Pool(work, job, self._batches(self._find()), jobs, name="manifestlog-add") as pool,
                 progress.shown(self._settings, self._count) as bar,
             ):
                 self._bar = bar
-                pool.run(self, interrupts)
+                pool.run(self, interrupts.asked)
             return interrupts.count > 0
 
     def _count(self, enough: threading.Event) -> int:
@@ -164,17 +164,23 @@ class _Run:
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def read(self, count: int) -> None:
+    def heard(self, news: int) -> None:
         """So many bytes more were hashed."""
-        self._bar.advance(count)
+        self._bar.advance(news)
 
-    def done(self, tally: Tally) -> None:
+    def done(self, result: Tally) -> None:
         """A batch is done."""
-        for verdict, count in tally.verdicts.items():
+        for verdict, count in result.verdicts.items():
             self.total.verdicts[verdict] += count
-        self.total.bytes += tally.bytes
-        for failure in tally.failures:
+        self.total.bytes += result.bytes
+        for failure in result.failures:
             self._fail(failure)
+
+    def lost(self, task: Batch, how: str) -> bool:
+        """A worker died: its files are told, and not given to another one that might die of them, too."""
+        for file in task:
+            self._fail(Failure(file.path, f"not registered: the worker that had it {how}; add it again"))
+        return False
 
     # -- what is reported ------------------------------------------------------------------------------------------
 

@@ -8,15 +8,16 @@ Invariants:
 It works the same whether it was forked or spawned.
 """
 
+from __future__ import annotations
+
 import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from manifestlog.cli import output
 from manifestlog.cli.hashing import ChangedError, digest
@@ -25,6 +26,7 @@ from manifestlog.cli.walk import Failure, FileTask, reason
 from manifestlog.errors import AddManyStoppedError, ManifestError, RecordRejectedError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestMetadata, ManifestRecord
+from manifestlog.pool import Done, next_task, parent_is_alive
 from manifestlog.verdict import Verdict
 
 _TELL_EVERY_S = 0.1
@@ -60,7 +62,7 @@ class StopAskedError(Exception):
 
 
 class _Worker:
-    def __init__(self, parent: Connection, job: Job) -> None:
+    def __init__(self, parent: Connection[Any, Any], job: Job) -> None:
         self._parent = parent
         self._job = job
         self._stop = False
@@ -76,22 +78,11 @@ class _Worker:
         job = self._job
         try:
             with DownloadManifestManager(job.path, job.metadata, options=job.settings.options()) as manifest:
-                while not self._stop and (batch := self._next()):
-                    self._parent.send(self._register(manifest, batch))
+                while not self._stop and (batch := next_task(self._parent)):
+                    self._parent.send(Done(self._register(manifest, batch)))
         except (ManifestError, OSError) as error:
             with suppress(OSError):
                 self._parent.send(error)
-
-    def _next(self) -> Batch | None:
-        parent = parent_process()
-        ready = wait([self._parent] if parent is None else [self._parent, parent.sentinel])
-        if self._parent not in ready:
-            return None  # the parent was killed
-        try:
-            batch: Batch | None = self._parent.recv()
-        except (EOFError, OSError):
-            return None
-        return batch
 
     def _register(self, manifest: DownloadManifestManager, batch: Batch) -> Tally:
         tally = Tally()
@@ -127,9 +118,8 @@ class _Worker:
             raise StopAskedError
         self._unsaid += count
         if time.monotonic() - self._said_at > _TELL_EVERY_S:
-            parent = parent_process()
-            if parent is not None and not parent.is_alive():
-                raise StopAskedError  # it was killed, and its pipe would not tell: a fork holds both ends
+            if not parent_is_alive():
+                raise StopAskedError
             self._say()
 
     def _say(self) -> None:
@@ -162,7 +152,7 @@ def _count(tally: Tally, verdicts: dict[Verdict, int], records: list[ManifestRec
     tally.bytes += sum(record.file_size for record in records)
 
 
-def work(parent: Connection, job: Job) -> None:
+def work(parent: Connection[Any, Any], job: Job) -> None:
     """What a worker process runs."""
     worker = _Worker(parent, job)
     # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.

@@ -1,0 +1,241 @@
+"""The configuration of the extract step: read, completed from the environment, validated.
+
+Invariants:
+
+- Either everything is right, or there is one `ConfigError` that names the first problem's place and counts the others.
+- No message shows a value: it could be a secret in the wrong place.
+- `${NAME}` stands for a variable in addresses and headers, and nowhere else; nothing is sent with a `$` that was meant
+  otherwise.
+- What came from the environment is known, so that it can be redacted, and is in no `repr` and no dump.
+
+It does not look at the folders that it names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
+
+from manifestlog.extract import place
+from manifestlog.extract.errors import ConfigError
+from manifestlog.extract.source import STRICT, ETLSource, Headers
+from manifestlog.extract.syntax import Place, read, repeated, shown
+from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
+
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)")
+_SECONDS_MAX = 86_400
+
+
+def _folder(value: object, info: ValidationInfo) -> object:
+    """An absolute path; relative ones lie beside the configuration file."""
+    if not isinstance(value, str | Path):
+        return value
+    if not str(value) or not str(value).isprintable():
+        raise ValueError("expected the path of a folder; write . for the configuration's own")
+    base = info.context["folder"] if info.context else ""
+    return Path(os.path.abspath(os.path.join(base, value)))
+
+
+def _manifest(name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError:
+        raise ValueError(
+            f"expected the first part of {NAME_PATTERN} ({NAME_RULE}); write it without folder and suffix"
+        ) from None
+
+
+_Folder = Annotated[Path, BeforeValidator(_folder)]
+_Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_nan=False)]
+_Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
+
+
+class Defaults(BaseModel):
+    """How every source is fetched."""
+
+    model_config = STRICT
+
+    jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
+    retries: int = Field(default=5, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
+    backoff_s: _Pause = Field(default=0.5, description=f"seconds, from 0 to {_SECONDS_MAX}")
+    timeout_connect_s: _Seconds = Field(default=10.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
+    timeout_read_s: _Seconds = Field(default=60.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
+    redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
+    headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
+
+
+class ExtractConfig(BaseModel):
+    """Where everything lies, and what to fetch."""
+
+    model_config = STRICT
+
+    etl_version: str = Field(min_length=1, description="a text that is not empty")
+    manifests_dir: _Folder = Field(description="the path of a folder")
+    data_dir: _Folder = Field(description="the path of a folder")
+    manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="a manifest's name")
+    defaults: Defaults = Field(default=Defaults(), description="an object")
+    sources: tuple[ETLSource, ...] = Field(description="a list of objects")
+
+    _from_environment: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._from_environment = frozenset(context["from_environment"] if context else ())
+
+    @property
+    def from_environment(self) -> frozenset[str]:
+        """The values that stood for `${NAME}`, for a `Redactor`."""
+        return self._from_environment
+
+
+class _Problem(NamedTuple):
+    place: Place
+    reason: str
+
+
+class _Text(NamedTuple):
+    """A text that variables are put in: `owner[key]`, at `place`."""
+
+    place: Place
+    owner: dict[str, Any]
+    key: str
+
+
+def load_config(path: str | os.PathLike[str], environ: Mapping[str, str]) -> ExtractConfig:
+    """The configuration in this file; raises `ConfigError`."""
+    name = os.fspath(path)
+    raw = read(name)
+    problems = [_Problem(where, "stands twice; keep one") for where in repeated(raw)]
+    if problems:
+        raise _error(name, problems)
+    used: set[str] = set()
+    for text in _texts(raw):
+        text.owner[text.key], wrong = _expanded(text.owner[text.key], environ, used)
+        problems += [_Problem(text.place, reason) for reason in wrong]
+    context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": used}
+    try:
+        config = ExtractConfig.model_validate(raw, context=context)
+        problems += _conflicts(config)
+    except ValidationError as error:
+        known = {problem.place for problem in problems}
+        problems += [p for p in map(_problem, error.errors(include_input=False)) if p.place not in known]
+    problems += _states(raw)
+    if problems:
+        raise _error(name, problems)
+    return config
+
+
+def _error(path: str, problems: list[_Problem]) -> ConfigError:
+    first, more = problems[0], len(problems) - 1
+    reason = first.reason + (f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else "")
+    return ConfigError(path, shown(first.place), reason)
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
+    """Addresses and headers, wherever the data has the shape for it."""
+    yield from _headers(("defaults",), raw.get("defaults"))
+    for number, source in enumerate(_sources(raw)):
+        where = ("sources", number)
+        if isinstance(source, dict) and isinstance(source.get("url"), str):
+            yield _Text((*where, "url"), source, "url")
+        yield from _headers(where, source)
+
+
+def _sources(raw: dict[str, Any]) -> list[Any]:
+    sources = raw.get("sources")
+    return sources if isinstance(sources, list) else []
+
+
+def _headers(where: Place, owner: object) -> Iterator[_Text]:
+    headers = owner.get("headers") if isinstance(owner, dict) else None
+    if isinstance(headers, dict):
+        texts = [name for name, value in headers.items() if isinstance(value, str)]
+        yield from (_Text((*where, "headers", name), headers, name) for name in texts)
+
+
+def _expanded(text: str, environ: Mapping[str, str], used: set[str]) -> tuple[str, list[str]]:
+    """The text with its variables, and what is wrong with them; the values used are added to `used`."""
+    problems: list[str] = []
+
+    def value_of(found: re.Match[str]) -> str:
+        dollar, name = found.groups()
+        if dollar:
+            return "$"
+        if name is None:
+            problems.append("expected ${NAME} behind a $; write $$ for a plain $")
+        elif name not in environ:
+            problems.append(f"the environment variable {name} is not set; set it, or write $$ for a plain $")
+        else:
+            used.add(environ[name])
+            return environ[name]
+        return found[0]
+
+    return _VARIABLE.sub(value_of, text), problems
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
+
+
+def _problem(error: ErrorDetails) -> _Problem:
+    where = tuple(step for step in error["loc"] if step != "[key]")
+    kind = error["type"]
+    if kind == "missing":
+        return _Problem(where, f"is missing; add it: {_expected(where)}")
+    if kind == "extra_forbidden":
+        return _Problem(where, _unknown(where))
+    if kind == "value_error":  # ours
+        return _Problem(where, str(error["ctx"]["error"]))
+    return _Problem(where, f"expected {_expected(where)}; correct it")
+
+
+def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
+    """Which model a place is in, and the rest of the way."""
+    if where[0] == "sources" and len(where) > 2:
+        return ETLSource, where[2:]
+    if where[0] == "defaults" and len(where) > 1:
+        return Defaults, where[1:]
+    return ExtractConfig, where
+
+
+def _expected(where: Place) -> str:
+    model, rest = _model_at(where)
+    if len(rest) == 1:
+        return str(model.model_fields[str(rest[0])].description)
+    return "an object with source_id, dataset and url" if rest[0] == "sources" else "a text"
+
+
+def _unknown(where: Place) -> str:
+    model, rest = _model_at(where)
+    known = [name for name in model.model_fields if name != "state"]
+    close = get_close_matches(str(rest[0]), known, n=1)
+    return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
+
+
+def _states(raw: dict[str, Any]) -> Iterator[_Problem]:
+    """What is known from earlier runs is no matter of a configuration."""
+    for number, source in enumerate(_sources(raw)):
+        if isinstance(source, dict) and "state" in source:
+            where = ("sources", number, "state")
+            yield _Problem(where, _unknown(where))
+
+
+def _conflicts(config: ExtractConfig) -> Iterator[_Problem]:
+    """What is right alone and wrong together."""
+    first: dict[tuple[str, str], int] = {}
+    for number, source in enumerate(config.sources):
+        earlier = first.setdefault((source.source_id, source.dataset), number)
+        if earlier != number:
+            reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
+            yield _Problem(("sources", number), reason)
+        if place.target(config.data_dir, source).parent == config.manifests_dir:
+            reason = "expected another folder than manifests_dir, where only manifests belong; choose another name"
+            yield _Problem(("sources", number, "dataset"), reason)

@@ -1,0 +1,123 @@
+"""The data models of the extract step: a source to fetch, and a finished download; no I/O.
+
+Invariants:
+
+- Models cannot be changed, and fit the protocols of `manifestlog.events`.
+- Address and headers of a source may hold secrets: they are in no `repr`, and no validation error shows its input.
+- Dataset and file name of a source are safe: joined to a folder they stay inside.
+- Whatever stands in a header can be sent: the libraries below would refuse it with the value in their message.
+
+It does not know where files lie, nor where a source was configured.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from manifestlog.extract import names
+from manifestlog.models import Checksum, UtcTime
+
+_SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
+
+
+def _checked_url(url: str) -> str:
+    if any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in url):
+        raise ValueError("expected an address without spaces and control characters; write a space as %20")
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise ValueError("expected an address with a scheme; write it like https://host/path/file")
+    if scheme[1].lower() in ("http", "https") and not _has_host(url[scheme.start(1) :]):
+        raise ValueError("expected a host, and after it a port number or none; write it like https://host:8080/file")
+    return url
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _checked_dataset(dataset: str) -> str:
+    parts = unicodedata.normalize("NFC", dataset).split("/")
+    for number, part in enumerate(parts, 1):
+        if wrong := names.problem(part):
+            which = f"part {number} of the path" if len(parts) > 1 else "the name"
+            raise ValueError(f"expected a folder below the data folder, but {which} {wrong}; choose another name")
+    return "/".join(parts)
+
+
+def _checked_file_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name)
+    if wrong := names.problem(name):
+        raise ValueError(f"expected one safe file name, but the name {wrong}; choose another name")
+    return name
+
+
+def _checked_header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("expected the name of a header: letters, digits and '-'; correct it")
+    return name
+
+
+def _checked_header_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("expected one line of Latin-1 text without spaces at its ends; correct it")
+    return value
+
+
+Headers = Mapping[
+    Annotated[str, AfterValidator(_checked_header_name)],
+    Annotated[str, AfterValidator(_checked_header_value)],
+]
+
+STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SourceState(BaseModel):
+    """What is known of a source from earlier runs."""
+
+    model_config = STRICT
+
+    last_etag: str | None = None
+
+
+class ETLSource(BaseModel):
+    """A remote source: what it is called, where it is, and where its files go."""
+
+    model_config = STRICT
+
+    source_id: str = Field(min_length=1, description="a text that is not empty")
+    dataset: Annotated[str, AfterValidator(_checked_dataset)] = Field(description="a folder below the data folder")
+    url: Annotated[str, AfterValidator(_checked_url)] = Field(
+        repr=False, description="an address like https://host/path/file"
+    )
+    file_name: Annotated[str, AfterValidator(_checked_file_name)] | None = Field(
+        default=None, description="one safe file name"
+    )
+    headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
+    checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
+    state: SourceState = SourceState()
+
+
+class DownloadEvent(BaseModel):
+    """A finished download."""
+
+    model_config = STRICT
+
+    sha256: Checksum
+    file_path: Path
+    file_size_bytes: int = Field(gt=0)
+    etag: str | None
+    last_modified: str | None = None
+    ts_download_completed: UtcTime

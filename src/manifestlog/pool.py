@@ -1,0 +1,228 @@
+"""Worker processes: started, fed one task at a time, listened to, and never waited for in vain.
+
+Invariants:
+
+- Every worker has a pipe of its own and at most one task: whoever dies takes nobody along, and we know what it had.
+- A task is handed out when its worker is idle, so whoever makes the tasks is never far ahead.
+- Whoever died is replaced while there is something left to do.
+- On the way out, however it came to that, no worker is left; and a worker does not outlive the process that started it.
+
+It does not know what a task is, nor what a worker does with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+_LOOK_EVERY_S = 0.2
+
+Work = Callable[["Connection[Any, Any]", Any], None]
+"""What a worker process runs: given its end of the pipe, and the job that all workers share."""
+
+
+class Done(NamedTuple):
+    """A worker's answer to a task; anything else that it sends, but for an exception, is news of one."""
+
+    result: Any
+
+
+class Listener(Protocol):
+    """Who hears how it goes."""
+
+    def heard(self, news: Any) -> None:
+        """A worker tells how far it is."""
+
+    def done(self, result: Any) -> None:
+        """A task is done."""
+
+    def lost(self, task: Any, how: str) -> bool:
+        """The worker that had this task died; true gives it to another one."""
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM, counted while this is entered instead of raising anywhere."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def _heard(self, _number: int, _frame: object) -> None:
+        self.count += 1
+
+    def asked(self) -> int:
+        """How often it was asked to stop."""
+        return self.count
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Pool:
+    """Workers for one run; use it as a context manager, started before any thread is (a fork wants none)."""
+
+    def __init__(
+        self,
+        work: Work,
+        job: object,
+        tasks: Iterator[Any],
+        jobs: int,
+        context: BaseContext | None = None,
+        *,
+        name: str = "manifestlog",
+    ) -> None:
+        self._work, self._job, self._name = work, job, name
+        self._tasks = tasks
+        self._again: deque[Any] = deque()
+        self._context = context or multiprocessing.get_context()
+        self._processes: dict[Connection[Any, Any], BaseProcess] = {}
+        self._in_hand: dict[Connection[Any, Any], Any] = {}
+        self._fatal: Exception | None = None
+        self._stopping = False
+        first = [task for _, task in zip(range(jobs), tasks, strict=False)]
+        for task in first:
+            self._start(task)
+
+    def _start(self, task: Any) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=self._work, args=(theirs, self._job), name=self._name, daemon=True
+        )
+        process.start()
+        theirs.close()  # the worker's is now the only copy: when it dies, we read an end of file
+        self._processes[ours] = process
+        self._give(ours, task)
+
+    @property
+    def pids(self) -> list[int]:
+        """The living workers."""
+        return [process.pid for process in self._processes.values() if process.pid is not None]
+
+    def run(self, listener: Listener, asked: Callable[[], int] = int) -> None:
+        """See all tasks through; raises what a worker could not go on with.
+
+        `asked` tells how often we were asked to stop: after the first time workers end what they are at, after the
+        second they are killed.
+        """
+        while self._processes:
+            if asked():
+                self._stop()
+            if asked() > 1:
+                self._kill()
+            for connection in wait(list(self._processes), timeout=_LOOK_EVERY_S):
+                assert isinstance(connection, Connection)
+                self._hear(connection, listener)
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _hear(self, connection: Connection[Any, Any], listener: Listener) -> None:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            self._bury(connection, listener)
+            return
+        if isinstance(message, Done):
+            del self._in_hand[connection]
+            listener.done(message.result)
+            self._give(connection, self._next())
+        elif isinstance(message, Exception):
+            self._fatal = self._fatal or message
+            self._in_hand.pop(connection, None)
+            self._stop()
+        else:
+            listener.heard(message)
+
+    def _next(self) -> Any:
+        if self._stopping:
+            return None
+        return self._again.popleft() if self._again else next(self._tasks, None)
+
+    def _give(self, connection: Connection[Any, Any], task: Any) -> None:
+        if task is not None:
+            self._in_hand[connection] = task
+        with suppress(OSError):  # it has just died: the next look finds out
+            connection.send(task)
+
+    def _bury(self, connection: Connection[Any, Any], listener: Listener) -> None:
+        process = self._processes.pop(connection)
+        connection.close()
+        process.join()
+        task = self._in_hand.pop(connection, None)
+        if not process.exitcode:
+            return
+        if task is not None and listener.lost(task, _how(process.exitcode)):
+            self._again.append(task)
+        successor = self._next()
+        if successor is not None:
+            self._start(successor)
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        for connection, process in self._processes.items():
+            self._give(connection, None)
+            process.terminate()
+
+    def _kill(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        for connection, process in self._processes.items():
+            process.join()
+            connection.close()
+        self._processes.clear()
+
+
+def _how(exit_code: int) -> str:
+    if exit_code > 0:
+        return f"ended with code {exit_code}"
+    try:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
+
+
+# -- in the worker -----------------------------------------------------------------------------------------------------
+
+
+def next_task(parent: Connection[Any, Any]) -> Any:
+    """Wait for the next task; None when there is none, or when the parent was killed."""
+    starter = parent_process()
+    ready = wait([parent] if starter is None else [parent, starter.sentinel])
+    if parent not in ready:
+        return None
+    try:
+        return parent.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def parent_is_alive() -> bool:
+    """Whether somebody still waits for what this worker does; its pipe would not tell, as a fork holds both ends."""
+    parent = parent_process()
+    return parent is None or parent.is_alive()
