@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """Lowest first. Imports point down only, and nobody imports a sibling; the command line stands above all of it."""
 
 EXTRACT_MAY_KNOW = {"manager", "models", "errors", "events", "verdict", "naming", "pool"}
+"""`naming`, because a configuration names its manifest by that rule and no other; `pool`, which `add` uses as well."""
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60

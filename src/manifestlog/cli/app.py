@@ -19,6 +19,7 @@ from manifestlog.cli import output, settings
 from manifestlog.cli.add import add
 from manifestlog.cli.cat import cat
 from manifestlog.cli.compact import compact
+from manifestlog.cli.extract import extract
 from manifestlog.cli.forget import forget
 from manifestlog.cli.get import get
 from manifestlog.cli.has import has
@@ -39,6 +40,7 @@ _VERBS: dict[str, Command] = {
     "status": status,
     "compact": compact,
     "forget": forget,
+    "extract": extract,
 }
 # Newer typers carry a copy of click, older ones import it; the base of their usage errors is found either way.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")

@@ -1,0 +1,215 @@
+"""The dump files of the demo, in the shape of galaxy dumps: gzipped JSON lists of systems, bodies, stations and prices.
+
+    dumps.py make FOLDER [--files 200] [--seed 7]
+    dumps.py change FOLDER [--files 3]
+    dumps.py config FOLDER --file FILE --url URL --manifests DIR --data DIR
+
+Invariants:
+
+- The same arguments give the same bytes, at least with the same Python.
+- One file in ten is a copy of another under its own name. `change` leaves copies and what they were made of alone.
+- A changed file is replaced in one step, so a server that is reading it goes on with the old one.
+
+It does not serve the files: see `serve.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIZE_BYTES_MIN = 2_000
+SIZE_BYTES_MAX = 200_000
+ROWS_ADDED = 5
+"""By which a changed file grows."""
+
+STARS = ("K (Yellow-Orange) Star", "M (Red dwarf) Star", "G (White-Yellow) Star", "Neutron Star")
+PLANETS = ("Icy body", "Rocky body", "High metal content world", "Class I gas giant", "Earth-like world")
+ECONOMIES = ("Agriculture", "Extraction", "High Tech", "Industrial", "Refinery", "Tourism")
+SERVICES = ("market", "shipyard", "outfitting", "refuel", "repair", "restock", "contacts")
+GOODS = ("Algae", "Aluminium", "Beer", "Cobalt", "Fish", "Gold", "Grain", "Palladium", "Robotics", "Silver", "Tea")
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _date(chance: random.Random) -> str:
+    return f"2024-{chance.randint(1, 12):02}-{chance.randint(1, 28):02} {chance.randint(0, 23):02}:{chance.randint(0, 59):02}:00+00"
+
+
+def _name(chance: random.Random) -> str:
+    letters = "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=3))
+    return f"Col {chance.randint(1, 400)} Sector {letters[:2]}-{letters[2]} d{chance.randint(1, 99)}"
+
+
+def _number(chance: random.Random) -> int:
+    return chance.getrandbits(44)
+
+
+def _system(chance: random.Random) -> dict[str, Any]:
+    coords = {axis: round(chance.uniform(-5000, 5000) * 32) / 32 for axis in "xyz"}
+    return {"id64": _number(chance), "name": _name(chance), "coords": coords, "date": _date(chance)}
+
+
+def _body(chance: random.Random) -> dict[str, Any]:
+    kind, names = chance.choice((("Star", STARS), ("Planet", PLANETS)))
+    return {
+        "id64": _number(chance),
+        "bodyId": chance.randint(0, 60),
+        "systemId64": _number(chance),
+        "name": f"{_name(chance)} {chance.randint(1, 12)}",
+        "type": kind,
+        "subType": chance.choice(names),
+        "distanceToArrival": round(chance.uniform(0, 5000), 3),
+        "surfaceTemperature": chance.randint(20, 9000),
+        "updateTime": _date(chance),
+    }
+
+
+def _station(chance: random.Random) -> dict[str, Any]:
+    return {
+        "id": _number(chance),
+        "name": f"{chance.choice(GOODS)} {chance.choice(('Dock', 'Port', 'Hub', 'Vision'))}",
+        "systemId64": _number(chance),
+        "primaryEconomy": chance.choice(ECONOMIES),
+        "distanceToArrival": round(chance.uniform(0, 5000), 3),
+        "services": sorted(chance.sample(SERVICES, chance.randint(1, len(SERVICES)))),
+        "updateTime": _date(chance),
+    }
+
+
+def _price(chance: random.Random) -> dict[str, Any]:
+    goods = sorted(chance.sample(GOODS, chance.randint(1, 6)))
+    return {
+        "stationId": _number(chance),
+        "commodities": [
+            {"name": name, "buyPrice": chance.randint(10, 20_000), "demand": chance.randint(0, 5000)} for name in goods
+        ],
+        "updateTime": _date(chance),
+    }
+
+
+DATASETS: dict[str, tuple[Callable[[random.Random], dict[str, Any]], int]] = {
+    "systems": (_system, 38),
+    "bodies": (_body, 49),
+    "stations": (_station, 37),
+    "prices": (_price, 43),
+}
+"""How to make a row, and how many bytes of the compressed file it takes, about."""
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _packed(rows: list[dict[str, Any]]) -> bytes:
+    """A list with a row a line, without the time of day in it."""
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    return gzip.compress(f"[\n{lines}\n]\n".encode(), compresslevel=6, mtime=0)
+
+
+def _dump(dataset: str, chance: random.Random) -> bytes:
+    make_row, row_bytes = DATASETS[dataset]
+    size_bytes = (
+        SIZE_BYTES_MIN * (SIZE_BYTES_MAX / SIZE_BYTES_MIN) ** chance.random()
+    )  # as many small ones as large ones
+    return _packed([make_row(chance) for _ in range(max(1, int(size_bytes / row_bytes)))])
+
+
+def make(folder: Path, files: int, seed: int) -> str:
+    """Write the files; a line on what there is now."""
+    contents: list[bytes] = []
+    for number in range(files):
+        dataset = list(DATASETS)[number % len(DATASETS)]
+        # Every tenth is a copy of the one before it in its dataset, and that one is never a tenth itself.
+        copied = number % 10 == 9
+        data = contents[number - len(DATASETS)] if copied else _dump(dataset, random.Random(f"{seed}/{number}"))
+        contents.append(data)
+        _replace(folder / dataset / f"{dataset}-{number:03}.json.gz", data)
+    copies = len(contents) - len(set(contents))
+    size_mb = sum(map(len, contents)) / 1e6
+    return f"{files} files in {folder}, {copies} of them copies of others, {size_mb:.1f} MB"
+
+
+def change(folder: Path, files: int) -> str:
+    """Add rows to so many files, spread over the folder; a line that names them."""
+    by_content: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in _dumps(folder):
+        by_content[hashlib.sha256(path.read_bytes()).hexdigest()].append(path)
+    single = sorted(paths[0] for paths in by_content.values() if len(paths) == 1)
+    if len(single) < files:
+        raise SystemExit(f"{folder} has {len(single)} files that are no copies, too few to change {files}")
+    chosen = [single[number * len(single) // files] for number in range(files)]
+    for path in chosen:
+        _grow(path)
+    return f"changed: {', '.join(path.relative_to(folder).as_posix() for path in chosen)}"
+
+
+def _grow(path: Path) -> None:
+    data = path.read_bytes()
+    chance = random.Random(data)
+    make_row, _ = DATASETS[path.parent.name]
+    _replace(path, _packed(json.loads(gzip.decompress(data)) + [make_row(chance) for _ in range(ROWS_ADDED)]))
+
+
+def _dumps(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.json.gz"))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> str:
+    """Write the configuration of a job that fetches every file; a line on it."""
+    sources = [
+        {
+            "source_id": path.name.removesuffix(".json.gz"),
+            "dataset": path.parent.name,
+            "url": f"{url.rstrip('/')}/{path.relative_to(folder).as_posix()}",
+        }
+        for path in _dumps(folder)
+    ]
+    document = {
+        "etl_version": "1.0.0",
+        "manifests_dir": str(manifests),
+        "data_dir": str(data),
+        "manifest": "galaxy_download",
+        "defaults": {"jobs": 4},
+        "sources": sources,
+    }
+    _replace(file, f"{json.dumps(document, indent=2)}\n".encode())
+    return f"{len(sources)} sources in {file}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make, change and list the dump files of the demo.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    making, changing, listing = (verbs.add_parser(verb) for verb in ("make", "change", "config"))
+    for one in (making, changing, listing):
+        one.add_argument("folder", type=Path)
+    making.add_argument("--files", type=int, default=200)
+    making.add_argument("--seed", type=int, default=7)
+    changing.add_argument("--files", type=int, default=3)
+    listing.add_argument("--url", required=True)
+    for name in ("--file", "--manifests", "--data"):
+        listing.add_argument(name, type=Path, required=True)
+    given = vars(parser.parse_args())
+    actions: dict[str, Callable[..., str]] = {"make": make, "change": change, "config": config}
+    print(actions[given.pop("verb")](**given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The server of the demo: a folder on loopback, with what a careful client asks for.
+
+    serve.py FOLDER [--port 0] [--port-file FILE]
+
+Invariants:
+
+- An ETag is strong: made of the file's size and its modification time in nanoseconds, so a replaced file has another one.
+- `If-None-Match`, `If-Modified-Since`, one range at a time and `If-Range` are honoured; connections stay open.
+- Nothing outside the folder is served, and nobody but this machine is answered.
+- The url stands in the port file once requests are answered. SIGTERM and Ctrl-C end it; then one line says what was served.
+
+It does not compress, list folders or take uploads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+RANGE = re.compile(r"bytes=(\d+)-(\d*)|bytes=-(\d+)")
+PIECE_BYTES = 64 * 1024
+
+
+class Span(NamedTuple):
+    """The part of a file to send: up to, not with, `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass
+class Served:
+    """What went out. A client finds itself counted as soon as it has its answer."""
+
+    requests: int = 0
+    bodies: int = 0
+    size_bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, size_bytes: int | None) -> None:
+        """One request; `size_bytes` of the body, None if there is none."""
+        with self._lock:
+            self.requests += 1
+            self.bodies += size_bytes is not None
+            self.size_bytes += size_bytes or 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Quiet: the line at the end says it."""
+
+    def _answer(self) -> None:
+        path = find_file(self.server.folder, self.path)
+        if path is None:
+            self._send_head(404, {"Content-Length": "0"})
+            return
+        with path.open("rb") as file:  # opened first: what is said is said of the file that is sent
+            self._send_file(file)
+
+    def _send_file(self, file: BinaryIO) -> None:
+        found = os.fstat(file.fileno())
+        etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
+        date = formatdate(found.st_mtime, usegmt=True)
+        headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
+        if self._has_it(etag, date):
+            self._send_head(304, headers)
+            return
+        span = self._span(etag, date, found.st_size)
+        if span is None:
+            self._send_span(200, headers, file, Span(0, found.st_size))
+        elif span.start >= span.end:
+            self._send_head(416, headers | {"Content-Range": f"bytes */{found.st_size}", "Content-Length": "0"})
+        else:
+            told = f"bytes {span.start}-{span.end - 1}/{found.st_size}"
+            self._send_span(206, headers | {"Content-Range": told}, file, span)
+
+    def _has_it(self, etag: str, date: str) -> bool:
+        asked = self.headers.get("If-None-Match")
+        if asked is None:
+            return bool(self.headers.get("If-Modified-Since") == date)
+        return etag in {tag.strip().removeprefix("W/") for tag in asked.split(",")}
+
+    def _span(self, etag: str, date: str, size_bytes: int) -> Span | None:
+        """The range to send; None for everything."""
+        match = RANGE.fullmatch(self.headers.get("Range", ""))
+        if match is None or self.command != "GET" or self.headers.get("If-Range", etag) not in (etag, date):
+            return None
+        first, last, tail = match.groups()
+        if tail:
+            return Span(max(0, size_bytes - int(tail)), size_bytes)
+        return Span(int(first), min(size_bytes, int(last) + 1) if last else size_bytes)
+
+    def _send_span(self, status: int, headers: dict[str, str], file: BinaryIO, span: Span) -> None:
+        length = span.end - span.start
+        self._send_head(status, headers | {"Content-Length": str(length)}, length if self.command == "GET" else None)
+        if self.command == "GET":
+            self._copy(file, span)
+
+    def _send_head(self, status: int, headers: dict[str, str], body_bytes: int | None = None) -> None:
+        self.server.served.count(body_bytes)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _copy(self, file: BinaryIO, span: Span) -> None:
+        file.seek(span.start)
+        left = span.end - span.start
+        while left and (piece := file.read(min(left, PIECE_BYTES))):
+            self.wfile.write(piece)
+            left -= len(piece)
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection."""
+
+    request_queue_size = 128
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.served = Served()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def find_file(folder: Path, target: str) -> Path | None:
+    """The file that a request's target names, if it is one inside the folder."""
+    name = unquote(urlsplit(target).path)
+    try:
+        path = (folder / name.lstrip("/")).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    except (OSError, ValueError):  # too long a name, or NUL in it
+        return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve a folder on loopback until SIGTERM.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the url")
+    given = parser.parse_args()
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before there are threads: they inherit it
+    with Server(given.port, given.folder) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        _announce(f"http://127.0.0.1:{server.server_address[1]}", given.port_file)
+        signal.sigwait(ends)
+        server.shutdown()
+    served = server.served
+    print(f"served {served.requests} requests, {served.bodies} bodies, {served.size_bytes} bytes", file=sys.stderr)
+
+
+def _announce(url: str, port_file: Path | None) -> None:
+    if port_file is None:
+        print(url, flush=True)
+        return
+    temporary = port_file.with_name(f".{port_file.name}.tmp")
+    temporary.write_text(f"{url}\n", encoding="ascii")
+    os.replace(temporary, port_file)
+
+
+if __name__ == "__main__":
+    main()

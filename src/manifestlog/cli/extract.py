@@ -1,0 +1,144 @@
+"""`extract`: fetch what a configuration names, in several processes that share the manifest."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manifestlog.cli import extract_view, output
+from manifestlog.cli.init import fresh_metadata
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.verb import INTERRUPTED
+from manifestlog.errors import ManifestNotFoundError
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.naming import SUFFIX
+from manifestlog.pool import Interrupts
+
+if TYPE_CHECKING:
+    from manifestlog.extract.config import ExtractConfig
+    from manifestlog.extract.report import Plan, RunReport
+
+
+def extract(
+    settings: Settings,
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="The configuration: a .json or .toml file.", show_default=False),
+    ],
+    *,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Processes; without it as configured.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched and why; write nothing, fetch nothing.")
+    ] = False,
+) -> int:
+    """Fetch what has changed, and register it.
+
+    Every source is asked whether it has changed since it was recorded; what has is fetched, hashed, kept once and
+    registered. Two runs may overlap: a source is fetched by one of them. Exit code 1 when a source failed.
+    """
+    # Only this verb needs them, and they are slow to import.
+    from manifestlog.extract.config import load_config  # noqa: PLC0415
+
+    found = load_config(config, os.environ)
+    if jobs is not None:
+        found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
+    return _plan(settings, found) if dry_run else _run(settings, found)
+
+
+def _run(settings: Settings, config: "ExtractConfig") -> int:
+    from manifestlog.extract.orchestrator import PipelineOrchestrator  # noqa: PLC0415
+
+    with _open(settings, config) as manifest, Interrupts() as interrupts, extract_view.shown(settings, config) as view:
+        orchestrator = PipelineOrchestrator(
+            manifest,
+            data_dir=config.data_dir,
+            defaults=config.defaults,
+            on_event=view.hear,
+            secrets=config.from_environment,
+        )
+        report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
+    _report(settings, report)
+    if report.interrupted:
+        output.remark(settings, "interrupted; what is counted above is registered, the next run goes on with the rest")
+        return INTERRUPTED
+    return 1 if report.failures else 0
+
+
+def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManager:
+    path = _path(config)
+    options = settings.options()
+    try:
+        with DownloadManifestManager(path, options=options, read_only=True) as found:
+            metadata = found.metadata.model_copy(update={"etl_version": config.etl_version})
+    except ManifestNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = fresh_metadata(path, etl_version=config.etl_version)
+    return DownloadManifestManager(path, metadata, options=options)
+
+
+def _path(config: "ExtractConfig") -> Path:
+    return config.manifests_dir / f"{config.manifest}{SUFFIX}"
+
+
+def _report(settings: Settings, report: "RunReport") -> None:
+    if settings.as_json:
+        output.document(report.as_json())
+    elif not settings.quiet:
+        counts = [(result.value, f"{count:,}") for result, count in report.counts.items()]
+        output.table(("result", "sources"), counts, numbers=("sources",))
+        fetched, saved = output.human_bytes(report.bytes_fetched), output.human_bytes(report.bytes_saved)
+        output.line(f"{fetched} fetched, {saved} saved by not fetching, in {output.human_seconds(report.seconds)}")
+
+
+def _plan(settings: Settings, config: "ExtractConfig") -> int:
+    from manifestlog.extract.orchestrator import plan_all  # noqa: PLC0415
+
+    manifest = None
+    try:
+        manifest = DownloadManifestManager(_path(config), options=settings.options(), read_only=True)
+    except ManifestNotFoundError:
+        output.remark(settings, f"{_path(config)}: no such manifest yet; a run would create it")
+    try:
+        plans = list(plan_all(manifest, config.sources, defaults=config.defaults, secrets=config.from_environment))
+    finally:
+        if manifest is not None:
+            manifest.close()
+    _show_plans(settings, plans)
+    return 1 if any(plan.action == "failed" for plan in plans) else 0
+
+
+def _show_plans(settings: Settings, plans: "Sequence[Plan]") -> None:
+    if settings.as_json:
+        output.document(_plans_as_json(plans))
+        return
+    rows = [
+        (plan.action, plan.source_id, plan.dataset, _size(plan.length_bytes), plan.why)
+        for plan in plans
+        if plan.action != "unchanged" or settings.verbose
+    ]
+    output.table(("action", "source", "dataset", "size", "why"), rows, numbers=("size",))
+    fetch = [plan for plan in plans if plan.action == "fetch"]
+    size = output.human_bytes(sum(plan.length_bytes or 0 for plan in fetch))
+    output.line(f"{len(fetch):,} of {len(plans):,} sources would be fetched, {size} as far as it is known")
+
+
+def _size(count: int | None) -> str:
+    return "?" if count is None else output.human_bytes(count)
+
+
+def _plans_as_json(plans: "Sequence[Plan]") -> dict[str, Any]:
+    counts = {action: sum(plan.action == action for plan in plans) for action in ("fetch", "unchanged", "failed")}
+    return {"sources": len(plans), **counts, "plans": [plan._asdict() for plan in plans]}

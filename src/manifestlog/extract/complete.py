@@ -1,0 +1,138 @@
+"""The last two steps of a source: a whole part becomes a file that the manifest knows.
+
+::
+
+    3 deduplication   a content that is there already is not kept twice
+    4 completion      the part gets its name, for good; then it is registered
+
+Invariants:
+
+- There is never a record without its file: a file has its name and its bytes on the disk before it is registered.
+- No file that has a name is ever written to, or replaced by other content.
+- Of several workers with the same content one keeps it, the others say where it is.
+
+It does not talk to servers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifestlog.extract import parts, place
+from manifestlog.extract.desk import Desk
+from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.fetch import FetchError
+from manifestlog.extract.report import Outcome, Result
+from manifestlog.extract.source import DownloadEvent, ETLSource
+
+
+class PinnedError(ExtractError):
+    """A content is not the one that its source is pinned to."""
+
+    _fields = ("expected", "found", "kept")
+
+    def __init__(self, expected: str, found: str, kept: str) -> None:
+        super().__init__(
+            f"its checksum is {found}, the configuration pins {expected}; nothing was registered, the file is kept as"
+            f" {kept}: find out which is right, then correct the pin or tell whoever publishes the file"
+        )
+        self.expected = expected
+        self.found = found
+        self.kept = kept
+
+
+def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
+    """Keep and register a whole part, which is synced."""
+    length = parts.size_of(part)
+    if not length:
+        parts.discard(part)
+        raise FetchError("the server sent an empty file, and a record is of at least one byte: check the source", False)
+    if source.checksum not in (None, sha256):
+        raise _set_aside(desk, source, part, sha256)
+    return _keep(desk, source, part, _event(part, sha256, length, datetime.now(UTC)))
+
+
+def _set_aside(desk: Desk, source: ETLSource, part: Path, sha256: str) -> PinnedError:
+    kept = place.rejected(place.target(desk.data_dir, source), source)
+    os.replace(part, kept)
+    parts.discard(part)
+    return PinnedError(source.checksum or "", sha256, str(kept))
+
+
+def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
+    """Register what a run left behind that was killed between the last byte and the record; None when there is nothing."""
+    state = parts.read_state(part)
+    if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
+        return None
+    file_path = Path(state.file_path)
+    left = part if part.exists() else file_path
+    if file_path.parent == part.parent and left.exists() and parts.digest(left) == state.sha256:
+        event = _event(part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed))
+        if left == part:
+            return _keep(desk, source, part, event)
+        return _register(desk, source, part, event.model_copy(update={"file_path": file_path}))
+    parts.discard(part)
+    return None
+
+
+def _event(part: Path, sha256: str, length: int, completed: datetime) -> DownloadEvent:
+    state = parts.read_state(part) or parts.State()
+    return DownloadEvent(
+        sha256=sha256,
+        file_path=part,
+        file_size_bytes=length,
+        etag=state.etag,
+        last_modified=state.last_modified,
+        ts_download_completed=completed,
+    )
+
+
+def _keep(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Outcome:
+    """Step 3, then 4: under a claim on the content, so that two who bring the same one do not both keep it."""
+    with desk.claims.waiting("content", event.sha256):
+        kept = _kept(desk, source, event)
+        if kept is None:
+            kept = _name(desk, source, part, event)
+        return _register(desk, source, part, event.model_copy(update={"file_path": kept}))
+
+
+def _kept(desk: Desk, source: ETLSource, event: DownloadEvent) -> Path | None:
+    """Where this content is already, its own source's place first."""
+    if not desk.manifest.has_checksum(event.sha256):
+        return None
+    records = (desk.manifest.get_record_by_source(source.source_id, source.dataset), desk.manifest.get(event.sha256))
+    found = [record for record in records if record is not None and record.checksum == event.sha256]
+    paths = [path for r in found for path in (r.file_path, *(seen.file_path for seen in r.also_seen))]
+    return next((path for path in paths if parts.size_of(path) == event.file_size_bytes), None)
+
+
+def _name(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Path:
+    """Step 4, first half: give the part the first name that is free, or that holds the same content."""
+    for path in _names(place.target(desk.data_dir, source), event.sha256):
+        with desk.claims.waiting("place", str(path)):
+            if not path.exists() or _is_same(path, event):
+                parts.announce(part, event.sha256, path, event.ts_download_completed.isoformat())
+                parts.finish(part, path)
+                return path
+    raise ExtractError(
+        f"{part.parent}: both names for this content hold other files: move them away, then run it again"
+    )
+
+
+def _names(target: Path, sha256: str) -> Iterator[Path]:
+    yield target
+    yield place.other_target(target, sha256)
+
+
+def _is_same(path: Path, event: DownloadEvent) -> bool:
+    return path.is_file() and parts.size_of(path) == event.file_size_bytes and parts.digest(path) == event.sha256
+
+
+def _register(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Outcome:
+    """Step 4, second half."""
+    verdict, record = desk.manifest.add_from_event(source, event)
+    parts.discard(part)
+    return Outcome(source.source_id, source.dataset, Result.of(verdict), str(record.file_path))

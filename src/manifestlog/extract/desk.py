@@ -1,0 +1,48 @@
+"""What a worker works with: its manifest, its fetcher, its claims, and whom it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manifestlog.extract.claims import Claims
+from manifestlog.extract.config import Defaults
+from manifestlog.extract.fetch import Fetcher
+from manifestlog.extract.report import Event, Outcome, Result
+from manifestlog.extract.secrets import Redactor
+from manifestlog.extract.source import ETLSource
+from manifestlog.extract.stopping import Stop
+from manifestlog.manager import DownloadManifestManager
+
+
+def _nobody(_: Event) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a worker works with; `data_dir` is absolute."""
+
+    manifest: DownloadManifestManager
+    fetcher: Fetcher
+    data_dir: Path
+    claims: Claims
+    defaults: Defaults
+    secrets: frozenset[str] = frozenset()
+    tell: Callable[[Event], None] = _nobody
+    stop: Stop = field(default_factory=Stop)
+
+    def redacted(self, source: ETLSource, error: BaseException) -> str:
+        """What an error says, without any secret of this source."""
+        return Redactor.of(source, self.defaults.headers, self.secrets).redact(_text(error))
+
+    def failed(self, source: ETLSource, error: BaseException) -> Outcome:
+        """The outcome of a source that could not be fetched."""
+        return Outcome(source.source_id, source.dataset, Result.FAILED, error=self.redacted(source, error))
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,185 @@
+"""One source, from the state check to its record: the thin loop that does what `decide` says.
+
+The four steps, by the names of the design::
+
+    1 state check     what the manifest knows of the source; the server is asked for news of that
+    2 fetch           the body goes into a part while it is hashed; broken off, it is gone on with
+    3 deduplication   a content that is there already is not kept twice          (`complete`)
+    4 completion      the part gets its name, for good; then it is registered    (`complete`)
+
+Invariants:
+
+- All of it is done under a claim on the source's part: nobody else, in any process, is at the same source.
+- A crash at any point leaves a part that the next run goes on with, or a file that the next run registers (`parts`).
+
+It does not know processes, nor how a run is shown.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifestlog.errors import ManifestError, RecordRejectedError
+from manifestlog.extract import parts, place
+from manifestlog.extract.complete import complete, finish_left
+from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, pause_s
+from manifestlog.extract.desk import Desk
+from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.fetch import FetchError, Head, Response
+from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
+from manifestlog.extract.source import ETLSource
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.models import ManifestRecord
+
+_TELL_EVERY_S = 0.1
+_HEADWAY_BYTES = 1 << 20
+"""An attempt that brought as much as this is none that failed: a large file may be cut many times."""
+
+
+@dataclass(slots=True)
+class _Haul:
+    """What the attempts on one source have brought so far."""
+
+    bytes: int = 0
+    failures: int = 0
+    sha256: str | None = None
+
+
+def extract(desk: Desk, source: ETLSource) -> Outcome:
+    """Fetch a source if it has changed, and register what it brought.
+
+    What goes wrong with the source is an outcome. Raises `ManifestError` for what goes wrong with the manifest, and
+    `StopAskedError` when somebody asked to stop; what has come of the file is kept either way.
+    """
+    began, haul = time.monotonic(), _Haul()
+    try:
+        outcome = _extract(desk, source, haul)
+    except (ExtractError, RecordRejectedError) as error:
+        outcome = desk.failed(source, error)
+    except ManifestError:
+        raise
+    except OSError as error:
+        outcome = desk.failed(source, error)
+    return outcome._replace(bytes_fetched=haul.bytes, seconds=time.monotonic() - began)
+
+
+def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
+    target = place.target(desk.data_dir, source)
+    part = place.part(target, source)
+    parts.make_folder(target.parent)
+    with desk.claims.trying("part", str(part)) as ours:
+        if not ours:
+            return Outcome(source.source_id, source.dataset, Result.CLAIMED)
+        desk.tell(Started(source.source_id, source.dataset))
+        left = finish_left(desk, source, part)
+        record = known(desk.manifest, source)
+        if _fetch(desk, source, record, part, haul):
+            return complete(desk, source, part, haul.sha256 or parts.digest(part))
+        parts.discard(part)
+        if left is not None:
+            return left
+        assert record is not None
+        path, size = str(record.file_path), record.file_size
+        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
+
+
+# -- 1 state check -----------------------------------------------------------------------------------------------------
+
+
+def known(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
+    """The source's record, unless it is not what the source is pinned to."""
+    record = manifest.get_record_by_source(source.source_id, source.dataset)
+    is_another = record is not None and source.checksum not in (None, record.checksum)
+    return None if is_another else record
+
+
+# -- 2 fetch -----------------------------------------------------------------------------------------------------------
+
+
+def _fetch(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: Path, haul: _Haul) -> bool:
+    """Bring the whole content into the part; false when the server has nothing new."""
+    while True:
+        try:
+            action = _attempt(desk, source, record, part, haul)
+        except FetchError as error:
+            if not error.transient:
+                raise
+            action = Action(Step.RETRY, error.reason)
+        if action.step in (Step.UNCHANGED, Step.COMPLETE):
+            return action.step is Step.COMPLETE
+        if action.step is Step.FAIL:
+            raise FetchError(action.reason, transient=False)
+        if action.step is Step.RESTART:
+            parts.discard(part)
+        _pause(desk, source, action, haul)
+
+
+def _pause(desk: Desk, source: ETLSource, action: Action, haul: _Haul) -> None:
+    """Wait before the next attempt; raises `FetchError` when there have been enough."""
+    haul.failures += 1
+    if haul.failures > desk.defaults.retries:
+        raise FetchError(f"{action.reason}; {haul.failures} attempts in all: run it again later", transient=True)
+    seconds = pause_s(haul.failures, desk.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
+    desk.tell(
+        Waiting(source.source_id, source.dataset, desk.redacted(source, FetchError(action.reason, True)), seconds)
+    )
+    desk.stop.sleep(seconds)
+
+
+def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
+    """Ask once, and take what comes; `COMPLETE` when the part is whole."""
+    part = parts.load(path)
+    ask = ask_for(record, part)
+    opened = desk.fetcher.open(source, ask)
+    with desk.stop.waiting():
+        response = opened.__enter__()
+    try:
+        action = decide(ask, record, part, response.head)
+        if action.step is Step.WHOLE:
+            return _receive(desk, source, response, path, response.head._replace(start=0), haul)
+        if action.step is Step.RESUME and part is not None:
+            return _receive(desk, source, response, path, _rest_of(part, response.head), haul)
+        return action
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def _rest_of(part: Part, head: Head) -> Head:
+    """The head of a rest, with what only the head of the beginning said."""
+    return head._replace(
+        etag=head.etag or part.etag,
+        last_modified=head.last_modified or part.last_modified,
+        length_bytes=head.length_bytes or part.total_bytes,
+    )
+
+
+def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head: Head, haul: _Haul) -> Action:
+    """Take the body from where the head says that it begins; the part is whole when it is as long as was said."""
+    with parts.Writer(path, head) as writer:
+        blocks, headway, told_at = response.blocks(), 0, 0.0
+        while True:
+            with desk.stop.waiting():
+                block = next(blocks, b"")
+            if not block:
+                break
+            writer.write(block)
+            haul.bytes += len(block)
+            headway += len(block)
+            haul.failures = 0 if headway >= _HEADWAY_BYTES else haul.failures
+            if time.monotonic() - told_at > _TELL_EVERY_S:
+                told_at = time.monotonic()
+                desk.tell(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))
+        _check_length(writer.length_bytes, head)
+        writer.sync()
+        haul.sha256 = writer.sha256
+    return Action(Step.COMPLETE)
+
+
+def _check_length(length_bytes: int, head: Head) -> None:
+    said = head.length_bytes
+    if said is not None and length_bytes != said:
+        where = f"at byte {length_bytes} of {said}"
+        raise FetchError(f"the connection was cut {where}" if length_bytes < said else f"it grew {where}", True)

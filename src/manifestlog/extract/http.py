@@ -1,0 +1,198 @@
+"""The fetcher of `http` and `https`, over requests.
+
+Invariants:
+
+- The body is taken as it is sent: `Accept-Encoding: identity`, and nothing is decoded.
+- A source's headers go to its own server only: a redirect to another one gets none of them.
+- Certificates are verified; proxies come from the environment.
+- No error shows a header, and none an address that has not been made safe.
+
+It does not repeat anything: that is `download`'s business, which can say so, and be interrupted.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from urllib3.util.retry import Retry
+
+from manifestlog.extract.config import Defaults
+from manifestlog.extract.fetch import Ask, FetchError, Head
+from manifestlog.extract.secrets import safe_url
+from manifestlog.extract.source import ETLSource
+
+_BLOCK_BYTES = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_NOT_MODIFIED = 304
+_OURS = ("accept-encoding", "if-none-match", "if-modified-since", "range", "if-range")
+
+
+class HttpResponse(NamedTuple):
+    """An answer over HTTP."""
+
+    head: Head
+    answer: requests.Response
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body as it comes."""
+        with _told():
+            # `read1` gives what is there: `read` would wait for a whole block, at one byte a second for days.
+            while block := self.answer.raw.read1(_BLOCK_BYTES, decode_content=False):
+                yield block
+
+
+class HttpFetcher:
+    """One session with its connections; for one process."""
+
+    def __init__(self, defaults: Defaults) -> None:
+        self._defaults = defaults
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(max_retries=Retry(0, read=False))
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    @contextmanager
+    def open(self, source: ETLSource, ask: Ask) -> Iterator[HttpResponse]:
+        """Ask for the content."""
+        with _told():
+            answer = self._follow("GET", source, ask)
+        # Closed, not drained: what we leave of a body we did not want to have.
+        with answer:
+            if answer.status_code == _NOT_MODIFIED:
+                _keep_connection(answer)
+            yield HttpResponse(_head(answer), answer)
+
+    def probe(self, source: ETLSource, ask: Ask) -> Head:
+        """Ask for the head only."""
+        with _told(), self._follow("HEAD", source, ask) as answer:
+            _keep_connection(answer)
+            return _head(answer)
+
+    def _follow(self, method: str, source: ETLSource, ask: Ask) -> requests.Response:
+        url, headers = source.url, _headers(self._defaults.headers, source.headers, ask)
+        for _ in range(self._defaults.redirects_max + 1):
+            answer = self._send(method, url, headers)
+            target = self._session.get_redirect_target(answer)
+            if target is None:
+                return answer
+            answer.close()
+            other = urljoin(url, target)
+            if self._session.should_strip_auth(url, other):  # type: ignore[no-untyped-call]
+                headers = _headers({}, {}, ask)
+            url = other
+        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(url)}"
+        raise FetchError(f"{many}: check the source's url", transient=False)
+
+    def _send(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
+        timeout = (self._defaults.timeout_connect_s, self._defaults.timeout_read_s)
+        return self._session.request(method, url, headers=headers, timeout=timeout, stream=True, allow_redirects=False)
+
+
+def _keep_connection(answer: requests.Response) -> None:
+    """Read the body that such an answer does not have: only then is its connection good for the next request."""
+    answer.raw.read()
+
+
+def _headers(defaults: Mapping[str, str], own: Mapping[str, str], ask: Ask) -> dict[str, str]:
+    """Configured headers, a source's own before the defaults, and ours before both."""
+    found = {name.lower(): value for headers in (defaults, own) for name, value in headers.items()}
+    found = {name: value for name, value in found.items() if name not in _OURS}
+    found["accept-encoding"] = "identity"
+    asked = {
+        "if-none-match": ask.etag,
+        "if-modified-since": ask.last_modified,
+        "range": f"bytes={ask.start}-" if ask.start else None,
+        "if-range": ask.if_range if ask.start else None,
+    }
+    return found | {name: value for name, value in asked.items() if value is not None}
+
+
+def _head(answer: requests.Response) -> Head:
+    start, length = _extent(answer)
+    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    return Head(
+        status=answer.status_code,
+        etag=answer.headers.get("ETag"),
+        last_modified=answer.headers.get("Last-Modified"),
+        length_bytes=length,
+        start=start,
+        retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
+        encoding=None if encoding == "identity" else encoding,
+    )
+
+
+def _extent(answer: requests.Response) -> tuple[int, int | None]:
+    """(where the body begins, length of the whole content)."""
+    if answer.status_code in (206, 416):
+        found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+        if found is None:
+            return -1, None
+        return int(found[1] or 0), None if found[2] == "*" else int(found[2])
+    said = answer.headers.get("Content-Length", "")
+    chunked = "Transfer-Encoding" in answer.headers
+    return 0, int(said) if said.isdecimal() and not chunked else None
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(Retry().parse_retry_after(value)))
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the libraries as ours."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        reason, transient = _reason(error)
+        raise FetchError(reason, transient) from None  # the library's own text shows the whole address
+
+
+def _reason(error: BaseException) -> tuple[str, bool]:
+    """What happened, in a few words, and whether it may be better next time."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+            return "the server's certificate or encryption is not trusted: check the url, or your certificates", False
+        if isinstance(cause, socket.gaierror):
+            return "the server's name is not known: check the source's url and the network", True
+    for kinds, reason in _TRANSIENT_ERRORS:
+        if any(isinstance(cause, kinds) for cause in chain):
+            return reason, True
+    told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    if told is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
+        return f"the connection failed: {told or type(chain[-1]).__name__}", True
+    return f"the request cannot be made ({type(error).__name__}): check the source's url", False
+
+
+_TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection within timeout_connect_s"),
+    ((requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no data within timeout_read_s"),
+    ((urllib3.exceptions.IncompleteRead,), "the connection was cut in the middle of the file"),
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "the proxy refuses or does not answer"),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that it was made of: requests and urllib3 keep it as arguments and reasons."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return iter(seen)

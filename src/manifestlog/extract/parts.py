@@ -1,0 +1,203 @@
+"""A `.part` file and what is known of it: begun, gone on with, kept for the next run, made into the data file.
+
+Beside `<name>.part` lies `<name>.part.json`::
+
+    {"etag":…,"last_modified":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
+    {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
+
+Invariants:
+
+- A part is gone on with only as far as it can be trusted: all of it in the boot that wrote it (what `write` took, a
+  killed process does not lose), after that the bytes that were synced.
+- The state is replaced as a whole; one that cannot be read is none, and the part begins anew.
+- `finish` returns when the data file has its name and its bytes for good: only then may it be registered.
+
+It does not know sources, servers or manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from manifestlog.extract import place
+from manifestlog.extract.decide import Part
+from manifestlog.extract.fetch import Head
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What lies beside a part; the last three only when the part is whole."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    total_bytes: int | None = None
+    boot: str = ""
+    synced_bytes: int = 0
+    sha256: str | None = None
+    file_path: str | None = None
+    ts_completed: str | None = None
+
+
+@cache
+def _this_boot() -> str:
+    """What tells this boot from others; empty where nothing does, and then only synced bytes count."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def read_state(part: Path) -> State | None:
+    """What is known of a part, or None."""
+    try:
+        data = json.loads(place.part_state(part).read_bytes())
+        state = State(**data)
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if _is_sound(state) else None
+
+
+def _is_sound(state: State) -> bool:
+    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.ts_completed)
+    return (
+        all(text is None or isinstance(text, str) for text in texts)
+        and isinstance(state.synced_bytes, int)
+        and isinstance(state.total_bytes, int | None)
+    )
+
+
+def write_state(part: Path, state: State) -> None:
+    """Replace what is known of a part."""
+    path = place.part_state(part)
+    temporary = path.with_name(f"{path.name}~")
+    temporary.write_text(json.dumps({k: v for k, v in asdict(state).items() if v is not None}), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def size_of(path: Path) -> int | None:
+    """Length of a file, or None when there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def load(part: Path) -> Part | None:
+    """The part as far as it can be trusted, cut to that; None when there is none."""
+    state, length = read_state(part), size_of(part)
+    if state is None or length is None:
+        discard(part)
+        return None
+    if not state.boot or state.boot != _this_boot():
+        length = min(length, state.synced_bytes)
+        os.truncate(part, length)
+    return Part(length, state.etag, state.last_modified, state.total_bytes)
+
+
+def discard(part: Path) -> None:
+    """Remove a part and what is known of it."""
+    state = place.part_state(part)
+    for path in (part, state, state.with_name(f"{state.name}~")):
+        path.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Writer:
+    """An open part that takes the body as it comes; a context manager that keeps what came, however it ends."""
+
+    def __init__(self, part: Path, head: Head) -> None:
+        """Open it where the head says that the body begins; 0 begins anew."""
+        self._path = part
+        self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        os.ftruncate(self._fd, head.start)
+        self._sha = hashlib.sha256()
+        self.length_bytes = 0
+        self._take_over(head.start)
+        self._state = State(head.etag, head.last_modified, head.length_bytes, _this_boot())
+        write_state(part, self._state)
+
+    def _take_over(self, start: int) -> None:
+        while self.length_bytes < start and (block := os.read(self._fd, _BLOCK_BYTES)):
+            self._sha.update(block)
+            self.length_bytes += len(block)
+
+    def write(self, block: bytes) -> None:
+        """Take the next bytes."""
+        self._sha.update(block)
+        view = memoryview(block)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.length_bytes += len(block)
+
+    @property
+    def sha256(self) -> str:
+        """Of everything so far."""
+        return self._sha.hexdigest()
+
+    def sync(self) -> None:
+        """What came so far survives a power cut."""
+        os.fsync(self._fd)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is not None and self.length_bytes:
+                with suppress(OSError):  # a full disk: the error that brought us here says more
+                    self.sync()
+                    write_state(self._path, replace(self._state, synced_bytes=self.length_bytes))
+        finally:
+            os.close(self._fd)
+
+
+def announce(part: Path, sha256: str, file_path: Path, ts_completed: str) -> None:
+    """Say that the part is whole and what it will be called, before it is; see `finish`."""
+    state = read_state(part) or State()
+    whole = replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed)
+    write_state(part, whole)
+
+
+def finish(part: Path, file_path: Path) -> None:
+    """Give a whole and synced part its name, for good.
+
+    ::
+
+        announce ─ crash: part, announced          the next run finishes it
+        rename   ─ crash: file, announced          the next run registers it
+        register ─ crash: file, record, announced  the next run registers it again: a duplicate
+        discard
+    """
+    os.replace(part, file_path)
+    sync_directories([file_path.parent])
+
+
+def sync_directories(folders: Iterable[Path]) -> None:
+    """Names in these folders survive a power cut."""
+    for folder in folders:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for good."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    sync_directories(path.parent for path in reversed(missing))

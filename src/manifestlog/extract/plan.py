@@ -1,0 +1,43 @@
+"""A run in dry: what would be done with a source and why, by asking for its head only.
+
+Invariants:
+
+- Nothing is written, claimed or fetched.
+"""
+
+from __future__ import annotations
+
+from manifestlog.extract.decide import Step, ask_for, decide
+from manifestlog.extract.download import known
+from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.fetch import Ask, Fetcher, Head
+from manifestlog.extract.report import Plan
+from manifestlog.extract.secrets import Redactor
+from manifestlog.extract.source import ETLSource
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.models import ManifestRecord
+
+
+def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor) -> Plan:
+    """What a run would do with this source; without a manifest nothing is recorded yet."""
+    record = known(manifest, source) if manifest is not None else None
+    try:
+        head = fetcher.probe(source, ask_for(record, None))
+    except (ExtractError, OSError) as error:
+        return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
+    action = decide(Ask(), record, None, head)
+    if action.step is Step.UNCHANGED:
+        return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
+    if action.step is Step.WHOLE:
+        return Plan(source.source_id, source.dataset, "fetch", _why(record, head), head.length_bytes)
+    return Plan(source.source_id, source.dataset, "failed", action.reason)
+
+
+def _why(record: ManifestRecord | None, head: Head) -> str:
+    if record is None:
+        return "nothing of it is recorded"
+    if head.etag is not None and record.etag is not None:
+        return f"its ETag was {record.etag}, now it is {head.etag}"
+    if head.last_modified is not None and record.last_modified is not None:
+        return f"it was last modified {record.last_modified}, now {head.last_modified}"
+    return "the server gives nothing to tell by whether it has changed"
