@@ -174,12 +174,12 @@ class Pool:
             self._start(successor)
 
     def _stop(self) -> None:
-        if self._stopping:
-            return
-        self._stopping = True
+        """Ask every worker to end; again and again, because one that has just begun may not hear it yet."""
         for connection, process in self._processes.items():
-            self._give(connection, None)
+            if not self._stopping:
+                self._give(connection, None)
             process.terminate()
+        self._stopping = True
 
     def _kill(self) -> None:
         for process in self._processes.values():

@@ -45,7 +45,7 @@ class PinnedError(ExtractError):
 
 
 def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
-    """Keep and register a whole part, which is synced."""
+    """Keep and register a whole part."""
     length = parts.size_of(part)
     if not length:
         parts.discard(part)

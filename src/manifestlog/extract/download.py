@@ -17,6 +17,7 @@ It does not know processes, nor how a run is shown.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiti
 from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
+
+log = logging.getLogger("manifestlog")
 
 _TELL_EVERY_S = 0.1
 _HEADWAY_BYTES = 1 << 20
@@ -138,6 +141,7 @@ def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path:
         response = opened.__enter__()
     try:
         action = decide(ask, record, part, response.head)
+        _warn_of_encoding(source, response.head)
         if action.step is Step.WHOLE:
             return _receive(desk, source, response, path, response.head._replace(start=0), haul)
         if action.step is Step.RESUME and part is not None:
@@ -145,6 +149,16 @@ def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path:
         return action
     finally:
         opened.__exit__(None, None, None)
+
+
+def _warn_of_encoding(source: ETLSource, head: Head) -> None:
+    if head.encoding is not None:
+        log.warning(
+            "%s/%s: the server sends it encoded as %s, though asked not to; the file will hold those bytes",
+            source.dataset,
+            source.source_id,
+            head.encoding,
+        )
 
 
 def _rest_of(part: Part, head: Head) -> Head:
@@ -173,7 +187,6 @@ def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head
                 told_at = time.monotonic()
                 desk.tell(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))
         _check_length(writer.length_bytes, head)
-        writer.sync()
         haul.sha256 = writer.sha256
     return Action(Step.COMPLETE)
 

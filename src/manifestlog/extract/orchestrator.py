@@ -63,33 +63,32 @@ class PipelineOrchestrator:
         self._on_event = on_event or _nobody
         self._secrets = frozenset(secrets)
 
-    def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] = int) -> RunReport:
+    def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] | None = None) -> RunReport:
         """Fetch and register what has changed; gives what came of every source.
 
         A source that cannot be fetched is in the report and stops nobody. What is reported is as durable as the
-        manifest's options say. `asked_to_stop` is looked at often; from 1 on the run ends soon, and what has come of a
-        file is kept for the next run. Raises `ManifestError` when the manifest itself cannot go on.
+        manifest's options say. `asked_to_stop` is looked at often; from 1 on the run ends soon, from 2 on at once, and
+        what has come of a file is kept for the next run. With it there are always worker processes, as a read that
+        blocks can be ended in those. Raises `ManifestError` when the manifest itself cannot go on.
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
         report = RunReport()
-        listener = _Listener(report, self._on_event, len(waiting))
-        if self._defaults.jobs == 1:
-            self._run_here(waiting, listener, asked_to_stop)
+        listener = _Listener(report, self._on_event)
+        if self._defaults.jobs == 1 and asked_to_stop is None:
+            self._run_here(waiting, listener)
         else:
             job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
             with Pool(work, job, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
-                pool.run(listener, asked_to_stop)
+                pool.run(listener, asked_to_stop or int)
         report.seconds = time.monotonic() - began
-        report.interrupted = asked_to_stop() > 0
+        report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
         return report
 
-    def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
+    def _run_here(self, sources: list[ETLSource], listener: _Listener) -> None:
         with Claims(self._data_dir) as claims:
             desk = self._desk(claims)
             for source in sources:
-                if asked_to_stop():
-                    break
                 listener.done(extract(desk, source))
 
     def _desk(self, claims: Claims) -> Desk:
@@ -131,7 +130,6 @@ class _Listener:
 
     report: RunReport
     on_event: OnEvent
-    sources: int
     lost_once: set[tuple[str, str]] = field(default_factory=set)
 
     def heard(self, news: Event) -> None:

@@ -148,10 +148,6 @@ class Writer:
         """Of everything so far."""
         return self._sha.hexdigest()
 
-    def sync(self) -> None:
-        """What came so far survives a power cut."""
-        os.fsync(self._fd)
-
     def __enter__(self) -> Writer:
         return self
 
@@ -159,7 +155,7 @@ class Writer:
         try:
             if kind is not None and self.length_bytes:
                 with suppress(OSError):  # a full disk: the error that brought us here says more
-                    self.sync()
+                    os.fsync(self._fd)
                     write_state(self._path, replace(self._state, synced_bytes=self.length_bytes))
         finally:
             os.close(self._fd)
@@ -173,15 +169,23 @@ def announce(part: Path, sha256: str, file_path: Path, ts_completed: str) -> Non
 
 
 def finish(part: Path, file_path: Path) -> None:
-    """Give a whole and synced part its name, for good.
+    """Give a whole part its name, for good.
 
     ::
 
         announce ─ crash: part, announced          the next run finishes it
+        sync
         rename   ─ crash: file, announced          the next run registers it
         register ─ crash: file, record, announced  the next run registers it again: a duplicate
         discard
+
+    Were the sync left out or later, a power cut could leave the name and the record of bytes that are gone.
     """
+    fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
     os.replace(part, file_path)
     sync_directories([file_path.parent])
 

@@ -17,6 +17,8 @@ from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
+_NO_HEAD = frozenset({405, 501})
+
 
 def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
@@ -25,6 +27,8 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
         head = fetcher.probe(source, ask_for(record, None))
     except (ExtractError, OSError) as error:
         return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
+    if head.status in _NO_HEAD:
+        return Plan(source.source_id, source.dataset, "fetch", "the server tells nothing without sending the body")
     action = decide(Ask(), record, None, head)
     if action.step is Step.UNCHANGED:
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
