@@ -165,9 +165,10 @@ class Pool:
         connection.close()
         process.join()
         task = self._in_hand.pop(connection, None)
-        if not process.exitcode:
+        if self._stopping:
             return
-        if task is not None and listener.lost(task, _how(process.exitcode)):
+        # Whatever its exit code: somebody else's SIGTERM makes it end well, in the middle of things.
+        if task is not None and listener.lost(task, _how(process.exitcode or 0)):
             self._again.append(task)
         successor = self._next()
         if successor is not None:
@@ -199,7 +200,7 @@ class Pool:
 
 
 def _how(exit_code: int) -> str:
-    if exit_code > 0:
+    if exit_code >= 0:
         return f"ended with code {exit_code}"
     try:
         return f"was killed by {signal.Signals(-exit_code).name}"

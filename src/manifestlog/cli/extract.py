@@ -18,6 +18,7 @@ from manifestlog.pool import Interrupts
 
 if TYPE_CHECKING:
     from manifestlog.extract.config import ExtractConfig
+    from manifestlog.extract.remote import RemoteFetcher
     from manifestlog.extract.report import Plan, RunReport
 
 
@@ -51,19 +52,24 @@ def extract(
     """
     # Only this verb needs them, and they are slow to import.
     from manifestlog.extract.config import load_config  # noqa: PLC0415
+    from manifestlog.extract.remote import RemoteFetcher  # noqa: PLC0415
 
     found = load_config(config, os.environ)
     if jobs is not None:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
-    return _plan(settings, found) if dry_run else _run(settings, found)
+    fetcher = RemoteFetcher(found.defaults)
+    for source in found.sources:
+        fetcher.check(source)  # before anything is made
+    return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher)
 
 
-def _run(settings: Settings, config: "ExtractConfig") -> int:
+def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") -> int:
     from manifestlog.extract.orchestrator import PipelineOrchestrator  # noqa: PLC0415
 
     with _open(settings, config) as manifest, Interrupts() as interrupts, extract_view.shown(settings, config) as view:
         orchestrator = PipelineOrchestrator(
             manifest,
+            fetcher,
             data_dir=config.data_dir,
             defaults=config.defaults,
             on_event=view.hear,
@@ -103,7 +109,7 @@ def _report(settings: Settings, report: "RunReport") -> None:
         output.line(f"{fetched} fetched, {saved} saved by not fetching, in {output.human_seconds(report.seconds)}")
 
 
-def _plan(settings: Settings, config: "ExtractConfig") -> int:
+def _plan(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") -> int:
     from manifestlog.extract.orchestrator import plan_all  # noqa: PLC0415
 
     manifest = None
@@ -112,7 +118,11 @@ def _plan(settings: Settings, config: "ExtractConfig") -> int:
     except ManifestNotFoundError:
         output.remark(settings, f"{_path(config)}: no such manifest yet; a run would create it")
     try:
-        plans = list(plan_all(manifest, config.sources, defaults=config.defaults, secrets=config.from_environment))
+        plans = list(
+            plan_all(
+                manifest, config.sources, fetcher=fetcher, defaults=config.defaults, secrets=config.from_environment
+            )
+        )
     finally:
         if manifest is not None:
             manifest.close()

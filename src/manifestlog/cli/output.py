@@ -76,9 +76,12 @@ def report(settings: Settings, text: str, value: object) -> None:
 
 
 def complain(text: object) -> None:
-    """Something failed; said even with `--quiet`."""
-    sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
-    sys.stderr.flush()
+    """Something failed; said even with `--quiet`. Where nobody listens the work goes on all the same."""
+    try:
+        sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def remark(settings: Settings, text: object) -> None:
