@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _LINE_START = re.compile(rb'\{"op":"')
 _LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
-_RECORD = b'"record":'
 
 
 class Base(NamedTuple):
@@ -101,7 +100,7 @@ def _head(op: bytes, ts: str, synced: int) -> bytes:
 
 
 def put_body(ts: str, synced: int, record: bytes) -> bytes:
-    return b"%b%b%b" % (_head(b"put", ts, synced), _RECORD, record)
+    return b'%b"record":%b' % (_head(b"put", ts, synced), record)
 
 
 def batch_body(ts: str, synced: int, records: Iterable[bytes]) -> bytes:

@@ -24,7 +24,6 @@ from manifestlog.storage.wal import OvertakenError, Wal
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
-    from manifestlog.storage.segment import Tail
 
 log = logging.getLogger("manifestlog")
 
@@ -103,7 +102,7 @@ class State:
             unchanged = disk.path_stamp(self.paths.canonical) == self.base.index.head.stamp
             return unchanged and not disk.exists(self.paths.segment(1))
         current = self.wal.current
-        return disk.size(current.fd) == current.tail.length and current.clean
+        return current.clean and disk.size(current.fd) == current.tail.length
 
     def follow(self) -> None:
         """Apply what was written since the last look; raises `OvertakenError` when only loading helps."""
@@ -138,8 +137,9 @@ class State:
     def append(self, op: Op, body: bytes) -> None:
         """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
         assert self.wal is not None
-        tail: Tail = self.wal.append(body)
-        self.apply(self.wal.current.number, op)
+        current = self.wal.current
+        tail = current.append(body)
+        self.apply(current.number, op)
         self.wal.accept(tail, op)
 
     def start_log(self) -> Wal:

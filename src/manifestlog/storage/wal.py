@@ -218,10 +218,6 @@ class Wal:
         self.writes = False
         return disk.held_by_others(self.current.fd)
 
-    def append(self, body: bytes) -> Tail:
-        """Write one line; see `Segment.append`."""
-        return self.current.append(body)
-
     def accept(self, tail: Tail, op: Op) -> None:
         """Count a line of our own as read; last of all, when it was applied."""
         self._note(self.current.number, op)
