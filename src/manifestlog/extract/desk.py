@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from manifestlog.extract.secrets import Redactor
 from manifestlog.extract.source import ETLSource
 from manifestlog.extract.stopping import Stop
 from manifestlog.manager import DownloadManifestManager
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _nobody(_: Event) -> None:
@@ -44,5 +47,6 @@ class Desk:
 
 def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        advice = "free some space" if error.errno in _FULL else "mend that"
+        return f"{error.filename}: {error.strerror}: {advice}, then run it again"
     return str(error) or type(error).__name__

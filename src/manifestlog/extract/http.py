@@ -169,12 +169,13 @@ def _reason(error: BaseException) -> tuple[str, bool]:
             return "the server's certificate or encryption is not trusted: check the url, or your certificates", False
         if isinstance(cause, socket.gaierror):
             return "the server's name is not known: check the source's url and the network", True
-    for kinds, reason in _TRANSIENT_ERRORS:
-        if any(isinstance(cause, kinds) for cause in chain):
-            return reason, True
     told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    for kinds, reason in _TRANSIENT_ERRORS:
+        # urllib3 counts a refused connection among the time-outs; the system says what it was.
+        if told is None and any(isinstance(cause, kinds) for cause in chain):
+            return reason, True
     if told is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
-        return f"the connection failed: {told or type(chain[-1]).__name__}", True
+        return f"the connection failed ({told or type(chain[-1]).__name__}): check the network and the server", True
     return f"the request cannot be made ({type(error).__name__}): check the source's url", False
 
 

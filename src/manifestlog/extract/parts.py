@@ -139,8 +139,11 @@ class Writer:
         """Take the next bytes."""
         self._sha.update(block)
         view = memoryview(block)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None  # `write` does not know the name
         self.length_bytes += len(block)
 
     @property
