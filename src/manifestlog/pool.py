@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -223,7 +224,17 @@ def next_task(parent: Connection[Any, Any]) -> Any:
         return None
 
 
-def parent_is_alive() -> bool:
-    """Whether somebody still waits for what this worker does; its pipe would not tell, as a fork holds both ends."""
+def end_with_parent() -> None:
+    """Have this worker told to end (SIGTERM) when whoever started it dies, whatever it is waiting for by then.
+
+    Its pipe would not tell, as a fork holds both ends, and a server that says nothing may keep it for minutes.
+    """
+    threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
+
+
+def _watch_parent() -> None:
     parent = parent_process()
-    return parent is None or parent.is_alive()
+    if parent is not None:
+        wait([parent.sentinel])
+        # To the main thread, not to the process: only its own signal ends its wait.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

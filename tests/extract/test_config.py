@@ -95,7 +95,7 @@ def test_a_name_in_two_datasets_is_two_sources(write: Write) -> None:
 
 
 def test_a_configuration_goes_to_another_process(write: Write) -> None:
-    config = _load(write(raw_config(raw_source(url="https://host/${NAME}"))), {"NAME": SECRET})
+    config = _load(write(raw_config(raw_source(url="https://host/x?${NAME}"))), {"NAME": SECRET})
     sent: ExtractConfig = pickle.loads(pickle.dumps(config))
     assert (sent, sent.from_environment) == (config, frozenset({SECRET}))
 
@@ -112,7 +112,7 @@ def test_a_configuration_goes_to_another_process(write: Write) -> None:
         ("https://host/$${A}", "https://host/${A}"),
         ("https://host/$$${A}", "https://host/$1"),
         ("${URL}", "https://other/x"),
-        ("https://host/${NESTED}", "https://host/${A}"),
+        ("https://host/?${NESTED}", "https://host/?${A}"),
         ("https://host/${EMPTY}", "https://host/"),
     ],
 )
@@ -344,3 +344,14 @@ def test_any_json_is_taken_or_refused(write: Write, key: str, value: Any) -> Non
         _load(path)
     except ConfigError as error:
         assert error.field  # noqa: PT017 -- both ends are right
+
+
+def test_a_value_from_the_environment_never_names_a_file(write: Write) -> None:
+    raw = raw_config(raw_source(url="https://host/${TOKEN}"))
+    with pytest.raises(ConfigError, match=r"sources\[0\]\.url: .*file_name"):
+        _load(write(raw), {"TOKEN": SECRET})
+
+
+def test_with_a_file_name_it_may_stand_in_the_path(write: Write) -> None:
+    raw = raw_config(raw_source(url="https://host/${TOKEN}", file_name="a.json"))
+    assert _load(write(raw), {"TOKEN": SECRET}).sources[0].file_name == "a.json"

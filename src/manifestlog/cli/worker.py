@@ -26,7 +26,7 @@ from manifestlog.cli.walk import Failure, FileTask, reason
 from manifestlog.errors import AddManyStoppedError, ManifestError, RecordRejectedError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestMetadata, ManifestRecord
-from manifestlog.pool import Done, next_task, parent_is_alive
+from manifestlog.pool import Done, end_with_parent, next_task
 from manifestlog.verdict import Verdict
 
 _TELL_EVERY_S = 0.1
@@ -118,8 +118,6 @@ class _Worker:
             raise StopAskedError
         self._unsaid += count
         if time.monotonic() - self._said_at > _TELL_EVERY_S:
-            if not parent_is_alive():
-                raise StopAskedError
             self._say()
 
     def _say(self) -> None:
@@ -158,6 +156,7 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, worker.ask_stop)
+    end_with_parent()
     output.hear_library(job.settings, least=job.log_level)
     with suppress(BrokenPipeError):
         worker.run()

@@ -69,7 +69,8 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
         return None
     file_path = Path(state.file_path)
     left = part if part.exists() else file_path
-    if file_path.parent == part.parent and left.exists() and parts.digest(left) == state.sha256:
+    is_wanted = source.checksum in (None, state.sha256) and file_path.parent == part.parent
+    if is_wanted and left.exists() and parts.digest(left) == state.sha256:
         event = _event(part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed))
         if left == part:
             return _keep(desk, source, part, event)

@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from manifestlog.extract import place
 from manifestlog.extract.errors import ConfigError
+from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
 from manifestlog.extract.source import STRICT, ETLSource, Headers
 from manifestlog.extract.syntax import Place, read, repeated, shown
 from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
@@ -236,6 +237,12 @@ def _conflicts(config: ExtractConfig) -> Iterator[_Problem]:
         if earlier != number:
             reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
             yield _Problem(("sources", number), reason)
+        name = place.name_of(source)
+        if source.file_name is None and any(
+            len(v) >= SECRET_CHARACTERS_MIN and v in name for v in config.from_environment
+        ):
+            reason = "puts a value from the environment into the file's name; give a file_name"
+            yield _Problem(("sources", number, "url"), reason)
         if place.target(config.data_dir, source).parent == config.manifests_dir:
             reason = "expected another folder than manifests_dir, where only manifests belong; choose another name"
             yield _Problem(("sources", number, "dataset"), reason)

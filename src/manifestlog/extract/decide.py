@@ -130,7 +130,9 @@ def _rest(ask: Ask, part: Part | None, head: Head) -> Action:
 
 
 def _is_another(part: Part, head: Head) -> bool:
-    pairs = ((part.etag, head.etag), (part.total_bytes, head.length_bytes))
+    pairs = [(part.etag, head.etag), (part.total_bytes, head.length_bytes)]
+    if part.etag is None or head.etag is None:
+        pairs.append((part.last_modified, head.last_modified))
     return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger("manifestlog")
 
 _TELL_EVERY_S = 0.1
 _HEADWAY_BYTES = 1 << 20
-"""An attempt that brought as much as this is none that failed: a large file may be cut many times."""
+"""So much more of the content than ever before makes up for failures: a large file may be cut many times."""
 
 
 @dataclass(slots=True)
@@ -48,6 +48,8 @@ class _Haul:
 
     bytes: int = 0
     failures: int = 0
+    reached_bytes: int = 0
+    """How far into the content they had come when failures were last forgiven."""
     sha256: str | None = None
 
 
@@ -173,7 +175,7 @@ def _rest_of(part: Part, head: Head) -> Head:
 def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head: Head, haul: _Haul) -> Action:
     """Take the body from where the head says that it begins; the part is whole when it is as long as was said."""
     with parts.Writer(path, head) as writer:
-        blocks, headway, told_at = response.blocks(), 0, 0.0
+        blocks, told_at = response.blocks(), 0.0
         while True:
             with desk.stop.waiting():
                 block = next(blocks, b"")
@@ -181,8 +183,8 @@ def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head
                 break
             writer.write(block)
             haul.bytes += len(block)
-            headway += len(block)
-            haul.failures = 0 if headway >= _HEADWAY_BYTES else haul.failures
+            if writer.length_bytes >= haul.reached_bytes + _HEADWAY_BYTES:
+                haul.reached_bytes, haul.failures = writer.length_bytes, 0
             if time.monotonic() - told_at > _TELL_EVERY_S:
                 told_at = time.monotonic()
                 desk.tell(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))

@@ -65,13 +65,17 @@ class FsspecFetcher:
         return self._head(*self._find(source), ask)
 
     def _find(self, source: ETLSource) -> tuple[Any, str]:
-        try:
-            store, path = fsspec.core.url_to_fs(source.url)
-        except (ImportError, ValueError) as error:
-            missing = isinstance(error, ImportError)
-            what = "needs another package, which fsspec names" if missing else "is not known to fsspec"
-            scheme = source.url.partition("://")[0]
-            raise FetchError(f"the scheme {scheme} {what}: install it, or check the source's url", False) from None
+        scheme = source.url.partition("://")[0]
+        with _told():
+            try:
+                store, path = fsspec.core.url_to_fs(source.url)
+            except ImportError as error:
+                needed = (str(error).splitlines() or ["which fsspec does not name"])[0]
+                reason = f"the scheme {scheme} needs another package ({needed}): install it"
+                raise FetchError(reason, transient=False) from None
+            except ValueError:
+                reason = f"the scheme {scheme} is not known to fsspec: check the source's url"
+                raise FetchError(reason, transient=False) from None
         return store, str(path)
 
     def _head(self, store: Any, path: str, ask: Ask) -> Head:
@@ -107,7 +111,7 @@ def _told() -> Iterator[None]:
     """Errors of a store as ours."""
     try:
         yield
-    except (FetchError, GeneratorExit):
+    except FetchError:
         raise
     except FileNotFoundError:
         raise FetchError("there is no such file: check the source's url", transient=False) from None

@@ -12,26 +12,38 @@ It does not repeat anything: that is `download`'s business, which can say so, an
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3
+from requests.utils import get_auth_from_url
 from urllib3.util.retry import Retry
 
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Ask, FetchError, Head
-from manifestlog.extract.secrets import safe_url
+from manifestlog.extract.secrets import Redactor, safe_url
 from manifestlog.extract.source import ETLSource
 
 _BLOCK_BYTES = 1 << 20
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _NOT_MODIFIED = 304
 _OURS = ("accept-encoding", "if-none-match", "if-modified-since", "range", "if-range")
+
+
+_NO_SECRETS = Redactor(())
+
+
+def _without_secrets(told: logging.LogRecord) -> bool:
+    """urllib3 tells whole addresses, query and all, some of them as warnings."""
+    told.msg, told.args = _NO_SECRETS.redact(told.getMessage()), ()
+    return True
 
 
 class HttpResponse(NamedTuple):
@@ -57,6 +69,8 @@ class HttpFetcher:
         adapter = requests.adapters.HTTPAdapter(max_retries=Retry(0, read=False))
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
+        for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+            logging.getLogger(name).addFilter(_without_secrets)  # the same one twice counts once
 
     @contextmanager
     def open(self, source: ETLSource, ask: Ask) -> Iterator[HttpResponse]:
@@ -65,9 +79,11 @@ class HttpFetcher:
             answer = self._follow("GET", source, ask)
         # Closed, not drained: what we leave of a body we did not want to have.
         with answer:
-            if answer.status_code == _NOT_MODIFIED:
-                _keep_connection(answer)
-            yield HttpResponse(_head(answer), answer)
+            with _told():
+                head = _head(answer)
+                if head.status == _NOT_MODIFIED:
+                    _keep_connection(answer)
+            yield HttpResponse(head, answer)
 
     def probe(self, source: ETLSource, ask: Ask) -> Head:
         """Ask for the head only."""
@@ -77,6 +93,7 @@ class HttpFetcher:
 
     def _follow(self, method: str, source: ETLSource, ask: Ask) -> requests.Response:
         url, headers = source.url, _headers(self._defaults.headers, source.headers, ask)
+        self._session.cookies.clear()  # those of another source
         for _ in range(self._defaults.redirects_max + 1):
             answer = self._send(method, url, headers)
             target = self._session.get_redirect_target(answer)
@@ -86,18 +103,39 @@ class HttpFetcher:
             other = urljoin(url, target)
             if self._session.should_strip_auth(url, other):  # type: ignore[no-untyped-call]
                 headers = _headers({}, {}, ask)
+            else:
+                other = _with_userinfo_of(url, other)
             url = other
         many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(url)}"
         raise FetchError(f"{many}: check the source's url", transient=False)
 
     def _send(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
         timeout = (self._defaults.timeout_connect_s, self._defaults.timeout_read_s)
-        return self._session.request(method, url, headers=headers, timeout=timeout, stream=True, allow_redirects=False)
+        userinfo = get_auth_from_url(url)
+        # Said in any case, or requests would look into ~/.netrc, for servers that we were redirected to as well.
+        auth = userinfo if any(userinfo) and "authorization" not in headers else _as_it_is
+        return self._session.request(
+            method, url, headers=headers, auth=auth, timeout=timeout, stream=True, allow_redirects=False
+        )
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _with_userinfo_of(url: str, target: str) -> str:
+    """The target of a redirect on the same server, with the userinfo that its Location leaves out."""
+    userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    parts = urlsplit(target)
+    if not at or "@" in parts.netloc:
+        return target
+    return urlunsplit(parts._replace(netloc=f"{userinfo}@{parts.netloc}"))
 
 
 def _keep_connection(answer: requests.Response) -> None:
     """Read the body that such an answer does not have: only then is its connection good for the next request."""
-    answer.raw.read()
+    if "Transfer-Encoding" not in answer.headers:  # it may be announced all the same, and would be waited for
+        answer.raw.read()
 
 
 def _headers(defaults: Mapping[str, str], own: Mapping[str, str], ask: Ask) -> dict[str, str]:
@@ -119,8 +157,8 @@ def _head(answer: requests.Response) -> Head:
     encoding = answer.headers.get("Content-Encoding", "identity").lower()
     return Head(
         status=answer.status_code,
-        etag=answer.headers.get("ETag"),
-        last_modified=answer.headers.get("Last-Modified"),
+        etag=answer.headers.get("ETag") or None,  # an empty one would be the same for ever
+        last_modified=answer.headers.get("Last-Modified") or None,
         length_bytes=length,
         start=start,
         retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
@@ -137,7 +175,7 @@ def _extent(answer: requests.Response) -> tuple[int, int | None]:
         return int(found[1] or 0), None if found[2] == "*" else int(found[2])
     said = answer.headers.get("Content-Length", "")
     chunked = "Transfer-Encoding" in answer.headers
-    return 0, int(said) if said.isdecimal() and not chunked else None
+    return 0, int(said) if _LENGTH.fullmatch(said) and not chunked else None
 
 
 def _retry_after_s(value: str | None) -> float | None:

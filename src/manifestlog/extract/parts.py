@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -61,17 +62,18 @@ def read_state(part: Path) -> State | None:
     try:
         data = json.loads(place.part_state(part).read_bytes())
         state = State(**data)
+        return state if _is_sound(state) else None
     except (OSError, ValueError, TypeError):
         return None
-    return state if _is_sound(state) else None
 
 
 def _is_sound(state: State) -> bool:
-    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.ts_completed)
+    texts = (state.etag, state.last_modified, state.sha256, state.file_path)
+    sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
         all(text is None or isinstance(text, str) for text in texts)
-        and isinstance(state.synced_bytes, int)
-        and isinstance(state.total_bytes, int | None)
+        and all(isinstance(size, int) and size >= 0 for size in sizes)
+        and (state.ts_completed is None or datetime.fromisoformat(state.ts_completed).tzinfo is not None)
     )
 
 
@@ -127,7 +129,9 @@ class Writer:
         self._sha = hashlib.sha256()
         self.length_bytes = 0
         self._take_over(head.start)
-        self._state = State(head.etag, head.last_modified, head.length_bytes, _this_boot())
+        before = read_state(part) or State()
+        synced = min(before.synced_bytes, head.start)
+        self._state = State(head.etag, head.last_modified, head.length_bytes, _this_boot(), synced)
         write_state(part, self._state)
 
     def _take_over(self, start: int) -> None:

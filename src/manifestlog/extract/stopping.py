@@ -35,8 +35,7 @@ class Stop:
         """Stop as soon as it does no harm."""
         self.asked = True
         if self._waits:
-            self._waits = False
-            raise StopAskedError
+            raise StopAskedError  # again each time: one that lands in a destructor is lost
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from contextlib import suppress
@@ -22,10 +23,9 @@ from manifestlog.extract.config import Defaults
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.download import extract
 from manifestlog.extract.fetch import Fetcher
-from manifestlog.extract.report import Event, Progress
 from manifestlog.extract.stopping import Stop, StopAskedError
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.pool import Done, next_task, parent_is_alive
+from manifestlog.pool import Done, end_with_parent, next_task
 
 log = logging.getLogger("manifestlog")
 
@@ -46,6 +46,9 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop.ask)
+    end_with_parent()
+    # What was inherited is never collected here: a destructor that is interrupted by a signal would tell the terminal.
+    gc.freeze()
     with suppress(BrokenPipeError, StopAskedError):
         try:
             with job.manifest, Claims(job.data_dir) as claims:
@@ -56,11 +59,6 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
 
 
 def _serve(parent: Connection[Any, Any], job: Job, claims: Claims, stop: Stop) -> None:
-    def tell(event: Event) -> None:
-        if isinstance(event, Progress) and not parent_is_alive():
-            raise StopAskedError
-        parent.send(event)
-
-    desk = Desk(job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, tell, stop)
+    desk = Desk(job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, parent.send, stop)
     while not stop.asked and (source := next_task(parent)) is not None:
         parent.send(Done(extract(desk, source)))
