@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("storage.wal", "storage.base"),
     ("storage.view", "storage.merge"),
     ("storage.state",),
-    ("session",),
+    ("session", "check"),
     ("store",),
     ("compactor", "opening", "records"),
     ("runner",),

@@ -18,6 +18,7 @@ import manifestlog
 from manifestlog.cli import output, settings
 from manifestlog.cli.add import add
 from manifestlog.cli.cat import cat
+from manifestlog.cli.check import check
 from manifestlog.cli.compact import compact
 from manifestlog.cli.extract import extract
 from manifestlog.cli.forget import forget
@@ -39,6 +40,7 @@ _VERBS: dict[str, Command] = {
     "cat": cat,
     "status": status,
     "compact": compact,
+    "check": check,
     "forget": forget,
     "extract": extract,
 }

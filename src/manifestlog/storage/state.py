@@ -52,12 +52,12 @@ class State:
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
         """
         for _ in range(_LOAD_TRIES):
-            before = _fingerprint(paths)
+            before = fingerprint(paths)
             try:
                 return cls._load_once(paths, writable=writable)
             except (DamagedManifestError, FileNotFoundError):
                 # A compaction between two of our looks shows the same signs as damage, but does not stand still.
-                if _fingerprint(paths) == before:
+                if fingerprint(paths) == before:
                     raise
         raise DamagedManifestError(paths.canonical, 0, "the files change faster than they can be read")
 
@@ -192,5 +192,6 @@ def _names(paths: ManifestPaths) -> list[str]:
         return []
 
 
-def _fingerprint(paths: ManifestPaths) -> tuple[disk.Stamp | None, list[int]]:
+def fingerprint(paths: ManifestPaths) -> tuple[disk.Stamp | None, list[int]]:
+    """What changes when a compaction goes on beside a reader: which canonical, which segments."""
     return disk.path_stamp(paths.canonical), paths.segment_numbers(_names(paths))

@@ -1,0 +1,66 @@
+"""`check`: read everything of a manifest and say what is wrong with it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from manifestlog import naming
+from manifestlog.check import DAMAGE, CheckReport, Finding
+from manifestlog.check import check as check_files
+from manifestlog.cli import output, target
+from manifestlog.cli.settings import Settings
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
+
+
+def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
+    """Read every byte of the directory's manifests, or of the named ones, and say what is wrong.
+
+    Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
+    leftovers of a crash) are no damage.
+    """
+    paths = target.locate_all(settings, manifests)
+    reports = [report for path in paths if (report := _look(path)) is not None]
+    if settings.as_json:
+        output.document([_as_json(report) for report in reports])
+    else:
+        for report in reports:
+            _show(settings, report)
+    if not paths:
+        output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
+    if any(report.damaged for report in reports):
+        return DamagedManifestError.exit_code
+    return 0 if len(reports) == len(paths) else ManifestNotFoundError.exit_code
+
+
+def _look(path: Path) -> CheckReport | None:
+    try:
+        return check_files(naming.resolve(path))
+    except ManifestNotFoundError as error:
+        output.complain(error)
+        return None
+
+
+def _show(settings: Settings, report: CheckReport) -> None:
+    for finding in report.findings:
+        if finding.level == DAMAGE or not settings.quiet:
+            output.line(output.clean(_sentence(finding)))
+    if not settings.quiet:
+        state = "damaged" if report.damaged else "sound"
+        counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
+        output.line(output.clean(f"{report.manifest}: {state}; {counts}"))
+
+
+def _sentence(finding: Finding) -> str:
+    where = "" if finding.offset is None else f" at byte {finding.offset:,}"
+    return f"{finding.level}: {os.path.basename(finding.file)}{where}: {finding.meaning}"
+
+
+def _as_json(report: CheckReport) -> dict[str, Any]:
+    return {
+        "manifest": report.manifest,
+        "damaged": report.damaged,
+        "records": report.records,
+        "log_lines": report.log_lines,
+        "segments": report.segments,
+        "findings": [finding._asdict() for finding in report.findings],
+    }
