@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, ManifestNotFoundError, naming
+from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, naming
 from manifestlog.check import DAMAGE, NOTE, CheckReport, check
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
@@ -94,16 +94,20 @@ def test_one_bit_anywhere_is_found_at_least(sound: Path, kind: str) -> None:
     assert missed == []
 
 
+def _is_found(sound: Path, file: Path, at: int, bit: int) -> bool:
+    data = file.read_bytes()
+    try:
+        return bool(_flipped(sound, file, at, bit).findings)
+    except NewerFormatError:
+        file.write_bytes(data)
+        return True  # the format's number itself, which is looked at before any checksum
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["canonical", "sealed", "sealed too", "active", "index"])
 def test_every_bit_of_every_byte(sound: Path, kind: str) -> None:
     file = _files(sound)[kind]
-    missed = [
-        (at, bit)
-        for at in range(file.stat().st_size)
-        for bit in range(8)
-        if not _flipped(sound, file, at, bit).findings
-    ]
+    missed = [(at, bit) for at in range(file.stat().st_size) for bit in range(8) if not _is_found(sound, file, at, bit)]
     assert missed == []
 
 

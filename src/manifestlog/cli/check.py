@@ -9,7 +9,7 @@ from manifestlog.check import DAMAGE, CheckReport, Finding
 from manifestlog.check import check as check_files
 from manifestlog.cli import output, target
 from manifestlog.cli.settings import Settings
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NewerFormatError
 
 
 def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
@@ -19,7 +19,8 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     leftovers of a crash) are no damage.
     """
     paths = target.locate_all(settings, manifests)
-    reports = [report for path in paths if (report := _look(path)) is not None]
+    found = [_look(path) for path in paths]
+    reports = [one for one in found if isinstance(one, CheckReport)]
     if settings.as_json:
         output.document([_as_json(report) for report in reports])
     else:
@@ -29,15 +30,16 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
     if any(report.damaged for report in reports):
         return DamagedManifestError.exit_code
-    return 0 if len(reports) == len(paths) else ManifestNotFoundError.exit_code
+    return max((one for one in found if isinstance(one, int)), default=0)
 
 
-def _look(path: Path) -> CheckReport | None:
+def _look(path: Path) -> CheckReport | int:
+    """What was found, or the exit code of what could not be looked at."""
     try:
         return check_files(naming.resolve(path))
-    except ManifestNotFoundError as error:
+    except (ManifestNotFoundError, NewerFormatError) as error:
         output.complain(error)
-        return None
+        return error.exit_code
 
 
 def _show(settings: Settings, report: CheckReport) -> None:
