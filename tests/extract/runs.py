@@ -1,0 +1,99 @@
+"""Whole runs of the extract step in a folder of their own, and what is left behind there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cli.program import Result, finish
+from extract.builders import raw_config
+from manifestlog import DownloadManifestManager
+from support.integrity import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+DATASET = "dumps"
+NOTHING = dict.fromkeys(["new", "changed", "alias", "reverted", "refreshed", "unchanged", "claimed", "failed"], 0)
+
+
+def entry(url: str, **more: Any) -> dict[str, Any]:
+    """A source as it stands in a file; it is called by the last part of its address."""
+    return {"source_id": url.rpartition("/")[2], "dataset": DATASET, "url": url} | more
+
+
+def counts(result: Result) -> dict[str, int]:
+    """The counts of a run's `--json` that are not 0."""
+    return {name: result.json[name] for name in NOTHING if result.json[name]}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder with a configuration, and what runs make of it."""
+
+    folder: Path
+
+    def configure(self, *sources: dict[str, Any], **defaults: Any) -> Path:
+        path = self.folder / "etl.config.json"
+        path.write_text(json.dumps(raw_config(*sources, defaults=defaults)), encoding="utf-8")
+        return path
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifests" / "systems_download.manifest.json"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data" / "raw"
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """`manifestlog extract etl.config.json --json` in a session of its own, as a shell would start it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--json", *map(str, arguments)],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: object) -> Result:
+        return finish(self.start(*arguments))
+
+    def files(self) -> list[Path]:
+        """Everything in the data folder, the file of the claims left out."""
+        return sorted(path for path in self.data.rglob("*") if path.is_file() and path.name != ".manifestlog.claims")
+
+    def parts(self) -> list[Path]:
+        return [path for path in self.files() if path.name.endswith(".part")]
+
+    def part_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.parts())
+
+    def contents(self) -> Counter[bytes]:
+        """The SHA-256 of every file, and how often it is there."""
+        return Counter(hashlib.sha256(path.read_bytes()).digest() for path in self.files())
+
+    def check(self, expected: Mapping[str, bytes]) -> None:
+        """Every source is registered with its content, every content is there once, and nothing else is there."""
+        wanted = {name: hashlib.sha256(body).hexdigest() for name, body in expected.items()}
+        with checked(self.manifest.parent), DownloadManifestManager(self.manifest, read_only=True) as manifest:
+            sightings = list(_sightings(manifest))
+        assert {name: said for name, _, said in sightings} == wanted
+        for name, path, said in sightings:
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == said, name
+        assert self.contents() == Counter(dict.fromkeys(map(bytes.fromhex, wanted.values()), 1))
+        assert {path for _, path, _ in sightings} == set(self.files())
+
+
+def _sightings(manifest: DownloadManifestManager) -> Iterator[tuple[str, Path, str]]:
+    """(source, its file, its checksum) of everything that was ever registered."""
+    for checksum, record in manifest.records.items():
+        for seen in (record, *record.also_seen):
+            yield seen.source_id, seen.file_path, checksum

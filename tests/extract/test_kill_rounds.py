@@ -1,0 +1,144 @@
+"""`kill -9` of workers and whole runs at random moments, until a run ends by itself: nothing is lost, doubled or left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.program import children_of, finish, wait_until
+from cli.test_add import is_alive
+from extract.runs import Home, counts, entry
+from support.nginx import serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILLS_MAX = 5
+PAUSE_MAX_S = 0.4
+RATE = "200k"
+"""nginx sends what a second allows at once, so a large file takes one to three seconds and comes in pieces."""
+JOBS = 3
+
+
+def contents(chance: random.Random) -> dict[str, bytes]:
+    """Large files, which take a moment at this rate; small ones, so that many are completed; and the same content twice."""
+    files = {f"large-{n}.gz": chance.randbytes(chance.randint(300_000, 600_000)) for n in range(3)}
+    files |= {f"small-{n}.gz": chance.randbytes(chance.randint(1, 5_000)) for n in range(8)}
+    return files | {"large-again.gz": files["large-0.gz"], "small-again.gz": files["small-0.gz"]}
+
+
+@dataclass
+class Outcome:
+    """What the rounds did, and which of them went wrong."""
+
+    wrong: list[str] = field(default_factory=list)
+    runs_killed: int = 0
+    workers_killed: int = 0
+    resumed_bytes: int = 0
+    """Of answers to a `Range`, so behind a part that a killed worker left."""
+
+
+def _kill_one(process: subprocess.Popen[str], chance: random.Random, outcome: Outcome) -> None:
+    """After a random pause, which the run's own end cuts short: a worker, or the parent."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(chance.uniform(0, PAUSE_MAX_S))
+    if process.poll() is not None:
+        return
+    if workers := children_of(process.pid) if chance.random() < 0.6 else []:
+        with suppress(ProcessLookupError):
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            outcome.workers_killed += 1
+    else:
+        process.kill()
+        outcome.runs_killed += 1
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait for a run that was killed, and for its workers, which may be a moment behind."""
+    group = process.pid
+    result = process.communicate()
+    assert "Traceback" not in result[1], result[1]
+    wait_until(lambda: not any(map(is_alive, _members(group))))
+
+
+def _members(group: int) -> list[int]:
+    """The processes of a session; a run's workers are in that of the run."""
+    return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == group]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _round(home: Home, chance: random.Random, outcome: Outcome) -> None:
+    """Start it, kill some of it, start it again, until there were enough kills; then let it come to its end."""
+    kills = chance.randint(1, KILLS_MAX)
+    while kills > 0:
+        process = home.start()
+        wait_until(lambda p=process: p.poll() is not None or (children_of(p.pid) and home.part_bytes()))
+        while kills > 0 and process.poll() is None:
+            _kill_one(process, chance, outcome)
+            kills -= 1
+        if process.returncode is None:
+            wait_until(lambda p=process: p.poll() is not None)
+        if process.returncode == 0:
+            kills = 0
+        _end(process)
+    result = finish(home.start())
+    assert (result.code, counts(result).get("claimed", 0)) == (0, 0), result
+
+
+def run(folder: Path, rounds: int, seed: int) -> Outcome:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    outcome = Outcome()
+    for number in range(rounds):
+        home, served = Home(folder / f"home-{number}"), folder / f"served-{number}"
+        for path in (home.folder, served):
+            path.mkdir()
+        files = contents(chance)
+        for name, content in files.items():
+            (served / name).write_bytes(content)
+        with serving(served, limit_rate=RATE) as server:
+            home.configure(*(entry(f"{server.url}/{name}") for name in files), jobs=JOBS)
+            try:
+                _round(home, chance, outcome)
+                home.check(files)
+            except AssertionError as error:
+                outcome.wrong.append(f"round {number}: {error}")
+            outcome.resumed_bytes += server.range_bytes().total()
+    return outcome
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(3, id="3 rounds"), pytest.param(50, id="50 rounds", marks=pytest.mark.slow)],
+)
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    seed = int(os.environ.get("MANIFESTLOG_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+    return run(tmp_path_factory.mktemp("kill"), request.param, seed)
+
+
+def test_every_file_is_there_once_right_and_registered(outcome: Outcome) -> None:
+    """And no part is left, and the manifest is sound: `Home.check`."""
+    assert outcome.wrong == []
+
+
+def test_something_was_killed(outcome: Outcome) -> None:
+    """The check above is no empty one."""
+    assert outcome.runs_killed + outcome.workers_killed > 0
+
+
+def test_parts_were_gone_on_with(outcome: Outcome) -> None:
+    """Neither is it one of files that were fetched anew each time."""
+    assert outcome.resumed_bytes > 0

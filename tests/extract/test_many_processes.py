@@ -1,0 +1,442 @@
+"""Many processes at one list of sources: each body once, whoever dies, and whoever is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from cli.program import Result, children_of, finish, wait_until
+from cli.test_add import is_alive
+from extract.runs import Home, counts, entry
+from support import answers
+from support.badserver import misbehaving
+from support.nginx import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.badserver import BadServer
+
+SOURCES = 300
+DUPLICATES = 30
+FILES = {f"{n}.json": b'{"content":%d}' % (n % (SOURCES - DUPLICATES)) * (1 + n % 50) for n in range(SOURCES)}
+# The content of a duplicate is that of its original, repeated as often.
+FILES |= {f"{n}.json": FILES[f"{n - SOURCES + DUPLICATES}.json"] for n in range(SOURCES - DUPLICATES, SOURCES)}
+EVERY_BODY_ONCE = Counter(dict.fromkeys((f"/{name}" for name in FILES), 1))
+
+WITH_METHOD = """
+import json, multiprocessing, os, sys
+from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata
+from manifestlog.extract import PipelineOrchestrator, load_config
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    config = load_config("etl.config.json", os.environ)
+    config.manifests_dir.mkdir(exist_ok=True)
+    metadata = ManifestMetadata(process=ETLProcess.EXTRACTOR, etl_version="1.0.0", root_dir=config.manifests_dir)
+    path = config.manifests_dir / "systems_download.manifest.json"
+    with DownloadManifestManager(path, metadata) as manifest:
+        orchestrator = PipelineOrchestrator(manifest, data_dir=config.data_dir, defaults=config.defaults)
+        print(json.dumps(orchestrator.run(config.sources).as_json()))
+"""
+
+
+# -- two runs after each other -----------------------------------------------------------------------------------------
+
+
+class Ran(NamedTuple):
+    """Two runs after each other, and the bodies that the server had sent after each."""
+
+    home: Home
+    first: Result
+    bodies_first: Counter[str]
+    second: Result
+    bodies_both: Counter[str]
+
+
+def run_by(home: Home, method: str) -> Result:
+    if method == "the program":
+        return home.run()
+    command = [sys.executable, "-c", WITH_METHOD, method]
+    pipe = subprocess.PIPE
+    return finish(subprocess.Popen(command, cwd=home.folder, stdout=pipe, stderr=pipe, text=True))
+
+
+@pytest.fixture(scope="module", params=["the program", "spawn", "forkserver"])
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    home = Home(tmp_path_factory.mktemp("home"))
+    served = tmp_path_factory.mktemp("served")
+    for name, content in FILES.items():
+        (served / name).write_bytes(content)
+    with serving(served) as server:
+        home.configure(*(entry(f"{server.url}/{name}") for name in FILES), jobs=4)
+        first = run_by(home, request.param)
+        bodies_first = server.bodies()
+        second = run_by(home, request.param)
+        yield Ran(home, first, bodies_first, second, server.bodies())
+
+
+def test_the_first_run_transfers_each_body_once(ran: Ran) -> None:
+    assert ran.bodies_first == EVERY_BODY_ONCE
+
+
+def test_the_second_run_transfers_no_body(ran: Ran) -> None:
+    assert ran.bodies_both - ran.bodies_first == Counter()
+
+
+def test_the_first_run_counts_new_contents_and_aliases(ran: Ran) -> None:
+    assert counts(ran.first) == {"new": SOURCES - DUPLICATES, "alias": DUPLICATES}
+
+
+def test_the_second_run_counts_everything_unchanged(ran: Ran) -> None:
+    assert counts(ran.second) == {"unchanged": SOURCES}
+
+
+def test_the_first_run_counts_the_bytes_that_it_fetched(ran: Ran) -> None:
+    assert ran.first.json["bytes_fetched"] == sum(map(len, FILES.values()))
+
+
+def test_the_second_run_counts_the_bytes_that_it_saved(ran: Ran) -> None:
+    fetched, saved = ran.second.json["bytes_fetched"], ran.second.json["bytes_saved"]
+    assert (fetched, saved) == (0, sum(map(len, FILES.values())))
+
+
+def test_every_content_is_registered_and_kept_once(ran: Ran) -> None:
+    ran.home.check(FILES)
+
+
+def test_nobody_complains(ran: Ran) -> None:
+    assert (ran.first.code, ran.first.err, ran.second.code, ran.second.err) == (0, "", 0, "")
+
+
+# -- two runs at once --------------------------------------------------------------------------------------------------
+
+
+class Overlap(NamedTuple):
+    home: Home
+    results: list[Result]
+    bodies: Counter[str]
+
+
+@pytest.fixture(scope="module")
+def overlap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlap]:
+    """Two runs whose four workers begin the same list in the same moment: each had to wait for a source of its own first."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    served = tmp_path_factory.mktemp("served")
+    for name, content in FILES.items():
+        (served / name).write_bytes(content)
+    with serving(served) as server, misbehaving() as gates:
+        opened = threading.Event()
+        running = []
+        for number in range(2):
+            own = [f"/gate-{number}-{worker}" for worker in range(2)]
+            first = [gates.script(path, answers.slow_to_answer(path.encode(), opened)) for path in own]
+            config = home.configure(*map(entry, [*first, *(f"{server.url}/{name}" for name in FILES)]), jobs=2)
+            running.append(home.start())
+            gates.wait_until(lambda s, all_gates=2 * number + 2: len(s.requests) == all_gates)
+            assert config.exists()
+        opened.set()
+        yield Overlap(home, [finish(process) for process in running], server.bodies())
+
+
+def test_overlapping_runs_transfer_each_body_once(overlap: Overlap) -> None:
+    assert overlap.bodies == EVERY_BODY_ONCE
+
+
+def test_overlapping_runs_each_account_for_every_source(overlap: Overlap) -> None:
+    assert [sum(counts(result).values()) for result in overlap.results] == [SOURCES + 2, SOURCES + 2]
+
+
+def test_overlapping_runs_fetch_everything_between_them(overlap: Overlap) -> None:
+    both = Counter(counts(overlap.results[0])) + Counter(counts(overlap.results[1]))
+    assert (both["new"], both["alias"]) == (SOURCES - DUPLICATES + 4, DUPLICATES)
+
+
+def test_overlapping_runs_leave_the_rest_to_each_other(overlap: Overlap) -> None:
+    both = Counter(counts(overlap.results[0])) + Counter(counts(overlap.results[1]))
+    assert both["claimed"] + both["unchanged"] == SOURCES
+
+
+def test_overlapping_runs_both_fetch(overlap: Overlap) -> None:
+    """The checks above are no empty ones."""
+    assert all(result.json["new"] > 10 for result in overlap.results)
+
+
+def test_overlapping_runs_succeed(overlap: Overlap) -> None:
+    assert [(result.code, result.err) for result in overlap.results] == [(0, ""), (0, "")]
+
+
+def test_overlapping_runs_keep_every_content_once(overlap: Overlap) -> None:
+    gates = {name: f"/{name}".encode() for name in ("gate-0-0", "gate-0-1", "gate-1-0", "gate-1-1")}
+    overlap.home.check(FILES | gates)
+
+
+# -- a server that stops in the middle of a body -----------------------------------------------------------------------
+
+BODY = os.urandom(3_000_000)
+FIRST_BYTES = 1_000_000
+SMALL = {f"small-{n}": b"%d" % n for n in range(5)}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def bad() -> Iterator[BadServer]:
+    with misbehaving() as server:
+        yield server
+
+
+def stalling() -> answers.Step:
+    """So many bytes, and then nothing for ever."""
+    return answers.slow(BODY, FIRST_BYTES, threading.Event(), '"e"')
+
+
+def one_stalls(home: Home, bad: BadServer, *then: answers.Step, jobs: int = 2) -> None:
+    """Six sources; the first one stalls as long as no other step comes behind it."""
+    large = bad.script("/large", stalling(), *then)
+    small = [bad.script(f"/{name}", answers.whole(body, f'"{name}"')) for name, body in SMALL.items()]
+    home.configure(*map(entry, [large, *small]), jobs=jobs)
+
+
+def until_stalled(home: Home) -> None:
+    """What the server sent before it stopped has been written."""
+    wait_until(lambda: home.part_bytes() == FIRST_BYTES)
+
+
+def only_worker(process: subprocess.Popen[str], *others: int) -> int:
+    """The worker that is left when all tasks but one are done."""
+    found: list[int] = wait_until(lambda: len(w := [*{*children_of(process.pid)} - {*others}]) == 1 and w)
+    return found[0]
+
+
+def whole() -> answers.Step:
+    return answers.whole(BODY, '"e"')
+
+
+def test_a_killed_workers_source_is_done_by_another_one(home: Home, bad: BadServer) -> None:
+    one_stalls(home, bad, whole())
+    process = home.start()
+    until_stalled(home)
+    os.kill(only_worker(process), signal.SIGKILL)
+    assert counts(finish(process)) == {"new": 6}
+
+
+def test_a_killed_workers_part_is_gone_on_with(home: Home, bad: BadServer) -> None:
+    one_stalls(home, bad, whole())
+    process = home.start()
+    until_stalled(home)
+    os.kill(only_worker(process), signal.SIGKILL)
+    finish(process)
+    assert [request.headers.get("range") for request in bad.asked("/large")] == [None, f"bytes={FIRST_BYTES}-"]
+    home.check({"large": BODY} | SMALL)
+
+
+def test_a_terminated_workers_source_is_done_by_another_one(home: Home, bad: BadServer) -> None:
+    """SIGTERM by somebody else lets a worker end well, but not with what it had."""
+    one_stalls(home, bad, whole())
+    process = home.start()
+    until_stalled(home)
+    os.kill(only_worker(process), signal.SIGTERM)
+    assert counts(finish(process)) == {"new": 6}
+
+
+def kill_twice(home: Home, bad: BadServer) -> Result:
+    one_stalls(home, bad)
+    process = home.start()
+    until_stalled(home)
+    worker = only_worker(process)
+    os.kill(worker, signal.SIGKILL)
+    bad.wait_until(lambda s: len(s.asked("/large")) == 2)
+    os.kill(only_worker(process, worker), signal.SIGKILL)
+    return finish(process)
+
+
+def test_a_source_that_lost_two_workers_has_failed(home: Home, bad: BadServer) -> None:
+    result = kill_twice(home, bad)
+    assert (result.code, counts(result)) == (1, {"new": 5, "failed": 1})
+
+
+def test_a_source_that_lost_two_workers_is_reported(home: Home, bad: BadServer) -> None:
+    (failure,) = kill_twice(home, bad).json["failures"]
+    assert (failure["source_id"], "SIGKILL" in failure["error"]) == ("large", True)
+
+
+def test_a_source_that_lost_two_workers_keeps_its_part(home: Home, bad: BadServer) -> None:
+    kill_twice(home, bad)
+    assert home.part_bytes() >= FIRST_BYTES
+
+
+def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer) -> None:
+    """Both workers stall, so the small sources are still to be begun."""
+    two = [bad.script(f"/{name}", stalling(), whole()) for name in ("large", "second")]
+    small = [bad.script(f"/{name}", answers.whole(body)) for name, body in SMALL.items()]
+    home.configure(*map(entry, [*two, *small]), jobs=2)
+    process = home.start()
+    wait_until(lambda: home.part_bytes() == 2 * FIRST_BYTES)
+    for worker in children_of(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    assert counts(finish(process)) == {"new": 6, "alias": 1}
+
+
+# -- the parent is killed ----------------------------------------------------------------------------------------------
+
+
+def kill_parent(process: subprocess.Popen[str]) -> list[int]:
+    """Its workers."""
+    workers = children_of(process.pid)
+    process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    return workers
+
+
+def killed_while_stalled(home: Home, bad: BadServer, *then: answers.Step) -> None:
+    one_stalls(home, bad, *then)
+    process = home.start()
+    until_stalled(home)
+    workers = kill_parent(process)
+    wait_until(lambda: not any(map(is_alive, workers)))
+
+
+def test_workers_do_not_outlive_a_killed_parent_though_the_server_says_nothing(home: Home, bad: BadServer) -> None:
+    killed_while_stalled(home, bad)
+
+
+def test_workers_do_not_outlive_a_killed_parent_in_a_pause(home: Home, bad: BadServer) -> None:
+    home.configure(entry(bad.script("/later", answers.status(503, retry_after=500))), jobs=2)
+    process = home.start()
+    bad.wait_until(lambda s: len(s.requests) == 1)
+    workers = kill_parent(process)
+    wait_until(lambda: not any(map(is_alive, workers)))
+
+
+def test_the_next_run_goes_on_with_what_a_killed_one_left(home: Home, bad: BadServer) -> None:
+    killed_while_stalled(home, bad, whole())
+    result = home.run()
+    assert counts(result)["claimed" if "claimed" in counts(result) else "new"] >= 1
+    assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
+    home.check({"large": BODY} | SMALL)
+
+
+# -- asked to stop -----------------------------------------------------------------------------------------------------
+
+
+def ctrl_c(process: subprocess.Popen[str]) -> None:
+    """As a terminal does it: to everybody in the group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def terminate(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("stop", [ctrl_c, terminate])
+class TestAskedToStopInTheMiddleOfABody:
+    @pytest.fixture
+    def stopped(self, home: Home, bad: BadServer, stop: object, jobs: int) -> Result:
+        assert callable(stop)
+        one_stalls(home, bad, whole(), jobs=jobs)
+        process = home.start()
+        until_stalled(home)
+        workers = children_of(process.pid)
+        stop(process)
+        result = finish(process)
+        assert not any(map(is_alive, workers))
+        return result
+
+    def test_it_ends_with_130(self, stopped: Result) -> None:
+        assert stopped.code == 130
+
+    def test_it_says_so(self, stopped: Result) -> None:
+        assert "interrupted" in stopped.err
+
+    def test_the_part_is_kept(self, stopped: Result, home: Home) -> None:
+        assert home.part_bytes() == FIRST_BYTES
+
+    def test_the_next_run_goes_on_with_the_part(self, stopped: Result, home: Home, bad: BadServer) -> None:
+        result = home.run()
+        assert result.code == 0
+        assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
+        home.check({"large": BODY} | SMALL)
+
+
+def test_ctrl_c_in_a_pause_ends_it(home: Home, bad: BadServer) -> None:
+    home.configure(entry(bad.script("/later", answers.status(503, retry_after=500))))
+    process = home.start()
+    bad.wait_until(lambda s: len(s.requests) == 1)
+    ctrl_c(process)
+    assert finish(process).code == 130
+
+
+def test_ctrl_c_while_the_server_does_not_answer_ends_it(home: Home, bad: BadServer) -> None:
+    home.configure(entry(bad.script("/mute", answers.never_answers())))
+    process = home.start()
+    bad.wait_until(lambda s: len(s.requests) == 1)
+    ctrl_c(process)
+    assert finish(process).code == 130
+
+
+def test_ctrl_c_in_the_moment_of_starting_ends_it(home: Home, bad: BadServer) -> None:
+    """A worker that was forked a moment ago has no handler of its own yet."""
+    urls = [bad.script(f"/{number}", stalling()) for number in range(8)]
+    home.configure(*map(entry, urls), jobs=8)
+    codes = []
+    for started in range(1, 9):
+        process = home.start()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(children.read_text(encoding="ascii").split()) < started:
+            assert process.poll() is None
+        ctrl_c(process)
+        codes.append(finish(process).code)
+    assert codes == [130] * 8
+
+
+def pending(pid: int) -> int:
+    """The signals that wait for a process, as a mask."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    lines = dict(line.split(":\t", 1) for line in status.splitlines())
+    return int(lines["SigPnd"], 16) | int(lines["ShdPnd"], 16)
+
+
+def test_a_second_ctrl_c_kills_workers_that_do_not_end(home: Home, bad: BadServer) -> None:
+    """A worker that was suspended cannot hear the first one."""
+    one_stalls(home, bad)
+    process = home.start()
+    until_stalled(home)
+    worker = only_worker(process)
+    os.kill(worker, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: pending(worker) & 1 << signal.SIGTERM - 1)
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    assert not is_alive(worker)
+
+
+# -- a run that is stuck -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_to_another_one_what_that_is_at(home: Home, bad: BadServer) -> None:
+    """Also when that one is stuck."""
+    one_stalls(home, bad)
+    stuck = home.start()
+    until_stalled(home)
+    only_worker(stuck)
+    result = home.run()
+    assert (result.code, counts(result)) == (0, {"claimed": 1, "unchanged": 5})
+    assert len(bad.asked("/large")) == 1
+    ctrl_c(stuck)
+    finish(stuck)

@@ -1,0 +1,70 @@
+"""A worker holds a block of a body, never the body."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.program import finish
+from extract.runs import Home, entry
+from support.nginx import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORKER_BYTES_MAX = 80_000_000
+
+PROGRAM = """
+import resource, sys
+from manifestlog.cli.app import main
+
+if __name__ == "__main__":
+    code = main(["extract", "etl.config.json", "--jobs", "1", "--quiet"])
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+    sys.exit(code)
+"""
+"""The program, and at its end the peak of the memory of its only child, the worker."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(200_000_000, id="200 MB"),
+        pytest.param(2_000_000_000, id="2 GB", marks=pytest.mark.slow),
+    ],
+)
+def fetched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """(peak memory of the worker, length of the file that it fetched)"""
+    home, served = Home(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("served")
+    with (served / "large.bin").open("wb") as file:
+        file.truncate(request.param)  # a hole: it takes no space
+    with serving(served) as server:
+        home.configure(entry(f"{server.url}/large.bin"))
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", PROGRAM]
+        result = finish(subprocess.Popen(command, cwd=home.folder, stdout=pipe, stderr=pipe, text=True))
+    assert (result.code, result.err) == (0, "")
+    length = _remove(home.data / "dumps" / "large.bin")
+    yield int(result.out), length
+    assert length == request.param
+
+
+def _remove(path: Path) -> int:
+    """Temporary folders stay for a while, and this one would be large."""
+    length = path.stat().st_size
+    os.truncate(path, 0)
+    return length
+
+
+def test_a_worker_stays_small_whatever_it_fetches(fetched: tuple[int, int]) -> None:
+    assert fetched[0] < WORKER_BYTES_MAX, print(fetched)
+
+
+def test_the_worker_is_what_was_measured(fetched: tuple[int, int]) -> None:
+    """A child that does nothing is much smaller than one that has loaded the libraries."""
+    assert fetched[0] > 20_000_000
