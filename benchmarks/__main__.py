@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_append, bench_import, bench_open, harness
+from benchmarks import bench_append, bench_extract, bench_import, bench_open, harness
 
 if __name__ == "__main__":
-    raise SystemExit(harness.main([b.WORKLOAD for b in (bench_import, bench_open, bench_append)], summary=True))
+    benchmarks = (bench_import, bench_open, bench_append, bench_extract)
+    raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

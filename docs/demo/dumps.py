@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,6 +196,7 @@ def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> s
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     parser = argparse.ArgumentParser(description="Make, change and list the dump files of the demo.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     making, changing, listing = (verbs.add_parser(verb) for verb in ("make", "change", "config"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cli.program import Result, finish
+from cli.test_add import is_alive
 from extract.builders import raw_config
 from manifestlog import DownloadManifestManager
 from support.integrity import checked
@@ -54,8 +56,11 @@ class Home:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """`manifestlog extract etl.config.json --json` in a session of its own, as a shell would start it."""
+        return self.start_python("-m", "manifestlog", "extract", "etl.config.json", "--json", *map(str, arguments))
+
+    def start_python(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--json", *map(str, arguments)],
+            [sys.executable, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,8 +78,10 @@ class Home:
     def parts(self) -> list[Path]:
         return [path for path in self.files() if path.name.endswith(".part")]
 
-    def part_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.parts())
+    def part_bytes(self, *names: str) -> int:
+        """How much lies in the parts of these sources, or of all."""
+        paths = [path for path in self.parts() if not names or path.name.partition(".")[0] in names]
+        return sum(map(_size, paths))
 
     def contents(self) -> Counter[bytes]:
         """The SHA-256 of every file, and how often it is there."""
@@ -92,8 +99,31 @@ class Home:
         assert {path for _, path, _ in sightings} == set(self.files())
 
 
+def members(process: subprocess.Popen[str]) -> list[int]:
+    """The living processes of a session, whoever started them."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [pid for pid in pids if _session(pid) == process.pid and is_alive(pid)]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it has just got its name
+        return 0
+
+
 def _sightings(manifest: DownloadManifestManager) -> Iterator[tuple[str, Path, str]]:
     """(source, its file, its checksum) of everything that was ever registered."""
-    for checksum, record in manifest.records.items():
-        for seen in (record, *record.also_seen):
+    for checksum in manifest:
+        record = manifest.get(checksum)
+        assert record is not None
+        yield record.source_id, record.file_path, checksum
+        for seen in record.also_seen:
             yield seen.source_id, seen.file_path, checksum

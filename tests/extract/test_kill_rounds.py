@@ -8,13 +8,13 @@ import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.program import children_of, finish, wait_until
-from cli.test_add import is_alive
-from extract.runs import Home, counts, entry
+from extract.runs import Home, counts, entry, members
 from support.nginx import serving
 
 if TYPE_CHECKING:
@@ -60,24 +60,15 @@ def _kill_one(process: subprocess.Popen[str], chance: random.Random, outcome: Ou
         outcome.runs_killed += 1
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Wait for a run that was killed, and for its workers, which may be a moment behind."""
-    group = process.pid
-    result = process.communicate()
-    assert "Traceback" not in result[1], result[1]
-    wait_until(lambda: not any(map(is_alive, _members(group))))
+def _is_at_work(process: subprocess.Popen[str], home: Home) -> bool:
+    return process.poll() is not None or bool(children_of(process.pid) and home.part_bytes())
 
 
-def _members(group: int) -> list[int]:
-    """The processes of a session; a run's workers are in that of the run."""
-    return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == group]
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0
+def _end(process: subprocess.Popen[str]) -> int:
+    """Wait for a run, and for its workers, which may be a moment behind if it was killed; its exit code."""
+    result = finish(process)
+    wait_until(lambda: members(process) == [])
+    return result.code
 
 
 def _round(home: Home, chance: random.Random, outcome: Outcome) -> None:
@@ -85,15 +76,12 @@ def _round(home: Home, chance: random.Random, outcome: Outcome) -> None:
     kills = chance.randint(1, KILLS_MAX)
     while kills > 0:
         process = home.start()
-        wait_until(lambda p=process: p.poll() is not None or (children_of(p.pid) and home.part_bytes()))
+        wait_until(partial(_is_at_work, process, home))
         while kills > 0 and process.poll() is None:
             _kill_one(process, chance, outcome)
             kills -= 1
-        if process.returncode is None:
-            wait_until(lambda p=process: p.poll() is not None)
-        if process.returncode == 0:
+        if _end(process) == 0:
             kills = 0
-        _end(process)
     result = finish(home.start())
     assert (result.code, counts(result).get("claimed", 0)) == (0, 0), result
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from cli.program import Result, children_of, finish, wait_until
+from cli.program import Result, children_of, finish, one_line, wait_until
 from cli.test_add import is_alive
-from extract.runs import Home, counts, entry
+from extract.runs import Home, counts, entry, members
 from support import answers
 from support.badserver import misbehaving
 from support.nginx import serving
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
-    from support.badserver import BadServer
+    from support.badserver import BadServer, Step
 
 SOURCES = 300
 DUPLICATES = 30
@@ -65,9 +65,7 @@ class Ran(NamedTuple):
 def run_by(home: Home, method: str) -> Result:
     if method == "the program":
         return home.run()
-    command = [sys.executable, "-c", WITH_METHOD, method]
-    pipe = subprocess.PIPE
-    return finish(subprocess.Popen(command, cwd=home.folder, stdout=pipe, stderr=pipe, text=True))
+    return finish(home.start_python("-c", WITH_METHOD, method))
 
 
 @pytest.fixture(scope="module", params=["the program", "spawn", "forkserver"])
@@ -126,6 +124,10 @@ class Overlap(NamedTuple):
     bodies: Counter[str]
 
 
+def _were_asked(server: BadServer, paths: list[str]) -> bool:
+    return all(map(server.asked, paths))
+
+
 @pytest.fixture(scope="module")
 def overlap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlap]:
     """Two runs whose four workers begin the same list in the same moment: each had to wait for a source of its own first."""
@@ -139,10 +141,9 @@ def overlap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlap]:
         for number in range(2):
             own = [f"/gate-{number}-{worker}" for worker in range(2)]
             first = [gates.script(path, answers.slow_to_answer(path.encode(), opened)) for path in own]
-            config = home.configure(*map(entry, [*first, *(f"{server.url}/{name}" for name in FILES)]), jobs=2)
+            home.configure(*map(entry, [*first, *(f"{server.url}/{name}" for name in FILES)]), jobs=2)
             running.append(home.start())
-            gates.wait_until(lambda s, all_gates=2 * number + 2: len(s.requests) == all_gates)
-            assert config.exists()
+            wait_until(partial(_were_asked, gates, own))
         opened.set()
         yield Overlap(home, [finish(process) for process in running], server.bodies())
 
@@ -197,12 +198,12 @@ def bad() -> Iterator[BadServer]:
         yield server
 
 
-def stalling() -> answers.Step:
+def stalling() -> Step:
     """So many bytes, and then nothing for ever."""
     return answers.slow(BODY, FIRST_BYTES, threading.Event(), '"e"')
 
 
-def one_stalls(home: Home, bad: BadServer, *then: answers.Step, jobs: int = 2) -> None:
+def one_stalls(home: Home, bad: BadServer, *then: Step, jobs: int = 2) -> None:
     """Six sources; the first one stalls as long as no other step comes behind it."""
     large = bad.script("/large", stalling(), *then)
     small = [bad.script(f"/{name}", answers.whole(body, f'"{name}"')) for name, body in SMALL.items()]
@@ -211,7 +212,7 @@ def one_stalls(home: Home, bad: BadServer, *then: answers.Step, jobs: int = 2) -
 
 def until_stalled(home: Home) -> None:
     """What the server sent before it stopped has been written."""
-    wait_until(lambda: home.part_bytes() == FIRST_BYTES)
+    wait_until(lambda: home.part_bytes("large") == FIRST_BYTES)
 
 
 def only_worker(process: subprocess.Popen[str], *others: int) -> int:
@@ -220,7 +221,7 @@ def only_worker(process: subprocess.Popen[str], *others: int) -> int:
     return found[0]
 
 
-def whole() -> answers.Step:
+def whole() -> Step:
     return answers.whole(BODY, '"e"')
 
 
@@ -274,7 +275,7 @@ def test_a_source_that_lost_two_workers_is_reported(home: Home, bad: BadServer) 
 
 def test_a_source_that_lost_two_workers_keeps_its_part(home: Home, bad: BadServer) -> None:
     kill_twice(home, bad)
-    assert home.part_bytes() >= FIRST_BYTES
+    assert home.part_bytes("large") >= FIRST_BYTES
 
 
 def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer) -> None:
@@ -283,7 +284,7 @@ def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer)
     small = [bad.script(f"/{name}", answers.whole(body)) for name, body in SMALL.items()]
     home.configure(*map(entry, [*two, *small]), jobs=2)
     process = home.start()
-    wait_until(lambda: home.part_bytes() == 2 * FIRST_BYTES)
+    wait_until(lambda: home.part_bytes("large", "second") == 2 * FIRST_BYTES)
     for worker in children_of(process.pid):
         os.kill(worker, signal.SIGKILL)
     assert counts(finish(process)) == {"new": 6, "alias": 1}
@@ -303,7 +304,7 @@ def kill_parent(process: subprocess.Popen[str]) -> list[int]:
     return workers
 
 
-def killed_while_stalled(home: Home, bad: BadServer, *then: answers.Step) -> None:
+def killed_while_stalled(home: Home, bad: BadServer, *then: Step) -> None:
     one_stalls(home, bad, *then)
     process = home.start()
     until_stalled(home)
@@ -313,6 +314,17 @@ def killed_while_stalled(home: Home, bad: BadServer, *then: answers.Step) -> Non
 
 def test_workers_do_not_outlive_a_killed_parent_though_the_server_says_nothing(home: Home, bad: BadServer) -> None:
     killed_while_stalled(home, bad)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_do_not_outlive_a_killed_parent_however_they_were_started(
+    home: Home, bad: BadServer, method: str
+) -> None:
+    one_stalls(home, bad)
+    process = home.start_python("-c", WITH_METHOD, method)
+    until_stalled(home)
+    kill_parent(process)
+    wait_until(lambda: members(process) == [])
 
 
 def test_workers_do_not_outlive_a_killed_parent_in_a_pause(home: Home, bad: BadServer) -> None:
@@ -326,7 +338,7 @@ def test_workers_do_not_outlive_a_killed_parent_in_a_pause(home: Home, bad: BadS
 def test_the_next_run_goes_on_with_what_a_killed_one_left(home: Home, bad: BadServer) -> None:
     killed_while_stalled(home, bad, whole())
     result = home.run()
-    assert counts(result)["claimed" if "claimed" in counts(result) else "new"] >= 1
+    assert (result.code, result.json["claimed"]) == (0, 0)
     assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
     home.check({"large": BODY} | SMALL)
 
@@ -343,35 +355,41 @@ def terminate(process: subprocess.Popen[str]) -> None:
     process.terminate()
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("stop", [ctrl_c, terminate])
-class TestAskedToStopInTheMiddleOfABody:
-    @pytest.fixture
-    def stopped(self, home: Home, bad: BadServer, stop: object, jobs: int) -> Result:
-        assert callable(stop)
-        one_stalls(home, bad, whole(), jobs=jobs)
-        process = home.start()
-        until_stalled(home)
-        workers = children_of(process.pid)
-        stop(process)
-        result = finish(process)
-        assert not any(map(is_alive, workers))
-        return result
+@pytest.fixture(
+    params=[(ctrl_c, 1), (ctrl_c, 2), (terminate, 1), (terminate, 2)], ids=lambda p: f"{p[0].__name__}-{p[1]}"
+)
+def stopped(request: pytest.FixtureRequest, home: Home, bad: BadServer) -> Result:
+    """A run that was asked to stop in the middle of a body, and whose workers are gone."""
+    stop, jobs = request.param
+    one_stalls(home, bad, whole(), jobs=jobs)
+    process = home.start()
+    until_stalled(home)
+    workers = children_of(process.pid)
+    stop(process)
+    result = finish(process)
+    assert not any(map(is_alive, workers))
+    return result
 
-    def test_it_ends_with_130(self, stopped: Result) -> None:
-        assert stopped.code == 130
 
-    def test_it_says_so(self, stopped: Result) -> None:
-        assert "interrupted" in stopped.err
+def test_asked_to_stop_it_ends_with_130(stopped: Result) -> None:
+    assert stopped.code == 130
 
-    def test_the_part_is_kept(self, stopped: Result, home: Home) -> None:
-        assert home.part_bytes() == FIRST_BYTES
 
-    def test_the_next_run_goes_on_with_the_part(self, stopped: Result, home: Home, bad: BadServer) -> None:
-        result = home.run()
-        assert result.code == 0
-        assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
-        home.check({"large": BODY} | SMALL)
+def test_asked_to_stop_it_says_so(stopped: Result) -> None:
+    assert one_line(stopped.err)
+    assert "interrupted" in stopped.err
+
+
+@pytest.mark.usefixtures("stopped")
+def test_asked_to_stop_it_keeps_the_part(home: Home) -> None:
+    assert home.part_bytes("large") == FIRST_BYTES
+
+
+@pytest.mark.usefixtures("stopped")
+def test_the_next_run_goes_on_with_the_part_of_a_stopped_one(home: Home, bad: BadServer) -> None:
+    assert home.run().code == 0
+    assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
+    home.check({"large": BODY} | SMALL)
 
 
 def test_ctrl_c_in_a_pause_ends_it(home: Home, bad: BadServer) -> None:

@@ -10,8 +10,8 @@ import typer
 from manifestlog.cli import extract_view, output
 from manifestlog.cli.init import fresh_metadata
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED
-from manifestlog.errors import ManifestNotFoundError
+from manifestlog.cli.verb import INTERRUPTED, CommandError
+from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.naming import SUFFIX
 from manifestlog.pool import Interrupts
@@ -48,7 +48,8 @@ def extract(
     """Fetch what has changed, and register it.
 
     Every source is asked whether it has changed since it was recorded; what has is fetched, hashed, kept once and
-    registered. Two runs may overlap: a source is fetched by one of them. Exit code 1 when a source failed.
+    registered. Two runs may overlap: a source is fetched by one of them. Where the manifest is says the configuration,
+    not --dir. Exit code 1 when a source failed.
     """
     # Only this verb needs them, and they are slow to import.
     from manifestlog.extract.config import load_config  # noqa: PLC0415
@@ -60,6 +61,10 @@ def extract(
     fetcher = RemoteFetcher(found.defaults)
     for source in found.sources:
         fetcher.check(source)  # before anything is made
+    if not found.sources:
+        output.remark(settings, f"{config}: it names no sources")
+    if found.data_dir.exists() and not found.data_dir.is_dir():
+        raise CommandError(f"{found.data_dir}: this is a file: name a folder as data_dir in {config}")
     return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher)
 
 
@@ -75,10 +80,17 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") 
             on_event=view.hear,
             secrets=config.from_environment,
         )
-        report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
+        try:
+            report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
+        except ManifestError:
+            _report(settings, orchestrator.report)  # what landed before is kept, and nobody else will say so
+            raise
     _report(settings, report)
     if report.interrupted:
-        output.remark(settings, "interrupted; what is counted above is registered, the next run goes on with the rest")
+        through = f"{len(report.outcomes):,} of {len(config.sources):,} sources are through"
+        output.remark(
+            settings, f"interrupted: {through}; the next run goes on with the rest, and with the parts of files"
+        )
         return INTERRUPTED
     return 1 if report.failures else 0
 
@@ -139,7 +151,8 @@ def _show_plans(settings: Settings, plans: "Sequence[Plan]") -> None:
         for plan in plans
         if plan.action != "unchanged" or settings.verbose
     ]
-    output.table(("action", "source", "dataset", "size", "why"), rows, numbers=("size",))
+    if rows:
+        output.table(("action", "source", "dataset", "size", "why"), rows, numbers=("size",))
     fetch = [plan for plan in plans if plan.action == "fetch"]
     size = output.human_bytes(sum(plan.length_bytes or 0 for plan in fetch))
     output.line(f"{len(fetch):,} of {len(plans):,} sources would be fetched, {size} as far as it is known")

@@ -142,7 +142,9 @@ def _rich_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequence
 
 
 def _style(cell: str) -> str:
-    word = cell.partition(":")[0]
+    word, reason, _ = cell.partition(":")
+    if word == "failed" and not reason:
+        return ""  # the name of a count
     return {"ok": "green", "to merge": "yellow", "damaged": "bold red", "failed": "bold red"}.get(word, "")
 
 

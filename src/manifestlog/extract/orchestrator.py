@@ -62,6 +62,8 @@ class PipelineOrchestrator:
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
         self._secrets = frozenset(secrets)
+        self.report = RunReport()
+        """Of the last run; while one is under way, and after it was ended by an error, what has come of it."""
 
     def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] | None = None) -> RunReport:
         """Fetch and register what has changed; gives what came of every source.
@@ -73,7 +75,7 @@ class PipelineOrchestrator:
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
-        report = RunReport()
+        self.report = report = RunReport()
         listener = _Listener(report, self._on_event)
         if self._defaults.jobs == 1 and asked_to_stop is None:
             self._run_here(waiting, listener)

@@ -34,7 +34,8 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
     if action.step is Step.WHOLE:
         return Plan(source.source_id, source.dataset, "fetch", _why(record, head), head.length_bytes)
-    return Plan(source.source_id, source.dataset, "failed", action.reason)
+    later = ": the server is busy; a run would ask again" if action.step is Step.RETRY else ""
+    return Plan(source.source_id, source.dataset, "failed", action.reason + later)
 
 
 def _why(record: ManifestRecord | None, head: Head) -> str:

@@ -1,0 +1,239 @@
+"""How fast sources are brought in: `manifestlog extract` beside curl and sha256sum, from one nginx on this machine.
+
+Both are whole programs, started anew for every sample, with as many processes. The first run fetches everything, the
+second finds that nothing has changed. What curl has fetched is hashed by sha256sum, but is in no ledger; the third
+peer also syncs it to the disk, as manifestlog does before it registers a file.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks import harness, peers
+from benchmarks.harness import Context, Measurement
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for its nginx: one is enough
+from support.nginx import Nginx, serving
+
+JOBS = 4
+PIECE_BYTES = 1_000_000
+CURL = "curl, sha256sum"
+SYNCED = "curl, sha256sum, sync"
+FETCHED = "extract, everything is new"
+ASKED = "extract, nothing has changed"
+
+
+class Run(NamedTuple):
+    """What a program took; the peak is that of its largest process."""
+
+    seconds: float
+    peak_mb: float
+
+
+class Sample(NamedTuple):
+    """One peer in one round: the first run and what it brought, the second run and how many bodies that took."""
+
+    first: Run
+    checksums: list[str]
+    second: Run | None
+    bodies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """So many files of one size, served from a folder."""
+
+    files: int
+    size_bytes: int
+    directory: Path
+    environment: dict[str, str]
+    urls: list[str] = field(default_factory=list)
+
+    @property
+    def each(self) -> int:
+        """How many files a process gets when all get as many."""
+        return -(-self.files // JOBS)
+
+
+def _started(command: list[str], directory: Path, environment: dict[str, str]) -> Run:
+    """Run a program to its end. (Its peak begins with ours, which is smaller than that of any Python with libraries.)"""
+    os.sync()  # what earlier programs wrote is written at their cost
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=directory, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+# -- the files ---------------------------------------------------------------------------------------------------------
+
+
+def _write_files(case: Case, server: Nginx, site: Path) -> None:
+    """Random bytes: nothing on the way can make them less."""
+    folder = site / f"{case.files}x{case.size_bytes}"
+    folder.mkdir()
+    for number in range(case.files):
+        name = f"f{number:05}.bin"
+        _write_noise(folder / name, number, case.size_bytes)
+        case.urls.append(f"{server.url}/{folder.name}/{name}")
+
+
+def _write_noise(path: Path, number: int, size_bytes: int) -> None:
+    """In pieces: what this process needs at its most, those that it starts seem to need, too."""
+    chance = random.Random(f"{harness.SEED}/{number}")
+    with path.open("wb") as file:
+        while left := size_bytes - file.tell():
+            file.write(chance.randbytes(min(left, PIECE_BYTES)))
+
+
+def _etags(case: Case) -> Iterator[str]:
+    """What a careful user of curl has kept from the first run."""
+    first = case.urls[0].split("/", 3)[2]
+    connection = http.client.HTTPConnection(first)
+    for url in case.urls:
+        connection.request("HEAD", url)
+        answer = connection.getresponse()
+        answer.read()
+        yield answer.headers["ETag"]
+    connection.close()
+
+
+# -- manifestlog -------------------------------------------------------------------------------------------------------
+
+
+def _extract(case: Case, server: Nginx) -> Sample:
+    sources = [{"source_id": url.rpartition("/")[2], "dataset": "files", "url": url} for url in case.urls]
+    told = {"etl_version": "1.0.0", "manifests_dir": "manifests", "data_dir": "data", "manifest": "files_download"}
+    config = {**told, "defaults": {"jobs": JOBS}, "sources": sources}
+    (case.directory / "etl.config.json").write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--quiet"]
+    first = _started(command, case.directory, case.environment)
+    asked = [sys.executable, "-m", "manifestlog", "list", "files_download"]
+    listed = subprocess.check_output(asked, cwd=case.directory, env=case.environment, text=True)
+    before = sum(server.bodies().values())
+    second = _started(command, case.directory, case.environment)
+    return Sample(first, [line[:64] for line in listed.splitlines()], second, sum(server.bodies().values()) - before)
+
+
+# -- curl and sha256sum ------------------------------------------------------------------------------------------------
+
+
+def _configurations(case: Case, name: str, lines: list[str]) -> str:
+    """The configurations of as many curls, and the command that runs them; each keeps its connection."""
+    for number in range(JOBS):
+        text = "next\n".join(lines[number::JOBS])
+        (case.directory / f"{name}.{number}").write_text(text, encoding="utf-8")
+    return f"printf '%s\\0' {name}.* | xargs -0 -P {JOBS} -n 1 curl --silent --show-error --config"
+
+
+def _curl(case: Case, server: Nginx, *, synced: bool) -> Sample:
+    (case.directory / "files").mkdir()
+    plain = [f'url = "{url}"\noutput = "files/{url.rpartition("/")[2]}"\nfail\n' for url in case.urls]
+    each = f"printf '%s\\0' files/* | xargs -0 -P {JOBS} -n {case.each}"
+    steps = [_configurations(case, "first", plain), f"{each} sha256sum > sums", *([f"{each} sync"] if synced else [])]
+    first = _started(["sh", "-ec", "\n".join(steps)], case.directory, case.environment)
+    checksums = [line[:64] for line in (case.directory / "sums").read_text("ascii").splitlines()]
+    if synced:
+        return Sample(first, checksums, None, 0)
+    asking = []
+    for number, (text, etag) in enumerate(zip(plain, _etags(case), strict=True)):
+        (case.directory / f"etag.{number}").write_text(f"{etag}\n", encoding="ascii")
+        asking.append(f'{text}etag-compare = "etag.{number}"\n')
+    before = sum(server.bodies().values())
+    second = _started(["sh", "-ec", _configurations(case, "second", asking)], case.directory, case.environment)
+    return Sample(first, checksums, second, sum(server.bodies().values()) - before)
+
+
+# -- all of it ---------------------------------------------------------------------------------------------------------
+
+
+def _sample(peer: str, case: Case, server: Nginx) -> Sample:
+    case.directory.mkdir()
+    try:
+        if peer == peers.REFERENCE:
+            return _extract(case, server)
+        return _curl(case, server, synced=peer == SYNCED)
+    finally:
+        shutil.rmtree(case.directory)
+
+
+def _measurements(peer: str, case: Case, found: list[Sample]) -> Iterator[Measurement]:
+    size_mb = case.files * case.size_bytes / 1e6
+    shown: dict[str, harness.Cell] = {"files": case.files, "kB each": case.size_bytes // 1000}
+    yield Measurement(
+        table=FETCHED,
+        case=shown,
+        peer=peer,
+        unit="MB/s",
+        more_is_better=True,
+        samples=[size_mb / one.first.seconds for one in found],
+        extra={
+            "seconds": median(one.first.seconds for one in found),
+            "peak RSS MB": max(one.first.peak_mb for one in found) if peer == peers.REFERENCE else "-",
+            "rounds": len(found),
+        },
+        digest=harness.digest_of(sorted(found[0].checksums)),
+        headline=True,
+    )
+    again = [one.second for one in found if one.second is not None]
+    if again:
+        yield Measurement(
+            table=ASKED,
+            case=shown,
+            peer=peer,
+            unit="ms",
+            more_is_better=False,
+            samples=[1e3 * one.seconds for one in again],
+            extra={"ms a file": 1e3 * median(one.seconds for one in again) / case.files, "rounds": len(again)},
+            digest=harness.digest_of([found[0].bodies]),
+            headline=True,
+        )
+
+
+def run(context: Context) -> Iterator[Measurement]:
+    """Every case, round by round, the peers in turns."""
+    if shutil.which("curl") is None:
+        harness.progress("left out: there is no curl here")
+        return
+    site = context.directory / "site"
+    site.mkdir()
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(serving(site))
+        except RuntimeError as error:
+            harness.progress(f"left out: {error}")
+            return
+        sizes = [(context.pick(4, 8, 8), context.pick(1_000_000, 100_000_000, 100_000_000))]
+        sizes += [(context.pick(20, 200, 200), 1_000_000), (context.pick(50, 2_000, 2_000), 20_000)]
+        for files, size_bytes in sizes:
+            case = Case(files, size_bytes, context.directory / "fetched", context.child_environment())
+            _write_files(case, server, site)
+            found: dict[str, list[Sample]] = {peer: [] for peer in (peers.REFERENCE, CURL, SYNCED)}
+            for turn in range(context.rounds_or(7)):
+                for peer in harness.rotated(list(found), turn):
+                    found[peer].append(_sample(peer, case, server))
+            harness.progress(f"{files:,} files of {size_bytes:,} bytes: measured")
+            for peer, samples in found.items():
+                yield from _measurements(peer, case, samples)
+
+
+WORKLOAD = harness.Workload("extract: sources from a server beside curl and sha256sum", run)
+
+if __name__ == "__main__":
+    raise SystemExit(harness.main([WORKLOAD]))

@@ -1,0 +1,126 @@
+"""`make demo`: it shows what it says, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.program import children_of, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "demo.sh"
+COUNT = re.compile(r"^([a-z]+) +(\d+)$", re.MULTILINE)
+
+
+def start(home: Path, **environment: str) -> subprocess.Popen[str]:
+    """The demo in this folder, as the leader of a process group, as a shell would start it."""
+    return subprocess.Popen(
+        ["sh", str(SCRIPT)],
+        cwd=home,
+        env=os.environ | {"BIN": str(Path(sys.executable).parent)} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def said(home: Path) -> str:
+    demo = start(home)
+    out, err = demo.communicate(timeout=50)
+    assert (demo.returncode, err) == (0, "")
+    return out
+
+
+def counts(said: str) -> list[dict[str, int]]:
+    """What each run came to, without what was nothing."""
+    tables = said.split("result ")[1:]
+    return [{name: int(count) for name, count in COUNT.findall(table) if count != "0"} for table in tables]
+
+
+def test_the_demo_fetches_everything_then_nothing_then_what_has_changed(said: str) -> None:
+    assert counts(said) == [{"new": 180, "alias": 20}, {"unchanged": 200}, {"changed": 3, "unchanged": 197}]
+
+
+def test_the_server_counts_each_body_once(said: str) -> None:
+    assert "served 600 requests, 203 bodies" in said
+
+
+def test_the_demo_is_short_enough_to_be_read(said: str) -> None:
+    assert len(said.splitlines()) < 140
+
+
+def test_the_demo_shows_what_has_changed(said: str) -> None:
+    assert len(re.findall(r": changed, .* data/raw/\w+/\w+-\d{3}-[0-9a-f]{12}\.json\.gz$", said, re.MULTILINE)) == 3
+
+
+@pytest.mark.usefixtures("said")
+def test_the_demo_leaves_no_file(home: Path) -> None:
+    assert list(home.iterdir()) == []
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo that is told to end while it fetches."""
+    demo = start(tmp_path)
+    try:
+        wait_until((tmp_path / ".demo" / "data").exists, 40)
+        yield demo
+    finally:
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
+        demo.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_ends_with_its_signals_code(
+    interrupted: subprocess.Popen[str], number: signal.Signals, code: int
+) -> None:
+    os.killpg(interrupted.pid, number)
+    assert interrupted.wait(40) == code
+
+
+def test_a_demo_that_is_interrupted_leaves_no_file(interrupted: subprocess.Popen[str], tmp_path: Path) -> None:
+    os.killpg(interrupted.pid, signal.SIGINT)
+    interrupted.wait(40)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_that_is_ended_alone_takes_its_server_along(interrupted: subprocess.Popen[str]) -> None:
+    children = children_of(interrupted.pid)
+    interrupted.terminate()
+    interrupted.wait(40)
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_demo_whose_server_does_not_start_fails(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "demo.sh").write_bytes(SCRIPT.read_bytes())
+    (tmp_path / "docs" / "demo").mkdir()
+    (tmp_path / "docs" / "demo" / "dumps.py").write_text("")
+    (tmp_path / "docs" / "demo" / "serve.py").write_text("raise SystemExit('no port')")
+    demo = subprocess.run(
+        ["sh", "docs/demo.sh"],
+        cwd=tmp_path,
+        env=os.environ | {"BIN": str(Path(sys.executable).parent)},
+        capture_output=True,
+        check=False,
+        timeout=40,
+    )
+    assert demo.returncode == 1
