@@ -63,7 +63,7 @@ def read_state(part: Path) -> State | None:
         data = json.loads(place.part_state(part).read_bytes())
         state = State(**data)
         return state if _is_sound(state) else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -71,7 +71,8 @@ def _is_sound(state: State) -> bool:
     texts = (state.etag, state.last_modified, state.sha256, state.file_path)
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
-        all(text is None or isinstance(text, str) for text in texts)
+        isinstance(state.boot, str)
+        and all(text is None or isinstance(text, str) for text in texts)
         and all(isinstance(size, int) and size >= 0 for size in sizes)
         and (state.ts_completed is None or datetime.fromisoformat(state.ts_completed).tzinfo is not None)
     )
@@ -125,14 +126,18 @@ class Writer:
         """Open it where the head says that the body begins; 0 begins anew."""
         self._path = part
         self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.ftruncate(self._fd, head.start)
         self._sha = hashlib.sha256()
         self.length_bytes = 0
-        self._take_over(head.start)
         before = read_state(part) or State()
         synced = min(before.synced_bytes, head.start)
         self._state = State(head.etag, head.last_modified, head.length_bytes, _this_boot(), synced)
-        write_state(part, self._state)
+        try:
+            os.ftruncate(self._fd, head.start)
+            self._take_over(head.start)
+            write_state(part, self._state)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def _take_over(self, start: int) -> None:
         while self.length_bytes < start and (block := os.read(self._fd, _BLOCK_BYTES)):
