@@ -379,7 +379,7 @@ def seen_on_terminal(run: Program, bad: BadServer, *arguments: str, **environmen
         os.close(theirs)
         while block := _read(ours):
             shown += block
-            if b"/2.0 MB" in shown:
+            if b"/2.0 MB" in shown and b"1 of 2" in shown:
                 event.set()
     os.close(ours)
     return shown.decode()
