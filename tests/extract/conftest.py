@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from extract.running import Here
+from support.badserver import misbehaving
+from support.nginx import serving
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from extract.builders import Write
+    from manifestlog import DownloadManifestManager
+    from support.badserver import BadServer
+    from support.nginx import Nginx
 
 
 @pytest.fixture
@@ -23,3 +31,33 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write_it
+
+
+@pytest.fixture
+def here(manifest: DownloadManifestManager, tmp_path: Path) -> Iterator[Here]:
+    """Runs on the test's manifest; when the test is over, every record's file is what the record says."""
+    found = Here(manifest, tmp_path / "data")
+    yield found
+    found.check()
+
+
+@pytest.fixture
+def bad() -> Iterator[BadServer]:
+    """A server that misbehaves."""
+    with misbehaving() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What nginx serves."""
+    path = tmp_path / "served"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def real(folder: Path) -> Iterator[Nginx]:
+    """A server that behaves."""
+    with serving(folder) as server:
+        yield server

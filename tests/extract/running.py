@@ -1,0 +1,105 @@
+"""Sources through the whole extract step, in this process: run them, and look at what they left."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extract.builders import source
+from manifestlog.extract import Defaults, PipelineOrchestrator, Waiting
+from manifestlog.extract.claims import CLAIMS_NAME, Claims
+from manifestlog.extract.desk import Desk
+from manifestlog.extract.remote import RemoteFetcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from manifestlog import DownloadManifestManager, ManifestRecord
+    from manifestlog.extract import ETLSource, Event, Outcome, RunReport
+
+FAST: dict[str, Any] = {"jobs": 1, "backoff_s": 0.0, "retries": 3, "timeout_read_s": 20.0}
+"""Nothing waits unless a server wants it; a test that needs a timeout gives one of its own."""
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def pattern(size_bytes: int, seed: int = 0) -> bytes:
+    """Bytes of which no stretch is like another: a piece in the wrong place changes the checksum."""
+    blocks = (hashlib.sha256(b"%d %d" % (seed, number)).digest() for number in range(size_bytes // 32 + 1))
+    return b"".join(blocks)[:size_bytes]
+
+
+@dataclass
+class Here:
+    """A manifest, a data folder, and what the runs told."""
+
+    manifest: DownloadManifestManager
+    data_dir: Path
+    events: list[Event] = field(default_factory=list)
+
+    def run(self, *sources: ETLSource, secrets: Iterable[str] = (), fetcher: Any = None, **defaults: Any) -> RunReport:
+        """A run in this process."""
+        wanted = Defaults(**FAST | defaults)
+        orchestrator = PipelineOrchestrator(
+            self.manifest,
+            fetcher,
+            data_dir=self.data_dir,
+            defaults=wanted,
+            on_event=self.events.append,
+            secrets=secrets,
+        )
+        return orchestrator.run(sources)
+
+    def one(self, one_source: ETLSource, **defaults: Any) -> Outcome:
+        """A run with one source."""
+        (outcome,) = self.run(one_source, **defaults).outcomes
+        return outcome
+
+    def fetch(self, url: str, *, source_id: str = "a", dataset: str = "systems", **defaults: Any) -> Outcome:
+        """A run with the source at this address."""
+        return self.one(source(url, source_id=source_id, dataset=dataset), **defaults)
+
+    def desk(self, claims: Claims, **more: Any) -> Desk:
+        """What a worker would work with."""
+        defaults = Defaults(**FAST)
+        return Desk(
+            self.manifest, RemoteFetcher(defaults), self.data_dir, claims, defaults, tell=self.events.append, **more
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """Everything in the data folder but the file of the claims, in its order."""
+        found = (path for path in self.data_dir.rglob("*") if path.is_file() and path.name != CLAIMS_NAME)
+        return sorted(path.relative_to(self.data_dir).as_posix() for path in found)
+
+    @property
+    def part(self) -> Path:
+        """The one part that is there."""
+        (part,) = self.data_dir.rglob("*.part")
+        return part
+
+    @property
+    def waits(self) -> list[Waiting]:
+        return [event for event in self.events if isinstance(event, Waiting)]
+
+    def record(self, source_id: str = "a", dataset: str = "systems") -> ManifestRecord:
+        record = self.manifest.get_record_by_source(source_id, dataset)
+        assert record is not None
+        return record
+
+    def body(self, source_id: str = "a", dataset: str = "systems") -> bytes:
+        """The bytes of a source's file."""
+        return self.record(source_id, dataset).file_path.read_bytes()
+
+    def check(self) -> None:
+        """Every record's file, and that of every observation, is what the record says."""
+        for checksum, record in self.manifest.records.items():
+            for path in (record.file_path, *(seen.file_path for seen in record.also_seen)):
+                assert path.is_absolute()
+                assert path.is_relative_to(self.data_dir)
+                content = path.read_bytes()
+                assert (sha256(content), len(content)) == (checksum, record.file_size)
