@@ -20,7 +20,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: lint
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -13,9 +13,9 @@ from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, Newe
 
 
 def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
-    """Read every byte of the directory's manifests, or of the named ones, and say what is wrong.
+    """Read every byte and say what is wrong.
 
-    Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
+    All manifests of the directory, or the named ones. Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
     leftovers of a crash) are no damage.
     """
     paths = target.locate_all(settings, manifests)
