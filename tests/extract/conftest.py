@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from extract.running import Here
+from extract.running import Here, Put
 from support.badserver import misbehaving
 from support.nginx import serving
 
@@ -61,3 +61,9 @@ def real(folder: Path) -> Iterator[Nginx]:
     """A server that behaves."""
     with serving(folder) as server:
         yield server
+
+
+@pytest.fixture
+def put(folder: Path, real: Nginx) -> Put:
+    """Put a file on the server that behaves: `put(name, body)` gives its url."""
+    return Put(folder, real)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from manifestlog import DownloadManifestManager, ManifestRecord
     from manifestlog.extract import ETLSource, Event, Outcome, RunReport
+    from support.nginx import Nginx
 
 FAST: dict[str, Any] = {"jobs": 1, "backoff_s": 0.0, "retries": 3, "timeout_read_s": 20.0}
 """Nothing waits unless a server wants it; a test that needs a timeout gives one of its own."""
@@ -29,8 +32,27 @@ def sha256(body: bytes) -> str:
 
 def pattern(size_bytes: int, seed: int = 0) -> bytes:
     """Bytes of which no stretch is like another: a piece in the wrong place changes the checksum."""
-    blocks = (hashlib.sha256(b"%d %d" % (seed, number)).digest() for number in range(size_bytes // 32 + 1))
-    return b"".join(blocks)[:size_bytes]
+    return random.Random(seed).randbytes(size_bytes)
+
+
+NOON = 1_704_110_400
+"""Monday, 1 January 2024, 12:00 GMT."""
+
+
+class Put:
+    """Puts files on the server."""
+
+    def __init__(self, folder: Path, real: Nginx) -> None:
+        self.folder, self.real, self.seconds = folder, real, NOON
+
+    def __call__(self, name: str, body: bytes) -> str:
+        """The body at this name, a second later than the last one; its url."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        os.utime(path, (self.seconds, self.seconds))
+        self.seconds += 1
+        return f"{self.real.url}/{name}"
 
 
 @dataclass

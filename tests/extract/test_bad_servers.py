@@ -1,232 +1,278 @@
-"""One source on a server that misbehaves."""
+"""Bodies that are cut, and contents that change: nothing is fetched twice, nothing wrong is put together, and it ends."""
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from extract.builders import source
 from extract.running import pattern
-from manifestlog.extract import Progress, Result
+from manifestlog.extract import Result
 from support import answers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extract.running import Here
-    from support.badserver import BadServer
+    from support.badserver import BadServer, Exchange, Step
 
-BODY = pattern(100_000)
-ETAG = '"one"'
+MIB = 1 << 20
+BODY = pattern(1000)
+OTHER = pattern(900, 1)
+ETAG = '"a"'
+MONDAY = "Mon, 01 Jan 2024 00:00:00 GMT"
+TUESDAY = "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
-@pytest.mark.parametrize("cut", [0, 1, *range(10_000, 100_000, 10_000), 99_999])
-def test_what_is_cut_is_gone_on_with(here: Here, bad: BadServer, cut: int) -> None:
+def ranges(bad: BadServer) -> list[str | None]:
+    return [request.headers.get("range") for request in bad.requests]
+
+
+def conditions(bad: BadServer) -> list[str | None]:
+    return [request.headers.get("if-range") for request in bad.requests]
+
+
+# -- cut in the middle -------------------------------------------------------------------------------------------------
+
+CUTS = sorted({0, 1, *range(0, len(BODY), len(BODY) // 10), len(BODY) - 1})
+CUTTING: dict[str, Callable[[int, bytes, str], Step]] = {
+    "closed": answers.cut_at,
+    "reset": answers.reset_at,
+    "chunked": lambda size, body, etag: answers.chunked_cut(body, size, etag),
+}
+ORDERLY = [kind for kind in CUTTING if kind != "reset"]
+"""With RST, what was under way is lost: how much arrived is not known."""
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("kind", CUTTING)
+def test_a_cut_body_comes_whole(here: Here, bad: BadServer, kind: str, cut: int) -> None:
+    here.fetch(bad.script("/a", CUTTING[kind](cut, BODY, ETAG), answers.whole(BODY, ETAG)))
+    assert (here.body(), here.files) == (BODY, ["systems/a"])
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("kind", ORDERLY)
+def test_of_a_cut_body_every_byte_is_sent_once(here: Here, bad: BadServer, kind: str, cut: int) -> None:
+    outcome = here.fetch(bad.script("/a", CUTTING[kind](cut, BODY, ETAG), answers.whole(BODY, ETAG)))
+    assert (bad.bodies["/a"], outcome.bytes_fetched) == (len(BODY), len(BODY))
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_rest_of_a_cut_body_is_asked_for_by_its_etag(here: Here, bad: BadServer, cut: int) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(cut, BODY, ETAG), answers.whole(BODY, ETAG)))
+    expected = (f"bytes={cut}-", ETAG) if cut else (None, None)
+    assert (ranges(bad)[1], conditions(bad)[1]) == expected
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_next_run_goes_on_with_a_cut_body(here: Here, bad: BadServer, cut: int) -> None:
     url = bad.script("/a", answers.cut_at(cut, BODY, ETAG), answers.whole(BODY, ETAG))
-    assert here.fetch(url).result is Result.NEW
+    assert here.fetch(url, retries=0).result is Result.FAILED
+    assert here.fetch(url, retries=0).result is Result.NEW
+    assert (here.body(), bad.bodies["/a"], here.files) == (BODY, len(BODY), ["systems/a"])
+
+
+def test_a_body_is_put_together_from_many_pieces(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", *[answers.cut_at(100, BODY, ETAG)] * 10), retries=9)
+    assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
+
+
+def test_a_body_is_put_together_over_many_runs(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.cut_at(100, BODY, ETAG))
+    results = [here.fetch(url, retries=0).result for _ in range(10)]
+    assert (results[-1], here.body(), bad.bodies["/a"]) == (Result.NEW, BODY, len(BODY))
+
+
+def test_a_cut_body_with_a_date_only_is_gone_on_with_by_that(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, None, MONDAY), answers.whole(BODY, None, MONDAY)))
+    assert (conditions(bad), bad.bodies["/a"], here.body()) == ([None, MONDAY], len(BODY), BODY)
+
+
+def test_a_cut_body_without_validators_begins_anew(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY), answers.no_validators(BODY)))
+    assert (ranges(bad), bad.bodies["/a"], here.body()) == ([None, None], 400 + len(BODY), BODY)
+
+
+def test_a_cut_body_with_a_weak_etag_begins_anew(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", MONDAY), answers.weak(BODY, ETAG)))
+    assert (ranges(bad), conditions(bad), here.body()) == ([None, None], [None, None], BODY)
+
+
+def test_a_body_that_is_cut_for_ever_fails(here: Here, bad: BadServer) -> None:
+    outcome = here.fetch(bad.script("/a", answers.cut_at(100, BODY, ETAG)), retries=3)
+    assert (outcome.result, len(bad.requests)) == (Result.FAILED, 4)
+
+
+def test_a_failure_keeps_what_came_for_the_next_run(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(100, BODY, ETAG)), retries=3)
+    assert here.part.read_bytes() == BODY[:400]
+
+
+def test_a_failure_registers_nothing(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(100, BODY, ETAG)), retries=3)
+    assert here.manifest.records == {}
+
+
+def test_a_large_body_may_be_cut_more_often_than_there_are_retries(here: Here, bad: BadServer) -> None:
+    large = pattern(6 * MIB)
+    outcome = here.fetch(bad.script("/a", answers.cut_at(MIB + 1, large, ETAG)), retries=1)
+    assert (outcome.error, bad.bodies["/a"]) == (None, len(large))
+
+
+@pytest.mark.parametrize("etag", [None, f"W/{ETAG}"])
+def test_a_large_body_that_begins_anew_at_every_cut_fails(here: Here, bad: BadServer, etag: str | None) -> None:
+    cut = answers.cut_at(2 * MIB, pattern(3 * MIB), etag)
+    outcome = here.fetch(bad.script("/a", cut, cut, cut, answers.status(404)), retries=2)
+    assert (outcome.result, len(bad.requests)) == (Result.FAILED, 3)
+
+
+def test_a_large_body_that_changes_at_every_cut_fails(here: Here, bad: BadServer) -> None:
+    cuts = [answers.cut_at(2 * MIB, pattern(3 * MIB, number), f'"{number}"') for number in range(3)]
+    outcome = here.fetch(bad.script("/a", *cuts, answers.status(404)), retries=2)
+    assert (outcome.result, len(bad.requests)) == (Result.FAILED, 3)
+
+
+def test_a_body_without_length_that_ends_in_order_is_whole(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.chunked(BODY, ETAG)))
     assert here.body() == BODY
-    assert bad.bodies["/a"] == len(BODY)
 
 
-def test_a_rest_is_asked_for_by_range_and_etag(here: Here, bad: BadServer) -> None:
-    here.fetch(bad.script("/a", answers.cut_at(5000, BODY, ETAG), answers.whole(BODY, ETAG)))
-    headers = {name.lower(): value for name, value in bad.asked("/a")[1].headers.items()}
-    assert (headers["range"], headers["if-range"]) == ("bytes=5000-", ETAG)
-
-
-def test_many_cuts_in_one_body_need_no_more_retries_than_one(here: Here, bad: BadServer) -> None:
-    body = pattern(12 << 20)
-    url = bad.script("/a", *[answers.cut_at(2 << 20, body, ETAG)] * 5, answers.whole(body, ETAG))
-    assert here.fetch(url, retries=1).result is Result.NEW
-
-
-def test_a_server_that_always_cuts_and_gives_nothing_to_go_on_with_is_given_up(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.cut_at(2 << 20, pattern(3 << 20)))
-    assert here.fetch(url, retries=2).result is Result.FAILED
-    assert len(bad.asked("/a")) <= 5
-
-
-def test_the_next_run_goes_on_where_this_one_failed(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.cut_at(60_000, BODY, ETAG), answers.status(404), answers.whole(BODY, ETAG))
-    assert here.fetch(url).result is Result.FAILED
-    assert here.fetch(url).bytes_fetched == 40_000
-
-
-def test_content_that_changes_in_the_middle_is_begun_anew(here: Here, bad: BadServer) -> None:
-    other = pattern(90_000, seed=1)
-    here.fetch(bad.script("/a", answers.cut_at(50_000, BODY, ETAG), answers.whole(other, '"two"')))
-    assert here.body() == other
-
-
-def test_a_weak_etag_is_nothing_to_go_on_with(here: Here, bad: BadServer) -> None:
-    here.fetch(bad.script("/a", answers.cut_at(50_000, BODY, 'W/"w"'), answers.weak(BODY, 'W/"w"')))
-    assert "range" not in {name.lower() for name in bad.asked("/a")[1].headers}
+def test_a_body_up_to_the_end_of_the_connection_is_whole(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.exactly(200, {"Connection": "close"}, BODY)))
     assert here.body() == BODY
 
 
-def test_a_weak_etag_is_kept_and_asked_with_as_it_came(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.weak(BODY, 'W/"w"'))
+# -- changed in the middle ---------------------------------------------------------------------------------------------
+
+
+def test_content_that_changed_meanwhile_is_taken_whole(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(OTHER, '"b"')))
+    assert (conditions(bad), here.body(), here.record().etag) == ([None, ETAG], OTHER, '"b"')
+
+
+def test_content_that_changed_meanwhile_and_is_cut_again_is_gone_on_with(here: Here, bad: BadServer) -> None:
+    steps = (answers.cut_at(400, BODY, ETAG), answers.cut_at(300, OTHER, '"b"'), answers.whole(OTHER, '"b"'))
+    here.fetch(bad.script("/a", *steps))
+    assert (ranges(bad)[2], conditions(bad)[2], here.body()) == ("bytes=300-", '"b"', OTHER)
+
+
+def test_content_that_changed_between_two_runs_is_taken_whole(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(OTHER, '"b"'))
+    here.fetch(url, retries=0)
+    here.fetch(url, retries=0)
+    assert (here.body(), here.files) == (OTHER, ["systems/a"])
+
+
+def test_content_that_went_back_to_the_recorded_one_drops_the_part(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG), answers.cut_at(300, OTHER, '"b"'), answers.whole(BODY, ETAG))
     here.fetch(url)
-    assert here.fetch(url).result is Result.UNCHANGED
-    assert here.record().etag == 'W/"w"'
+    here.fetch(url, retries=0)
+    assert (here.fetch(url).result, here.files) == (Result.UNCHANGED, ["systems/a"])
 
 
-def test_last_modified_alone_is_asked_with(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.whole(BODY, last_modified="Tue, 14 Nov 2023 22:13:20 GMT"))
-    here.fetch(url)
-    assert here.fetch(url).result is Result.UNCHANGED
+def test_a_server_that_ignores_ranges_sends_it_all_again(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.ignores_range(BODY, ETAG)))
+    assert (here.body(), bad.bodies["/a"]) == (BODY, 400 + len(BODY))
 
 
-@pytest.mark.parametrize("said", [len(BODY) + 1, 2 * len(BODY)])
-def test_less_than_was_said_is_no_content(here: Here, bad: BadServer, said: int) -> None:
-    url = bad.script("/a", answers.wrong_length(BODY, said))
-    assert here.fetch(url, retries=1, timeout_read_s=2.0).result is Result.FAILED
-    assert len(here.manifest) == 0
+def ignores_if_range(body: bytes, headers: dict[str, str]) -> Step:
+    """Sends the rest of what it has now, whatever it was when the part was sent."""
+
+    def step(exchange: Exchange) -> None:
+        start = int(exchange.request.headers.get("range", "bytes=0-")[6:-1])
+        told = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
+        exchange.head(206 if start else 200, headers | told | {"Content-Length": str(len(body) - start)})
+        exchange.body(body[start:])
+
+    return step
 
 
-@pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_is_busy_is_asked_again_when_it_wants(here: Here, bad: BadServer, code: int) -> None:
-    url = bad.script("/a", answers.status(code, retry_after=1), answers.whole(BODY))
-    assert here.fetch(url).result is Result.NEW
-    assert [wait.pause_s for wait in here.waits] == [1.0]
+def test_the_rest_of_another_etag_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+    changed = ignores_if_range(BODY[::-1], {"ETag": '"b"'})
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), changed))
+    assert here.body() == BODY[::-1]
 
 
-def test_a_server_that_wants_to_be_left_alone_for_long_is_not_waited_for(here: Here, bad: BadServer) -> None:
-    outcome = here.fetch(bad.script("/a", answers.status(503, retry_after=10_000)))
-    assert "10000 s" in (outcome.error or "")
-    assert here.waits == []
+def test_the_rest_of_another_date_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+    changed = ignores_if_range(BODY[::-1], {"Last-Modified": TUESDAY})
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, None, MONDAY), changed))
+    assert here.body() == BODY[::-1]
 
 
-def test_retries_end(here: Here, bad: BadServer) -> None:
-    assert here.fetch(bad.script("/a", answers.status(500)), retries=2).result is Result.FAILED
-    assert len(bad.asked("/a")) == 3
+def test_the_rest_of_another_length_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+    changed = ignores_if_range(OTHER, {"ETag": ETAG})
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), changed))
+    assert here.body() == OTHER
 
 
-def test_a_new_etag_on_every_request_is_refreshed_and_kept_once(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.etag_of_its_own(BODY))
-    results = [here.fetch(url).result for _ in range(3)]
-    assert results == [Result.NEW, Result.REFRESHED, Result.REFRESHED]
-    assert here.files == ["systems/a"]
+@pytest.mark.parametrize("start", [0, 399, 401])
+def test_the_rest_from_elsewhere_is_not_put_behind_a_part(here: Here, bad: BadServer, start: int) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.wrong_range(BODY, start, ETAG)))
+    assert (ranges(bad), here.body()) == ([None, "bytes=400-", None], BODY)
 
 
-def test_without_validators_the_same_content_is_unchanged(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.no_validators(BODY))
-    here.fetch(url)
-    assert here.fetch(url).result is Result.UNCHANGED
-    assert here.files == ["systems/a"]
-
-
-def test_a_redirect_is_followed(here: Here, bad: BadServer) -> None:
-    bad.script("/b", answers.whole(BODY))
-    here.fetch(bad.script("/a", answers.redirect("/b")))
+@pytest.mark.parametrize("told", [None, "", "nonsense", "bytes */1000", "items 400-999/1000", "bytes 400-999"])
+def test_a_rest_that_does_not_say_from_where_is_not_taken(here: Here, bad: BadServer, told: str | None) -> None:
+    headers = {"ETag": ETAG} | ({} if told is None else {"Content-Range": told})
+    steps = (answers.cut_at(400, BODY, ETAG), answers.exactly(206, headers, BODY[400:]), answers.whole(BODY, ETAG))
+    here.fetch(bad.script("/a", *steps))
     assert here.body() == BODY
 
 
-def test_a_redirect_loop_fails_at_once(here: Here, bad: BadServer) -> None:
-    outcome = here.fetch(bad.script("/a", answers.redirect_loop()), redirects_max=4)
-    assert "4 redirects" in (outcome.error or "")
-    assert here.waits == []
+def test_a_rest_of_unknown_length_is_taken(here: Here, bad: BadServer) -> None:
+    rest = answers.exactly(206, {"ETag": ETAG, "Content-Range": "bytes 400-999/*"}, BODY[400:])
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), rest))
+    assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
 
 
-def test_headers_of_a_source_do_not_follow_to_another_server(here: Here, bad: BadServer) -> None:
-    from support.badserver import misbehaving
-
-    with misbehaving() as other:
-        target = other.script("/b", answers.whole(BODY))
-        url = bad.script("/a", answers.redirect(target))
-        here.one(source(url, headers={"X-Key": "very-secret", "Authorization": "Bearer very-secret"}))
-        (asked,) = other.asked("/b")
-    assert "very-secret" not in str(asked.headers)
-    assert "very-secret" in str(bad.asked("/a")[0].headers)
+def test_a_rest_in_pieces_is_taken(here: Here, bad: BadServer) -> None:
+    piece = answers.exactly(
+        206, {"ETag": ETAG, "Content-Range": "bytes 400-499/1000", "Content-Length": "100"}, BODY[400:500]
+    )
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), piece, answers.whole(BODY, ETAG)))
+    assert (ranges(bad)[2], here.body(), bad.bodies["/a"]) == ("bytes=500-", BODY, len(BODY))
 
 
-def test_404_fails_and_the_next_run_fetches(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.status(404), answers.whole(BODY))
-    assert here.fetch(url).result is Result.FAILED
-    assert here.fetch(url).result is Result.NEW
+def test_a_part_of_a_body_that_nobody_asked_a_part_of_fails(here: Here, bad: BadServer) -> None:
+    outcome = here.fetch(bad.script("/a", answers.exactly(206, {"Content-Range": "bytes 0-99/1000"}, BODY[:100])))
+    assert (outcome.result, here.files) == (Result.FAILED, [])
 
 
-def test_a_server_that_never_answers_is_given_up(here: Here, bad: BadServer) -> None:
-    outcome = here.fetch(bad.script("/a", answers.never_answers()), retries=0, timeout_read_s=0.2)
-    assert "timeout_read_s" in (outcome.error or "")
+# -- nothing behind the part -------------------------------------------------------------------------------------------
 
 
-def test_a_refused_connection_is_said(here: Here) -> None:
-    outcome = here.fetch("http://127.0.0.1:1/a", retries=0)
-    assert "refused" in (outcome.error or "")
+def whole_part(here: Here, bad: BadServer, *then: Step, etag: str | None = ETAG) -> str:
+    """A part that holds everything, as a run leaves it that was killed behind the last byte; the url."""
+    url = bad.script("/a", answers.chunked_cut(BODY, len(BODY), etag), *then)
+    here.fetch(url, retries=0)
+    assert here.part.read_bytes() == BODY
+    return url
 
 
-@pytest.mark.parametrize(
-    "step",
-    [answers.reset(), answers.hangs_up(), answers.reset_at(50_000, BODY, ETAG), answers.chunked_cut(BODY, 50_000)],
-    ids=["reset", "hangs up", "reset in the middle", "chunks that end"],
-)
-def test_a_broken_connection_is_tried_again(here: Here, bad: BadServer, step: object) -> None:
-    here.fetch(bad.script("/a", step, answers.whole(BODY, ETAG)))  # type: ignore[arg-type]
-    assert here.body() == BODY
+def test_a_part_that_is_whole_is_taken(here: Here, bad: BadServer) -> None:
+    url = whole_part(here, bad, answers.whole(BODY, ETAG))
+    assert (here.fetch(url).result, here.body(), bad.bodies["/a"]) == (Result.NEW, BODY, len(BODY))
 
 
-def test_chunks_are_a_body(here: Here, bad: BadServer) -> None:
-    here.fetch(bad.script("/a", answers.chunked(BODY)))
-    assert here.body() == BODY
+def test_a_part_that_is_whole_keeps_its_validators(here: Here, bad: BadServer) -> None:
+    here.fetch(whole_part(here, bad, answers.exactly(416, {"Content-Range": f"bytes */{len(BODY)}"})))
+    assert here.record().etag == ETAG
 
 
-def test_a_rest_of_something_else_is_not_put_behind_the_beginning(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.cut_at(50_000, BODY, ETAG), answers.wrong_range(BODY, 7), answers.whole(BODY, ETAG))
-    here.fetch(url)
-    assert here.body() == BODY
+def test_a_part_longer_than_the_content_begins_anew(here: Here, bad: BadServer) -> None:
+    shorter = answers.exactly(416, {"Content-Range": f"bytes */{len(OTHER)}"})
+    here.fetch(whole_part(here, bad, shorter, answers.whole(OTHER, '"b"')))
+    assert (ranges(bad)[1:], here.body()) == (["bytes=1000-", None], OTHER)
 
 
-def test_a_server_that_ignores_ranges_sends_all_of_it(here: Here, bad: BadServer) -> None:
-    here.fetch(bad.script("/a", answers.cut_at(50_000, BODY, ETAG), answers.ignores_range(BODY, ETAG)))
-    assert here.body() == BODY
+@pytest.mark.parametrize("told", [None, "bytes */*", "nonsense"])
+def test_a_416_that_does_not_say_how_long_begins_anew(here: Here, bad: BadServer, told: str | None) -> None:
+    headers = {"Content-Length": "0"} | ({} if told is None else {"Content-Range": told})
+    here.fetch(whole_part(here, bad, answers.exactly(416, headers), answers.whole(BODY, ETAG)))
+    assert (ranges(bad)[1:], here.body()) == (["bytes=1000-", None], BODY)
 
 
-def test_an_encoding_that_nobody_asked_for_is_stored_as_it_came(
-    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    here.fetch(bad.script("/a", answers.unasked_encoding(BODY)))
-    assert here.body()[:2] == b"\x1f\x8b"
-    assert "encoded as gzip" in caplog.text
-
-
-def test_headers_without_end_are_a_failure(here: Here, bad: BadServer) -> None:
-    assert here.fetch(bad.script("/a", answers.oversized_headers()), retries=0).result is Result.FAILED
-
-
-def test_an_empty_body_is_no_record(here: Here, bad: BadServer) -> None:
-    assert "empty" in (here.fetch(bad.script("/a", answers.whole(b""))).error or "")
-    assert (len(here.manifest), here.files) == (0, [])
-
-
-def test_one_byte_a_second_can_be_stopped_and_is_kept(here: Here, bad: BadServer) -> None:
-    """Asked to stop while a body drips: what has come is kept, and the next run goes on with it."""
-    from manifestlog.extract.claims import Claims
-    from manifestlog.extract.download import extract
-    from manifestlog.extract.stopping import StopAskedError
-
-    go_on = threading.Event()
-    url = bad.script("/a", answers.slow(BODY, 1000, go_on, ETAG), answers.whole(BODY, ETAG))
-    with Claims(here.data_dir) as claims:
-        desk = here.desk(claims)
-
-        def tell(event: object) -> None:
-            if isinstance(event, Progress):
-                desk.stop.asked = True
-
-        stopped = here.desk(claims, stop=desk.stop)
-        object.__setattr__(stopped, "tell", tell)
-        with pytest.raises(StopAskedError):
-            extract(stopped, source(url, source_id="a", dataset="systems"))
-    go_on.set()
-    assert here.part.stat().st_size > 0
-    assert here.fetch(url).result is Result.NEW
-    assert here.body() == BODY
-
-
-def test_a_pinned_content_that_is_another_is_set_aside(here: Here, bad: BadServer) -> None:
-    outcome = here.one(source(bad.script("/a", answers.whole(BODY)), checksum="ab" * 32))
-    assert outcome.result is Result.FAILED
-    assert len(here.manifest) == 0
-    (rejected,) = here.files
-    assert rejected.endswith(".rejected")
+def test_416_for_ever_fails(here: Here, bad: BadServer) -> None:
+    outcome = here.fetch(whole_part(here, bad, answers.exactly(416, {"Content-Length": "0"})))
+    assert (outcome.result, len(bad.requests)) == (Result.FAILED, 3)

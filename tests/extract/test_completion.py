@@ -1,86 +1,268 @@
-"""A run that dies at any step of the completion leaves what the next run finishes, without fetching it again."""
+"""The last steps of a source: whatever dies, wherever, the next run finishes; and no name is taken from anybody."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from extract.running import pattern
+from extract.builders import source
+from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result, parts
+from manifestlog.extract import Result, parts, place
 from support import answers
+from support.faults import die
+from support.records import QUICK, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
-    from extract.running import Here
     from support.badserver import BadServer
+    from support.children import Link, Start
 
-BODY = pattern(50_000)
-POINTS: list[tuple[Any, str]] = [
-    (parts, "announce"),
-    (parts, "finish"),
-    (DownloadManifestManager, "add_from_event"),
-    (parts, "discard"),
-]
+    Crash: TypeAlias = Callable[[str, str, str], None]
 
+BODY = pattern(1000)
+OTHER = pattern(900, 1)
+ETAG = '"a"'
 
-class DiedError(BaseException):
-    """As if the process was killed here."""
-
-
-def _dying(function: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
-    def die(*arguments: Any, **more: Any) -> None:
-        if after:
-            function(*arguments, **more)
-        raise DiedError
-
-    return die
+STEPS: dict[str, tuple[Any, str]] = {
+    "announce": (parts, "announce"),
+    "finish": (parts, "finish"),
+    "register": (DownloadManifestManager, "add_from_event"),
+    "discard": (parts, "discard"),
+}
+OF_AN_ALIAS = ["register", "discard"]
+"""What is done with a content that is there already."""
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("point", POINTS, ids=[name for _, name in POINTS])
-def test_the_next_run_finishes_it(
-    here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch, point: tuple[Any, str], after: bool
-) -> None:
-    url = bad.script("/a.bin", answers.whole(BODY, '"one"'))
-    owner, name = point
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, name, _dying(getattr(owner, name), after=after))
-        with pytest.raises(DiedError):
-            here.fetch(url)
+def die_at(step: str, when: str) -> None:
+    """From now on this process dies at this step. For children only: never undone."""
+    owner, name = STEPS[step]
+    real = getattr(owner, name)
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        if name == "discard" and not place.part_state(args[0]).exists():
+            return real(*args, **kwargs)  # before anything has begun
+        if when == "after":
+            real(*args, **kwargs)
+        return die()
+
+    setattr(owner, name, deadly)
+
+
+def run_and_die(link: Link, path: Path, data_dir: Path, url: str, step: str, when: str) -> None:
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        die_at(step, when)
+        Here(manifest, data_dir).fetch(url)
+
+
+@pytest.fixture
+def crash(start: Start, path: Path, here: Here) -> Crash:
+    """Fetch an address in a process that is killed before or after a step."""
+
+    def crash_it(url: str, step: str, when: str) -> None:
+        child = start(run_and_die, path, here.data_dir, url, step, when)
+        assert child.join() == -9
+
+    return crash_it
+
+
+before_and_after = pytest.mark.parametrize("when", ["before", "after"])
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_a_new_file_is_finished_by_the_next_run(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, when)
+    assert here.fetch(url).error is None
+    assert (here.body(), here.files, len(here.manifest.records)) == (BODY, ["systems/a"], 1)
+
+
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_a_new_file_is_not_sent_again(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, when)
+    outcome = here.fetch(url)
+    assert (bad.bodies["/a"], outcome.bytes_fetched) == (len(BODY), 0)
+
+
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_a_new_file_keeps_its_validators(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    url = bad.script("/a", answers.whole(BODY, ETAG, date))
+    crash(url, step, when)
     here.fetch(url)
-    assert here.files == ["systems/a.bin"]
-    assert here.body() == BODY
-    assert bad.bodies["/a.bin"] == len(BODY)
+    assert (here.record().etag, here.record().last_modified) == (ETAG, date)
 
 
-def test_there_is_never_a_record_without_its_file(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(parts, "finish", _dying(parts.finish, after=False))
-        with pytest.raises(DiedError):
-            here.fetch(bad.script("/a.bin", answers.whole(BODY)))
-    assert len(here.manifest) == 0
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_there_is_never_a_record_without_its_file(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    crash(bad.script("/a", answers.whole(BODY, ETAG)), step, when)
+    here.check()
 
 
-def test_what_was_left_is_said_to_be_new(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = bad.script("/a.bin", answers.whole(BODY, '"one"'))
-    with monkeypatch.context() as patched:
-        patched.setattr(parts, "finish", _dying(parts.finish, after=True))
-        with pytest.raises(DiedError):
-            here.fetch(url)
+@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "before")])
+def test_what_was_left_is_said_to_be_new(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, when)
     assert here.fetch(url).result is Result.NEW
 
 
-def test_a_file_that_was_damaged_meanwhile_is_fetched_again(
-    here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = bad.script("/a.bin", answers.whole(BODY, '"one"'))
-    with monkeypatch.context() as patched:
-        patched.setattr(parts, "finish", _dying(parts.finish, after=True))
-        with pytest.raises(DiedError):
-            here.fetch(url)
-    (here.data_dir / "systems" / "a.bin").write_bytes(BODY[:-1] + b"?")
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_after_that_a_source_is_unchanged(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, when)
     here.fetch(url)
-    assert here.body() == BODY
+    assert here.fetch(url).result is Result.UNCHANGED
+
+
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_a_changed_file_is_finished_by_the_next_run(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    url = bad.script("/a", answers.whole(OTHER, '"b"'), answers.whole(BODY, ETAG))
+    here.fetch(url)
+    crash(url, step, when)
+    assert here.fetch(url).error is None
+    assert (here.body(), len(here.files), len(here.manifest.records)) == (BODY, 2, 2)
+    assert bad.bodies["/a"] == len(OTHER) + len(BODY)
+
+
+@before_and_after
+@pytest.mark.parametrize("step", OF_AN_ALIAS)
+def test_an_alias_is_finished_by_the_next_run(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+    here.fetch(bad.script("/b", answers.whole(BODY, '"b"')), source_id="b")
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, when)
+    assert here.fetch(url).error is None
+    assert (here.body(), here.files, len(here.manifest.records)) == (BODY, ["systems/b"], 1)
+    assert bad.bodies["/a"] == len(BODY)
+
+
+@before_and_after
+@pytest.mark.parametrize("step", STEPS)
+def test_a_file_without_validators_is_finished_by_the_next_run(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    url = bad.script("/a", answers.no_validators(BODY))
+    crash(url, step, when)
+    assert here.fetch(url).error is None
+    assert (here.body(), here.files, len(here.manifest.records)) == (BODY, ["systems/a"], 1)
+
+
+@before_and_after
+@pytest.mark.parametrize("step", ["finish", "register"])
+def test_a_run_that_dies_time_and_again_is_finished_in_the_end(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, "announce", "after")
+    crash(url, "finish", "before")
+    crash(url, step, when)
+    here.fetch(url)
+    assert (here.files, bad.bodies["/a"], len(here.manifest.records)) == (["systems/a"], len(BODY), 1)
+
+
+@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "after")])
+def test_what_was_left_is_registered_also_when_the_server_is_gone(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG), answers.status(404))
+    crash(url, step, when)
+    here.fetch(url)
+    assert (here.body(), here.files) == (BODY, ["systems/a"])
+
+
+@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "after")])
+def test_what_was_left_is_registered_also_when_there_is_something_newer(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG), answers.whole(OTHER, '"b"'))
+    crash(url, step, when)
+    assert here.fetch(url).result is Result.CHANGED
+    assert (here.body(), set(here.manifest.records)) == (OTHER, {sha256(BODY), sha256(OTHER)})
+
+
+def test_what_was_left_has_the_time_of_its_last_byte(here: Here, bad: BadServer, crash: Crash) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, "finish", "after")
+    (state,) = here.data_dir.rglob("*.part.json")
+    told = json.loads(state.read_bytes())["ts_completed"]
+    here.fetch(url)
+    assert here.record().ts_downloaded.isoformat() == told
+
+
+def test_a_name_that_was_taken_meanwhile_is_left_to_its_owner(here: Here, bad: BadServer, crash: Crash) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, "announce", "after")
+    (here.data_dir / "systems" / "a").write_bytes(OTHER)
+    here.fetch(url)
+    assert (here.body(), (here.data_dir / "systems" / "a").read_bytes()) == (BODY, OTHER)
+
+
+def test_a_part_that_was_changed_behind_its_announcement_is_not_registered(
+    here: Here, bad: BadServer, crash: Crash
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, "announce", "after")
+    here.part.write_bytes(OTHER)
+    here.fetch(url)
+    assert (here.body(), len(here.manifest.records)) == (BODY, 1)
+
+
+def test_a_file_that_was_changed_behind_its_announcement_is_not_registered(
+    here: Here, bad: BadServer, crash: Crash
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, "finish", "after")
+    (here.data_dir / "systems" / "a").write_bytes(OTHER)
+    here.fetch(url)
+    assert (here.body(), here.record().file_path.name) == (BODY, f"a-{sha256(BODY)[:12]}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ts_completed": "never"},
+        {"ts_completed": "2024-01-01T00:00:00"},
+        {"file_path": "/elsewhere/a"},
+        {"file_path": "a"},
+        {"file_path": "\0"},
+        {"sha256": ""},
+        {"sha256": "0" * 64},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step", ["announce", "finish"])
+def test_an_announcement_that_is_wrong_does_no_harm(
+    here: Here, bad: BadServer, crash: Crash, step: str, change: dict[str, str]
+) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, "after")
+    (state,) = here.data_dir.rglob("*.part.json")
+    state.write_text(json.dumps(json.loads(state.read_bytes()) | change), encoding="utf-8")
+    assert here.fetch(url).error is None
+    assert (here.body(), here.files) == (BODY, ["systems/a"])
+
+
+@pytest.mark.parametrize("step", ["announce", "finish"])
+def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServer, crash: Crash, step: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    crash(url, step, "after")
+    outcome = here.one(source(url, source_id="a", dataset="systems", checksum=sha256(OTHER)))
+    assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)

@@ -1,122 +1,277 @@
-"""One source on a server that behaves: each verdict, what is kept, what is asked."""
+"""One source at a time, from a server that behaves: what is asked, what is kept, what is recorded."""
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from extract.builders import source
-from manifestlog.extract import Result
+from extract.running import NOON, pattern, sha256
+from manifestlog.extract import Finished, Result, Started
+from support import answers
 
 if TYPE_CHECKING:
-    from extract.running import Here
+    from extract.running import Here, Put
+    from support.badserver import BadServer
     from support.nginx import Nginx
 
-
-def _put(folder: Path, name: str, body: bytes, mtime: int = 1_700_000_000) -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(body)
-    os.utime(path, (mtime, mtime))
+BODY = pattern(100_000)
+OTHER = pattern(90_000, 1)
+MONDAY = "Mon, 01 Jan 2024 00:00:00 GMT"
+TUESDAY = "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
-def test_what_is_not_recorded_is_new(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    assert here.fetch(f"{real.url}/a.json").result is Result.NEW
+# -- new ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_lies_in_the_datasets_folder(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.fetch(f"{real.url}/a.json", dataset="galaxy/systems")
-    assert here.files == ["galaxy/systems/a.json"]
+def test_an_unknown_source_is_new(here: Here, put: Put) -> None:
+    assert here.fetch(put("a.json", BODY)).result is Result.NEW
 
 
-def test_what_has_not_changed_is_not_sent_again(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.fetch(f"{real.url}/a.json")
-    outcome = here.fetch(f"{real.url}/a.json")
-    assert (outcome.result, outcome.bytes_fetched, outcome.bytes_saved) == (Result.UNCHANGED, 0, 5)
-    assert [request.status for request in real.requests()] == [200, 304]
+def test_a_new_source_lies_in_the_folder_of_its_dataset(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY), dataset="stars/near")
+    assert here.files == ["stars/near/a.json"]
 
 
-def test_what_has_changed_is_fetched_and_the_old_file_stays(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.fetch(f"{real.url}/a.json")
-    _put(folder, "a.json", b"second", 1_700_000_100)
-    assert here.fetch(f"{real.url}/a.json").result is Result.CHANGED
-    assert len(here.files) == 2
-    assert here.body() == b"second"
+def test_a_new_source_has_the_bytes_of_the_server(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.body() == BODY
 
 
-def test_what_was_there_before_is_reverted_and_kept_once(here: Here, real: Nginx, folder: Path) -> None:
-    for number, body in enumerate((b"first", b"second", b"first")):
-        _put(folder, "a.json", body, 1_700_000_000 + 100 * number)
-        outcome = here.fetch(f"{real.url}/a.json")
-    assert outcome.result is Result.REVERTED
-    assert len(here.files) == 2
-
-
-def test_the_same_content_under_a_new_etag_is_refreshed(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.fetch(f"{real.url}/a.json")
-    _put(folder, "a.json", b"first", 1_700_000_100)
-    assert here.fetch(f"{real.url}/a.json").result is Result.REFRESHED
-    assert here.files == ["systems/a.json"]
-
-
-def test_the_same_content_of_another_source_is_an_alias_kept_once(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    _put(folder, "b.json", b"first")
-    here.fetch(f"{real.url}/a.json")
-    assert here.fetch(f"{real.url}/b.json", source_id="b").result is Result.ALIAS
-    assert here.files == ["systems/a.json"]
-    assert here.record("b").file_path == here.record("a").file_path
-
-
-def test_an_alias_is_not_sent_again_either(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    _put(folder, "b.json", b"first")
-    here.fetch(f"{real.url}/a.json")
-    here.fetch(f"{real.url}/b.json", source_id="b")
-    assert here.fetch(f"{real.url}/b.json", source_id="b").result is Result.UNCHANGED
-
-
-def test_two_sources_with_one_file_name_do_not_overwrite_each_other(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "x/a.json.gz", b"first")
-    _put(folder, "y/a.json.gz", b"other")
-    here.fetch(f"{real.url}/x/a.json.gz", source_id="x")
-    here.fetch(f"{real.url}/y/a.json.gz", source_id="y")
-    digits = here.record("y").checksum[:12]
-    assert here.files == [f"systems/a-{digits}.json.gz", "systems/a.json.gz"]
-
-
-def test_bytes_are_stored_as_they_are(here: Here, real: Nginx, folder: Path) -> None:
-    """The server would compress for whoever lets it."""
-    body = b'{"text": "' + b"a" * 5000 + b'"}'
-    _put(folder, "a.json", body)
-    here.fetch(f"{real.url}/a.json")
-    assert here.body() == body
-
-
-def test_the_record_has_what_the_server_said(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.fetch(f"{real.url}/a.json")
+def test_a_record_says_what_was_fetched(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
     record = here.record()
-    assert record.last_modified == "Tue, 14 Nov 2023 22:13:20 GMT"
-    assert record.etag is not None
-    assert record.etag.startswith('"')
+    assert (record.checksum, record.file_size) == (sha256(BODY), len(BODY))
+    assert (record.source_id, record.dataset, record.version) == ("a", "systems", "1.0.0")
 
 
-def test_a_configured_name_is_taken(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    here.one(source(f"{real.url}/a.json", file_name="mine.json"))
-    assert [Path(name).name for name in here.files] == ["mine.json"]
+def test_a_record_holds_the_validators_of_the_server(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.record().etag == f'"{NOON:x}-{len(BODY):x}"'
+    assert here.record().last_modified == "Mon, 01 Jan 2024 12:00:00 GMT"
 
 
-def test_a_file_that_somebody_else_put_there_is_left_alone(here: Here, real: Nginx, folder: Path) -> None:
-    _put(folder, "a.json", b"first")
-    _put(here.data_dir, "systems/a.json", b"not ours")
-    here.fetch(f"{real.url}/a.json")
-    assert (here.data_dir / "systems/a.json").read_bytes() == b"not ours"
-    assert here.body() == b"first"
+def test_a_record_holds_an_absolute_path(here: Here, put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here.data_dir = Path("data")
+    here.fetch(put("a.json", BODY))
+    here.data_dir = tmp_path / "data"
+    assert here.record().file_path == tmp_path / "data" / "systems" / "a.json"
+
+
+def test_an_outcome_says_where_the_file_is_and_what_it_took(here: Here, put: Put) -> None:
+    outcome = here.fetch(put("a.json", BODY))
+    assert outcome.file_path == str(here.record().file_path)
+    assert (outcome.bytes_fetched, outcome.bytes_saved, outcome.error) == (len(BODY), 0, None)
+
+
+def test_a_body_is_sent_once(here: Here, put: Put, real: Nginx) -> None:
+    here.fetch(put("a.json", BODY))
+    assert [(r.method, r.status, r.body_bytes_sent) for r in real.requests()] == [("GET", 200, len(BODY))]
+
+
+def test_a_source_begins_and_ends_once(here: Here, put: Put) -> None:
+    outcome = here.fetch(put("a.json", BODY))
+    assert (here.events[0], here.events[-1]) == (Started("a", "systems"), Finished(outcome))
+    assert sum(isinstance(event, Started | Finished) for event in here.events) == 2
+
+
+def test_a_configured_file_name_is_used(here: Here, put: Put) -> None:
+    here.one(source(put("a.json", BODY), file_name="b.dat", dataset="systems"))
+    assert here.files == ["systems/b.dat"]
+
+
+def test_a_file_without_a_name_gets_one(here: Here, put: Put) -> None:
+    here.fetch(put("index.html", BODY).removesuffix("index.html"))
+    assert here.files == ["systems/download"]
+
+
+def test_a_large_file_comes_whole(here: Here, put: Put) -> None:
+    large = pattern(5_000_000)
+    here.fetch(put("a.bin", large))
+    assert here.body() == large
+
+
+def test_a_file_of_one_byte_is_one(here: Here, put: Put) -> None:
+    here.fetch(put("a.bin", b"x"))
+    assert here.record().file_size == 1
+
+
+def test_a_gzipped_file_stays_gzipped(here: Here, put: Put) -> None:
+    zipped = gzip.compress(BODY, mtime=0)
+    here.fetch(put("a.json.gz", zipped))
+    assert here.body() == zipped
+
+
+def test_no_encoding_is_asked_for(here: Here, put: Put, real: Nginx) -> None:
+    here.fetch(put("a.json", b'{"a":1}' * 1000))
+    assert [request.content_encoding for request in real.requests()] == [None]
+
+
+def test_encodings_cannot_be_asked_for_by_a_header(here: Here, put: Put) -> None:
+    plain = b'{"a":1}' * 1000
+    here.one(source(put("a.json", plain), source_id="a", dataset="systems", headers={"Accept-Encoding": "gzip"}))
+    assert here.body() == plain
+
+
+def test_no_part_is_left(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.files == ["systems/a.json"]
+
+
+# -- unchanged ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_has_not_changed_is_unchanged(here: Here, put: Put) -> None:
+    url = put("a.json", BODY)
+    here.fetch(url)
+    assert here.fetch(url).result is Result.UNCHANGED
+
+
+def test_an_unchanged_source_is_asked_for_by_its_etag_only(here: Here, put: Put, real: Nginx) -> None:
+    url = put("a.json", BODY)
+    here.fetch(url)
+    here.fetch(url)
+    asked = real.requests()[-1]
+    assert (asked.status, asked.body_bytes_sent) == (304, 0)
+    assert (asked.http_if_none_match, asked.http_if_modified_since) == (here.record().etag, None)
+
+
+def test_an_unchanged_source_says_what_was_saved(here: Here, put: Put) -> None:
+    url = put("a.json", BODY)
+    here.fetch(url)
+    outcome = here.fetch(url)
+    assert (outcome.bytes_fetched, outcome.bytes_saved) == (0, len(BODY))
+    assert outcome.file_path == str(here.record().file_path)
+
+
+def test_an_unchanged_source_leaves_its_record_alone(here: Here, put: Put) -> None:
+    url = put("a.json", BODY)
+    here.fetch(url)
+    before = here.record()
+    here.fetch(url)
+    assert here.record() == before
+
+
+def test_a_source_with_a_date_only_is_unchanged_by_its_date(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, last_modified=MONDAY))
+    here.fetch(url)
+    assert here.fetch(url).result is Result.UNCHANGED
+
+
+def test_a_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, last_modified=MONDAY))
+    here.fetch(url)
+    here.fetch(url)
+    asked = bad.requests[-1].headers
+    assert (asked.get("if-modified-since"), asked.get("if-none-match")) == (MONDAY, None)
+
+
+def test_a_source_with_a_date_only_records_it(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.whole(BODY, last_modified=MONDAY)))
+    assert (here.record().etag, here.record().last_modified) == (None, MONDAY)
+
+
+@pytest.mark.parametrize("etag", ['W/"a"', '"a"', '"with ""quotes"', "bare", '"ä"', 'W/"W/"'])
+def test_an_etag_is_kept_as_it_came(here: Here, bad: BadServer, etag: str) -> None:
+    here.fetch(bad.script("/a", answers.whole(BODY, etag)))
+    assert here.record().etag == etag
+
+
+@pytest.mark.parametrize("etag", ['W/"a"', '"a"', "bare", '"ä"'])
+def test_an_etag_is_asked_for_as_it_came(here: Here, bad: BadServer, etag: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, etag))
+    here.fetch(url)
+    here.fetch(url)
+    assert bad.requests[-1].headers["if-none-match"] == etag
+
+
+def test_a_weak_etag_makes_unchanged(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.weak(BODY, '"a"'))
+    here.fetch(url)
+    assert here.fetch(url).result is Result.UNCHANGED
+
+
+def test_an_empty_etag_is_none(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, ""), answers.whole(OTHER, ""))
+    here.fetch(url)
+    assert here.fetch(url).result is Result.CHANGED
+
+
+def test_an_empty_date_is_none(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, None, ""), answers.whole(BODY[::-1], None, ""))
+    here.fetch(url)
+    assert here.fetch(url).result is Result.CHANGED
+
+
+# -- changed -----------------------------------------------------------------------------------------------------------
+
+
+def test_other_content_is_changed(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.fetch(put("a.json", OTHER)).result is Result.CHANGED
+
+
+def test_changed_content_does_not_touch_the_old_file(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    here.fetch(put("a.json", OTHER))
+    assert here.files == [f"systems/a-{sha256(OTHER)[:12]}.json", "systems/a.json"]
+
+
+def test_changed_content_is_the_one_of_the_source(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    here.fetch(put("a.json", OTHER))
+    assert (here.body(), len(here.manifest.records)) == (OTHER, 2)
+
+
+def test_changed_content_of_the_same_length_is_changed(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.fetch(put("a.json", BODY[::-1])).result is Result.CHANGED
+
+
+def test_content_that_comes_back_is_reverted(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    here.fetch(put("a.json", OTHER))
+    assert here.fetch(put("a.json", BODY)).result is Result.REVERTED
+
+
+def test_content_that_comes_back_is_kept_once(here: Here, put: Put) -> None:
+    for body in (BODY, OTHER, BODY, OTHER):
+        here.fetch(put("a.json", body))
+    assert here.files == [f"systems/a-{sha256(OTHER)[:12]}.json", "systems/a.json"]
+
+
+def test_reverted_content_is_unchanged_next_time(here: Here, put: Put) -> None:
+    for body in (BODY, OTHER, BODY):
+        url = put("a.json", body)
+        here.fetch(url)
+    assert here.fetch(url).result is Result.UNCHANGED
+
+
+def test_the_same_content_with_another_etag_is_refreshed(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    assert here.fetch(put("a.json", BODY)).result is Result.REFRESHED
+
+
+def test_a_refreshed_source_has_the_new_etag(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    here.fetch(put("a.json", BODY))
+    assert here.record().etag == f'"{NOON + 1:x}-{len(BODY):x}"'
+
+
+def test_a_refreshed_source_stays_where_it_is(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    here.fetch(put("a.json", BODY))
+    assert (here.files, here.record().file_path.name) == (["systems/a.json"], "a.json")
+
+
+def test_a_source_that_moved_to_another_address_stays_the_same_source(here: Here, put: Put) -> None:
+    here.fetch(put("a.json", BODY))
+    os.utime(put.folder / "a.json", (NOON, NOON))
+    (put.folder / "b.json").write_bytes(BODY)
+    os.utime(put.folder / "b.json", (NOON, NOON))
+    assert here.fetch(f"{put.real.url}/b.json").result is Result.UNCHANGED

@@ -142,9 +142,10 @@ def test_a_writer_closes_its_file_when_the_state_cannot_be_written(part: Path, s
 
 
 def test_a_full_disk_is_told_with_the_name_of_the_part(part: Path) -> None:
-    with pytest.raises(OSError, match=NAME) as caught, Writer(part, HEAD) as writer:  # noqa: PT012 -- the writer is what ends with it
-        os.dup2(os.open("/dev/full", os.O_RDWR), writer._fd)
-        writer.write(BODY)
+    with Writer(part, HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
+        os.dup2(full.fileno(), writer._fd)
+        with pytest.raises(OSError, match=NAME) as caught:
+            writer.write(BODY)
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -160,7 +161,6 @@ def test_a_killed_process_loses_nothing_that_it_wrote(part: Path) -> None:
     assert parts.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
-@pytest.mark.usefixtures("another_boot")
 def test_after_another_boot_only_synced_bytes_count(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     cut(part, BODY[:400])
     with part.open("ab") as file:

@@ -112,6 +112,17 @@ def whole(
     return lambda exchange: _send(exchange, right_reply(exchange.request, content))
 
 
+def exactly(code: int, headers: Mapping[str, str], payload: bytes = b"") -> Step:
+    """These headers and bytes, whatever was asked, and the end of the connection."""
+
+    def step(exchange: Exchange) -> None:
+        exchange.head(code, headers)
+        exchange.body(payload)
+        exchange.hang_up()
+
+    return step
+
+
 def no_validators(body: bytes) -> Step:
     """The right answer of a server that knows neither ETag nor Last-Modified."""
     return whole(body)

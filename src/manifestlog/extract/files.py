@@ -13,6 +13,7 @@ Options of a store (credentials, endpoints) come from its own environment and fi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,6 +47,11 @@ class FileResponse(NamedTuple):
 
 class FsspecFetcher:
     """Whatever fsspec has a protocol for."""
+
+    def __init__(self) -> None:
+        told = logging.getLogger("fsspec")
+        if told.level == logging.NOTSET:
+            told.setLevel(logging.INFO)  # below that its stores tell paths with their userinfo
 
     @contextmanager
     def open(self, source: ETLSource, ask: Ask) -> Iterator[FileResponse]:
@@ -102,7 +108,10 @@ def _etag(info: dict[str, Any]) -> str | None:
 def _time(info: dict[str, Any]) -> str | None:
     value = next((info[name] for name in _TIME_NAMES if info.get(name)), None)
     if isinstance(value, int | float):
-        value = datetime.fromtimestamp(value, UTC)
+        try:
+            value = datetime.fromtimestamp(value, UTC)
+        except (OverflowError, ValueError, OSError):
+            return None  # no time that a calendar has
     return value.isoformat() if isinstance(value, datetime) else value if isinstance(value, str) else None
 
 

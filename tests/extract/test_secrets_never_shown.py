@@ -1,0 +1,344 @@
+"""Whatever goes wrong: no secret of a source is in anything that anybody sees or that stays on the disk."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from extract.builders import source
+from extract.running import pattern
+from manifestlog.extract import (
+    Ask,
+    Defaults,
+    ExtractConfig,
+    FetchError,
+    PipelineOrchestrator,
+    RemoteFetcher,
+    Result,
+    plan_all,
+)  # fmt: skip
+from support import answers
+from support.badserver import misbehaving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from extract.running import Here
+    from manifestlog.extract import ETLSource, Outcome
+    from support.badserver import BadServer, Exchange, Step
+    from support.nginx import Nginx
+
+BODY = pattern(1000)
+ETAG = '"a"'
+
+MARK = "5ecret"
+"""In every secret."""
+USERINFO = f"user-{MARK}:pass-{MARK}"
+QUERY = f"token=query-{MARK}&{MARK}"
+HEADERS = {"X-Api-Key": f"key-{MARK}", "Cookie": f"session={MARK}"}
+DEFAULTS = {"X-Default": f"default-{MARK}"}
+ENVIRONMENT = f"environment-{MARK}"
+
+HIDDEN = (
+    MARK,
+    base64.b64encode(USERINFO.encode()).decode(),
+    base64.b64encode(f"pass-{MARK}".encode()).decode(),
+)
+
+
+def secretive(url: str, **more: Any) -> ETLSource:
+    """A source at this address whose every secret holds the mark; its path is the server's `/a` with the query."""
+    return source(url.replace("://", f"://{USERINFO}@"), source_id="a", dataset="systems", headers=HEADERS, **more)
+
+
+def scripted(bad: BadServer, *steps: Step) -> ETLSource:
+    return secretive(bad.script(f"/a?{QUERY}", *steps))
+
+
+def run(here: Here, one: ETLSource, **more: Any) -> Outcome:
+    wanted = {"headers": DEFAULTS, "retries": 1, "timeout_read_s": 2.0} | more
+    (outcome,) = here.run(one, secrets=[ENVIRONMENT], **wanted).outcomes
+    return outcome
+
+
+def shown(here: Here, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> str:
+    """Everything that is said, and everything on the disk but the contents."""
+    said = [repr(outcome), repr(here.events), str(here.events), caplog.text]
+    said += [repr(vars(record)) for record in caplog.records]
+    said += [repr(here.manifest), repr(dict(here.manifest.records)), repr(here.manifest.metadata)]
+    said += [path.read_text(encoding="utf-8") for path in here.data_dir.rglob("*.part.json")]
+    said += [str(path) for path in here.data_dir.rglob("*")]
+    folder = here.manifest.path.parent
+    said += [path.read_bytes().decode(errors="replace") for path in folder.iterdir() if path.is_file()]
+    return "\n".join(said)
+
+
+def found_in(text: str) -> list[str]:
+    return [line for line in text.splitlines() if any(secret in line for secret in HIDDEN)]
+
+
+def header_without_colon(exchange: Exchange) -> None:
+    exchange.frame(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nno colon here\r\n\r\n")
+    exchange.body(BODY)
+    exchange.hang_up()
+
+
+FAILING: dict[str, tuple[Step, ...]] = {
+    "401": (answers.status(401),),
+    "403": (answers.status(403),),
+    "404": (answers.status(404),),
+    "503": (answers.status(503),),
+    "429, later": (answers.status(429, 100_000),),
+    "999": (answers.status(999),),
+    "304": (answers.exactly(304, {}),),
+    "cut": (answers.cut_at(400, BODY, ETAG),),
+    "cut, chunked": (answers.chunked_cut(BODY, 400, ETAG),),
+    "cut, then 404": (answers.cut_at(400, BODY, ETAG), answers.status(404)),
+    "too short": (answers.wrong_length(BODY, 2000),),
+    "two lengths": (answers.exactly(200, {"Content-Length": "5, 6"}),),
+    "reset": (answers.reset(),),
+    "reset in the middle": (answers.reset_at(400, BODY, ETAG),),
+    "hung up": (answers.hangs_up(),),
+    "no answer": (answers.never_answers(),),
+    "empty": (answers.whole(b""),),
+    "another range": (answers.cut_at(400, BODY, ETAG), answers.wrong_range(BODY, 7, ETAG)),
+    "long headers": (answers.oversized_headers(),),
+    "no HTTP": (lambda exchange: exchange.frame(b"\xff\xff\r\n\r\n"),),
+    "redirect loop": (answers.redirect_loop(),),
+    "redirect loop with a token": (answers.redirect(f"/a?{QUERY}"),),
+    "redirect to nobody": (answers.redirect(f"http://nobody:{MARK}@127.0.0.1:1/x?{QUERY}"),),
+    "redirect to an unknown name": (answers.redirect(f"http://nowhere.invalid/x?{QUERY}"),),
+    "redirect to another scheme": (answers.redirect(f"ftp://nobody:{MARK}@host/x?{QUERY}"),),
+    "redirect to no address": (answers.redirect(f"http://[::1/x?{QUERY}"),),
+    "redirect to an impossible name": (answers.redirect(f"http://{'a' * 70}.example/x?{QUERY}"),),
+}
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+# -- sources that fail -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", FAILING.values(), ids=FAILING)
+def test_a_source_that_fails_shows_no_secret(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, steps: tuple[Step, ...]
+) -> None:
+    timeout = {"timeout_read_s": 0.1} if steps is FAILING["no answer"] else {}
+    outcome = run(here, scripted(bad, *steps), **timeout)
+    assert outcome.result is Result.FAILED
+    assert found_in(shown(here, outcome, caplog)) == []
+
+
+@pytest.mark.parametrize("steps", FAILING.values(), ids=FAILING)
+def test_a_plan_that_fails_shows_no_secret(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, steps: tuple[Step, ...]
+) -> None:
+    defaults = Defaults(headers=DEFAULTS, timeout_read_s=0.1)
+    plans = list(plan_all(here.manifest, [scripted(bad, *steps)], defaults=defaults, secrets=[ENVIRONMENT]))
+    assert found_in(repr(plans) + caplog.text) == []
+
+
+@pytest.mark.parametrize("steps", FAILING.values(), ids=FAILING)
+def test_an_error_of_the_fetcher_shows_no_secret(bad: BadServer, steps: tuple[Step, ...]) -> None:
+    fetcher = RemoteFetcher(Defaults(headers=DEFAULTS, timeout_read_s=0.1))
+    told = ""
+    try:
+        with fetcher.open(scripted(bad, *steps), Ask()) as response:
+            list(response.blocks())
+    except FetchError as error:
+        told = f"{error!r} {error} {vars(error)} {''.join(traceback.format_exception(error))}"
+    assert found_in(told) == []
+
+
+def test_a_refused_connection_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    outcome = run(here, secretive(f"http://127.0.0.1:{port}/a?{QUERY}"))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", f"{'a' * 70}.example", "exa_mple..com", "[::1]:1", "xn--a"])
+def test_a_host_that_is_none_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture, host: str) -> None:
+    outcome = run(here, secretive(f"http://{host}/a?{QUERY}"))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+def test_a_proxy_that_refuses_shows_no_secret(
+    here: Here, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://proxy:{MARK}@127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    outcome = run(here, secretive(f"http://host.example/a?{QUERY}"))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+@contextmanager
+def self_signed(folder: Path) -> Iterator[int]:
+    """A server that nobody vouches for; its port."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=_shake_hands, args=(server, context))
+        serving.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def _shake_hands(server: socket.socket, context: ssl.SSLContext) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                continue
+
+
+def test_a_certificate_that_is_not_trusted_fails_at_once_and_shows_no_secret(
+    here: Here, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with self_signed(tmp_path) as port:
+        outcome = run(here, secretive(f"https://127.0.0.1:{port}/a?{QUERY}"))
+    assert outcome.error is not None
+    assert ("certificate" in outcome.error, here.waits) == (True, [])
+    assert found_in(shown(here, outcome, caplog)) == []
+
+
+def test_encryption_that_the_server_does_not_speak_shows_no_secret(
+    here: Here, real: Nginx, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = run(here, secretive(f"https://127.0.0.1:{real.port}/a?{QUERY}"))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"nobody://host/a?{QUERY}",
+        f"s3://bucket/a?{QUERY}",
+        f"sftp://host/a?{QUERY}",
+        f"ftp://127.0.0.1:1/a?{QUERY}",
+        f"memory://none?{QUERY}",
+        f"file:///none?{QUERY}",
+        f"simplecache::https://127.0.0.1:1/a?{QUERY}",
+        f"zip://a::file:///none?{QUERY}",
+    ],
+)
+def test_a_store_that_fails_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture, url: str) -> None:
+    caplog.set_level(logging.INFO)  # what a store's library tells who debugs it is not ours
+    outcome = run(here, secretive(url))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+def test_a_content_that_is_not_the_pinned_one_shows_no_secret(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = secretive(bad.script(f"/a?{QUERY}", answers.whole(BODY)), checksum="0" * 64)
+    outcome = run(here, one)
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+def test_a_value_from_the_environment_is_in_no_error(
+    here: Here, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    here.data_dir = tmp_path / ENVIRONMENT
+    here.data_dir.mkdir()
+    (here.data_dir / "systems").write_bytes(b"")
+    outcome = run(here, source("http://127.0.0.1:1/a", source_id="a", dataset="systems/sub"))
+    assert outcome.error is not None
+    assert (MARK in outcome.error, "***" in outcome.error) == (False, True)
+
+
+# -- sources that do not fail ------------------------------------------------------------------------------------------
+
+RIGHT: dict[str, tuple[Step, ...]] = {
+    "new": (answers.whole(BODY, ETAG),),
+    "gone on with": (answers.cut_at(400, BODY, ETAG), answers.whole(BODY, ETAG)),
+    "after a redirect": (answers.redirect(f"/b?{QUERY}"),),
+    "a header without colon": (header_without_colon,),
+    "encoded": (answers.unasked_encoding(BODY),),
+    "after a pause": (answers.status(503), answers.whole(BODY)),
+}
+
+
+@pytest.mark.parametrize("steps", RIGHT.values(), ids=RIGHT)
+def test_a_source_that_is_fetched_shows_no_secret(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, steps: tuple[Step, ...]
+) -> None:
+    bad.script(f"/b?{QUERY}", answers.whole(BODY))
+    outcome = run(here, scripted(bad, *steps))
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.NEW, [])
+
+
+def test_an_unchanged_source_shows_no_secret(here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture) -> None:
+    one = scripted(bad, answers.whole(BODY, ETAG))
+    run(here, one)
+    outcome = run(here, one)
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.UNCHANGED, [])
+
+
+def test_a_source_that_moved_to_another_server_shows_it_no_secret(here: Here, bad: BadServer) -> None:
+    with misbehaving() as other:
+        run(here, scripted(bad, answers.redirect(other.script("/b", answers.whole(BODY)))))
+        (asked,) = other.requests
+    assert found_in(repr(asked)) == []
+
+
+def test_secrets_reach_their_own_server(here: Here, bad: BadServer) -> None:
+    run(here, scripted(bad, answers.whole(BODY)))
+    (asked,) = bad.requests
+    assert (asked.path, asked.headers["x-api-key"]) == (f"/a?{QUERY}", HEADERS["X-Api-Key"])
+    assert asked.headers["x-default"] == DEFAULTS["X-Default"]
+    assert asked.headers["authorization"] == f"Basic {HIDDEN[1]}"
+
+
+# -- what is public ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_public_shows_a_secret(here: Here) -> None:
+    one = secretive(f"http://host/a?{QUERY}")
+    defaults = Defaults(headers=DEFAULTS)
+    config = ExtractConfig.model_validate(
+        {"etl_version": "1", "manifests_dir": "/m", "data_dir": "/d", "manifest": "a_download", "sources": [one],
+         "defaults": defaults},
+        context={"folder": "/", "from_environment": {ENVIRONMENT}},
+    )  # fmt: skip
+    fetcher = RemoteFetcher(defaults)
+    orchestrator = PipelineOrchestrator(
+        here.manifest, fetcher, data_dir=here.data_dir, defaults=defaults, secrets=[ENVIRONMENT]
+    )
+    public = (one, defaults, config, fetcher, orchestrator, orchestrator.report)
+    assert found_in(" ".join(f"{thing!r} {thing}" for thing in public)) == []
+
+
+def test_a_report_shows_no_secret(here: Here, bad: BadServer) -> None:
+    report = here.run(scripted(bad, answers.status(404)), headers=DEFAULTS)
+    assert found_in(f"{report!r} {json.dumps(report.as_json())}") == []
