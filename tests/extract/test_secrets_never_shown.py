@@ -56,6 +56,9 @@ HIDDEN = (
     base64.b64encode(f"pass-{MARK}".encode()).decode(),
 )
 
+# On Python 3.13 urllib3 leaves the socket of an answer that it cannot parse to the garbage collector, which says so.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def secretive(url: str, **more: Any) -> ETLSource:
     """A source at this address whose every secret holds the mark; its path is the server's `/a` with the query."""
