@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -75,12 +75,6 @@ def _valid_copy(model: _Model, *, update: Mapping[str, Any] | None = None, deep:
     return type(model).model_validate(copy.__dict__ | dict(update)) if update else copy
 
 
-def _valid_construct(cls: type[_Model], /, _fields_set: set[str] | None = None, **values: Any) -> _Model:
-    """The same as calling the class: nothing is spared the validation."""
-    del _fields_set
-    return cls(**values)
-
-
 class Observation(BaseModel):
     """Where and when a source delivered a content."""
 
@@ -95,7 +89,11 @@ class Observation(BaseModel):
     version: str
 
     model_copy = _valid_copy
-    model_construct = classmethod(_valid_construct)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as the class itself."""
+        return cls(**values)
 
 
 class ManifestRecord(BaseModel):
@@ -117,7 +115,11 @@ class ManifestRecord(BaseModel):
 
     # What reaches the log is taken as it is and kept for ever, so there is no way to a record that was not validated.
     model_copy = _valid_copy
-    model_construct = classmethod(_valid_construct)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as the class itself."""
+        return cls(**values)
 
 
 class AddResult(NamedTuple):
