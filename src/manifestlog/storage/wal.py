@@ -54,6 +54,7 @@ class Wal:
         self.covers = 0
         self.compacted_at = ""
         self.compaction_s = 0.0
+        self._compacted_in = 0
         self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
         self.poisoned = 0
@@ -125,11 +126,16 @@ class Wal:
         """Remember what a line says of the canonical, and since when there is something to merge."""
         if op.kind in CHANGES:
             self._changed.setdefault(number, op.ts)
-        elif op.kind == "compacting":
+        elif op.kind == "compacted" and number >= self._compacted_in:
+            self._compacted_in, self.compacted_at, self.compaction_s = number, op.ts, op.data["seconds"]
+        if number < self.current.number:
+            # Replayed after the current segment, whose first line has the outcome of all that. An old `compacted` would
+            # strike out a canonical that was announced since, and our next segment would not know it.
+            return
+        if op.kind == "compacting":
             self.bases.append(Base(**op.data["base"]))
         elif op.kind == "compacted":
             self.bases = [Base(**op.data["base"])]
-            self.compacted_at, self.compaction_s = op.ts, op.data["seconds"]
 
     def follow(self, take: Take) -> None:
         """Hand over what was appended since the last call, across seals and fences.
