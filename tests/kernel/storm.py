@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 PAUSE_S = (0.010, 0.050)
 OPTIONS = ManifestOptions(auto_compact=False, compact_on_close=False, segment_bytes_max=64 * 1024, lock_timeout_s=20.0)
 """Small segments, so that rotations are as frequent as kills."""
-WINDOW = 24
+WINDOW = 16
 """How many checksums are in everybody's hands at a time; the window moves on, so that each is new once."""
-NUMBERS_PER_S = 200
+NUMBERS_PER_S = 100
 OWN_NUMBERS = 1_000_000_000
 """From here on numbers belong to one process each, for batches of which all or nothing must be new."""
 
@@ -119,7 +119,14 @@ class Writer:
         self._own = OWN_NUMBERS + seed % 1_000_000 * 10_000
 
     def work(self, turns: int) -> None:
-        acts: list[Callable[[], None]] = [self._add, self._add_many, self._update, self._forget, self._look, self._compact]
+        acts: list[Callable[[], None]] = [
+            self._add,
+            self._add_many,
+            self._update,
+            self._forget,
+            self._look,
+            self._compact,
+        ]
         for _ in range(turns):
             (act,) = self._chance.choices(acts, (60, 10, 8, 8, 13, 1))
             act()
@@ -219,12 +226,14 @@ def read(_link: Link, stage: Stage, diary_path: Path, seed: int) -> None:
             window = stage.window()
             for number in chance.sample(range(max(0, window.start - 10), window.stop), 8):
                 look(manifest, diary, number)
+            time.sleep(chance.uniform(0, 0.01))
+            if chance.random() < 0.8:
+                continue
             numbers = chance.sample(window, 8)
             since = now()
             listed = set(manifest)  # one moment for all of them
             for number in numbers:
                 diary.looked(since, number, there=checksum(number) in listed)
-            time.sleep(chance.uniform(0, 0.01))
 
 
 def compact(_link: Link, stage: Stage, diary_path: Path, seed: int) -> None:
@@ -237,6 +246,15 @@ def compact(_link: Link, stage: Stage, diary_path: Path, seed: int) -> None:
             time.sleep(chance.uniform(0, 0.02))
 
 
+def keep(link: Link, stage: Stage, diary_path: Path, _seed: int) -> None:
+    """Save once in a while, and live on: compactors that are always killed in time would let the log grow for ever."""
+    diary = Diary(diary_path)
+    with DownloadManifestManager(stage.path, options=OPTIONS) as manifest:
+        while not link.poll(0.5):
+            diary.begins("compact", "-")
+            diary.told(manifest.save().outcome)
+
+
 def watch(link: Link, stage: Stage, diary_path: Path, _seed: int) -> tuple[int, list[str], tuple[int, int]]:
     """Read every canonical that appears with nothing but `json`; beside it, be a reader that is never killed."""
     diary = Diary(diary_path)
@@ -244,7 +262,7 @@ def watch(link: Link, stage: Stage, diary_path: Path, _seed: int) -> tuple[int, 
     invalid = []
     opened: list[int] = []
     with DownloadManifestManager(stage.path, options=OPTIONS, read_only=True) as manifest:
-        while not link.poll(0.002):
+        while not link.poll(0.005):
             opened.append(sum("manifest" in target for target in file_descriptors().values()))
             for number in stage.window()[::4]:
                 look(manifest, diary, number)
@@ -290,7 +308,9 @@ class _Master:
         self.outcome.falls += status == -signal.SIGALRM
         if status not in (0, -signal.SIGKILL, -signal.SIGALRM):
             failure = one.child.said()[-1:]
-            self.outcome.failures.append(f"{one.diary.name}: {getattr(failure[0], 'text', status) if failure else status}")
+            self.outcome.failures.append(
+                f"{one.diary.name}: {getattr(failure[0], 'text', status) if failure else status}"
+            )
         one.child.discard()
 
 
@@ -298,10 +318,11 @@ def rage(_link: Link, path: Path, scratch: Path, kills: int, seed: int) -> Outco
     """Let them work and die until so many were killed; the last are killed all at once."""
     gc.collect()
     gc.freeze()  # children leave the pages of what they inherit alone
-    chance = random.Random(seed)
     master = _Master(Stage(path, scratch, now()), seed)
-    watcher = master.start(watch)
+    lasting = [master.start(task) for task in (watch, keep)]
+    chance = random.Random(seed)
     running = [master.start(task) for task in ROSTER]
+    dying: list[_Running] = []
     while master.outcome.kills < kills and not master.outcome.failures:
         _wait(running, chance.uniform(*PAUSE_S))
         ended = [n for n, one in enumerate(running) if _has_ended(one)]
@@ -310,17 +331,22 @@ def rage(_link: Link, path: Path, scratch: Path, kills: int, seed: int) -> Outco
             running[ended[0]].child.kill()
             master.outcome.kills += 1
         for slot in ended:
-            master.bury(running[slot])
+            dying.append(running[slot])
             running[slot] = master.start(running[slot].task)
+        for one in filter(_has_ended, dying):
+            master.bury(one)
+        dying = [one for one in dying if one.child.status is None]
     for one in running:
         with suppress(ProcessLookupError):
             one.child.kill()
-    for one in running:
+    for one in (*dying, *running):
         master.bury(one)
-    watcher.child.send("stop")
     outcome = master.outcome
-    outcome.versions_watched, outcome.invalid, outcome.descriptors = watcher.child.receive()
-    master.bury(watcher)
+    for one in lasting:
+        one.child.send("stop")
+    outcome.versions_watched, outcome.invalid, outcome.descriptors = lasting[0].child.receive()
+    for one in lasting:
+        master.bury(one)
     return outcome
 
 

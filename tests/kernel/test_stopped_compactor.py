@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, compactor
-from manifestlog.session import Session
 from manifestlog.storage import base
 from support.faults import before, die
 from support.integrity import load_canonical, segments, temporaries
