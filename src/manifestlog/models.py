@@ -69,10 +69,9 @@ class ManifestMetadata(BaseModel):
         self.ts_updated = _now()
 
 
-def _valid_copy(model: _Model, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _Model:
-    """A copy with these fields changed, and validated; raises `ValidationError`, where pydantic's own takes anything."""
-    copy = BaseModel.model_copy(model, deep=deep)
-    return type(model).model_validate(copy.__dict__ | dict(update)) if update else copy
+def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
+    """The copy with these changes; raises `ValidationError`, where pydantic's own `model_copy` takes anything."""
+    return type(copy).model_validate(copy.__dict__ | dict(changes)) if changes else copy
 
 
 class Observation(BaseModel):
@@ -88,7 +87,9 @@ class Observation(BaseModel):
     ts_downloaded: UtcTime
     version: str
 
-    model_copy = _valid_copy
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
@@ -114,7 +115,9 @@ class ManifestRecord(BaseModel):
     derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     # What reaches the log is taken as it is and kept for ever, so there is no way to a record that was not validated.
-    model_copy = _valid_copy
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:

@@ -253,11 +253,12 @@ def _import(path: str, data: bytes) -> bytes:
     if not isinstance(document, dict) or not {"metadata", "records"} == set(document):
         raise DamagedManifestError(path, 0, 'expected one object with "metadata" and "records", and nothing else')
     if not isinstance(document["records"], dict):
-        raise DamagedManifestError(path, data.find(b'"records"'), '"records" is no JSON object')
+        raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" is no JSON object')
     try:
         metadata, naive = _checked_metadata(document["metadata"])
-    except ValueError as error:
-        raise DamagedManifestError(path, data.find(b'"metadata"'), str(error)) from None
+        codec.dumps(metadata)
+    except (ValueError, TypeError) as error:
+        raise DamagedManifestError(path, max(0, data.find(b'"metadata"')), str(error)) from None
     rows: dict[str, Row] = {}
     for key, value in document["records"].items():
         row, no_zone = _import_record(path, data, key, value)
@@ -274,8 +275,10 @@ def _import(path: str, data: bytes) -> bytes:
 
 def _import_record(path: str, data: bytes, key: str, value: object) -> tuple[Row, bool]:
     try:
-        return normalise(value, key)
-    except ValueError as error:
+        row, naive = normalise(value, key)
+        codec.dumps(row)  # a number beyond 64 bits, in a member that nobody looks at, is refused here with its place
+        return row, naive
+    except (ValueError, TypeError) as error:
         raise DamagedManifestError(path, max(0, data.find(json.dumps(key).encode())), str(error)) from None
 
 
