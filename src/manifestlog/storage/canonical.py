@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 import logging
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -152,11 +153,14 @@ def _scan_lines(source: Canonical, end: int) -> tuple[Row, Columns]:
 
 
 def _lines(source: Canonical, end: int) -> Iterator[bytes]:
-    rest = b""
+    rest: list[bytes] = []
     for block in source.blocks(0, end):
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
-    if rest:
+        rest.append(block)
+        if b"\n" in block:  # joined once a line, so that a line of any length is read in linear time
+            *whole, last = b"".join(rest).split(b"\n")
+            yield from whole
+            rest = [last]
+    if any(rest):
         raise _OtherLayout
 
 
@@ -285,7 +289,7 @@ def _parse(path: str, data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DamagedManifestError(path, error.start, "not UTF-8") from None
     try:
-        codec.loads(text.encode())  # stricter than json: no NaN, no lone surrogates, a limit on nesting
+        codec.loads(data.removeprefix(BOM_UTF8))  # stricter than json: no NaN, no lone surrogates, a limit on nesting
         return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())
