@@ -36,7 +36,7 @@ from zlib import crc32
 from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
 from manifestlog.session import now_text
-from manifestlog.storage import base, canonical, codec, disk, lines, merge, wal
+from manifestlog.storage import base, canonical, codec, disk, merge, wal
 from manifestlog.storage.index import Columns, Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
@@ -175,9 +175,7 @@ def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
 
     def act(state: State) -> float:
         began = time.perf_counter()
-        ts = now_text()
-        op = Op(kind, ts, [], {"base": told._asdict(), "seconds": seconds})
-        store.session.append(state, op, lambda _: lines.base_body(kind, ts, told, seconds))
+        store.session.append(state, Op(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
         return time.perf_counter() - began
 
     held_s = store.session.transact(act)

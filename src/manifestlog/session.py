@@ -190,21 +190,20 @@ class Session:
             self._append_lock.release()
             _free(self._writers)
 
-    def append(self, state: State, op: Op, body: Callable[[int], bytes]) -> None:
+    def append(self, state: State, op: Op) -> None:
         """Write one line and take it over; only from inside a transaction.
 
-        `body` makes the line, given through which offset its segment is known to be synced: known only when it is known
-        which segment that will be. Raises `DiskFullError` with nothing of the line left.
+        Raises `DiskFullError` with nothing of the line left.
         """
         try:
-            wal = state.start_log()
+            wal = state.wal or state.start_log()
             line_bytes = _LINE_EXTRA_BYTES
-            for put in op.puts:
-                line_bytes += len(put.raw)
+            for raw, _, _ in op.puts:
+                line_bytes += len(raw)
             wal.prepare(line_bytes, self.options.segment_bytes_max)
             if not wal.writes and op.kind in CHANGES:
                 wal.be_writer()
-            state.append(op, body(wal.current.tail.synced))
+            state.append(op)
             if wal.current.tail.lines % _LINES_PER_LOOK == 0:
                 limit = self.options.log_bytes_limit(state.base.canonical_bytes)
                 self.log_is_long = wal.bytes_to_merge >= limit
