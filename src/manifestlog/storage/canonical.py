@@ -165,11 +165,13 @@ def _lines(source: Canonical, end: int) -> Iterator[bytes]:
 
 
 def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
-    taken = b""
+    first, size = [], 0
     for line in found:
-        taken += line + b"\n"
-        if line.startswith(b'    "records": {') or len(taken) > _HEAD_BYTES_MAX:
+        first.append(line)
+        size += len(line) + 1
+        if line.startswith(b'    "records": {') or size > _HEAD_BYTES_MAX:
             break
+    taken = b"".join(line + b"\n" for line in first)
     try:
         empty = taken.endswith(b'"records": {}\n')
         metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]

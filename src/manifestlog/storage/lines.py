@@ -32,7 +32,7 @@ from manifestlog.rows import REQUIRED, Row, is_checksum, observations
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LINE_START = re.compile(rb'\{"op":"')
 _NO_NEWLINE = re.compile(rb"[^\n]")
