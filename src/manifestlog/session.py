@@ -86,9 +86,10 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s, self._keep_up)
+        timeout_s, like = self.options.lock_timeout_s, self.paths.canonical
+        self._append_lock = FileLock(self.paths.append_lock, timeout_s, self._keep_up, like=like)
         self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
+        self._compact_lock = FileLock(self.paths.compact_lock, timeout_s, like=like)
 
     def _enter(self) -> None:
         if self._pid != os.getpid():

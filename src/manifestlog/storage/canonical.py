@@ -209,9 +209,10 @@ def _canonical_row(key: bytes, raw: bytes) -> Row:
     try:
         row: Row
         row, naive = normalise(codec.loads(raw), key.decode())
-    except ValueError:
+        same = codec.dumps(row) == raw
+    except (ValueError, TypeError):  # no record of ours; or one nested deeper than it could be written again
         raise _OtherLayout from None
-    if naive or codec.dumps(row) != raw or not is_checksum(key.decode()):
+    if naive or not same or not is_checksum(key.decode()):
         raise _OtherLayout
     return row
 
@@ -275,7 +276,17 @@ def _import(path: str, data: bytes) -> bytes:
     if naive:
         log.warning("%s: times without a zone were read as UTC", path)
     metadata["total_records"] = len(rows)
-    return render(metadata, ((checksum, codec.dumps(rows[checksum])) for checksum in sorted(rows)))
+    _writable(path, data, b'"metadata"', metadata)
+    return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
+
+
+def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
+    """The value as JSON; raises `DamagedManifestError` for members deeper or greater than can be written again."""
+    try:
+        return codec.dumps(value)
+    except TypeError as error:
+        reason = f"a member that could be read but not written again ({error})"
+        raise DamagedManifestError(path, max(0, data.find(place)), reason) from None
 
 
 def _import_record(path: str, data: bytes, key: str, value: object) -> tuple[Row, bool]:

@@ -58,18 +58,32 @@ def open_append(path: str) -> int:
     return _above_standard_streams(os.open(path, os.O_RDWR | os.O_APPEND | _COMMON))
 
 
-def open_lock(path: str) -> int:
-    """Open a lock file, made when missing; its content is nobody's business."""
-    return _above_standard_streams(os.open(path, os.O_RDWR | os.O_CREAT | _COMMON, _MODE))
+def open_lock(path: str, like: str | None = None) -> int:
+    """Open a lock file, made when missing; its content is nobody's business. A new one gets mode and group of `like`."""
+    flags = os.O_RDWR | _COMMON
+    if like is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return _above_standard_streams(os.open(path, flags))
+        with contextlib.suppress(FileExistsError):
+            return _create(path, flags | os.O_CREAT | os.O_EXCL, like)
+    return _above_standard_streams(os.open(path, flags | os.O_CREAT, _MODE))
 
 
 def create(path: str, like: str | None = None) -> int:
     """Make a file that must not exist yet; with `like`, take over that file's mode and, where allowed, its group."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON
-    fd = _above_standard_streams(os.open(path, flags, _MODE))
+    return _create(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON, like)
+
+
+def _create(path: str, flags: int, like: str | None) -> int:
+    old = None
     if like is not None:
         with contextlib.suppress(OSError):
             old = os.stat(like)
+    # Never wider than the old file, not even for the moment before the mode is set: who opens it then keeps it open.
+    mode = _MODE if old is None else stat_bits.S_IMODE(old.st_mode) & _MODE
+    fd = _above_standard_streams(os.open(path, flags, mode))
+    if old is not None:
+        with contextlib.suppress(OSError):
             with contextlib.suppress(PermissionError):
                 os.fchown(fd, -1, old.st_gid)
             os.fchmod(fd, stat_bits.S_IMODE(old.st_mode))
