@@ -129,7 +129,7 @@ def blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
         start += len(block)
 
 
-def append(fd: int, data: bytes) -> None:
+def append(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the end of the file; on an error part of it may be there."""
     written = os.write(fd, data)
     while written < len(data):

@@ -232,6 +232,21 @@ def _check_shape(kind: str, data: dict[str, Any]) -> None:
         raise ValueError("forget of no checksum")
 
 
+def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
+    """Every line and every damage of a whole segment, given in blocks; an unfinished rest at the end is left out."""
+    waiting: list[bytes] = []
+    start = 0
+    for block in blocks:
+        whole = block.rfind(b"\n") + 1
+        waiting.append(block[:whole] if whole else block)
+        if whole:
+            data = b"".join(waiting)
+            yield from split(data, start, salt)
+            start += len(data)
+            waiting = [block[whole:]]
+    yield from split(b"".join(waiting), start, salt)
+
+
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
     """Cut `data`, which stands at offset `start` of a segment, into lines and damage.
 
