@@ -190,7 +190,7 @@ def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
     try:
         empty = taken.endswith(b'"records": {}\n')
         metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]
-        metadata, _ = _checked_metadata(metadata)
+        metadata, _ = checked_metadata(metadata)
         expected = head(metadata, empty=empty) + (b"}\n" if empty else b"")
     except (ValueError, KeyError, TypeError):
         raise _OtherLayout from None
@@ -238,7 +238,7 @@ def _end_of_records(source: Canonical, end: int) -> int:
     return end
 
 
-def _checked_metadata(metadata: Any) -> tuple[Row, bool]:
+def checked_metadata(metadata: Any) -> tuple[Row, bool]:
     """The metadata in normal form, and whether a time had no zone; raises `ValueError` saying what is wrong."""
     if not isinstance(metadata, dict):
         raise ValueError("metadata is no JSON object")
@@ -276,7 +276,7 @@ def _import(path: str, data: bytes) -> bytes:
     if not isinstance(document["records"], dict):
         raise DamagedManifestError(path, data.find(b'"records"'), '"records" is no JSON object')
     try:
-        metadata, naive = _checked_metadata(document["metadata"])
+        metadata, naive = checked_metadata(document["metadata"])
     except ValueError as error:
         raise DamagedManifestError(path, data.find(b'"metadata"'), str(error)) from None
     rows: dict[str, Row] = {}

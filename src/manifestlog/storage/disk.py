@@ -189,8 +189,16 @@ def list_names(directory: str) -> list[str]:
     return os.listdir(directory)
 
 
-def make_directory(path: str) -> None:
-    os.makedirs(path, exist_ok=True)
+def make_directory(path: str, like: str | None = None) -> None:
+    """Make a directory unless it is there; with `like`, a new one takes over that one's mode and, where allowed, group."""
+    if like is None or os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        return
+    os.mkdir(path)
+    old = os.stat(like)
+    with contextlib.suppress(PermissionError):
+        os.chown(path, -1, old.st_gid)
+    os.chmod(path, stat_bits.S_IMODE(old.st_mode))
 
 
 def map_read(fd: int) -> mmap.mmap:
