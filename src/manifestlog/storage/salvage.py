@@ -50,6 +50,8 @@ class Salvage:
     files: list[str] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     last_number: int = 0
+    created: str | None = None
+    """When the manifest was created, as its log says it."""
     over: Overlay = field(default_factory=Overlay)
     under: Overlay = field(default_factory=Overlay)
     source: salvage_canonical.Salvaged | None = None

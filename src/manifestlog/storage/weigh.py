@@ -58,6 +58,7 @@ def look(paths: ManifestPaths) -> Salvage:
     found.files = [paths.segment(number) for number in file_numbers]
     index = _whole_index(paths)
     identity = _identity(paths, read, found.source)
+    found.created = identity[1] if identity is not None else None
     segments = _ours(read, identity, found)
     bases = _bases(segments, found.source)
     found.segments = file_numbers
@@ -74,9 +75,7 @@ def look(paths: ManifestPaths) -> Salvage:
         index = index if made_for == (covered.base.size, covered.base.crc) else None
     _weigh_log(paths, found, segments, covered)
     _weigh_canonical(paths, found, index, bases, covered)
-    last = covered.last if covered.known else 0
-    told = [segment for number, segment in segments.items() if number > last]
-    found.metadata = _complete(paths, found, told, index, identity)
+    found.metadata = _complete(paths, found, segments, index, covered)
     return found
 
 
@@ -194,8 +193,9 @@ def _weigh_log(paths: ManifestPaths, found: Salvage, segments: dict[int, Segment
         sound = _weigh_segment(found, segments[number], segments.get(number + 1), covered)
         unbroken = unbroken and (sound or number > covered.last)
     for number in range(covered.last + 1, found.last_number + 1):
-        if number not in segments and not _never_was(number, segments, found.segments):
-            found.lose(paths.segment(number), None, None, f"segment {number} is missing: {_UNDONE}")
+        if number not in segments:
+            doubt = " (or a crash kept it from being made)" if _may_never_have_been(number, segments) else ""
+            found.lose(paths.segment(number), None, None, f"segment {number} is missing{doubt}: {_UNDONE}")
     if not covered.known:
         for number, segment in left.items():
             _replay(segment, number, found.over if unbroken else found.under)
@@ -203,10 +203,10 @@ def _weigh_log(paths: ManifestPaths, found: Salvage, segments: dict[int, Segment
         _replay(segment, number, found.over)
 
 
-def _never_was(number: int, segments: dict[int, Segment], numbers: list[int]) -> bool:
-    """Whether this number may have had no segment: the last, which a crash kept from being made."""
+def _may_never_have_been(number: int, segments: dict[int, Segment]) -> bool:
+    """Whether this is the segment behind the last one, which is sealed: there is a moment when it is not there yet."""
     before = segments.get(number - 1)
-    return number > max(numbers, default=0) and before is not None and before.next == number
+    return number > max(segments, default=0) and before is not None and before.next == number
 
 
 def _replay(segment: Segment, number: int, into: Overlay) -> None:
@@ -349,28 +349,35 @@ def _made_good(found: Salvage, gap: Gap, source: salvage_canonical.Salvaged) -> 
 
 
 def _complete(
-    paths: ManifestPaths,
-    found: Salvage,
-    segments: list[Segment],
-    index: Index | None,
-    identity: tuple[str, str] | None,
+    paths: ManifestPaths, found: Salvage, segments: dict[int, Segment], index: Index | None, covered: _Covered
 ) -> Row:
     """The metadata from whatever still tells it; what nobody tells is made up, and said to be."""
     row: Row = dict(index.head.metadata) if index is not None else {}
     if found.source is not None:
-        row = row | found.source.metadata if found.source.whole else found.source.metadata | row
-    if identity is not None:
-        row["ts_created"] = identity[1]
-    for segment in segments:
-        for op in salvage_log.ops(segment):
+        told = found.source.metadata
+        if not covered.known:
+            told = _without_strangers(paths, found, told, row)
+        row = row | told if found.source.whole else told | row
+    if found.created is not None:
+        row["ts_created"] = found.created
+    for number, segment in segments.items():
+        for op in salvage_log.ops(segment) if number > covered.last or not covered.known else ():
             if op.kind == "meta":
                 row |= op.data["metadata"]
     guesses = _guesses(paths)
     missing = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
     if missing:
-        told = ", ".join(f"{name} (now {guesses[name]!r})" for name in missing)
-        found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {told}")
+        made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in missing)
+        found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {made_up}")
     return {name: row.get(name, guesses[name]) for name in canonical.METADATA} | row
+
+
+def _without_strangers(paths: ManifestPaths, found: Salvage, told: Row, known: Row) -> Row:
+    """Metadata without members that nobody knows: one whose name was hit is still a member, but none that was written."""
+    strangers = [name for name in told if name not in canonical.METADATA and name not in known]
+    if strangers:
+        found.note(paths.canonical, 0, None, f"unknown metadata is left out: {', '.join(strangers)}")
+    return {name: value for name, value in told.items() if name not in strangers}
 
 
 def _guesses(paths: ManifestPaths) -> Row:
