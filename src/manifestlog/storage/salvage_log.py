@@ -95,6 +95,8 @@ def _look(fd: int, found: Salvaged, salt: int) -> None:
         _note(found, op)
     if position < found.size:
         found.torn_at = position
+    if found.next is None and found.damage and is_seal(found, found.damage[-1], None):
+        found.next = found.number + 1  # damaged as it is, it tells that there was a next one
 
 
 def _note(found: Salvaged, op: Op) -> None:
