@@ -27,6 +27,7 @@ from manifestlog.cli.get import get
 from manifestlog.cli.has import has
 from manifestlog.cli.init import init
 from manifestlog.cli.list import list_records
+from manifestlog.cli.repair import repair
 from manifestlog.cli.status import status
 from manifestlog.cli.verb import Command, CommandError, verb
 from manifestlog.errors import ManifestError
@@ -43,6 +44,7 @@ _VERBS: dict[str, Command] = {
     "compact": compact,
     "check": check,
     "doctor": doctor,
+    "repair": repair,
     "forget": forget,
     "extract": extract,
 }

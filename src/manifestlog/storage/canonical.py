@@ -29,7 +29,7 @@ import logging
 from codecs import BOM_UTF8
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
@@ -38,7 +38,9 @@ from manifestlog.storage import codec, disk, index
 from manifestlog.storage.index import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from manifestlog.storage.index import Entry
 
 log = logging.getLogger("manifestlog")
 
@@ -48,6 +50,16 @@ BETWEEN = b",\n"
 FOOT = b"\n    }\n}\n"
 EMPTY_FOOT = b"}\n}\n"
 _HEAD_BYTES_MAX = 1 << 20
+
+
+class Counted(Protocol):
+    """Whatever knows how many records it was made of."""
+
+    @property
+    def count(self) -> int: ...
+
+
+C = TypeVar("C", bound=Counted)
 
 
 class Canonical:
@@ -117,18 +129,27 @@ def skeleton(metadata: Row) -> bytes:
 
 
 def scan(source: Canonical) -> Scanned:
-    """Read and check a whole canonical file, whoever wrote it.
+    """Read and check a whole canonical file, whoever wrote it, and give its index columns.
 
     Raises `DamagedManifestError` with the byte offset of what is wrong.
+    """
+    return Scanned(*fold(source, index.build))
+
+
+def fold(source: Canonical, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C, str]:
+    """Read and check a whole canonical file: its metadata, what `take` makes of its records, the file's CRC.
+
+    `take` gets the records one by one and the offset behind the last line. It is called a second time for a file of
+    another layout, which has to be parsed whole. Raises `DamagedManifestError` with the byte offset of what is wrong.
     """
     end = disk.size(source.fd)
     crc = checksum(source, end)
     try:
-        metadata, columns = _scan_lines(source, end)
+        metadata, taken = _scan_lines(source, end, take)
     except _OtherLayout:
         source.memory = _import(source.path, disk.read(source.fd, end, 0))
-        metadata, columns = _scan_lines(source, len(source.memory))
-    return Scanned(metadata, columns, crc)
+        metadata, taken = _scan_lines(source, len(source.memory), take)
+    return metadata, taken, crc
 
 
 def checksum(source: Canonical, end: int) -> str:
@@ -143,13 +164,13 @@ class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the sl
     """This is not laid out as we would."""
 
 
-def _scan_lines(source: Canonical, end: int) -> tuple[Row, Columns]:
+def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C]:
     found = _lines(source, end)
     start, metadata = _scan_head(found, end)
-    columns = index.build(_entries(found, start, end), _end_of_records(source, end))
-    if metadata["total_records"] != len(columns.crcs):
+    taken = take(_entries(found, start, end), _end_of_records(source, end))
+    if metadata["total_records"] != taken.count:
         raise _OtherLayout
-    return metadata, columns
+    return metadata, taken
 
 
 def _lines(source: Canonical, end: int) -> Iterator[bytes]:
@@ -175,7 +196,7 @@ def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
     try:
         empty = taken.endswith(b'"records": {}\n')
         metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]
-        metadata, _ = _checked_metadata(metadata)
+        metadata, _ = checked_metadata(metadata)
         expected = head(metadata, empty=empty) + (b"}\n" if empty else b"")
     except (ValueError, KeyError, TypeError):
         raise _OtherLayout from None
@@ -184,7 +205,7 @@ def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
     return len(taken), metadata
 
 
-def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[tuple[bytes, int, int, list[bytes]]]:
+def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[Entry]:
     before = b""
     last = False
     for line in found:
@@ -224,7 +245,7 @@ def _end_of_records(source: Canonical, end: int) -> int:
     return end
 
 
-def _checked_metadata(metadata: Any) -> tuple[Row, bool]:
+def checked_metadata(metadata: Any) -> tuple[Row, bool]:
     """The metadata in normal form, and whether a time had no zone; raises `ValueError` saying what is wrong."""
     if not isinstance(metadata, dict):
         raise ValueError("metadata is no JSON object")
@@ -262,7 +283,7 @@ def _import(path: str, data: bytes) -> bytes:
     if not isinstance(document["records"], dict):
         raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" is no JSON object')
     try:
-        metadata, naive = _checked_metadata(document["metadata"])
+        metadata, naive = checked_metadata(document["metadata"])
         codec.dumps(metadata)
     except (ValueError, TypeError) as error:
         raise DamagedManifestError(path, max(0, data.find(b'"metadata"')), str(error)) from None

@@ -143,7 +143,7 @@ def blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
         start += len(block)
 
 
-def append(fd: int, data: bytes) -> None:
+def append(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the end of the file; on an error part of it may be there."""
     written = os.write(fd, data)
     while written < len(data):
@@ -203,8 +203,16 @@ def list_names(directory: str) -> list[str]:
     return os.listdir(directory)
 
 
-def make_directory(path: str) -> None:
-    os.makedirs(path, exist_ok=True)
+def make_directory(path: str, like: str | None = None) -> None:
+    """Make a directory unless it is there; with `like`, a new one takes over that one's mode and, where allowed, group."""
+    if like is None or os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        return
+    os.mkdir(path)
+    old = os.stat(like)
+    with contextlib.suppress(PermissionError):
+        os.chown(path, -1, old.st_gid)
+    os.chmod(path, stat_bits.S_IMODE(old.st_mode))
 
 
 def map_read(fd: int) -> mmap.mmap:

@@ -190,6 +190,16 @@ _USUAL_PUT = re.compile(
 )
 
 
+def usual_put(line: bytes) -> Op | None:
+    """What an intact line says that is as nearly every one is, cut at its places instead of parsed."""
+    found = _USUAL_PUT.fullmatch(line)
+    if found is None or not _is_utf8(line):
+        return None
+    ts, mark, raw, source_id, checksum, _ = found.groups()
+    put = raw, checksum.decode(), (source_id.decode(),)
+    return Op("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
+
+
 class Run(NamedTuple):
     """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
 
@@ -290,6 +300,21 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
+    """Every line and every damage of a whole segment, given in blocks; an unfinished rest at the end is left out."""
+    waiting: list[bytes] = []
+    start = 0
+    for block in blocks:
+        whole = block.rfind(b"\n") + 1
+        waiting.append(block[:whole] if whole else block)
+        if whole:
+            data = b"".join(waiting)
+            yield from split(data, start, salt)
+            start += len(data)
+            waiting = [block[whole:]]
+    yield from split(b"".join(waiting), start, salt)
 
 
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
