@@ -274,7 +274,7 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
         position += len(line) + 1
         if codec.line_is_intact(line, salt, offset):
             yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
-        elif (junk := _junk_end(data, begin, stop)) > begin:
+        elif (junk := junk_end(data, begin, stop)) > begin:
             first = _NO_NEWLINE.search(data, begin, junk)
             if first is not None:
                 yield Piece(start + first.start(), start + junk, None)
@@ -283,7 +283,7 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
             yield from _salvage(line, offset, salt, terminated=stop >= 0)
 
 
-def _junk_end(data: bytes, begin: int, stop: int) -> int:
+def junk_end(data: bytes, begin: int, stop: int) -> int:
     """Behind the last newline before the next place where a line may begin; `begin` when that is in this very line."""
     found = _LINE_START.search(data, begin)
     next_start = found.start() if found else len(data)

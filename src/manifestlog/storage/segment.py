@@ -96,6 +96,8 @@ class Segment:
             # The line was accepted while its writer was one byte short.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
         position = self.tail.length
+        if self._damage and self._damage[-1].terminated:
+            position = max(position, self._damage[-1].end)  # junk stays junk, and may be long: it is read once
         while position < end:
             data = self._whole_lines(position, end)
             yield from self._read_on(data, position)
@@ -122,11 +124,18 @@ class Segment:
                 yield from self._accept_run(run, start)
                 position = run.end
             else:
-                stop = data.find(b"\n", position) + 1 or len(data)
+                stop = self._end_of_odd(data, position)
                 pieces = list(lines.split(data[position:stop], start + position, self.opening.salt))
                 yield from self._accept(pieces)
                 position = stop
                 self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
+
+    def _end_of_odd(self, data: bytes, position: int) -> int:
+        """Behind the line that begins here; of junk behind the millions of lines that it may have, not one by one."""
+        newline = data.find(b"\n", position)
+        if self._damage or newline < 0:
+            return len(data)
+        return max(newline + 1, lines.junk_end(data, position, newline))
 
     def _accept_run(self, run: Run, start: int) -> Iterator[Op]:
         """Yield what the lines say; when it was taken, the tail moves behind them."""
