@@ -366,6 +366,8 @@ def _read_header(view: memoryview) -> tuple[Row, int]:
     data: Row = codec.loads(bytes(header))
     if data["byteorder"] != sys.byteorder:
         raise IndexDamagedError("byte order")
+    if type(data["records"]) is not int or type(data["sources"]) is not int or type(data["metadata"]) is not dict:
+        raise IndexDamagedError("counts")
     return data, _FIXED + size
 
 

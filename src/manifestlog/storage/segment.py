@@ -96,6 +96,8 @@ class Segment:
             # The line was accepted while its writer was one byte short.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
         position = self.tail.length
+        if self._damage and self._damage[-1].terminated:
+            position = max(position, self._damage[-1].end)  # junk stays junk, and may be long: it is read once
         while position < end:
             data = self._whole_lines(position, end)
             yield from self._read_on(data, position)
