@@ -39,7 +39,7 @@ def work(_link: Link, path: Path, jumps: Iterator[int]) -> list[str]:
     """Each record is added, changed, forgotten, added again, across segments and compactions, with a jump before each."""
     began = time.time_ns()
     time.time_ns = lambda: began + next(jumps)  # for this child only
-    told = []
+    told: list[str] = []
     with DownloadManifestManager(path, metadata(), options=SMALL) as manifest:
         for number in NUMBERS:
             told.append(manifest.add(make_record(number)).verdict)
@@ -81,7 +81,7 @@ def jump_back_and_stay(link: Link, path: Path) -> list[str]:
     began = time.time_ns()
     offset = [50 * YEAR_NS]
     time.time_ns = lambda: began + offset[0]
-    told = []
+    told: list[str] = []
     with DownloadManifestManager(path, metadata(), options=SMALL) as manifest:
         told.append(manifest.add(make_record(1)).verdict)
         link.send("written")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from support.integrity import active_segment, checked, load_canonical
 from support.records import NAME, QUICK, checksum, make_record, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from support.children import Child, Link, Start
 
@@ -110,7 +111,7 @@ def test_an_index_that_may_not_be_read_is_done_without(path: Path, nobody: Calla
     assert nobody(read, path).result() == EVERYTHING
 
 
-UNREADABLE = {
+UNREADABLE: dict[str, Callable[[Path], None]] = {
     "directory without search": lambda path: path.parent.chmod(0o644),
     "directory without listing": lambda path: path.parent.chmod(0o711),
     "canonical": lambda path: path.chmod(0),
@@ -166,10 +167,20 @@ def _all_writable(path: Path) -> None:
         entry.chmod(0o666)
 
 
-UNWRITABLE = {
+def _all_but_the_segment(path: Path) -> None:
+    _all_writable(path)
+    active_segment(path).chmod(0o644)
+
+
+def _all_but_the_lock(path: Path) -> None:
+    _all_writable(path)
+    path.with_name(NAME.replace(".json", ".lock")).chmod(0o644)
+
+
+UNWRITABLE: dict[str, Callable[[Path], None]] = {
     "files": lambda path: path.parent.chmod(0o777),
-    "segment": lambda path: (_all_writable(path), active_segment(path).chmod(0o644)),
-    "lock file": lambda path: (_all_writable(path), path.with_name(NAME.replace(".json", ".lock")).chmod(0o644)),
+    "segment": _all_but_the_segment,
+    "lock file": _all_but_the_lock,
 }
 
 
@@ -214,7 +225,7 @@ def test_a_directory_without_write_permission_lets_no_compaction_in(path: Path, 
 
 def go_on(link: Link, path: Path) -> list[str]:
     """Add and compact before, during and after a time without the right to write in the directory."""
-    outcomes = []
+    outcomes: list[str] = []
     with DownloadManifestManager(path, options=QUICK) as manifest:
         for number in range(3):
             link.send("ready")
