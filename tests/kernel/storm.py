@@ -25,6 +25,7 @@ from manifestlog import (
     ManifestOptions,
     ManifestRecord,
     RecordNotFoundError,
+    Verdict,
 )
 from manifestlog.storage import disk
 from support.children import Child
@@ -169,7 +170,7 @@ class Writer:
         self._diary.begins("add", " ".join("/".join(map(str, content)) for content in contents))
         counts = self._manifest.add_many(record(*content) for content in contents)
         assert sum(counts.values()) == len(numbers)
-        self._diary.told(str(counts["new"] + counts["changed"]))  # type: ignore[index] -- a verdict is its word
+        self._diary.told(str(counts[Verdict.NEW] + counts[Verdict.CHANGED]))
 
     def _update(self) -> None:
         number, revision = self._number(), self._chance.randrange(100)

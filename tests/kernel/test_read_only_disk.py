@@ -7,6 +7,7 @@ means kept" over the remount, and that an error says what happened, where, and w
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def _refused(act: Callable[[], object]) -> OSError:
 
 
 def _program(mounted: Mounted, *arguments: str) -> tuple[int, str]:
-    command = [Path(sys.executable).with_name("manifestlog"), "--dir", mounted.path.parent, *arguments]
+    command = [str(Path(sys.executable).with_name("manifestlog")), "--dir", str(mounted.path.parent), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stdout + done.stderr
 
@@ -100,7 +101,7 @@ def change_under_an_open_writer(mounted: Mounted) -> None:
         for number in ROUNDS:
             before = mounted.path.read_bytes()
             mounted.remount("ro")
-            _refused(lambda number=number: manifest.add(make_record(number)))  # type: ignore[misc] -- bound at once
+            _refused(functools.partial(manifest.add, make_record(number)))
             _refused(manifest.compact)
             with pytest.raises(AddManyStoppedError, match="Read-only file system"):
                 manifest.add_many([make_record(number)])

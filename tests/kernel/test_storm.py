@@ -150,13 +150,17 @@ def test_every_record_says_what_somebody_said(storm: Storm) -> None:
     wrong = []
     for number, tried in storm.findings.tried.items():
         kept = storm.stored.get(checksum(number))
-        for seen in [kept, *kept.also_seen] if kept else []:
+        for seen in sightings(kept):
             revision = int((seen.etag or "").strip('"').split("-")[1])
             expected = record(number, seen.source_id, revision)
             same = all(getattr(seen, name) == getattr(expected, name) for name in seen_fields(seen))
             if not same or not tried & {(seen.source_id, revision), ("", revision)}:
                 wrong.append(f"{number}: {seen}")
     assert wrong == []
+
+
+def sightings(kept: ManifestRecord | None) -> list[ManifestRecord | Observation]:
+    return [kept, *kept.also_seen] if kept else []
 
 
 def seen_fields(seen: ManifestRecord | Observation) -> list[str]:
@@ -170,7 +174,7 @@ def test_no_acknowledged_source_is_forgotten(storm: Storm) -> None:
     for number, kept in storm.findings.kept.items():
         forgotten = storm.findings.last_forget(number)
         known = storm.stored.get(checksum(number))
-        sources = {seen.source_id for seen in [known, *known.also_seen]} if known else set()
+        sources = {seen.source_id for seen in sightings(known)}
         wrong += [f"{number}: {source}" for begin, source in kept if begin > forgotten and source not in sources]
     assert wrong == []
 
