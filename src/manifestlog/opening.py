@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.models import ManifestMetadata
 from manifestlog.rows import Row, utc_text
+from manifestlog.session import explain
 from manifestlog.storage import base, disk
 from manifestlog.store import Store
 
@@ -27,17 +28,28 @@ def open_store(
 ) -> tuple[Store, str]:
     """(the opened store, the version that its opener stamps records with)."""
     try:
-        store = Store(paths, options, read_only=read_only)
-    except ManifestNotFoundError:
-        if metadata is None or read_only:
-            raise
-        _create(paths, metadata)
-        store = Store(paths, options, read_only=read_only)
+        store = _open_or_create(paths, metadata, options, read_only=read_only)
+    except OSError as error:
+        if not read_only:
+            explain(paths.canonical, error)
+        raise
     try:
         return store, _adopt(store, metadata)
     except BaseException:
         store.session.close()
         raise
+
+
+def _open_or_create(
+    paths: ManifestPaths, metadata: ManifestMetadata | None, options: ManifestOptions, *, read_only: bool
+) -> Store:
+    try:
+        return Store(paths, options, read_only=read_only)
+    except ManifestNotFoundError:
+        if metadata is None or read_only:
+            raise
+    _create(paths, metadata)
+    return Store(paths, options, read_only=read_only)
 
 
 def _create(paths: ManifestPaths, metadata: ManifestMetadata) -> None:

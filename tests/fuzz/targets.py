@@ -81,26 +81,26 @@ def check_lines(data: bytes) -> None:
             assert raw.startswith(piece.line)
             assert piece.terminated == raw[len(piece.line) :].startswith(b"\n")
             assert codec.line_is_intact(piece.line, SALT, piece.offset)
-            _check_meaning(piece.line)
+            _check_meaning(piece.line, piece.offset)
     rest = data[position - 1000 :]
     assert b"\n" not in rest
     with suppress(NewerFormatError):
         lines.decode_opening(data.partition(b"\n")[0], "fuzz")
 
 
-def _check_meaning(line: bytes) -> None:
-    usual = lines.usual_put(line)
+def _check_meaning(line: bytes, offset: int) -> None:
+    usual = lines.usual_puts(line + b"\n", 0, offset, SALT)
     try:
         op = lines.decode(line)
     except (ValueError, KeyError, TypeError):
         assert usual is None, "the short cut takes what is no line"
         return
     if usual is not None:
-        ts, synced, put = usual
-        assert (op.kind, op.ts, op.data.get("synced", 0)) == ("put", ts, synced)
-        (parsed,) = op.puts
-        assert (put.checksum, put.source_ids) == (parsed.checksum, parsed.source_ids)
-        assert codec.loads(put.raw) == codec.loads(parsed.raw)
+        assert (op.kind, op.ts, op.data.get("synced", 0)) == ("put", usual.ts, usual.synced)
+        ((raw, *told),) = usual.puts
+        ((parsed, *meant),) = op.puts
+        assert told == meant
+        assert codec.loads(raw) == codec.loads(parsed)
 
 
 # -- a whole segment ---------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _check_place(error: DamagedManifestError, data: bytes) -> None:
 
 
 def _puts(ops: list[Op]) -> list[tuple[str, Row]]:
-    return [(put.checksum, codec.loads(put.raw)) for op in ops for put in op.puts]
+    return [(checksum, codec.loads(raw)) for op in ops for raw, checksum, _ in op.puts]
 
 
 def _use(ops: list[Op]) -> None:
@@ -158,9 +158,9 @@ def _use(ops: list[Op]) -> None:
         overlay.put_all(op.puts, 1)
         if op.kind == "forget":
             overlay.forget(op.data["checksum"], 1)
-    for checksum, entry in islice(overlay.entries.items(), _LOOKUPS_MAX):
-        if entry.raw is not None:
-            row = codec.loads(entry.raw)
+    for checksum, (raw, _) in islice(overlay.entries.items(), _LOOKUPS_MAX):
+        if raw is not None:
+            row = codec.loads(raw)
             assert row["checksum"] == checksum
             if not all(_is_time(seen["ts_downloaded"]) for seen in observations(row)):
                 continue  # the 30th of February under a right CRC: nobody but a forger writes that

@@ -26,13 +26,14 @@ import re
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 from manifestlog.errors import NewerFormatError
 from manifestlog.rows import Row, is_checksum, normalise, observations
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _LINE_START = re.compile(rb'\{"op":"')
 _LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
@@ -66,12 +67,11 @@ class Opening(NamedTuple):
     bases: tuple[Base, ...]
 
 
-class Put(NamedTuple):
-    """A record of the log: its bytes, and just enough of what they say to find it again."""
+Put = tuple[bytes, str, tuple[str, ...]]
+"""A record of the log: its bytes, and just enough of what they say to find it again, its checksum and source_ids.
 
-    raw: bytes
-    checksum: str
-    source_ids: tuple[str, ...]
+A plain tuple, as one is made for every line: a named one takes five times as long.
+"""
 
 
 class Op(NamedTuple):
@@ -95,29 +95,20 @@ class Piece(NamedTuple):
     terminated: bool = True
 
 
-def _head(op: bytes, ts: str, synced: int) -> bytes:
+def encode(op: Op, synced: int) -> bytes:
+    """The body of the line that says `op`; `synced` is through which offset its segment is known to be on the disk."""
+    kind, ts, puts, data = op
     mark = b'"synced":%d,' % synced if synced else b""
-    return b'{"op":"%b","ts":"%b",%b' % (op, ts.encode(), mark)
-
-
-def put_body(ts: str, synced: int, record: bytes) -> bytes:
-    return b'%b"record":%b' % (_head(b"put", ts, synced), record)
-
-
-def batch_body(ts: str, synced: int, records: Iterable[bytes]) -> bytes:
-    return b'%b"records":[%b]' % (_head(b"batch", ts, synced), b",".join(records))
-
-
-def forget_body(ts: str, synced: int, checksum: str) -> bytes:
-    return b'%b"checksum":"%b"' % (_head(b"forget", ts, synced), checksum.encode())
-
-
-def meta_body(ts: str, synced: int, metadata: dict[str, str]) -> bytes:
-    return b'%b"metadata":%b' % (_head(b"meta", ts, synced), codec.dumps(metadata))
-
-
-def base_body(kind: str, ts: str, base: Base, seconds: float) -> bytes:
-    return codec.dumps({"op": kind, "ts": ts, "base": base._asdict(), "seconds": round(seconds, 3)})[:-1]
+    head = b'{"op":"%b","ts":"%b",%b' % (kind.encode(), ts.encode(), mark)
+    if kind == "put":
+        return b'%b"record":%b' % (head, puts[0][0])
+    if kind == "batch":
+        return b'%b"records":[%b]' % (head, b",".join([raw for raw, _, _ in puts]))
+    if kind == "forget":
+        return b'%b"checksum":"%b"' % (head, data["checksum"].encode())
+    if kind == "meta":
+        return b'%b"metadata":%b' % (head, codec.dumps(data["metadata"]))
+    return codec.dumps({"op": kind, "ts": ts, "base": data["base"], "seconds": round(data["seconds"], 3)})[:-1]
 
 
 def seal_body(summary: Summary) -> bytes:
@@ -157,15 +148,15 @@ def decode_opening(line: bytes, path: str) -> Opening | None:
 def put_of_row(raw: bytes, row: Row) -> Put:
     """A record whose row is at hand."""
     if "also_seen" in row:
-        return Put(raw, row["checksum"], tuple({seen["source_id"] for seen in observations(row)}))
-    return Put(raw, row["checksum"], (row["source_id"],))
+        return raw, row["checksum"], tuple({seen["source_id"] for seen in observations(row)})
+    return raw, row["checksum"], (row["source_id"],)
 
 
 def put_of(raw: bytes) -> Put:
     """A record by its bytes, parsed only if they are not laid out as ours; raises `ValueError` for what is no record."""
     found = _USUAL_RECORD.fullmatch(raw)
     if found and _is_utf8(raw):
-        return Put(raw, found[2].decode(), (found[1].decode(),))
+        return raw, found[2].decode(), (found[1].decode(),)
     row = codec.loads(raw)
     if not (isinstance(row, dict) and is_checksum(row.get("checksum")) and "etag" in row):
         raise ValueError("a record without checksum or etag")
@@ -192,18 +183,53 @@ _RECORD_PATTERN = (
 )
 _USUAL_RECORD = re.compile(_RECORD_PATTERN)
 _USUAL_PUT = re.compile(
-    rb'\{"op":"put","ts":"(%b\.\d{6}Z)",(?:"synced":([1-9]\d{0,17}),)?"record":(%b),"crc":"[0-9a-f]{8}"\}'
+    rb'\{"op":"put","ts":"(%b\.\d{6}Z)",(?:"synced":([1-9]\d{0,17}),)?"record":(%b),"crc":"([0-9a-f]{8})"\}'
     % (_SECOND, _RECORD_PATTERN)
 )
 
 
-def usual_put(line: bytes) -> tuple[str, int, Put] | None:
-    """The (time, synced mark, record) of an intact line as nearly every one is, cut at its places instead of parsed."""
-    found = _USUAL_PUT.fullmatch(line)
-    if found is None or not _is_utf8(line):
+class Run(NamedTuple):
+    """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
+
+    puts: list[Put]
+    ts: str
+    ts_last: str
+    synced: int
+    crcs: bytes
+    end: int
+
+
+def usual_puts(data: bytes, position: int, start: int, salt: int) -> Run | None:
+    """The lines from `position` on that are whole, intact and as nearly every line is: cut at their places, not parsed.
+
+    Ends before the first of any other kind, None when that is the first; `data` stands at offset `start` of its segment.
+    A third of the time of `split` and `decode`, which say the same of these lines: on every follower's and opener's way.
+    """
+    puts: list[Put] = []
+    crcs: list[bytes] = []
+    match, find, took = _USUAL_PUT.fullmatch, data.find, puts.append
+    first = last = None
+    synced = 0
+    while (stop := find(b"\n", position)) >= 0:
+        line = data[position:stop]
+        found = match(line)
+        if found is None or not _is_utf8(line):
+            break
+        ts, mark, raw, source_id, checksum, crc = found.groups()
+        place = (start + position).to_bytes(8, "little")
+        if crc != b"%08x" % crc32(line[: -codec.CRC_TAIL], crc32(place, salt)):
+            break
+        took((raw, checksum.decode(), (source_id.decode(),)))
+        crcs.append(crc)
+        if mark is not None:
+            synced = max(synced, int(mark))
+        if first is None:
+            first = ts
+        last = ts
+        position = stop + 1
+    if first is None or last is None:
         return None
-    ts, synced, raw, source_id, checksum = found.groups()
-    return ts.decode(), int(synced) if synced else 0, Put(raw, checksum.decode(), (source_id.decode(),))
+    return Run(puts, first.decode(), last.decode(), synced, b"".join(crcs), position)
 
 
 def decode(line: bytes) -> Op:
