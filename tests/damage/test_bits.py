@@ -57,8 +57,8 @@ def _check_outcomes(kind: str, outcomes: dict[str, int]) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_bit_of_every_byte(ground: Ground, oracle: Oracle, run: Run, kind: str, part: int) -> None:
-    """Each is read, and one in ten is written to as well."""
-    run(_cases(ground, oracle, kind, part, every=False), counted=FLIPS, write_every=10)
+    """Each is read, and one in twenty is written to as well."""
+    run(_cases(ground, oracle, kind, part, every=False), counted=FLIPS, write_every=20)
 
 
 @pytest.mark.slow
