@@ -4,13 +4,17 @@ Invariants:
 
 - A manifest is created only where nothing is: a damaged or headless one is an error, never a fresh start.
 - Of several processes that create one manifest at once, one does and the others open it.
+- Where locks or renames may not do what they promise, it is said once a process and directory; nothing is refused.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from manifestlog import mounts
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.models import ManifestMetadata
 from manifestlog.rows import Row, utc_text
@@ -21,6 +25,8 @@ from manifestlog.store import Store
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
     from manifestlog.options import ManifestOptions
+
+log = logging.getLogger("manifestlog")
 
 
 def open_store(
@@ -34,6 +40,7 @@ def open_store(
             explain(paths.canonical, error)
         raise
     try:
+        look_around(paths)
         return store, _adopt(store, metadata)
     except BaseException:
         store.session.close()
@@ -50,6 +57,46 @@ def _open_or_create(
             raise
     _create(paths, metadata)
     return Store(paths, options, read_only=read_only)
+
+
+def look_around(paths: ManifestPaths) -> None:
+    """Warn of a network file system, and of a canonical that has a second name; never fails."""
+    with suppress(OSError):
+        _warn_of_network(paths.directory, disk.device(paths.directory))
+        if disk.links(paths.canonical) > 1:
+            _warn_of_links(paths)
+
+
+@lru_cache(maxsize=1024)
+def _warn_of_network(directory: str, device: int) -> None:
+    if not mounts.may_be_remote(device):
+        return
+    found = mounts.file_system(disk.mount_table(), device, directory)
+    if mounts.kind(found) is mounts.Kind.NETWORK:
+        log.warning(
+            "%s: on a network file system (%s), where locks may not hold between machines and a sync may not reach a disk;"
+            " keep the manifest on a local disk of the machine that writes it and copy it from there"
+            " (`manifestlog doctor` tests the folder)",
+            directory,
+            found,
+        )
+
+
+def _warn_of_links(paths: ManifestPaths) -> None:
+    # Whoever creates a manifest gives it its name by a link, so for a moment there are two; a crash may leave them.
+    inode = disk.path_stamp(paths.canonical)
+    for left in paths.temporaries(disk.list_names(paths.directory)):
+        found = disk.path_stamp(left)
+        if found is not None and inode is not None and found.inode == inode.inode:
+            return
+    links = disk.links(paths.canonical)
+    if links > 1:
+        log.warning(
+            "%s: the file has %d names (hard links): the next compaction replaces this one only, the others keep what is"
+            " there now; open it by this name only, and back it up with a copy",
+            paths.canonical,
+            links,
+        )
 
 
 def _create(paths: ManifestPaths, metadata: ManifestMetadata) -> None:

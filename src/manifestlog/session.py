@@ -47,12 +47,12 @@ T = TypeVar("T")
 
 _LINE_EXTRA_BYTES = 128
 _LINES_PER_LOOK = 16
-_NO_WRITING = "nothing was written and everything earlier is kept: {}, or open the manifest with read_only=True"
+_READ_ONLY = "or open the manifest with read_only=True; nothing was written and everything earlier is kept"
 _ADVICE = {
-    errno.EROFS: _NO_WRITING.format("make the file system writable again"),
-    errno.EACCES: _NO_WRITING.format("ask for the right to write here"),
+    errno.EROFS: f"make the file system writable again, {_READ_ONLY}",
+    errno.EACCES: f"ask for the right to write here, {_READ_ONLY}",
     errno.EIO: "the disk failed: look into the system's log for the reason, then retry",
-    errno.EPERM: _NO_WRITING.format("ask for the right to write here"),
+    errno.EPERM: f"ask for the right to write here, {_READ_ONLY}",
 }
 
 
@@ -109,9 +109,10 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s, self._keep_up)
+        timeout_s, like = self.options.lock_timeout_s, self.paths.canonical
+        self._append_lock = FileLock(self.paths.append_lock, timeout_s, self._keep_up, like=like)
         self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
+        self._compact_lock = FileLock(self.paths.compact_lock, timeout_s, like=like)
 
     def _enter(self) -> None:
         if self._pid != os.getpid():

@@ -472,3 +472,24 @@ def test_a_moved_line_is_in_no_run() -> None:
     """The CRC holds its place."""
     data, at = _log(*USUAL)
     assert _run(data[: at[1]] + data[at[2] :]).end == at[1]
+
+
+def test_junk_without_a_line_in_it_is_one_damage() -> None:
+    """However many newlines it holds."""
+    junk = b"\n\0\n" * 1000
+    behind = codec.seal_line(_put("b"), SALT, START + len(junk))
+    assert (_good(junk + behind), _damage(junk + behind)) == ([sha("b")], [(0, len(junk))])
+
+
+def test_neighbouring_damage_is_joined() -> None:
+    """Also where each piece of junk looks like the beginning of a line."""
+    junk = b'{"op":"\n' * 1000
+    found = lines.with_damage([], _pieces(junk))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, len(junk))]
+
+
+def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
+    """Each keeps its place."""
+    behind = codec.seal_line(_put("b"), SALT, START + 2)
+    found = lines.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, 2), (2 + len(behind), 4 + len(behind))]

@@ -33,9 +33,11 @@ from manifestlog.rows import Row, is_checksum, normalise, observations
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LINE_START = re.compile(rb'\{"op":"')
+PUT_AFTER = b'\n{"op":"put"'
+"""How a `put` line begins behind another line."""
 _LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
 
 
@@ -188,6 +190,16 @@ _USUAL_PUT = re.compile(
 )
 
 
+def usual_put(line: bytes) -> Op | None:
+    """What an intact line says that is as nearly every one is, cut at its places instead of parsed."""
+    found = _USUAL_PUT.fullmatch(line)
+    if found is None or not _is_utf8(line):
+        return None
+    ts, mark, raw, source_id, checksum, _ = found.groups()
+    put = raw, checksum.decode(), (source_id.decode(),)
+    return Op("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
+
+
 class Run(NamedTuple):
     """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
 
@@ -290,21 +302,60 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
+    """Every line and every damage of a whole segment, given in blocks; an unfinished rest at the end is left out."""
+    waiting: list[bytes] = []
+    start = 0
+    for block in blocks:
+        whole = block.rfind(b"\n") + 1
+        waiting.append(block[:whole] if whole else block)
+        if whole:
+            data = b"".join(waiting)
+            yield from split(data, start, salt)
+            start += len(data)
+            waiting = [block[whole:]]
+    yield from split(b"".join(waiting), start, salt)
+
+
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
     """Cut `data`, which stands at offset `start` of a segment, into lines and damage.
 
-    An unfinished rest at the end is not yielded: it is a line being written, or a torn tail.
+    An unfinished rest at the end is not yielded: it is a line being written, or a torn tail. Junk in which no line
+    begins is one damage, however many newlines there are in it.
     """
     position = 0
     while position < len(data):
+        begin = position
         stop = data.find(b"\n", position)
         line = data[position:] if stop < 0 else data[position:stop]
         offset = start + position
         position += len(line) + 1
         if codec.line_is_intact(line, salt, offset):
             yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
+        elif (junk := _junk_end(data, begin, stop)) > begin:
+            yield Piece(start + begin, start + junk, None)
+            position = junk
         else:
             yield from _salvage(line, offset, salt, terminated=stop >= 0)
+
+
+def _junk_end(data: bytes, begin: int, stop: int) -> int:
+    """Behind the last newline before the next place where a line may begin; `begin` when that is in this very line."""
+    found = _LINE_START.search(data, begin)
+    next_start = found.start() if found else len(data)
+    return begin if stop < 0 or next_start < stop else data.rfind(b"\n", begin, next_start) + 1
+
+
+def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
+    """All damage in order, neighbours joined: megabytes of junk are one damage, not one for each of its lines."""
+    found = list(known)
+    for piece in new:
+        if piece.line is None:
+            if found and found[-1].end == piece.offset:
+                found[-1] = found[-1]._replace(end=piece.end, terminated=piece.terminated)
+            else:
+                found.append(piece)
+    return found
 
 
 def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:

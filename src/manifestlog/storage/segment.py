@@ -24,6 +24,8 @@ log = logging.getLogger("manifestlog")
 
 
 _READ_BYTES = 4 << 20
+_OPENING_BYTES_MAX = 16 << 20
+"""Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
 
 
 class Tail(NamedTuple):
@@ -49,7 +51,7 @@ class Segment:
         self.number = self.opening.segment
         self.sealed = False
         self._unfinished = False
-        self._damage: dict[int, Piece] = {}
+        self._damage: list[Piece] = []
         self._users = 1
 
     @classmethod
@@ -66,12 +68,12 @@ class Segment:
         return Summary(self.number, self.tail.length, self.tail.lines, codec.hex_crc(self.tail.chain))
 
     def _read_opening(self) -> Opening:
-        start = b""
-        for block in disk.blocks(self.fd, 0, disk.size(self.fd)):
-            start += block
+        start = []
+        for block in disk.blocks(self.fd, 0, min(disk.size(self.fd), _OPENING_BYTES_MAX)):
+            start.append(block)
             if b"\n" in block:
                 break
-        line, newline, _ = start.partition(b"\n")
+        line, newline, _ = b"".join(start).partition(b"\n")
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
@@ -112,7 +114,7 @@ class Segment:
             count *= 2
 
     def _read_on(self, data: bytes, start: int) -> Iterator[Op]:
-        """Yield what `data`, at offset `start`, says: usual lines many at once, any other alone."""
+        """Yield what `data`, at offset `start`, says: usual lines many at once, what stands between them by itself."""
         position = 0
         while position < len(data):
             run = lines.usual_puts(data, position, start, self.opening.salt)
@@ -120,7 +122,7 @@ class Segment:
                 yield from self._accept_run(run, start)
                 position = run.end
             else:
-                stop = data.find(b"\n", position) + 1 or len(data)
+                stop = data.find(lines.PUT_AFTER, position) + 1 or len(data)
                 pieces = list(lines.split(data[position:stop], start + position, self.opening.salt))
                 yield from self._accept(pieces)
                 position = stop
@@ -140,7 +142,7 @@ class Segment:
         """The same for one line of any kind, or damage with the lines inside it."""
         ops: list[Op] = []
         length, count, chain, synced, terminated = self.tail
-        damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
+        damage = lines.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
             if line is None:
                 continue
@@ -170,9 +172,9 @@ class Segment:
         if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
-    def _judge(self, damage: dict[int, Piece], tail: Tail) -> None:
+    def _judge(self, damage: list[Piece], tail: Tail) -> None:
         """Damage behind everything known to be synced is a crash's; any other is not, and nothing goes on."""
-        for piece in damage.values():
+        for piece in damage:
             if self.sealed or piece.offset < tail.synced:
                 raise DamagedManifestError(
                     self.path,
@@ -180,12 +182,12 @@ class Segment:
                     f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
                     f" {self._records_beyond(piece.end)} good records lie beyond",
                 )
-        for offset in damage.keys() - self._damage.keys():
+        for piece in damage[len(self._damage) :]:
             log.warning(
                 "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
                 self.path,
-                damage[offset].end - offset,
-                offset,
+                piece.end - piece.offset,
+                piece.offset,
             )
 
     def _records_beyond(self, start: int) -> int:

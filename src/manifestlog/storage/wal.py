@@ -166,9 +166,13 @@ class Wal:
         number = self.current.number + 1
         if disk.exists(self._paths.segment(number)):
             try:
-                return _open(self._paths, number, self._ts_created, writable=self._writable)
+                successor = _open(self._paths, number, self._ts_created, writable=self._writable)
             except FileNotFoundError:
                 raise OvertakenError from None
+            if begins_anew(successor.opening):
+                successor.unpin()
+                raise OvertakenError
+            return successor
         # Sealed, torn or damaged: whatever the end is like, with a later segment there its successor was compacted away.
         # Taken for the last one, it would be fenced once more, under a number that is gone, where nobody looks.
         if self._numbers()[-1:] > [number]:
@@ -295,10 +299,25 @@ def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int, 
         end.unpin()
 
 
-def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | None, bases: tuple[Base, ...]) -> Segment:
+def begins_anew(opening: Opening) -> bool:
+    """Whether a repair has started this segment: its canonical holds all before it, whatever others know of that.
+
+    After a compaction at least the segment in which it is announced lies between the two.
+    """
+    return any(base.covers == opening.segment - 1 for base in opening.bases) and opening.segment > 1
+
+
+def create_segment(
+    paths: ManifestPaths,
+    ts_created: str,
+    previous: Summary | None,
+    bases: tuple[Base, ...],
+    like: str | None = None,
+) -> Segment:
     """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.
 
-    Raises `FileExistsError` if there is one already, or a later one: numbers are never used again.
+    Its mode and group are those of `like`, by default the canonical's. Raises `FileExistsError` if there is one already,
+    or a later one: numbers are never used again.
     """
     names = disk.list_names(paths.directory)
     for left in paths.temporaries(names):
@@ -310,7 +329,7 @@ def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | No
         raise FileExistsError(errno.EEXIST, "a later segment exists", path)
     temporary = paths.temporary(path)
     opening = Opening(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
-    fd = disk.create(temporary, like=paths.canonical)
+    fd = disk.create(temporary, like=like or paths.canonical)
     try:
         disk.append(fd, lines.opening_line(opening))
         disk.sync_data(fd)
