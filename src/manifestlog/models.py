@@ -36,8 +36,13 @@ def _aware_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
+def _something(text: str | None) -> str | None:
+    return text or None  # what is empty is not written, so it must not be there before either
+
+
 Checksum = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")]
+LastModified = Annotated[str | None, AfterValidator(_something)]
 
 
 class ETLProcess(StrEnum):
@@ -83,7 +88,7 @@ class Observation(BaseModel):
     dataset: str = Field(min_length=1)
     file_path: Path
     etag: str | None = None
-    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
     ts_downloaded: UtcTime
     version: str
 
@@ -110,7 +115,7 @@ class ManifestRecord(BaseModel):
     etag: str | None = None
     ts_downloaded: UtcTime
     version: str
-    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
     also_seen: tuple[Observation, ...] = Field(default=(), exclude_if=lambda value: not value)
     derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
 
