@@ -24,8 +24,8 @@ PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "naming", "pool", "storage.disk"),
-    ("verdict", "storage.codec", "storage.lock", "registry"),
-    ("models", "storage.lines", "storage.index"),
+    ("verdict", "verify", "storage.codec", "storage.lock", "registry"),
+    ("models", "verified", "storage.lines", "storage.index"),
     ("events", "storage.segment", "storage.canonical", "storage.overlay"),
     ("storage.wal", "storage.base"),
     ("storage.view", "storage.merge"),

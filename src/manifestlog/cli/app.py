@@ -28,6 +28,7 @@ from manifestlog.cli.init import init
 from manifestlog.cli.list import list_records
 from manifestlog.cli.status import status
 from manifestlog.cli.verb import Command, CommandError, verb
+from manifestlog.cli.verify import verify
 from manifestlog.errors import ManifestError
 
 USAGE = 2
@@ -41,6 +42,7 @@ _VERBS: dict[str, Command] = {
     "status": status,
     "compact": compact,
     "check": check,
+    "verify": verify,
     "forget": forget,
     "extract": extract,
 }
