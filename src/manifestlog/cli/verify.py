@@ -12,7 +12,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import extra as extras
 from manifestlog.cli import output, progress, span, target
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.looker import Batch, Finding, Job, Tally, work
@@ -114,7 +113,8 @@ def verify(
         finally:
             run.end()
         if verified.why_not is not None:
-            output.remark(settings, f"{paths.verified}: {reason(verified.why_not)}: the next run begins anew")
+            why = reason(verified.why_not)
+            output.remark(settings, f"{paths.verified}: {why}; the next run will not know of this one")
     if interrupted:
         output.remark(settings, "interrupted; the next run goes on with the files that are left")
         return INTERRUPTED
@@ -200,7 +200,9 @@ class _Run:
 
     def look_for_extra(self, paths: Iterator[str], own: naming.ManifestPaths) -> None:
         """Name the files that no record names."""
-        for one in extras.unregistered(self._wish.extra, extras.Known(paths), own):
+        from manifestlog.cli.extra import Known, unregistered  # noqa: PLC0415 -- knows `extract`, which is slow to import
+
+        for one in unregistered(self._wish.extra, Known(paths), own):
             if isinstance(one, Failure):
                 self._not_looked_into += 1
                 self.report.found(Finding(FileState.UNREADABLE.value, one.path, None, one.reason))
