@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -373,17 +374,20 @@ def test_a_run_that_is_interrupted_is_gone_on_with(run: Program, home: Path) -> 
     for number in range(40):
         path = sparse(home / f"f{number}", 100_000_000 + number)
         register(run, record(path, checksum=f"{number:064}", file_size=100_000_000 + number, source_id=path.name))
-    seen: list[str] = []
-    for _ in range(2):
-        process = run.start("verify", MANIFEST, "--jobs", 2, "--json")
-        wait_until(lambda before=len(seen): _lines(home) > before)
-        result = finish(process, signal.SIGINT)
-        assert result.code == 130
-        assert "interrupted" in result.err
-        now = [one["file_path"] for one in remembered(home)]
-        assert result.json["left"] == 40 - (len(now) - len(seen))
-        seen = now
-    assert len(set(seen)) == len(seen) < 40
+    first = _interrupted_after_more_than(0, run)
+    both = _interrupted_after_more_than(len(first), run)
+    assert len(set(both)) == len(both)
+
+
+def _interrupted_after_more_than(count: int, run: Program) -> list[str]:
+    process = run.start("verify", MANIFEST, "--jobs", 2, "--json")
+    wait_until(lambda: _lines(run.home) > count)
+    result = finish(process, signal.SIGINT)
+    assert result.code == 130
+    assert "interrupted" in result.err
+    paths = [one["file_path"] for one in remembered(run.home)]
+    assert result.json["left"] == 40 - (len(paths) - count)
+    return paths
 
 
 def _lines(home: Path) -> int:
@@ -401,13 +405,18 @@ def test_when_the_time_is_over_no_file_is_begun(run: Program) -> None:
     assert counts(run("verify", MANIFEST, "--max-duration", "1h", "--json")) == {"ok": 3}
 
 
-@pytest.mark.slow
 def test_when_the_time_is_over_the_file_in_hand_is_finished(run: Program, tree: Path, home: Path) -> None:
-    big = sparse(home / "one", 1 << 34)  # takes longer than the time that is given
-    register(run, record(big, checksum="0" * 64, file_size=1 << 34, source_id="one"), *records_of(tree))
-    result = run("verify", MANIFEST, "--max-duration", "5", "--jobs", 1, "--json")
-    assert counts(result) == {"changed": 1, "left": 3}
+    big = sparse(home / "one", 1 << 30)
+    register(run, record(big, checksum="0" * 64, file_size=1 << 30, source_id="one"), *records_of(tree))
+    over = time.monotonic() + 4
+    process = run.start("verify", MANIFEST, "--max-duration", "4", "--jobs", 1, "--json")
+    worker = wait_until(lambda: next(filter(is_hashing, children_of(process.pid)), None))
+    os.kill(worker, signal.SIGSTOP)
+    wait_until(lambda: time.monotonic() > over + 1)  # the program began to count later than we
+    os.kill(worker, signal.SIGCONT)
+    result = finish(process)
     assert result.code == 1
+    assert counts(result) == {"changed": 1, "left": 3}
 
 
 @pytest.mark.usefixtures("filled")
