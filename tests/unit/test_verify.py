@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,6 +155,23 @@ def test_a_record_that_lost_one_path_keeps_the_others() -> None:
 
 def test_the_bytes_are_those_of_what_is_planned() -> None:
     assert _plan(_row("a", "x", 9), _row("b", "x", 3), _row("c", "y")).total_bytes == 10
+
+
+def test_a_plan_takes_less_than_100_bytes_a_file() -> None:
+    count = 50_000
+
+    def fetch(checksum: str) -> Row:
+        return _row("a", f"/data/{checksum}") | {"checksum": checksum}
+
+    plan = Plan(fetch, "/root")
+    tracemalloc.start()
+    try:
+        plan.fill((f"{number:064x}" for number in range(count)), lambda _: NEVER)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(plan) == count
+    assert held / count < 100
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------

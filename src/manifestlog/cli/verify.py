@@ -152,7 +152,7 @@ class _Run:
         self._settings, self._wish, self._plan, self._verified = settings, wish, plan, verified
         self._total = Tally()
         self._not_looked_into = 0
-        self._unregistered = 0
+        self._unregistered: int | None = None
         self._files = len(plan)
         self._seed: int | None = None
         self._bar: progress.Bar = progress.NoBar()
@@ -202,6 +202,7 @@ class _Run:
         """Name the files that no record names."""
         from manifestlog.cli.extra import Known, unregistered  # noqa: PLC0415 -- knows `extract`, which is slow to import
 
+        self._unregistered = 0
         for one in unregistered(self._wish.extra, Known(paths), own):
             if isinstance(one, Failure):
                 self._not_looked_into += 1
@@ -247,7 +248,7 @@ class _Run:
                 self._wish.level,
                 self._files,
                 self._total,
-                self._unregistered if self._wish.extra else None,
+                self._unregistered,
                 self._plan.superseded,
                 len(self._plan) - self._total.files,
                 None if self._seed is None else len(self._plan),

@@ -14,7 +14,7 @@ from manifestlog.verify import Level
 
 
 class Summary(NamedTuple):
-    """The figures of a run; `sample`, `seed` and `unregistered` are None where nobody asked."""
+    """The figures of a run; what is None was not asked for, or not come to."""
 
     level: Level
     files: int
