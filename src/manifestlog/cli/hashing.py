@@ -55,8 +55,9 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise ChangedError("it is no longer a file")
-        found = (_small if before.st_size <= _SMALL_BYTES_MAX else _large)(fd, tell)
-        if not _stamp(before) == _stamp(os.fstat(fd)) == _stamp(os.stat(path)):
+        found = _large(fd, tell) if before.st_size > _SMALL_BYTES_MAX else _small(fd, before.st_size, tell)
+        # The same inode, size and time behind the name: so it is what we had open, and nobody wrote to it.
+        if _stamp(before) != _stamp(os.stat(path)):
             raise ChangedError("it changed while it was read; run it again")
     finally:
         os.close(fd)
@@ -65,10 +66,10 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
     return found
 
 
-def _small(fd: int, tell: Callable[[int], None]) -> Digest:
+def _small(fd: int, size: int, tell: Callable[[int], None]) -> Digest:
     # Without the objects and the large buffer of the other way, which cost more than hashing 4 kB does.
     found, count = hashlib.sha256(), 0
-    while block := os.read(fd, _SMALL_BYTES_MAX + 1):
+    while block := os.read(fd, size + 1):
         found.update(block)
         count += len(block)
         tell(len(block))
