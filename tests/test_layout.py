@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "options", "rows", "naming", "pool", "storage.disk"),
+    ("errors", "options", "rows", "naming", "pool", "mounts", "storage.disk"),
     ("verdict", "verify", "storage.codec", "storage.lock", "registry"),
-    ("models", "verified", "storage.lines", "storage.index"),
-    ("events", "storage.segment", "storage.canonical", "storage.overlay"),
+    ("models", "verified", "trials", "storage.lines", "storage.index"),
+    ("events", "doctor", "storage.segment", "storage.canonical", "storage.overlay"),
     ("storage.wal", "storage.base"),
     ("storage.view", "storage.merge"),
     ("storage.state",),

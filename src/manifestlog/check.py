@@ -165,7 +165,7 @@ def _take_pieces(fd: int, segment: _Segment, report: CheckReport) -> None:
     for piece in _pieces(fd, end, segment.opening.salt):
         position = piece.end
         if piece.line is None:
-            segment.damage.append(piece)
+            segment.damage[-1:] = lines.with_damage(segment.damage[-1:], [piece])
         elif piece.offset == 0:
             segment.ops.append((piece, "open"))
         else:
@@ -176,13 +176,16 @@ def _take_pieces(fd: int, segment: _Segment, report: CheckReport) -> None:
 
 def _pieces(fd: int, end: int, salt: int) -> Iterator[Piece]:
     """Every line and every damage, read in blocks; an unfinished rest at the end is left out."""
-    rest, start = b"", 0
+    rest: list[bytes] = []
+    start = 0
     for block in disk.blocks(fd, 0, end):
-        data = rest + block
-        whole = data.rfind(b"\n") + 1
-        yield from lines.split(data[:whole], start, salt)
-        rest, start = data[whole:], start + whole
-    yield from lines.split(rest, start, salt)
+        rest.append(block)
+        if b"\n" in block:  # joined once a line, so that a line of any length is read in linear time
+            data = b"".join(rest)
+            whole = data.rfind(b"\n") + 1
+            yield from lines.split(data[:whole], start, salt)
+            rest, start = [data[whole:]], start + whole
+    yield from lines.split(b"".join(rest), start, salt)
 
 
 def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> None:

@@ -35,8 +35,8 @@ from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
-from manifestlog.session import now_text
-from manifestlog.storage import base, canonical, codec, disk, lines, merge, wal
+from manifestlog.session import explain, now_text
+from manifestlog.storage import base, canonical, codec, disk, merge, wal
 from manifestlog.storage.index import Columns, Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
@@ -85,13 +85,17 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     """Merge the log into the canonical; with `wait`, after a compaction that runs elsewhere, else not beside one.
 
     On return the canonical is durable and holds everything that was acknowledged before the call.
-    Raises `DamagedManifestError` with nothing changed, `LockTimeoutError` only with `wait`.
+    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
     """
     began = time.perf_counter()
-    with store.session.alone_compacting(wait=wait) as alone:  # (1)
-        if not alone:
-            return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
-        return _Compaction(store, began).run()
+    try:
+        with store.session.alone_compacting(wait=wait) as alone:  # (1)
+            if not alone:
+                return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
+            return _Compaction(store, began).run()
+    except OSError as error:
+        explain(store.paths.canonical, error)
+        raise
 
 
 class LogStatus(NamedTuple):
@@ -175,9 +179,7 @@ def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
 
     def act(state: State) -> float:
         began = time.perf_counter()
-        ts = now_text()
-        op = Op(kind, ts, [], {"base": told._asdict(), "seconds": seconds})
-        store.session.append(state, op, lambda _: lines.base_body(kind, ts, told, seconds))
+        store.session.append(state, Op(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
         return time.perf_counter() - began
 
     held_s = store.session.transact(act)

@@ -28,12 +28,13 @@ from manifestlog.errors import (
     ManifestInUseError,
 )
 from manifestlog.events import EventLike, SourceLike, changes_of, record_of
-from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, record_from_row, row_from_record
+from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, members, record_from_row
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records, normal_checksum
 from manifestlog.registry import open_managers
 from manifestlog.runner import Runner
 from manifestlog.storage import codec
+from manifestlog.storage.lines import put_of
 from manifestlog.store import Event, Store
 from manifestlog.verdict import Verdict
 
@@ -172,15 +173,16 @@ class AbstractManifest(ABC):
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
         """
-        event = self._event(record)
-        verdict, row = self._store.add(event)
-        return AddResult(verdict, record if row is event[0] else record_from_row(row))
+        verdict, row = self._store.add(self._event(record))
+        return AddResult(verdict, record if row is None else record_from_row(row))
 
     def _event(self, record: ManifestRecord) -> Event:
         if not isinstance(record, ManifestRecord):
             raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
-        row = row_from_record(record)
-        return row, codec.encode_row(row, self._store.options.record_bytes_max)
+        raw = codec.encode_row(members(record), self._store.options.record_bytes_max)
+        if record.also_seen:
+            return put_of(raw), False
+        return (raw, record.checksum, (record.source_id,)), True
 
     def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
         """Register many, in batches that are each there whole or not at all; gives the count of every verdict.
@@ -202,11 +204,13 @@ class AbstractManifest(ABC):
         waiting = 0
         for record in records:
             event = self._event(record)
-            if batch and (len(batch) >= options.batch_records_max or waiting + len(event[1]) > options.batch_bytes_max):
+            if batch and (
+                len(batch) >= options.batch_records_max or waiting + len(event[0][0]) > options.batch_bytes_max
+            ):
                 yield batch
                 batch, waiting = [], 0
             batch.append(event)
-            waiting += len(event[1])
+            waiting += len(event[0][0])
         if batch:
             yield batch
 

@@ -3,6 +3,7 @@
 Invariants:
 
 - A `ManifestRecord` and an `Observation` cannot be changed, and every time in them is in UTC.
+- They are always valid: `model_copy(update=…)` and `model_construct` validate, too.
 - Checksums are lower case wherever they came from, so `AB…` and `ab…` are one content.
 - Their JSON is exactly what lies on disk: `etag` is written as null, the other optional fields only when they say something.
 
@@ -11,15 +12,18 @@ Unknown members found on disk live in the row, never in a model: a model is what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from manifestlog.rows import Row, utc_text
 from manifestlog.verdict import Verdict
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _lower(value: object) -> object:
@@ -65,6 +69,11 @@ class ManifestMetadata(BaseModel):
         self.ts_updated = _now()
 
 
+def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
+    """The copy with these changes; raises `ValidationError`, where pydantic's own `model_copy` takes anything."""
+    return type(copy).model_validate(copy.__dict__ | dict(changes)) if changes else copy
+
+
 class Observation(BaseModel):
     """Where and when a source delivered a content."""
 
@@ -77,6 +86,15 @@ class Observation(BaseModel):
     last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
     ts_downloaded: UtcTime
     version: str
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as the class itself."""
+        return cls(**values)
 
 
 class ManifestRecord(BaseModel):
@@ -96,6 +114,16 @@ class ManifestRecord(BaseModel):
     also_seen: tuple[Observation, ...] = Field(default=(), exclude_if=lambda value: not value)
     derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
 
+    # What reaches the log is taken as it is and kept for ever, so there is no way to a record that was not validated.
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as the class itself."""
+        return cls(**values)
+
 
 class AddResult(NamedTuple):
     """The answer to a write: the verdict, and the record as the manifest now holds it for that source."""
@@ -108,25 +136,31 @@ _RECORD_FIELDS = frozenset(ManifestRecord.model_fields)
 _OBSERVATION_FIELDS = frozenset(Observation.model_fields)
 
 
+def members(record: ManifestRecord) -> dict[str, Any]:
+    """The members of a record, in their order on disk; what its row holds, but for times, which the encoder writes."""
+    own = record.__dict__  # a third of the time of asking the model eight times, on every addition's way
+    row = {
+        "source_id": own["source_id"],
+        "dataset": own["dataset"],
+        "checksum": own["checksum"],
+        "file_path": str(own["file_path"]),
+        "file_size": own["file_size"],
+        "etag": own["etag"],
+        "ts_downloaded": own["ts_downloaded"],
+        "version": own["version"],
+    }
+    if own["last_modified"] is not None:
+        row["last_modified"] = own["last_modified"]
+    if own["also_seen"]:
+        row["also_seen"] = [_row_from_observation(seen) for seen in own["also_seen"]]
+    if own["derived_from"]:
+        row["derived_from"] = list(own["derived_from"])
+    return row
+
+
 def row_from_record(record: ManifestRecord) -> Row:
     """The row of a record, members in their order on disk."""
-    row: Row = {
-        "source_id": record.source_id,
-        "dataset": record.dataset,
-        "checksum": record.checksum,
-        "file_path": str(record.file_path),
-        "file_size": record.file_size,
-        "etag": record.etag,
-        "ts_downloaded": utc_text(record.ts_downloaded),
-        "version": record.version,
-    }
-    if record.last_modified is not None:
-        row["last_modified"] = record.last_modified
-    if record.also_seen:
-        row["also_seen"] = [_row_from_observation(seen) for seen in record.also_seen]
-    if record.derived_from:
-        row["derived_from"] = list(record.derived_from)
-    return row
+    return members(record) | {"ts_downloaded": utc_text(record.ts_downloaded)}
 
 
 def _row_from_observation(seen: Observation) -> Row:

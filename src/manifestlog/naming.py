@@ -115,6 +115,12 @@ def parse_manifest_name(file_name: str) -> str | None:
     return stem if _STEM.fullmatch(stem) else None
 
 
+def belongs_to_manifest(file_name: str) -> bool:
+    """Whether a file of this name is one of a manifest's, an unfinished one included."""
+    name, _, rest = file_name.partition(".manifest.")
+    return bool(rest) and _STEM.fullmatch(name) is not None
+
+
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
     """The files of the manifest at `path`, links followed.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import RecordNotFoundError
 from manifestlog.rows import Row, Sighting, normalise, order_of, pair_of, tidy, view
 from manifestlog.session import Session, now_text
-from manifestlog.storage import codec, lines
+from manifestlog.storage import codec
 from manifestlog.storage.lines import Op, Put, put_of_row
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.state import State
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
     from manifestlog.options import ManifestOptions
 
-Event = tuple[Row, bytes]
-"""A row and its JSON, encoded before any lock is taken."""
+Event = tuple[Put, bool]
+"""A record, encoded before any lock is taken, and whether its own source is the only one that it names."""
 
 
 class Store:
@@ -73,32 +73,32 @@ class Store:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, event: Event) -> tuple[Verdict, Row]:
-        """Record one event; the answer holds the row as its source sees it: `event[0]` itself when it became the record."""
+    def add(self, event: Event) -> tuple[Verdict, Row | None]:
+        """Record one event; the answer holds the row as its source sees it, None when the event itself became the record."""
         return self.session.transact(lambda state: self._add(state, event))
 
-    def _add(self, state: State, event: Event) -> tuple[Verdict, Row]:
-        row = event[0]
-        verdict, stored, known = _decide(state.view, row)
+    def _add(self, state: State, event: Event) -> tuple[Verdict, Row | None]:
+        put, alone = event
+        _, checksum, source_ids = put
+        if alone and not state.view.knows(checksum, source_ids[0]):
+            # `decide` would say the same; most additions are this, and need not be parsed for it.
+            self._append_put(state, put)
+            return Verdict.NEW, None
+        row, verdict, stored, known = _decide(state.view, put)
         if stored is None:
             assert known is not None
-            if not state.distrusts(row["checksum"]):
+            if not state.distrusts(checksum):
                 return verdict, view(known, pair_of(row))
             # Its line is in a segment whose sync failed: "already there" would promise what the disk did not.
             stored = known
-        raw = self._encode(stored, event)
-        self._append_put(state, raw, stored)
-        return verdict, view(stored, pair_of(row))
+        self._append_put(state, put if stored is row else self._put_of(stored))
+        return verdict, None if stored is row else view(stored, pair_of(row))
 
-    def _append_put(self, state: State, raw: bytes, stored: Row) -> None:
-        ts = now_text()
-        op = Op("put", ts, [put_of_row(raw, stored)], {})
-        self.session.append(state, op, lambda synced: lines.put_body(ts, synced, raw))
+    def _append_put(self, state: State, put: Put) -> None:
+        self.session.append(state, Op("put", now_text(), [put], {}))
 
-    def _encode(self, stored: Row, event: Event) -> bytes:
-        if stored is event[0]:
-            return event[1]
-        return codec.encode_row(stored, self.options.record_bytes_max)
+    def _put_of(self, row: Row) -> Put:
+        return put_of_row(codec.encode_row(row, self.options.record_bytes_max), row)
 
     def add_batch(self, events: list[Event]) -> dict[Verdict, int]:
         """Record many events as one line: all of them or none."""
@@ -110,19 +110,26 @@ class Store:
         counts = dict.fromkeys(Verdict, 0)
         puts: list[Put] = []
         for event in events:
-            verdict, stored, known = _decide(seen, event[0])
+            verdict, put = self._stage(state, seen, event)
             counts[verdict] += 1
-            if stored is None and state.distrusts(event[0]["checksum"]):
-                stored = known
-            if stored is not None:
-                raw = self._encode(stored, event)
-                puts.append(put_of_row(raw, stored))
+            if put is not None:
+                puts.append(put)
                 staged.put_all(puts[-1:], 0)
         if puts:
-            ts = now_text()
-            records = [put.raw for put in puts]
-            self.session.append(state, Op("batch", ts, puts, {}), lambda synced: lines.batch_body(ts, synced, records))
+            self.session.append(state, Op("batch", now_text(), puts, {}))
         return counts
+
+    def _stage(self, state: State, seen: View, event: Event) -> tuple[Verdict, Put | None]:
+        """The verdict on one event of a batch, and what is to be written if anything."""
+        put, alone = event
+        if alone and not seen.knows(put[1], put[2][0]):
+            return Verdict.NEW, put
+        row, verdict, stored, known = _decide(seen, put)
+        if stored is None and state.distrusts(put[1]):
+            stored = known
+        if stored is None:
+            return verdict, None
+        return verdict, put if stored is row else self._put_of(stored)
 
     def forget(self, checksum: str) -> bool:
         """Remove a content and all that was observed of it; false when it was not there."""
@@ -131,9 +138,7 @@ class Store:
     def _forget(self, state: State, checksum: str) -> bool:
         if not state.view.has(checksum):
             return False
-        ts = now_text()
-        op = Op("forget", ts, [], {"checksum": checksum})
-        self.session.append(state, op, lambda synced: lines.forget_body(ts, synced, checksum))
+        self.session.append(state, Op("forget", now_text(), [], {"checksum": checksum}))
         return True
 
     def update(self, checksum: str, changes: Row) -> tuple[Verdict, Row]:
@@ -149,7 +154,7 @@ class Store:
             changed = tidy(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known))
         if changed == known:
             return Verdict.DUPLICATE, known
-        self._append_put(state, codec.encode_row(changed, self.options.record_bytes_max), changed)
+        self._append_put(state, self._put_of(changed))
         return Verdict.REFRESHED, changed
 
     def set_metadata(self, changes: dict[str, str]) -> None:
@@ -159,16 +164,15 @@ class Store:
     def _set_metadata(self, state: State, changes: dict[str, str]) -> None:
         if changes.items() <= state.metadata.items():
             return
-        ts = now_text()
-        op = Op("meta", ts, [], {"metadata": changes})
-        self.session.append(state, op, lambda synced: lines.meta_body(ts, synced, changes))
+        self.session.append(state, Op("meta", now_text(), [], {"metadata": changes}))
 
 
-def _decide(seen: View, row: Row) -> tuple[Verdict, Row | None, Row | None]:
-    """(verdict, the row to append if any, the row known before)."""
-    known = seen.row(row["checksum"])
+def _decide(seen: View, put: Put) -> tuple[Row, Verdict, Row | None, Row | None]:
+    """(the event's row, verdict, the row to append if any, the row known before)."""
+    row: Row = codec.loads(put[0])
+    known = seen.row(put[1])
     verdict, stored = decide(row, known, _sightings(seen, row))
-    return verdict, stored, known
+    return row, verdict, stored, known
 
 
 def _sightings(seen: View, row: Row) -> list[Sighting]:

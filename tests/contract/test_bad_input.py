@@ -92,6 +92,8 @@ SHAPES: dict[str, bytes] = {
     "size as text": _document(ROW | {"file_size": "2"}),
     "size as truth": _document(ROW | {"file_size": True}),
     "size beyond 64 bits": _document(ROW | {"file_size": 1 << 70}),
+    "an unknown member beyond 64 bits": _document(ROW | {"mirrors": [1 << 70]}),
+    "unknown metadata beyond 64 bits": _document(metadata=HEAD | {"mirrors": 1 << 70}),
     "no text for a source": _document(ROW | {"source_id": 7}),
     "an empty source": _document(ROW | {"source_id": ""}),
     "an empty dataset": _document(ROW | {"dataset": ""}),
@@ -339,6 +341,15 @@ def test_a_harmless_oddity_loads(path: Path, change: Callable[[bytes], bytes]) -
     path.write_bytes(change(_earlier()))
     with DownloadManifestManager(path, options=QUIET) as manager:
         assert len(manager.records) == 5
+
+
+def test_another_source_without_an_etag_loads(path: Path) -> None:
+    """Also where it saw the content last, so that its observation becomes the record's own."""
+    other = _without("etag", ROW) | {"source_id": "other", "ts_downloaded": "2024-01-01T00:00:00Z"}
+    path.write_bytes(_document(ROW | {"also_seen": [_without("file_size", _without("checksum", other))]}))
+    with DownloadManifestManager(path, options=QUIET, read_only=True) as manager:
+        found = manager.get_record_by_source("other")
+    assert (found.etag if found else "none found") is None
 
 
 def test_opening_a_manifest_of_another_tool_leaves_it_alone(path: Path) -> None:

@@ -58,6 +58,34 @@ def test_a_bad_field_is_named(field: str, wrong: Any) -> None:
         record("a", **{field: wrong})
 
 
+UNCHECKED = [("checksum", "junk"), ("source_id", 5), ("file_size", -1), ("ts_downloaded", datetime(2023, 1, 1))]
+
+
+@pytest.mark.parametrize(("field", "wrong"), UNCHECKED)
+def test_a_copy_with_a_bad_field_is_refused(field: str, wrong: Any) -> None:
+    """pydantic's own `model_copy` takes anything, and the log would have kept it: a manifest that no longer opens."""
+    with pytest.raises(ValidationError, match=field):
+        record("a").model_copy(update={field: wrong})
+
+
+@pytest.mark.parametrize(("field", "wrong"), UNCHECKED)
+def test_no_record_is_constructed_unchecked(field: str, wrong: Any) -> None:
+    """Nor does `model_construct` spare the validation."""
+    with pytest.raises(ValidationError, match=field):
+        ManifestRecord.model_construct(**(record("a").model_dump() | {field: wrong}))
+
+
+def test_a_copy_is_normalised_as_any_record_is() -> None:
+    """Upper case is no other content."""
+    assert record("a").model_copy(update={"checksum": sha("b").upper()}).checksum == sha("b")
+
+
+def test_a_copy_without_changes_is_equal() -> None:
+    """Also with everything that is optional."""
+    one = record("a", last_modified="x", derived_from=(sha("b"),))
+    assert one.model_copy() == one
+
+
 @pytest.mark.parametrize(
     "field", ["source_id", "dataset", "checksum", "file_path", "file_size", "ts_downloaded", "version"]
 )

@@ -176,3 +176,33 @@ def test_an_open_reader_goes_on_over_a_torn_tail(torn: Callable[..., Path], last
             with DownloadManifestManager(path, options=QUICK) as manifest:
                 manifest.add(make_record(AFTER[0]))
         assert reader.has_checksum(checksum(AFTER[0]))
+
+
+@pytest.fixture(params=[False, True], ids=["writer", "reader"])
+def overtaken(
+    request: pytest.FixtureRequest, torn: Callable[..., Path], last_line: range
+) -> Iterator[DownloadManifestManager]:
+    """A manager that stands at a torn end; since then another process has fenced it off, gone on, and compacted all."""
+    path = torn(len(last_line) // 2)
+    with DownloadManifestManager(path, options=QUICK, read_only=request.param) as manifest:
+        assert len(manifest) == len(BEFORE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("manifestlog.registry.open_managers._open", {})  # as another process would
+            with DownloadManifestManager(path, options=QUICK) as other:
+                other.add(make_record(AFTER[0]))
+                other.compact()
+                other.add(make_record(AFTER[1]))
+        yield manifest
+
+
+def test_a_torn_tail_that_was_compacted_away_is_left_behind(overtaken: DownloadManifestManager) -> None:
+    """Whoever still stood there sees what was written since: the next segment is gone, but not the last."""
+    assert set(overtaken) == expected(0, 0) | {checksum(AFTER[0]), checksum(AFTER[1])}
+
+
+@pytest.mark.parametrize("overtaken", [False], ids=["writer"], indirect=True)
+def test_nothing_is_written_behind_a_torn_tail_that_was_compacted_away(overtaken: DownloadManifestManager) -> None:
+    """No segment number is used again: its records would be in a file that nobody reads."""
+    assert [overtaken.add(make_record(n)).verdict for n in AFTER] == ["duplicate", "duplicate", "new"]
+    overtaken.close()
+    assert stored(overtaken.path) == expected(0, 0) | {checksum(n) for n in AFTER}

@@ -42,6 +42,7 @@ from manifestlog.models import record_from_row, row_from_record
 from manifestlog.naming import resolve
 from manifestlog.opening import open_store
 from manifestlog.storage import codec
+from manifestlog.storage.lines import put_of
 
 from .model import Model, Pair, Seen
 
@@ -154,10 +155,10 @@ class ManifestMachine(RuleBasedStateMachine):
     @is_open
     @rule(event=events)
     def add_elsewhere(self, event: tuple[str, Pair, Seen]) -> None:
-        row = row_from_record(_record(*event))
-        verdict, stored = self._another_process().add((row, codec.dumps(row)))
+        record = _record(*event)
+        verdict, stored = self._another_process().add((put_of(codec.dumps(row_from_record(record))), True))
         assert verdict == self.model.add(*event)
-        self._check_view(record_from_row(stored), event[0], event[1])
+        self._check_view(record if stored is None else record_from_row(stored), event[0], event[1])
 
     @is_open
     @rule(checksum=checksums)

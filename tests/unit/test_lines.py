@@ -9,7 +9,7 @@ import pytest
 from manifestlog.errors import NewerFormatError
 from manifestlog.rows import REQUIRED, Row
 from manifestlog.storage import codec, lines
-from manifestlog.storage.lines import Base, Opening, Piece, Summary
+from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
 
 from .builders import row, sha
 
@@ -30,8 +30,12 @@ def _log(*bodies: bytes) -> tuple[bytes, list[int]]:
     return data, starts
 
 
+def _body(kind: str, raws: list[bytes], synced: int = 0, **data: object) -> bytes:
+    return lines.encode(Op(kind, TS, [lines.put_of(raw) for raw in raws], data), synced)
+
+
 def _put(content: str) -> bytes:
-    return lines.put_body(TS, 0, codec.dumps(row(content)))
+    return _body("put", [codec.dumps(row(content))])
 
 
 THREE, AT = _log(_put("a"), _put("b"), _put("c"))
@@ -43,7 +47,7 @@ def _pieces(data: bytes) -> list[Piece]:
 
 def _good(data: bytes) -> list[str]:
     found = [lines.decode(p.line) for p in _pieces(data) if p.line is not None]
-    return [put.checksum for op in found for put in op.puts]
+    return [checksum for op in found for _, checksum, _ in op.puts]
 
 
 def _damage(data: bytes) -> list[tuple[int, int]]:
@@ -100,6 +104,13 @@ def test_a_wrong_newline_byte_costs_no_line(byte: bytes) -> None:
     assert (_good(data), _damage(data)) == ([sha("a"), sha("b"), sha("c")], [(AT[1] - 1, AT[1])])
 
 
+@pytest.mark.parametrize("length", [AT[2] - AT[1], AT[2] - AT[1] - 1])
+def test_a_line_overwritten_with_newlines_is_damage(length: int) -> None:
+    """Empty lines are told of: nothing else says that a line stood there."""
+    data = THREE[: AT[1]] + b"\n" * length + THREE[AT[1] + length :]
+    assert (_good(data), sum(end - at for at, end in _damage(data))) == ([sha("a"), sha("c")], AT[2] - AT[1])
+
+
 @pytest.mark.parametrize("byte", [b"\0", b" ", b"{", b'"'])
 def test_a_wrong_last_newline_byte_costs_no_line(byte: bytes) -> None:
     """Also at the very end."""
@@ -136,14 +147,14 @@ def test_glued_lines_are_both_found() -> None:
 def test_a_line_within_a_line_is_no_line() -> None:
     """A record whose text looks like a whole valid line stays one record."""
     inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
-    data, _ = _log(lines.put_body(TS, 0, codec.dumps(row("a", etag=inner))))
+    data, _ = _log(_body("put", [codec.dumps(row("a", etag=inner))]))
     assert _good(data) == [sha("a")]
 
 
 def test_a_damaged_line_with_a_line_in_its_text_gives_nothing_false() -> None:
     """Text inside a record has its quotes escaped, so it never becomes a line of its own."""
     inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
-    data, _ = _log(lines.put_body(TS, 0, codec.dumps(row("a", etag=inner))))
+    data, _ = _log(_body("put", [codec.dumps(row("a", etag=inner))]))
     assert _good(b"X" + data[1:]) == []
 
 
@@ -172,11 +183,11 @@ def test_a_hostile_line_takes_no_hostile_time() -> None:
 
 
 BODIES: dict[str, tuple[bytes, dict[str, object]]] = {
-    "batch": (lines.batch_body(TS, 0, map(codec.dumps, [row("a"), row("b")])), {"records": [row("a"), row("b")]}),
-    "forget": (lines.forget_body(TS, 0, sha("a")), {"checksum": sha("a")}),
-    "meta": (lines.meta_body(TS, 0, {"etl_version": "2"}), {"metadata": {"etl_version": "2"}}),
+    "batch": (_body("batch", [codec.dumps(row("a")), codec.dumps(row("b"))]), {"records": [row("a"), row("b")]}),
+    "forget": (_body("forget", [], checksum=sha("a")), {"checksum": sha("a")}),
+    "meta": (_body("meta", [], metadata={"etl_version": "2"}), {"metadata": {"etl_version": "2"}}),
     "compacting": (
-        lines.base_body("compacting", TS, Base(7, "0a", 3), 0.0),
+        _body("compacting", [], base=Base(7, "0a", 3)._asdict(), seconds=0.0),
         {"base": {"size": 7, "crc": "0a", "covers": 3}, "seconds": 0.0},
     ),
     "seal": (lines.seal_body(Summary(4, 100, 3, "0b")), {"length": 100, "lines": 3, "chain": "0b", "next": 5}),
@@ -201,15 +212,15 @@ def test_each_kind_says_so_first(kind: str) -> None:
 def test_the_bytes_of_a_put_are_the_records() -> None:
     """Untouched, so that they can be copied into the canonical."""
     data, _ = _log(_put("a"))
-    assert lines.decode(data[:-1]).puts[0].raw == codec.dumps(row("a"))
+    assert lines.decode(data[:-1]).puts[0][0] == codec.dumps(row("a"))
 
 
 @pytest.mark.parametrize("text", ['"record":', '"records":[', "\\", '"', "}", ',"crc":"00000000"}', "\n"])
 def test_the_bytes_of_a_put_survive_odd_text(text: str) -> None:
     """A record that speaks of records."""
     raw = codec.dumps(row("a", etag=text, source=text))
-    data, _ = _log(lines.put_body(TS, 17, raw))
-    assert lines.decode(data[:-1]).puts == [lines.Put(raw, sha("a"), (text,))]
+    data, _ = _log(_body("put", [raw], 17))
+    assert lines.decode(data[:-1]).puts == [(raw, sha("a"), (text,))]
 
 
 SEEN = {k: v for k, v in row("a", 0, source="s\\1", dataset="other").items() if k not in ("checksum", "file_size")}
@@ -234,9 +245,9 @@ SEEN = {k: v for k, v in row("a", 0, source="s\\1", dataset="other").items() if 
 def test_the_short_way_to_a_record_is_the_long_way(given: Row) -> None:
     """What is cut out of a record's bytes is what parsing gives."""
     raw = codec.dumps(given)
+    _, checksum, source_ids = lines.put_of_row(raw, codec.loads(raw))
     found = lines.put_of(raw)
-    expected = lines.put_of_row(raw, codec.loads(raw))
-    assert (found.raw, found.checksum, set(found.source_ids)) == (raw, expected.checksum, set(expected.source_ids))
+    assert (found[0], found[1], set(found[2])) == (raw, checksum, set(source_ids))
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -262,11 +273,61 @@ def test_synced_is_left_out_when_unknown() -> None:
 
 def test_synced_comes_back() -> None:
     """Through which offset the segment is on the disk."""
-    data, _ = _log(lines.forget_body(TS, 4711, sha("a")))
+    data, _ = _log(_body("forget", [], 4711, checksum=sha("a")))
     assert lines.decode(data[:-1]).data["synced"] == 4711
 
 
-@pytest.mark.parametrize("body", [b'{"op":"merge","ts":""', b'{"no":"op"', b'{"op":"put"', b'{"op":"batch","ts":""'])
+def _of(kind: bytes, members: bytes) -> bytes:
+    return b'{"op":"%b","ts":"%b",%b' % (kind, TS.encode(), members)
+
+
+def _record(**changes: object) -> bytes:
+    return b'"record":' + codec.dumps(row("a") | changes)
+
+
+NOTHING_KNOWN = [
+    b'{"op":"merge","ts":""',
+    b'{"no":"op"',
+    b'{"op":"put"',
+    b'{"op":"batch","ts":""',
+    b'{"op":["put"]',
+    _of(b"put", b'"record":[1]'),
+    _of(b"put", _record(source_id=7)),
+    _of(b"put", _record(source_id=[])),
+    _of(b"put", _record(also_seen=7)),
+    _of(b"put", _record(ts_downloaded="2023-02-30T12:00:00+00:00")),
+    _of(b"put", _record(ts_downloaded="2023-01-01T12:00:00+00:00")),
+    _of(b"put", _record(ts_downloaded="2023-13-01T12:00:00Z")),
+    _of(b"put", _record(ts_downloaded="2023-01-01T12:00:00.000006)Z")),  # which 3.11 takes for a time
+    _of(b"put", _record(file_size=0)),
+    _of(b"put", _record(dataset="")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\\x")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\xff")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\t")),
+    _of(b"put", _record().replace(b'"file_size":', b'"file_size":0')),
+    _of(b"put", b'"synced":"all",' + _record()),
+    _of(b"batch", b'"records":7'),
+    _of(b"batch", b'"records":{"a":1}'),
+    _of(b"batch", b'"records":["a"]'),
+    _of(b"meta", b'"metadata":7'),
+    _of(b"meta", b'"metadata":{"etl_version":7}'),
+    _of(b"compacted", b'"base":{"size":1,"crc":"0","covers":"1"},"seconds":1.0'),
+    _of(b"compacted", b'"base":{"size":1,"crc":"0","covers":1},"seconds":"1"'),
+    _of(b"forget", b'"checksum":"ab"'),
+    b'{"op":"put","ts":7,' + _record(),
+    b'{"op":"put","ts":"soon",' + _record(),
+    b'{"op":"seal","length":1,"lines":"1","chain":"0"',
+]
+
+
+@pytest.mark.parametrize("body", NOTHING_KNOWN)
+def test_the_short_cut_takes_no_line_that_says_nothing_known(body: bytes) -> None:
+    """What would not be understood when it is parsed is not accepted unparsed."""
+    data, _ = _log(body)
+    assert lines.usual_puts(data, 0, START, SALT) is None
+
+
+@pytest.mark.parametrize("body", NOTHING_KNOWN)
 def test_a_line_that_says_nothing_known_is_an_error(body: bytes) -> None:
     """`ValueError` or `KeyError`, for the segment to give a place."""
     data, _ = _log(body)
@@ -311,6 +372,7 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
         lambda line: line.replace(b'"format":1', b'"format":"one"'),
         lambda line: line.replace(b'"format":1', b'"format":null'),
         lambda line: line.replace(b'"format":1', b'"format":1e999'),
+        lambda line: codec.seal_line(line[: -codec.CRC_TAIL].replace(b'"covers":40', b'"covers":"x"'), SALT, 0)[:-1],
     ],
 )
 def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
@@ -322,3 +384,112 @@ def test_a_newer_format_goes_before_the_crc() -> None:
     """A newer file is not called corrupt."""
     with pytest.raises(NewerFormatError, match="format 9"):
         lines.decode_opening(b'{"op":"open","format":9}', "x")
+
+
+# -- many at once ------------------------------------------------------------------------------------------------------
+
+USUAL = [_put("a"), _body("put", [codec.dumps(row("b", source="ünï 🪐", last_modified="x"))], 77), _put("c")]
+UNUSUAL = {
+    "a batch": _body("batch", [codec.dumps(row("d"))]),
+    "a tombstone": _body("forget", [], checksum=sha("a")),
+    "an escaped source": _body("put", [codec.dumps(row("d", source='"'))]),
+    "two sources": _body("put", [codec.dumps(row("d", also_seen=[SEEN]))]),
+    "an unknown member": _body("put", [codec.dumps(row("d", mirror={"checksum": sha("b")}))]),
+}
+
+
+def _run(data: bytes, position: int = 0) -> lines.Run:
+    found = lines.usual_puts(data, position, START, SALT)
+    assert found is not None
+    return found
+
+
+def test_usual_lines_are_taken_in_one_go() -> None:
+    """All of them, up to the end."""
+    data, _ = _log(*USUAL)
+    assert _run(data).end == len(data)
+
+
+def test_the_records_of_a_run_are_those_that_parsing_gives() -> None:
+    """The short way is the long way."""
+    data, _ = _log(*USUAL)
+    parsed = [lines.decode(piece.line) for piece in _pieces(data) if piece.line is not None]
+    assert _run(data).puts == [put for op in parsed for put in op.puts]
+
+
+def test_the_crcs_of_a_run_are_those_of_its_lines() -> None:
+    """Eight digits each, for the segment's chain."""
+    data, _ = _log(*USUAL)
+    assert _run(data).crcs == b"".join(codec.line_crc(line) for line in data.splitlines())
+
+
+def test_a_run_keeps_the_greatest_mark() -> None:
+    """Of several `synced`, and of lines without one."""
+    data, _ = _log(_body("put", [codec.dumps(row("a"))], 90), *USUAL)
+    assert _run(data).synced == 90
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_a_run_ends_before_any_other_line(kind: str) -> None:
+    """What follows it is for the long way."""
+    data, at = _log(*USUAL, UNUSUAL[kind], _put("e"))
+    assert _run(data).end == at[3]
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_no_run_begins_with_any_other_line(kind: str) -> None:
+    """Nor is a line skipped."""
+    data, _ = _log(UNUSUAL[kind], _put("e"))
+    assert lines.usual_puts(data, 0, START, SALT) is None
+
+
+def test_a_run_may_begin_in_the_middle() -> None:
+    """A place is counted from the segment's start."""
+    data, at = _log(UNUSUAL["a batch"], *USUAL)
+    assert len(_run(data, at[1]).puts) == 3
+
+
+def test_a_run_ends_before_an_unfinished_line() -> None:
+    """Even when it lacks its newline only: whether it counts is decided elsewhere."""
+    data, at = _log(*USUAL)
+    assert _run(data[:-1]).end == at[2]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_run_ends_before_every_flipped_bit(bit: int) -> None:
+    """Each bit of the second of three lines, its newline included."""
+    data, at = _log(*USUAL)
+    wrong = []
+    for place in range(at[1], at[2]):
+        hit = bytearray(data)
+        hit[place] ^= 1 << bit
+        if _run(bytes(hit)).end != at[1]:
+            wrong.append(place)
+    assert wrong == []
+
+
+def test_a_moved_line_is_in_no_run() -> None:
+    """The CRC holds its place."""
+    data, at = _log(*USUAL)
+    assert _run(data[: at[1]] + data[at[2] :]).end == at[1]
+
+
+def test_junk_without_a_line_in_it_is_one_damage() -> None:
+    """However many newlines it holds."""
+    junk = b"\n\0\n" * 1000
+    behind = codec.seal_line(_put("b"), SALT, START + len(junk))
+    assert (_good(junk + behind), _damage(junk + behind)) == ([sha("b")], [(0, len(junk))])
+
+
+def test_neighbouring_damage_is_joined() -> None:
+    """Also where each piece of junk looks like the beginning of a line."""
+    junk = b'{"op":"\n' * 1000
+    found = lines.with_damage([], _pieces(junk))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, len(junk))]
+
+
+def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
+    """Each keeps its place."""
+    behind = codec.seal_line(_put("b"), SALT, START + 2)
+    found = lines.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, 2), (2 + len(behind), 4 + len(behind))]

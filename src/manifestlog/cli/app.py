@@ -20,6 +20,7 @@ from manifestlog.cli.add import add
 from manifestlog.cli.cat import cat
 from manifestlog.cli.check import check
 from manifestlog.cli.compact import compact
+from manifestlog.cli.doctor import doctor
 from manifestlog.cli.extract import extract
 from manifestlog.cli.forget import forget
 from manifestlog.cli.get import get
@@ -43,6 +44,7 @@ _VERBS: dict[str, Command] = {
     "compact": compact,
     "check": check,
     "verify": verify,
+    "doctor": doctor,
     "forget": forget,
     "extract": extract,
 }

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 import logging
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -152,20 +153,25 @@ def _scan_lines(source: Canonical, end: int) -> tuple[Row, Columns]:
 
 
 def _lines(source: Canonical, end: int) -> Iterator[bytes]:
-    rest = b""
+    rest: list[bytes] = []
     for block in source.blocks(0, end):
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
-    if rest:
+        rest.append(block)
+        if b"\n" in block:  # joined once a line, so that a line of any length is read in linear time
+            *whole, last = b"".join(rest).split(b"\n")
+            yield from whole
+            rest = [last]
+    if any(rest):
         raise _OtherLayout
 
 
 def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
-    taken = b""
+    first, size = [], 0
     for line in found:
-        taken += line + b"\n"
-        if line.startswith(b'    "records": {') or len(taken) > _HEAD_BYTES_MAX:
+        first.append(line)
+        size += len(line) + 1
+        if line.startswith(b'    "records": {') or size > _HEAD_BYTES_MAX:
             break
+    taken = b"".join(line + b"\n" for line in first)
     try:
         empty = taken.endswith(b'"records": {}\n')
         metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]
@@ -203,9 +209,10 @@ def _canonical_row(key: bytes, raw: bytes) -> Row:
     try:
         row: Row
         row, naive = normalise(codec.loads(raw), key.decode())
-    except ValueError:
+        same = codec.dumps(row) == raw
+    except (ValueError, TypeError):  # no record of ours; or one nested deeper than it could be written again
         raise _OtherLayout from None
-    if naive or codec.dumps(row) != raw or not is_checksum(key.decode()):
+    if naive or not same or not is_checksum(key.decode()):
         raise _OtherLayout
     return row
 
@@ -253,11 +260,12 @@ def _import(path: str, data: bytes) -> bytes:
     if not isinstance(document, dict) or not {"metadata", "records"} == set(document):
         raise DamagedManifestError(path, 0, 'expected one object with "metadata" and "records", and nothing else')
     if not isinstance(document["records"], dict):
-        raise DamagedManifestError(path, data.find(b'"records"'), '"records" is no JSON object')
+        raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" is no JSON object')
     try:
         metadata, naive = _checked_metadata(document["metadata"])
-    except ValueError as error:
-        raise DamagedManifestError(path, data.find(b'"metadata"'), str(error)) from None
+        codec.dumps(metadata)
+    except (ValueError, TypeError) as error:
+        raise DamagedManifestError(path, max(0, data.find(b'"metadata"')), str(error)) from None
     rows: dict[str, Row] = {}
     for key, value in document["records"].items():
         row, no_zone = _import_record(path, data, key, value)
@@ -269,13 +277,25 @@ def _import(path: str, data: bytes) -> bytes:
     if naive:
         log.warning("%s: times without a zone were read as UTC", path)
     metadata["total_records"] = len(rows)
-    return render(metadata, ((checksum, codec.dumps(rows[checksum])) for checksum in sorted(rows)))
+    _writable(path, data, b'"metadata"', metadata)
+    return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
+
+
+def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
+    """The value as JSON; raises `DamagedManifestError` for members deeper or greater than can be written again."""
+    try:
+        return codec.dumps(value)
+    except TypeError as error:
+        reason = f"a member that could be read but not written again ({error})"
+        raise DamagedManifestError(path, max(0, data.find(place)), reason) from None
 
 
 def _import_record(path: str, data: bytes, key: str, value: object) -> tuple[Row, bool]:
     try:
-        return normalise(value, key)
-    except ValueError as error:
+        row, naive = normalise(value, key)
+        codec.dumps(row)  # a number beyond 64 bits, in a member that nobody looks at, is refused here with its place
+        return row, naive
+    except (ValueError, TypeError) as error:
         raise DamagedManifestError(path, max(0, data.find(json.dumps(key).encode())), str(error)) from None
 
 
@@ -285,7 +305,7 @@ def _parse(path: str, data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DamagedManifestError(path, error.start, "not UTF-8") from None
     try:
-        codec.loads(text.encode())  # stricter than json: no NaN, no lone surrogates, a limit on nesting
+        codec.loads(data.removeprefix(BOM_UTF8))  # stricter than json: no NaN, no lone surrogates, a limit on nesting
         return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())

@@ -76,6 +76,10 @@ def _short_hash(text: str, size: int) -> bytes:
     return blake2b(text.encode(errors="surrogatepass"), digest_size=size).digest()
 
 
+def _source_hash(source_id: str) -> bytes:
+    return blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
+
+
 def source_rows(row: Row) -> list[bytes]:
     """The index rows of a record's observations."""
     digest = bytes.fromhex(row["checksum"][:16])
@@ -84,17 +88,13 @@ def source_rows(row: Row) -> list[bytes]:
 
 def _source_row(seen: Row, digest: bytes) -> bytes:
     when = (datetime.fromisoformat(seen["ts_downloaded"]) - _EPOCH) // _MICROSECOND
-    source = blake2b(seen["source_id"].encode(errors="surrogatepass"), digest_size=8).digest()
+    source = _source_hash(seen["source_id"])
     tie = min(seen.get("tie", 0), 0xFFFF_FFFF)
     return b"".join((source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest))
 
 
 def _bits_for(count: int) -> int:
     return min((count // _ROWS_PER_BUCKET).bit_length(), 24)
-
-
-def _prefix(key: bytes | memoryview, bits: int) -> int:
-    return int.from_bytes(key[:4], "big") >> (32 - bits)
 
 
 def _bounds(keys: bytes | bytearray | memoryview, width: int, bits: int) -> array[int]:
@@ -205,7 +205,7 @@ class Index:
         """The number of the record with this digest, in canonical order; -1 when there is none."""
         if not self.count:
             return -1
-        start, end = self._bucket(_prefix(digest, self._bits) if self._bits else 0)
+        start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
         if end - start > _LINEAR_MAX:
             return self._bisect(digest, start, end)
         first = self._digests_at + start * DIGEST
@@ -221,7 +221,7 @@ class Index:
 
     def position(self, digest: bytes) -> int:
         """Where a record with this digest is, or would have to be put in."""
-        start, end = self._bucket(_prefix(digest, self._bits) if self._bits else 0)
+        start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
         return bisect_left(range(end), digest, start, key=self.digest)
 
     def _bucket(self, bucket: int) -> tuple[int, int]:
@@ -263,16 +263,27 @@ class Index:
         self.check_all()
         return (self.digest(number).hex() for number in range(self.count))
 
+    def has_source(self, source_id: str) -> bool:
+        """Whether a source may have records; a wrong yes is a collision of hashes."""
+        if not self.count:
+            return False
+        row, end = self._rows_from(_source_hash(source_id))
+        return row < end
+
+    def _rows_from(self, key: bytes) -> tuple[int, int]:
+        """(the first row that begins with `key`, or the end of its bucket; the end of its bucket)."""
+        start, end = self._source_bucket(int.from_bytes(key[:4], "big") >> (32 - self._source_bits))
+        return self._first_row(key, start, end), end
+
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
         """The rows of a source, one range a dataset, each in order of time."""
         if not self.count:
             return []
-        key = blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
+        key = _source_hash(source_id)
         if dataset is not None:
             key += _short_hash(dataset, 4)
-        start, end = self._source_bucket(_prefix(key, self._source_bits) if self._source_bits else 0)
         found = []
-        row = self._first_row(key, start, end)
+        row, end = self._rows_from(key)
         while row < end and self._source(row).startswith(key):
             group = self._source(row)[:12]
             after = row + 1

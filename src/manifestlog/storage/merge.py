@@ -67,7 +67,7 @@ def plan(base: BaseFiles, overlay: Overlay) -> list[Change]:
         digest = bytes.fromhex(checksum)
         position = base.index.position(digest)
         present = position < base.index.count and base.index.digest(position) == digest
-        raw = overlay.entries[checksum].raw
+        raw, _ = overlay.entries[checksum]
         if present or raw is not None:
             changes.append(Change(checksum, position, present, raw))
     return changes

@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Entry(NamedTuple):
-    """The record's bytes (None: forgotten), and the segment that says so."""
-
-    raw: bytes | None
-    segment: int
+Entry = tuple[bytes | None, int]
+"""The record's bytes (None: forgotten), and the segment that says so."""
 
 
 class _Seen(NamedTuple):
@@ -46,18 +43,20 @@ class Overlay:
 
     def put_all(self, puts: list[Put], segment: int) -> None:
         """Take over records, the later ones last."""
-        waiting = self._waiting
+        waiting, entries = self._waiting, self.entries
         for raw, checksum, source_ids in puts:
-            self.entries[checksum] = Entry(raw, segment)
+            entries[checksum] = raw, segment
             for source_id in source_ids:
                 others = waiting.setdefault(source_id, raw)  # no list for one: most sources have one record in a log
+                if others is raw:
+                    continue
                 if isinstance(others, list):
                     others.append(raw)
-                elif others is not raw:
+                else:
                     waiting[source_id] = [others, raw]
 
     def forget(self, checksum: str, segment: int) -> None:
-        self.entries[checksum] = Entry(None, segment)
+        self.entries[checksum] = None, segment
 
     def has_source(self, source_id: str) -> bool:
         return source_id in self._waiting or source_id in self._sources
@@ -78,7 +77,7 @@ class Overlay:
 
     def _counts(self, seen: _Seen) -> bool:
         entry = self.entries.get(seen.checksum)
-        return entry is not None and entry.raw is seen.raw
+        return entry is not None and entry[0] is seen.raw
 
     def _look_into(self, source_id: str) -> None:
         waiting = self._waiting.get(source_id)
@@ -96,10 +95,10 @@ class Overlay:
     def behind(self, covers: int) -> Overlay:
         """An overlay of those entries only that segments after `covers` have written."""
         kept = Overlay()
-        for checksum, entry in self.entries.items():
-            if entry.segment > covers:
-                if entry.raw is None:
-                    kept.forget(checksum, entry.segment)
+        for checksum, (raw, segment) in self.entries.items():
+            if segment > covers:
+                if raw is None:
+                    kept.forget(checksum, segment)
                 else:
-                    kept.put_all([put_of(entry.raw)], entry.segment)
+                    kept.put_all([put_of(raw)], segment)
         return kept

@@ -18,12 +18,14 @@ from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
 from manifestlog.storage import codec, disk, lines
-from manifestlog.storage.lines import Op, Opening, Piece, Put, Summary
+from manifestlog.storage.lines import Op, Opening, Piece, Run, Summary
 
 log = logging.getLogger("manifestlog")
 
 
 _READ_BYTES = 4 << 20
+_OPENING_BYTES_MAX = 16 << 20
+"""Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
 
 
 class Tail(NamedTuple):
@@ -49,7 +51,7 @@ class Segment:
         self.number = self.opening.segment
         self.sealed = False
         self._unfinished = False
-        self._damage: dict[int, Piece] = {}
+        self._damage: list[Piece] = []
         self._users = 1
 
     @classmethod
@@ -66,12 +68,12 @@ class Segment:
         return Summary(self.number, self.tail.length, self.tail.lines, codec.hex_crc(self.tail.chain))
 
     def _read_opening(self) -> Opening:
-        start = b""
-        for block in disk.blocks(self.fd, 0, disk.size(self.fd)):
-            start += block
+        start = []
+        for block in disk.blocks(self.fd, 0, min(disk.size(self.fd), _OPENING_BYTES_MAX)):
+            start.append(block)
             if b"\n" in block:
                 break
-        line, newline, _ = start.partition(b"\n")
+        line, newline, _ = b"".join(start).partition(b"\n")
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
@@ -96,10 +98,8 @@ class Segment:
         position = self.tail.length
         while position < end:
             data = self._whole_lines(position, end)
-            pieces = list(lines.split(data, position, self.opening.salt))
+            yield from self._read_on(data, position)
             position += len(data)
-            yield from self._accept(pieces)
-            self._unfinished = position > (pieces[-1].end if pieces else self.tail.length)
 
     def _whole_lines(self, start: int, end: int) -> bytes:
         """A few megabytes that end with a newline, so that a long segment is never parsed as a whole; or all there is."""
@@ -113,34 +113,46 @@ class Segment:
                 return data[:whole]
             count *= 2
 
+    def _read_on(self, data: bytes, start: int) -> Iterator[Op]:
+        """Yield what `data`, at offset `start`, says: usual lines many at once, what stands between them by itself."""
+        position = 0
+        while position < len(data):
+            run = lines.usual_puts(data, position, start, self.opening.salt)
+            if run is not None:
+                yield from self._accept_run(run, start)
+                position = run.end
+            else:
+                stop = data.find(lines.PUT_AFTER, position) + 1 or len(data)
+                pieces = list(lines.split(data[position:stop], start + position, self.opening.salt))
+                yield from self._accept(pieces)
+                position = stop
+                self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
+
+    def _accept_run(self, run: Run, start: int) -> Iterator[Op]:
+        """Yield what the lines say; when it was taken, the tail moves behind them."""
+        before = self.tail
+        synced = max(before.synced, run.synced)
+        tail = Tail(start + run.end, before.lines + len(run.puts), crc32(run.crcs, before.chain), synced)
+        if self._damage:
+            self._judge(self._damage, tail)
+        yield Op("put", run.ts, run.puts, {"ts_last": run.ts_last})
+        self.tail = tail
+
     def _accept(self, pieces: list[Piece]) -> Iterator[Op]:
-        """Yield what the lines say; when all was taken, the tail moves behind them."""
+        """The same for one line of any kind, or damage with the lines inside it."""
         ops: list[Op] = []
-        row: list[Put] = []
-        more: dict[str, str] = {}
         length, count, chain, synced, terminated = self.tail
-        damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
+        damage = lines.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
             if line is None:
                 continue
-            usual = lines.usual_put(line)
-            if usual is not None:
-                ts, mark, put = usual
-                if not row:
-                    more = {}
-                    ops.append(Op("put", ts, row, more))
-                row.append(put)
-                more["ts_last"] = ts
-            else:
-                op = self._decode(line, offset)
-                if op.kind == "seal":
-                    self.sealed = True
-                    if not damage:
-                        self._check_seal(op, Tail(length, count, chain))
-                mark = op.data.get("synced", 0)
-                ops.append(op)
-                row = []
-            synced = max(synced, mark)
+            op = self._decode(line, offset)
+            if op.kind == "seal":
+                self.sealed = True
+                if not damage:
+                    self._check_seal(op, Tail(length, count, chain))
+            ops.append(op)
+            synced = max(synced, op.data.get("synced", 0))
             length, terminated = end, whole
             count += 1
             chain = crc32(codec.line_crc(line), chain)
@@ -160,9 +172,9 @@ class Segment:
         if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
-    def _judge(self, damage: dict[int, Piece], tail: Tail) -> None:
+    def _judge(self, damage: list[Piece], tail: Tail) -> None:
         """Damage behind everything known to be synced is a crash's; any other is not, and nothing goes on."""
-        for piece in damage.values():
+        for piece in damage:
             if self.sealed or piece.offset < tail.synced:
                 raise DamagedManifestError(
                     self.path,
@@ -170,12 +182,12 @@ class Segment:
                     f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
                     f" {self._records_beyond(piece.end)} good records lie beyond",
                 )
-        for offset in damage.keys() - self._damage.keys():
+        for piece in damage[len(self._damage) :]:
             log.warning(
                 "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
                 self.path,
-                damage[offset].end - offset,
-                offset,
+                piece.end - piece.offset,
+                piece.offset,
             )
 
     def _records_beyond(self, start: int) -> int:
@@ -197,8 +209,8 @@ class Segment:
         except BaseException:
             self._take_back(start, len(line))
             raise
-        before = self.tail
-        return Tail(start + len(line), before.lines + 1, crc32(codec.line_crc(line[:-1]), before.chain), before.synced)
+        _, count, chain, synced, _ = self.tail
+        return Tail(start + len(line), count + 1, crc32(line[-11:-3], chain), synced)
 
     def _take_back(self, start: int, length: int) -> None:
         try:

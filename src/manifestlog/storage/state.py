@@ -89,7 +89,7 @@ class State:
     def distrusts(self, checksum: str) -> bool:
         """Whether this checksum's last line is in a segment whose sync has failed here."""
         entry = self.overlay.entries.get(checksum)
-        return entry is not None and self.wal is not None and entry.segment == self.wal.poisoned
+        return entry is not None and self.wal is not None and entry[1] == self.wal.poisoned
 
     def live_metadata(self) -> Row:
         """The metadata as a compaction of this moment would write it."""
@@ -114,7 +114,7 @@ class State:
         """Take over what one line says, or several `put` lines in a row."""
         if op.puts:
             self.overlay.put_all(op.puts, segment)
-            self._uncounted.update([put.checksum for put in op.puts])
+            self._uncounted.update([checksum for _, checksum, _ in op.puts])
         elif op.kind == "forget":
             self.overlay.forget(op.data["checksum"], segment)
             self._uncounted.add(op.data["checksum"])
@@ -129,16 +129,16 @@ class State:
         """Find out which checksums of the log the canonical has as well: put off until somebody asks for a number."""
         for checksum in tuple(self._uncounted):
             in_base = self.base.index.find(bytes.fromhex(checksum)) >= 0
-            put = self.overlay.entries[checksum].raw is not None
+            put = self.overlay.entries[checksum][0] is not None
             (self._extra.add if put and not in_base else self._extra.discard)(checksum)
             (self._gone.add if in_base and not put else self._gone.discard)(checksum)
             self._uncounted.discard(checksum)
 
-    def append(self, op: Op, body: bytes) -> None:
+    def append(self, op: Op) -> None:
         """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
         assert self.wal is not None
         current = self.wal.current
-        tail = current.append(body)
+        tail = current.append(lines.encode(op, current.tail.synced))
         self.apply(current.number, op)
         self.wal.accept(tail, op)
 

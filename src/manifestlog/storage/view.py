@@ -38,7 +38,7 @@ class View(NamedTuple):
         for overlay in self.overlays:
             entry = overlay.entries.get(checksum)
             if entry is not None:
-                return entry.raw
+                return entry[0]
         number = self.base.index.find(bytes.fromhex(checksum))
         return None if number < 0 else self._record(number)
 
@@ -49,8 +49,16 @@ class View(NamedTuple):
         for overlay in self.overlays:
             entry = overlay.entries.get(checksum)
             if entry is not None:
-                return entry.raw is not None
+                return entry[0] is not None
         return self.base.index.find(bytes.fromhex(checksum)) >= 0
+
+    def knows(self, checksum: str, source_id: str) -> bool:
+        """Whether anything here can matter to a record of this content and source; rather yes than no."""
+        for overlay in self.overlays:
+            if checksum in overlay.entries or overlay.has_source(source_id):
+                return True
+        index = self.base.index
+        return index.find(bytes.fromhex(checksum)) >= 0 or index.has_source(source_id)
 
     def row(self, checksum: str) -> Row | None:
         raw = self.raw(checksum)
@@ -118,6 +126,6 @@ class View(NamedTuple):
     def checksums(self) -> Iterator[str]:
         """Every checksum, sorted. Only for a frozen view with one overlay."""
         (overlay,) = self.overlays
-        own = sorted(checksum for checksum, entry in overlay.entries.items() if entry.raw is not None)
+        own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
         below = (c for c in self.base.index.checksums() if c not in overlay.entries)
         return merge_sorted(own, below)

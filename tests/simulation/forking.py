@@ -1,0 +1,57 @@
+"""A fork of a simulated process: descriptors that share their descriptions, and copies of its open managers.
+
+What is copied is what a fork copies of a manager: store, session, both locks, state, log, current segment, base and canonical,
+each one level deep, so that the child's `drop_inherited` closes its own descriptors and leaves the parent's objects alone.
+Overlay and index are shared, for the child drops them unread. It happens between two operations of the process or at any
+call of another thread of it (in real life the registry's hook waits for the end of an operation; `hooks=False` does not).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from manifestlog.runner import Runner
+from manifestlog.storage.view import View
+
+if TYPE_CHECKING:
+    from manifestlog.manager import AbstractManifest
+
+    from .kernel import Process
+    from .machine import Machine
+
+
+def fork(machine: Machine, parent: Process) -> Process:
+    """The child of `parent`: not running, its managers untouched as after a fork without hooks."""
+    child = machine.spawn()
+    child.fds = parent.fds.copy()
+    for description in child.fds.values():
+        description.users += 1
+    child.registry._open = {paths: _copy(manager) for paths, manager in parent.registry._open.items()}
+    return child
+
+
+def run_hooks(child: Process) -> None:
+    """What the registry does in a forked child; called in the child."""
+    for manager in child.registry._open.values():
+        manager.after_fork_in_child()
+
+
+def _copy(manager: Any) -> AbstractManifest:
+    made: AbstractManifest = object.__new__(type(manager))
+    made.__dict__.update(manager.__dict__)
+    made._store = store = copy.copy(manager._store)
+    store.session = session = copy.copy(store.session)
+    session._append_lock = copy.copy(session._append_lock)
+    session._compact_lock = copy.copy(session._compact_lock)
+    if not (session.closed or session._must_load):
+        session._state = state = copy.copy(session._state)
+        if state.wal is not None:
+            state.wal = copy.copy(state.wal)
+            state.wal.current = copy.copy(state.wal.current)
+        state.base = dataclasses.replace(state.base, canonical=copy.copy(state.base.canonical))
+        state.view = View(state.base, (state.overlay,))
+    made._runner = Runner(store)
+    session.on_write = made._runner.after_write
+    return made

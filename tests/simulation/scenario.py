@@ -1,0 +1,80 @@
+"""What simulations share: where the manifest lies, its records, and what must be true of every disk."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord
+from support import records
+from support.records import EPOCH, MANUAL, NAME
+
+from .disk import SimDisk
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+DIRECTORY = "/sim/manifests"
+PATH = f"{DIRECTORY}/{NAME}"
+
+make_record = cache(records.make_record)
+"""As `support.records.make_record`, each made once."""
+
+
+@cache
+def metadata(version: str = "1.0.0") -> ManifestMetadata:
+    """Metadata with fixed times: the real clock must not show."""
+    return ManifestMetadata(
+        process=ETLProcess.EXTRACTOR,
+        etl_version=version,
+        root_dir=Path("/srv/etl"),
+        ts_created=EPOCH,
+        ts_updated=EPOCH,
+    )
+
+
+def new_disk() -> SimDisk:
+    """A disk with the manifests' directory, which is there durably."""
+    return SimDisk(DIRECTORY)
+
+
+def open_manifest(options: ManifestOptions = MANUAL, *, read_only: bool = False) -> DownloadManifestManager:
+    """Open, or create, the manifest in the running process."""
+    return DownloadManifestManager(PATH, None if read_only else metadata(), options=options, read_only=read_only)
+
+
+def contents(machine: Machine, disk: SimDisk, *, write: bool = True) -> dict[str, ManifestRecord]:
+    """Boot with this disk (it is used up), open, read every record, and with `write` add, compact and read again.
+
+    So it fails for a disk that cannot be opened, read, written to or compacted; `check_files` is done at each stage.
+    """
+    machine.boot(disk)
+    with open_manifest() as manifest:
+        found = dict(manifest.records.items())
+        assert len(manifest) == len(found)
+        if not write:
+            return found
+        extra = make_record(999_983)
+        manifest.add(extra)
+        manifest.compact()
+        check_files(disk, compacted=True)
+        assert dict(manifest.records.items()) == found | {extra.checksum: extra}
+    return found
+
+
+def check_files(disk: SimDisk, *, compacted: bool = False) -> None:
+    """The canonical, if there is one, is a complete skeleton; with `compacted`, nothing is left lying about."""
+    files = disk.files()
+    canonical = files.get(PATH)
+    if canonical is not None:
+        document = json.loads(canonical)
+        assert list(document) == ["metadata", "records"]
+        assert document["metadata"]["total_records"] == len(document["records"])
+        assert list(document["records"]) == sorted(document["records"])
+        assert all(key == record["checksum"] for key, record in document["records"].items())
+    if compacted:
+        assert canonical is not None
+        assert [path for path in files if ".tmp-" in path] == []
+        assert len([path for path in files if ".wal-" in path]) == 1
