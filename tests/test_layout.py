@@ -24,8 +24,8 @@ PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "naming", "pool", "mounts", "storage.disk"),
-    ("verdict", "storage.codec", "storage.lock", "registry"),
-    ("models", "trials", "storage.lines", "storage.index"),
+    ("verdict", "verify", "storage.codec", "storage.lock", "registry"),
+    ("models", "verified", "trials", "storage.lines", "storage.index"),
     ("events", "doctor", "storage.segment", "storage.canonical", "storage.overlay", "storage.salvage_log"),
     ("storage.wal", "storage.base", "storage.salvage_canonical"),
     ("storage.view", "storage.merge", "storage.salvage"),

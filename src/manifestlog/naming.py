@@ -7,6 +7,7 @@
     systems_download.manifest.idx                index
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
+    systems_download.manifest.verified.jsonl     when each data file was last verified; no part of the ledger
     systems_download.manifest.*.tmp-1234-5eed…   being written by process 1234; never read
     quarantine/systems_download-20260101T120000Z/    what a repair has set aside, under its own names, and report.json
 
@@ -63,6 +64,15 @@ class ManifestPaths:
     @property
     def compact_lock(self) -> str:
         return self._file("compact.lock")
+
+    @property
+    def verified(self) -> str:
+        return self._file("verified.jsonl")
+
+    @property
+    def verified_next(self) -> str:
+        """Where `verified` is rewritten, by whoever alone has that one open."""
+        return self._file("verified.jsonl.next")
 
     def segment(self, number: int) -> str:
         return self._file(f"wal-{number:06d}.jsonl")

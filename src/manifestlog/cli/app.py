@@ -30,6 +30,7 @@ from manifestlog.cli.list import list_records
 from manifestlog.cli.repair import repair
 from manifestlog.cli.status import status
 from manifestlog.cli.verb import Command, CommandError, verb
+from manifestlog.cli.verify import verify
 from manifestlog.errors import ManifestError
 
 USAGE = 2
@@ -43,6 +44,7 @@ _VERBS: dict[str, Command] = {
     "status": status,
     "compact": compact,
     "check": check,
+    "verify": verify,
     "doctor": doctor,
     "repair": repair,
     "forget": forget,

@@ -332,6 +332,7 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
         position += len(line) + 1
         if codec.line_is_intact(line, salt, offset):
             yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
+        elif (junk := _junk_end(data, begin, stop)) > begin:
             yield Piece(start + begin, start + junk, None)
             position = junk
         else:
