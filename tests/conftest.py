@@ -10,6 +10,7 @@ import pytest
 
 from manifestlog import DownloadManifestManager, ManifestOptions
 from support.children import children, time_limit
+from support.counts import Counts
 from support.integrity import checked
 from support.records import NAME, QUICK, metadata
 
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.children import Start
+    from support.counts import Count
+
+_COUNTS = pytest.StashKey[Counts]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_COUNTS] = Counts()
+    config.pluginmanager.register(config.stash[_COUNTS], "counts")
+
+
+@pytest.fixture(scope="session")
+def count(pytestconfig: pytest.Config) -> Count:
+    """Count what is tried: `count("kills", 2_500)`; summed over the run and said at its end."""
+    return pytestconfig.stash[_COUNTS].add
 
 
 @pytest.fixture(autouse=True)
