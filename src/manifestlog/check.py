@@ -70,7 +70,7 @@ class _Segment:
     bases: list[Base] = field(default_factory=list)
     damage: list[Piece] = field(default_factory=list)
     synced: int = 0
-    sealed: bool = False
+    sealed_end: int | None = None
     torn_at: int | None = None
 
 
@@ -190,7 +190,8 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         op: Op = lines.decode(line)
         segment.ops.append((piece, op.kind))
         segment.synced = max(segment.synced, op.data.get("synced", 0))
-        segment.sealed = segment.sealed or op.kind == "seal"
+        if op.kind == "seal":
+            segment.sealed_end = piece.end + (not piece.terminated)
         if op.kind == "compacting":
             segment.bases.append(Base(**op.data["base"]))
         elif op.kind == "compacted":
@@ -202,20 +203,20 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 def _judge(segment: _Segment, successor: _Segment | None, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
     told = successor.opening.previous if successor is not None else None
-    if told is not None and told != _summary(segment, told.length):
+    agrees = told is None or told == _summary(segment, told.length)
+    if told is not None and not agrees:
         report.damage(
             segment.path,
             told.length,
             f"it does not hold what segment {told.segment + 1} says: lines are missing or other",
         )
-    valid = told.length if told is not None else None
     for piece in segment.damage:
         count = piece.end - piece.offset
-        if valid is not None and piece.offset >= valid:
+        if told is not None and piece.offset >= told.length and lines.may_be_a_crashs(piece, 0, segment.sealed_end):
             report.note(
                 segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
             )
-        elif valid is None and not segment.sealed and piece.offset >= segment.synced:
+        elif agrees and lines.may_be_a_crashs(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
             report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")
@@ -230,7 +231,7 @@ def _summary(segment: _Segment, length: int) -> Summary:
         if piece.offset >= length or piece.line is None:
             break
         end, count, chain = piece.end, count + 1, crc32(codec.line_crc(piece.line), chain)
-    return Summary(segment.opening.segment, end, count, codec.hex_crc(chain))
+    return lines.summarise(segment.opening.segment, end, count, chain, segment.damage)
 
 
 def _check_base(

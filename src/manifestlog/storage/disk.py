@@ -190,7 +190,16 @@ def list_names(directory: str) -> list[str]:
 
 
 def make_directory(path: str) -> None:
-    os.makedirs(path, exist_ok=True)
+    """Make a directory, and those above it that are missing; on return each new name survives a power cut."""
+    above = os.path.dirname(path)
+    if not exists(path):
+        make_directory(above)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+    # One that was there may be another process's, who has not come to its own sync. One that was there for long may
+    # lie in a directory that we may not read.
+    with contextlib.suppress(PermissionError):
+        sync_directory(above)
 
 
 def map_read(fd: int) -> mmap.mmap:
