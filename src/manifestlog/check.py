@@ -82,7 +82,7 @@ class _Segment:
     bases: list[Base] = field(default_factory=list)
     damage: list[Piece] = field(default_factory=list)
     synced: int = 0
-    sealed: bool = False
+    sealed_end: int | None = None
     torn_at: int | None = None
 
     def count(self, piece: Piece, line: bytes) -> None:
@@ -92,7 +92,7 @@ class _Segment:
             self.chain = crc32(codec.line_crc(line), self.chain)
 
     def summary(self) -> Summary:
-        return Summary(self.opening.segment, self.length, self.counted, codec.hex_crc(self.chain))
+        return lines.summarise(self.opening.segment, self.length, self.counted, self.chain, self.damage)
 
 
 class _Read(NamedTuple):
@@ -267,7 +267,8 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         op: Op = lines.decode(line)
         segment.count(piece, line)
         segment.synced = max(segment.synced, op.data.get("synced", 0))
-        segment.sealed = segment.sealed or op.kind == "seal"
+        if op.kind == "seal":
+            segment.sealed_end = piece.end + (not piece.terminated)
         if op.kind == "compacting":
             segment.bases.append(Base(**op.data["base"]))
         elif op.kind == "compacted":
@@ -279,7 +280,8 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 def _judge(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
     told = segment.told
-    if told is not None and told != segment.summary():
+    agrees = told is None or told == segment.summary()
+    if told is not None and not agrees:
         report.damage(
             segment.path,
             told.length,
@@ -287,11 +289,11 @@ def _judge(segment: _Segment, report: CheckReport) -> None:
         )
     for piece in segment.damage:
         count = piece.end - piece.offset
-        if told is not None and piece.offset >= told.length:
+        if told is not None and piece.offset >= told.length and lines.may_be_a_crashs(piece, 0, segment.sealed_end):
             report.note(
                 segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
             )
-        elif told is None and not segment.sealed and piece.offset >= segment.synced:
+        elif agrees and lines.may_be_a_crashs(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
             report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")

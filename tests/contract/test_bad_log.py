@@ -655,3 +655,62 @@ def test_behind_a_hole_it_goes_on(path: Path) -> None:
     with DownloadManifestManager(path, options=QUIET) as manager:
         assert manager.add(record("c2", 2)).verdict is Verdict.CHANGED
     assert (_keys(path), len(segments_of(path.parent))) == (sorted(sha(f"c{n}") for n in range(6)), 2)
+
+
+# -- a crash between a seal and its sync ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torn_seal(path: Path) -> tuple[Path, list[bytes]]:
+    """A sealed segment without successor, nothing of it known to be synced, and its lines."""
+    with DownloadManifestManager(path, META, options=QUIET) as manager:
+        for number in range(4):
+            manager.add(record(f"c{number}", number))
+        manager._store.session.transact(lambda state: state.start_log().rotate())
+    first, second = segments_of(path.parent)
+    second.unlink()
+    return first, _lines(first)
+
+
+def _hits(lines: list[bytes]) -> dict[str, bytes]:
+    """What a power cut may have left of these lines."""
+    return {
+        "the seal's newline": b"".join(lines)[:-1] + b"\0",
+        "a newline": b"".join([*lines[:2], lines[2][:-1] + b"\0", *lines[3:]]),
+        "a line": b"".join([*lines[:2], bytes(len(lines[2])), *lines[3:]]),
+    }
+
+
+@pytest.mark.parametrize(("hit", "left"), [("the seal's newline", 4), ("a newline", 4), ("a line", 3)])
+def test_a_crash_that_kept_the_seal_and_not_what_it_covers_is_a_crashs(
+    path: Path, torn_seal: tuple[Path, list[bytes]], hit: str, left: int
+) -> None:
+    """It opens, goes on, opens again over the fence, and compacts."""
+    segment, lines = torn_seal
+    segment.write_bytes(_hits(lines)[hit])
+    with DownloadManifestManager(path, options=QUIET) as manager:
+        manager.add(record("on", 20))
+    counts = [len(_keys(path))]
+    with DownloadManifestManager(path, options=QUIET) as manager:
+        manager.save()
+    assert [*counts, len(_keys(path))] == [left + 1, left + 1]
+
+
+@pytest.mark.parametrize("hit", ["the seal's newline", "a newline", "a line"])
+def test_damage_that_comes_behind_the_fence_is_damage(
+    path: Path, torn_seal: tuple[Path, list[bytes]], hit: str
+) -> None:
+    """What a crash has damaged hides nothing that is damaged later, not even a newline."""
+    segment, lines = torn_seal
+    segment.write_bytes(_hits(lines)[hit])
+    with DownloadManifestManager(path, options=QUIET) as manager:
+        manager.add(record("on", 20))
+    _flip(segment, sum(map(len, lines[:4])) - 1)
+    assert _refused(path).path == str(segment)
+
+
+def test_bytes_behind_a_seal_without_successor_are_found(torn_seal: tuple[Path, list[bytes]], path: Path) -> None:
+    """No crash writes behind a seal."""
+    segment, lines = torn_seal
+    segment.write_bytes(b"".join(lines) + b"x\n")
+    _refused(path)

@@ -41,12 +41,11 @@ def garbage(count: int) -> bytes:
     return (_GARBAGE * (count // len(_GARBAGE) + 1))[:count]
 
 
-def _cuts(write: Write, every_bytes: int) -> list[int]:
-    assert write.data is not None
-    count = len(write.data)
+def cuts(count: int, every_bytes: int, offset: int = 0) -> list[int]:
+    """After how many of `count` bytes, written at `offset`, a write is cut."""
     if count <= every_bytes:
         return list(range(1, count))
-    sectors = range(SECTOR_BYTES - write.offset % SECTOR_BYTES, count, SECTOR_BYTES)
+    sectors = range(SECTOR_BYTES - offset % SECTOR_BYTES, count, SECTOR_BYTES)
     return sorted({1, count // 2, count - 1, *sectors[:4]} & set(range(1, count)))
 
 
@@ -56,51 +55,58 @@ def _options(write: Write, every_bytes: int, *, fills: bool) -> list[_Option]:
     if write.data is None:
         return found
     data = write.data
-    cuts = _cuts(write, every_bytes)
-    found += [write._replace(data=data[:cut]) for cut in cuts]
+    places = cuts(len(data), every_bytes, write.offset)
+    found += [write._replace(data=data[:cut]) for cut in places]
     if fills:
-        for cut in [0, *cuts]:
+        for cut in [0, *places]:
             found.append(write._replace(data=data[:cut] + bytes(len(data) - cut)))
             found.append(write._replace(data=data[:cut] + garbage(len(data) - cut)))
     return found
 
 
-def _dimensions(disk: SimDisk, every_bytes: int, *, fills: bool) -> list[_Dimension]:
+def _dimensions(disk: SimDisk, every_bytes: int, *, fills: bool, unread: str | None) -> list[_Dimension]:
     """Everything that the power cut decides, in the order in which it was done."""
     found: list[_Dimension] = [(c.sequence, None, [None, c]) for c in disk.pending if c.unsynced]
-    for inode in _inodes(disk):
+    for inode in _inodes(disk, unread):
         found += [(w.sequence, inode, _options(w, every_bytes, fills=fills)) for w in inode.pending]
     return sorted(found, key=lambda dimension: dimension[0])
 
 
-def _inodes(disk: SimDisk) -> Iterable[Inode]:
-    """Every file that may have a name after the cut."""
-    nodes: list[Node] = [disk.root, *(n for c in disk.pending for _, _, n in c.changes if n is not None)]
+def _inodes(disk: SimDisk, unread: str | None) -> Iterable[Inode]:
+    """Every file that may have a name after the cut, those left out that could only have one with `unread` in it."""
+    named: list[tuple[str, Node]] = [("", disk.root)]
+    named += [(name, n) for c in disk.pending for _, name, n in c.changes if n is not None]
     found: dict[int, Inode] = {}
     seen: set[int] = set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
+    while named:
+        name, node = named.pop()
         if isinstance(node, Inode):
-            found[node.number] = node
-        else:
-            nodes += [*node.durable.values(), *node.entries.values()]
+            if unread is None or unread not in name:
+                found[node.number] = node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            named += [*node.durable.items(), *node.entries.items()]
     return found.values()
 
 
 def crash_states(
-    disk: SimDisk, *, every_bytes: int = FEW, fills: bool = True, limit: int = 512, samples: int = 32, seed: int = 0
+    disk: SimDisk,
+    *,
+    every_bytes: int = FEW,
+    fills: bool = True,
+    limit: int = 512,
+    samples: int = 32,
+    seed: int = 0,
+    unread: str | None = None,
 ) -> Iterator[SimDisk]:
     """Yield the disks that a power cut at this moment may leave, each once (by `digest`), and `disk` untouched.
 
     Writes of up to `every_bytes` bytes are cut at every byte, longer ones at a few and at sectors. `fills` adds NULs and
     garbage behind each cut. All combinations up to `limit`; beyond: everything, nothing, each prefix (its last one in every
     variant), each single one lost or in each variant with all others kept, and with all others lost; plus `samples` random
-    ones from `seed`.
+    ones from `seed`. The bytes of a file that can only have a name with `unread` in it are of no account: they are lost.
     """
-    dimensions = _dimensions(disk, every_bytes, fills=fills)
+    dimensions = _dimensions(disk, every_bytes, fills=fills, unread=unread)
     sizes = [len(options) for *_, options in dimensions]
     picks: Iterable[tuple[int, ...]]
     if prod(sizes) <= limit:
@@ -110,7 +116,7 @@ def crash_states(
     seen: set[bytes] = set()
     for pick in picks:
         state = _state(disk, dimensions, pick)
-        digest = state.digest()
+        digest = state.digest(unread)
         if digest not in seen:
             seen.add(digest)
             yield state

@@ -179,10 +179,16 @@ class SimDisk:
         """Path → content, as running processes see it; for checks, calls nothing."""
         return {path: inode.data for path, inode in _walk(self.root, "")}
 
-    def digest(self) -> bytes:
-        """Tells disks apart by what a process that starts now would find: paths, file identities, bytes."""
+    def digest(self, unread: str | None = None) -> bytes:
+        """Tells disks apart by what a process that starts now would find: paths, file identities, bytes.
+
+        Of files with `unread` in their names only the names count: nobody ever reads them.
+        """
         hasher = hashlib.blake2b(digest_size=16)
         for path, inode in _walk(self.root, ""):
+            if unread is not None and unread in path:
+                hasher.update(f"{path}\0".encode())
+                continue
             hasher.update(f"{path}\0{inode.number}\0{len(inode.data)}\0".encode())
             hasher.update(inode.data)
         return hasher.digest()
@@ -271,6 +277,13 @@ class SimDisk:
             made.unsynced = change.unsynced.copy()
             disk.pending.append(made)
         return disk
+
+    def settle(self) -> None:
+        """Make everything certain that is on it."""
+        for inode in self.all_inodes():
+            self.sync(inode)
+        for directory in self.all_directories():
+            self.sync(directory)
 
     def bare(self) -> SimDisk:
         """An empty disk that counts on where this one stands."""

@@ -205,6 +205,7 @@ def simulated(disk: SimDisk | None = None, *, quiet: bool = True) -> Iterator[Ma
             yield machine
         finally:
             machine.power_off()
+            machine.processes, machine.current = [], None
             gc.collect()  # while a late `__del__` still closes nothing real
             gc.unfreeze()
             if collecting:

@@ -40,9 +40,11 @@ def new_disk() -> SimDisk:
     return SimDisk(DIRECTORY)
 
 
-def open_manifest(options: ManifestOptions = MANUAL, *, read_only: bool = False) -> DownloadManifestManager:
+def open_manifest(
+    options: ManifestOptions = MANUAL, *, read_only: bool = False, version: str = "1.0.0"
+) -> DownloadManifestManager:
     """Open, or create, the manifest in the running process."""
-    return DownloadManifestManager(PATH, None if read_only else metadata(), options=options, read_only=read_only)
+    return DownloadManifestManager(PATH, None if read_only else metadata(version), options=options, read_only=read_only)
 
 
 def contents(machine: Machine, disk: SimDisk, *, write: bool = True) -> dict[str, ManifestRecord]:

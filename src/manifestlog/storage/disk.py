@@ -204,11 +204,24 @@ def list_names(directory: str) -> list[str]:
 
 
 def make_directory(path: str, like: str | None = None) -> None:
-    """Make a directory unless it is there; with `like`, a new one takes over that one's mode and, where allowed, group."""
-    if like is None or os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
-        return
-    os.mkdir(path)
+    """Make a directory, and those above it that are missing; on return each new name survives a power cut.
+
+    With `like`, a new one takes over that one's mode and, where allowed, its group.
+    """
+    above = os.path.dirname(path)
+    if not exists(path):
+        make_directory(above)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+            if like is not None:
+                _take_over(path, like)
+    # One that was there may be another process's, who has not come to its own sync. One that was there for long may
+    # lie in a directory that we may not read.
+    with contextlib.suppress(PermissionError):
+        sync_directory(above)
+
+
+def _take_over(path: str, like: str) -> None:
     old = os.stat(like)
     with contextlib.suppress(PermissionError):
         os.chown(path, -1, old.st_gid)

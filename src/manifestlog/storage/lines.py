@@ -50,7 +50,7 @@ class Base(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs."""
+    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`)."""
 
     segment: int
     length: int
@@ -111,6 +111,20 @@ def encode(op: Op, synced: int) -> bytes:
     if kind == "meta":
         return b'%b"metadata":%b' % (head, codec.dumps(data["metadata"]))
     return codec.dumps({"op": kind, "ts": ts, "base": data["base"], "seconds": round(data["seconds"], 3)})[:-1]
+
+
+def summarise(segment: int, length: int, count: int, chain: int, damage: Iterable[Piece]) -> Summary:
+    """What a successor states of a segment: its lines, and the places of damage among them, which may not grow unseen."""
+    for piece in with_damage([], sorted(damage)):
+        if piece.offset < length:
+            # A crash may take a newline and no line, so that the lines' CRCs alone could not tell this from later rot.
+            chain = crc32(piece.offset.to_bytes(8, "little") + piece.end.to_bytes(8, "little"), chain)
+    return Summary(segment, length, count, codec.hex_crc(chain))
+
+
+def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
+    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
+    return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
 
 def seal_body(summary: Summary) -> bytes:

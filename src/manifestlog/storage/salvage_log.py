@@ -53,7 +53,7 @@ class Salvaged:
     @property
     def summary(self) -> Summary:
         """What its valid lines come to."""
-        return Summary(self.number, self.end, self.lines, codec.hex_crc(self.chain))
+        return lines.summarise(self.number, self.end, self.lines, self.chain, self.damage)
 
 
 def read(path: str, number: int) -> Salvaged:

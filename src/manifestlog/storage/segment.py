@@ -5,6 +5,7 @@ Invariants:
 - `tail` stands behind the last line that was accepted; it only moves forward, and never into an unfinished line.
 - A line is appended in one piece or taken back; a complete line is never taken back, since a reader may have it already.
 - A segment is *clean* when an append may follow its last byte. Behind anything else nothing is ever written again.
+- Damage that a crash may have left is passed over. Whether it did is for the successor to say: it states what was valid.
 
 It takes no lock and chooses no successor: that is the log's job (`wal`).
 """
@@ -52,6 +53,7 @@ class Segment:
         self.sealed = False
         self._unfinished = False
         self._damage: list[Piece] = []
+        self._reported: set[int] = set()
         self._users = 1
 
     @classmethod
@@ -65,7 +67,8 @@ class Segment:
         return self.tail.terminated and not self._unfinished and not self._damage and not self.sealed
 
     def summary(self) -> Summary:
-        return Summary(self.number, self.tail.length, self.tail.lines, codec.hex_crc(self.tail.chain))
+        length, count, chain, *_ = self.tail
+        return lines.summarise(self.number, length, count, chain, self._damage)
 
     def _read_opening(self) -> Opening:
         start = []
@@ -175,22 +178,47 @@ class Segment:
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
     def _judge(self, damage: list[Piece], tail: Tail) -> None:
-        """Damage behind everything known to be synced is a crash's; any other is not, and nothing goes on."""
+        """Damage behind everything known to be synced may be a crash's; any other is not, and nothing goes on."""
+        last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if self.sealed or piece.offset < tail.synced:
-                raise DamagedManifestError(
+            if not lines.may_be_a_crashs(piece, tail.synced, last):
+                raise self._error(piece)
+
+    def _error(self, piece: Piece) -> DamagedManifestError:
+        return DamagedManifestError(
+            self.path,
+            piece.offset,
+            f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
+            f" {self._records_beyond(piece.end)} good records lie beyond",
+        )
+
+    def check_link(self, told: Summary | None) -> None:
+        """Compare with what the successor says; raises `DamagedManifestError`.
+
+        Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
+        """
+        if told == self.summary():
+            self.report_damage()
+            return
+        if self._damage:
+            raise self._error(self._damage[0])
+        raise DamagedManifestError(
+            self.path,
+            self.tail.length,
+            f"segment {self.number} does not end as segment {self.number + 1} says it did",
+        )
+
+    def report_damage(self) -> None:
+        """Say, once, what a crash has damaged; called when nobody can say otherwise."""
+        for piece in self._damage:
+            if piece.offset not in self._reported:
+                self._reported.add(piece.offset)
+                log.warning(
+                    "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
                     self.path,
+                    piece.end - piece.offset,
                     piece.offset,
-                    f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
-                    f" {self._records_beyond(piece.end)} good records lie beyond",
                 )
-        for piece in damage[len(self._damage) :]:
-            log.warning(
-                "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
-                self.path,
-                piece.end - piece.offset,
-                piece.offset,
-            )
 
     def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)

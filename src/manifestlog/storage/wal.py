@@ -76,6 +76,7 @@ class Wal:
         wal = cls(paths, ts_created, current, writable=writable)
         last: Ops = []
         wal._advance(current, lambda number, op: last.append((number, op)))
+        current.report_damage()
         wal.covers = wal.covered_by(canonical)
         if wal.covers >= current.number:
             raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
@@ -98,30 +99,29 @@ class Wal:
     def replay(self, first: int, take: Take) -> None:
         """Hand over the lines of every segment from `first` to before the current one, each checked by its successor."""
         previous: Segment | None = None
-        for number in range(first, self.current.number):
-            try:
-                segment = _open(self._paths, number, self._ts_created, writable=False)
-            except FileNotFoundError:
-                raise DamagedManifestError(
-                    self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not hold it"
-                ) from None
-            try:
-                if previous is not None:
-                    self._check_link(previous, segment)
+        try:
+            for number in range(first, self.current.number):
+                segment = self._open_needed(number)
+                left, previous = previous, segment
+                if left is not None:
+                    try:
+                        left.check_link(segment.opening.previous)
+                    finally:
+                        left.unpin()
                 self._advance(segment, take)
-            finally:
-                segment.unpin()
-            previous = segment
-        if previous is not None:
-            self._check_link(previous, self.current)
+            if previous is not None:
+                previous.check_link(self.current.opening.previous)
+        finally:
+            if previous is not None:
+                previous.unpin()
 
-    def _check_link(self, segment: Segment, successor: Segment) -> None:
-        if successor.opening.previous != segment.summary():
+    def _open_needed(self, number: int) -> Segment:
+        try:
+            return _open(self._paths, number, self._ts_created, writable=False)
+        except FileNotFoundError:
             raise DamagedManifestError(
-                segment.path,
-                segment.tail.length,
-                f"segment {segment.number} does not end as segment {successor.number} says it did",
-            )
+                self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not hold it"
+            ) from None
 
     def _note(self, number: int, op: Op) -> None:
         """Remember what a line says of the canonical, and since when there is something to merge."""
@@ -149,10 +149,11 @@ class Wal:
                 return
             successor = self._successor()
             if successor is None:
+                self.current.report_damage()
                 return
             # It may have been finished and left between our look at it and its successor's birth.
             self._advance(self.current, take)
-            self._check_link(self.current, successor)
+            self.current.check_link(successor.opening.previous)
             self._move_to(successor)
 
     def _advance(self, segment: Segment, take: Take) -> None:

@@ -1,0 +1,83 @@
+"""Every sequence of a few operations, by one process and by two, with a crash at every call of the last one."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog import Durability
+from support.records import MANUAL, QUICK
+
+from .bases import worked_on
+from .explore import Scenario, explore
+from .machine import simulated
+from .world import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from support.counts import Count
+
+    from .machine import Machine
+
+NAMES = tuple(OPERATIONS)
+OPTIONS = {Durability.POWER_CUT: MANUAL, Durability.PROCESS_KILL: QUICK}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with simulated() as made:
+        yield made
+
+
+def explore_all(machine: Machine, sequences: Iterable[tuple[str, ...]], durability: Durability) -> int:
+    """Every crash of the last operation of each sequence; gives the number of states."""
+    base = worked_on(machine)
+    return sum(
+        explore(
+            machine,
+            Scenario(
+                f"{durability}: {', '.join(names)}",
+                base,
+                tuple(OPERATIONS[name] for name in names),
+                OPTIONS[durability],
+            ),
+        )
+        for names in sequences
+    )
+
+
+@pytest.mark.parametrize("durability", OPTIONS)
+@pytest.mark.parametrize("last", NAMES)
+def test_a_crash_in_the_last_of_two_operations(
+    machine: Machine, count: Count, last: str, durability: Durability
+) -> None:
+    """Or in the only one."""
+    sequences = [(last,), *((first, last) for first in NAMES)]
+    count("crash states", explore_all(machine, sequences, durability))
+
+
+@pytest.mark.parametrize("first", NAMES)
+def test_a_crash_in_the_last_of_three_operations(machine: Machine, count: Count, first: str) -> None:
+    sequences = itertools.product((first,), NAMES, NAMES)
+    count("crash states", explore_all(machine, sequences, Durability.POWER_CUT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", NAMES)
+def test_a_crash_in_the_last_of_three_operations_that_sync_nothing(machine: Machine, count: Count, first: str) -> None:
+    sequences = itertools.product((first,), NAMES, NAMES)
+    count("crash states", explore_all(machine, sequences, Durability.PROCESS_KILL))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", OPTIONS)
+@pytest.mark.parametrize("second", NAMES)
+@pytest.mark.parametrize("first", NAMES)
+def test_a_crash_in_the_last_of_four_operations(
+    machine: Machine, count: Count, first: str, second: str, durability: Durability
+) -> None:
+    sequences = itertools.product((first,), (second,), NAMES, NAMES)
+    count("crash states", explore_all(machine, sequences, durability))
