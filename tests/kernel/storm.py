@@ -145,8 +145,8 @@ class Writer:
         return self._chance.choice(window if self._chance.random() < 0.9 else range(window.stop))
 
     def _content(self, number: int) -> tuple[int, str, int]:
-        source = self._chance.choice((f"source-{number // 2}", f"source-{number // 2}", "mirror-a", "mirror-b"))
-        return number, source, self._chance.randrange(100)
+        own, mirror = f"source-{number // 2}", f"mirror-{number // 20}"
+        return number, self._chance.choice((own, own, mirror)), self._chance.randrange(100)
 
     def _add(self) -> None:
         content = self._content(self._number())
