@@ -120,6 +120,7 @@ def _tails(ground: Ground, relatives: dict[str, Corpus]) -> Iterator[tuple[str, 
     yield from (("a newline", b"\n"), ("blanks", b" \t "), ("junk", b"junk\n"), ("junk without an end", b"junk"))
     yield from ((f"{count} NULs", bytes(count)) for count in (1, 511, 4096))
     yield "NULs and a newline", bytes(100) + b"\n"
+    yield "a megabyte of newlines", b"\n" * (1 << 20)
     for owner, files, named in [
         ("its own", ground.files, ground.corpus.named),
         *((name, other.files, other.named) for name, other in relatives.items()),
