@@ -28,7 +28,7 @@ from manifestlog.storage.lines import Base
 from manifestlog.storage.salvage import Loss, Salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from manifestlog.naming import ManifestPaths
 
@@ -138,15 +138,15 @@ def copy(path: str, target: str) -> None:
         return
     fd = disk.open_read(path)
     try:
-        _write_new(target, disk.blocks(fd, 0, disk.size(fd)), path)
+        temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        _write_new(target, temporary, disk.blocks(fd, 0, disk.size(fd)), path)
     finally:
         disk.close(fd)
     if not _is_copied(path, target):
         raise DamagedManifestError(target, 0, "the copy does not read back as it was written")
 
 
-def _write_new(target: str, parts: Iterator[bytes] | list[bytes], like: str) -> None:
-    temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+def _write_new(target: str, temporary: str, parts: Iterable[bytes], like: str) -> None:
     fd = disk.create(temporary, like=like)
     try:
         for part in parts:
@@ -170,9 +170,14 @@ def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) 
     return report
 
 
-def write_report(folder: str, report: RepairReport, told: Base, like: str) -> None:
-    """Put the report into the folder, whole and synced; `told` is the new canonical."""
-    _write_new(os.path.join(folder, REPORT), [_as_json(report, told)], like)
+def write_report(paths: ManifestPaths, folder: str, report: RepairReport, told: Base, like: str) -> None:
+    """Put the report into the folder, whole and synced; `told` is the new canonical.
+
+    It is renamed from beside the manifest: where that fails, because `quarantine` is on another file system, moving the
+    originals would fail, too, and then it would be too late.
+    """
+    temporary = paths.temporary(paths.canonical)
+    _write_new(os.path.join(folder, REPORT), temporary, [_as_json(report, told)], like)
 
 
 def _as_json(report: RepairReport, told: Base) -> bytes:

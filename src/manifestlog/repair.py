@@ -185,7 +185,7 @@ class _Repair:
         if saved.segments:
             active = self._paths.segment(saved.segments[-1])
             quarantine.copy(active, os.path.join(folder, os.path.basename(active)))
-        quarantine.write_report(folder, report, told, like)
+        quarantine.write_report(self._paths, folder, report, told, like)
         for directory in (folder, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
         return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -217,6 +218,24 @@ def test_an_index_that_says_something_else_is_damage(sound: Path, tmp_path: Path
     head = index.Head(stamp, scanned.crc, 0, scanned.metadata)
     _files(sound)["index"].write_bytes(b"".join(index.encode(scanned.columns, head)))
     assert _check(sound).damaged
+
+
+def _peak_bytes(path: Path, count: int) -> int:
+    with DownloadManifestManager(path, metadata(), options=replace(MANUAL, batch_records_max=100)) as manifest:
+        manifest.add_many(map(make_record, range(count)))
+        manifest.save()
+        manifest.add_many(map(make_record, range(count, 2 * count)))
+    tracemalloc.start()
+    try:
+        assert _check(path).records == count
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
+    small, large = (_peak_bytes(tmp_path / f"of-{count}" / NAME, count) for count in (6_000, 24_000))
+    assert large < 1.2 * small
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def _harmless(segment: Segment, piece: Piece, told: Summary | None) -> str | Non
     """Why this damaged stretch of a segment held nothing that counts; None when it may have."""
     if told is not None and piece.offset >= told.length:
         return "behind the segment's end, fenced off by the next one"
-    if segment.salt is not None and salvage_log.is_opening(segment, piece):
+    if segment.salt is not None and salvage_log.is_opening(segment, piece, told):
         return "the segment's first line, which holds no record"
     if salvage_log.is_seal(segment, piece, told):
         return "the segment's last line, which holds no record"
