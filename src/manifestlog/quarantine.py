@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _MARK = b"# set aside by a repair; it goes on in the next segment "
 _MARK_EXTRA_MAX = 4096
+_NUMBER_MAX = 2**32
+"""A report is no more than text: no number beyond this is believed."""
 
 
 class RepairOutcome(StrEnum):
@@ -65,8 +67,7 @@ def next_number(paths: ManifestPaths, saved: Salvage) -> int:
     """The first segment number that none has had."""
     highest = saved.last_number
     for folder in folders(paths):
-        written = load_report(folder).get("written", {}).get("segment", 0)
-        highest = max([highest, written, *paths.segment_numbers(disk.list_names(folder))])
+        highest = max([highest, _segment_written(folder), *paths.segment_numbers(disk.list_names(folder))])
     return highest + 1
 
 
@@ -108,9 +109,16 @@ def make_folder(paths: ManifestPaths) -> str:
     return folder
 
 
+def _segment_written(folder: str) -> int:
+    """The segment that this repair has started or was about to, as its report says; 0 when that tells nothing."""
+    written = load_report(folder).get("written")
+    segment = written.get("segment") if isinstance(written, dict) else None
+    return segment if isinstance(segment, int) and 0 < segment < _NUMBER_MAX else 0
+
+
 def _is_unused(paths: ManifestPaths, folder: str) -> bool:
     """Whether nothing is in it but what a repair writes before (5): its report, and the copy of a segment that is here."""
-    segment = load_report(folder).get("written", {}).get("segment", 0)
+    segment = _segment_written(folder)
     if segment and segment <= max(paths.segment_numbers(disk.list_names(paths.directory)), default=0):
         return False
     files = [name for name in disk.list_names(folder) if name != REPORT and ".tmp-" not in name]
