@@ -171,7 +171,7 @@ def _write_new(target: str, temporary: str, parts: Iterable[bytes], like: str) -
 
 def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) -> RepairReport:
     """What `check` has found, and what can be saved."""
-    report = RepairReport(paths.canonical, findings=found.findings, records=found.records)
+    report = RepairReport(paths.canonical, findings=found.findings, records=found.records if saved is None else 0)
     if saved is not None:
         report.lost, report.notes = saved.lost, saved.notes
         report.originals = [os.path.basename(path) for path in saved.files]

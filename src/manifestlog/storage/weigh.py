@@ -365,9 +365,9 @@ def _complete(
             if op.kind == "meta":
                 row |= op.data["metadata"]
     guesses = _guesses(paths)
-    missing = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
-    if missing:
-        made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in missing)
+    found.made_up = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
+    if found.made_up:
+        made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
         found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {made_up}")
     return {name: row.get(name, guesses[name]) for name in canonical.METADATA} | row
 
