@@ -25,6 +25,7 @@ from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
 from manifestlog.storage.state import fingerprint
+from manifestlog.storage.wal import begins_anew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +306,9 @@ def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: 
     """Whether the log knows this canonical, and has every segment that it does not hold."""
     covers = [base.covers for base in last.bases if (base.size, base.crc) == read.identity]
     if not covers:
-        report.damage(paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut")
+        interrupted = ", or a repair was interrupted before it was in place" if begins_anew(last.opening) else ""
+        meaning = f"this is not the file that the log belongs to: it was edited, swapped or cut{interrupted}"
+        report.damage(paths.canonical, 0, meaning)
         return
     for number in range(covers[-1] + 1, numbers[-1]):
         if number not in numbers:

@@ -28,12 +28,14 @@ from manifestlog.storage.lines import Base
 from manifestlog.storage.salvage import Loss, Salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from manifestlog.naming import ManifestPaths
 
 _MARK = b"# set aside by a repair; it goes on in the next segment "
 _MARK_EXTRA_MAX = 4096
+_NUMBER_MAX = 2**32
+"""A report is no more than text: no number beyond this is believed."""
 
 
 class RepairOutcome(StrEnum):
@@ -65,8 +67,7 @@ def next_number(paths: ManifestPaths, saved: Salvage) -> int:
     """The first segment number that none has had."""
     highest = saved.last_number
     for folder in folders(paths):
-        written = load_report(folder).get("written", {}).get("segment", 0)
-        highest = max([highest, written, *paths.segment_numbers(disk.list_names(folder))])
+        highest = max([highest, _segment_written(folder), *paths.segment_numbers(disk.list_names(folder))])
     return highest + 1
 
 
@@ -108,9 +109,16 @@ def make_folder(paths: ManifestPaths) -> str:
     return folder
 
 
+def _segment_written(folder: str) -> int:
+    """The segment that this repair has started or was about to, as its report says; 0 when that tells nothing."""
+    written = load_report(folder).get("written")
+    segment = written.get("segment") if isinstance(written, dict) else None
+    return segment if isinstance(segment, int) and 0 < segment < _NUMBER_MAX else 0
+
+
 def _is_unused(paths: ManifestPaths, folder: str) -> bool:
     """Whether nothing is in it but what a repair writes before (5): its report, and the copy of a segment that is here."""
-    segment = load_report(folder).get("written", {}).get("segment", 0)
+    segment = _segment_written(folder)
     if segment and segment <= max(paths.segment_numbers(disk.list_names(paths.directory)), default=0):
         return False
     files = [name for name in disk.list_names(folder) if name != REPORT and ".tmp-" not in name]
@@ -138,15 +146,15 @@ def copy(path: str, target: str) -> None:
         return
     fd = disk.open_read(path)
     try:
-        _write_new(target, disk.blocks(fd, 0, disk.size(fd)), path)
+        temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        _write_new(target, temporary, disk.blocks(fd, 0, disk.size(fd)), path)
     finally:
         disk.close(fd)
     if not _is_copied(path, target):
         raise DamagedManifestError(target, 0, "the copy does not read back as it was written")
 
 
-def _write_new(target: str, parts: Iterator[bytes] | list[bytes], like: str) -> None:
-    temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+def _write_new(target: str, temporary: str, parts: Iterable[bytes], like: str) -> None:
     fd = disk.create(temporary, like=like)
     try:
         for part in parts:
@@ -163,16 +171,21 @@ def _write_new(target: str, parts: Iterator[bytes] | list[bytes], like: str) -> 
 
 def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) -> RepairReport:
     """What `check` has found, and what can be saved."""
-    report = RepairReport(paths.canonical, findings=found.findings, records=found.records)
+    report = RepairReport(paths.canonical, findings=found.findings, records=found.records if saved is None else 0)
     if saved is not None:
         report.lost, report.notes = saved.lost, saved.notes
         report.originals = [os.path.basename(path) for path in saved.files]
     return report
 
 
-def write_report(folder: str, report: RepairReport, told: Base, like: str) -> None:
-    """Put the report into the folder, whole and synced; `told` is the new canonical."""
-    _write_new(os.path.join(folder, REPORT), [_as_json(report, told)], like)
+def write_report(paths: ManifestPaths, folder: str, report: RepairReport, told: Base, like: str) -> None:
+    """Put the report into the folder, whole and synced; `told` is the new canonical.
+
+    It is renamed from beside the manifest: where that fails, because `quarantine` is on another file system, moving the
+    originals would fail, too, and then it would be too late.
+    """
+    temporary = paths.temporary(paths.canonical)
+    _write_new(os.path.join(folder, REPORT), temporary, [_as_json(report, told)], like)
 
 
 def _as_json(report: RepairReport, told: Base) -> bytes:

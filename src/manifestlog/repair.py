@@ -68,8 +68,8 @@ class _New(NamedTuple):
 def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float = 30.0) -> RepairReport:
     """Mend a damaged manifest; with `dry_run`, say what would be done, without a lock and without writing.
 
-    On return the new generation is durable. Raises `ManifestNotFoundError`, `NewerFormatError`, `LockTimeoutError`, and
-    `OSError` with the manifest as damaged as before, or on its way: repair again.
+    On return the new generation is durable. Raises `ManifestNotFoundError`, `NewerFormatError`, `LockTimeoutError`,
+    `DamagedManifestError` with nothing changed when not one record and no metadata is left, and `OSError` with the manifest as damaged as before, or on its way: repair again.
     """
     found = check(paths)
     if not found.damaged and not _index_is_bad(paths, found):
@@ -117,8 +117,7 @@ def _dry_run(paths: ManifestPaths, found: CheckReport) -> RepairReport:
     else:
         saved = weigh.look(paths)
         report = quarantine.new_report(paths, found, saved)
-        from_log = [from_log for _, _, from_log in saved.records()]
-        report.records, report.records_from_log = len(from_log), sum(from_log)
+        _count(paths, saved, report)
     report.outcome = RepairOutcome.WOULD_REPAIR
     return report
 
@@ -155,10 +154,7 @@ class _Repair:
         return report
 
     def _write(self, saved: Salvage, report: RepairReport) -> _New:
-        count = from_log = 0
-        for _, _, is_from_log in saved.records():
-            count, from_log = count + 1, from_log + is_from_log
-        report.records, report.records_from_log = count, from_log
+        count = _count(self._paths, saved, report)
         # The time of the repair makes these bytes others than the old canonical's, so that the log tells the two apart.
         metadata = saved.metadata | {"total_records": count, "ts_updated": utc_text(datetime.now(UTC))}
         temporary = self._paths.temporary(self._paths.canonical)
@@ -185,7 +181,7 @@ class _Repair:
         if saved.segments:
             active = self._paths.segment(saved.segments[-1])
             quarantine.copy(active, os.path.join(folder, os.path.basename(active)))
-        quarantine.write_report(folder, report, told, like)
+        quarantine.write_report(self._paths, folder, report, told, like)
         for directory in (folder, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
         return folder
@@ -220,6 +216,17 @@ class _Repair:
             disk.sync_directory(paths.directory)
         disk.replace(new.path, paths.canonical)
         disk.sync_directory(paths.directory)
+
+
+def _count(paths: ManifestPaths, saved: Salvage, report: RepairReport) -> int:
+    """How many records are left. An empty manifest with made-up metadata in a ruin's place would be no repair."""
+    for _, _, is_from_log in saved.records():
+        report.records += 1
+        report.records_from_log += is_from_log
+    if not report.records and "process" in saved.made_up:
+        reason = "nothing can be saved of it: restore it from a backup, or put its files aside and begin anew"
+        raise DamagedManifestError(paths.canonical, 0, reason)
+    return report.records
 
 
 def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> Base:

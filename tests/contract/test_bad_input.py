@@ -193,7 +193,7 @@ def test_the_place_is_where_it_is_wrong(path: Path, shape: str, word: bytes) -> 
 def test_the_message_says_what_to_do(path: Path) -> None:
     """The message tells how to go on."""
     path.write_bytes(b"{}")
-    assert "restore" in str(_refused(path))
+    assert "`manifestlog repair`" in str(_refused(path))
 
 
 # -- cut and flipped ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFo
 from manifestlog.check import check
 from manifestlog.quarantine import RepairOutcome
 from manifestlog.repair import repair
+from manifestlog.storage import disk
 from manifestlog.storage.lock import FileLock
 from support.damage import ALL, FORGOTTEN, contents, files, fill, flip, folder, line_of, mend, stored
 from support.integrity import active_segment, segments
@@ -143,6 +146,41 @@ def test_a_second_damage_gets_a_folder_of_its_own(path: Path) -> None:
         flip(path, line_of(path, checksum(number)).start + 100)
         mend(path)
     assert len(list((path.parent / "quarantine").iterdir())) == 2
+
+
+def test_a_quarantine_on_another_file_system_is_refused_before_anything_has_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = disk.replace
+
+    def replace(source: str, target: str) -> None:
+        if os.path.dirname(source) != os.path.dirname(target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+        real(source, target)
+
+    _damage(path)
+    before = {file: file.read_bytes() for file in files(path).values()}
+    monkeypatch.setattr(disk, "replace", replace)
+    with pytest.raises(OSError, match="cross-device"):
+        mend(path)
+    assert {file: file.read_bytes() for file in files(path).values()} == before
+    monkeypatch.undo()
+    mend(path)
+    assert len(list((path.parent / "quarantine").iterdir())) == 1
+
+
+def test_what_cannot_be_written_leaves_the_manifest_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _damage(path)
+    before = contents(path)
+    monkeypatch.setattr(disk, "append", full)
+    with pytest.raises(OSError, match="No space"):
+        mend(path)
+    assert contents(path) == before
+    monkeypatch.undo()
+    mend(path)
 
 
 # -- the new generation ------------------------------------------------------------------------------------------------

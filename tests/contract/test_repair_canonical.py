@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from manifestlog import DownloadManifestManager
+from manifestlog import DamagedManifestError, DownloadManifestManager
 from support.damage import ALL, FORGOTTEN, IN_CANONICAL, files, fill, flip, line_of, mend, named, stored
 from support.integrity import segments
 from support.records import MANUAL, NAME, checksum, make_record, metadata
@@ -284,3 +284,12 @@ def test_a_canonical_without_log_and_index_is_salvaged(tmp_path: Path) -> None:
     flip(path, line_of(path, checksum(7)).start + 100)
     mend(path)
     assert stored(path).keys() == ALL - {checksum(7)}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_where_nothing_is_left_no_empty_manifest_is_made(tmp_path: Path, *, dry_run: bool) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(bytes(1000))
+    with pytest.raises(DamagedManifestError, match="nothing can be saved"):
+        mend(path, dry_run=dry_run)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".lock"] == [NAME]

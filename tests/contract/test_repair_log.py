@@ -98,6 +98,19 @@ def test_a_first_line_that_is_gone_altogether_costs_nothing_behind_it(path: Path
     assert stored(path).keys() == ALL
 
 
+def test_a_hit_between_the_first_line_and_the_next_costs_the_next_and_says_so(path: Path) -> None:
+    file = files(path)["active"]
+    victim = puts(file)[0]
+    with DownloadManifestManager(path, options=MANUAL) as manifest:
+        manifest.add(make_record(50))
+    data = bytearray(file.read_bytes())
+    end = line_of(file, '"op":"open"').stop
+    data[end - 5 : end + 30] = bytes(35)
+    file.write_bytes(data)
+    report = mend(path)
+    assert (set(stored(path)), named(report)) == ((ALL | {checksum(50)}) - {victim}, {victim})
+
+
 def test_a_damaged_seal_costs_nothing(path: Path) -> None:
     file = files(path)["sealed"]
     flip(file, line_of(file, '"op":"seal"').start + 12)

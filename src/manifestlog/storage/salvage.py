@@ -45,6 +45,8 @@ class Salvage:
     """All that is left of a manifest. `over` is laid over the canonical's records, `under` below them."""
 
     metadata: Row
+    made_up: list[str] = field(default_factory=list)
+    """Members of the metadata that nothing tells any more."""
     lost: list[Loss] = field(default_factory=list)
     notes: list[Loss] = field(default_factory=list)
     files: list[str] = field(default_factory=list)

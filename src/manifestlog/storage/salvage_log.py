@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LINE = re.compile(rb'(\{"op":"[a-z]+",.*),"crc":"([0-9a-f]{8})"\}')
 _SALT = re.compile(rb'"salt":"([0-9a-f]{8})"')
 _KEY = re.compile(rb'"checksum":"([0-9a-f]{64})"')
+_OF_OTHERS = (b'"record', b'"checksum"', b'"metadata"', b'"seconds"', b'"ts":')
+_OPENING_BYTES_MAX = 400
 _LINES_ASKED = 64
 _NAMED_MAX = 1000
 
@@ -139,15 +141,21 @@ def _named(fd: int, start: int, end: int) -> list[str]:
     return [found.decode() for found in dict.fromkeys(_KEY.findall(text))][:_NAMED_MAX]
 
 
-def is_opening(found: Salvaged, piece: Piece) -> bool:
-    """Whether this damaged stretch is the segment's first line and nothing more, as far as can be told from its text."""
+def is_opening(found: Salvaged, piece: Piece, told: Summary | None) -> bool:
+    """Whether this damaged stretch is the segment's first line and nothing more: by the count of lines, or by its text."""
+    if piece.offset != 0:
+        return False
+    if told is not None and told.lines == found.lines + 1:
+        return True
     fd = disk.open_read(found.path)
     try:
-        text = disk.read(fd, piece.end - piece.offset, piece.offset)
+        text = disk.read(fd, piece.end, 0)
     finally:
         disk.close(fd)
     ours = text.startswith(b'{"op":"open"') or _SALT.search(text) is not None or b'"bases":[' in text
-    return piece.offset == 0 and ours and b"\n" not in text[:-1] and text.count(b'{"op":"') <= 1
+    # A newline that was hit makes two lines one: then it is too long, or something of the second line is left.
+    alone = b"\n" not in text[:-1] and not any(word in text for word in _OF_OTHERS)
+    return ours and alone and len(text) <= _OPENING_BYTES_MAX and text.count(b'"op":"') <= 1
 
 
 def is_seal(found: Salvaged, piece: Piece, told: Summary | None) -> bool:

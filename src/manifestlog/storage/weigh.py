@@ -254,7 +254,7 @@ def _harmless(segment: Segment, piece: Piece, told: Summary | None) -> str | Non
     """Why this damaged stretch of a segment held nothing that counts; None when it may have."""
     if told is not None and piece.offset >= told.length:
         return "behind the segment's end, fenced off by the next one"
-    if segment.salt is not None and salvage_log.is_opening(segment, piece):
+    if segment.salt is not None and salvage_log.is_opening(segment, piece, told):
         return "the segment's first line, which holds no record"
     if salvage_log.is_seal(segment, piece, told):
         return "the segment's last line, which holds no record"
@@ -365,9 +365,9 @@ def _complete(
             if op.kind == "meta":
                 row |= op.data["metadata"]
     guesses = _guesses(paths)
-    missing = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
-    if missing:
-        made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in missing)
+    found.made_up = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
+    if found.made_up:
+        made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
         found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {made_up}")
     return {name: row.get(name, guesses[name]) for name in canonical.METADATA} | row
 
