@@ -16,7 +16,7 @@ from cli.program import Program
 from manifestlog import DamagedManifestError, DownloadManifestManager
 from manifestlog.check import check
 from manifestlog.naming import resolve
-from support.integrity import check_log, check_manifest, load_canonical
+from support.integrity import check_manifest, load_canonical
 from support.records import NAME, QUICK, checksum, make_record, metadata
 
 if TYPE_CHECKING:
@@ -166,8 +166,7 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(
         before = [_acknowledged(busy, writer) for writer in range(WRITERS)]
         copy = _back_up(way, path, tmp_path, number)
         assert _holds(copy, before)
-        load_canonical(copy)
-        check_log(copy)
+        load_canonical(copy)  # its log may end in a line that was being written
         shutil.rmtree(copy.parent)
 
 
