@@ -272,3 +272,14 @@ def test_writers_may_go_on(path: Path, open_manifest: Callable[..., DownloadMani
         if number % 10 == 9:
             manifest.compact()
         assert not check(naming.resolve(path)).damaged
+
+
+def test_an_emptied_manifest_has_no_findings(tmp_path: Path) -> None:
+    """The index that a compaction writes for no records is the one that the canonical asks for."""
+    path = tmp_path / NAME
+    with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:
+        manifest.add(make_record(1))
+        manifest.save()
+        manifest.forget(make_record(1).checksum)
+        manifest.save()
+    assert _check(path).findings == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .disk import SimDisk
-from .scenario import new_disk
+from .disk import Inode, SimDisk
+from .kernel import Crash
+from .scenario import DIRECTORY, new_disk
 from .world import Base, World, add_new, compact, create_or_open
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def empty(_machine: Machine) -> Base:
 
 def _after(machine: Machine, *operations: Callable[[World], None]) -> Base:
     """What these leave, all of it certain."""
-    world = World(machine, empty(machine))
+    world = World(machine, Base(new_disk(), {}))
     for operation in operations:
         operation(world)
     machine.power_off()
@@ -50,6 +51,45 @@ def torn(machine: Machine) -> Base:
     base = worked_on(machine)
     (segment,) = [path for path in base.disk.files() if ".wal-" in path]
     inode = base.disk.node(segment)
-    base.disk.write(inode, len(base.disk.files()[segment]), b'{"op":"put","ts":"20')  # type: ignore[arg-type]  # a file
+    assert isinstance(inode, Inode)
+    base.disk.write(inode, len(inode.data), b'{"op":"put","ts":"20')
+    base.disk.settle()
+    return base
+
+
+def left_over(machine: Machine) -> Base:
+    """The same with unfinished files of writers that are dead."""
+    base = worked_on(machine)
+    fresh = base.disk
+    for number, kind in enumerate(("json", "idx", "wal-000007.jsonl")):
+        inode = fresh.new_inode(0o644)
+        fresh.rename_entries((*fresh.place(f"{DIRECTORY}/systems_download.manifest.{kind}.tmp-99-{number}"), inode))
+        fresh.write(inode, 0, b"unfinished")
+    fresh.settle()
+    return base
+
+
+def half_compacted(machine: Machine) -> Base:
+    """A compaction that was killed behind its rename."""
+    base = worked_on(machine)
+    world = World(machine, base)
+    create_or_open(world)
+
+    def stop(_number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "rename" and str(args[1]).endswith(".json"):
+            raise Crash
+
+    machine.after = stop
+    assert machine.attempt(world.open().compact) is None
+    disk = machine.disk.copy()
+    disk.settle()
+    return Base(disk, base.records)
+
+
+def without_index(machine: Machine) -> Base:
+    """The index was deleted."""
+    base = worked_on(machine)
+    directory, name = base.disk.place(f"{DIRECTORY}/systems_download.manifest.idx")
+    base.disk.rename_entries((directory, name, None))
     base.disk.settle()
     return base

@@ -22,10 +22,10 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog import Durability, Verdict
+from manifestlog import Durability, ManifestError, Verdict
 from manifestlog.check import check
 from manifestlog.naming import resolve
 from support.records import MANUAL
@@ -214,6 +214,34 @@ def explore(machine: Machine, scenario: Scenario) -> int:
     return len(states)
 
 
+def recoveries(
+    machine: Machine,
+    scenario: Scenario,
+    recover: Callable[[World], None],
+    *,
+    sample: int,
+    where: Callable[[CrashState], bool] = lambda _: True,
+) -> Iterator[Scenario]:
+    """For every state of a scenario, or `sample` of them evenly, the scenario that begins there and crashes `recover`."""
+    states = [state for state in crashes(machine, scenario) if where(state)]
+    for number in sorted({round(at * (len(states) - 1) / sample) for at in range(sample + 1)}):
+        state = states[number]
+        records = examine(machine, state.disk.copy(), state.allowed, scenario.options, fully=False)
+        machine.power_off()
+        others = tuple(other for other in state.allowed.exactly if other != records)
+        base = Base(state.disk, records, others, certain=False) if state.cut == "kill" else Base(state.disk, records)
+        yield replace(
+            scenario,
+            name=f"{scenario.name}, {state.cut} after {state.after}, {recover.__name__}",
+            base=base,
+            operations=(recover,),
+            every_bytes=FEW,
+            limit=32,
+            samples=4,
+            opened=False,
+        )
+
+
 def reproduce(machine: Machine, scenario: Scenario, digest: str) -> None:
     """Examine one state again, in full: the one that a failure has named."""
     (state,) = [s for s in crashes(machine, scenario) if s.digest.hex() == digest][:1]
@@ -225,6 +253,8 @@ def _examine_or_tell(machine: Machine, state: CrashState, scenario: Scenario, *,
     try:
         examine(machine, state.disk, state.allowed, scenario.options, fully=fully)
     except Exception as error:
+        if isinstance(error, TimeoutError) and not isinstance(error, ManifestError):
+            raise  # the test's own
         state.disk = kept
         raise AssertionError(f"{type(error).__name__}: {error}\n{state.describe(scenario)}") from error
 
@@ -238,9 +268,9 @@ def examine(
         assert PATH in disk.files(), "the manifest that was created is gone"
     machine.boot(disk)
     if fully and PATH in disk.files():
-        _no_damage()
+        no_damage()
     manifest = open_manifest(options)
-    found = _read(manifest)
+    found = read_all(manifest)
     wrong = allowed.refuses(found)
     assert wrong is None, wrong
     if fully:
@@ -248,7 +278,8 @@ def examine(
     return found
 
 
-def _read(manifest: DownloadManifestManager) -> Records:
+def read_all(manifest: DownloadManifestManager) -> Records:
+    """Every record; fails when a way of asking for one says something else."""
     found = dict(manifest.records.items())
     assert list(manifest) == sorted(found)
     assert len(manifest) == len(found)
@@ -258,9 +289,10 @@ def _read(manifest: DownloadManifestManager) -> Records:
     return found
 
 
-def _no_damage() -> None:
+def no_damage() -> None:
+    """`check` has nothing against what is on the disk."""
     findings = [finding for finding in check(resolve(PATH)).findings if finding.level == "damage"]
-    assert findings == []
+    assert findings == [], findings
 
 
 def _go_on(
@@ -269,7 +301,7 @@ def _go_on(
     before = machine.disk.files()
     manifest.close()
     manifest = open_manifest(options)
-    assert _read(manifest) == found
+    assert read_all(manifest) == found
     assert machine.disk.files() == before, "a second opening changed files"
     now = dict(found)
     for record in _distinct(allowed):
@@ -283,9 +315,9 @@ def _go_on(
     manifest.compact()
     check_files(machine.disk, compacted=True)
     manifest.close()
-    _no_damage()
+    no_damage()
     machine.boot(machine.disk)
-    assert _read(open_manifest(options)) == now
+    assert read_all(open_manifest(options)) == now
 
 
 def _distinct(allowed: Allowed) -> Iterator[Any]:

@@ -204,10 +204,15 @@ def compact_elsewhere(world: World) -> None:
     world.all_durable()
 
 
-def go_on(world: World) -> None:
-    """What follows a crash: the opening, the first write, a compaction."""
+def create_and_add(world: World) -> None:
+    """An addition by a process that has not opened the manifest yet."""
     create_or_open(world)
     add_new(world)
+
+
+def go_on(world: World) -> None:
+    """What follows a crash: the opening, the first write, a compaction."""
+    create_and_add(world)
     compact(world)
 
 

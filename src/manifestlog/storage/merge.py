@@ -117,7 +117,8 @@ class _Merge:
         self._out.write(canonical.entry(checksum, raw))
 
     def columns(self, sources: bytes) -> Columns:
-        self._offsets.append(self._out.size + len(canonical.BETWEEN))
+        # Where the records end, as a scan of the file will say: behind the last line, or at the end of an empty file.
+        self._offsets.append(self._out.size + len(canonical.BETWEEN if self._crcs else canonical.EMPTY_FOOT))
         return Columns(b"".join(self._digests), self._offsets, self._crcs, sources)
 
     @property

@@ -51,6 +51,8 @@ class Segment:
         self.opening = self._read_opening()
         self.number = self.opening.segment
         self.sealed = False
+        self.is_named = False
+        """Whether its name is known to be on the disk."""
         self._unfinished = False
         self._damage: list[Piece] = []
         self._reported: set[int] = set()

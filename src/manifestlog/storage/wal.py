@@ -197,6 +197,10 @@ class Wal:
         if segment.clean and segment.number != self.poisoned:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
+            elif segment.tail.lines == 1 and not segment.is_named:
+                # Its maker may have died before he synced its name; who writes the first line behind that, syncs it.
+                disk.sync_directory(self._paths.directory)
+                segment.is_named = True
             return
         if segment.clean:
             # Its sync failed, so it is not trusted with more records, nor synced again; the seal only sends readers on.
@@ -341,9 +345,13 @@ def create_segment(
         with suppress(OSError):
             disk.remove(temporary)
         raise
-    return Segment(path, fd)
+    segment = Segment(path, fd)
+    segment.is_named = True
+    return segment
 
 
 def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
     """The first segment of a manifest that has no log yet."""
+    # The canonical's maker may have died before he synced its name, and a log without its canonical is damage.
+    disk.sync_directory(paths.directory)
     return Wal(paths, ts_created, create_segment(paths, ts_created, None, (base,)), writable=True)
