@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestOptions, Verdict
+from manifestlog.storage import disk
 from manifestlog.storage.lock import FileLock
 from support.children import Child
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
@@ -187,6 +188,34 @@ def test_killing_children_of_a_busy_parent_harms_nobody(
 
     acknowledged, errors = add_during_fork(manifest, begin, 20)
     assert (errors, acknowledged - set(manifest)) == ([], set())
+
+
+def add_and_compact(_link: Link, manifest: DownloadManifestManager, number: int) -> tuple[Verdict, str]:
+    return manifest.add(make_record(number)).verdict, manifest.compact().outcome
+
+
+def test_forking_in_the_middle_of_a_compaction_harms_neither(
+    manifest: DownloadManifestManager, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child adds, and is told that a compaction is running; the parent's goes on and ends."""
+    manifest.add_many([make_record(n) for n in range(10)])
+    in_the_middle, go_on = threading.Event(), threading.Event()
+    real = disk.replace
+
+    def replace(source: str, target: str) -> None:
+        in_the_middle.set()
+        assert go_on.wait(30)
+        real(source, target)
+
+    monkeypatch.setattr(disk, "replace", replace)
+    with ThreadPoolExecutor(1) as pool:
+        compaction = pool.submit(manifest.compact)
+        assert in_the_middle.wait(30)
+        answers = start(add_and_compact, manifest, CHILDS).result()
+        go_on.set()
+        merged = compaction.result().records_total
+    assert (answers, merged) == ((Verdict.NEW, "already_running"), 10)
+    assert len(manifest) == 11
 
 
 def test_a_child_process_of_another_program_inherits_no_descriptor(manifest: DownloadManifestManager) -> None:
