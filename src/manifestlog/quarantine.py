@@ -126,7 +126,7 @@ def _is_unused(paths: ManifestPaths, folder: str) -> bool:
 
 
 def _is_copied(path: str, target: str) -> bool:
-    """Whether the file at `path` is what was copied to `target`, but for a mark at its end."""
+    """Whether the file at `path` is what was copied to `target`, but for a mark at its end, or the half of one."""
     if not disk.exists(path):
         return False
     fds = [disk.open_read(path), disk.open_read(target)]
@@ -134,7 +134,7 @@ def _is_copied(path: str, target: str) -> bool:
         end = disk.size(fds[1])
         ours, theirs = (disk.blocks(fd, 0, end) for fd in fds)
         same = disk.size(fds[0]) >= end and all(a == b for a, b in zip(ours, theirs, strict=True))
-        return same and disk.read(fds[0], len(_MARK), end) in (b"", _MARK)
+        return same and _MARK.startswith(disk.read(fds[0], len(_MARK), end))
     finally:
         for fd in fds:
             disk.close(fd)

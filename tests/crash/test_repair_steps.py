@@ -34,14 +34,14 @@ def _die_when(owner: Any, name: str, condition: Callable[..., bool]) -> None:
     before(owner, name, lambda *args, **_: die() if condition(*args) else None)
 
 
-def _half_written() -> None:
+def _half_written(owner: Any, name: str) -> None:
     real = disk.append
 
     def append(fd: int, data: bytes | memoryview) -> None:
-        real(fd, data[: len(data) // 2])
+        real(fd, data[: min(20, len(data) // 2)])
         die()
 
-    before(repairing, "_written", lambda *_: setattr(disk, "append", append))
+    before(owner, name, lambda *_: setattr(disk, "append", append))
 
 
 def _second(owner: Any, name: str, condition: Callable[..., bool]) -> None:
@@ -60,12 +60,13 @@ POINTS: dict[str, Callable[[], None]] = {
     "before 1, the locks": lambda: before(FileLock, "__enter__", die),
     "before 2, reading": lambda: before(weigh, "look", die),
     "before 3, the new canonical": lambda: before(_Repair, "_write", die),
-    "in 3, half a file": _half_written,
+    "in 3, half a file": lambda: _half_written(repairing, "_written"),
     "in 3, before it is read again": lambda: before(canonical, "scan", die),
     "before 4, the folder": lambda: before(_Repair, "_set_up", die),
     "in 4, before the copy": lambda: before(quarantine, "copy", die),
     "in 4, before the report": lambda: before(quarantine, "write_report", die),
     "before 5, the new segment": lambda: before(_Repair, "_start_segment", die),
+    "in 5, half a mark": lambda: _half_written(quarantine, "mark"),
     "in 5, the end is marked": lambda: before(wal, "create_segment", die),
     "before 6, moving the segments": lambda: before(_Repair, "_move_segments", die),
     "in 6, one is moved": lambda: _second(disk, "replace", lambda source, _: source.endswith(".jsonl")),

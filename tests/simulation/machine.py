@@ -32,7 +32,7 @@ from unittest import mock
 
 import filelock
 
-from manifestlog import compactor, manager, naming, runner, session
+from manifestlog import compactor, manager, naming, quarantine, repair, runner, session
 from manifestlog.storage import disk as disk_module
 from manifestlog.storage import lock, wal
 
@@ -134,6 +134,9 @@ class Machine(Syscalls):
     def randbits(self, count: int) -> int:
         return self.random.getrandbits(count)
 
+    def randbelow(self, limit: int) -> int:
+        return self.random.randrange(limit)
+
     # -- in the place of filelock's two functions ------------------------------------------------------------------------
 
     def lock_descriptor(self, fd: int, *, blocking: bool) -> bool:
@@ -176,6 +179,9 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (compactor, "time", machine),
         (compactor, "datetime", machine),
         (runner, "datetime", machine),
+        (repair, "datetime", machine),
+        (quarantine, "datetime", machine),
+        (quarantine, "secrets", machine),
         (naming, "os", machine),
         (naming, "secrets", machine),
         (wal, "secrets", machine),

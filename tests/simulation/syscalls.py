@@ -181,6 +181,16 @@ class Syscalls(Kernel):
         self._description(fd).node.gid = gid
         self._leave("fchown", (fd, gid))
 
+    def chmod(self, path: str, mode: int) -> None:
+        self._enter("chmod", (path, mode))
+        self.disk.node(path).mode = mode
+        self._leave("chmod", (path, mode))
+
+    def chown(self, path: str, _uid: int, gid: int) -> None:
+        self._enter("chown", (path, gid))
+        self.disk.node(path).gid = gid
+        self._leave("chown", (path, gid))
+
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _entry(self, path: str) -> tuple[Directory, str, Node]:

@@ -1,0 +1,158 @@
+"""A crash at every call of a repair, by a kill and by a power cut, and inside of the repair that follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import DamagedManifestError
+from manifestlog.check import check
+from manifestlog.naming import resolve
+from manifestlog.quarantine import RepairOutcome
+from manifestlog.repair import repair
+from support.records import MANUAL, checksum
+
+from .crash import crash_states
+from .disk import Inode, SimDisk
+from .machine import simulated
+from .scenario import PATH, check_files, make_record, new_disk, open_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.counts import Count
+
+    from .machine import Machine
+
+    State = tuple[str, SimDisk]
+
+CHANGING = frozenset({"open", "write", "link", "unlink", "rename", "mkdir", "fsync", "fdatasync"})
+FORGOTTEN, LOST = 1, 0
+KEPT = {checksum(n) for n in range(7)} - {checksum(LOST), checksum(FORGOTTEN)}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with simulated() as made:
+        yield made
+
+
+def _flip(disk: SimDisk, path: str, text: bytes, place: int) -> None:
+    inode = disk.node(path)
+    assert isinstance(inode, Inode)
+    at = inode.data.index(text) + place
+    inode.data = inode.durable = inode.data[:at] + bytes([inode.data[at] ^ 1]) + inode.data[at + 1 :]
+
+
+def _damaged(machine: Machine) -> SimDisk:
+    """A record in the canonical is hit, and a seal; the log goes on behind it."""
+    machine.boot(new_disk())
+    with open_manifest(replace(MANUAL, segment_bytes_max=900)) as manifest:
+        manifest.add_many([make_record(n) for n in range(3)])
+        manifest.compact()
+        manifest.forget(checksum(FORGOTTEN))
+        for number in range(3, 7):
+            manifest.add(make_record(number))
+    machine.power_off()
+    disk = machine.disk.copy()
+    disk.settle()
+    _flip(disk, PATH, checksum(LOST).encode() + b'": ', 100)
+    sealed = next(path for path, data in disk.files().items() if b'"op":"seal"' in data)
+    _flip(disk, sealed, b'"op":"seal"', 12)
+    return disk
+
+
+def _originals(disk: SimDisk) -> dict[str, bytes]:
+    return {path.rpartition("/")[2]: data for path, data in disk.files().items() if path.endswith((".json", ".jsonl"))}
+
+
+def _set_aside(disk: SimDisk) -> list[tuple[str, bytes]]:
+    return [(path.rpartition("/")[2], data) for path, data in disk.files().items() if "/quarantine/" in path]
+
+
+def _states(machine: Machine, base: SimDisk, *, samples: int) -> list[State]:
+    """Every distinct state that a crash of a repair of this disk may leave."""
+    machine.boot(base.copy())
+    found: dict[bytes, State] = {}
+
+    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
+        if name in CHANGING:
+            told = f"call {number}, {name} {machine.describe(args)}"
+            disks = [("kill", machine.disk.copy())]
+            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=40, samples=samples)]
+            for cut, disk in disks:
+                found.setdefault(disk.digest(), (f"{cut} after {told}", disk))
+
+    machine.after = look
+    assert repair(resolve(PATH)).outcome is RepairOutcome.REPAIRED
+    machine.power_off()
+    return list(found.values())
+
+
+def _reads() -> set[str] | None:
+    """What a reader finds; None when it is told of damage."""
+    try:
+        with open_manifest(read_only=True) as manifest:
+            return set(manifest)
+    except DamagedManifestError:
+        return None
+
+
+def _examine(machine: Machine, disk: SimDisk, originals: dict[str, bytes]) -> None:
+    """Damaged or repaired, never in between; the next repair ends it, a third one has nothing to do."""
+    machine.boot(disk)
+    read = _reads()
+    assert read in (None, KEPT), f"a reader finds {read}"
+    assert check(resolve(PATH)).damaged == (read is None)
+    repair(resolve(PATH))
+    assert _reads() == KEPT
+    assert check(resolve(PATH)).findings == []
+    aside = _set_aside(machine.disk)
+    missing = [name for name, data in originals.items() if (name, data) not in aside]
+    assert missing == [], f"{missing} are not in quarantine as they were"
+    check_files(machine.disk)
+    before = machine.disk.files()
+    assert repair(resolve(PATH)).outcome is RepairOutcome.NOTHING_TO_DO
+    assert machine.disk.files() == before, "a third repair changed files"
+    machine.boot(machine.disk)
+    with open_manifest() as manifest:
+        manifest.add(make_record(100))
+        manifest.compact()
+        assert set(manifest) == KEPT | {checksum(100)}
+
+
+def _examine_all(machine: Machine, states: list[State], originals: dict[str, bytes]) -> int:
+    for told, disk in states:
+        kept = disk.copy()
+        try:
+            _examine(machine, disk, originals)
+        except Exception as error:
+            raise AssertionError(f"{told}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
+    return len(states)
+
+
+def test_a_crash_at_every_call_of_a_repair(machine: Machine, count: Count) -> None:
+    base = _damaged(machine)
+    states = _states(machine, base, samples=10)
+    assert len(states) > 100
+    count("crash states", _examine_all(machine, states, _originals(base)))
+
+
+def _again(machine: Machine, count: Count, base: SimDisk, some: Callable[[list[State]], list[State]]) -> None:
+    for told, disk in some(_states(machine, base, samples=2)):
+        machine.boot(disk.copy())
+        if _reads() is None:
+            states = [(f"{told}, then {then}", state) for then, state in _states(machine, disk, samples=2)]
+            count("crash states", _examine_all(machine, states, _originals(base)))
+
+
+def test_a_crash_inside_the_repair_that_follows_a_crash(machine: Machine, count: Count) -> None:
+    _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_a_crash_inside_the_repair_that_follows_any_crash(machine: Machine, count: Count, part: int) -> None:
+    _again(machine, count, _damaged(machine), lambda states: states[part::4])
