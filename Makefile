@@ -4,7 +4,10 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-full wheel-test clean
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= lines segment canonical index
+
+.PHONY: demo test test-slow test-all lint bench bench-full wheel-test fuzz clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +32,15 @@ test-slow: lint
 test-all:
 	@sh tests/all_pythons.sh
 
+$(VENV)-fuzz/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
+# Each target for FUZZ_SECONDS, then its corpus is made small again. A find stops it, and stays in .fuzz/TARGET/.
+fuzz: $(VENV)-fuzz/.ready
+	@PYTHON=$(VENV)-fuzz/bin/python SECONDS_EACH=$(FUZZ_SECONDS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -36,4 +48,4 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks --full
 
 clean:
-	rm -rf $(VENV) .venv-* .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* .fuzz .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

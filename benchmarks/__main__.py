@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_append, bench_extract, bench_import, bench_open, harness
+from benchmarks import bench_append, bench_extract, bench_import, bench_open, bench_verify, harness
 
 if __name__ == "__main__":
-    benchmarks = (bench_import, bench_open, bench_append, bench_extract)
+    benchmarks = (bench_import, bench_open, bench_append, bench_extract, bench_verify)
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

@@ -4,6 +4,8 @@ Invariants:
 
 - Every byte of every file is covered: the canonical is parsed, each log line's CRC and place compared, the chain of
   segments followed, the index compared with the canonical.
+- Memory does not grow with the manifest: nothing that was read is kept. The index is mapped and compared record by
+  record while the canonical is read; a canonical of another layout alone is parsed whole, as its order is anybody's.
 - It goes on behind a damage, so that a report names all of them, not the first only.
 - Writers and compactions may go on meanwhile: what they change under its eyes is looked at again, not reported.
 
@@ -12,18 +14,24 @@ It mends nothing. What it calls a note is no damage: the trace of a crash, or a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
 from manifestlog.naming import ManifestPaths
 from manifestlog.storage import canonical, codec, disk, lines
-from manifestlog.storage.canonical import Canonical, Scanned
-from manifestlog.storage.index import Index, IndexDamagedError, encode
+from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
 from manifestlog.storage.state import fingerprint
+from manifestlog.storage.wal import begins_anew
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifestlog.rows import Row
+    from manifestlog.storage.index import Entry
 
 DAMAGE = "damage"
 NOTE = "note"
@@ -62,16 +70,38 @@ class CheckReport:
 
 @dataclass(slots=True)
 class _Segment:
-    """What one segment holds: its valid lines in order, where it is damaged, how it ends."""
+    """What one segment holds, as far as it was read: nothing of its lines is kept."""
 
     path: str
     opening: Opening
-    ops: list[tuple[Piece, str]] = field(default_factory=list)
+    told: Summary | None
+    """What the next segment says of this one; its lines up to there are counted."""
+    lines: int = 0
+    length: int = 0
+    counted: int = 0
+    chain: int = 0
     bases: list[Base] = field(default_factory=list)
     damage: list[Piece] = field(default_factory=list)
     synced: int = 0
     sealed_end: int | None = None
     torn_at: int | None = None
+
+    def count(self, piece: Piece, line: bytes) -> None:
+        self.lines += 1
+        if self.told is not None and piece.offset < self.told.length:
+            self.length, self.counted = piece.end, self.counted + 1
+            self.chain = crc32(codec.line_crc(line), self.chain)
+
+    def summary(self) -> Summary:
+        return lines.summarise(self.opening.segment, self.length, self.counted, self.chain, self.damage)
+
+
+class _Read(NamedTuple):
+    """A canonical that was read whole: its metadata, its length and CRC, and whether the index says the same."""
+
+    metadata: Row
+    identity: tuple[int, str]
+    index_agrees: bool
 
 
 def check(paths: ManifestPaths) -> CheckReport:
@@ -90,9 +120,14 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
     numbers = paths.segment_numbers(names)
     if not numbers and not disk.exists(paths.canonical):
         raise ManifestNotFoundError(paths.canonical)
-    scanned = _check_canonical(paths, report)
-    found = _check_log(paths, numbers, scanned, report)
-    _check_index(paths, scanned, found, report)
+    index = _open_index(paths, report)
+    read = _check_canonical(paths, index, report)
+    _check_log(paths, numbers, read, report)
+    if index is not None and read is not None:
+        _judge_index(paths, index, read, report)
+        if index.head.covers and not numbers:
+            missing = paths.segment(index.head.covers + 1)
+            report.damage(missing, None, f"the log is missing: segment {index.head.covers} was not its last")
     for left in paths.temporaries(names):
         report.note(left, None, "left by a process that died while it was writing it; it is removed by a later one")
     return report
@@ -101,94 +136,137 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
 # -- the canonical file ------------------------------------------------------------------------------------------------
 
 
-def _check_canonical(paths: ManifestPaths, report: CheckReport) -> Scanned | None:
+class _Comparison:
+    """The canonical's records, one by one, against the index's. Neither is kept.
+
+    The index is in the canonical's order, so record n is compared with record n. Its source rows are in another order;
+    there both sides are added up, a 64-bit hash of each row: looking each up would cost a search and a record's bucket.
+    """
+
+    def __init__(self, index: Index | None) -> None:
+        self._index = index
+        self.count = 0
+        self.agrees = index is not None
+
+    def take(self, entries: Iterator[Entry], end: int) -> _Comparison:
+        self.count = 0
+        if self._index is None:
+            for _ in entries:
+                self.count += 1
+        else:
+            self.agrees = self._compare(self._index, entries, end)
+        return self
+
+    def _compare(self, index: Index, entries: Iterator[Entry], end: int) -> bool:
+        number = rows = total = 0
+        agrees = True
+        for digest, offset, crc, found in entries:
+            agrees = agrees and number < index.count and index.is_record(number, digest, offset, crc)
+            for row in found:
+                total += hash(row)
+            rows += len(found)
+            number += 1
+        self.count = number
+        return agrees and index.ends_at(number, end) and _sources_add_up(index, rows, total)
+
+
+def _sources_add_up(index: Index, rows: int, total: int) -> bool:
+    before = b""
+    for row in index.source_rows():
+        if row < before:
+            return False
+        before = row
+        total -= hash(row)
+        rows -= 1
+    return rows == total == 0
+
+
+def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckReport) -> _Read | None:
     try:
         source = Canonical(paths.canonical, disk.open_read(paths.canonical))
     except FileNotFoundError:
         report.damage(paths.canonical, None, "the canonical file is missing, its log is there")
         return None
+    comparison = _Comparison(index)
     try:
-        scanned = canonical.scan(source)
+        metadata, _, crc = canonical.fold(source, comparison.take)
     except DamagedManifestError as error:
         report.damage(error.path, error.offset, error.reason)
         return None
-    report.records = len(scanned.columns.crcs)
+    report.records = comparison.count
     if source.memory is not None:
         report.note(paths.canonical, 0, "another tool's layout; the next compaction makes it canonical")
-    return scanned
+    agrees = comparison.agrees and index is not None and (index.head.crc, index.head.metadata) == (crc, metadata)
+    return _Read(metadata, (disk.size(source.fd), crc), agrees)
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
 
 
-def _check_log(
-    paths: ManifestPaths, numbers: list[int], scanned: Scanned | None, report: CheckReport
-) -> dict[int, _Segment]:
-    found = {}
-    for number in numbers:
-        segment = _read(paths, number, scanned, report)
-        if segment is not None:
-            found[number] = segment
-    for number, segment in found.items():
-        _judge(segment, found.get(number + 1), report)
+def _check_log(paths: ManifestPaths, numbers: list[int], read: _Read | None, report: CheckReport) -> None:
+    openings = {number: _opening(paths, number, read, report) for number in numbers}
+    last: _Segment | None = None
+    for number, opening in openings.items():
+        last = None
+        if opening is not None:
+            successor = openings.get(number + 1)
+            last = _read(paths.segment(number), opening, successor.previous if successor else None, report)
+            report.log_lines += last.lines
+            _judge(last, report)
     report.segments = len(numbers)
-    report.log_lines = sum(len(segment.ops) for segment in found.values())
-    if numbers and scanned is not None and numbers[-1] in found:
-        _check_base(paths, numbers, found[numbers[-1]], scanned, report)
-    return found
+    if last is not None and read is not None:
+        _check_base(paths, numbers, last, read, report)
 
 
-def _read(paths: ManifestPaths, number: int, scanned: Scanned | None, report: CheckReport) -> _Segment | None:
+def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: CheckReport) -> Opening | None:
     path = paths.segment(number)
     fd = disk.open_read(path)
     try:
         first = disk.read(fd, disk.BLOCK_BYTES, 0).partition(b"\n")[0]
-        opening = lines.decode_opening(first, path)
-        if opening is None:
-            report.damage(path, 0, "the segment's first line is damaged, so nothing behind it can be checked")
-            return None
-        belongs = (opening.manifest, opening.segment) == (paths.name, number)
-        if not belongs or (scanned is not None and opening.ts_created != scanned.metadata["ts_created"]):
-            whose = f"segment {opening.segment} of manifest {opening.manifest!r} created at {opening.ts_created}"
-            report.damage(path, 0, f"this is {whose}, not of this one")
-            return None
-        segment = _Segment(path, opening, bases=list(opening.bases))
-        _take_pieces(fd, segment, report)
-        return segment
     finally:
         disk.close(fd)
+    opening = lines.decode_opening(first, path)
+    if opening is None:
+        report.damage(path, 0, "the segment's first line is damaged, so nothing behind it can be checked")
+        return None
+    belongs = (opening.manifest, opening.segment) == (paths.name, number)
+    if not belongs or (read is not None and opening.ts_created != read.metadata["ts_created"]):
+        whose = f"segment {opening.segment} of manifest {opening.manifest!r} created at {opening.ts_created}"
+        report.damage(path, 0, f"this is {whose}, not of this one")
+        return None
+    return opening
 
 
-def _take_pieces(fd: int, segment: _Segment, report: CheckReport) -> None:
-    end = disk.size(fd)
-    position = 0
-    for piece in _pieces(fd, end, segment.opening.salt):
-        position = piece.end
-        if piece.line is None:
-            segment.damage.append(piece)
-        elif piece.offset == 0:
-            segment.ops.append((piece, "open"))
-        else:
-            _take(segment, piece, piece.line, report)
-    if position < end:
-        segment.torn_at = position
-
-
-def _pieces(fd: int, end: int, salt: int) -> Iterator[Piece]:
-    """Every line and every damage, read in blocks; an unfinished rest at the end is left out."""
-    rest, start = b"", 0
-    for block in disk.blocks(fd, 0, end):
-        data = rest + block
-        whole = data.rfind(b"\n") + 1
-        yield from lines.split(data[:whole], start, salt)
-        rest, start = data[whole:], start + whole
-    yield from lines.split(rest, start, salt)
+def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport) -> _Segment:
+    segment = _Segment(path, opening, told, bases=list(opening.bases))
+    fd = disk.open_read(path)
+    try:
+        end = disk.size(fd)
+        position = 0
+        for piece in lines.pieces(disk.blocks(fd, 0, end), opening.salt):
+            position = piece.end
+            if piece.line is None:
+                segment.damage[-1:] = lines.with_damage(segment.damage[-1:], [piece])
+            elif piece.offset == 0:
+                segment.count(piece, piece.line)
+            else:
+                _take(segment, piece, piece.line, report)
+        if position < end:
+            segment.torn_at = position
+    finally:
+        disk.close(fd)
+    return segment
 
 
 def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> None:
+    usual = lines.usual_put(line)
+    if usual is not None:
+        segment.count(piece, line)
+        segment.synced = max(segment.synced, usual.data["synced"])
+        return
     try:
         op: Op = lines.decode(line)
-        segment.ops.append((piece, op.kind))
+        segment.count(piece, line)
         segment.synced = max(segment.synced, op.data.get("synced", 0))
         if op.kind == "seal":
             segment.sealed_end = piece.end + (not piece.terminated)
@@ -200,10 +278,10 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         report.damage(segment.path, piece.offset, f"the line says nothing known ({error})")
 
 
-def _judge(segment: _Segment, successor: _Segment | None, report: CheckReport) -> None:
+def _judge(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
-    told = successor.opening.previous if successor is not None else None
-    agrees = told is None or told == _summary(segment, told.length)
+    told = segment.told
+    agrees = told is None or told == segment.summary()
     if told is not None and not agrees:
         report.damage(
             segment.path,
@@ -224,24 +302,13 @@ def _judge(segment: _Segment, successor: _Segment | None, report: CheckReport) -
         report.note(segment.path, segment.torn_at, "an unfinished last line: being written now, or torn by a crash")
 
 
-def _summary(segment: _Segment, length: int) -> Summary:
-    """What the lines before this offset come to."""
-    end, count, chain = 0, 0, 0
-    for piece, _ in segment.ops:
-        if piece.offset >= length or piece.line is None:
-            break
-        end, count, chain = piece.end, count + 1, crc32(codec.line_crc(piece.line), chain)
-    return lines.summarise(segment.opening.segment, end, count, chain, segment.damage)
-
-
-def _check_base(
-    paths: ManifestPaths, numbers: list[int], last: _Segment, scanned: Scanned, report: CheckReport
-) -> None:
+def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: _Read, report: CheckReport) -> None:
     """Whether the log knows this canonical, and has every segment that it does not hold."""
-    size = disk.path_stamp(paths.canonical)
-    covers = [b.covers for b in last.bases if size is not None and (b.size, b.crc) == (size.size, scanned.crc)]
+    covers = [base.covers for base in last.bases if (base.size, base.crc) == read.identity]
     if not covers:
-        report.damage(paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut")
+        interrupted = ", or a repair was interrupted before it was in place" if begins_anew(last.opening) else ""
+        meaning = f"this is not the file that the log belongs to: it was edited, swapped or cut{interrupted}"
+        report.damage(paths.canonical, 0, meaning)
         return
     for number in range(covers[-1] + 1, numbers[-1]):
         if number not in numbers:
@@ -256,46 +323,27 @@ def _check_base(
 # -- the index ---------------------------------------------------------------------------------------------------------
 
 
-def _check_index(
-    paths: ManifestPaths, scanned: Scanned | None, found: dict[int, _Segment], report: CheckReport
-) -> None:
+def _open_index(paths: ManifestPaths, report: CheckReport) -> Index | None:
+    """The index, if it is one and was made for this canonical."""
     if not disk.exists(paths.index):
-        return
+        return None
     index = Index.open(paths.index)
     if index is None:
         report.note(paths.index, 0, "not readable as an index; it is ignored, and made anew by the next compaction")
-        return
-    if scanned is None or index.head.stamp != disk.path_stamp(paths.canonical):
+        return None
+    if index.head.stamp != disk.path_stamp(paths.canonical):
         report.note(paths.index, 0, "made for another canonical; it is ignored, and made anew by the next compaction")
-        return
-    if index.head.covers and not found:
-        missing = paths.segment(index.head.covers + 1)
-        report.damage(missing, None, f"the log is missing: segment {index.head.covers} was not its last")
+        return None
+    return index
+
+
+def _judge_index(paths: ManifestPaths, index: Index, read: _Read, report: CheckReport) -> None:
     try:
         index.check_all()
     except IndexDamagedError as error:
         report.note(paths.index, None, f"damaged ({error}); lookups read the canonical instead")
         return
-    if not _agrees(index, scanned):
-        report.damage(paths.index, None, "it says something else than the canonical: delete it, it is made anew")
-    elif _bytes_of(paths.index) != b"".join(encode(scanned.columns, index.head)):
+    if not read.index_agrees:
+        report.damage(paths.index, None, "it says something else than the canonical: `repair` makes it anew")
+    elif not index.is_as_written():
         report.note(paths.index, None, "bytes that nobody reads are not what was written")
-
-
-def _bytes_of(path: str) -> bytes:
-    fd = disk.open_read(path)
-    try:
-        return disk.read(fd, disk.size(fd), 0)
-    finally:
-        disk.close(fd)
-
-
-def _agrees(index: Index, scanned: Scanned) -> bool:
-    ours, theirs = index.columns(), scanned.columns
-    return (
-        bytes(ours.digests) == bytes(theirs.digests)
-        and ours.offsets == theirs.offsets
-        and ours.crcs == theirs.crcs
-        and bytes(ours.sources) == bytes(theirs.sources)
-        and (index.head.crc, index.head.metadata) == (scanned.crc, scanned.metadata)
-    )

@@ -35,7 +35,7 @@ from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
-from manifestlog.session import now_text
+from manifestlog.session import explain, now_text
 from manifestlog.storage import base, canonical, codec, disk, merge, wal
 from manifestlog.storage.index import Columns, Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
@@ -85,13 +85,17 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     """Merge the log into the canonical; with `wait`, after a compaction that runs elsewhere, else not beside one.
 
     On return the canonical is durable and holds everything that was acknowledged before the call.
-    Raises `DamagedManifestError` with nothing changed, `LockTimeoutError` only with `wait`.
+    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
     """
     began = time.perf_counter()
-    with store.session.alone_compacting(wait=wait) as alone:  # (1)
-        if not alone:
-            return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
-        return _Compaction(store, began).run()
+    try:
+        with store.session.alone_compacting(wait=wait) as alone:  # (1)
+            if not alone:
+                return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
+            return _Compaction(store, began).run()
+    except OSError as error:
+        explain(store.paths.canonical, error)
+        raise
 
 
 class LogStatus(NamedTuple):

@@ -89,7 +89,7 @@ class DamagedManifestError(ManifestError):
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__(
             f"{path}: damaged at byte {offset}: {reason}; nothing was changed:"
-            " copy the manifest's files aside, then restore them from a backup"
+            " run `manifestlog check` to see all of it, then `manifestlog repair`"
         )
         self.path = path
         self.offset = offset

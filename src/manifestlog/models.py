@@ -36,8 +36,13 @@ def _aware_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
+def _something(text: str | None) -> str | None:
+    return text or None  # what is empty is not written, so it must not be there before either
+
+
 Checksum = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")]
+LastModified = Annotated[str | None, AfterValidator(_something)]
 
 
 class ETLProcess(StrEnum):
@@ -69,10 +74,9 @@ class ManifestMetadata(BaseModel):
         self.ts_updated = _now()
 
 
-def _valid_copy(model: _Model, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _Model:
-    """A copy with these fields changed, and validated; raises `ValidationError`, where pydantic's own takes anything."""
-    copy = BaseModel.model_copy(model, deep=deep)
-    return type(model).model_validate(copy.__dict__ | dict(update)) if update else copy
+def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
+    """The copy with these changes; raises `ValidationError`, where pydantic's own `model_copy` takes anything."""
+    return type(copy).model_validate(copy.__dict__ | dict(changes)) if changes else copy
 
 
 class Observation(BaseModel):
@@ -84,11 +88,13 @@ class Observation(BaseModel):
     dataset: str = Field(min_length=1)
     file_path: Path
     etag: str | None = None
-    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
     ts_downloaded: UtcTime
     version: str
 
-    model_copy = _valid_copy
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
@@ -109,12 +115,14 @@ class ManifestRecord(BaseModel):
     etag: str | None = None
     ts_downloaded: UtcTime
     version: str
-    last_modified: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
     also_seen: tuple[Observation, ...] = Field(default=(), exclude_if=lambda value: not value)
     derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     # What reaches the log is taken as it is and kept for ever, so there is no way to a record that was not validated.
-    model_copy = _valid_copy
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, and validated."""
+        return _validated(super().model_copy(deep=deep), update)
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:

@@ -7,7 +7,9 @@
     systems_download.manifest.idx                index
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
+    systems_download.manifest.verified.jsonl     when each data file was last verified; no part of the ledger
     systems_download.manifest.*.tmp-1234-5eed…   being written by process 1234; never read
+    quarantine/systems_download-20260101T120000Z/    what a repair has set aside, under its own names, and report.json
 
 Invariants:
 
@@ -24,9 +26,14 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SUFFIX = ".manifest.json"
 NAME_PATTERN = "<domain>_<process>.manifest.json"
+REPORT = "report.json"
 NAME_RULE = "lower-case letters, digits and '-', two or more parts joined by '_'"
 
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
@@ -58,8 +65,34 @@ class ManifestPaths:
     def compact_lock(self) -> str:
         return self._file("compact.lock")
 
+    @property
+    def verified(self) -> str:
+        return self._file("verified.jsonl")
+
+    @property
+    def verified_next(self) -> str:
+        """Where `verified` is rewritten, by whoever alone has that one open."""
+        return self._file("verified.jsonl.next")
+
     def segment(self, number: int) -> str:
         return self._file(f"wal-{number:06d}.jsonl")
+
+    @property
+    def quarantine(self) -> str:
+        """The directory of what repairs of the manifests here have set aside."""
+        return os.path.join(self.directory, "quarantine")
+
+    def quarantine_folder(self, moment: datetime, number: int = 1) -> str:
+        """The folder of a repair at this UTC time, the `number`-th in this second."""
+        time = moment.strftime("%Y%m%dT%H%M%SZ") + (f"-{number}" if number > 1 else "")
+        return os.path.join(self.quarantine, f"{self.name}-{time}")
+
+    def quarantine_folders(self, names: list[str]) -> list[str]:
+        """The folders of this manifest's repairs among these names, the latest last."""
+        pattern = re.compile(re.escape(self.name) + r"-\d{8}T\d{6}Z(?:-(\d+))?")
+        found = [match for name in names if (match := pattern.fullmatch(name))]
+        ordered = sorted(found, key=lambda match: (match[0].partition("Z")[0], int(match[1] or 1)))
+        return [os.path.join(self.quarantine, match[0]) for match in ordered]
 
     def temporary(self, path: str) -> str:
         """A name beside `path` that no other process or thread uses."""
@@ -103,6 +136,12 @@ def parse_manifest_name(file_name: str) -> str | None:
         return None
     stem = file_name[: -len(SUFFIX)]
     return stem if _STEM.fullmatch(stem) else None
+
+
+def belongs_to_manifest(file_name: str) -> bool:
+    """Whether a file of this name is one of a manifest's, an unfinished one included."""
+    name, _, rest = file_name.partition(".manifest.")
+    return bool(rest) and _STEM.fullmatch(name) is not None
 
 
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:

@@ -4,16 +4,21 @@ Invariants:
 
 - A manifest is created only where nothing is: a damaged or headless one is an error, never a fresh start.
 - Of several processes that create one manifest at once, one does and the others open it.
+- Where locks or renames may not do what they promise, it is said once a process and directory; nothing is refused.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from manifestlog import mounts
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.models import ManifestMetadata
 from manifestlog.rows import Row, utc_text
+from manifestlog.session import explain
 from manifestlog.storage import base, disk
 from manifestlog.store import Store
 
@@ -21,23 +26,77 @@ if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
     from manifestlog.options import ManifestOptions
 
+log = logging.getLogger("manifestlog")
+
 
 def open_store(
     paths: ManifestPaths, metadata: ManifestMetadata | None, options: ManifestOptions, *, read_only: bool
 ) -> tuple[Store, str]:
     """(the opened store, the version that its opener stamps records with)."""
     try:
-        store = Store(paths, options, read_only=read_only)
-    except ManifestNotFoundError:
-        if metadata is None or read_only:
-            raise
-        _create(paths, metadata)
-        store = Store(paths, options, read_only=read_only)
+        store = _open_or_create(paths, metadata, options, read_only=read_only)
+    except OSError as error:
+        if not read_only:
+            explain(paths.canonical, error)
+        raise
     try:
+        look_around(paths)
         return store, _adopt(store, metadata)
     except BaseException:
         store.session.close()
         raise
+
+
+def _open_or_create(
+    paths: ManifestPaths, metadata: ManifestMetadata | None, options: ManifestOptions, *, read_only: bool
+) -> Store:
+    try:
+        return Store(paths, options, read_only=read_only)
+    except ManifestNotFoundError:
+        if metadata is None or read_only:
+            raise
+    _create(paths, metadata)
+    return Store(paths, options, read_only=read_only)
+
+
+def look_around(paths: ManifestPaths) -> None:
+    """Warn of a network file system, and of a canonical that has a second name; never fails."""
+    with suppress(OSError):
+        _warn_of_network(paths.directory, disk.device(paths.directory))
+        if disk.links(paths.canonical) > 1:
+            _warn_of_links(paths)
+
+
+@lru_cache(maxsize=1024)
+def _warn_of_network(directory: str, device: int) -> None:
+    if not mounts.may_be_remote(device):
+        return
+    found = mounts.file_system(disk.mount_table(), device, directory)
+    if mounts.kind(found) is mounts.Kind.NETWORK:
+        log.warning(
+            "%s: on a network file system (%s), where locks may not hold between machines and a sync may not reach a disk;"
+            " keep the manifest on a local disk of the machine that writes it and copy it from there"
+            " (`manifestlog doctor` tests the folder)",
+            directory,
+            found,
+        )
+
+
+def _warn_of_links(paths: ManifestPaths) -> None:
+    # Whoever creates a manifest gives it its name by a link, so for a moment there are two; a crash may leave them.
+    inode = disk.path_stamp(paths.canonical)
+    for left in paths.temporaries(disk.list_names(paths.directory)):
+        found = disk.path_stamp(left)
+        if found is not None and inode is not None and found.inode == inode.inode:
+            return
+    links = disk.links(paths.canonical)
+    if links > 1:
+        log.warning(
+            "%s: the file has %d names (hard links): the next compaction replaces this one only, the others keep what is"
+            " there now; open it by this name only, and back it up with a copy",
+            paths.canonical,
+            links,
+        )
 
 
 def _create(paths: ManifestPaths, metadata: ManifestMetadata) -> None:

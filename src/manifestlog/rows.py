@@ -160,7 +160,7 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
         raise ValueError(f"file_size {size!r:.40} is not a number of bytes above 0")
     others = _checked_list(row, "also_seen")
     inputs = [_checked_checksum(value) for value in _checked_list(row, "derived_from")]
-    checked = [_checked_observation(o) for o in [{"etag": None} | row, *others]]
+    checked = [_checked_observation(o) for o in (row, *others)]
     content = row | {"checksum": checksum, "derived_from": inputs}
     seen = {pair_of(o): o for o, _ in reversed(checked)}
     seen[pair_of(row)] = observation(checked[0][0])
@@ -200,4 +200,5 @@ def _checked_observation(seen: object) -> tuple[Row, bool]:
         stamp = utc_text(moment.replace(tzinfo=UTC) if naive else moment)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is no ISO-8601 time") from None
-    return seen | {"ts_downloaded": stamp}, naive
+    # Without an ETag it says so, wherever it stands: the latest observation moves into the record's own fields.
+    return seen | {"etag": seen.get("etag"), "ts_downloaded": stamp}, naive

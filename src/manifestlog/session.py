@@ -12,6 +12,7 @@ It does not know what is read or written (`store`), and starts no thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -46,6 +47,13 @@ T = TypeVar("T")
 
 _LINE_EXTRA_BYTES = 128
 _LINES_PER_LOOK = 16
+_READ_ONLY = "or open the manifest with read_only=True; nothing was written and everything earlier is kept"
+_ADVICE = {
+    errno.EROFS: f"make the file system writable again, {_READ_ONLY}",
+    errno.EACCES: f"ask for the right to write here, {_READ_ONLY}",
+    errno.EIO: "the disk failed: look into the system's log for the reason, then retry",
+    errno.EPERM: f"ask for the right to write here, {_READ_ONLY}",
+}
 
 
 def _free(lock: threading.RLock) -> None:
@@ -58,6 +66,21 @@ def _free(lock: threading.RLock) -> None:
 @lru_cache(maxsize=2)
 def _second_text(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+
+
+def explain(path: str, error: BaseException) -> None:
+    """Raise an error of the disk anew when it does not say where it happened and what to do; otherwise do nothing.
+
+    A write that fails names no file, and a compaction or a creation that finds no room is a full disk like any other.
+    """
+    if not isinstance(error, OSError) or isinstance(error, ManifestError) or isinstance(error.__cause__, OSError):
+        return
+    if error.errno in disk.FULL_ERRNOS:
+        raise DiskFullError(path, error) from error
+    advice = _ADVICE.get(error.errno or 0)
+    if advice or error.filename is None:
+        said = "; ".join(filter(None, (error.strerror, advice)))
+        raise OSError(error.errno, said, error.filename or path) from error
 
 
 def now_text() -> str:
@@ -86,9 +109,10 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._append_lock = FileLock(self.paths.append_lock, self.options.lock_timeout_s, self._keep_up)
+        timeout_s, like = self.options.lock_timeout_s, self.paths.canonical
+        self._append_lock = FileLock(self.paths.append_lock, timeout_s, self._keep_up, like=like)
         self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, self.options.lock_timeout_s)
+        self._compact_lock = FileLock(self.paths.compact_lock, timeout_s, like=like)
 
     def _enter(self) -> None:
         if self._pid != os.getpid():
@@ -171,8 +195,9 @@ class Session:
                 result = self._on_fresh_state(act)
                 unsynced = self._pin_unsynced()
                 self._acting = None
-        except BaseException:
+        except BaseException as error:
             self._let_go(thread)
+            explain(self.paths.canonical, error)
             raise
         if unsynced is not None:
             self._make_durable(*unsynced)

@@ -32,6 +32,11 @@ def test_a_finding_names_file_and_byte(run: Program, filled: Path) -> None:
     assert f"damage: {filled.name} at byte" in run("check", str(filled)).out
 
 
+def test_what_to_do_next_is_said(run: Program, filled: Path) -> None:
+    _damage(filled)
+    assert f"manifestlog repair {filled} --dry-run" in run("check", str(filled)).err
+
+
 def test_the_sound_one_beside_it_is_checked_as_well(run: Program, filled: Path) -> None:
     run("init", str(filled.with_name("other_download.manifest.json")))
     _damage(filled)

@@ -92,6 +92,8 @@ SHAPES: dict[str, bytes] = {
     "size as text": _document(ROW | {"file_size": "2"}),
     "size as truth": _document(ROW | {"file_size": True}),
     "size beyond 64 bits": _document(ROW | {"file_size": 1 << 70}),
+    "an unknown member beyond 64 bits": _document(ROW | {"mirrors": [1 << 70]}),
+    "unknown metadata beyond 64 bits": _document(metadata=HEAD | {"mirrors": 1 << 70}),
     "no text for a source": _document(ROW | {"source_id": 7}),
     "an empty source": _document(ROW | {"source_id": ""}),
     "an empty dataset": _document(ROW | {"dataset": ""}),
@@ -191,7 +193,7 @@ def test_the_place_is_where_it_is_wrong(path: Path, shape: str, word: bytes) -> 
 def test_the_message_says_what_to_do(path: Path) -> None:
     """The message tells how to go on."""
     path.write_bytes(b"{}")
-    assert "restore" in str(_refused(path))
+    assert "`manifestlog repair`" in str(_refused(path))
 
 
 # -- cut and flipped ---------------------------------------------------------------------------------------------------
@@ -339,6 +341,15 @@ def test_a_harmless_oddity_loads(path: Path, change: Callable[[bytes], bytes]) -
     path.write_bytes(change(_earlier()))
     with DownloadManifestManager(path, options=QUIET) as manager:
         assert len(manager.records) == 5
+
+
+def test_another_source_without_an_etag_loads(path: Path) -> None:
+    """Also where it saw the content last, so that its observation becomes the record's own."""
+    other = _without("etag", ROW) | {"source_id": "other", "ts_downloaded": "2024-01-01T00:00:00Z"}
+    path.write_bytes(_document(ROW | {"also_seen": [_without("file_size", _without("checksum", other))]}))
+    with DownloadManifestManager(path, options=QUIET, read_only=True) as manager:
+        found = manager.get_record_by_source("other")
+    assert (found.etag if found else "none found") is None
 
 
 def test_opening_a_manifest_of_another_tool_leaves_it_alone(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from manifestlog import DownloadManifestManager, ManifestRecord, RecordRejectedError, Verdict
+from manifestlog import DownloadManifestManager, ManifestRecord, Observation, RecordRejectedError, Verdict
 
 from .builders import META, QUIET, at, files_of, record, sha
 
@@ -99,6 +99,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 UNWRITABLE: dict[str, dict[str, Any]] = {
     "lone surrogate in the path": {"file_path": Path("/raw/\udcff")},
+    "size beyond 63 bits": {"file_size": 1 << 63},
     "size beyond 64 bits": {"file_size": 1 << 64},
     "size far beyond": {"file_size": 1 << 200},
     "over the limit": {"etag": "e" * (1 << 20)},
@@ -143,6 +144,22 @@ def test_a_large_size_is_exact(opener: Opener, size: int) -> None:
     manager.save()
     manager.close()
     assert opener(None).records[sha("a")].file_size == size
+
+
+def test_an_empty_last_modified_is_none(opener: Opener) -> None:
+    """As it is not written, it is not there before either: with an index or without, the answer is the same."""
+    manager = opener()
+    manager.add(record("a", last_modified="", also_seen=(_seen(last_modified=""),)))
+    manager.save()
+    manager.close()
+    manager.path.with_suffix(".idx").unlink()
+    found = opener(None).records[sha("a")]
+    assert found == record("a", also_seen=(_seen(),))
+
+
+def _seen(**more: Any) -> Observation:
+    fields = record("a", -1, "other").model_dump(include=set(Observation.model_fields))
+    return Observation(**fields | more)
 
 
 def _length(each: ManifestRecord) -> int:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
+from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, naming
 from manifestlog.check import DAMAGE, NOTE, CheckReport, check
+from manifestlog.storage import canonical, disk, index
+from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.index import Columns
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OPTIONS = replace(MANUAL, segment_bytes_max=1500)
 
@@ -204,19 +206,58 @@ def test_all_damage_is_named_not_only_the_first(sound: Path) -> None:
     assert damaged >= {_files(sound)["sealed"].name, _files(sound)["sealed too"].name}
 
 
-def test_an_index_that_says_something_else_is_damage(sound: Path, tmp_path: Path) -> None:
-    """Right in itself, with the canonical's stamp, and wrong: no bit flip, but a bug would look like this."""
-    from manifestlog.storage import canonical, disk, index
-    from manifestlog.storage.canonical import Canonical
+def _rotated(rows: bytearray) -> bytearray:
+    """The first two source rows with each other's checksums: the same bytes in all, at other places."""
+    rows[24:32], rows[56:64] = rows[56:64], rows[24:32]
+    return rows
 
+
+def _add(column: object, number: int, more: int) -> None:
+    assert isinstance(column, array)
+    column[number] += more
+
+
+LIES: dict[str, Callable[[Columns], None]] = {
+    "the CRC of a record": lambda columns: _add(columns.crcs, 0, -1),
+    "the place of a record": lambda columns: _add(columns.offsets, 1, 1),
+    "the end": lambda columns: _add(columns.offsets, -1, 1),
+    "a checksum": lambda columns: setattr(columns, "digests", bytes(columns.digests[:-1]) + b"?"),
+    "a source": lambda columns: setattr(columns, "sources", bytes(columns.sources[:-1]) + b"?"),
+    "whose checksum is whose": lambda columns: setattr(columns, "sources", _rotated(bytearray(columns.sources))),
+    "a source twice": lambda columns: setattr(columns, "sources", bytes(columns.sources[:32]) + bytes(columns.sources)),
+    "a source less": lambda columns: setattr(columns, "sources", columns.sources[32:]),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_index_that_says_something_else_is_damage(sound: Path, lie: str) -> None:
+    """Right in itself, with the canonical's stamp, and wrong: no bit flip, but a bug would look like this."""
     source = Canonical(str(sound), disk.open_read(str(sound)))
     scanned = canonical.scan(source)
-    scanned.columns.crcs[0] ^= 1
+    LIES[lie](scanned.columns)
     stamp = disk.path_stamp(str(sound))
     assert stamp is not None
     head = index.Head(stamp, scanned.crc, 0, scanned.metadata)
     _files(sound)["index"].write_bytes(b"".join(index.encode(scanned.columns, head)))
     assert _check(sound).damaged
+
+
+def _peak_bytes(path: Path, count: int) -> int:
+    with DownloadManifestManager(path, metadata(), options=replace(MANUAL, batch_records_max=100)) as manifest:
+        manifest.add_many(map(make_record, range(count)))
+        manifest.save()
+        manifest.add_many(map(make_record, range(count, 2 * count)))
+    tracemalloc.start()
+    try:
+        assert _check(path).records == count
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
+    small, large = (_peak_bytes(tmp_path / f"of-{count}" / NAME, count) for count in (6_000, 24_000))
+    assert large < 1.2 * small
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:

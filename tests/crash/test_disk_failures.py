@@ -190,6 +190,22 @@ def test_a_full_disk_during_a_compaction_changes_nothing(
     assert (manifest.path.read_bytes(), list(manifest)) == (before, [checksum(0)])
 
 
+def test_a_write_that_fails_says_where_and_what_to_do(
+    manifest: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel names no file when a write fails; the error does, and gives advice."""
+    manifest.add(make_record(0))
+
+    def fail(_fd: int, _data: bytes) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(disk, "append", fail)
+    with pytest.raises(OSError, match="look into the system's log") as caught:
+        manifest.add(make_record(1))
+    monkeypatch.undo()
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, os.fspath(manifest.path))
+
+
 def limited(_link: Link, path: Path) -> tuple[list[str], set[str]]:
     """Add with the file size limited at every byte of the next line; gives what went wrong, and what was acknowledged."""
     wrong = []

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from support.children import Link, Start
+
 BEFORE = range(5)
 LAST = 5
 AFTER = range(10, 13)
@@ -176,3 +178,71 @@ def test_an_open_reader_goes_on_over_a_torn_tail(torn: Callable[..., Path], last
             with DownloadManifestManager(path, options=QUICK) as manifest:
                 manifest.add(make_record(AFTER[0]))
         assert reader.has_checksum(checksum(AFTER[0]))
+
+
+@pytest.fixture(params=[False, True], ids=["writer", "reader"])
+def overtaken(
+    request: pytest.FixtureRequest, torn: Callable[..., Path], last_line: range
+) -> Iterator[DownloadManifestManager]:
+    """A manager that stands at a torn end; since then another process has fenced it off, gone on, and compacted all."""
+    path = torn(len(last_line) // 2)
+    with DownloadManifestManager(path, options=QUICK, read_only=request.param) as manifest:
+        assert len(manifest) == len(BEFORE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("manifestlog.registry.open_managers._open", {})  # as another process would
+            with DownloadManifestManager(path, options=QUICK) as other:
+                other.add(make_record(AFTER[0]))
+                other.compact()
+                other.add(make_record(AFTER[1]))
+        yield manifest
+
+
+def test_a_torn_tail_that_was_compacted_away_is_left_behind(overtaken: DownloadManifestManager) -> None:
+    """Whoever still stood there sees what was written since: the next segment is gone, but not the last."""
+    assert set(overtaken) == expected(0, 0) | {checksum(AFTER[0]), checksum(AFTER[1])}
+
+
+@pytest.mark.parametrize("overtaken", [False], ids=["writer"], indirect=True)
+def test_nothing_is_written_behind_a_torn_tail_that_was_compacted_away(overtaken: DownloadManifestManager) -> None:
+    """No segment number is used again: its records would be in a file that nobody reads."""
+    assert [overtaken.add(make_record(n)).verdict for n in AFTER] == ["duplicate", "duplicate", "new"]
+    overtaken.close()
+    assert stored(overtaken.path) == expected(0, 0) | {checksum(n) for n in AFTER}
+
+
+def _sleeper(link: Link, path: Path) -> bool:
+    """Stand at the log's clean end, and write again when told to."""
+    with DownloadManifestManager(path, options=QUICK) as manifest:
+        manifest.add(make_record(100))
+        link.send("ready")
+        link.recv()
+        link.send(manifest.has_checksum(checksum(101)))
+        manifest.add(make_record(102))
+        return manifest.has_checksum(checksum(101))
+
+
+@pytest.fixture
+def slept(path: Path, start: Start) -> tuple[bool, Path]:
+    """Behind the back of an open process the tail is torn, fenced, and both segments are compacted away: what it sees."""
+    DownloadManifestManager(path, metadata(), options=QUICK).close()
+    sleeper = start(_sleeper, path)
+    sleeper.receive()
+    with active_segment(path).open("ab") as file:
+        file.write(b'{"op":"put","ts"')
+    with DownloadManifestManager(path, options=QUICK) as manifest:
+        manifest.add(make_record(101))
+        manifest.compact()
+    sleeper.send("go on")
+    seen = sleeper.receive()
+    sleeper.result()
+    return seen, path
+
+
+def test_a_process_that_slept_over_a_fence_and_a_compaction_sees_what_came(slept: tuple[bool, Path]) -> None:
+    """Its segment's end is torn, and the next one is gone: it must load again."""
+    assert slept[0]
+
+
+def test_a_process_that_slept_over_a_fence_and_a_compaction_writes_where_others_read(slept: tuple[bool, Path]) -> None:
+    """Not into a segment of the number that was compacted away."""
+    assert stored(slept[1]) == {checksum(number) for number in (100, 101, 102)}

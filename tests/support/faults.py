@@ -10,7 +10,9 @@ from manifestlog.storage import disk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHANGING = ("create", "append", "truncate", "sync_data", "sync_directory", "replace", "publish_new", "remove")
+CHANGING = (
+    "create", "append", "truncate", "sync_data", "sync_directory", "replace", "publish_new", "remove", "make_directory",
+)  # fmt: skip
 """The functions of `disk` that change what is on it, or what of it is kept."""
 
 

@@ -104,6 +104,13 @@ def test_a_wrong_newline_byte_costs_no_line(byte: bytes) -> None:
     assert (_good(data), _damage(data)) == ([sha("a"), sha("b"), sha("c")], [(AT[1] - 1, AT[1])])
 
 
+@pytest.mark.parametrize("length", [AT[2] - AT[1], AT[2] - AT[1] - 1])
+def test_a_line_overwritten_with_newlines_is_damage(length: int) -> None:
+    """Empty lines are told of: nothing else says that a line stood there."""
+    data = THREE[: AT[1]] + b"\n" * length + THREE[AT[1] + length :]
+    assert (_good(data), sum(end - at for at, end in _damage(data))) == ([sha("a"), sha("c")], AT[2] - AT[1])
+
+
 @pytest.mark.parametrize("byte", [b"\0", b" ", b"{", b'"'])
 def test_a_wrong_last_newline_byte_costs_no_line(byte: bytes) -> None:
     """Also at the very end."""
@@ -270,7 +277,57 @@ def test_synced_comes_back() -> None:
     assert lines.decode(data[:-1]).data["synced"] == 4711
 
 
-@pytest.mark.parametrize("body", [b'{"op":"merge","ts":""', b'{"no":"op"', b'{"op":"put"', b'{"op":"batch","ts":""'])
+def _of(kind: bytes, members: bytes) -> bytes:
+    return b'{"op":"%b","ts":"%b",%b' % (kind, TS.encode(), members)
+
+
+def _record(**changes: object) -> bytes:
+    return b'"record":' + codec.dumps(row("a") | changes)
+
+
+NOTHING_KNOWN = [
+    b'{"op":"merge","ts":""',
+    b'{"no":"op"',
+    b'{"op":"put"',
+    b'{"op":"batch","ts":""',
+    b'{"op":["put"]',
+    _of(b"put", b'"record":[1]'),
+    _of(b"put", _record(source_id=7)),
+    _of(b"put", _record(source_id=[])),
+    _of(b"put", _record(also_seen=7)),
+    _of(b"put", _record(ts_downloaded="2023-02-30T12:00:00+00:00")),
+    _of(b"put", _record(ts_downloaded="2023-01-01T12:00:00+00:00")),
+    _of(b"put", _record(ts_downloaded="2023-13-01T12:00:00Z")),
+    _of(b"put", _record(ts_downloaded="2023-01-01T12:00:00.000006)Z")),  # which 3.11 takes for a time
+    _of(b"put", _record(file_size=0)),
+    _of(b"put", _record(dataset="")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\\x")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\xff")),
+    _of(b"put", _record().replace(b"/raw/a", b"/raw/\t")),
+    _of(b"put", _record().replace(b'"file_size":', b'"file_size":0')),
+    _of(b"put", b'"synced":"all",' + _record()),
+    _of(b"batch", b'"records":7'),
+    _of(b"batch", b'"records":{"a":1}'),
+    _of(b"batch", b'"records":["a"]'),
+    _of(b"meta", b'"metadata":7'),
+    _of(b"meta", b'"metadata":{"etl_version":7}'),
+    _of(b"compacted", b'"base":{"size":1,"crc":"0","covers":"1"},"seconds":1.0'),
+    _of(b"compacted", b'"base":{"size":1,"crc":"0","covers":1},"seconds":"1"'),
+    _of(b"forget", b'"checksum":"ab"'),
+    b'{"op":"put","ts":7,' + _record(),
+    b'{"op":"put","ts":"soon",' + _record(),
+    b'{"op":"seal","length":1,"lines":"1","chain":"0"',
+]
+
+
+@pytest.mark.parametrize("body", NOTHING_KNOWN)
+def test_the_short_cut_takes_no_line_that_says_nothing_known(body: bytes) -> None:
+    """What would not be understood when it is parsed is not accepted unparsed."""
+    data, _ = _log(body)
+    assert lines.usual_puts(data, 0, START, SALT) is None
+
+
+@pytest.mark.parametrize("body", NOTHING_KNOWN)
 def test_a_line_that_says_nothing_known_is_an_error(body: bytes) -> None:
     """`ValueError` or `KeyError`, for the segment to give a place."""
     data, _ = _log(body)
@@ -315,6 +372,7 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
         lambda line: line.replace(b'"format":1', b'"format":"one"'),
         lambda line: line.replace(b'"format":1', b'"format":null'),
         lambda line: line.replace(b'"format":1', b'"format":1e999'),
+        lambda line: codec.seal_line(line[: -codec.CRC_TAIL].replace(b'"covers":40', b'"covers":"x"'), SALT, 0)[:-1],
     ],
 )
 def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
@@ -414,3 +472,24 @@ def test_a_moved_line_is_in_no_run() -> None:
     """The CRC holds its place."""
     data, at = _log(*USUAL)
     assert _run(data[: at[1]] + data[at[2] :]).end == at[1]
+
+
+def test_junk_without_a_line_in_it_is_one_damage() -> None:
+    """However many newlines it holds."""
+    junk = b"\n\0\n" * 1000
+    behind = codec.seal_line(_put("b"), SALT, START + len(junk))
+    assert (_good(junk + behind), _damage(junk + behind)) == ([sha("b")], [(0, len(junk))])
+
+
+def test_neighbouring_damage_is_joined() -> None:
+    """Also where each piece of junk looks like the beginning of a line."""
+    junk = b'{"op":"\n' * 1000
+    found = lines.with_damage([], _pieces(junk))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, len(junk))]
+
+
+def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
+    """Each keeps its place."""
+    behind = codec.seal_line(_put("b"), SALT, START + 2)
+    found = lines.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
+    assert [(p.offset - START, p.end - START) for p in found] == [(0, 2), (2 + len(behind), 4 + len(behind))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,13 @@ def test_bad_parts_are_refused(domain: str, process: str) -> None:
     """A process has no underscore, and no part leaves the directory."""
     with pytest.raises(ValueError, match="<domain>_<process>"):
         naming.manifest_path("/m", domain, process)
+
+
+def test_the_folders_of_repairs_are_found_again_in_order() -> None:
+    paths = naming.resolve("/srv/systems_download.manifest.json")
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    folders = [paths.quarantine_folder(when, n) for when in (moment, moment + timedelta(days=1)) for n in (1, 2, 10)]
+    names = [folder.rpartition("/")[2] for folder in folders]
+    assert (
+        paths.quarantine_folders([*reversed(names), "systems_download-x", "other_download-20260102T030405Z"]) == folders
+    )

@@ -63,6 +63,13 @@ def test_a_missing_etag_becomes_null() -> None:
     assert _normal(given) == row()
 
 
+def test_a_missing_etag_of_another_source_becomes_null() -> None:
+    """Where the latest observation is another source's, its ETag moves into the record's own fields."""
+    later = {k: v for k, v in SEEN.items() if k != "etag"} | {"ts_downloaded": "2024-01-01T00:00:00Z"}
+    found = _normal(row(also_seen=[later]))
+    assert codec.dumps(_normal(found)) == codec.dumps(found)
+
+
 def test_checksums_become_lower_case() -> None:
     """In the row and in its inputs."""
     found = _normal(row(checksum=sha("a").upper(), derived_from=[sha("i").upper()]))

@@ -1,7 +1,6 @@
 """`add`: hash files and register them, in several processes that share the manifest directly."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import typer
 from manifestlog import naming
 from manifestlog.cli import output, progress, target
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
+from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
@@ -58,12 +58,7 @@ def add(
         ),
     ] = None,
     etl_version: VersionOption = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=1024, help="Processes; without it one a CPU.", show_default=False
-        ),
-    ] = None,
+    jobs: JobsOption = None,
 ) -> int:
     """Hash files and register them.
 
@@ -74,7 +69,7 @@ def add(
     job = _prepare(settings, path, etl_version)
     run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path))
     try:
-        interrupted = run.run(job, jobs or _cpus())
+        interrupted = run.run(job, count_of(jobs))
     except (ManifestError, CommandError, OSError):
         if run.total.files:
             run.report()  # what landed before is kept, and nobody else will say so
@@ -84,10 +79,6 @@ def add(
         output.remark(settings, "interrupted; what is counted above is registered")
         return INTERRUPTED
     return 1 if run.total.failures else 0
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(settings: Settings, path: Path, etl_version: str | None) -> Job:
@@ -170,8 +161,8 @@ class _Run:
 
     def done(self, result: Tally) -> None:
         """A batch is done."""
-        for verdict, count in result.verdicts.items():
-            self.total.verdicts[verdict] += count
+        for verdict, number in result.verdicts.items():
+            self.total.verdicts[verdict] += number
         self.total.bytes += result.bytes
         for failure in result.failures:
             self._fail(failure)

@@ -20,14 +20,17 @@ from manifestlog.cli.add import add
 from manifestlog.cli.cat import cat
 from manifestlog.cli.check import check
 from manifestlog.cli.compact import compact
+from manifestlog.cli.doctor import doctor
 from manifestlog.cli.extract import extract
 from manifestlog.cli.forget import forget
 from manifestlog.cli.get import get
 from manifestlog.cli.has import has
 from manifestlog.cli.init import init
 from manifestlog.cli.list import list_records
+from manifestlog.cli.repair import repair
 from manifestlog.cli.status import status
 from manifestlog.cli.verb import Command, CommandError, verb
+from manifestlog.cli.verify import verify
 from manifestlog.errors import ManifestError
 
 USAGE = 2
@@ -41,6 +44,9 @@ _VERBS: dict[str, Command] = {
     "status": status,
     "compact": compact,
     "check": check,
+    "verify": verify,
+    "doctor": doctor,
+    "repair": repair,
     "forget": forget,
     "extract": extract,
 }

@@ -1,5 +1,7 @@
 """The bar itself, drawn by rich."""
 
+import sys
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,6 +30,8 @@ class RichBar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            # Data is printed above the bar where both are on one terminal; elsewhere rich would send it to stderr.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self.progress.add_task("hashing", total=None)
 

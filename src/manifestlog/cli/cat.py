@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from manifestlog import naming
-from manifestlog.cli import target
+from manifestlog.cli import output, target
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import DamagedManifestError
 from manifestlog.rows import Row
@@ -24,8 +24,10 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
     try:
         metadata, view = store.session.read(_moment)
         sys.stdout.flush()
+        terminal = sys.stdout.isatty()  # elsewhere it is the file, byte for byte
         for part in _parts(metadata, view, paths.canonical):
-            sys.stdout.buffer.write(part)
+            shown = output.json_text(part.decode()).encode() if terminal else part
+            sys.stdout.buffer.write(shown)
     finally:
         store.session.close()
     return 0

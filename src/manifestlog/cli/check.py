@@ -50,6 +50,8 @@ def _show(settings: Settings, report: CheckReport) -> None:
         state = "damaged" if report.damaged else "sound"
         counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
         output.line(output.clean(f"{report.manifest}: {state}; {counts}"))
+    if report.damaged:
+        output.remark(settings, f"`manifestlog repair {report.manifest} --dry-run` says what can be saved")
 
 
 def _sentence(finding: Finding) -> str:

@@ -81,13 +81,13 @@ def _matches(found: AbstractManifest, wanted: _Wanted) -> Iterator[_Match]:
 
 def _write_jsonl(matches: Iterator[_Match]) -> None:
     for record, _ in matches:
-        output.line(record.model_dump_json())
+        output.line(output.json_text(record.model_dump_json()))
 
 
 def _write_json(matches: Iterator[_Match]) -> None:
     before = "[\n"
     for record, _ in matches:
-        sys.stdout.write(before + record.model_dump_json())
+        sys.stdout.write(before + output.json_text(record.model_dump_json()))
         before = ",\n"
     output.line("[]" if before == "[\n" else "\n]")
 

@@ -11,6 +11,7 @@ It does not decide exit codes.
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
@@ -22,6 +23,8 @@ from manifestlog.cli.settings import Settings
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""DEL, the C1 control characters (0x9b begins a sequence as ESC [ does), and what turns the direction of writing."""
 
 
 def prepare_streams() -> None:
@@ -62,9 +65,14 @@ def line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def json_text(text: str) -> str:
+    """The same JSON, with every character that could steer a terminal escaped; JSON itself escapes the first 32 only."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def document(value: object) -> None:
     """The one JSON document of a run."""
-    line(json.dumps(value, ensure_ascii=False, indent=2))
+    line(json_text(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def report(settings: Settings, text: str, value: object) -> None:
@@ -145,7 +153,9 @@ def _style(cell: str) -> str:
     word, reason, _ = cell.partition(":")
     if word == "failed" and not reason:
         return ""  # the name of a count
-    return {"ok": "green", "to merge": "yellow", "damaged": "bold red", "failed": "bold red"}.get(word, "")
+    return {"ok": "green", "to merge": "yellow", "warning": "yellow", "damaged": "bold red", "failed": "bold red"}.get(
+        word, ""
+    )
 
 
 class _Lines(logging.Formatter):

@@ -1,4 +1,4 @@
-"""The progress bar of `add`: on a terminal only, on stderr only."""
+"""The progress bar of `add` and `verify`: on a terminal only, on stderr only."""
 
 import sys
 import threading

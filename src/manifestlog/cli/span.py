@@ -26,6 +26,16 @@ def interval(text: str | None) -> float | None:
     return found
 
 
+def duration(text: str | None, hint: str) -> float | None:
+    """An option's number of seconds, or its span, in seconds above 0."""
+    if text is None:
+        return None
+    found = seconds(text if text[-1:].isalpha() else f"{text}s")
+    if not found:
+        raise typer.BadParameter(f"{text!r} is no time above 0: expected seconds, or {SPAN_RULE}", param_hint=hint)
+    return found
+
+
 def since(text: str | None, now: datetime) -> datetime | None:
     """The moment that `--since` means; without a zone it is in UTC."""
     if text is None:

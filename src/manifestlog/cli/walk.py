@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
 
+EMPTY = "empty, not registered"
+
 
 class FileTask(NamedTuple):
     """A file to hash and register; `size` is a first look, in bytes."""
@@ -106,7 +108,7 @@ def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestP
         yield Skipped(path)
     elif not _is_ledger(path, own):
         if found.st_size == 0:
-            yield Failure(path, "empty, not registered")
+            yield Failure(path, EMPTY)
         else:
             yield FileTask(path, names.source_id or source_id, dataset, found.st_size)
 

@@ -10,8 +10,6 @@ It works the same whether it was forked or spawned.
 
 from __future__ import annotations
 
-import signal
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,17 +17,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from manifestlog.cli import output
+from manifestlog.cli.hand import Hand, StopAskedError
 from manifestlog.cli.hashing import ChangedError, digest
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.walk import Failure, FileTask, reason
 from manifestlog.errors import AddManyStoppedError, ManifestError, RecordRejectedError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestMetadata, ManifestRecord
-from manifestlog.pool import Done, end_with_parent, next_task
+from manifestlog.pool import Done, next_task
 from manifestlog.verdict import Verdict
-
-_TELL_EVERY_S = 0.1
 
 Batch = list[FileTask]
 
@@ -57,32 +53,21 @@ class Tally:
         return sum(self.verdicts.values())
 
 
-class StopAskedError(Exception):
-    """The parent wants this worker to end."""
-
-
 class _Worker:
-    def __init__(self, parent: Connection[Any, Any], job: Job) -> None:
-        self._parent = parent
+    def __init__(self, hand: Hand, job: Job) -> None:
+        self._hand = hand
         self._job = job
-        self._stop = False
-        self._unsaid = 0
-        self._said_at = time.monotonic()
-
-    def ask_stop(self, _number: int, _frame: object) -> None:
-        # A flag, not an exception: this may be in the middle of an append.
-        self._stop = True
 
     def run(self) -> None:
         """Answer batches until there are no more."""
         job = self._job
         try:
             with DownloadManifestManager(job.path, job.metadata, options=job.settings.options()) as manifest:
-                while not self._stop and (batch := next_task(self._parent)):
-                    self._parent.send(Done(self._register(manifest, batch)))
+                while not self._hand.stop and (batch := next_task(self._hand.parent)):
+                    self._hand.parent.send(Done(self._register(manifest, batch)))
         except (ManifestError, OSError) as error:
             with suppress(OSError):
-                self._parent.send(error)
+                self._hand.parent.send(error)
 
     def _register(self, manifest: DownloadManifestManager, batch: Batch) -> Tally:
         tally = Tally()
@@ -95,12 +80,12 @@ class _Worker:
             except (ChangedError, OSError) as error:
                 said = reason(error) if isinstance(error, OSError) else str(error)
                 tally.failures.append(Failure(task.path, said))
-        self._say()
+        self._hand.say()
         _add(manifest, records, tally)
         return tally
 
     def _record(self, task: FileTask) -> ManifestRecord:
-        found = digest(task.path, self._heard)
+        found = digest(task.path, self._hand.heard)
         if found.size == 0:
             raise ChangedError("it became empty")
         return ManifestRecord(
@@ -112,18 +97,6 @@ class _Worker:
             ts_downloaded=datetime.now(UTC),
             version=self._job.version,
         )
-
-    def _heard(self, count: int) -> None:
-        if self._stop:
-            raise StopAskedError
-        self._unsaid += count
-        if time.monotonic() - self._said_at > _TELL_EVERY_S:
-            self._say()
-
-    def _say(self) -> None:
-        if self._unsaid:
-            self._parent.send(self._unsaid)
-        self._unsaid, self._said_at = 0, time.monotonic()
 
 
 def _add(manifest: DownloadManifestManager, records: list[ManifestRecord], tally: Tally) -> None:
@@ -152,12 +125,8 @@ def _count(tally: Tally, verdicts: dict[Verdict, int], records: list[ManifestRec
 
 def work(parent: Connection[Any, Any], job: Job) -> None:
     """What a worker process runs."""
-    worker = _Worker(parent, job)
-    # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, worker.ask_stop)
-    end_with_parent()
-    output.hear_library(job.settings, least=job.log_level)
+    hand = Hand(parent)
+    hand.begin(job.settings, job.log_level)
     with suppress(BrokenPipeError):
-        worker.run()
+        _Worker(hand, job).run()
     parent.close()

@@ -78,6 +78,8 @@ def _text(path: str) -> str:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(path, "", f"{reason}; give the path of a configuration that can be read") from None
+    except ValueError as error:  # a NUL in the path
+        raise ConfigError(path, "", f"{error}; give the path of a configuration that can be read") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Columns, Head, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from manifestlog.naming import ManifestPaths
     from manifestlog.rows import Row
@@ -86,7 +86,7 @@ def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
 def _install(
     paths: ManifestPaths,
     target: str,
-    parts: list[bytes],
+    parts: Iterable[bytes | memoryview],
     publish: Callable[[str, str], None],
     like: str | None = None,
 ) -> None:

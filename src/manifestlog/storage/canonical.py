@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import json
 import logging
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
@@ -37,7 +38,9 @@ from manifestlog.storage import codec, disk, index
 from manifestlog.storage.index import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from manifestlog.storage.index import Entry
 
 log = logging.getLogger("manifestlog")
 
@@ -47,6 +50,16 @@ BETWEEN = b",\n"
 FOOT = b"\n    }\n}\n"
 EMPTY_FOOT = b"}\n}\n"
 _HEAD_BYTES_MAX = 1 << 20
+
+
+class Counted(Protocol):
+    """Whatever knows how many records it was made of."""
+
+    @property
+    def count(self) -> int: ...
+
+
+C = TypeVar("C", bound=Counted)
 
 
 class Canonical:
@@ -116,18 +129,27 @@ def skeleton(metadata: Row) -> bytes:
 
 
 def scan(source: Canonical) -> Scanned:
-    """Read and check a whole canonical file, whoever wrote it.
+    """Read and check a whole canonical file, whoever wrote it, and give its index columns.
 
     Raises `DamagedManifestError` with the byte offset of what is wrong.
+    """
+    return Scanned(*fold(source, index.build))
+
+
+def fold(source: Canonical, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C, str]:
+    """Read and check a whole canonical file: its metadata, what `take` makes of its records, the file's CRC.
+
+    `take` gets the records one by one and the offset behind the last line. It is called a second time for a file of
+    another layout, which has to be parsed whole. Raises `DamagedManifestError` with the byte offset of what is wrong.
     """
     end = disk.size(source.fd)
     crc = checksum(source, end)
     try:
-        metadata, columns = _scan_lines(source, end)
+        metadata, taken = _scan_lines(source, end, take)
     except _OtherLayout:
         source.memory = _import(source.path, disk.read(source.fd, end, 0))
-        metadata, columns = _scan_lines(source, len(source.memory))
-    return Scanned(metadata, columns, crc)
+        metadata, taken = _scan_lines(source, len(source.memory), take)
+    return metadata, taken, crc
 
 
 def checksum(source: Canonical, end: int) -> str:
@@ -142,34 +164,39 @@ class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the sl
     """This is not laid out as we would."""
 
 
-def _scan_lines(source: Canonical, end: int) -> tuple[Row, Columns]:
+def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C]:
     found = _lines(source, end)
     start, metadata = _scan_head(found, end)
-    columns = index.build(_entries(found, start, end), _end_of_records(source, end))
-    if metadata["total_records"] != len(columns.crcs):
+    taken = take(_entries(found, start, end), _end_of_records(source, end))
+    if metadata["total_records"] != taken.count:
         raise _OtherLayout
-    return metadata, columns
+    return metadata, taken
 
 
 def _lines(source: Canonical, end: int) -> Iterator[bytes]:
-    rest = b""
+    rest: list[bytes] = []
     for block in source.blocks(0, end):
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
-    if rest:
+        rest.append(block)
+        if b"\n" in block:  # joined once a line, so that a line of any length is read in linear time
+            *whole, last = b"".join(rest).split(b"\n")
+            yield from whole
+            rest = [last]
+    if any(rest):
         raise _OtherLayout
 
 
 def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
-    taken = b""
+    first, size = [], 0
     for line in found:
-        taken += line + b"\n"
-        if line.startswith(b'    "records": {') or len(taken) > _HEAD_BYTES_MAX:
+        first.append(line)
+        size += len(line) + 1
+        if line.startswith(b'    "records": {') or size > _HEAD_BYTES_MAX:
             break
+    taken = b"".join(line + b"\n" for line in first)
     try:
         empty = taken.endswith(b'"records": {}\n')
         metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]
-        metadata, _ = _checked_metadata(metadata)
+        metadata, _ = checked_metadata(metadata)
         expected = head(metadata, empty=empty) + (b"}\n" if empty else b"")
     except (ValueError, KeyError, TypeError):
         raise _OtherLayout from None
@@ -178,7 +205,7 @@ def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
     return len(taken), metadata
 
 
-def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[tuple[bytes, int, int, list[bytes]]]:
+def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[Entry]:
     before = b""
     last = False
     for line in found:
@@ -203,9 +230,10 @@ def _canonical_row(key: bytes, raw: bytes) -> Row:
     try:
         row: Row
         row, naive = normalise(codec.loads(raw), key.decode())
-    except ValueError:
+        same = codec.dumps(row) == raw
+    except (ValueError, TypeError):  # no record of ours; or one nested deeper than it could be written again
         raise _OtherLayout from None
-    if naive or codec.dumps(row) != raw or not is_checksum(key.decode()):
+    if naive or not same or not is_checksum(key.decode()):
         raise _OtherLayout
     return row
 
@@ -217,7 +245,7 @@ def _end_of_records(source: Canonical, end: int) -> int:
     return end
 
 
-def _checked_metadata(metadata: Any) -> tuple[Row, bool]:
+def checked_metadata(metadata: Any) -> tuple[Row, bool]:
     """The metadata in normal form, and whether a time had no zone; raises `ValueError` saying what is wrong."""
     if not isinstance(metadata, dict):
         raise ValueError("metadata is no JSON object")
@@ -253,11 +281,12 @@ def _import(path: str, data: bytes) -> bytes:
     if not isinstance(document, dict) or not {"metadata", "records"} == set(document):
         raise DamagedManifestError(path, 0, 'expected one object with "metadata" and "records", and nothing else')
     if not isinstance(document["records"], dict):
-        raise DamagedManifestError(path, data.find(b'"records"'), '"records" is no JSON object')
+        raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" is no JSON object')
     try:
-        metadata, naive = _checked_metadata(document["metadata"])
-    except ValueError as error:
-        raise DamagedManifestError(path, data.find(b'"metadata"'), str(error)) from None
+        metadata, naive = checked_metadata(document["metadata"])
+        codec.dumps(metadata)
+    except (ValueError, TypeError) as error:
+        raise DamagedManifestError(path, max(0, data.find(b'"metadata"')), str(error)) from None
     rows: dict[str, Row] = {}
     for key, value in document["records"].items():
         row, no_zone = _import_record(path, data, key, value)
@@ -269,13 +298,25 @@ def _import(path: str, data: bytes) -> bytes:
     if naive:
         log.warning("%s: times without a zone were read as UTC", path)
     metadata["total_records"] = len(rows)
-    return render(metadata, ((checksum, codec.dumps(rows[checksum])) for checksum in sorted(rows)))
+    _writable(path, data, b'"metadata"', metadata)
+    return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
+
+
+def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
+    """The value as JSON; raises `DamagedManifestError` for members deeper or greater than can be written again."""
+    try:
+        return codec.dumps(value)
+    except TypeError as error:
+        reason = f"a member that could be read but not written again ({error})"
+        raise DamagedManifestError(path, max(0, data.find(place)), reason) from None
 
 
 def _import_record(path: str, data: bytes, key: str, value: object) -> tuple[Row, bool]:
     try:
-        return normalise(value, key)
-    except ValueError as error:
+        row, naive = normalise(value, key)
+        codec.dumps(row)  # a number beyond 64 bits, in a member that nobody looks at, is refused here with its place
+        return row, naive
+    except (ValueError, TypeError) as error:
         raise DamagedManifestError(path, max(0, data.find(json.dumps(key).encode())), str(error)) from None
 
 
@@ -285,7 +326,7 @@ def _parse(path: str, data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DamagedManifestError(path, error.start, "not UTF-8") from None
     try:
-        codec.loads(text.encode())  # stricter than json: no NaN, no lone surrogates, a limit on nesting
+        codec.loads(data.removeprefix(BOM_UTF8))  # stricter than json: no NaN, no lone surrogates, a limit on nesting
         return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())

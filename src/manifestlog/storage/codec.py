@@ -22,7 +22,7 @@ from zlib import crc32
 import orjson
 
 from manifestlog.errors import RecordRejectedError
-from manifestlog.rows import Row
+from manifestlog.rows import FILE_SIZE_MAX, Row
 
 CRC_TAIL = len(b',"crc":"00000000"}')
 FORMAT = 1
@@ -54,8 +54,10 @@ def loads(data: bytes | memoryview) -> Any:
 def encode_row(row: Row, bytes_max: int) -> bytes:
     """A row as compact JSON.
 
-    Raises `RecordRejectedError` for text that is no Unicode, numbers beyond 64 bits, and rows over `bytes_max`.
+    Raises `RecordRejectedError` for text that is no Unicode, numbers that no reader takes, and rows over `bytes_max`.
     """
+    if row.get("file_size", 0) > FILE_SIZE_MAX:
+        raise RecordRejectedError(f"its file_size is greater than {FILE_SIZE_MAX}")
     try:
         data = dumps(row)
     except TypeError as error:

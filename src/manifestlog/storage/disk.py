@@ -58,18 +58,32 @@ def open_append(path: str) -> int:
     return _above_standard_streams(os.open(path, os.O_RDWR | os.O_APPEND | _COMMON))
 
 
-def open_lock(path: str) -> int:
-    """Open a lock file, made when missing; its content is nobody's business."""
-    return _above_standard_streams(os.open(path, os.O_RDWR | os.O_CREAT | _COMMON, _MODE))
+def open_lock(path: str, like: str | None = None) -> int:
+    """Open a lock file, made when missing; its content is nobody's business. A new one gets mode and group of `like`."""
+    flags = os.O_RDWR | _COMMON
+    if like is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return _above_standard_streams(os.open(path, flags))
+        with contextlib.suppress(FileExistsError):
+            return _create(path, flags | os.O_CREAT | os.O_EXCL, like)
+    return _above_standard_streams(os.open(path, flags | os.O_CREAT, _MODE))
 
 
 def create(path: str, like: str | None = None) -> int:
     """Make a file that must not exist yet; with `like`, take over that file's mode and, where allowed, its group."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON
-    fd = _above_standard_streams(os.open(path, flags, _MODE))
+    return _create(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON, like)
+
+
+def _create(path: str, flags: int, like: str | None) -> int:
+    old = None
     if like is not None:
         with contextlib.suppress(OSError):
             old = os.stat(like)
+    # Never wider than the old file, not even for the moment before the mode is set: who opens it then keeps it open.
+    mode = _MODE if old is None else stat_bits.S_IMODE(old.st_mode) & _MODE
+    fd = _above_standard_streams(os.open(path, flags, mode))
+    if old is not None:
+        with contextlib.suppress(OSError):
             with contextlib.suppress(PermissionError):
                 os.fchown(fd, -1, old.st_gid)
             os.fchmod(fd, stat_bits.S_IMODE(old.st_mode))
@@ -129,7 +143,7 @@ def blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
         start += len(block)
 
 
-def append(fd: int, data: bytes) -> None:
+def append(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the end of the file; on an error part of it may be there."""
     written = os.write(fd, data)
     while written < len(data):
@@ -189,17 +203,29 @@ def list_names(directory: str) -> list[str]:
     return os.listdir(directory)
 
 
-def make_directory(path: str) -> None:
-    """Make a directory, and those above it that are missing; on return each new name survives a power cut."""
+def make_directory(path: str, like: str | None = None) -> None:
+    """Make a directory, and those above it that are missing; on return each new name survives a power cut.
+
+    With `like`, a new one takes over that one's mode and, where allowed, its group.
+    """
     above = os.path.dirname(path)
     if not exists(path):
         make_directory(above)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
+            if like is not None:
+                _take_over(path, like)
     # One that was there may be another process's, who has not come to its own sync. One that was there for long may
     # lie in a directory that we may not read.
     with contextlib.suppress(PermissionError):
         sync_directory(above)
+
+
+def _take_over(path: str, like: str) -> None:
+    old = os.stat(like)
+    with contextlib.suppress(PermissionError):
+        os.chown(path, -1, old.st_gid)
+    os.chmod(path, stat_bits.S_IMODE(old.st_mode))
 
 
 def map_read(fd: int) -> mmap.mmap:
@@ -243,3 +269,71 @@ def lock_holder(path: str) -> str | None:
             return f"process {pids[0]} ({comm.read().strip()})"
     except (OSError, IndexError, ValueError):
         return None  # no /proc, or the holder is gone or in another container
+
+
+# -- what the folder is like -------------------------------------------------------------------------------------------
+
+
+class Space(NamedTuple):
+    """What is left for this user; `free_inodes` is None where files are not counted."""
+
+    free_bytes: int
+    free_inodes: int | None
+
+
+class Access(NamedTuple):
+    """Who may do what with a file or directory."""
+
+    mode: int
+    owner: int
+    writable: bool
+    """Whether this process may write it."""
+
+
+def device(path: str) -> int:
+    """The number of the device that `path` lies on."""
+    return os.stat(path).st_dev
+
+
+def links(path: str) -> int:
+    """How many names the file at `path` has."""
+    return os.stat(path).st_nlink
+
+
+def mount_table() -> str:
+    """What is mounted where, as the kernel lists it; empty where there is no such list."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            return table.read()
+    except OSError:
+        return ""
+
+
+def space(path: str) -> Space:
+    """How much room there is where `path` lies."""
+    found = os.statvfs(path)
+    return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def access(path: str) -> Access:
+    """Mode and owner of `path`, links followed."""
+    found = os.stat(path)
+    return Access(stat_bits.S_IMODE(found.st_mode), found.st_uid, os.access(path, os.W_OK))
+
+
+def our_user() -> int:
+    """The user whose rights this process has."""
+    return os.geteuid()
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name."""
+    os.link(source, target, follow_symlinks=False)
+
+
+def remove_directory(path: str) -> None:
+    """Remove a directory with the files in it; none of them is a directory."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(path):
+            remove(os.path.join(path, name))
+        os.rmdir(path)

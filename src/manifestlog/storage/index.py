@@ -48,6 +48,10 @@ _LINEAR_MAX = 128
 _FIXED = len(MAGIC) + 8
 
 
+Entry = tuple[bytes, int, int, list[bytes]]
+"""A record for the index: its digest, the offset of its line, the CRC of its bytes, its source rows."""
+
+
 class IndexDamagedError(Exception):
     """The index is not what was written; scan the canonical instead. Never leaves the storage package."""
 
@@ -66,9 +70,13 @@ class Columns:
     """The index's content, in canonical order; `offsets` has one more, behind the last line."""
 
     digests: bytes | bytearray | memoryview
-    offsets: array[int]
-    crcs: array[int]
-    sources: bytes | bytearray
+    offsets: array[int] | memoryview
+    crcs: array[int] | memoryview
+    sources: bytes | bytearray | memoryview
+
+    @property
+    def count(self) -> int:
+        return len(self.crcs)
 
 
 @lru_cache(maxsize=4096)
@@ -117,9 +125,9 @@ def _bounds(keys: bytes | bytearray | memoryview, width: int, bits: int) -> arra
     return found
 
 
-def encode(columns: Columns, head: Head) -> list[bytes]:
-    """The bytes of an index file, in parts."""
-    count = len(columns.crcs)
+def encode(columns: Columns, head: Head) -> list[bytes | memoryview]:
+    """The bytes of an index file, in parts: views of the columns, no copies."""
+    count = columns.count
     digests, sources = memoryview(columns.digests), memoryview(columns.sources)
     bits, source_bits = _bits_for(count), _bits_for(len(sources) // ROW)
     bounds = _bounds(digests, DIGEST, bits)
@@ -140,10 +148,10 @@ def encode(columns: Columns, head: Head) -> list[bytes]:
     )
     header += b" " * (-(_FIXED + len(header)) % 8)
     fixed = MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little")
-    parts: list[bytes] = [fixed, header]
+    parts: list[bytes | memoryview] = [fixed, header]
     for section in (bounds, checks, digests, offsets, crcs, source_bounds, source_checks, sources):
-        data = bytes(section)
-        parts += [data, b"\0" * (-len(data) % 8)]
+        data = memoryview(section).cast("B")
+        parts += [data, bytes(-len(data) % 8)]
     return parts
 
 
@@ -251,6 +259,28 @@ class Index:
         for bucket in range(len(self._source_checks)):
             self._source_bucket(bucket)
 
+    def is_as_written(self) -> bool:
+        """Whether every byte is what `encode` makes of this content, the ones included that no lookup reads."""
+        view = memoryview(self._buffer)
+        position = 0
+        for part in encode(Columns(self._digests, self._offsets, self._crcs, self._sources), self.head):
+            if view[position : position + len(part)] != part:
+                return False
+            position += len(part)
+        return position == len(view)
+
+    def is_record(self, number: int, digest: bytes, offset: int, crc: int) -> bool:
+        """Whether record `number` is this one."""
+        return self._crcs[number] == crc and self._offsets[number] == offset and self.digest(number) == digest
+
+    def ends_at(self, count: int, end: int) -> bool:
+        """Whether it holds so many records, the last of which ends there."""
+        return self.count == count and self._offsets[count] == end
+
+    def source_rows(self) -> Iterator[bytes]:
+        """Every source row, as it is stored."""
+        return map(self._source, range(len(self._sources) // ROW))
+
     def digest(self, number: int) -> bytes:
         return bytes(self._digests[number * DIGEST : (number + 1) * DIGEST])
 
@@ -336,10 +366,12 @@ def _read_header(view: memoryview) -> tuple[Row, int]:
     data: Row = codec.loads(bytes(header))
     if data["byteorder"] != sys.byteorder:
         raise IndexDamagedError("byte order")
+    if type(data["records"]) is not int or type(data["sources"]) is not int or type(data["metadata"]) is not dict:
+        raise IndexDamagedError("counts")
     return data, _FIXED + size
 
 
-def build(entries: Iterable[tuple[bytes, int, int, list[bytes]]], end: int) -> Columns:
+def build(entries: Iterable[Entry], end: int) -> Columns:
     """Columns from (digest, line offset, record CRC, source rows) in canonical order; `end` is behind the last line."""
     digests, offsets, crcs = bytearray(), array("Q"), array("I")
     sources: list[bytes] = []

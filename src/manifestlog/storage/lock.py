@@ -31,11 +31,15 @@ BACKOFF_LAST_S = 5e-4
 class FileLock:
     """An exclusive lock between processes, used as a context manager: `with lock: …`.
 
-    `meanwhile` is called before each further try: work that would otherwise wait for the lock, too.
+    `meanwhile` is called before each further try: work that would otherwise wait for the lock, too. A lock file that has
+    to be made is made `like` that file, for the same users.
     """
 
-    def __init__(self, path: str, timeout_s: float, meanwhile: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, path: str, timeout_s: float, meanwhile: Callable[[], None] | None = None, *, like: str | None = None
+    ) -> None:
         self.path = path
+        self._like = like
         self._timeout_s = timeout_s
         self._meanwhile = meanwhile
         self._fd = -1
@@ -44,7 +48,7 @@ class FileLock:
         """Take the lock if it is free; never waits."""
         while True:
             if self._fd < 0:
-                self._fd = disk.open_lock(self.path)
+                self._fd = disk.open_lock(self.path, self._like)
             if not lock_descriptor(self._fd, blocking=False):
                 return False
             if disk.is_linked(self._fd):

@@ -122,7 +122,7 @@ class _Merge:
         return Columns(b"".join(self._digests), self._offsets, self._crcs, sources)
 
     @property
-    def sources(self) -> bytes | bytearray:
+    def sources(self) -> bytes | bytearray | memoryview:
         return self._old.sources
 
 
@@ -152,7 +152,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
     return columns
 
 
-def _splice(old: bytes | bytearray, removed: list[bytes], added: list[bytes]) -> bytes:
+def _splice(old: bytes | bytearray | memoryview, removed: list[bytes], added: list[bytes]) -> bytes:
     """Sorted rows without these and with those."""
     rows = memoryview(old)
     count = len(rows) // ROW

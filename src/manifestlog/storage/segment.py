@@ -25,6 +25,8 @@ log = logging.getLogger("manifestlog")
 
 
 _READ_BYTES = 4 << 20
+_OPENING_BYTES_MAX = 16 << 20
+"""Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
 
 
 class Tail(NamedTuple):
@@ -53,7 +55,7 @@ class Segment:
         """Whether its name is known to be on the disk."""
         self._unfinished = False
         self._marked = 0
-        self._damage: dict[int, Piece] = {}
+        self._damage: list[Piece] = []
         self._reported: set[int] = set()
         self._users = 1
 
@@ -69,15 +71,15 @@ class Segment:
 
     def summary(self) -> Summary:
         length, count, chain, *_ = self.tail
-        return lines.summarise(self.number, length, count, chain, self._damage.values())
+        return lines.summarise(self.number, length, count, chain, self._damage)
 
     def _read_opening(self) -> Opening:
-        start = b""
-        for block in disk.blocks(self.fd, 0, disk.size(self.fd)):
-            start += block
+        start = []
+        for block in disk.blocks(self.fd, 0, min(disk.size(self.fd), _OPENING_BYTES_MAX)):
+            start.append(block)
             if b"\n" in block:
                 break
-        line, newline, _ = start.partition(b"\n")
+        line, newline, _ = b"".join(start).partition(b"\n")
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
@@ -100,6 +102,8 @@ class Segment:
             # The line was accepted while its writer was one byte short.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
         position = self.tail.length
+        if self._damage and self._damage[-1].terminated:
+            position = max(position, self._damage[-1].end)  # junk stays junk, and may be long: it is read once
         while position < end:
             data = self._whole_lines(position, end)
             yield from self._read_on(data, position)
@@ -118,7 +122,7 @@ class Segment:
             count *= 2
 
     def _read_on(self, data: bytes, start: int) -> Iterator[Op]:
-        """Yield what `data`, at offset `start`, says: usual lines many at once, any other alone."""
+        """Yield what `data`, at offset `start`, says: usual lines many at once, what stands between them by itself."""
         position = 0
         while position < len(data):
             run = lines.usual_puts(data, position, start, self.opening.salt)
@@ -126,7 +130,7 @@ class Segment:
                 yield from self._accept_run(run, start)
                 position = run.end
             else:
-                stop = data.find(b"\n", position) + 1 or len(data)
+                stop = data.find(lines.PUT_AFTER, position) + 1 or len(data)
                 pieces = list(lines.split(data[position:stop], start + position, self.opening.salt))
                 yield from self._accept(pieces)
                 position = stop
@@ -147,7 +151,7 @@ class Segment:
         """The same for one line of any kind, or damage with the lines inside it."""
         ops: list[Op] = []
         length, count, chain, synced, terminated = self.tail
-        damage = self._damage | {piece.offset: piece for piece in pieces if piece.line is None}
+        damage = lines.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
             if line is None:
                 continue
@@ -177,13 +181,13 @@ class Segment:
         if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
-    def _judge(self, damage: dict[int, Piece], tail: Tail) -> None:
+    def _judge(self, damage: list[Piece], tail: Tail) -> None:
         """Damage behind every `synced` mark may be a crash's; any other is not, and nothing goes on.
 
         What we have synced ourselves is no mark: we may have come after the crash.
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
-        for piece in damage.values():
+        for piece in damage:
             if not lines.may_be_a_crashs(piece, self._marked, last):
                 raise self._error(piece)
 
@@ -203,8 +207,8 @@ class Segment:
         if told == self.summary():
             self.report_damage()
             return
-        for offset in sorted(self._damage):
-            raise self._error(self._damage[offset])
+        if self._damage:
+            raise self._error(self._damage[0])
         raise DamagedManifestError(
             self.path,
             self.tail.length,
@@ -213,14 +217,15 @@ class Segment:
 
     def report_damage(self) -> None:
         """Say, once, what a crash has damaged; called when nobody can say otherwise."""
-        for offset in self._damage.keys() - self._reported:
-            self._reported.add(offset)
-            log.warning(
-                "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
-                self.path,
-                self._damage[offset].end - offset,
-                offset,
-            )
+        for piece in self._damage:
+            if piece.offset not in self._reported:
+                self._reported.add(piece.offset)
+                log.warning(
+                    "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
+                    self.path,
+                    piece.end - piece.offset,
+                    piece.offset,
+                )
 
     def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)

@@ -13,6 +13,7 @@ Reading takes no lock. `prepare`, `append`, `rotate` and `start` are called unde
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Wal:
         self.covers = 0
         self.compacted_at = ""
         self.compaction_s = 0.0
+        self._compacted_in = 0
         self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
         self.poisoned = 0
@@ -125,11 +127,16 @@ class Wal:
         """Remember what a line says of the canonical, and since when there is something to merge."""
         if op.kind in CHANGES:
             self._changed.setdefault(number, op.ts)
-        elif op.kind == "compacting":
+        elif op.kind == "compacted" and number >= self._compacted_in:
+            self._compacted_in, self.compacted_at, self.compaction_s = number, op.ts, op.data["seconds"]
+        if number < self.current.number:
+            # Replayed after the current segment, whose first line has the outcome of all that. An old `compacted` would
+            # strike out a canonical that was announced since, and our next segment would not know it.
+            return
+        if op.kind == "compacting":
             self.bases.append(Base(**op.data["base"]))
         elif op.kind == "compacted":
             self.bases = [Base(**op.data["base"])]
-            self.compacted_at, self.compaction_s = op.ts, op.data["seconds"]
 
     def follow(self, take: Take) -> None:
         """Hand over what was appended since the last call, across seals and fences.
@@ -160,10 +167,16 @@ class Wal:
         number = self.current.number + 1
         if disk.exists(self._paths.segment(number)):
             try:
-                return _open(self._paths, number, self._ts_created, writable=self._writable)
+                successor = _open(self._paths, number, self._ts_created, writable=self._writable)
             except FileNotFoundError:
                 raise OvertakenError from None
-        if self.current.sealed and self._numbers()[-1:] > [number]:
+            if begins_anew(successor.opening):
+                successor.unpin()
+                raise OvertakenError
+            return successor
+        # Sealed, torn or damaged: whatever the end is like, with a later segment there its successor was compacted away.
+        # Taken for the last one, it would be fenced once more, under a number that is gone, where nobody looks.
+        if self._numbers()[-1:] > [number]:
             raise OvertakenError
         return None
 
@@ -291,19 +304,37 @@ def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int, 
         end.unpin()
 
 
-def create_segment(paths: ManifestPaths, ts_created: str, previous: Summary | None, bases: tuple[Base, ...]) -> Segment:
+def begins_anew(opening: Opening) -> bool:
+    """Whether a repair has started this segment: its canonical holds all before it, whatever others know of that.
+
+    After a compaction at least the segment in which it is announced lies between the two.
+    """
+    return any(base.covers == opening.segment - 1 for base in opening.bases) and opening.segment > 1
+
+
+def create_segment(
+    paths: ManifestPaths,
+    ts_created: str,
+    previous: Summary | None,
+    bases: tuple[Base, ...],
+    like: str | None = None,
+) -> Segment:
     """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.
 
-    Raises `FileExistsError` if there is one already.
+    Its mode and group are those of `like`, by default the canonical's. Raises `FileExistsError` if there is one already,
+    or a later one: numbers are never used again.
     """
-    for left in paths.temporaries(disk.list_names(paths.directory)):
+    names = disk.list_names(paths.directory)
+    for left in paths.temporaries(names):
         if ".wal-" in left:  # another writer's, who died in here: we hold the append lock
             disk.remove(left)
     number = previous.segment + 1 if previous else 1
     path = paths.segment(number)
+    if paths.segment_numbers(names)[-1:] > [number]:
+        raise FileExistsError(errno.EEXIST, "a later segment exists", path)
     temporary = paths.temporary(path)
     opening = Opening(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
-    fd = disk.create(temporary, like=paths.canonical)
+    fd = disk.create(temporary, like=like or paths.canonical)
     try:
         disk.append(fd, lines.opening_line(opening))
         disk.sync_data(fd)

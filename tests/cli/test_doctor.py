@@ -1,0 +1,92 @@
+"""`doctor` on the command line."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.program import Program, finish, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    path = home / "manifests"
+    path.mkdir()
+    return path
+
+
+def test_a_good_folder_ends_with_0(run: Program, folder: Path) -> None:
+    result = run("doctor", folder)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.count("\n") >= 15
+
+
+def test_without_a_folder_it_tests_the_usual_one(run: Program, folder: Path) -> None:
+    assert run.here("doctor", "--json").json["directory"] == str(folder)
+
+
+def test_dir_names_the_folder(run: Program, home: Path) -> None:
+    (home / "other").mkdir()
+    assert run.here("--dir", "other", "doctor", "--json").json["directory"] == str(home / "other")
+
+
+def test_json_has_a_verdict_for_each_test(run: Program, folder: Path) -> None:
+    told: dict[str, Any] = run.here("doctor", folder, "--json").json
+    assert list(told) == ["directory", "failed", "tests"]
+    assert told["failed"] is False
+    assert {tuple(test) for test in told["tests"]} == {("test", "verdict", "found", "advice")}
+    assert {test["verdict"] for test in told["tests"]} <= {"ok", "warning"}
+
+
+def test_quiet_shows_what_is_not_fine(run: Program, folder: Path) -> None:
+    folder.chmod(0o777)
+    result = run.here("doctor", folder, "--quiet")
+    assert result.code == 0
+    assert "mode 0777" in result.out
+    assert " ok " not in result.out
+
+
+def test_a_failed_test_ends_with_1(run: Program, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: str) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("manifestlog.storage.disk.sync_directory", fail)
+    result = run.here("doctor", folder, "--json")
+    assert result.code == 1
+    assert result.json["failed"] is True
+
+
+def test_a_missing_folder_is_an_error_that_says_what_to_do(run: Program) -> None:
+    result = run.here("doctor", "nowhere")
+    assert (result.code, result.out) == (1, "")
+    assert "no such directory" in result.err
+    assert "mkdir" in result.err
+
+
+def test_a_file_is_no_folder(run: Program, home: Path) -> None:
+    (home / "file").touch()
+    result = run.here("doctor", "file", "--json")
+    assert result.code == 1
+    assert "no directory" in result.error["message"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(run: Program, folder: Path, number: signal.Signals, code: int) -> None:
+    process = run.start("doctor", folder)
+    wait_until(lambda: list(folder.iterdir()))
+    assert finish(process, number).code == code
+    assert list(folder.iterdir()) == []
+
+
+def test_what_a_killed_one_leaves_goes_with_the_next(run: Program, folder: Path) -> None:
+    process = run.start("doctor", folder)
+    wait_until(lambda: list(folder.iterdir()))
+    finish(process, signal.SIGKILL)
+    assert list(folder.iterdir())
+    assert run("doctor", folder).code == 0
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,240 @@
+"""What is remembered of verifications: read by the next run, and never in anybody's way."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog.naming import ManifestPaths, resolve
+from manifestlog.verified import Verified, line
+from manifestlog.verify import NEVER, Expected, FileState, Level
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = [Expected(f"/data/{name}", name * 64, 5) for name in "abc"]
+MOMENT = "2026-01-01T12:00:00.000001Z"
+MOMENT_US = 1_767_268_800_000_001
+
+
+@pytest.fixture
+def paths(directory: Path) -> ManifestPaths:
+    return resolve(directory / "x_download.manifest.json")
+
+
+def _line(expected: Expected = FILES[0], level: Level = Level.FULL, when: str = MOMENT) -> bytes:
+    return line(expected, level, FileState.OK, when)
+
+
+def _keep(paths: ManifestPaths, *lines: bytes) -> None:
+    with Verified(paths) as verified:
+        for one in lines:
+            verified.keep(one)
+        assert verified.why_not is None
+
+
+def _when(paths: ManifestPaths, expected: Expected = FILES[0], level: Level = Level.FULL) -> int:
+    with Verified(paths) as verified:
+        return verified.when(expected, level)
+
+
+def _write(paths: ManifestPaths, data: bytes) -> None:
+    with open(paths.verified, "wb") as file:
+        file.write(data)
+
+
+def _read(paths: ManifestPaths) -> bytes:
+    with open(paths.verified, "rb") as file:
+        return file.read()
+
+
+def test_a_line_is_json_that_says_what_and_when() -> None:
+    assert json.loads(line(FILES[0], Level.SIZE, FileState.MISSING, MOMENT)) == {
+        "file_path": "/data/a",
+        "checksum": "a" * 64,
+        "level": "size",
+        "state": "missing",
+        "ts_verified": MOMENT,
+    }
+
+
+def test_the_next_run_knows_when_a_file_was_verified(paths: ManifestPaths) -> None:
+    _keep(paths, _line())
+    assert _when(paths) == MOMENT_US
+
+
+def test_a_file_that_nobody_looked_at_was_never_verified(paths: ManifestPaths) -> None:
+    _keep(paths, _line())
+    assert _when(paths, FILES[1]) == NEVER
+
+
+def test_other_content_at_the_same_path_was_never_verified(paths: ManifestPaths) -> None:
+    _keep(paths, _line())
+    assert _when(paths, FILES[0]._replace(checksum="e" * 64)) == NEVER
+
+
+def test_the_latest_line_counts(paths: ManifestPaths) -> None:
+    _keep(paths, _line(), _line(when="2026-01-01T12:00:00.000009Z"))
+    assert _when(paths) == MOMENT_US + 8
+
+
+@pytest.mark.parametrize("asked", Level)
+@pytest.mark.parametrize("done", Level)
+def test_a_closer_look_counts_for_a_lesser_one_and_not_the_other_way_round(
+    paths: ManifestPaths, done: Level, asked: Level
+) -> None:
+    _keep(paths, _line(level=done))
+    levels = list(Level)
+    assert (_when(paths, level=asked) == MOMENT_US) == (levels.index(done) >= levels.index(asked))
+
+
+JUNK = [
+    b"",
+    b"\0" * 50,
+    b"\xff\xfe",
+    b"{",
+    b"[]",
+    b"1",
+    b"null",
+    b"[" * 100_000,
+    b'{"file_path":[],"checksum":"","level":"full","ts_verified":"2026-01-01T12:00:00Z"}',
+    b'{"file_path":"/data/a","level":"full","ts_verified":"2026-01-01T12:00:00Z"}',
+    b'{"file_path":"/data/a","checksum":"x","level":"deep","ts_verified":"2026-01-01T12:00:00Z"}',
+    b'{"file_path":"/data/a","checksum":"x","level":[],"ts_verified":"2026-01-01T12:00:00Z"}',
+    b'{"file_path":"/data/a","checksum":"x","level":"full","ts_verified":5}',
+    b'{"file_path":"/data/a","checksum":"x","level":"full","ts_verified":"never"}',
+    b'{"file_path":"/data/a","checksum":"x","level":"full","ts_verified":"0001-01-01T00:00:00"}',
+    b"x" * 5_000_000,
+]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+def test_lines_that_say_nothing_are_passed_over(paths: ManifestPaths, junk: bytes) -> None:
+    _write(paths, _line(FILES[1]) + junk + b"\n" + _line())
+    assert (_when(paths, FILES[1]), _when(paths)) == (MOMENT_US, MOMENT_US)
+
+
+def test_a_file_cut_anywhere_is_no_error(paths: ManifestPaths) -> None:
+    data = _line(FILES[0]) + _line(FILES[1])
+    for length in range(len(data)):
+        _write(paths, data[:length])
+        assert _when(paths) == (MOMENT_US if length >= len(_line(FILES[0])) else NEVER)
+
+
+def test_no_flipped_bit_is_an_error(paths: ManifestPaths) -> None:
+    data = _line()
+    for at in range(len(data)):
+        _write(paths, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] + _line(FILES[1]) * 2)
+        assert _when(paths, FILES[1]) == MOMENT_US
+
+
+def test_behind_a_torn_line_a_new_one_begins(paths: ManifestPaths) -> None:
+    _write(paths, _line(FILES[1]) + _line(FILES[2])[:20])
+    _keep(paths, _line())
+    assert (_when(paths), _when(paths, FILES[1]), _when(paths, FILES[2])) == (MOMENT_US, MOMENT_US, NEVER)
+
+
+def test_a_name_that_is_no_unicode_is_not_kept() -> None:
+    assert line(Expected("/data/\udcff", "a" * 64, 5), Level.FULL, FileState.OK, MOMENT) == b""
+
+
+def test_two_runs_at_once_keep_all_that_they_did(paths: ManifestPaths) -> None:
+    with Verified(paths) as one, Verified(paths) as other:
+        one.keep(_line(FILES[0]))
+        other.keep(_line(FILES[1]))
+        one.keep(_line(FILES[2]))
+    assert [_when(paths, file) for file in FILES] == [MOMENT_US] * 3
+
+
+# -- rewriting ---------------------------------------------------------------------------------------------------------
+
+
+def _crowd(paths: ManifestPaths) -> None:
+    """Lines of three files, most of them replaced by later ones."""
+    old = [_line(FILES[number % 3], when=f"2025-01-01T12:00:00.{number:06}Z") for number in range(2_000)]
+    _write(paths, b"junk\n" + b"".join(old) + b"".join(map(_line, FILES)))
+
+
+def test_replaced_lines_are_dropped_when_they_are_most_of_it(paths: ManifestPaths) -> None:
+    _crowd(paths)
+    _keep(paths)
+    assert _read(paths) == b"".join(map(_line, FILES))
+
+
+def test_after_rewriting_lines_are_kept_as_before(paths: ManifestPaths) -> None:
+    _crowd(paths)
+    _keep(paths, _line(when="2026-01-01T12:00:00.000009Z"))
+    assert (_when(paths), _when(paths, FILES[1])) == (MOMENT_US + 8, MOMENT_US)
+
+
+def test_nothing_is_rewritten_while_another_run_has_it_open(paths: ManifestPaths) -> None:
+    with Verified(paths):
+        _crowd(paths)
+        before = _read(paths)
+        _keep(paths, _line())
+    assert _read(paths) == before + _line()
+
+
+def test_what_a_killed_rewriting_left_is_in_nobody_s_way(paths: ManifestPaths) -> None:
+    _crowd(paths)
+    with open(paths.verified_next, "wb") as file:
+        file.write(b"half")
+    _keep(paths)
+    assert not os.path.exists(paths.verified_next)
+    assert _when(paths) == MOMENT_US
+
+
+def test_it_is_as_readable_as_the_manifest(paths: ManifestPaths) -> None:
+    with open(paths.canonical, "wb") as file:
+        os.fchmod(file.fileno(), 0o640)
+    try:
+        _keep(paths, _line())
+        assert os.stat(paths.verified).st_mode & 0o777 == 0o640
+    finally:
+        os.unlink(paths.canonical)
+
+
+# -- where nothing can be kept -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_its_place_is_told(paths: ManifestPaths) -> None:
+    os.mkdir(paths.verified)
+    with Verified(paths) as verified:
+        verified.keep(_line())
+        assert verified.when(FILES[0], Level.FULL) == NEVER
+        assert isinstance(verified.why_not, IsADirectoryError)
+
+
+def test_a_pipe_in_its_place_is_told_and_nobody_waits_for_it(paths: ManifestPaths) -> None:
+    os.mkfifo(paths.verified)
+    with Verified(paths) as verified:
+        verified.keep(_line())
+        assert verified.why_not is not None
+
+
+def test_a_link_in_its_place_is_not_written_through(paths: ManifestPaths, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    os.symlink(victim, paths.verified)
+    with Verified(paths) as verified:
+        verified.keep(_line())
+        assert verified.why_not is not None
+    assert victim.read_bytes() == b"mine"
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    with Verified(ManifestPaths(str(tmp_path / "gone"), "x_download")) as verified:
+        verified.keep(_line())
+        assert verified.why_not is not None
+
+
+# -- it is no part of the ledger ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["verified", "verified_next"])
+def test_it_is_neither_a_segment_nor_a_leftover(paths: ManifestPaths, name: str) -> None:
+    file = os.path.basename(getattr(paths, name))
+    assert (paths.segment_numbers([file]), paths.temporaries([file])) == ([], [])

@@ -1,0 +1,280 @@
+"""What the fuzzer calls: one function a reader, bytes in, nothing out; whatever it raises is a find.
+
+Invariants:
+
+- Without atheris these are plain functions: `test_corpus` replays what the fuzzer has kept, in `make test`.
+- Each has an oracle: only the documented exceptions, and where something was understood, it is what stands in the bytes.
+- The first byte says whether checksums are made to fit afterwards. Without that a fuzzer never comes past the first CRC;
+  with it alone, nobody would see what happens to bytes that do not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice, pairwise
+from zlib import crc32
+
+from manifestlog.errors import DamagedManifestError, NewerFormatError
+from manifestlog.models import ManifestMetadata, record_from_row
+from manifestlog.rows import Row, observations
+from manifestlog.storage import canonical, codec, disk, index, lines
+from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.index import Index, IndexDamagedError
+from manifestlog.storage.lines import Op
+from manifestlog.storage.overlay import Overlay
+from manifestlog.storage.segment import Segment
+
+Target = Callable[[bytes], None]
+
+FIT = 0x01
+"""Make the CRCs of lines, or of the index's header, fit."""
+FIT_ALL = 0x02
+"""Of the index: the CRCs of its buckets, too."""
+
+SALT = 0xC0FFEE
+_CRC = re.compile(rb',"crc":".{8}"\}\Z', re.DOTALL)
+_SALT = re.compile(rb'"salt":"([0-9a-f]{1,8})"')
+_LOOKUPS_MAX = 64
+
+logging.getLogger("manifestlog").addHandler(logging.NullHandler())
+logging.getLogger("manifestlog").propagate = False
+
+
+def _memory_file(data: bytes) -> int:
+    """A file that no disk knows."""
+    fd = os.memfd_create("fuzz")
+    os.write(fd, data)
+    return fd
+
+
+def fitted(data: bytes, salt: int, start: int = 0) -> bytes:
+    """The same lines, each that ends like one with the CRC that it must have at its place."""
+    made = b""
+    for line in data.split(b"\n"):
+        if _CRC.search(line):
+            made += codec.seal_line(line[: -codec.CRC_TAIL], salt, start + len(made))
+        else:
+            made += line + b"\n"
+    return made[:-1]
+
+
+# -- the lines of a log ------------------------------------------------------------------------------------------------
+
+
+def check_lines(data: bytes) -> None:
+    """`split` finds every intact line and names every other byte; `decode` and the short cut say the same."""
+    mode, data = data[:1], data[1:]
+    if mode and mode[0] & FIT:
+        data = fitted(data, SALT, 1000)
+    position = 1000
+    for piece in lines.split(data, 1000, SALT):
+        assert piece.offset == position < piece.end <= 1000 + len(data)
+        position = piece.end
+        if piece.line is not None:
+            raw = data[piece.offset - 1000 :]
+            assert raw.startswith(piece.line)
+            assert piece.terminated == raw[len(piece.line) :].startswith(b"\n")
+            assert codec.line_is_intact(piece.line, SALT, piece.offset)
+            _check_meaning(piece.line, piece.offset)
+    rest = data[position - 1000 :]
+    assert b"\n" not in rest
+    with suppress(NewerFormatError):
+        lines.decode_opening(data.partition(b"\n")[0], "fuzz")
+
+
+def _check_meaning(line: bytes, offset: int) -> None:
+    usual = lines.usual_puts(line + b"\n", 0, offset, SALT)
+    try:
+        op = lines.decode(line)
+    except (ValueError, KeyError, TypeError):
+        assert usual is None, "the short cut takes what is no line"
+        return
+    if usual is not None:
+        assert (op.kind, op.ts, op.data.get("synced", 0)) == ("put", usual.ts, usual.synced)
+        ((raw, *told),) = usual.puts
+        ((parsed, *meant),) = op.puts
+        assert told == meant
+        assert codec.loads(raw) == codec.loads(parsed)
+
+
+# -- a whole segment ---------------------------------------------------------------------------------------------------
+
+
+def check_segment(data: bytes) -> None:
+    """A segment is read or refused; read in two steps it says what it says at once."""
+    mode, data = data[:1], data[1:]
+    if mode and mode[0] & FIT:
+        salt = _SALT.search(data)
+        data = fitted(data, int(salt[1], 16) if salt else SALT)
+    ops = _read(data)
+    if ops is None:
+        return
+    _use(ops)
+    first = data.find(b"\n") + 1
+    if first and data.endswith(b"\n"):
+        stepwise = _read(data, first + mode[0] * (len(data) - first) // 256)
+        assert stepwise is not None, "refused when it is read in two steps"
+        assert _puts(stepwise) == _puts(ops)
+
+
+def _read(data: bytes, cut: int | None = None) -> list[Op] | None:
+    fd = _memory_file(data if cut is None else data[:cut])
+    try:
+        segment = Segment("fuzz", fd)
+    except (DamagedManifestError, NewerFormatError):
+        return None
+    try:
+        ops = list(segment.advance())
+        if cut is not None:
+            os.pwrite(fd, data[cut:], cut)
+            ops += segment.advance()
+        assert segment.tail.length <= len(data)
+        return ops
+    except DamagedManifestError as error:
+        _check_place(error, data)
+        return None
+    finally:
+        segment.unpin()
+
+
+def _check_place(error: DamagedManifestError, data: bytes) -> None:
+    assert 0 <= error.offset <= len(data)
+
+
+def _puts(ops: list[Op]) -> list[tuple[str, Row]]:
+    return [(checksum, codec.loads(raw)) for op in ops for raw, checksum, _ in op.puts]
+
+
+def _use(ops: list[Op]) -> None:
+    """What a state does with them, and what a reader sees then."""
+    overlay = Overlay()
+    for op in ops:
+        overlay.put_all(op.puts, 1)
+        if op.kind == "forget":
+            overlay.forget(op.data["checksum"], 1)
+    for checksum, (raw, _) in islice(overlay.entries.items(), _LOOKUPS_MAX):
+        if raw is not None:
+            row = codec.loads(raw)
+            assert row["checksum"] == checksum
+            if not all(_is_time(seen["ts_downloaded"]) for seen in observations(row)):
+                continue  # the 30th of February under a right CRC: nobody but a forger writes that
+            record_from_row(row)
+            index.source_rows(row)
+            for seen in observations(row):
+                found = [newest for _, sightings in overlay.groups(seen["source_id"], None) for newest in sightings]
+                assert checksum in [key for _, key in found]
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+# -- the canonical file ------------------------------------------------------------------------------------------------
+
+
+def check_canonical(data: bytes) -> None:
+    """A canonical is refused, or every record in it is found again; what needed no import is canonical to the byte."""
+    source = Canonical("fuzz", _memory_file(data))
+    try:
+        scanned = canonical.scan(source)
+    except DamagedManifestError as error:
+        _check_place(error, data)
+        return
+    assert scanned.crc == f"{crc32(data):08x}"
+    ManifestMetadata.model_validate({name: scanned.metadata[name] for name in canonical.METADATA})
+    lay = data if source.memory is None else source.memory
+    found = Index(b"".join(index.encode(scanned.columns, index.Head(disk.Stamp(0, 0, 0), "", 0, scanned.metadata))))
+    records = []
+    for number in range(found.count):
+        raw = source.record(found.place(number))
+        row = codec.loads(raw)
+        assert row["checksum"] == found.digest(number).hex()
+        assert found.find(found.digest(number)) == number
+        record_from_row(row)
+        _check_sources(found, number, row)
+        records.append((row["checksum"], raw))
+    assert canonical.render(scanned.metadata, records) == lay
+    assert {key.lower() for key in json.loads(data.decode("utf-8-sig"))["records"]} == {key for key, _ in records}
+
+
+def _check_sources(found: Index, number: int, row: Row) -> None:
+    for seen in observations(row):
+        groups = found.groups(seen["source_id"], seen["dataset"])
+        assert number in [n for group in groups for n in found.newest(group)]
+
+
+# -- the index ---------------------------------------------------------------------------------------------------------
+
+
+def check_index(data: bytes) -> None:
+    """An index is refused when it is opened or when a damaged bucket is touched, or answers within its bounds."""
+    mode, data = data[:1], data[1:]
+    flags = mode[0] if mode else 0
+    try:
+        found = Index(_fitted_index(data, flags))
+    except (IndexDamagedError, ValueError, KeyError, TypeError):  # what `Index.open` takes for "no index"
+        return
+    digests = [bytes([first]) * index.DIGEST for first in (0, 1, 127, 255)]
+    digests += [found.digest(number) for number in range(min(found.count, _LOOKUPS_MAX))]
+    for digest in digests:
+        with suppress(IndexDamagedError):
+            number = found.find(digest)
+            assert -1 <= number < found.count
+            assert number < 0 or found.digest(number) == digest
+            assert 0 <= found.position(digest) <= found.count
+            if number >= 0:
+                found.place(number)
+    for source_id, dataset in (("a", None), ("a", "systems"), ("source-1", "systems"), ("source-2", None)):
+        with suppress(IndexDamagedError):
+            for group in found.groups(source_id, dataset):
+                assert all(0 <= number < found.count for number in islice(found.newest(group), _LOOKUPS_MAX))
+    with suppress(IndexDamagedError):
+        assert len(list(found.checksums())) == found.count
+        columns = found.columns()
+        assert len(columns.offsets) == len(columns.crcs) + 1
+
+
+def _fitted_index(data: bytes, flags: int) -> bytes:
+    """The same index with a right CRC over its header and, if asked for, over its buckets."""
+    if not flags & FIT or len(data) < index._FIXED:
+        return data
+    size = int.from_bytes(data[len(index.MAGIC) : len(index.MAGIC) + 4], "little")
+    header = data[index._FIXED : index._FIXED + size]
+    made = bytearray(data)
+    made[index._FIXED - 4 : index._FIXED] = crc32(header).to_bytes(4, "little")
+    if flags & FIT_ALL:
+        with suppress(IndexDamagedError, ValueError, KeyError, TypeError):
+            _fit_buckets(made, Index(bytes(made)), index._FIXED + size)
+    return bytes(made)
+
+
+def _fit_buckets(made: bytearray, found: Index, position: int) -> None:
+    checks = position + _padded(4 * len(found._bounds))
+    for number, (start, end) in enumerate(pairwise(found._bounds)):
+        check = index._record_check(found._digests, found._offsets, found._crcs, start, end)
+        made[checks + 4 * number : checks + 4 * number + 4] = check.to_bytes(4, "little")
+    sources = found._sources_at - _padded(4 * len(found._source_checks))
+    for number, (start, end) in enumerate(pairwise(found._source_bounds)):
+        check = index._source_check(found._sources, start, end)
+        made[sources + 4 * number : sources + 4 * number + 4] = check.to_bytes(4, "little")
+
+
+def _padded(size: int) -> int:
+    return size + -size % 8
+
+
+TARGETS: dict[str, Target] = {
+    "lines": check_lines,
+    "segment": check_segment,
+    "canonical": check_canonical,
+    "index": check_index,
+}

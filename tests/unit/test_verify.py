@@ -1,0 +1,208 @@
+"""What a file's state means, and in which order files are looked at."""
+
+from __future__ import annotations
+
+import errno
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog.verify import NEVER, Expected, FileState, Level, Plan, Seen, files_of, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manifestlog.rows import Row
+
+FILE = Expected("/data/a", "a" * 64, 5)
+GOOD = Seen(size=5, checksum="a" * 64)
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
+def test_a_file_that_is_not_there_is_missing(level: Level, number: int) -> None:
+    assert judge(FILE, Seen(error=number, why="gone"), level) == (FileState.MISSING, "there is no such file")
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG])
+def test_what_cannot_be_looked_at_is_unreadable_and_says_why(level: Level, number: int) -> None:
+    assert judge(FILE, Seen(error=number, why="because"), level) == (FileState.UNREADABLE, "because")
+
+
+@pytest.mark.parametrize("level", Level)
+def test_something_that_is_no_file_is_changed(level: Level) -> None:
+    found = judge(FILE, Seen(is_file=False, size=5), level)
+    assert found is not None
+    assert found.state is FileState.CHANGED
+
+
+@pytest.mark.parametrize(
+    ("level", "seen", "state"),
+    [
+        (Level.PRESENCE, Seen(size=9), FileState.OK),
+        (Level.SIZE, Seen(size=9), FileState.CHANGED),
+        (Level.FULL, Seen(size=9), FileState.CHANGED),
+        (Level.SIZE, Seen(size=5), FileState.OK),
+        (Level.SIZE, GOOD._replace(checksum="b" * 64), FileState.OK),
+        (Level.FULL, GOOD._replace(checksum="b" * 64), FileState.CHANGED),
+        (Level.FULL, GOOD, FileState.OK),
+        (Level.FULL, Seen(moved=True), FileState.CHANGED),
+    ],
+)
+def test_each_level_looks_at_more(level: Level, seen: Seen, state: FileState) -> None:
+    found = judge(FILE, seen, level)
+    assert found is not None
+    assert found.state is state
+
+
+def test_a_file_of_the_right_size_must_be_read_to_tell() -> None:
+    assert judge(FILE, Seen(size=5), Level.FULL) is None
+
+
+def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
+    found = judge(FILE, Seen(moved=True), Level.FULL)
+    assert found is not None
+    assert found.reason == "it changed while it was read"
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize(
+    "seen", [Seen(error=errno.ENOENT), Seen(error=errno.EIO, why="x"), Seen(is_file=False), Seen(moved=True)]
+)
+def test_what_is_not_ok_has_a_reason(level: Level, seen: Seen) -> None:
+    found = judge(FILE, seen, level)
+    assert found is not None
+    assert bool(found.reason) == (found.state is not FileState.OK)
+
+
+# -- which files -------------------------------------------------------------------------------------------------------
+
+
+def _row(letter: str, path: str, second: int = 0, *others: tuple[str, int], tie: int = 0) -> Row:
+    def seen(number: int, path: str, second: int) -> dict[str, Any]:
+        when = f"2026-01-01T12:00:{second:02}Z"
+        return {"source_id": f"s{number}", "dataset": "d", "file_path": path, "ts_downloaded": when}
+
+    row = seen(0, path, second) | {"checksum": letter * 64, "file_size": 5}
+    if tie:
+        row["tie"] = tie
+    if others:
+        row["also_seen"] = [seen(number, *other) for number, other in enumerate(others, 1)]
+    return row
+
+
+def _paths(row: Row, root: str = "/root") -> list[str]:
+    return [expected.path for _, expected in files_of(row, root)]
+
+
+def test_relative_paths_lie_below_the_root() -> None:
+    assert _paths(_row("a", "data/x")) == ["/root/data/x"]
+
+
+def test_absolute_paths_are_left_as_they_are() -> None:
+    assert _paths(_row("a", "/data/x")) == ["/data/x"]
+
+
+def test_every_path_of_a_record_counts() -> None:
+    assert _paths(_row("a", "x", 3, ("y", 1), ("z", 2))) == ["/root/x", "/root/y", "/root/z"]
+
+
+def test_a_path_that_two_sources_name_counts_once() -> None:
+    assert _paths(_row("a", "x", 3, ("x", 1), ("/root/x", 2))) == ["/root/x"]
+
+
+def _plan(*rows: Row, verified: Callable[[Expected], int] = lambda _: NEVER) -> Plan:
+    by_checksum = {row["checksum"]: row for row in rows}
+    plan = Plan(by_checksum.get, "/root")
+    plan.fill(sorted(by_checksum), verified)
+    return plan
+
+
+def _order(plan: Plan) -> list[str]:
+    return [expected.path.removeprefix("/root/") for expected in plan]
+
+
+def test_the_oldest_verification_comes_first_and_none_before_that() -> None:
+    rows = [_row(letter, letter) for letter in "abcdef"]
+    moments = {"/root/a": 30, "/root/c": 10, "/root/d": 20}
+    plan = _plan(*rows, verified=lambda expected: moments.get(expected.path, NEVER))
+    assert _order(plan) == ["b", "e", "f", "c", "d", "a"]
+
+
+def test_paths_of_one_record_have_their_own_turns() -> None:
+    moments = {"/root/x": 30, "/root/y": 10}
+    plan = _plan(_row("a", "x", 3, ("y", 1)), _row("b", "z"), verified=lambda e: moments.get(e.path, 20))
+    assert _order(plan) == ["y", "z", "x"]
+
+
+def test_a_path_stands_for_what_was_recorded_last_of_it() -> None:
+    plan = _plan(_row("a", "x", 9), _row("b", "x", 3), _row("c", "x", 5), _row("d", "y"))
+    assert [(one.path, one.checksum[0]) for one in plan] == [("/root/x", "a"), ("/root/y", "d")]
+    assert plan.superseded == 2
+
+
+def test_of_the_same_time_the_tie_tells() -> None:
+    plan = _plan(_row("a", "x", 3, tie=1), _row("b", "x", 3))
+    assert [one.checksum[0] for one in plan] == ["a"]
+
+
+def test_a_record_that_lost_one_path_keeps_the_others() -> None:
+    plan = _plan(_row("a", "x", 1, ("y", 1)), _row("b", "x", 2))
+    assert sorted((one.path, one.checksum[0]) for one in plan) == [("/root/x", "b"), ("/root/y", "a")]
+
+
+def test_the_bytes_are_those_of_what_is_planned() -> None:
+    assert _plan(_row("a", "x", 9), _row("b", "x", 3), _row("c", "y")).total_bytes == 10
+
+
+def test_a_plan_takes_less_than_100_bytes_a_file() -> None:
+    count = 50_000
+
+    def fetch(checksum: str) -> Row:
+        return _row("a", f"/data/{checksum}") | {"checksum": checksum}
+
+    plan = Plan(fetch, "/root")
+    tracemalloc.start()
+    try:
+        plan.fill((f"{number:064x}" for number in range(count)), lambda _: NEVER)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(plan) == count
+    assert held / count < 100
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+
+LETTERS = "0123456789abcdef"
+
+
+def _sampled(count: int, seed: int, verified: Callable[[Expected], int] = lambda _: NEVER) -> list[str]:
+    plan = _plan(*(_row(letter, letter) for letter in LETTERS), verified=verified)
+    plan.sample(count, seed)
+    assert len(plan) == min(count, len(LETTERS))
+    return _order(plan)
+
+
+def test_the_same_seed_chooses_the_same_files() -> None:
+    assert _sampled(5, 1) == _sampled(5, 1)
+
+
+def test_the_same_seed_chooses_the_same_files_whatever_was_verified_since() -> None:
+    later = _sampled(5, 1, lambda expected: ord(expected.path[-1]) % 7)
+    assert sorted(later) == sorted(_sampled(5, 1))
+
+
+def test_every_file_is_chosen_by_some_seed() -> None:
+    assert {path for seed in range(50) for path in _sampled(2, seed)} == set(LETTERS)
+
+
+def test_a_sample_is_looked_at_in_the_plan_s_order() -> None:
+    found = _sampled(7, 3, lambda expected: -ord(expected.path[-1]))
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_sample_of_more_than_all_is_all() -> None:
+    assert len(_sampled(99, 1)) == len(LETTERS)
