@@ -54,6 +54,7 @@ class Segment:
         self.is_named = False
         """Whether its name is known to be on the disk."""
         self._unfinished = False
+        self._marked = 0
         self._damage: list[Piece] = []
         self._reported: set[int] = set()
         self._users = 1
@@ -140,6 +141,7 @@ class Segment:
         before = self.tail
         synced = max(before.synced, run.synced)
         tail = Tail(start + run.end, before.lines + len(run.puts), crc32(run.crcs, before.chain), synced)
+        self._marked = max(self._marked, run.synced)
         if self._damage:
             self._judge(self._damage, tail)
         yield Op("put", run.ts, run.puts, {"ts_last": run.ts_last})
@@ -159,11 +161,11 @@ class Segment:
                 if not damage:
                     self._check_seal(op, Tail(length, count, chain))
             ops.append(op)
-            synced = max(synced, op.data.get("synced", 0))
+            self._marked = max(self._marked, op.data.get("synced", 0))
             length, terminated = end, whole
             count += 1
             chain = crc32(codec.line_crc(line), chain)
-        tail = Tail(length, count, chain, synced, terminated)
+        tail = Tail(length, count, chain, max(synced, self._marked), terminated)
         self._judge(damage, tail)
         yield from ops
         self._damage, self.tail = damage, tail
@@ -180,10 +182,13 @@ class Segment:
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
     def _judge(self, damage: list[Piece], tail: Tail) -> None:
-        """Damage behind everything known to be synced may be a crash's; any other is not, and nothing goes on."""
+        """Damage behind every `synced` mark may be a crash's; any other is not, and nothing goes on.
+
+        What we have synced ourselves is no mark: we may have come after the crash.
+        """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if not lines.may_be_a_crashs(piece, tail.synced, last):
+            if not lines.may_be_a_crashs(piece, self._marked, last):
                 raise self._error(piece)
 
     def _error(self, piece: Piece) -> DamagedManifestError:
