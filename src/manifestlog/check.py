@@ -281,7 +281,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 def _judge(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
     told = segment.told
-    agrees = told is None or told == segment.summary()
+    agrees = told is None or told.agrees(segment.summary(), segment.damage)
     if told is not None and not agrees:
         report.damage(
             segment.path,

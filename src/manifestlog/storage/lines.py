@@ -50,12 +50,27 @@ class Base(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`)."""
+    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`).
+
+    `synced` is there only when a sync of the segment has failed: what stands behind that offset may go in a power cut.
+    """
 
     segment: int
     length: int
     lines: int
     chain: str
+    synced: int | None = None
+
+    def agrees(self, found: Summary, damage: Iterable[Piece]) -> bool:
+        """Whether a segment's lines, with these stretches of damage among them, are what is stated here."""
+        if self._replace(synced=None) == found._replace(synced=None):
+            return True
+        kept = self.synced
+        return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
+
+    def told(self) -> dict[str, Any]:
+        """Its members as they are written down."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Opening(NamedTuple):
@@ -128,12 +143,12 @@ def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
 
 
 def seal_body(summary: Summary) -> bytes:
-    told = {"length": summary.length, "lines": summary.lines, "chain": summary.chain}
-    return codec.dumps({"op": "seal", **told, "next": summary.segment + 1})[:-1]
+    told = summary.told()
+    return codec.dumps({"op": "seal", **told, "next": told.pop("segment") + 1})[:-1]
 
 
 def opening_line(opening: Opening) -> bytes:
-    previous = opening.previous._asdict() if opening.previous else None
+    previous = opening.previous.told() if opening.previous else None
     body = codec.dumps(
         {"op": "open", "format": codec.FORMAT}
         | opening._asdict()

@@ -53,6 +53,8 @@ class Segment:
         self.sealed = False
         self.is_named = False
         """Whether its name is known to be on the disk."""
+        self.sync_failed = False
+        """Whether a sync of it has failed, here or where it was sealed: it is never synced again."""
         self._unfinished = False
         self._marked = 0
         self._damage: list[Piece] = []
@@ -70,8 +72,9 @@ class Segment:
         return self.tail.terminated and not self._unfinished and not self._damage and not self.sealed
 
     def summary(self) -> Summary:
-        length, count, chain, *_ = self.tail
-        return lines.summarise(self.number, length, count, chain, self._damage)
+        length, count, chain, synced, _ = self.tail
+        found = lines.summarise(self.number, length, count, chain, self._damage)
+        return found._replace(synced=synced) if self.sync_failed else found
 
     def _read_opening(self) -> Opening:
         start = []
@@ -158,6 +161,7 @@ class Segment:
             op = self._decode(line, offset)
             if op.kind == "seal":
                 self.sealed = True
+                self.sync_failed |= "synced" in op.data
                 if not damage:
                     self._check_seal(op, Tail(length, count, chain))
             ops.append(op)
@@ -204,7 +208,7 @@ class Segment:
 
         Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
         """
-        if told == self.summary():
+        if told is not None and told.agrees(self.summary(), self._damage):
             self.report_damage()
             return
         if self._damage:
