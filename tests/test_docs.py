@@ -78,7 +78,9 @@ def _section(page: str, title: str) -> str:
 def test_every_rule_of_the_format_names_a_test(title: str) -> None:
     section = _section((ROOT / "docs" / "FORMAT.md").read_text("utf-8"), title)
     rules = re.findall(r"^(\d+)\. ", section, re.MULTILINE)
-    held = [number for number, cell in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE) if list(_named(cell))]
+    held = [
+        number for number, cell in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE) if list(_named(cell))
+    ]
     assert rules
     assert held == rules
 

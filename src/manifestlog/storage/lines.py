@@ -61,13 +61,6 @@ class Summary(NamedTuple):
     chain: str
     synced: int | None = None
 
-    def agrees(self, found: Summary, damage: Iterable[Piece]) -> bool:
-        """Whether a segment's lines, with these stretches of damage among them, are what is stated here."""
-        if self._replace(synced=None) == found._replace(synced=None):
-            return True
-        kept = self.synced
-        return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
-
     def told(self) -> dict[str, Any]:
         """Its members as they are written down."""
         return {name: value for name, value in self._asdict().items() if value is not None}
@@ -135,11 +128,6 @@ def summarise(segment: int, length: int, count: int, chain: int, damage: Iterabl
             # A crash may take a newline and no line, so that the lines' CRCs alone could not tell this from later rot.
             chain = crc32(piece.offset.to_bytes(8, "little") + piece.end.to_bytes(8, "little"), chain)
     return Summary(segment, length, count, codec.hex_crc(chain))
-
-
-def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
-    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
-    return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
 
 def seal_body(summary: Summary) -> bytes:

@@ -13,7 +13,8 @@ It takes no lock and chooses no successor: that is the log's job (`wal`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
@@ -37,6 +38,19 @@ class Tail(NamedTuple):
     chain: int = 0
     synced: int = 0
     terminated: bool = True
+
+
+def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
+    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
+    return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
+
+
+def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
+    """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
+    if told._replace(synced=None) == found._replace(synced=None):
+        return True
+    kept = told.synced
+    return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
 
 
 class Segment:
@@ -192,7 +206,7 @@ class Segment:
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if not lines.may_be_a_crashs(piece, self._marked, last):
+            if not may_be_a_crashs(piece, self._marked, last):
                 raise self._error(piece)
 
     def _error(self, piece: Piece) -> DamagedManifestError:
@@ -208,7 +222,7 @@ class Segment:
 
         Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
         """
-        if told is not None and told.agrees(self.summary(), self._damage):
+        if told is not None and agrees(told, self.summary(), self._damage):
             self.report_damage()
             return
         if self._damage:
@@ -285,7 +299,8 @@ class Segment:
 
     def __del__(self) -> None:
         # After an error in the constructor, or an interrupt between a `pin` and its `unpin`.
-        self.abandon()
+        with suppress(OSError):
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the file whoever uses it: they are threads of the parent of this forked child."""
