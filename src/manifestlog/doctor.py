@@ -72,7 +72,7 @@ def _workplace(directory: str, names: list[str]) -> Iterator[str]:
     lock = FileLock(os.path.join(place, "alive"), 0)
     try:
         try:
-            disk.make_directory(place)
+            disk.make_passing_directory(place)
             lock.try_acquire()
         except OSError as error:
             raise _CannotWriteError(error.strerror or str(error)) from None

@@ -721,3 +721,14 @@ def test_bytes_behind_a_seal_without_successor_are_found(torn_seal: tuple[Path, 
     segment, lines = torn_seal
     segment.write_bytes(b"".join(lines) + b"x\n")
     _refused(path)
+
+
+def test_to_rely_on_a_line_beside_a_hole_does_not_make_the_hole_damage(path: Path) -> None:
+    """Answering "already there" syncs the segment; what the crash took from it is a crash's all the same."""
+    (active,) = _fill(path, 6)
+    lines = _lines(active)
+    lines[3] = bytes(len(lines[3]))
+    active.write_bytes(b"".join(lines)[:-1] + b"x")
+    with DownloadManifestManager(path, options=DURABLE) as manager:
+        assert manager.add(record("c1", 1)).verdict is Verdict.DUPLICATE
+        assert manager.add(record("c1", 1)).verdict is Verdict.DUPLICATE

@@ -11,7 +11,7 @@ from manifestlog import Durability
 from support.records import MANUAL
 
 from . import bases, world
-from .crash import EVERY
+from .crash import EVERY, FEW
 from .explore import Scenario, crashes, examine, explore, recoveries
 from .machine import simulated
 from .world import CLOSING_COMPACTS, ROTATING, Base, World
@@ -71,7 +71,7 @@ def scenario(machine: Machine, name: str, durability: Durability, every_bytes: i
         every_bytes=every_bytes,
         limit=1500,
         samples=40,
-        full_every=16,
+        full_every=12,
         opened=False,
     )
 
@@ -81,9 +81,20 @@ BOTH = (Durability.POWER_CUT, Durability.PROCESS_KILL)
 
 @pytest.mark.parametrize("durability", BOTH)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_crash_at_every_call_and_byte(machine: Machine, count: Count, name: str, durability: Durability) -> None:
-    every_bytes = EVERY if durability is Durability.POWER_CUT else 0
-    count("crash states", explore(machine, scenario(machine, name, durability, every_bytes)))
+def test_a_crash_at_every_call(machine: Machine, count: Count, name: str, durability: Durability) -> None:
+    count("crash states", explore(machine, scenario(machine, name, durability, FEW)))
+
+
+@pytest.mark.parametrize("name", ["create", "add", "add_many", "update", "forget", "rotate", "fence of a torn tail"])
+def test_a_crash_at_every_byte(machine: Machine, count: Count, name: str) -> None:
+    count("crash states", explore(machine, scenario(machine, name, Durability.POWER_CUT)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("durability", BOTH)
+def test_a_crash_at_every_byte_of_anything(machine: Machine, count: Count, name: str, durability: Durability) -> None:
+    count("crash states", explore(machine, scenario(machine, name, durability)))
 
 
 @pytest.mark.parametrize("durability", BOTH)
@@ -102,7 +113,7 @@ def test_a_crash_at_every_call_of_a_rotation_by_size(machine: Machine, count: Co
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_crash_inside_what_follows_a_crash(machine: Machine, count: Count, name: str) -> None:
     """Opening, first addition and compaction are crashed in turn, for a sample of the states that the crash has left."""
-    first = scenario(machine, name, Durability.POWER_CUT, 0)
+    first = scenario(machine, name, Durability.POWER_CUT, FEW)
     found = recoveries(machine, first, world.go_on, sample=4)
     count("crash states", sum(explore(machine, second) for second in found))
 
@@ -112,7 +123,7 @@ def test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it(
     machine: Machine, count: Count, name: str
 ) -> None:
     """A folder, a canonical, a segment: killed behind each call that names one, and a power cut in what another does next."""
-    first = scenario(machine, name, Durability.POWER_CUT, 0)
+    first = scenario(machine, name, Durability.POWER_CUT, FEW)
     named = recoveries(
         machine,
         first,
@@ -127,6 +138,6 @@ def test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it(
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_crash_inside_what_follows_any_crash(machine: Machine, count: Count, name: str) -> None:
     """The same for many more states."""
-    first = scenario(machine, name, Durability.POWER_CUT, 0)
+    first = scenario(machine, name, Durability.POWER_CUT, FEW)
     found = recoveries(machine, first, world.go_on, sample=60)
     count("crash states", sum(explore(machine, second) for second in found))

@@ -92,9 +92,12 @@ class World:
     def all_durable(self) -> None:
         self.past, self.batches, self.others, self.created = [self.records], [], (), True
 
-    def new_record(self) -> ManifestRecord:
+    def next_number(self) -> int:
         self._number += 1
-        return make_record(self._number)
+        return self._number
+
+    def new_record(self) -> ManifestRecord:
+        return make_record(self.next_number())
 
     def oldest(self) -> str | None:
         return next(iter(self.records), None)
@@ -127,8 +130,8 @@ def add_same(world: World) -> None:
     if key is None:
         return
     old = world.records[key]
-    later = EPOCH + timedelta(days=1 + len(world.past), seconds=world.machine.calls)
-    new = old.model_copy(update={"etag": f'"again-{later:%H%M%S}"', "ts_downloaded": later})
+    number = world.next_number()  # later than any before it: of an event that is not, the manifest takes no notice
+    new = old.model_copy(update={"etag": f'"again-{number}"', "ts_downloaded": EPOCH + timedelta(days=number)})
     with world.intending(world.records | {new.checksum: new}):
         world.open().add(new)
 

@@ -76,4 +76,4 @@ class Report:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return output.json_text(json.dumps(value, ensure_ascii=False))
