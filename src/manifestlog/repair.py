@@ -135,6 +135,9 @@ class _Repair:
     def run(self) -> RepairReport:
         unfinished = _unfinished(self._paths)
         if unfinished is not None:
+            # Who was killed behind the new segment's birth may not have come to this: were a segment moved first, a power
+            # cut could take the new one's name, and the next repair would look for records without the one that was moved.
+            disk.sync_directory(self._paths.directory)
             report = quarantine.stored_report(self._paths, unfinished.folder, self._found)
             return self._finish(report, unfinished.folder, unfinished.new)
         _sweep(self._paths)
