@@ -168,4 +168,4 @@ def test_who_goes_on_with_a_segment_that_a_killed_repair_did_not_sync_syncs_it(m
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_a_crash_inside_the_repair_that_follows_many_a_crash(machine: Machine, count: Count, part: int) -> None:
-    assert _again(machine, count, _damaged(machine), lambda states: states[part::16]) > 10
+    assert _again(machine, count, _damaged(machine), lambda states: states[part::16]) > 5
