@@ -24,6 +24,7 @@ from manifestlog.storage import canonical, codec, disk, lines
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
+from manifestlog.storage.segment import agrees, may_be_a_crashs
 from manifestlog.storage.state import fingerprint
 from manifestlog.storage.wal import begins_anew
 
@@ -281,8 +282,8 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 def _judge(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
     told = segment.told
-    agrees = told is None or told == segment.summary()
-    if told is not None and not agrees:
+    as_told = told is None or agrees(told, segment.summary(), segment.damage)
+    if told is not None and not as_told:
         report.damage(
             segment.path,
             told.length,
@@ -290,11 +291,11 @@ def _judge(segment: _Segment, report: CheckReport) -> None:
         )
     for piece in segment.damage:
         count = piece.end - piece.offset
-        if told is not None and piece.offset >= told.length and lines.may_be_a_crashs(piece, 0, segment.sealed_end):
+        if told is not None and piece.offset >= told.length and may_be_a_crashs(piece, 0, segment.sealed_end):
             report.note(
                 segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
             )
-        elif agrees and lines.may_be_a_crashs(piece, segment.synced, segment.sealed_end):
+        elif as_told and may_be_a_crashs(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
             report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")

@@ -72,8 +72,7 @@ def _workplace(directory: str, names: list[str]) -> Iterator[str]:
     lock = FileLock(os.path.join(place, "alive"), 0)
     try:
         try:
-            with suppress(OSError):  # also of a sync that is refused: to say that is a test's business
-                disk.make_directory(place)
+            disk.make_passing_directory(place)
             lock.try_acquire()
         except OSError as error:
             raise _CannotWriteError(error.strerror or str(error)) from None

@@ -100,6 +100,7 @@ class Session:
         self.on_write: Callable[[], None] | None = None
         self.log_is_long = False
         self._must_load = False
+        self._fencing = False
         self._fresh_locks()
         self._state = State.load(paths, writable=not read_only)
 
@@ -170,6 +171,8 @@ class Session:
     def _reload(self) -> None:
         old = self._state
         self._state = State.load(self.paths, writable=not self.read_only)
+        if old.wal is not None and self._state.wal is not None:
+            self._state.wal.poisoned |= old.wal.poisoned
         old.close()
 
     def _rescan(self) -> None:
@@ -244,7 +247,7 @@ class Session:
         if wal is None or not (force or self.options.durability is Durability.POWER_CUT):
             return None
         tail = wal.current.tail
-        if tail.synced >= tail.length or wal.current.number == wal.poisoned:
+        if tail.synced >= tail.length or wal.current.sync_failed:
             return None
         wal.current.pin()
         return wal.current, tail.length
@@ -263,7 +266,26 @@ class Session:
                 self._state.wal.poison(segment)
             segment.unpin()
         if failure is not None:
+            self._fence()
             raise IndeterminateWriteError(segment.path, failure) from failure
+
+    def _fence(self) -> None:
+        """Leave a segment whose sync has failed, at once and if the disk lets us.
+
+        Others do not know of the failure: their lines behind ours would be confirmed, and lie behind a hole after a power cut.
+        """
+        if self._fencing:
+            return
+        self._fencing = True
+        try:
+            with suppress(ManifestError, OSError):
+                self.transact(self._leave_current)
+        finally:
+            self._fencing = False
+
+    def _leave_current(self, state: State) -> None:
+        if state.wal is not None:
+            state.wal.prepare(0, self.options.segment_bytes_max)
 
     def sync(self) -> None:
         """Make everything in the log survive a power cut, in whichever mode it was written."""

@@ -136,10 +136,10 @@ class Store:
         return self.session.transact(lambda state: self._forget(state, checksum))
 
     def _forget(self, state: State, checksum: str) -> bool:
-        if not state.view.has(checksum):
-            return False
-        self.session.append(state, Op("forget", now_text(), [], {"checksum": checksum}))
-        return True
+        known = state.view.has(checksum)
+        if known or state.distrusts(checksum):  # "not there" is a promise as well
+            self.session.append(state, Op("forget", now_text(), [], {"checksum": checksum}))
+        return known
 
     def update(self, checksum: str, changes: Row) -> tuple[Verdict, Row]:
         """Replace members of a record; raises `RecordNotFoundError`."""
@@ -153,6 +153,8 @@ class Store:
         if changed != known:
             changed = tidy(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known))
         if changed == known:
+            if state.distrusts(checksum):
+                self._append_put(state, self._put_of(known))
             return Verdict.DUPLICATE, known
         self._append_put(state, self._put_of(changed))
         return Verdict.REFRESHED, changed

@@ -90,8 +90,9 @@ class _Second:
         context = multiprocessing.get_context("spawn")
         self.link, theirs = context.Pipe()
         self._process = context.Process(target=_follow_orders, args=(theirs, place), daemon=True)
-        # Ctrl-C goes to the whole group; here it is for us, who then end the other one.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Ctrl-C goes to the whole group; here it is for us, who then end the other one. Nor may either signal end us
+        # before the other one was told what it is: it would say so in a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()
         finally:

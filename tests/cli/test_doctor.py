@@ -86,7 +86,8 @@ def test_a_signal_leaves_nothing_behind(run: Program, folder: Path, number: sign
 def test_what_a_killed_one_leaves_goes_with_the_next(run: Program, folder: Path) -> None:
     process = run.start("doctor", folder)
     wait_until(lambda: list(folder.iterdir()))
-    finish(process, signal.SIGKILL)
+    process.kill()
+    process.communicate(timeout=30)  # its second process may say in its own words that it was left alone
     assert list(folder.iterdir())
     assert run("doctor", folder).code == 0
     assert list(folder.iterdir()) == []

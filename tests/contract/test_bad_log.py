@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -616,6 +617,12 @@ def test_batch_carries_its_records(spoken: list[bytes]) -> None:
 def test_forget_carries_its_checksum(spoken: list[bytes]) -> None:
     """The tombstone says of which content."""
     assert json.loads(spoken[3])["checksum"] == sha("b")
+
+
+def test_every_line_behind_the_first_says_when_it_was_written(spoken: list[bytes]) -> None:
+    """In UTC, always with six fractional digits; a seal says only what stands before it."""
+    times = [json.loads(line)["ts"] for line in spoken[1:-1]]
+    assert [re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time) is not None for time in times] == [True] * 4
 
 
 def test_the_last_member_is_the_crc(spoken: list[bytes]) -> None:

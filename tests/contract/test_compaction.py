@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,18 +14,19 @@ import pytest
 from manifestlog import (
     CompactionOutcome,
     CompactionReport,
+    DamagedManifestError,
     DownloadManifestManager,
     LockTimeoutError,
     ManifestOptions,
 )
 from manifestlog.naming import resolve
+from manifestlog.storage import disk, merge
 from manifestlog.storage.lock import FileLock
 
 from .builders import QUIET, meta, record, segments_of, sha
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .conftest import Opener
 
@@ -185,6 +187,53 @@ def test_nothing_temporary_is_left(filled: DownloadManifestManager, path: Path) 
         "systems_download.manifest.compact.lock",
         "systems_download.manifest.wal-000002.jsonl",
     }
+
+
+def test_lock_files_stay_and_stay_empty(filled: DownloadManifestManager, path: Path) -> None:
+    """Whoever waits for a lock has the file open: it is the same one for ever, and has nothing to say."""
+    filled.compact()
+    before = {lock.name: (lock.stat().st_ino, lock.stat().st_size) for lock in path.parent.glob("*.lock")}
+    filled.add(record("d"))
+    filled.save()
+    filled.close()
+    after = {lock.name: (lock.stat().st_ino, lock.stat().st_size) for lock in path.parent.glob("*.lock")}
+    assert after == before
+    assert [size for _, size in after.values()] == [0, 0]
+
+
+def test_a_merged_file_that_does_not_read_back_is_not_published(
+    filled: DownloadManifestManager, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 4 reads what was written: a disk that keeps other bytes costs a compaction and no record."""
+    before = path.read_bytes()
+    real = disk.sync_data
+
+    def sync_data(fd: int) -> None:
+        real(fd)
+        written = Path(f"/proc/self/fd/{fd}").resolve()
+        if ".json.tmp-" in written.name:
+            written.write_bytes(written.read_bytes().replace(b"raw", b"rav", 1))
+
+    monkeypatch.setattr(disk, "sync_data", sync_data)
+    with pytest.raises(DamagedManifestError, match="does not read back"):
+        filled.compact()
+    assert (path.read_bytes(), [f.name for f in path.parent.iterdir() if ".tmp-" in f.name]) == (before, [])
+
+
+def test_a_canonical_that_is_replaced_meanwhile_is_not_written_over(
+    filled: DownloadManifestManager, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody has put there during a compaction is looked at by the next opening, and not lost unseen."""
+    real = merge.write
+
+    def write(*args: Any) -> Any:
+        os.utime(path, (1, 1))
+        return real(*args)
+
+    monkeypatch.setattr(merge, "write", write)
+    with pytest.raises(DamagedManifestError, match="replaced the file"):
+        filled.compact()
+    assert path.stat().st_mtime == 1
 
 
 def test_a_compaction_elsewhere_is_said(filled: DownloadManifestManager, busy: FileLock) -> None:

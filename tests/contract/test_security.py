@@ -19,6 +19,7 @@ import pytest
 from cli.program import Program
 from manifestlog import DownloadManifestManager
 from manifestlog.cli.app import _VERBS, main
+from support.integrity import file_descriptors
 
 from .builders import META, QUIET, line_at, record, segments_of, sha
 
@@ -195,6 +196,20 @@ def test_every_file_of_a_manifest_is_opened_without_following_links(tmp_path: Pa
     seen = start(_opened, folder / "systems_download.manifest.json").result()
     followed = {name for name, flags in seen if ".manifest." in name and not flags & os.O_NOFOLLOW}
     assert followed == set()
+
+
+def _without_standard_input(_link: object, path: Path) -> list[int]:
+    os.close(0)
+    with DownloadManifestManager(path, META, options=QUIET) as manifest:
+        manifest.add(record("a"))
+        return [fd for fd, target in file_descriptors().items() if target.startswith(str(path.parent))]
+
+
+def test_no_file_of_a_manifest_takes_the_place_of_a_standard_stream(path: Path, start: Start) -> None:
+    """A program that was started without them prints into whatever has their number."""
+    used = start(_without_standard_input, path).result()
+    assert len(used) >= 3
+    assert min(used) > 2
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

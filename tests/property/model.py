@@ -53,13 +53,13 @@ class Model:
 
     def add(self, checksum: str, pair: Pair, event: Seen) -> str:
         """The contract's table, top to bottom, first row that fits."""
-        verdict = self._verdict(checksum, pair, event)
+        verdict = self.verdict(checksum, pair, event)
         if verdict != "duplicate":
             self._length_of_log += 1
             self.contents.setdefault(checksum, {})[pair] = replace(event, place_in_log=self._length_of_log)
         return verdict
 
-    def _verdict(self, checksum: str, pair: Pair, event: Seen) -> str:
+    def verdict(self, checksum: str, pair: Pair, event: Seen) -> str:
         current = self.current(*pair)
         if checksum not in self.contents:
             return "new" if current is None else "changed"

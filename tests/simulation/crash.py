@@ -133,7 +133,25 @@ def _chosen(sizes: list[int], samples: int, rng: random.Random) -> Iterator[tupl
             yield (*kept[:at], option, *kept[at + 1 :])
             yield (*lost[:at], option, *lost[at + 1 :])
     for _ in range(samples):
-        yield tuple(rng.randrange(size) if rng.random() < 0.3 else rng.randrange(2) for size in sizes)
+        yield _thrown(sizes, rng)
+
+
+def random_state(disk: SimDisk, dice: random.Random) -> SimDisk:
+    """One of the disks that a power cut at this moment may leave, by these dice."""
+    dimensions = _dimensions(disk, FEW, fills=True, unread=None)
+    sizes = [len(options) for *_, options in dimensions]
+    return _state(disk, dimensions, _thrown(sizes, dice))
+
+
+def least_state(disk: SimDisk) -> SimDisk:
+    """What a power cut leaves at the least: what was synced, and nothing else."""
+    dimensions = _dimensions(disk, FEW, fills=False, unread=None)
+    return _state(disk, dimensions, (0,) * len(dimensions))
+
+
+def _thrown(sizes: list[int], dice: random.Random) -> tuple[int, ...]:
+    """Mostly lost or kept, now and then in between."""
+    return tuple(dice.randrange(size) if dice.random() < 0.3 else dice.randrange(2) for size in sizes)
 
 
 def _state(disk: SimDisk, dimensions: list[_Dimension], pick: tuple[int, ...]) -> SimDisk:

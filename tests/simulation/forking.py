@@ -45,7 +45,7 @@ def _copy(manager: Any) -> AbstractManifest:
     store.session = session = copy.copy(store.session)
     session._append_lock = copy.copy(session._append_lock)
     session._compact_lock = copy.copy(session._compact_lock)
-    if not (session.closed or session._must_load):
+    if not session.closed:
         session._state = state = copy.copy(session._state)
         if state.wal is not None:
             state.wal = copy.copy(state.wal)

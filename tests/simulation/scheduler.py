@@ -137,6 +137,10 @@ class Scheduler:
         self._stopped.remove(process)
         self._runnable.append(process)
 
+    def is_running(self, process: Process) -> bool:
+        """Whether it has begun or may begin, and is neither stopped nor at its end."""
+        return process in self._runnable
+
     # -- running -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import logging
 from codecs import BOM_UTF8
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -93,7 +94,8 @@ class Canonical:
         return raw
 
     def __del__(self) -> None:
-        disk.close(self.fd)
+        with suppress(OSError):  # nobody is there to be told, and nothing was written
+            disk.close(self.fd)
 
 
 @dataclass(slots=True)

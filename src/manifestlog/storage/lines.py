@@ -50,12 +50,20 @@ class Base(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`)."""
+    """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`).
+
+    `synced` is there only when a sync of the segment has failed: what stands behind that offset may go in a power cut.
+    """
 
     segment: int
     length: int
     lines: int
     chain: str
+    synced: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Its members as they are written down."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Opening(NamedTuple):
@@ -122,18 +130,13 @@ def summarise(segment: int, length: int, count: int, chain: int, damage: Iterabl
     return Summary(segment, length, count, codec.hex_crc(chain))
 
 
-def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
-    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
-    return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
-
-
 def seal_body(summary: Summary) -> bytes:
-    told = {"length": summary.length, "lines": summary.lines, "chain": summary.chain}
-    return codec.dumps({"op": "seal", **told, "next": summary.segment + 1})[:-1]
+    told = summary.told()
+    return codec.dumps({"op": "seal", **told, "next": told.pop("segment") + 1})[:-1]
 
 
 def opening_line(opening: Opening) -> bytes:
-    previous = opening.previous._asdict() if opening.previous else None
+    previous = opening.previous.told() if opening.previous else None
     body = codec.dumps(
         {"op": "open", "format": codec.FORMAT}
         | opening._asdict()

@@ -71,7 +71,10 @@ class FileLock:
 
     def release(self) -> None:
         if self._fd >= 0:
-            unlock_descriptor(self._fd)
+            try:
+                unlock_descriptor(self._fd)
+            except OSError:
+                self.close()  # others must not wait for what the kernel would not give back
 
     def close(self) -> None:
         """Drop the descriptor, and with it the lock; in a forked child this leaves the parent's lock alone."""
@@ -94,5 +97,4 @@ class FileLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fd >= 0:
-            unlock_descriptor(self._fd)
+        self.release()

@@ -13,7 +13,8 @@ It takes no lock and chooses no successor: that is the log's job (`wal`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
@@ -39,6 +40,19 @@ class Tail(NamedTuple):
     terminated: bool = True
 
 
+def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
+    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
+    return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
+
+
+def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
+    """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
+    if told._replace(synced=None) == found._replace(synced=None):
+        return True
+    kept = told.synced
+    return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
+
+
 class Segment:
     """An open segment file, closed with its last user. Not safe for threads; the session's mutex is around it."""
 
@@ -53,6 +67,8 @@ class Segment:
         self.sealed = False
         self.is_named = False
         """Whether its name is known to be on the disk."""
+        self.sync_failed = False
+        """Whether a sync of it has failed, here or where it was sealed: it is never synced again."""
         self._unfinished = False
         self._marked = 0
         self._damage: list[Piece] = []
@@ -70,8 +86,9 @@ class Segment:
         return self.tail.terminated and not self._unfinished and not self._damage and not self.sealed
 
     def summary(self) -> Summary:
-        length, count, chain, *_ = self.tail
-        return lines.summarise(self.number, length, count, chain, self._damage)
+        length, count, chain, synced, _ = self.tail
+        found = lines.summarise(self.number, length, count, chain, self._damage)
+        return found._replace(synced=synced) if self.sync_failed else found
 
     def _read_opening(self) -> Opening:
         start = []
@@ -158,6 +175,7 @@ class Segment:
             op = self._decode(line, offset)
             if op.kind == "seal":
                 self.sealed = True
+                self.sync_failed |= "synced" in op.data
                 if not damage:
                     self._check_seal(op, Tail(length, count, chain))
             ops.append(op)
@@ -188,7 +206,7 @@ class Segment:
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if not lines.may_be_a_crashs(piece, self._marked, last):
+            if not may_be_a_crashs(piece, self._marked, last):
                 raise self._error(piece)
 
     def _error(self, piece: Piece) -> DamagedManifestError:
@@ -204,7 +222,7 @@ class Segment:
 
         Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
         """
-        if told == self.summary():
+        if told is not None and agrees(told, self.summary(), self._damage):
             self.report_damage()
             return
         if self._damage:
@@ -281,7 +299,8 @@ class Segment:
 
     def __del__(self) -> None:
         # After an error in the constructor, or an interrupt between a `pin` and its `unpin`.
-        self.abandon()
+        with suppress(OSError):
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the file whoever uses it: they are threads of the parent of this forked child."""

@@ -89,7 +89,7 @@ class State:
     def distrusts(self, checksum: str) -> bool:
         """Whether this checksum's last line is in a segment whose sync has failed here."""
         entry = self.overlay.entries.get(checksum)
-        return entry is not None and self.wal is not None and entry[1] == self.wal.poisoned
+        return entry is not None and self.wal is not None and entry[1] in self.wal.poisoned
 
     def live_metadata(self) -> Row:
         """The metadata as a compaction of this moment would write it."""
@@ -175,9 +175,11 @@ class State:
 
     def close(self) -> None:
         """Let go of every file, whoever still holds this object; views that were handed out keep theirs."""
-        if self.wal is not None:
-            self.wal.close()
-        del self.base, self.view, self.overlay
+        try:
+            if self.wal is not None:
+                self.wal.close()
+        finally:
+            del self.base, self.view, self.overlay
 
     def abandon(self) -> None:
         """In a forked child: close our copies, whoever still had them pinned in the parent."""

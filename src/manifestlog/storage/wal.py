@@ -58,7 +58,8 @@ class Wal:
         self._compacted_in = 0
         self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
-        self.poisoned = 0
+        self.poisoned: set[int] = set()
+        self._learn(current)
         self.writes = False
 
     @classmethod
@@ -162,6 +163,15 @@ class Wal:
             self._note(number, op)
             take(number, op)
         self._lengths[segment.number] = segment.tail.length
+        self._learn(segment)
+
+    def _learn(self, segment: Segment) -> None:
+        """Take notice of what is said of syncs that have failed, in this segment or in the one before."""
+        previous = segment.opening.previous
+        if previous is not None and previous.synced is not None:
+            self.poisoned.add(previous.segment)
+        if segment.sync_failed:
+            self.poisoned.add(segment.number)
 
     def _successor(self) -> Segment | None:
         number = self.current.number + 1
@@ -186,6 +196,7 @@ class Wal:
     def _move_to(self, successor: Segment) -> None:
         # Closed last: an interrupt in between leaves it to the garbage collector, and never closes the current one.
         left, self.current = self.current, successor
+        self._learn(successor)
         self._lengths[successor.number] = successor.tail.length
         if self.writes:
             disk.lock_shared(successor.fd)
@@ -194,7 +205,7 @@ class Wal:
     def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
         """Make sure that a line of about this length can be appended to the current segment."""
         segment = self.current
-        if segment.clean and segment.number != self.poisoned:
+        if segment.clean and not segment.sync_failed:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
             elif segment.tail.lines == 1 and not segment.is_named:
@@ -220,10 +231,16 @@ class Wal:
         self._start_next()
 
     def _start_next(self) -> None:
-        if self.current.number != self.poisoned:
+        number = self.current.number + 1
+        if not self.current.sync_failed:
             # Crash here: sealed, no successor; the next writer makes one. Were the successor named first, a power cut
             # could leave it behind a predecessor whose last lines are gone.
-            disk.sync_data(self.current.fd)
+            try:
+                disk.sync_data(self.current.fd)
+            except OSError as error:
+                # The successor says so. Left without one, it would be synced again by the next, who does not know.
+                log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
+                self.poison(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases)))
 
     def be_writer(self) -> None:
@@ -244,7 +261,8 @@ class Wal:
 
     def poison(self, segment: Segment) -> None:
         """A sync of this segment failed: never append to it again, never sync it again."""
-        self.poisoned = segment.number
+        segment.sync_failed = True
+        self.poisoned.add(segment.number)
 
     def drop_covered(self, covers: int) -> None:
         """A canonical that holds everything up to this segment is in place."""

@@ -238,6 +238,9 @@ def _weigh_segment(found: Salvage, segment: Segment, successor: Segment | None, 
 
 
 def _weigh_end(found: Salvage, segment: Segment, told: Summary | None, *, covered_whole: bool) -> bool:
+    if told is not None and told.length > segment.size >= (told.synced or told.length):
+        found.note(segment.path, segment.size, 0, "cut behind a sync that failed, never acknowledged")
+        return True
     if told is not None and told.length > segment.size:
         count: int | None = told.length - segment.size
         meaning = f"the file was cut: {_UNDONE}"
@@ -254,6 +257,8 @@ def _harmless(segment: Segment, piece: Piece, told: Summary | None) -> str | Non
     """Why this damaged stretch of a segment held nothing that counts; None when it may have."""
     if told is not None and piece.offset >= told.length:
         return "behind the segment's end, fenced off by the next one"
+    if told is not None and told.synced is not None and piece.offset >= told.synced:
+        return "behind a sync that failed, never acknowledged"
     if segment.salt is not None and salvage_log.is_opening(segment, piece, told):
         return "the segment's first line, which holds no record"
     if salvage_log.is_seal(segment, piece, told):

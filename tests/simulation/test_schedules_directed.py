@@ -1,0 +1,296 @@
+"""Schedules by hand: a process is stopped at one of its calls, at each in turn, while others do something whole, and goes on.
+
+No scheduler is needed for that: the others run inside the kernel's hook before the call. Each is judged by `checker`.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import LockTimeoutError
+from support.records import MANUAL
+
+from .checker import check, same_records
+from .history import History
+from .kernel import Crash, Killed
+from .machine import simulated
+from .scenario import check_files, contents, new_disk
+from .workload import CHECKSUMS, Client, Event, Step, event_of, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.counts import Count
+
+    from .disk import SimDisk
+    from .kernel import Process
+    from .machine import Machine
+
+    Body = Callable[["Stage"], None]
+
+FULL = replace(MANUAL, segment_bytes_max=1, lock_timeout_s=0.002)
+"""Every line fills a segment; whoever waits for one that is stopped gives up soon."""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with simulated() as made:
+        yield made
+
+
+class Stage:
+    """A machine, its history, and processes that are stopped at a call of theirs."""
+
+    def __init__(self, machine: Machine, begin: tuple[SimDisk, History]) -> None:
+        disk, earlier = begin
+        self.machine = machine
+        self.first = machine.boot(disk.copy())
+        self.history = History(machine, earlier)
+        self._stops: dict[Process, tuple[int, Callable[[], None]]] = {}
+        self._calls: dict[Process, int] = {}
+        self.reached = 0
+        machine.before = self._before
+
+    def _before(self, _number: int, _name: str, _args: tuple[Any, ...]) -> None:
+        process = self.machine.current
+        assert process is not None
+        self._calls[process] = self._calls.get(process, 0) + 1
+        if process in self._stops and self._calls[process] == self._stops[process][0]:
+            self.reached += 1
+            self._stops.pop(process)[1]()
+
+    def run(self, body: Body, stop: tuple[int, Callable[[], None]] | None = None) -> None:
+        """Run a process from its first call to its last; `stop`: before which of its calls what happens elsewhere."""
+        process = self.machine.spawn()
+        if stop is not None:
+            self._stops[process] = stop
+        with self.machine.running(process), suppress(LockTimeoutError, Crash):
+            body(self)
+        self.machine.end(process)
+
+    def judge(self) -> None:
+        """The history has an explanation, and the disk holds what it says."""
+        timeline = check(self.history)
+        check_files(self.machine.disk)
+        assert same_records(contents(self.machine, self.machine.disk), timeline.rows[-1])
+
+
+def _client(stage: Stage) -> Client:
+    return opened(stage.history, FULL, random.Random(0))
+
+
+def steps(*todo: Step) -> Body:
+    """A process that opens, does this and closes."""
+
+    def body(stage: Stage) -> None:
+        client = _client(stage)
+        for step in todo:
+            step(client)
+        client.close()
+
+    return body
+
+
+def adds(number: int) -> Step:
+    """Add the content of this number."""
+    event = Event(CHECKSUMS[number], f"s{number % 3}", "d0", number % 4, "e0", "/p0")
+    return lambda client: client.history.call(
+        "add", (event,), lambda: str(client.manifest.add(event_of(event)).verdict)
+    )
+
+
+def forgets(number: int) -> Step:
+    """Forget the content of this number."""
+    return lambda client: client.history.call(
+        "forget", (CHECKSUMS[number],), lambda: client.manifest.forget(CHECKSUMS[number])
+    )
+
+
+def reads(client: Client) -> None:
+    """Ask everything that can be asked."""
+    for key in CHECKSUMS:
+        client.history.call("has", (key,), partial(client.manifest.has_checksum, key))
+        client.history.call("get", (key,), partial(client.manifest.get, key))
+    client.length()
+    client.items()
+
+
+@pytest.fixture(scope="module")
+def begin(machine: Machine) -> tuple[SimDisk, History]:
+    """A manifest that was compacted, and has changes in four segments since."""
+    machine.boot(new_disk())
+    stage = Stage(machine, (machine.disk, History(machine)))
+    stage.run(steps(adds(0), adds(1), Client.compact, adds(2), forgets(0), adds(3), adds(0)))
+    return machine.disk.copy(), stage.history
+
+
+def at_each_call(
+    machine: Machine,
+    begin: tuple[SimDisk, History],
+    body: Body,
+    *others: Body,
+    step: int = 1,
+    behind: Body | None = None,
+) -> int:
+    """Stop `body` before its first call, its second, …, and let the others run there, one by one; gives how often."""
+    number = 1
+    while True:
+        stage = Stage(machine, begin)
+
+        def meanwhile(stage: Stage = stage) -> None:
+            for other in others:
+                stage.run(other)
+
+        stage.run(body, (number, meanwhile))
+        if not stage.reached:
+            return (number - 1) // step
+        if behind is not None:
+            stage.run(behind)
+        stage.judge()
+        number += step
+
+
+def in_each_other(
+    machine: Machine, begin: tuple[SimDisk, History], outer: Body, inner: Body, *others: Body, strides: tuple[int, int]
+) -> int:
+    """Stop `outer` before each call; there, stop `inner` before each of its calls; there, let the others run."""
+    tried, first = 0, 1
+    while True:
+        second, reached = 1, False
+        while True:
+            stage = Stage(machine, begin)
+
+            def innermost(stage: Stage = stage) -> None:
+                for other in others:
+                    stage.run(other)
+
+            def between(stage: Stage = stage, second: int = second) -> None:
+                stage.run(inner, (second, innermost))
+
+            stage.run(outer, (first, between))
+            reached |= stage.reached > 0
+            if stage.reached < 2:
+                break
+            stage.judge()
+            tried += 1
+            second += strides[1]
+        if not reached:
+            return tried
+        first += strides[0]
+
+
+COMPACTS = steps(Client.compact)
+WRITES_AND_COMPACTS = steps(adds(4), forgets(2), adds(1), Client.compact)
+
+
+def test_a_compactor_stopped_at_each_call_while_another_compacts(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """Between any two calls the other one either finds it running, or does all of it."""
+    count("schedules", at_each_call(machine, begin, COMPACTS, COMPACTS))
+
+
+def test_a_compactor_stopped_at_each_call_while_others_write_rotate_and_compact(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """The segment that it is about to seal may be sealed, covered and deleted when it goes on."""
+    count("schedules", at_each_call(machine, begin, COMPACTS, WRITES_AND_COMPACTS, COMPACTS, behind=COMPACTS))
+
+
+def test_a_reader_stopped_at_each_call_while_others_write_rotate_and_compact(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """It opens and asks everything; every answer is of a moment within its question."""
+    count("schedules", at_each_call(machine, begin, steps(reads), WRITES_AND_COMPACTS))
+
+
+def test_a_reader_stopped_at_each_call_while_all_that_it_knows_is_compacted_away_twice(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """The segments that it was about to open are gone, and so are those after them."""
+    count("schedules", at_each_call(machine, begin, steps(reads), WRITES_AND_COMPACTS, steps(adds(3), Client.save)))
+
+
+def test_a_process_stopped_at_each_call_of_opening_while_covered_segments_are_deleted(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """What it finds missing is no damage: it begins again, and adds."""
+    count("schedules", at_each_call(machine, begin, steps(adds(4), reads), COMPACTS))
+
+
+def test_a_writer_that_sleeps_over_a_fence_and_a_compaction(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """Another writer dies inside a write; the next one fences, goes on and compacts; then the sleeper goes on adding."""
+
+    def dies_inside_a_write(stage: Stage) -> None:
+        client = _client(stage)
+        written = False
+
+        def cut(_number: int, name: str, _args: tuple[Any, ...]) -> int | None:
+            nonlocal written
+            if name != "write":
+                return None
+            if written:
+                raise Killed
+            written = True
+            return 40
+
+        before, stage.machine.before = stage.machine.before, cut
+        try:
+            adds(4)(client)
+        finally:
+            stage.machine.before = before
+
+    sleeper = steps(adds(1), reads, adds(4), forgets(1), reads)
+    count("schedules", at_each_call(machine, begin, sleeper, dies_inside_a_write, WRITES_AND_COMPACTS))
+
+
+def test_the_lock_holder_is_killed_inside_a_write_while_others_wait(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """At each call of an addition: a second one that waits gives up if the lock is held; then the first is killed there."""
+
+    def run(stage: Stage, number: int) -> None:
+        def waits_and_kills() -> None:
+            stage.run(steps(adds(4)))
+            raise Killed
+
+        stage.run(steps(adds(1), forgets(3), adds(3)), (number, waits_and_kills))
+
+    number = 1
+    while True:
+        stage = Stage(machine, begin)
+        run(stage, number)
+        if not stage.reached:
+            break
+        stage.run(WRITES_AND_COMPACTS)
+        stage.judge()
+        number += 1
+    count("schedules", number - 1)
+
+
+def _wal_reset(machine: Machine, begin: tuple[SimDisk, History], strides: tuple[int, int]) -> int:
+    return in_each_other(machine, begin, COMPACTS, COMPACTS, WRITES_AND_COMPACTS, strides=strides)
+
+
+def test_the_wal_reset_race_of_sqlite_2026(machine: Machine, begin: tuple[SimDisk, History], count: Count) -> None:
+    """Two checkpointers and a writer that restarts the log lost pages in SQLite 3.7.0 to 3.51.2.
+
+    One compactor is stopped, in it a second one, in that a writer fills segments and compacts; then they go on, inner first.
+    Here no segment number comes back, and the base is named by size and CRC, so what was stopped finds out.
+    """
+    count("schedules", _wal_reset(machine, begin, (7, 9)))
+
+
+@pytest.mark.slow
+def test_the_wal_reset_race_of_sqlite_2026_at_every_pair_of_calls(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    count("schedules", _wal_reset(machine, begin, (2, 1)))
