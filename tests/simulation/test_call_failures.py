@@ -122,6 +122,10 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def disks(machine: Machine) -> dict[str, SimDisk]:
+    return made_disks(machine)
+
+
+def made_disks(machine: Machine) -> dict[str, SimDisk]:
     """What operations begin with."""
     found = {"empty": new_disk()}
     machine.boot(new_disk())
