@@ -188,13 +188,13 @@ APPENDING = [
     _one(
         "a sealed segment is not appended to",
         "a record behind the seal",
-        "crash: rotate",
+        "crash: rotate, everything in full",
         "storage.segment:Segment.clean", " and not self.sealed", "",
     ),
     _one(
         "a damaged end is not appended to",
-        "records behind bytes that nobody wrote, in a segment whose damage a reader may see as rot",
-        "crash: add after additions, killed only",
+        "a crash's damage that a later `synced` mark makes rot",
+        "crash: add after additions, killed only, then synced",
         "storage.segment:Segment.clean", " and not self._damage", "",
     ),
     _one(
@@ -308,7 +308,7 @@ TOGETHER = [
     _one(
         "a segment is read once more before its successor",
         "lines missed that came just before the seal",
-        "a reader stopped while others write, rotate and compact",
+        "schedules",
         "storage.wal:Wal.follow", "        self._advance(self.current, take)\n        self.current.check_link", "        self.current.check_link",
     ),
     _one(
@@ -384,19 +384,13 @@ COMPACTING = [
         "bits of the canonical, written to",
         "compactor:_Compaction._read_with", "self._check_base(found)", "pass",
     ),
-    _one(
-        "what a merge will cover is sealed",
-        "a record that lands in a segment which is about to be deleted",
-        "crash: compact",
-        "compactor:_cut", "log_.rotate()", "pass",
-    ),
 ]  # fmt: skip
 
 READING = [
     _one(
         "an index is used with its own canonical only",
         "records read at the places of yesterday",
-        "crash: compact",
+        "crash: compact, add_many, compact",
         "storage.base:open_base", "if found is not None and found.head.stamp == stamp:", "if found is not None:",
     ),
     Safeguard(
@@ -417,7 +411,7 @@ READING = [
     _one(
         "the log knows its canonical",
         "a canonical that was edited, swapped, or brought back",
-        "exchanged files",
+        "bits of the canonical, without an index",
         "storage.wal:Wal.covered_by", "for base in reversed(self.bases):",
         "for base in self.bases[-1:]:\n        return base.covers\n    for base in reversed(self.bases):",
     ),
@@ -431,8 +425,8 @@ READING = [
         "a missing segment is damage",
         "records silently gone",
         "missing files",
-        "storage.wal:Wal.replay", "        segment = self._open_needed(number)",
-        "        if not disk.exists(self._paths.segment(number)):\n            continue\n        segment = self._open_needed(number)",
+        "storage.wal:Wal.replay", "segment = self._open_needed(number)",
+        "if not disk.exists(self._paths.segment(number)):\n                continue\n            segment = self._open_needed(number)",
     ),
 ]  # fmt: skip
 

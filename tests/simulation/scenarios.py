@@ -20,13 +20,14 @@ from manifestlog import Durability, LockTimeoutError
 
 from . import test_crash_operations, test_schedules_directed
 from .disk import SimDisk
-from .explore import explore
+from .explore import crashes, examine, explore
 from .faults import FAULTS
 from .history import History
 from .scenario import DIRECTORY
 from .schedules import play, starts
 from .test_call_failures import fail_each, made_disks
-from .test_schedules_directed import Stage, adds, begin_with, client_of, steps
+from .test_crash_sequences import explore_all
+from .test_schedules_directed import Stage, adds, begin_with, client_of, forgets, steps
 from .workload import Client
 
 if TYPE_CHECKING:
@@ -80,6 +81,25 @@ def _crash(name: str, durability: Durability = Durability.POWER_CUT, **changes: 
     return make
 
 
+def _then_synced(name: str) -> Make:
+    """What the weaker mode has left is gone on with in the stronger one."""
+
+    def make(_lab: Lab, machine: Machine) -> Run:
+        found = test_crash_operations.scenario(machine, name, Durability.PROCESS_KILL, 0)
+
+        def run() -> None:
+            for state in crashes(machine, found):
+                examine(machine, state.disk, state.allowed, fully=True)
+
+        return run
+
+    return make
+
+
+def _sequence(*names: str) -> Make:
+    return lambda _lab, machine: lambda: explore_all(machine, [names], Durability.POWER_CUT)
+
+
 def _names(name: str) -> Make:
     test = test_crash_operations.test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it
     return lambda _lab, machine: lambda: test(machine, _count, name)
@@ -131,7 +151,7 @@ def _deleted_lock(lab: Lab, machine: Machine) -> Run:
 
             def goes_on(old: Any = old, clients: list[Client] = clients) -> None:
                 with machine.running(old), suppress(LockTimeoutError):
-                    adds(2)(clients[0])
+                    forgets(3)(clients[0])
 
             stage.run(steps(adds(4)), (number, goes_on))
             reached = stage.reached > 0
@@ -166,6 +186,11 @@ def _bits(kind: str, step: int, **more: Any) -> MakeReal:
         return random.Random(1).sample(found, len(found) // step)
 
     return _judged(cases, **more)
+
+
+def _unindexed(_lab: Lab, ground: Ground, _oracle: Oracle) -> Iterable[Case]:
+    found = [case for part in range(4) for case in test_bits._unindexed(ground, part, every=False, touched=True)]
+    return random.Random(1).sample(found, len(found) // 20)
 
 
 def _moved(_lab: Lab, ground: Ground, oracle: Oracle) -> Iterable[Case]:
@@ -208,6 +233,9 @@ SCENARIOS: dict[str, Make] = {
     "crash: compact, killed only": _crash("compact", _KILLED),
     "crash: add after additions, killed only": _crash("add after additions", _KILLED, full_every=1),
     "crash: add, everything in full": _crash("add", full_every=1),
+    "crash: rotate, everything in full": _crash("rotate", full_every=1),
+    "crash: add after additions, killed only, then synced": _then_synced("add after additions"),
+    "crash: compact, add_many, compact": _sequence("compact", "add_many", "compact"),
     "crash: names of the killed, rotate": _names("rotate"),
     "crash: names of the killed, create": _names("create"),
     "schedules": _schedules(range(SCHEDULES), cut=False),
@@ -234,6 +262,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "bits of the index": _bits(INDEX, 60),
     "bits of the canonical": _bits(CANONICAL, 60),
     "bits of the canonical, written to": _bits(CANONICAL, 60, write=True, never_answered=True),
+    "bits of the canonical, without an index": _judged(_unindexed),
     "moved lines": _judged(_moved),
     "lines of others": _judged(_of_others),
     "missing files": _through(test_files.test_every_set_of_files_missing),
