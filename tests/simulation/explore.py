@@ -311,6 +311,7 @@ def _go_on(
     now[_EXTRA.checksum] = _EXTRA
     check_last_line(machine.disk)
     manifest.compact()
+    assert manifest.compact().outcome == "nothing_to_do"
     check_files(machine.disk, compacted=True)
     manifest.close()
     no_damage()

@@ -84,6 +84,7 @@ def check_last_line(disk: SimDisk) -> None:
     *_, line, end = disk.files()[path].split(b"\n")
     assert end == b"", f"{path} does not end with a newline"
     assert json.loads(line)["op"] == "put"
+    assert b'{"op":"seal"' not in disk.files()[path], f"{path} goes on behind its seal"
 
 
 @lru_cache(maxsize=64)  # most of a run's disks have one of a few canonicals

@@ -32,6 +32,19 @@ class Edit(NamedTuple):
     new: str
 
 
+class Safeguard(NamedTuple):
+    """`scenario` names one of `scenarios`."""
+
+    name: str
+    protects: str
+    scenario: str
+    edits: tuple[Edit, ...]
+
+
+def one(name: str, protects: str, scenario: str, *edit: str) -> Safeguard:
+    return Safeguard(name, protects, scenario, (Edit(*edit),))
+
+
 @contextmanager
 def edited(edits: Sequence[Edit]) -> Iterator[None]:
     """The engine with these changes, until the end of the block; several may change one function, in this order."""

@@ -18,8 +18,7 @@ from .seeding import causes, edited
 if TYPE_CHECKING:
     from support.counts import Count
 
-    from .safeguards import Safeguard
-    from .seeding import Edit
+    from .seeding import Edit, Safeguard
 
 
 @pytest.fixture(scope="module")
