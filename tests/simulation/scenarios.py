@@ -67,7 +67,7 @@ class Lab:
         return build(self._directory / f"{self._grounds}" / "twin", seed=4)
 
 
-def _count(_name: str, _number: int = 1) -> None:
+def _count(name: str, number: int = 1) -> None:
     """Nothing: these cases are counted where they are tests."""
 
 
@@ -75,10 +75,10 @@ Make = Callable[[Lab, "Machine"], Run]
 MakeReal = Callable[[Lab], Run]
 
 
-def _crash(name: str, durability: Durability = Durability.POWER_CUT, **changes: int) -> Make:
+def _crash(name: str, durability: Durability = Durability.POWER_CUT, full_every: int = 12) -> Make:
     def make(_lab: Lab, machine: Machine) -> Run:
         found = test_crash_operations.scenario(machine, name, durability, 0)
-        return partial(explore, machine, replace(found, limit=200, samples=10, **changes))
+        return partial(explore, machine, replace(found, limit=200, samples=10, full_every=full_every))
 
     return make
 
