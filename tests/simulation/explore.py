@@ -32,7 +32,7 @@ from manifestlog.naming import resolve
 from support.records import MANUAL
 
 from .crash import FEW, crash_states, cuts
-from .scenario import PATH, check_files, make_record, open_manifest
+from .scenario import PATH, check_files, check_last_line, make_record, open_manifest
 from .world import Base, Records, World, create_or_open
 
 if TYPE_CHECKING:
@@ -309,7 +309,9 @@ def _go_on(
             now[record.checksum] = record
     assert manifest.add(_EXTRA).verdict is Verdict.NEW
     now[_EXTRA.checksum] = _EXTRA
+    check_last_line(machine.disk)
     manifest.compact()
+    assert manifest.compact().outcome == "nothing_to_do"
     check_files(machine.disk, compacted=True)
     manifest.close()
     no_damage()

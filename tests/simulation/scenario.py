@@ -78,6 +78,15 @@ def check_files(disk: SimDisk, *, compacted: bool = False) -> None:
         assert len([path for path in files if ".wal-" in path]) == 1
 
 
+def check_last_line(disk: SimDisk) -> None:
+    """What was just written is a line by itself, for any reader of JSON lines, whatever a crash has left before it."""
+    path = max(path for path in disk.files() if path.endswith(".jsonl"))
+    *_, line, end = disk.files()[path].split(b"\n")
+    assert end == b"", f"{path} does not end with a newline"
+    assert json.loads(line)["op"] == "put"
+    assert b'{"op":"seal"' not in disk.files()[path], f"{path} goes on behind its seal"
+
+
 @lru_cache(maxsize=64)  # most of a run's disks have one of a few canonicals
 def _check_canonical(data: bytes) -> None:
     document = json.loads(data)

@@ -122,6 +122,10 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def disks(machine: Machine) -> dict[str, SimDisk]:
+    return made_disks(machine)
+
+
+def made_disks(machine: Machine) -> dict[str, SimDisk]:
     """What operations begin with."""
     found = {"empty": new_disk()}
     machine.boot(new_disk())
@@ -193,7 +197,10 @@ class Trial:
         return None
 
     def _check(self, error: Outcome) -> None:
-        held = self._goes_on(self._legal(error))
+        legal = self._legal(error)
+        if error is None:
+            self.before = self.after  # what is acknowledged without an error is kept by the power cuts below
+        held = self._goes_on(legal)
         self._note_power_cut(held)
         assert self.manifest is not None
         self.manifest.close()

@@ -81,7 +81,8 @@ class Stage:
         assert same_records(contents(self.machine, self.machine.disk), timeline.rows[-1])
 
 
-def _client(stage: Stage) -> Client:
+def client_of(stage: Stage) -> Client:
+    """A client in the running process."""
     return opened(stage.history, FULL, random.Random(0))
 
 
@@ -89,7 +90,7 @@ def steps(*todo: Step) -> Body:
     """A process that opens, does this and closes."""
 
     def body(stage: Stage) -> None:
-        client = _client(stage)
+        client = client_of(stage)
         for step in todo:
             step(client)
         client.close()
@@ -123,6 +124,10 @@ def reads(client: Client) -> None:
 
 @pytest.fixture(scope="module")
 def begin(machine: Machine) -> tuple[SimDisk, History]:
+    return begin_with(machine)
+
+
+def begin_with(machine: Machine) -> tuple[SimDisk, History]:
     """A manifest that was compacted, and has changes in four segments since."""
     machine.boot(new_disk())
     stage = Stage(machine, (machine.disk, History(machine)))
@@ -230,7 +235,7 @@ def test_a_writer_that_sleeps_over_a_fence_and_a_compaction(
     """Another writer dies inside a write; the next one fences, goes on and compacts; then the sleeper goes on adding."""
 
     def dies_inside_a_write(stage: Stage) -> None:
-        client = _client(stage)
+        client = client_of(stage)
         written = False
 
         def cut(_number: int, name: str, _args: tuple[Any, ...]) -> int | None:

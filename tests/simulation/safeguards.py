@@ -1,0 +1,178 @@
+"""Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
+
+Those of files are in `safeguards_of_files`; here are those between processes and of compaction, and the list of all.
+
+Left out, since each only doubles another or has nothing in a simulation to fail it:
+
+- the number of a segment is compared with later ones, a seal with its lines, a new base with what `compacted` says of it:
+  overtaking, the lines' places and the next `compacted` find the same;
+- covered segments go oldest first: openers skip them in any order, and `check` finds them covered;
+- the merged file is read again, its records add up: the simulated disk does not lie;
+- an interrupt between a write and its taking over, a replaced canonical: `crash/` and `contract/` try them.
+"""
+
+from __future__ import annotations
+
+from .safeguards_of_files import APPENDING, LINES, ON_THE_DISK, READING
+from .seeding import Edit, Safeguard, one
+
+_TRANSACT = "session:Session.transact"
+_RUN = "compactor:_Compaction.run"
+
+TOGETHER = [
+    one(
+        "the append lock is taken",
+        "two writers at one offset",
+        "schedules",
+        "storage.lock:FileLock.__enter__",
+        "if self._fd < 0 or not (lock_descriptor(self._fd, blocking=False) and disk.is_linked(self._fd)):", "if False:",
+    ),
+    Safeguard(
+        "a lock's file must still have its name",
+        "two inside at once, each with a lock of his own",
+        "a deleted lock file",
+        (
+            Edit("storage.lock:FileLock.__enter__", "and disk.is_linked(self._fd)", ""),
+            Edit("storage.lock:FileLock.try_acquire", "if disk.is_linked(self._fd):", "if True:"),
+        ),
+    ),
+    one(
+        "the compaction lock is taken",
+        "two compactors that delete each other's segments",
+        "a compactor stopped while another compacts",
+        "session:Session.alone_compacting", "alone = self._compact_lock.try_acquire()", "alone = True",
+    ),
+    one(
+        "others' lines are read under the lock",
+        "a line at an offset that is taken, a verdict of yesterday",
+        "schedules",
+        _TRANSACT, "self._on_fresh_state(act)", "act(self._state)",
+    ),
+    one(
+        "others' lines are read before an answer",
+        "a reader that does not see what was acknowledged",
+        "schedules",
+        "session:Session.read", "self._on_fresh_state(ask)", "ask(self._state)",
+    ),
+    one(
+        "the verdict is found under the lock",
+        "two winners for one content",
+        "schedules",
+        "store:Store.add", "return self.session.transact(lambda state: self._add(state, event))",
+        "row, verdict, stored, known = self.session.read(lambda state: _decide(state.view, event[0]))\n"
+        "    if stored is None:\n        return verdict, view(known, pair_of(row))\n"
+        "    self.session.transact(lambda state: self._append_put(state, self._put_of(stored)))\n"
+        "    return verdict, view(stored, pair_of(row))",
+    ),
+    one(
+        "new is said only when neither content nor source is known",
+        "a source's second content taken for its first",
+        "schedules",
+        "storage.view:View.knows", "checksum in overlay.entries or overlay.has_source(source_id)", "checksum in overlay.entries",
+    ),
+    one(
+        "ties are ranked",
+        "the wrong one of two contents with one time, after a compaction",
+        "schedules",
+        "verdict:ranked", "if tie else event", "if tie < 0 else event",
+    ),
+    one(
+        "a process that was overtaken loads again",
+        "a segment written where nobody reads",
+        "a writer sleeps over a fence and a compaction",
+        "storage.wal:Wal._successor", "if self._numbers()[-1:] > [number]:", "if False:",
+    ),
+    one(
+        "an opener begins again when files change under it",
+        "damage told where a compaction has deleted segments",
+        "opening while segments are deleted",
+        "storage.state:State.load", "if fingerprint(paths) == before:", "if True:",
+    ),
+    one(
+        "a segment is read once more before its successor",
+        "lines missed that came just before the seal",
+        "schedules",
+        "storage.wal:Wal.follow", "        self._advance(self.current, take)\n        self.current.check_link", "        self.current.check_link",
+    ),
+    one(
+        "a child of a fork opens its own files",
+        "a child that shares its parent's lock",
+        "schedules",
+        "session:Session._enter", "if self._pid != os.getpid():", "if False:",
+    ),
+    one(
+        "a child of a fork never unlocks",
+        "the parent's lock freed in the middle of its write",
+        "schedules",
+        "session:Session.drop_inherited", "self._append_lock.close()", "self._append_lock.release()\n    self._append_lock.close()",
+    ),
+    one(
+        "what came after a compaction began stays in the overlay",
+        "records gone until the next opening",
+        "schedules",
+        "storage.overlay:Overlay.behind", "if segment > covers:", "if False:",
+    ),
+    one(
+        "the last writer compacts",
+        "a canonical that stays old although all have closed",
+        "schedules",
+        "storage.wal:Wal.has_other_writers", "return disk.held_by_others(self.current.fd)", "return True",
+    ),
+]  # fmt: skip
+
+_PUBLISH = "        self._publish(found.base)  # (5)"
+COMPACTING = [
+    one(
+        "the rename comes before covered segments are deleted",
+        "neither the log nor the canonical that holds it",
+        "crash: compact",
+        _RUN, _PUBLISH, "        self._delete_covered(cut.last)\n" + _PUBLISH,
+    ),
+    Safeguard(
+        "the merged file is whole before the rename",
+        "half a canonical",
+        "crash: compact",
+        (
+            Edit(_RUN, _PUBLISH, "        pass"),
+            Edit(_RUN, "        columns, out =", "        self._publish(found.base)\n        columns, out ="),
+        ),
+    ),
+    one(
+        "the rename comes before `compacted`",
+        "a log that knows no canonical but one to come",
+        "crash: compact",
+        _RUN, _PUBLISH, '        _tell(store, "compacted", told, 0.0)\n' + _PUBLISH,
+    ),
+    one(
+        "a canonical is announced",
+        "a canonical that the log does not know",
+        "crash: compact",
+        _RUN, 'pause = _tell(store, "compacting", told, 0.0)', "pause = 0.0",
+    ),
+    one(
+        "`compacted` is said",
+        "a log that is merged again and again",
+        "crash: compact, everything in full",
+        _RUN, 'pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))', "pass",
+    ),
+    one(
+        "tombstones are merged",
+        "forgotten records back in the canonical",
+        "crash: compact to nothing",
+        "storage.merge:plan", "if present or raw is not None:", "if raw is not None:",
+    ),
+    one(
+        "unfinished files are removed",
+        "a directory that fills with them",
+        "crash: sweep of leftovers",
+        "compactor:_sweep", "disk.remove(path)", "pass",
+    ),
+    one(
+        "the canonical is checked before a merge",
+        "rot that gets a fresh CRC",
+        "bits of the canonical, written to",
+        "compactor:_Compaction._read_with", "self._check_base(found)", "pass",
+    ),
+]  # fmt: skip
+
+SAFEGUARDS = [*ON_THE_DISK, *LINES, *APPENDING, *TOGETHER, *COMPACTING, *READING]

@@ -1,0 +1,266 @@
+"""Safeguards of what lies on the disk: syncs, lines, appending, reading."""
+
+from __future__ import annotations
+
+from .seeding import Edit, Safeguard, one
+
+_TRANSACT = "session:Session.transact"
+_NOT_SYNCED = "pass"
+
+ON_THE_DISK = [
+    one(
+        "a new segment's name is synced",
+        "a record acknowledged in a segment that has no name after a power cut",
+        "crash: the first addition",
+        "storage.wal:create_segment", "disk.sync_directory(paths.directory)", _NOT_SYNCED,
+    ),
+    one(
+        "a new segment's first line is synced before it has a name",
+        "a segment that is there and empty, which is damage",
+        "crash: the first addition",
+        "storage.wal:create_segment", "disk.sync_data(fd)", _NOT_SYNCED,
+    ),
+    one(
+        "a segment is synced before its successor has a name",
+        "lines gone in the middle of the log",
+        "crash: rotate, killed only",
+        "storage.wal:Wal._start_next", "disk.sync_data(self.current.fd)", _NOT_SYNCED,
+    ),
+    one(
+        "a segment's name is synced by whoever writes its first line",
+        "the name's maker was killed before he came to it",
+        "crash: names of the killed, rotate",
+        "storage.wal:Wal.prepare", "disk.sync_directory(self._paths.directory)", _NOT_SYNCED,
+    ),
+    one(
+        "the canonical's name is synced before there is a log",
+        "a log without its canonical",
+        "crash: names of the killed, create",
+        "storage.wal:start", "disk.sync_directory(paths.directory)", _NOT_SYNCED,
+    ),
+    one(
+        "a new directory's name is synced",
+        "the whole manifest gone with its directory",
+        "crash: create, with its folder",
+        "storage.disk:make_directory", "sync_directory(above)", _NOT_SYNCED,
+    ),
+    one(
+        "the skeleton is synced before it has a name",
+        "a canonical that is there and empty",
+        "crash: create",
+        "storage.base:_install", "disk.sync_data(fd)", _NOT_SYNCED,
+    ),
+    one(
+        "the merged file is synced before the rename",
+        "a canonical that has its name and not its bytes",
+        "crash: compact",
+        "compactor:_Compaction._write", "disk.sync_data(fd)", _NOT_SYNCED,
+    ),
+    Safeguard(
+        "the rename is synced before covered segments are deleted",
+        "the old canonical back, and the log gone",
+        "crash: compact",
+        (
+            Edit("compactor:_Compaction._publish", "disk.sync_directory(self._paths.directory)", _NOT_SYNCED),
+            Edit("storage.base:_install", "disk.sync_directory(paths.directory)", _NOT_SYNCED),
+        ),
+    ),
+    one(
+        "the announcement is synced before the rename",
+        "a canonical that the log does not know",
+        "crash: compact, killed only",
+        "compactor:_tell", "store.session.sync()", _NOT_SYNCED,
+    ),
+    one(
+        "a line is synced before it is acknowledged",
+        "an acknowledged record lost in a power cut",
+        "crash: add",
+        _TRANSACT, "self._make_durable(*unsynced)", _NOT_SYNCED,
+    ),
+    Safeguard(
+        "what is already there is synced before that is said",
+        "a duplicate acknowledged, of a line that its writer has not synced yet",
+        "schedules with power cuts",
+        (
+            Edit(_TRANSACT, "result = self._on_fresh_state(act)", "self._catch_up()\n            was = self._state.wal and self._state.wal.current.tail.length\n            result = self._on_fresh_state(act)"),
+            Edit(_TRANSACT, "unsynced = self._pin_unsynced()", "unsynced = self._pin_unsynced() if self._state.wal and self._state.wal.current.tail.length != was else None"),
+        ),
+    ),
+]  # fmt: skip
+
+LINES = [
+    Safeguard(
+        "a line's CRC is compared",
+        "rot in a record that still parses",
+        "bits of the active segment",
+        (
+            Edit("storage.codec:line_is_intact", "line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc", "line[-CRC_TAIL:-10] == b',\"crc\":\"'"),
+            Edit("storage.lines:usual_puts", 'if crc != b"%08x" % crc32(line[: -codec.CRC_TAIL], crc32(place, salt)):', "if place is None:"),
+        ),
+    ),
+    one(
+        "a line's CRC covers its place",
+        "lines moved or doubled",
+        "moved lines",
+        "storage.codec:line_is_intact", "return line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc",
+        "places = (offset, *range(6000))\n"
+        "    return line[-CRC_TAIL:] in [b',\"crc\":\"%08x\"}' % crc32(body, crc32(at.to_bytes(8, 'little'), salt)) for at in places]",
+    ),
+    one(
+        "a segment has a salt of its own",
+        "lines of another segment or another manifest",
+        "lines of a twin",
+        "storage.wal:create_segment", "secrets.randbits(32)", "0",
+    ),
+    one(
+        "CRCs are compared as bytes",
+        "a flipped bit in the CRC itself",
+        "bit 5 of the active segment",
+        "storage.codec:line_is_intact", "line[-CRC_TAIL:] ==", "line[-CRC_TAIL:].lower() ==",
+    ),
+    one(
+        "damage before a `synced` mark is no crash's",
+        "an acknowledged record skipped as a crash's trace",
+        "bits of the active segment",
+        "storage.segment:Segment._judge", "if not may_be_a_crashs(piece, self._marked, last):", "if piece is None:",
+    ),
+    one(
+        "damage behind every `synced` mark is a crash's",
+        "a manifest that will not open after a power cut",
+        "crash: add after additions, killed only",
+        "storage.segment:may_be_a_crashs", "return piece.offset >= synced and", "return False and",
+    ),
+    one(
+        "a segment is compared with what its successor says",
+        "lines gone from the end of a segment that was fenced",
+        "moved lines",
+        "storage.segment:Segment.check_link", "if told is not None and", "if True or",
+    ),
+    one(
+        "a batch is one line",
+        "half of a batch after a crash",
+        "crash: add_many",
+        "store:Store._add_batch", 'self.session.append(state, Op("batch", now_text(), puts, {}))',
+        'for one in puts:\n            self.session.append(state, Op("put", now_text(), [one], {}))',
+    ),
+]  # fmt: skip
+
+APPENDING = [
+    one(
+        "a torn tail is fenced",
+        "a record written into another's unfinished line",
+        "crash: fence of a torn tail",
+        "storage.segment:Segment.clean", " and not self._unfinished", "",
+    ),
+    one(
+        "a line without its newline is fenced",
+        "two records on one line",
+        "crash: add, everything in full",
+        "storage.segment:Segment.clean", "self.tail.terminated and ", "",
+    ),
+    one(
+        "a sealed segment is not appended to",
+        "a record behind the seal",
+        "crash: rotate, everything in full",
+        "storage.segment:Segment.clean", " and not self.sealed", "",
+    ),
+    one(
+        "a damaged end is not appended to",
+        "a crash's damage that a later `synced` mark makes rot",
+        "crash: add after additions, killed only, then synced",
+        "storage.segment:Segment.clean", " and not self._damage", "",
+    ),
+    one(
+        "a short write goes on",
+        "half a record acknowledged",
+        "calls fail: add, short write",
+        "storage.disk:append", "while written < len(data):", "while False:",
+    ),
+    one(
+        "a short read goes on",
+        "an end of file where there is none",
+        "calls fail: refresh, short read",
+        "storage.disk:read", "while got < count and", "while False and",
+    ),
+    one(
+        "nothing is appended after a failed sync",
+        "records behind pages that the kernel has dropped",
+        "calls fail: add, EIO",
+        "storage.wal:Wal.prepare", "if segment.clean and not segment.sync_failed:", "if segment.clean:",
+    ),
+    one(
+        "no sync is repeated after one that failed",
+        "a success that says nothing of the lost pages",
+        "calls fail: add, EIO",
+        "storage.wal:Wal._start_next", "if not self.current.sync_failed:", "if True:",
+    ),
+    one(
+        "a failed sync is remembered",
+        "an addition acknowledged that no disk has",
+        "calls fail: add, EIO",
+        "session:Session._make_durable", "raise IndeterminateWriteError(segment.path, failure) from failure", "return",
+    ),
+    one(
+        "a record whose sync failed is written again",
+        "already there, said of a record that is not on the disk",
+        "calls fail: add, EIO",
+        "storage.state:State.distrusts",
+        "return entry is not None and self.wal is not None and entry[1] in self.wal.poisoned", "return False",
+    ),
+]  # fmt: skip
+
+READING = [
+    one(
+        "an index is used with its own canonical only",
+        "records read at the places of yesterday",
+        "crash: compact, forget, compact",
+        "storage.base:open_base", "if found is not None and found.head.stamp == stamp:", "if found is not None:",
+    ),
+    Safeguard(
+        "an index's buckets have CRCs",
+        "a record that is there and not found",
+        "bits of the index",
+        (
+            Edit("storage.index:Index._bucket", "if not self._checked[bucket]:", "if False:"),
+            Edit("storage.index:Index._source_bucket", "if not self._sources_checked[bucket]:", "if False:"),
+        ),
+    ),
+    one(
+        "a record from the canonical has a CRC",
+        "rot handed out as a record",
+        "bits of the canonical",
+        "storage.canonical:Canonical.record", "if crc32(raw) != crc:", "if False:",
+    ),
+    one(
+        "the log knows its canonical",
+        "a canonical that was edited, swapped, or brought back",
+        "bits of the canonical, without an index",
+        "storage.wal:Wal.covered_by", "for base in reversed(self.bases):",
+        "for base in self.bases[-1:]:\n        return base.covers\n    for base in reversed(self.bases):",
+    ),
+    one(
+        "a log without its canonical is damage",
+        "an empty manifest begun over a log",
+        "missing files",
+        "storage.state:State._load_once", "if paths.segment_numbers(_names(paths)):", "if False:",
+    ),
+    one(
+        "a missing segment is damage",
+        "records silently gone",
+        "missing files",
+        "storage.wal:Wal.replay", "segment = self._open_needed(number)",
+        "if not disk.exists(self._paths.segment(number)):\n                continue\n            segment = self._open_needed(number)",
+    ),
+    one(
+        "a missing log is damage",
+        "the index remembers that there was one",
+        "missing files",
+        "storage.state:State._load_once", "if log_ is None and base.index.head.covers:", "if False:",
+    ),
+    one(
+        "a newline that comes after its line is taken over",
+        "a line read while its writer was one byte short, and then called damaged",
+        "schedules",
+        "storage.segment:Segment.advance", "if end > self.tail.length and not self.tail.terminated and", "if False and",
+    ),
+]  # fmt: skip

@@ -1,0 +1,276 @@
+"""What has to notice a missing safeguard: the bodies of tests, or their explorers and checkers on fewer cases.
+
+A scenario is made with every safeguard in place, and gives a function that raises when something is wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from damage import test_bits, test_files, test_lines
+from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
+from damage.ground import Ground
+from damage.model import Oracle
+from manifestlog import Durability, LockTimeoutError
+
+from . import test_crash_operations, test_schedules_directed
+from .disk import SimDisk
+from .explore import crashes, examine, explore
+from .faults import FAULTS
+from .history import History
+from .scenario import DIRECTORY
+from .schedules import play, starts
+from .test_call_failures import fail_each, made_disks
+from .test_crash_sequences import explore_all
+from .test_schedules_directed import Stage, adds, begin_with, client_of, forgets, steps
+from .workload import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from damage.corpus import Corpus
+    from damage.ground import Case
+
+    from .machine import Machine
+
+Run = Callable[[], object]
+SCHEDULES = 300
+
+
+class Lab:
+    """Where scenarios are run: a simulated machine, a directory for those that need real files, and what was made once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: dict[str, Any] = {}
+        self._grounds = 0
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def ground(self) -> tuple[Ground, Oracle]:
+        """A manifest with damage to come, written by the engine as it is at this moment."""
+        self._grounds += 1
+        corpus = build(self._directory / f"{self._grounds}" / "corpus")
+        return Ground(self._directory / f"{self._grounds}", corpus), Oracle(corpus)
+
+    def twin(self) -> Corpus:
+        """A manifest like that of `ground`, which differs in nothing but chance."""
+        return build(self._directory / f"{self._grounds}" / "twin", seed=4)
+
+
+def _count(name: str, number: int = 1) -> None:
+    """Nothing: these cases are counted where they are tests."""
+
+
+Make = Callable[[Lab, "Machine"], Run]
+MakeReal = Callable[[Lab], Run]
+
+
+def _crash(name: str, durability: Durability = Durability.POWER_CUT, full_every: int = 12) -> Make:
+    def make(_lab: Lab, machine: Machine) -> Run:
+        found = test_crash_operations.scenario(machine, name, durability, 0)
+        return partial(explore, machine, replace(found, limit=200, samples=10, full_every=full_every))
+
+    return make
+
+
+def _then_synced(name: str) -> Make:
+    """What the weaker mode has left is gone on with in the stronger one."""
+
+    def make(_lab: Lab, machine: Machine) -> Run:
+        found = test_crash_operations.scenario(machine, name, Durability.PROCESS_KILL, 0)
+
+        def run() -> None:
+            for state in crashes(machine, found):
+                examine(machine, state.disk, state.allowed, fully=True)
+
+        return run
+
+    return make
+
+
+def _sequence(*names: str) -> Make:
+    return lambda _lab, machine: lambda: explore_all(machine, [names], Durability.POWER_CUT)
+
+
+def _names(name: str) -> Make:
+    test = test_crash_operations.test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it
+    return lambda _lab, machine: lambda: test(machine, _count, name)
+
+
+def _fail(name: str, fault: str) -> Make:
+    def make(lab: Lab, machine: Machine) -> Run:
+        disks = lab.once("disks", lambda: made_disks(machine))
+        return lambda: fail_each(machine, disks, name, FAULTS[fault], sticky=False)
+
+    return make
+
+
+def _schedules(seeds: range, *, cut: bool) -> Make:
+    def make(lab: Lab, machine: Machine) -> Run:
+        begin = lab.once("starts", lambda: starts(machine))
+
+        def run() -> None:
+            for seed in seeds:
+                play(machine, seed, begin, cut=cut)
+
+        return run
+
+    return make
+
+
+def _directed(test: Callable[..., None]) -> Make:
+    def make(lab: Lab, machine: Machine) -> Run:
+        begin = lab.once("begin", lambda: begin_with(machine))
+        return lambda: test(machine, begin, _count)
+
+    return make
+
+
+def _deleted_lock(lab: Lab, machine: Machine) -> Run:
+    """Somebody has deleted the lock file of a process that goes on adding, while another one is inside with a new one."""
+    begin: tuple[SimDisk, History] = lab.once("begin", lambda: begin_with(machine))
+
+    def run() -> None:
+        number, reached = 1, True
+        while reached:
+            stage = Stage(machine, begin)
+            old = machine.spawn()
+            clients: list[Client] = []
+            with machine.running(old):
+                clients.append(client_of(stage))
+                adds(1)(clients[0])
+                machine.unlink(f"{DIRECTORY}/systems_download.manifest.lock")
+
+            def goes_on(old: Any = old, clients: list[Client] = clients) -> None:
+                with machine.running(old), suppress(LockTimeoutError):
+                    forgets(3)(clients[0])
+
+            stage.run(steps(adds(4)), (number, goes_on))
+            reached = stage.reached > 0
+            stage.judge()
+            number += 1
+
+    return run
+
+
+# -- damage, on real files ---------------------------------------------------------------------------------------------
+
+
+def _judged(
+    make_cases: Callable[[Lab, Ground, Oracle], Iterable[Case]], *, write: bool = False, never_answered: bool = False
+) -> MakeReal:
+    def make(lab: Lab) -> Run:
+        def run() -> None:
+            ground, oracle = lab.ground()
+            for case in make_cases(lab, ground, oracle):
+                outcome = ground.judge(case, write=write)
+                if never_answered:
+                    test_bits._check_outcomes(CANONICAL, {outcome: 1})
+
+        return run
+
+    return make
+
+
+def _bits(kind: str, step: int, *, bit: str = "bit", **more: Any) -> MakeReal:
+    def cases(_lab: Lab, ground: Ground, oracle: Oracle) -> Iterable[Case]:
+        found = [case for part in range(4) for case in test_bits._cases(ground, oracle, kind, part, every=True)]
+        found = [case for case in found if bit in case.name]
+        return random.Random(1).sample(found, len(found) // step)
+
+    return _judged(cases, **more)
+
+
+def _unindexed(_lab: Lab, ground: Ground, _oracle: Oracle) -> Iterable[Case]:
+    found = [case for part in range(4) for case in test_bits._unindexed(ground, part, every=False, touched=True)]
+    return random.Random(1).sample(found, len(found) // 20)
+
+
+def _moved(_lab: Lab, ground: Ground, oracle: Oracle) -> Iterable[Case]:
+    for kind in (FENCED, ACTIVE):
+        yield from test_lines._within(ground, oracle, kind)
+
+
+def _of_a_twin(lab: Lab, ground: Ground, oracle: Oracle) -> Iterable[Case]:
+    twin = {"twin": lab.twin()}
+    return (case for case in test_lines._foreign(ground, oracle, ACTIVE, twin) if "active of twin for" in case.name)
+
+
+def _through(test: Callable[..., None], *args: Any) -> MakeReal:
+    """A test of files, whose cases are its own."""
+
+    def make(lab: Lab) -> Run:
+        def run() -> None:
+            ground, oracle = lab.ground()
+
+            def judge_all(cases: Iterable[Case], **_how: object) -> None:
+                for case in cases:
+                    ground.judge(case, write=False)
+
+            test(ground, oracle, judge_all, *args)
+
+        return run
+
+    return make
+
+
+_KILLED = Durability.PROCESS_KILL
+SCENARIOS: dict[str, Make] = {
+    **{
+        f"crash: {name}": _crash(name)
+        for name in (
+            "the first addition", "create, with its folder", "create", "compact", "add", "add_many", "rotate",
+            "fence of a torn tail", "compact to nothing", "sweep of leftovers",
+        )
+    },
+    "crash: rotate, killed only": _crash("rotate", _KILLED),
+    "crash: compact, killed only": _crash("compact", _KILLED),
+    "crash: add after additions, killed only": _crash("add after additions", _KILLED, full_every=1),
+    "crash: add, everything in full": _crash("add", full_every=1),
+    "crash: compact, everything in full": _crash("compact", full_every=1),
+    "crash: rotate, everything in full": _crash("rotate", full_every=1),
+    "crash: add after additions, killed only, then synced": _then_synced("add after additions"),
+    "crash: compact, forget, compact": _sequence("compact", "forget", "compact"),
+    "crash: names of the killed, rotate": _names("rotate"),
+    "crash: names of the killed, create": _names("create"),
+    "schedules": _schedules(range(SCHEDULES), cut=False),
+    "schedules with power cuts": _schedules(range(SCHEDULES // 3), cut=True),
+    "calls fail: add, short write": _fail("add", "short write"),
+    "calls fail: refresh, short read": _fail("refresh", "short read"),
+    "calls fail: add, EIO": _fail("add", "EIO"),
+    "a compactor stopped while another compacts": _directed(
+        test_schedules_directed.test_a_compactor_stopped_at_each_call_while_another_compacts
+    ),
+    "a reader stopped while others write, rotate and compact": _directed(
+        test_schedules_directed.test_a_reader_stopped_at_each_call_while_others_write_rotate_and_compact
+    ),
+    "opening while segments are deleted": _directed(
+        test_schedules_directed.test_a_process_stopped_at_each_call_of_opening_while_covered_segments_are_deleted
+    ),
+    "a writer sleeps over a fence and a compaction": _directed(
+        test_schedules_directed.test_a_writer_that_sleeps_over_a_fence_and_a_compaction
+    ),
+    "a deleted lock file": _deleted_lock,
+}  # fmt: skip
+ON_REAL_FILES: dict[str, MakeReal] = {
+    "bits of the active segment": _bits(ACTIVE, 100),
+    "bit 5 of the active segment": _bits(ACTIVE, 8, bit="bit 5"),
+    "bits of the index": _bits(INDEX, 60),
+    "bits of the canonical": _bits(CANONICAL, 60),
+    "bits of the canonical, written to": _bits(CANONICAL, 250, write=True, never_answered=True),
+    "bits of the canonical, without an index": _judged(_unindexed),
+    "moved lines": _judged(_moved),
+    "lines of a twin": _judged(_of_a_twin),
+    "missing files": _through(test_files.test_every_set_of_files_missing),
+    "exchanged files": _through(test_files.test_two_files_exchanged, True),
+}  # fmt: skip
