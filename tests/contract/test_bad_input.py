@@ -241,6 +241,7 @@ def test_a_canonical_without_its_last_newline_is_whole(path: Path, canonical: by
     assert _answers(path) == expected
 
 
+@pytest.mark.slow  # tests/damage has every byte in make test
 def test_every_flipped_bit_is_found_by_the_log(path: Path, canonical: bytes) -> None:
     """A canonical with any one bit flipped is not the file that its log belongs to."""
     missed = []
@@ -257,6 +258,7 @@ def test_every_flipped_bit_is_found_by_the_log(path: Path, canonical: bytes) -> 
     assert missed == []
 
 
+@pytest.mark.slow  # tests/damage has every byte in make test
 def test_no_flipped_bit_behind_the_index_gives_a_wrong_answer(path: Path, canonical: bytes) -> None:
     """Rot that moves no time stamp is found when the record is read, or it changes no answer."""
     expected = _answers(path)

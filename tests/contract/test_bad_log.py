@@ -78,6 +78,7 @@ def _flip(path: Path, place: int, bits: int = 0x01) -> None:
 # -- flipped bytes -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # tests/damage has every byte in make test
 @pytest.mark.parametrize("bits", [0x01, 0x20, 0x80, 0xFF])
 def test_every_flipped_byte_of_a_sealed_segment_is_found(path: Path, bits: int) -> None:
     """No byte of a sealed segment can change unseen."""
@@ -95,6 +96,7 @@ def test_every_flipped_byte_of_a_sealed_segment_is_found(path: Path, bits: int) 
     assert missed == []
 
 
+@pytest.mark.slow  # tests/damage has every byte in make test
 @pytest.mark.parametrize("bits", [0x01, 0xFF])
 def test_every_flipped_byte_before_the_sync_mark_is_found(path: Path, bits: int) -> None:
     """In the active segment, nothing that is known to be on the disk can change unseen."""
@@ -113,6 +115,7 @@ def test_every_flipped_byte_before_the_sync_mark_is_found(path: Path, bits: int)
     assert missed == []
 
 
+@pytest.mark.slow  # tests/damage has every byte in make test
 @pytest.mark.parametrize("bits", [0x01, 0xFF])
 def test_a_flipped_byte_behind_the_sync_mark_takes_its_own_line_only(
     path: Path, bits: int, caplog: pytest.LogCaptureFixture

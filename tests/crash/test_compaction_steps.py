@@ -219,6 +219,7 @@ def test_a_crash_before_any_call_to_the_disk_loses_nothing(twin: Callable[[], Pa
     assert number > 20
 
 
+@pytest.mark.slow  # tests/simulation has every call in make test
 def test_a_crash_before_any_call_to_the_disk_leaves_nothing_behind(twin: Callable[[], Path]) -> None:
     """Likewise for every n: the next compaction brings the directory back to one canonical and one segment."""
     number = 0

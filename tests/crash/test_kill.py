@@ -153,7 +153,7 @@ def _oracle(oracles: list[Path]) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(40, id="40 rounds"), pytest.param(200, id="200 rounds", marks=pytest.mark.slow)],
+    params=[pytest.param(20, id="20 rounds"), pytest.param(200, id="200 rounds", marks=pytest.mark.slow)],
 )
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     scratch = tmp_path_factory.mktemp("kill")

@@ -193,6 +193,7 @@ def _originals(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for kind, file in files(path).items() if kind != "index"}
 
 
+@pytest.mark.slow  # tests/simulation has every call in make test
 def test_a_crash_before_any_call_to_the_disk_loses_nothing(twin: Callable[[], Path]) -> None:
     """Die before the n-th change of the disk, for every n: damaged or repaired, and the next repair ends it."""
     number = 0
@@ -240,6 +241,7 @@ def _sleeper(link: Link, path: Path) -> object:
             return "damaged"
 
 
+@pytest.mark.slow  # tests/simulation has every call in make test
 def test_a_writer_that_comes_after_a_crash_is_told_or_kept(twin: Callable[[], Path], tmp_path: Path) -> None:
     """It had the manifest open before the damage. What it is told is written, the next repair finds."""
     sound = fill(tmp_path / "sound" / NAME)
