@@ -26,6 +26,7 @@ from .workload import CHECKSUMS, Client, Event, Step, event_of, opened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from manifestlog import ManifestRecord
     from support.counts import Count
 
     from .disk import SimDisk
@@ -287,7 +288,7 @@ def test_a_line_that_another_has_read_stays_when_its_writer_is_interrupted(
     """Ctrl-C behind the write, before the writer knows of it; meanwhile a reader has given the record away."""
     machine.boot(begin[0].copy())
     writer, record = open_manifest(), make_record(77)
-    seen = []
+    seen: list[ManifestRecord | None] = []
 
     def interrupt(_number: int, name: str, _args: tuple[Any, ...]) -> None:
         if name == "write" and not seen:
