@@ -7,8 +7,8 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 - the number of a segment is compared with later ones, a seal with its lines, a new base with what `compacted` says of it:
   overtaking, the lines' places and the next `compacted` find the same;
 - covered segments go oldest first: openers skip them in any order, and `check` finds them covered;
-- the merged file is read again, its records add up: the simulated disk does not lie;
-- an interrupt between a write and its taking over, a replaced canonical: `crash/` and `contract/` try them.
+- that a merge's records add up: the buckets' CRCs find the same before it;
+- a replaced canonical, a merged file that does not read back, an unfinished line that stays: `contract/` and `crash/` try them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ _TRANSACT = "session:Session.transact"
 _RUN = "compactor:_Compaction.run"
 
 TOGETHER = [
+    one(
+        "a whole line is never taken back",
+        "a record gone that somebody has read",
+        "a writer interrupted behind its write",
+        "storage.segment:Segment._take_back", "if start < disk.size(self.fd) < start + length:", "if start < disk.size(self.fd):",
+    ),
     one(
         "the append lock is taken",
         "two writers at one offset",

@@ -260,6 +260,9 @@ SCENARIOS: dict[str, Make] = {
     "a writer sleeps over a fence and a compaction": _directed(
         test_schedules_directed.test_a_writer_that_sleeps_over_a_fence_and_a_compaction
     ),
+    "a writer interrupted behind its write": _directed(
+        test_schedules_directed.test_a_line_that_another_has_read_stays_when_its_writer_is_interrupted
+    ),
     "a deleted lock file": _deleted_lock,
 }  # fmt: skip
 ON_REAL_FILES: dict[str, MakeReal] = {

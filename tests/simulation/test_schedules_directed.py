@@ -20,12 +20,13 @@ from .checker import check, same_records
 from .history import History
 from .kernel import Crash, Killed
 from .machine import simulated
-from .scenario import check_files, contents, new_disk
+from .scenario import check_files, contents, make_record, new_disk, open_manifest
 from .workload import CHECKSUMS, Client, Event, Step, event_of, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from manifestlog import ManifestRecord
     from support.counts import Count
 
     from .disk import SimDisk
@@ -279,6 +280,28 @@ def test_the_lock_holder_is_killed_inside_a_write_while_others_wait(
         stage.judge()
         number += 1
     count("schedules", number - 1)
+
+
+def test_a_line_that_another_has_read_stays_when_its_writer_is_interrupted(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """Ctrl-C behind the write, before the writer knows of it; meanwhile a reader has given the record away."""
+    machine.boot(begin[0].copy())
+    writer, record = open_manifest(), make_record(77)
+    seen: list[ManifestRecord | None] = []
+
+    def interrupt(_number: int, name: str, _args: tuple[Any, ...]) -> None:
+        if name == "write" and not seen:
+            with machine.running(machine.spawn()), open_manifest(read_only=True) as reader:
+                seen.append(reader.get(record.checksum))
+            raise KeyboardInterrupt
+
+    machine.after = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        writer.add(record)
+    with machine.running(machine.spawn()), open_manifest(read_only=True) as reader:
+        assert [reader.get(record.checksum)] == seen == [record]
+    count("schedules")
 
 
 def _wal_reset(machine: Machine, begin: tuple[SimDisk, History], strides: tuple[int, int]) -> int:
