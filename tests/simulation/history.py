@@ -81,6 +81,8 @@ class History:
         self.calls: list[Call] = list(earlier.calls) if earlier else []
         self.lines: list[Line] = list(earlier.lines) if earlier else []
         self.published: list[Published] = list(earlier.published) if earlier else []
+        self.not_ours: dict[int, frozenset[int]] = {}
+        """By process: descriptors that it has of its parent's stack, as it was forked off in the middle of something."""
         self._inside: dict[int, Call] = {}
         self._taken: dict[int, int] = dict(earlier._taken) if earlier else {}
         machine.after = self.after
@@ -109,7 +111,8 @@ class History:
                 del self._inside[process.pid]
         if kind != "open":  # a manager is no answer, and must not live on here
             made.result = result
-        held = [d.path for d in process.fds.values() if _IS_OUR_LOCK.search(d.path) and holds(d)]
+        ours = [d for fd, d in process.fds.items() if fd not in self.not_ours.get(process.pid, ())]
+        held = [d.path for d in ours if _IS_OUR_LOCK.search(d.path) and holds(d)]
         assert process.dead or held == [], f"process {process.pid} has its answer to {made}, and still holds {held}"
         return result
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from manifestlog import (
     DownloadManifestManager,
@@ -88,7 +88,6 @@ class Client:
         self.history = history
         self.manifest = manifest
         self.dice = dice
-        self.not_ours: frozenset[int] = frozenset()
 
     def _event(self) -> Event:
         choice = self.dice.choice
@@ -148,7 +147,8 @@ class Client:
         self.history.call("close", (), self.manifest.close)
         process = self.history.machine.current
         assert process is not None
-        assert process.dead or process.fds.keys() <= self.not_ours, (
+        not_ours = self.history.not_ours.get(process.pid, frozenset())
+        assert process.dead or process.fds.keys() <= not_ours, (
             f"left open by {process}: {[d.path for d in process.fds.values()]}"
         )
 
@@ -188,13 +188,19 @@ def child(history: History, chosen: ManifestOptions, seed: str, busy: bool = Fal
     dice = random.Random(seed)
     process = history.machine.current
     assert process is not None
-    inherited = frozenset(process.fds)
+    if busy:
+        history.not_ours[process.pid] = frozenset(process.fds) - _locks(process)
     me = opened(history, chosen, dice)
-    me.not_ours = inherited if busy else frozenset()
     for _ in range(2):
         dice.choice(MIXED)(me)
     me.close()
     return chosen.compact_on_close
+
+
+def _locks(process: Process) -> set[int]:
+    """The descriptors of locks that the managers of a process know, and that a child has to close."""
+    sessions = [cast("Any", manager)._store.session for manager in process.registry._open.values()]
+    return {lock._fd for session in sessions for lock in (session._append_lock, session._compact_lock)}
 
 
 def reader(history: History, seed: str, steps: list[Step]) -> bool:
