@@ -25,8 +25,10 @@ lint: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The simulation's tests know nothing of each other, so any worker takes the next; the others share what a file has built.
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile --ignore=tests/simulation
+	$(BIN)/python -m pytest -m "slow or not slow" -n 2 tests/simulation
 
 # Every interpreter found on the machine, each with an environment of its own.
 test-all:
