@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.rows import Row, Sighting, normalise, order_of, pair_of, tidy, view
+from manifestlog.rows import Row, Sighting, normalise, order_of, pair_of, view
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec
 from manifestlog.storage.lines import Op, Put, put_of_row
@@ -151,7 +151,8 @@ class Store:
             raise RecordNotFoundError(checksum)
         changed, _ = normalise(known | changes, checksum)
         if changed != known:
-            changed = tidy(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known))
+            # Without the rank of its old time, an observation may no longer be the latest: hence in normal form once more.
+            changed, _ = normalise(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known), checksum)
         if changed == known:
             if state.distrusts(checksum):
                 self._append_put(state, self._put_of(known))

@@ -16,6 +16,8 @@ from manifestlog import (
     RecordRejectedError,
     Verdict,
 )
+from manifestlog.check import check
+from manifestlog.naming import resolve
 
 from .builders import QUIET, at, files_of, record, segments_of, sha
 
@@ -321,6 +323,17 @@ def test_update_leaves_the_old_source(one: DownloadManifestManager) -> None:
     one.save()
     one.update(sha("a"), _value(source_id="right"))
     assert one.get_record_by_source("src") is None
+
+
+def test_an_updated_time_leaves_the_record_in_its_normal_form(manifest: DownloadManifestManager, path: Path) -> None:
+    """The rank of the old time goes, so another source of that moment may come first; else the canonical is not ours."""
+    manifest.add(record("a", 5, source="mirror"))
+    manifest.add(record("b", 3, source="source"))
+    manifest.add(record("b", 5, source="mirror"))
+    again = {"etag": None, "file_path": "/raw/b", "file_size": 2}
+    manifest.update(sha("b"), {"checksum": sha("b"), "source_id": "mirror", "ts_downloaded": at(3)} | again)
+    manifest.save()
+    assert [finding.meaning for finding in check(resolve(path)).findings] == []
 
 
 def test_update_takes_upper_case(one: DownloadManifestManager) -> None:
