@@ -265,7 +265,7 @@ class Segment:
             self._take_back(start, len(line))
             raise
         _, count, chain, synced, _ = self.tail
-        return Tail(start + len(line), count + 1, crc32(line[-11:-3], chain), synced)
+        return Tail(start + len(line), count + 1, crc32(codec.line_crc(line[:-1]), chain), synced)
 
     def _take_back(self, start: int, length: int) -> None:
         try:
