@@ -216,12 +216,7 @@ class Index:
         start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
         if end - start > _LINEAR_MAX:
             return self._bisect(digest, start, end)
-        first = self._digests_at + start * DIGEST
-        last = self._digests_at + end * DIGEST
-        found = self._buffer.find(digest, first, last)
-        while found >= 0 and (found - first) % DIGEST:
-            found = self._buffer.find(digest, found + 1, last)
-        return -1 if found < 0 else start + (found - first) // DIGEST
+        return self._seek(digest, self._digests_at, DIGEST, start, end)
 
     def _bisect(self, digest: bytes, start: int, end: int) -> int:
         number = bisect_left(range(end), digest, start, key=self.digest)
@@ -327,11 +322,16 @@ class Index:
     def _first_row(self, key: bytes, start: int, end: int) -> int:
         if end - start > _LINEAR_MAX:
             return bisect_left(range(end), key, start, key=lambda i: self._source(i)[: len(key)])
-        first, last = self._sources_at + start * ROW, self._sources_at + end * ROW
+        row = self._seek(key, self._sources_at, ROW, start, end)
+        return end if row < 0 else row
+
+    def _seek(self, key: bytes, at: int, width: int, start: int, end: int) -> int:
+        """The first of rows `start` to `end` that begins with `key`, or -1; they lie at `at`, each `width` bytes long."""
+        first, last = at + start * width, at + end * width
         found = self._buffer.find(key, first, last)
-        while found >= 0 and (found - first) % ROW:
+        while found >= 0 and (found - first) % width:
             found = self._buffer.find(key, found + 1, last)
-        return end if found < 0 else start + (found - first) // ROW
+        return -1 if found < 0 else start + (found - first) // width
 
     def newest(self, group: range) -> Iterator[int]:
         """The records that a group of `groups` names, newest first.
@@ -345,8 +345,12 @@ class Index:
         return bytes(self._sources[number * ROW : (number + 1) * ROW])
 
     def _with_prefix(self, prefix: bytes) -> Iterator[int]:
-        number = self.position(prefix + bytes(DIGEST - len(prefix)))
-        while number < self.count and self.digest(number).startswith(prefix):
+        start, end = self._bucket(int.from_bytes(prefix[:4], "big") >> (32 - self._bits))
+        if end - start > _LINEAR_MAX:
+            number = self.position(prefix + bytes(DIGEST - len(prefix)))
+        else:
+            number = self._seek(prefix, self._digests_at, DIGEST, start, end)
+        while 0 <= number < self.count and self.digest(number).startswith(prefix):
             yield number
             number += 1
 
