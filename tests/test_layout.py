@@ -25,8 +25,9 @@ PACKAGE = ROOT / "src" / "manifestlog"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "naming", "pool", "mounts", "storage.disk"),
     ("verdict", "verify", "storage.codec", "storage.lock", "registry"),
-    ("models", "verified", "trials", "storage.lines", "storage.index"),
-    ("events", "doctor", "storage.segment", "storage.canonical", "storage.overlay", "storage.salvage_log"),
+    ("models", "verified", "trials", "storage.framing", "storage.index"),
+    ("events", "doctor", "storage.lines", "storage.canonical"),
+    ("storage.segment", "storage.overlay", "storage.salvage_log"),
     ("storage.wal", "storage.base", "storage.salvage_canonical"),
     ("storage.view", "storage.merge", "storage.salvage"),
     ("storage.state", "storage.weigh"),

@@ -20,10 +20,11 @@ from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
 from manifestlog.naming import ManifestPaths
-from manifestlog.storage import canonical, codec, disk, lines
+from manifestlog.storage import canonical, codec, disk, framing, lines
 from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.framing import Piece
 from manifestlog.storage.index import Index, IndexDamagedError
-from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
+from manifestlog.storage.lines import Base, Op, Opening, Summary
 from manifestlog.storage.segment import agrees, may_be_a_crashs
 from manifestlog.storage.state import fingerprint
 from manifestlog.storage.wal import begins_anew
@@ -244,10 +245,10 @@ def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport
     try:
         end = disk.size(fd)
         position = 0
-        for piece in lines.pieces(disk.blocks(fd, 0, end), opening.salt):
+        for piece in framing.pieces(disk.blocks(fd, 0, end), opening.salt):
             position = piece.end
             if piece.line is None:
-                segment.damage[-1:] = lines.with_damage(segment.damage[-1:], [piece])
+                segment.damage[-1:] = framing.with_damage(segment.damage[-1:], [piece])
             elif piece.offset == 0:
                 segment.count(piece, piece.line)
             else:

@@ -23,7 +23,7 @@ from zlib import crc32
 from manifestlog.errors import DamagedManifestError, NewerFormatError
 from manifestlog.models import ManifestMetadata, record_from_row
 from manifestlog.rows import Row, observations
-from manifestlog.storage import canonical, codec, disk, index, lines
+from manifestlog.storage import canonical, codec, disk, framing, index, lines
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Op
@@ -73,7 +73,7 @@ def check_lines(data: bytes) -> None:
     if mode and mode[0] & FIT:
         data = fitted(data, SALT, 1000)
     position = 1000
-    for piece in lines.split(data, 1000, SALT):
+    for piece in framing.split(data, 1000, SALT):
         assert piece.offset == position < piece.end <= 1000 + len(data)
         position = piece.end
         if piece.line is not None:

@@ -8,8 +8,9 @@ import pytest
 
 from manifestlog.errors import NewerFormatError
 from manifestlog.rows import REQUIRED, Row
-from manifestlog.storage import codec, lines
-from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
+from manifestlog.storage import codec, framing, lines
+from manifestlog.storage.framing import Piece
+from manifestlog.storage.lines import Base, Op, Opening, Summary
 
 from .builders import row, sha
 
@@ -42,7 +43,7 @@ THREE, AT = _log(_put("a"), _put("b"), _put("c"))
 
 
 def _pieces(data: bytes) -> list[Piece]:
-    return list(lines.split(data, START, SALT))
+    return list(framing.split(data, START, SALT))
 
 
 def _good(data: bytes) -> list[str]:
@@ -172,8 +173,8 @@ def test_a_line_at_another_offset_is_damage() -> None:
 
 def test_a_line_of_another_salt_is_damage() -> None:
     """A line of another segment is no record."""
-    assert list(lines.split(THREE, START, SALT + 1)) != _pieces(THREE)
-    assert not any(p.line for p in lines.split(THREE, START, SALT + 1))
+    assert list(framing.split(THREE, START, SALT + 1)) != _pieces(THREE)
+    assert not any(p.line for p in framing.split(THREE, START, SALT + 1))
 
 
 def test_a_hostile_line_takes_no_hostile_time() -> None:
@@ -481,15 +482,23 @@ def test_junk_without_a_line_in_it_is_one_damage() -> None:
     assert (_good(junk + behind), _damage(junk + behind)) == ([sha("b")], [(0, len(junk))])
 
 
+@pytest.mark.parametrize("before", [b"", b"junk\n", b"\n\0\n" * 10, b'{"op":"junk\n\n'])
+def test_an_intact_line_that_begins_unlike_ours_is_a_line_wherever_it_stands(before: bytes) -> None:
+    """Among junk as well: what is read in two steps must say what it says at once (found by fuzzing)."""
+    odd = codec.seal_line(b'{"ts":1', SALT, START + len(before))
+    found = [(piece.offset - START, piece.line) for piece in _pieces(before + odd + b"\n\n") if piece.line]
+    assert found == [(len(before), odd[:-1])]
+
+
 def test_neighbouring_damage_is_joined() -> None:
     """Also where each piece of junk looks like the beginning of a line."""
     junk = b'{"op":"\n' * 1000
-    found = lines.with_damage([], _pieces(junk))
+    found = framing.with_damage([], _pieces(junk))
     assert [(p.offset - START, p.end - START) for p in found] == [(0, len(junk))]
 
 
 def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
     """Each keeps its place."""
     behind = codec.seal_line(_put("b"), SALT, START + 2)
-    found = lines.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
+    found = framing.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
     assert [(p.offset - START, p.end - START) for p in found] == [(0, 2), (2 + len(behind), 4 + len(behind))]

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 
-from manifestlog.storage import codec, lines, salvage_canonical, salvage_log
+from manifestlog.storage import codec, framing, lines, salvage_canonical, salvage_log
 from support.damage import fill
 from support.integrity import segments
 from support.records import NAME
@@ -38,7 +38,7 @@ def test_lines_are_the_same_in_blocks_of_any_size(tmp_path: Path, block: int) ->
     opening = lines.decode_opening(bytes(data).partition(b"\n")[0], "")
     assert opening is not None
     blocks = [bytes(data[at : at + block]) for at in range(0, len(data), block)]
-    assert list(lines.pieces(blocks, opening.salt)) == list(lines.split(bytes(data), 0, opening.salt))
+    assert list(framing.pieces(blocks, opening.salt)) == list(framing.split(bytes(data), 0, opening.salt))
 
 
 @pytest.mark.parametrize("indent", [None, 1, 4])

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from manifestlog.storage import codec, disk, lines
-from manifestlog.storage.lines import Base, Op, Opening, Piece, Summary
+from manifestlog.storage import codec, disk, framing, lines
+from manifestlog.storage.framing import Piece
+from manifestlog.storage.lines import Base, Op, Opening, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def read(path: str, number: int) -> Salvaged:
 
 def _look(fd: int, found: Salvaged, salt: int) -> None:
     position = 0
-    for piece in lines.pieces(disk.blocks(fd, 0, found.size), salt):
+    for piece in framing.pieces(disk.blocks(fd, 0, found.size), salt):
         position = piece.end
         op = None if piece.line is None else decoded(piece.line)
         if op is None:
@@ -128,7 +129,7 @@ def ops(found: Salvaged) -> Iterator[Op]:
         return
     fd = disk.open_read(found.path)
     try:
-        for piece in lines.pieces(disk.blocks(fd, 0, found.size), found.salt):
+        for piece in framing.pieces(disk.blocks(fd, 0, found.size), found.salt):
             op = None if piece.line is None else decoded(piece.line)
             if op is not None:
                 yield op

@@ -19,8 +19,9 @@ from typing import NamedTuple
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError
-from manifestlog.storage import codec, disk, lines
-from manifestlog.storage.lines import Op, Opening, Piece, Run, Summary
+from manifestlog.storage import codec, disk, framing, lines
+from manifestlog.storage.framing import Piece
+from manifestlog.storage.lines import Op, Opening, Run, Summary
 
 log = logging.getLogger("manifestlog")
 
@@ -148,7 +149,7 @@ class Segment:
                 position = run.end
             else:
                 stop = data.find(lines.PUT_AFTER, position) + 1 or len(data)
-                pieces = list(lines.split(data[position:stop], start + position, self.opening.salt))
+                pieces = list(framing.split(data[position:stop], start + position, self.opening.salt))
                 yield from self._accept(pieces)
                 position = stop
                 self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
@@ -168,7 +169,7 @@ class Segment:
         """The same for one line of any kind, or damage with the lines inside it."""
         ops: list[Op] = []
         length, count, chain, synced, terminated = self.tail
-        damage = lines.with_damage(self._damage, pieces)
+        damage = framing.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
             if line is None:
                 continue
@@ -247,7 +248,7 @@ class Segment:
 
     def _records_beyond(self, start: int) -> int:
         data = disk.read(self.fd, disk.size(self.fd) - start, start)
-        pieces = lines.split(data, start, self.opening.salt)
+        pieces = framing.split(data, start, self.opening.salt)
         return sum(len(self._decode(piece.line, piece.offset).puts) for piece in pieces if piece.line is not None)
 
     def append(self, body: bytes) -> Tail:

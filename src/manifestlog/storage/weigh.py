@@ -26,7 +26,8 @@ from manifestlog.storage.wal import begins_anew
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
-    from manifestlog.storage.lines import Base, Piece, Summary
+    from manifestlog.storage.framing import Piece
+    from manifestlog.storage.lines import Base, Summary
     from manifestlog.storage.overlay import Overlay
     from manifestlog.storage.salvage_canonical import Gap
     from manifestlog.storage.salvage_log import Salvaged as Segment
