@@ -15,6 +15,8 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import closing, contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -112,10 +114,9 @@ def _record(checksum: str, pair: Pair, event: Seen) -> ManifestRecord:
 
 
 def _bulk(count: int) -> list[tuple[str, Pair, Seen]]:
-    """So many contents of few sources, four to a moment."""
-    return [
-        (c, PAIRS[n % 2 if n < count // 2 else n % 6], Seen(n // 4, None, "/b")) for n, c in enumerate(BULK[:count])
-    ]
+    """So many contents of few sources: four to a moment, most of them older than what is to come."""
+    pairs = [PAIRS[n % 2 if n < count // 2 else n % 6] for n in range(count)]
+    return [(BULK[n], pair, Seen(-n // 4 if n % 9 else n % 4, None, "/b")) for n, pair in enumerate(pairs)]
 
 
 class _Played:
@@ -178,7 +179,7 @@ class _Played:
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-def ask(manager: DownloadManifestManager) -> dict[str, object]:
+def ask(manager: DownloadManifestManager) -> dict[str, Any]:
     """Every question, with contents and sources that are there and that are not; when it was changed is the clock's."""
     asked = [*CHECKSUMS, *BULK[:300:7], _sha("strange"), "ab" * 32]
     pairs = [*PAIRS, Pair("s0", "d9"), Pair("s9", "d0")]
@@ -194,12 +195,13 @@ def ask(manager: DownloadManifestManager) -> dict[str, object]:
     }
 
 
-def check_meaning(answers: dict[str, object], model: Model) -> None:
-    """The answers are the model's."""
+def check_meaning(answers: dict[str, Any], model: Model) -> dict[str, Any]:
+    """The answers are the model's; gives them."""
     assert answers["keys"] == sorted(model.contents)
     found = [model.current(*pair) for pair in PAIRS]
-    told: Any = answers["by source and dataset"]
+    told = answers["by source and dataset"]
     assert [one and one.checksum for one in told[: len(PAIRS)]] == [one and one[1] for one in found]
+    return answers
 
 
 def check_rebuilt(path: Path) -> None:
@@ -221,15 +223,24 @@ def check_rebuilt(path: Path) -> None:
         disk.close(fd)
 
 
-def _probe(copy: Path) -> dict[str, object]:
-    """Write to a copy, compact it, ask it in between: all that came of it."""
+def _probe(copy: Path, model: Model) -> dict[str, object]:
+    """Write to a copy, compact it, ask it in between: all that came of it, and it is what `model` says."""
     with closing(DownloadManifestManager(copy, options=OPTIONS)) as manager:
-        found: dict[str, object] = {"verdicts": [manager.add(_record(*event)) for event in PROBES]}
-        found |= {"verdicts of a batch": manager.add_many(_record(*event) for event in reversed(PROBES))}
-        found |= {"forgotten": [manager.forget(checksum) for checksum in (CHECKSUMS[0], BULK[0], _sha("strange"))]}
-        found |= {f"written, {name}": answer for name, answer in ask(manager).items()}
+        found: dict[str, object] = {}
+        for event in PROBES:
+            answer = manager.add(_record(*event))
+            assert answer.verdict == model.add(*event)
+            found[f"answer to {event}"] = answer
+        latest = [current[1] for pair in PAIRS[:3] if (current := model.current(*pair))]
+        for checksum in (CHECKSUMS[0], BULK[0], _sha("strange"), *latest):
+            assert manager.forget(checksum) is model.forget(checksum)
+        again = [(checksum, pair, replace(seen, etag="e7")) for checksum, pair, seen in reversed(PROBES)]
+        expected = Counter(model.add(*event) for event in again)
+        counts = manager.add_many(_record(*event) for event in again)
+        assert counts == {verdict: expected[verdict.value] for verdict in Verdict}
+        found |= {f"written, {name}": answer for name, answer in check_meaning(ask(manager), model).items()}
         manager.compact()
-        found |= {f"compacted, {name}": answer for name, answer in ask(manager).items()}
+        found |= {f"compacted, {name}": answer for name, answer in check_meaning(ask(manager), model).items()}
     check_rebuilt(copy)
     found["canonical"] = re.sub(rb'"ts_updated": "[^"]*"', b"", copy.read_bytes())
     return found
@@ -282,13 +293,13 @@ def _copy(path: Path, made: bytes | None) -> Iterator[Path]:
         yield target / NAME
 
 
-def _told(path: Path, made: bytes | None, *, fits: bool = False) -> dict[str, object]:
-    with _copy(path, made) as copy:
+def _told(played: _Played, made: bytes | None, *, fits: bool = False) -> dict[str, object]:
+    with _copy(played.path, made) as copy:
         with closing(DownloadManifestManager(copy, options=OPTIONS, read_only=True)) as reader:
             if fits:
                 assert not reader._store.session._state.base.from_scan, "the index was not used"
-            read = ask(reader)
-        return read | _probe(copy)
+            read = check_meaning(ask(reader), played.model)
+        return read | _probe(copy, deepcopy(played.model))
 
 
 def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: int = 32) -> int:
@@ -306,11 +317,11 @@ def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: 
             live = ask(played.manager)
         check_meaning(live, played.model)
         sound = played.indexes[-1] if played.indexes else None
-        told = _told(played.path, sound, fits=sound is not None)
+        told = _told(played, sound, fits=sound is not None)
         assert {name: told[name] for name in live} == live
         copies = 1
         for what, made in _indexes(played, damages):
-            other = _told(played.path, made)
+            other = _told(played, made)
             assert [name for name in told if other[name] != told[name]] == [], what
             copies += 1
         return copies
