@@ -367,7 +367,7 @@ def test_with_any_index_a_history_has_the_same_answers(
     count: Any, records: int, steps: list[Step], damages: list[Damage], rows_per_bucket: int
 ) -> None:
     """Not shrunk: that would take longer than a test may."""
-    count("copies with another index", play(records, steps, damages, rows_per_bucket))
+    count("random manifests with another index", play(records, steps, damages, rows_per_bucket))
 
 
 @pytest.mark.slow
@@ -376,4 +376,4 @@ def test_with_any_index_a_history_has_the_same_answers(
 def test_with_any_index_any_history_has_the_same_answers(
     count: Any, records: int, steps: list[Step], damages: list[Damage], rows_per_bucket: int
 ) -> None:
-    count("copies with another index", play(records, steps, damages, rows_per_bucket))
+    count("random manifests with another index", play(records, steps, damages, rows_per_bucket))
