@@ -192,8 +192,9 @@ def _checked_observation(seen: object) -> tuple[Row, bool]:
     for name in ("etag", "last_modified"):
         if not isinstance(seen.get(name), str | None):
             raise ValueError(f"{name} is neither text nor null")
-    if type(seen.get("tie", 0)) is not int:
-        raise ValueError("tie is no whole number")
+    tie = seen.get("tie", 0)
+    if type(tie) is not int or tie < 0:
+        raise ValueError("tie is no whole number of 0 or more")
     try:
         moment = datetime.fromisoformat(seen["ts_downloaded"])
         naive = moment.tzinfo is None

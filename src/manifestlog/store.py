@@ -179,5 +179,5 @@ def _decide(seen: View, put: Put) -> tuple[Row, Verdict, Row | None, Row | None]
 
 
 def _sightings(seen: View, row: Row) -> list[Sighting]:
-    """What the row's source had last in each dataset, and whatever it had at the row's very time or later."""
-    return seen.sightings(row["source_id"], None, since=order_of(row)[0])
+    """What the row's source and dataset had last, and what its source had at the row's very time."""
+    return seen.around(*pair_of(row), order_of(row)[0])

@@ -35,7 +35,8 @@ class Verdict(StrEnum):
 def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Verdict, Row | None]:
     """What adding `event` means, and the row to append (None for nothing).
 
-    `known` is the row with the event's checksum; `sightings` the latest of the event's `source_id`, for each dataset.
+    `known` is the row with the event's checksum; `sightings` are the latest of the event's source, and those of its `source_id`
+    at the event's very time.
     """
     if known is None and not sightings and "also_seen" not in event:
         return Verdict.NEW, event

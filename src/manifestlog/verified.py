@@ -41,9 +41,15 @@ class _Said(NamedTuple):
 
 def line(expected: Expected, level: Level, state: FileState, ts_verified: str) -> bytes:
     """What is kept of one file; empty for a path that is no Unicode."""
-    said = {"file_path": expected.path, "checksum": expected.checksum, "level": level, "state": state}
+    said = {
+        "file_path": expected.path,
+        "checksum": expected.checksum,
+        "level": level,
+        "state": state,
+        "ts_verified": ts_verified,
+    }
     try:
-        return codec.dumps(said | {"ts_verified": ts_verified}) + b"\n"
+        return codec.dumps(said) + b"\n"
     except TypeError:
         return b""
 
@@ -111,6 +117,8 @@ class Verified:
 
     def when(self, expected: Expected, level: Level) -> int:
         """When this file was last looked at so closely, or closer; in microseconds since 1970, or `NEVER`."""
+        if not self._last:
+            return NEVER
         keys = (_key(expected.path, expected.checksum, one) for one in _LEVELS[_LEVELS.index(level) :])
         return max(self._last.get(key, NEVER) for key in keys)
 

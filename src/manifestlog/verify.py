@@ -5,7 +5,8 @@ Invariants:
 - Every path that a record names counts, its own and those of `also_seen`; a path is looked at once.
 - A path stands for what was recorded last of it: older records of a file that has other content since are *superseded*.
 - Those that were never verified come first, then the one whose verification is the oldest.
-- A plan holds numbers, no objects: about 70 bytes a file, however long its path; records are read again when it is their turn.
+- A plan holds numbers, but for its first files no objects: about 70 bytes a file, however long its path; the records of all
+  others are read again when it is their turn.
 
 Nothing here looks at a data file: that is the command line's, in many processes. `judge` is told what was seen.
 """
@@ -25,6 +26,8 @@ from manifestlog.rows import Order, Row, observations, order_of
 
 DIGEST_BYTES = 32
 NEVER = 0
+_KEPT_FILES_MAX = 1 << 15
+"""At some 400 bytes each."""
 _GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -74,6 +77,9 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
+_OK = Judgement(FileState.OK)
+
+
 def judge(expected: Expected, seen: Seen, level: Level) -> Judgement | None:
     """What it means that this was seen; None when the checksum is needed to tell."""
     if seen.error in _GONE_ERRNOS:
@@ -83,18 +89,18 @@ def judge(expected: Expected, seen: Seen, level: Level) -> Judgement | None:
     if not seen.is_file:
         return Judgement(FileState.CHANGED, "a folder, a pipe or a device has its name")
     if level is Level.PRESENCE:
-        return Judgement(FileState.OK)
+        return _OK
     if seen.moved:
         return Judgement(FileState.CHANGED, "it changed while it was read")
     if seen.size != expected.size:
         return Judgement(FileState.CHANGED, f"it has {seen.size:,} bytes, the ledger says {expected.size:,}")
     if level is Level.SIZE:
-        return Judgement(FileState.OK)
+        return _OK
     if seen.checksum is None:
         return None
     if seen.checksum != expected.checksum:
         return Judgement(FileState.CHANGED, f"its checksum is {seen.checksum}")
-    return Judgement(FileState.OK)
+    return _OK
 
 
 # -- which files, and in which order -----------------------------------------------------------------------------------
@@ -104,12 +110,17 @@ def files_of(row: Row, root: str) -> list[tuple[Order, Expected]]:
     """The files that a record names, each once, with the time when it was recorded last; relative paths lie below `root`."""
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
-        return [(order_of(row), Expected(os.path.join(root, row["file_path"]), checksum, size))]
+        return [(order_of(row), Expected(_below(root, row["file_path"]), checksum, size))]
     latest: dict[str, Order] = {}
     for seen in observations(row):
-        path = os.path.join(root, seen["file_path"])
+        path = _below(root, seen["file_path"])
         latest[path] = max(order_of(seen), latest.get(path, ("", 0)))
     return [(order, Expected(path, checksum, size)) for path, order in latest.items()]
+
+
+def _below(root: str, path: str) -> str:
+    # `join` says the same of a path that begins like this, and takes longer than the rest of it all.
+    return path if path.startswith("/") and os.sep == "/" else os.path.join(root, path)
 
 
 class Plan:
@@ -130,6 +141,8 @@ class Plan:
         self._places = array("q")
         """Hashes of the paths, to find those that several records name."""
         self._order = array("I")
+        self._kept: list[Expected] = []
+        """The first files, so that the records of a plan of usual size are read once."""
         self.superseded = 0
 
     def fill(self, checksums: Iterable[str], verified: Callable[[Expected], int]) -> None:
@@ -142,6 +155,8 @@ class Plan:
                 self._sizes.append(expected.size)
                 self._verified.append(verified(expected))
                 self._places.append(hash(expected.path))
+                if len(self._kept) < _KEPT_FILES_MAX:
+                    self._kept.append(expected)
         gone = self._superseded()
         self.superseded = len(gone)
         numbers = (number for number in range(len(self._sizes)) if number not in gone)
@@ -188,4 +203,8 @@ class Plan:
 
     def __iter__(self) -> Iterator[Expected]:
         for number in self._order:
-            yield self._files(self._checksum(number))[self._turns[number]][1]
+            yield (
+                self._kept[number]
+                if number < len(self._kept)
+                else self._files(self._checksum(number))[self._turns[number]][1]
+            )

@@ -98,6 +98,8 @@ SHAPES: dict[str, bytes] = {
     "an empty source": _document(ROW | {"source_id": ""}),
     "an empty dataset": _document(ROW | {"dataset": ""}),
     "an ETag that is a number": _document(ROW | {"etag": 7}),
+    "a rank below zero": _document(ROW | {"tie": -1}),
+    "a rank with a fraction": _document(ROW | {"tie": 1.5}),
     "no time": _document(ROW | {"ts_downloaded": "yesterday"}),
     "a time that is a number": _document(ROW | {"ts_downloaded": 1672574400}),
     "a time before all times": _document(ROW | {"ts_downloaded": "0001-01-01T00:00:00+14:00"}),

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from zlib import crc32
 
 from manifestlog.errors import DamagedManifestError, NewerFormatError
@@ -178,8 +178,7 @@ def _use(ops: list[Op]) -> None:
             record_from_row(row)
             index.source_rows(row)
             for seen in observations(row):
-                found = [newest for _, sightings in overlay.groups(seen["source_id"], None) for newest in sightings]
-                assert checksum in [key for _, key in found]
+                assert checksum in [key for _, key in overlay.newest(seen["source_id"], seen["dataset"])]
 
 
 def _is_time(text: str) -> bool:
@@ -220,7 +219,7 @@ def check_canonical(data: bytes) -> None:
 def _check_sources(found: Index, number: int, row: Row) -> None:
     for seen in observations(row):
         groups = found.groups(seen["source_id"], seen["dataset"])
-        assert number in [n for group in groups for n in found.newest(group)]
+        assert number in [n for group in groups for at in group for n in found.named(at)]
 
 
 # -- the index ---------------------------------------------------------------------------------------------------------
@@ -247,7 +246,8 @@ def check_index(data: bytes) -> None:
     for source_id, dataset in (("a", None), ("a", "systems"), ("source-1", "systems"), ("source-2", None)):
         with suppress(IndexDamagedError):
             for group in found.groups(source_id, dataset):
-                assert all(0 <= number < found.count for number in islice(found.newest(group), _LOOKUPS_MAX))
+                named = chain.from_iterable(map(found.named, reversed(group)))
+                assert all(0 <= number < found.count for number in islice(named, _LOOKUPS_MAX))
     with suppress(IndexDamagedError):
         assert len(list(found.checksums())) == found.count
         columns = found.columns()

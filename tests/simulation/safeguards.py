@@ -1,6 +1,6 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
-Those of files are in `safeguards_of_files`; here are those between processes and of compaction, and the list of all.
+Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`; here are those between processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
 
@@ -14,6 +14,7 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 from __future__ import annotations
 
 from .safeguards_of_files import APPENDING, LINES, ON_THE_DISK, READING
+from .safeguards_of_index import INDEX_AND_MERGE
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "session:Session.transact"
@@ -181,4 +182,4 @@ COMPACTING = [
     ),
 ]  # fmt: skip
 
-SAFEGUARDS = [*ON_THE_DISK, *LINES, *APPENDING, *TOGETHER, *COMPACTING, *READING]
+SAFEGUARDS = [*ON_THE_DISK, *LINES, *APPENDING, *TOGETHER, *COMPACTING, *READING, *INDEX_AND_MERGE]

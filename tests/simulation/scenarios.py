@@ -17,6 +17,8 @@ from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
 from damage.model import Oracle
 from manifestlog import Durability, LockTimeoutError
+from property import test_index as test_histories
+from unit import test_index, test_view
 
 from . import test_crash_operations, test_schedules_directed
 from .disk import SimDisk
@@ -61,6 +63,11 @@ class Lab:
         self._grounds += 1
         corpus = build(self._directory / f"{self._grounds}" / "corpus")
         return Ground(self._directory / f"{self._grounds}", corpus), Oracle(corpus)
+
+    def folder(self) -> Path:
+        """An empty one."""
+        self._grounds += 1
+        return self._directory / f"{self._grounds}"
 
     def twin(self) -> Corpus:
         """A manifest like that of `ground`, which differs in nothing but chance."""
@@ -224,6 +231,19 @@ def _through(test: Callable[..., None], *args: Any) -> MakeReal:
     return make
 
 
+def _histories(seeds: range) -> MakeReal:
+    def run() -> None:
+        for seed in seeds:
+            test_histories.play(*test_histories.history(seed))
+
+    return lambda _lab: run
+
+
+def _beside(test: Callable[[Path], None]) -> MakeReal:
+    """A test that makes its own manifest."""
+    return lambda lab: lambda: test(lab.folder())
+
+
 _KILLED = Durability.PROCESS_KILL
 SCENARIOS: dict[str, Make] = {
     **{
@@ -269,6 +289,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "bits of the active segment": _bits(ACTIVE, 100),
     "bit 5 of the active segment": _bits(ACTIVE, 8, bit="bit 5"),
     "bits of the index": _bits(INDEX, 60),
+    "bits of the index, written to": _bits(INDEX, 100, write=True),
     "bits of the canonical": _bits(CANONICAL, 60),
     "bits of the canonical, written to": _bits(CANONICAL, 250, write=True, never_answered=True),
     "bits of the canonical, without an index": _judged(_unindexed),
@@ -276,4 +297,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "lines of a twin": _judged(_of_a_twin),
     "missing files": _through(test_files.test_every_set_of_files_missing),
     "exchanged files": _through(test_files.test_two_files_exchanged, True),
+    "histories with any index": _histories(range(1, 4)),
+    "digests across two others": lambda _lab: lambda: test_index.test_no_other_key_is_found(test_index._repeated, 200),
+    "contents that begin alike": _beside(test_view.test_a_change_in_the_log_does_not_hide_what_begins_alike),
 }  # fmt: skip

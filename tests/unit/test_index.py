@@ -125,7 +125,10 @@ def test_a_place_is_that_of_the_line(keys_of: Callable[[int], list[str]], count:
 
 def _by_source(found: Index, source_id: str, dataset: str | None) -> list[list[str]]:
     """What the index says of a source: for each dataset its checksums, newest first."""
-    groups = [[found.digest(n).hex() for n in found.newest(group)] for group in found.groups(source_id, dataset)]
+    groups = [
+        [found.digest(n).hex() for at in reversed(group) for n in found.named(at)]
+        for group in found.groups(source_id, dataset)
+    ]
     return sorted(groups)
 
 
@@ -170,6 +173,12 @@ def test_sources_are_found_newest_first(count: int, sources: int, dataset: str |
     found = Index(_encode(rows))
     asked = [f"{kind}{n}" for kind in ("s", "own", "no") for n in range(min(sources, 20))]
     assert [_by_source(found, s, dataset) for s in asked] == [_expected(rows, s, dataset) for s in asked]
+
+
+def test_a_source_that_is_not_there_is_not_said_to_be() -> None:
+    """However many rows its bucket has."""
+    found = Index(_encode(_history(2, 2000, 1)))
+    assert [found.has_source(f"no{n}") for n in range(300)] == [False] * 300
 
 
 def test_the_rank_orders_one_moment() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from manifestlog import verify
 from manifestlog.verify import NEVER, Expected, FileState, Level, Plan, Seen, files_of, judge
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ def test_the_bytes_are_those_of_what_is_planned() -> None:
     assert _plan(_row("a", "x", 9), _row("b", "x", 3), _row("c", "y")).total_bytes == 10
 
 
-def test_a_plan_takes_less_than_100_bytes_a_file() -> None:
-    count = 50_000
+def _held_by_a_plan(count: int) -> int:
+    """Bytes of a plan of so many files."""
 
     def fetch(checksum: str) -> Row:
         return _row("a", f"/data/{checksum}") | {"checksum": checksum}
@@ -171,7 +172,24 @@ def test_a_plan_takes_less_than_100_bytes_a_file() -> None:
     finally:
         tracemalloc.stop()
     assert len(plan) == count
-    assert held / count < 100
+    return held
+
+
+def test_a_large_plan_grows_by_less_than_100_bytes_a_file() -> None:
+    assert (_held_by_a_plan(100_000) - _held_by_a_plan(50_000)) / 50_000 < 100
+
+
+def test_the_first_files_of_a_plan_take_less_than_20_megabytes() -> None:
+    count = 50_000
+    assert _held_by_a_plan(count) - 100 * count < 20_000_000
+
+
+def test_the_files_of_a_large_plan_come_as_those_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they were kept, or are read again."""
+    rows = [_row(letter, letter) for letter in LETTERS]
+    whole = list(_plan(*rows))
+    monkeypatch.setattr(verify, "_KEPT_FILES_MAX", 5)
+    assert list(_plan(*rows)) == whole
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------

@@ -68,8 +68,11 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
 
 def _small(fd: int, size: int, tell: Callable[[int], None]) -> Digest:
     # Without the objects and the large buffer of the other way, which cost more than hashing 4 kB does.
-    found, count = hashlib.sha256(), 0
-    while block := os.read(fd, size + 1):
+    block = os.read(fd, size + 1)
+    found, count = hashlib.sha256(block), len(block)
+    tell(count)
+    while count != size and block:  # one call gives nearly every file whole, and would give one byte more
+        block = os.read(fd, size + 1)
         found.update(block)
         count += len(block)
         tell(len(block))

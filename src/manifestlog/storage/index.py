@@ -24,14 +24,14 @@ import sys
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.rows import Row, observations
+from manifestlog.rows import Order, Row, observations, order_of
 from manifestlog.storage import codec, disk
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 MAGIC = b"MLINDEX1"
 DIGEST = 32
 ROW = 32
-_EPOCH = datetime(1, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, as every time of a row: without its zone it is faster
 _MICROSECOND = timedelta(microseconds=1)
 _ROWS_PER_BUCKET = 32
 _LINEAR_MAX = 128
+_TIE_MAX = 0xFFFF_FFFF
 _FIXED = len(MAGIC) + 8
 
 
@@ -95,10 +96,13 @@ def source_rows(row: Row) -> list[bytes]:
 
 
 def _source_row(seen: Row, digest: bytes) -> bytes:
-    when = (datetime.fromisoformat(seen["ts_downloaded"]) - _EPOCH) // _MICROSECOND
     source = _source_hash(seen["source_id"])
-    tie = min(seen.get("tie", 0), 0xFFFF_FFFF)
-    return b"".join((source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest))
+    return b"".join((source, _short_hash(seen["dataset"], 4), _order_bytes(*order_of(seen)), digest))
+
+
+def _order_bytes(moment: str, tie: int) -> bytes:
+    when = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
+    return when.to_bytes(8, "big") + min(tie, _TIE_MAX).to_bytes(4, "big")
 
 
 def _bits_for(count: int) -> int:
@@ -215,12 +219,14 @@ class Index:
             return -1
         start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
         if end - start > _LINEAR_MAX:
-            return self._bisect(digest, start, end)
-        return self._seek(digest, self._digests_at, DIGEST, start, end)
-
-    def _bisect(self, digest: bytes, start: int, end: int) -> int:
-        number = bisect_left(range(end), digest, start, key=self.digest)
-        return number if number < end and self.digest(number) == digest else -1
+            number = self._first(digest, start, end, self._digests_at)
+            return number if number < end and self.digest(number) == digest else -1
+        first = self._digests_at + start * DIGEST
+        last = self._digests_at + end * DIGEST
+        found = self._buffer.find(digest, first, last)
+        while found >= 0 and (found - first) % DIGEST:
+            found = self._buffer.find(digest, found + 1, last)
+        return -1 if found < 0 else start + (found - first) // DIGEST
 
     def position(self, digest: bytes) -> int:
         """Where a record with this digest is, or would have to be put in."""
@@ -277,7 +283,8 @@ class Index:
         return map(self._source, range(len(self._sources) // ROW))
 
     def digest(self, number: int) -> bytes:
-        return bytes(self._digests[number * DIGEST : (number + 1) * DIGEST])
+        at = self._digests_at + number * DIGEST
+        return self._buffer[at : at + DIGEST]
 
     def place(self, number: int) -> tuple[int, int, int]:
         """(offset of the line, offset of the next, CRC of the record's bytes)."""
@@ -290,20 +297,17 @@ class Index:
 
     def has_source(self, source_id: str) -> bool:
         """Whether a source may have records; a wrong yes is a collision of hashes."""
-        if not self.count:
-            return False
-        row, end = self._rows_from(_source_hash(source_id))
-        return row < end
+        key = _source_hash(source_id)
+        row, end = self._rows_from(key)
+        return row < end and self._source(row).startswith(key)
 
     def _rows_from(self, key: bytes) -> tuple[int, int]:
-        """(the first row that begins with `key`, or the end of its bucket; the end of its bucket)."""
+        """(the first row that begins with `key`, if there is one; the end of its bucket)."""
         start, end = self._source_bucket(int.from_bytes(key[:4], "big") >> (32 - self._source_bits))
-        return self._first_row(key, start, end), end
+        return self._first(key, start, end, self._sources_at), end
 
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
         """The rows of a source, one range a dataset, each in order of time."""
-        if not self.count:
-            return []
         key = _source_hash(source_id)
         if dataset is not None:
             key += _short_hash(dataset, 4)
@@ -319,40 +323,46 @@ class Index:
             row = after
         return found
 
-    def _first_row(self, key: bytes, start: int, end: int) -> int:
+    def _first(self, key: bytes, start: int, end: int, rows_at: int) -> int:
+        """The first of these rows that begins with `key`, or one that is not smaller; of digests or sources, both 32 bytes."""
         if end - start > _LINEAR_MAX:
-            return bisect_left(range(end), key, start, key=lambda i: self._source(i)[: len(key)])
-        row = self._seek(key, self._sources_at, ROW, start, end)
-        return end if row < 0 else row
-
-    def _seek(self, key: bytes, at: int, width: int, start: int, end: int) -> int:
-        """The first of rows `start` to `end` that begins with `key`, or -1; they lie at `at`, each `width` bytes long."""
-        first, last = at + start * width, at + end * width
+            return bisect_left(range(end), key, start, key=self.digest if rows_at == self._digests_at else self._source)
+        first, last = rows_at + start * ROW, rows_at + end * ROW
         found = self._buffer.find(key, first, last)
-        while found >= 0 and (found - first) % width:
+        while found >= 0 and (found - first) % ROW:
             found = self._buffer.find(key, found + 1, last)
-        return -1 if found < 0 else start + (found - first) // width
+        return end if found < 0 else start + (found - first) // ROW
 
-    def newest(self, group: range) -> Iterator[int]:
-        """The records that a group of `groups` names, newest first.
+    def may_have(self, group: range, dataset: str) -> bool:
+        """Whether a group of `groups` is of this dataset; a wrong yes is a collision of hashes."""
+        return self._source(group[0])[8:12] == _short_hash(dataset, 4)
 
-        Hashes may collide: the caller looks whether a record does have that source.
-        """
-        for row in reversed(group):
-            yield from self._with_prefix(self._source(row)[24:])
+    def at(self, group: range, moment: str) -> range:
+        """Of a group of `groups`, the rows of this very time."""
+        newest = self._source(group[-1])
+        first = newest[:12] + _order_bytes(moment, 0)
+        if newest < first:  # most events are newer than all that is known
+            return range(0)
+        start = bisect_left(range(group.stop), first, group.start, key=self._source)
+        last = newest[:12] + _order_bytes(moment, _TIE_MAX) + b"\xff" * 9
+        return range(start, bisect_left(range(group.stop), last, start, key=self._source))
 
-    def _source(self, number: int) -> bytes:
-        return bytes(self._sources[number * ROW : (number + 1) * ROW])
-
-    def _with_prefix(self, prefix: bytes) -> Iterator[int]:
+    def named(self, row: int) -> Iterator[int]:
+        """The records that a source row may mean: the caller looks whether one does, as hashes collide (`is_of_time`)."""
+        prefix = self._source(row)[24:]
         start, end = self._bucket(int.from_bytes(prefix[:4], "big") >> (32 - self._bits))
-        if end - start > _LINEAR_MAX:
-            number = self.position(prefix + bytes(DIGEST - len(prefix)))
-        else:
-            number = self._seek(prefix, self._digests_at, DIGEST, start, end)
-        while 0 <= number < self.count and self.digest(number).startswith(prefix):
+        number = self._first(prefix, start, end, self._digests_at)
+        while number < end and self.digest(number).startswith(prefix):
             yield number
             number += 1
+
+    def is_of_time(self, row: int, order: Order) -> bool:
+        """Whether a source row is of an observation with this order."""
+        return self._source(row)[12:24] == _order_bytes(*order)
+
+    def _source(self, number: int) -> bytes:
+        at = self._sources_at + number * ROW
+        return self._buffer[at : at + ROW]
 
     def columns(self) -> Columns:
         """A copy of the content that a merge can work on."""

@@ -4,13 +4,15 @@ Invariants:
 
 - An entry holds the last that the log says of a checksum: a whole record, or None for a tombstone.
 - A record's bytes are kept, not its parsed form, and nobody looks into them before its source is asked for.
-- A sighting counts only while the record that it was seen in is still the entry of its checksum: nothing is ever unlinked.
+- A sighting counts only while the record that it was seen in is still the entry of its checksum; others go when somebody passes them.
 - Applying a line twice changes nothing.
 """
 
 from __future__ import annotations
 
-from bisect import insort
+import math
+from bisect import bisect_left, insort
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.rows import Order, observations, order_of
@@ -18,7 +20,7 @@ from manifestlog.storage import codec
 from manifestlog.storage.lines import Put, put_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 Entry = tuple[bytes | None, int]
@@ -31,6 +33,9 @@ class _Seen(NamedTuple):
     order: Order
     checksum: str
     raw: bytes
+
+
+_order: Callable[[_Seen], tuple[str, float]] = attrgetter("order")
 
 
 class Overlay:
@@ -61,19 +66,22 @@ class Overlay:
     def has_source(self, source_id: str) -> bool:
         return source_id in self._waiting or source_id in self._sources
 
-    def groups(self, source_id: str, dataset: str | None) -> Iterator[tuple[str, Iterator[tuple[Order, str]]]]:
-        """For each dataset of a source: its name, and (order, checksum) of its observations, newest first."""
+    def datasets(self, source_id: str) -> Iterable[str]:
+        """The datasets in which a source has been seen."""
         self._look_into(source_id)
-        datasets = self._sources.get(source_id, {})
-        for name in datasets if dataset is None else (dataset,):
-            yield name, self._newest(datasets.get(name, []))
+        return self._sources.get(source_id, ())
 
-    def _newest(self, found: list[_Seen]) -> Iterator[tuple[Order, str]]:
-        while found and not self._counts(found[-1]):
-            found.pop()
-        for seen in reversed(found):
-            if self._counts(seen):
-                yield seen.order, seen.checksum
+    def newest(self, source_id: str, dataset: str, at: str | None = None) -> Iterator[tuple[Order, str]]:
+        """(order, checksum) of what a source and dataset has, newest first; with `at`, only of what it had at that very time."""
+        self._look_into(source_id)
+        found = self._sources.get(source_id, {}).get(dataset, [])
+        place = len(found) if at is None else bisect_left(found, (at, math.inf), key=_order)
+        while place and (at is None or found[place - 1].order[0] == at):
+            place -= 1
+            if self._counts(found[place]):
+                yield found[place].order, found[place].checksum
+            else:
+                del found[place]  # replaced: nobody has to pass it again
 
     def _counts(self, seen: _Seen) -> bool:
         entry = self.entries.get(seen.checksum)

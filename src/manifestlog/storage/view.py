@@ -11,6 +11,7 @@ It is a way of looking, not a copy: a view of a live overlay changes with it. `f
 from __future__ import annotations
 
 from heapq import merge as merge_sorted
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.rows import Row, Sighting, observations, order_of, pair_of, view
@@ -18,13 +19,9 @@ from manifestlog.storage import codec
 from manifestlog.storage.overlay import Overlay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from manifestlog.storage.base import BaseFiles
-
-
-_NEVER = "\U0010ffff"
-"""Later than any time: with it, only the latest counts."""
 
 
 class View(NamedTuple):
@@ -69,67 +66,79 @@ class View(NamedTuple):
 
     def current(self, source_id: str, dataset: str | None) -> Row | None:
         """The latest record of a source as it sees it; over all its datasets with `dataset=None`."""
-        row = self._usual_current(source_id, dataset)
-        if row is not None:
+        groups = self.base.index.groups(source_id, dataset)
+        if len(groups) == 1 and (row := self._usual_current(source_id, dataset, groups[0])) is not None:
             return row
-        found = max(self.sightings(source_id, dataset), default=None)
+        found = max(self._latest(source_id, dataset, groups), default=None)
         if found is None:
             return None
         row = self.row(found.checksum)
         return None if row is None else view(row, (source_id, found.dataset))
 
-    def _usual_current(self, source_id: str, dataset: str | None) -> Row | None:
+    def _usual_current(self, source_id: str, dataset: str | None, group: range) -> Row | None:
         """The same where it is quickly told: only the canonical knows the source, in one dataset, alone; else None."""
         if any(overlay.has_source(source_id) for overlay in self.overlays):
             return None
-        index = self.base.index
-        groups = index.groups(source_id, dataset)
-        number = next(index.newest(groups[0]), -1) if len(groups) == 1 else -1
-        if number < 0:
+        numbers = list(self.base.index.named(group[-1]))
+        if len(numbers) != 1:
             return None
-        row: Row = codec.loads(self._record(number))
+        row: Row = codec.loads(self._record(numbers[0]))
         # Hashes may collide, and a later line of the log may have given this content to others.
         alone = pair_of(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
         return row if alone and not self._named(row["checksum"], len(self.overlays)) else None
 
-    def sightings(self, source_id: str, dataset: str | None, since: str = _NEVER) -> list[Sighting]:
-        """The latest content of a source for each of its datasets, and all others that are not older than `since`."""
+    def around(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
+        """What a source's write at this moment has to know: what it had last in this dataset, and what in any at that very time.
+
+        Of the latter, of each dataset at least the two of the highest rank, if it had as many.
+        """
+        index = self.base.index
+        groups = index.groups(source_id, None)
+        found = self._latest(source_id, dataset, [group for group in groups if index.may_have(group, dataset)])
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                for name in overlay.datasets(source_id):
+                    found += _two([one] for one in self._in_overlay(depth, source_id, name, moment))
+        for group in groups:
+            found += _two(self._in_base(reversed(index.at(group, moment)), source_id, None))
+        return found
+
+    def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
+        """The latest of a source, of each layer and each group of the index."""
         found: list[Sighting] = []
         for depth, overlay in enumerate(self.overlays):
             if overlay.has_source(source_id):
-                found += self._in_overlay(depth, source_id, dataset, since)
-        if groups := self.base.index.groups(source_id, dataset):
-            found += self._in_base(groups, (source_id, dataset), since)
+                for name in overlay.datasets(source_id) if dataset is None else (dataset,):
+                    found += islice(self._in_overlay(depth, source_id, name), 1)
+        for group in groups:
+            found += next(self._in_base(reversed(group), source_id, dataset), ())
         return found
 
-    def _in_overlay(self, depth: int, source_id: str, dataset: str | None, since: str) -> Iterator[Sighting]:
-        for name, newest in self.overlays[depth].groups(source_id, dataset):
-            for order, checksum in newest:
-                if self._named(checksum, depth):
-                    continue
-                yield Sighting(order, name, checksum)
-                if order[0] < since:
-                    break
+    def _in_overlay(self, depth: int, source_id: str, dataset: str, at: str | None = None) -> Iterator[Sighting]:
+        for order, checksum in self.overlays[depth].newest(source_id, dataset, at):
+            if not self._named(checksum, depth):
+                yield Sighting(order, dataset, checksum)
 
     def _named(self, checksum: str, depth: int) -> bool:
         return any(checksum in overlay.entries for overlay in self.overlays[:depth])
 
-    def _in_base(self, groups: list[range], source: tuple[str, str | None], since: str) -> Iterator[Sighting]:
+    def _in_base(self, rows: Iterable[int], source_id: str, dataset: str | None) -> Iterator[list[Sighting]]:
+        """What these rows of the index are about, as far as no overlay names it."""
         index = self.base.index
-        source_id, dataset = source
-        for group in groups:
-            for number in index.newest(group):
+        for row in rows:
+            seen: list[Sighting] = []
+            for number in index.named(row):
                 checksum = index.digest(number).hex()
-                if self._named(checksum, len(self.overlays)):
-                    continue
-                seen = [
-                    Sighting(order_of(o), o["dataset"], checksum)
-                    for o in observations(codec.loads(self._record(number)))
-                    if pair_of(o) == (source_id, dataset or o["dataset"])
-                ]
-                yield from seen
-                if seen and max(seen).order[0] < since:
-                    break
+                if not self._named(checksum, len(self.overlays)):
+                    seen += [
+                        Sighting(order, o["dataset"], checksum)
+                        for o in observations(codec.loads(self._record(number)))
+                        if o["source_id"] == source_id
+                        and dataset in (None, o["dataset"])
+                        and index.is_of_time(row, order := order_of(o))
+                    ]
+            if seen:
+                yield seen
 
     def frozen(self) -> View:
         """The same, unmoved by what comes later."""
@@ -146,3 +155,13 @@ class View(NamedTuple):
         own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
         below = (c for c in self.base.index.checksums() if c not in overlay.entries)
         return merge_sorted(own, below)
+
+
+def _two(seen: Iterable[list[Sighting]]) -> list[Sighting]:
+    """As many of these as it takes to have two contents."""
+    found: list[Sighting] = []
+    for some in seen:
+        found += some
+        if found[0].checksum != found[-1].checksum:
+            break
+    return found
