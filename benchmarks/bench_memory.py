@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bench_scale, harness, peers, step
+from benchmarks import bench_scale, copies, harness, peers, step
 from benchmarks.harness import Context, Measurement
-from benchmarks.writers import built
 
 _LOOKUPS = 1_000
-_LEFT_OUT = {"JSON rewrite"}
-"""Holds everything in memory: `bench_open` says how much."""
+_PEERS = (peers.REFERENCE, "SQLite WAL")
 
 
 def _places(context: Context) -> Iterator[tuple[int, dict[str, Path]]]:
     for size in (context.pick(1_000, 10_000, 10_000), context.pick(2_000, 1_000_000, 1_000_000)):
-        yield size, {name: place for name, place in built(context, size).items() if name not in _LEFT_OUT}
+        yield size, copies.built(context, size, _PEERS)
     largest = bench_scale.sizes(context)[-1]
     if bench_scale.place(context, largest).exists():
         yield largest, {peers.REFERENCE: bench_scale.place(context, largest)}

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +96,60 @@ def append(directory: str, start: int, count: int) -> Found:
 
 
 def compact(directory: str) -> Found:
-    """Merge the log into the canonical; the report of it."""
+    """Merge the log into the canonical: the report of it, and when it began and ended, by the machine's clock."""
     with open_manifest(Path(directory)) as manifest:
+        began_ns = time.monotonic_ns()
         report = manifest.compact()
-    found = {name: getattr(report, name) for name in type(report).__slots__}
-    return found | {"outcome": str(report.outcome)}
+        ended_ns = time.monotonic_ns()
+    return asdict(report) | {"began_ns": began_ns, "ended_ns": ended_ns}
+
+
+def save_json(directory: str, number: int) -> Found:
+    """One addition to the JSON manifest, which is one save of all of it."""
+    opened = peers.load("JSON rewrite").open(Path(directory), peers.POWER_CUT, shared=False)
+    record = harness.make_record(number)
+    gc.collect()
+    began = time.perf_counter()
+    opened.add(record)
+    return {"seconds": time.perf_counter() - began}
+
+
+def pause(directory: str, start: int, log_records: int, mode: str, seconds: float) -> Found:
+    """Add without end while a compaction runs (or for as many seconds): µs from one addition to the next."""
+    ended = threading.Event()
+    span: Found = {}
+    with open_manifest(Path(directory)) as manifest:
+        manifest.add_many(harness.make_records(start, log_records))
+
+        def beside() -> None:
+            span["began_ns"] = time.monotonic_ns()
+            if mode == "in a thread":
+                manifest.compact()
+            elif mode == "in another process":
+                span.update(run("compact", directory=directory))
+            else:
+                time.sleep(seconds)
+            span.setdefault("ended_ns", time.monotonic_ns())
+            ended.set()
+
+        thread = threading.Thread(target=beside)
+        gc.collect()
+        thread.start()
+        times = [time.monotonic_ns()]
+        for number in itertools.count(start + log_records):
+            manifest.add(harness.make_record(number))
+            times.append(time.monotonic_ns())
+            if ended.is_set():
+                break
+        thread.join()
+    gaps = [
+        (after - before) / 1e3
+        for before, after in itertools.pairwise(times)
+        if after >= span["began_ns"] and before <= span["ended_ns"]
+    ]
+    found = {f"p{percent}": harness.percentile(gaps, percent) for percent in (50, 99, 99.9)}
+    lasted_s = (span["ended_ns"] - span["began_ns"]) / 1e9
+    return found | {"max": max(gaps), "adds": len(gaps), "seconds": lasted_s}
 
 
 def check(directory: str) -> Found:
@@ -163,6 +215,8 @@ STEPS: dict[str, Callable[..., Found]] = {
     "build": build,
     "append": append,
     "compact": compact,
+    "save_json": save_json,
+    "pause": pause,
     "check": check,
     "look_up": look_up,
     "memory": memory,
