@@ -34,7 +34,7 @@ def _sample(context: Context, place: Path, records: int, mode: str, seconds: flo
 
 def _result(records: int, mode: str, found: list[step.Found], without: list[step.Found]) -> Measurement:
     def middle(key: str, samples: list[step.Found]) -> float:
-        return median(one[key] for one in samples) / 1e3
+        return median(float(one[key]) for one in samples) / 1e3
 
     beyond = middle("p99.9", found) - middle("p99.9", without)
     return Measurement(
