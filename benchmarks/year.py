@@ -4,7 +4,7 @@ Two ways of use: a nightly job that registers a day's files at once and closes, 
 registers each file when it comes. When a compaction is due is asked of the engine's own rule (`seconds_until_due`,
 `log_bytes_limit`); what one takes is what was measured: give your machine's constants as arguments.
 
-    python -m benchmarks.year --seconds-per-gb 2.5
+    python -m benchmarks.year --seconds-per-gb 3.4
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from manifestlog.runner import _PAUSE_MIN_S
 _DAYS = 365
 _DAY_S = 86_400.0
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-_NIGHTLY = "nightly job"
-_STREAM = "steady stream"
+NIGHTLY = "nightly job"
+STREAM = "steady stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _text(seconds: float) -> str:
 
 def jobs(way: str, files: int, costs: Costs) -> Iterator[Job]:
     """The jobs of a year at so many files a day."""
-    if way == _STREAM:
+    if way == STREAM:
         yield Job(0.0, _DAYS * files, files / _DAY_S, closes=True)
     else:
         for day in range(_DAYS):
@@ -185,13 +185,13 @@ def main() -> int:
     """Print a year of each rate and way of use."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     about = {
-        "record-bytes": (408.0, "a record in the canonical"),
-        "line-bytes": (500.0, "a record in the log"),
-        "index-bytes": (80.0, "a record in the index"),
-        "seconds-per-gb": (2.5, "a compaction, for each GB of canonical"),
-        "merge-us": (20.0, "a compaction, for each record of the log"),
-        "replay-us": (3.0, "reading a record of the log again"),
-        "adds-per-s": (5000.0, "of the nightly job"),
+        "record-bytes": (407.0, "a record in the canonical"),
+        "line-bytes": (404.0, "a record in the log"),
+        "index-bytes": (77.0, "a record in the index"),
+        "seconds-per-gb": (3.4, "a compaction, for each GB of canonical"),
+        "merge-us": (24.0, "a compaction, for each record of the log"),
+        "replay-us": (3.5, "reading a record of the log again"),
+        "adds-per-s": (6000.0, "of the nightly job"),
         "interval-s": (ManifestOptions().compact_interval_s, "compact_interval_s"),
     }
     for name, (value, meaning) in about.items():
@@ -204,7 +204,7 @@ def main() -> int:
     rows = [
         _row(files, way, Year(costs, options).live(jobs(way, files, costs)))
         for files in rates
-        for way in (_NIGHTLY, _STREAM)
+        for way in (NIGHTLY, STREAM)
     ]
     harness.print_rows(f"A year, {costs}", [_COLUMNS, *rows])
     return 0
