@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_append, bench_extract, bench_import, bench_open, bench_verify, harness
+from benchmarks import (
+    bench_append,
+    bench_compact,
+    bench_extract,
+    bench_import,
+    bench_memory,
+    bench_open,
+    bench_pause,
+    bench_scale,
+    bench_verify,
+    harness,
+)
 
 if __name__ == "__main__":
-    benchmarks = (bench_import, bench_open, bench_append, bench_extract, bench_verify)
+    benchmarks = (
+        bench_import,
+        bench_open,
+        bench_append,
+        bench_compact,
+        bench_pause,
+        bench_scale,  # before the memory of what it builds
+        bench_memory,
+        bench_extract,
+        bench_verify,
+    )
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

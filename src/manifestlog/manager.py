@@ -30,8 +30,9 @@ from manifestlog.errors import (
 from manifestlog.events import EventLike, SourceLike, changes_of, record_of
 from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, members, record_from_row
 from manifestlog.options import Durability, ManifestOptions
-from manifestlog.records import Records, normal_checksum
+from manifestlog.records import Records
 from manifestlog.registry import open_managers
+from manifestlog.rows import normal_checksum
 from manifestlog.runner import Runner
 from manifestlog.storage import codec
 from manifestlog.storage.lines import put_of

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from manifestlog import mounts
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
-from manifestlog.models import ManifestMetadata
 from manifestlog.rows import Row, utc_text
 from manifestlog.session import explain
 from manifestlog.storage import base, disk
 from manifestlog.store import Store
 
 if TYPE_CHECKING:
+    from manifestlog.models import ManifestMetadata
     from manifestlog.naming import ManifestPaths
     from manifestlog.options import ManifestOptions
 

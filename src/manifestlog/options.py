@@ -47,11 +47,12 @@ class ManifestOptions:
     auto_compact: bool = True
     """Compact beside the writers, in a thread that starts with the first write."""
     compact_log_ratio: float = 1.0
-    """Compact when the log is this many times the canonical; 1.0 bounds write amplification at three."""
+    """Compact when the log is this many times the canonical, between the two limits below."""
     compact_log_bytes_min: int = 4 * MIB
     compact_log_bytes_max: int = 64 * MIB
     compact_interval_s: float = 60.0
-    """How old the canonical may grow while there is something to merge."""
+    """How old the canonical may grow while there is something to merge. Each compaction writes all of it: for records that
+    come one by one to a manifest of 100 MB and more, an hour saves most of the disk's work."""
     compact_on_close: bool = True
     """The last writer that closes compacts, so that short scripts leave no log behind."""
 

@@ -9,20 +9,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from manifestlog.models import ManifestRecord, record_from_row
-from manifestlog.rows import is_checksum
+from manifestlog.rows import normal_checksum
 from manifestlog.storage import codec
 
 if TYPE_CHECKING:
     from manifestlog.store import Store
-
-
-def normal_checksum(value: object) -> str | None:
-    """The checksum in lower case, or None for what is none."""
-    text = value.lower() if isinstance(value, str) else value
-    return cast("str", text) if is_checksum(text) else None
 
 
 def iterate(store: Store) -> Iterator[tuple[str, ManifestRecord]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 Row = dict[str, Any]
 Order = tuple[str, int]
@@ -63,6 +63,12 @@ _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 def is_checksum(text: object) -> bool:
     """Whether this is a lower-case SHA-256."""
     return isinstance(text, str) and _CHECKSUM.fullmatch(text) is not None
+
+
+def normal_checksum(value: object) -> str | None:
+    """The checksum in lower case, or None for what is none."""
+    text = value.lower() if isinstance(value, str) else value
+    return cast("str", text) if is_checksum(text) else None
 
 
 def utc_text(moment: datetime) -> str:

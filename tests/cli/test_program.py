@@ -14,7 +14,7 @@ import typer.main
 
 import manifestlog
 from cli.program import one_line, records_of
-from manifestlog.cli import app
+from manifestlog.cli import app, program
 from manifestlog.naming import resolve
 from manifestlog.storage.lock import FileLock
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from cli.program import Program
 
 GLOBALS = {"--dir", "--json", "--quiet", "--verbose", "--lock-timeout", "--no-progress"}
-GROUP = cast("Any", typer.main.get_command(app.app))
-VERBS = sorted(GROUP.commands)
+GROUP = cast("Any", typer.main.get_command(program.app))
+VERBS = sorted(GROUP.list_commands(None))
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_everything_has_help_that_fits(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    command = GROUP.commands[verb] if verb else GROUP
+    command = GROUP.get_command(None, verb) if verb else GROUP
     assert command.help
     for parameter in command.params:
         assert parameter.help, parameter.name

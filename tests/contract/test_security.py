@@ -18,7 +18,8 @@ import pytest
 
 from cli.program import Program
 from manifestlog import DownloadManifestManager
-from manifestlog.cli.app import _VERBS, main
+from manifestlog.cli.app import main
+from manifestlog.cli.program import _VERBS
 from support.integrity import file_descriptors
 
 from .builders import META, QUIET, line_at, record, segments_of, sha

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -246,6 +247,21 @@ def test_no_flipped_bit_gives_a_wrong_answer() -> None:
         except (IndexDamagedError, ValueError, KeyError, TypeError):
             pass  # what `Index.open` takes for a bad header, and the session for a reason to scan
     assert wrong == []
+
+
+@pytest.mark.parametrize("hit", [0, 1, 7, 8, 9, 300, 599])
+def test_a_bucket_is_checked_however_many_were_checked_before(hit: int) -> None:
+    """Damage in one bucket is found by whoever asks there, after lookups everywhere else."""
+    digests = [bytes.fromhex(key) for key in sorted(_spread(600))]
+    data = bytearray(_encode([row(f"c{n}", n % 60) for n in range(600)]))
+    at = data.index(digests[hit])
+    data[at + 31] ^= 1
+    found = Index(bytes(data))
+    for digest in digests:
+        with suppress(IndexDamagedError):  # its neighbours in the bucket
+            found.find(digest)
+    with pytest.raises(IndexDamagedError):
+        found.find(digests[hit])
 
 
 def test_no_flipped_bit_raises_anything_else_once_it_is_open(tmp_path: Path) -> None:

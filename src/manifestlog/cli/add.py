@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import output, progress, target
+from manifestlog.cli import output, progress, reading, target
+from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
 from manifestlog.cli.worker import Batch, Job, Tally, work
 from manifestlog.errors import ManifestError, ManifestNotFoundError
@@ -83,7 +83,7 @@ def add(
 
 def _prepare(settings: Settings, path: Path, etl_version: str | None) -> Job:
     try:
-        with target.open_to_read(settings, path) as found:
+        with reading.open_to_read(settings, path) as found:
             stored = found.metadata
     except ManifestNotFoundError:
         stored = create(settings, path, fresh_metadata(path, etl_version=etl_version))

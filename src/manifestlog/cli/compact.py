@@ -18,8 +18,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from manifestlog.cli import output, span, target
+from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.compactor import CompactionOutcome, CompactionReport
 from manifestlog.errors import DamagedManifestError, ManifestError
 from manifestlog.manager import DownloadManifestManager

@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from manifestlog.cli import output
+from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import CommandError
 from manifestlog.doctor import examine
 from manifestlog.trials import Finding, Verdict
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manifestlog.cli import extract_view, output
+from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import fresh_metadata
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED, CommandError
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.naming import SUFFIX

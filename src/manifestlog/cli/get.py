@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from manifestlog.cli import output, target
+from manifestlog.cli import output, reading, target
+from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import CommandError
 from manifestlog.errors import RecordNotFoundError
 
 
@@ -33,7 +33,7 @@ def get(
         raise typer.BadParameter("it goes with --source only", param_hint="--dataset")
     path = target.locate(settings, manifest)
     wanted = None if checksum is None else target.checksum(checksum, "--checksum")
-    with target.open_to_read(settings, path) as found:
+    with reading.open_to_read(settings, path) as found:
         record = found.get_record_by_source(source or "", dataset) if wanted is None else found.get(wanted)
     if record is None:
         asked = {"checksum": wanted, "source": source, "dataset": dataset}

@@ -1,10 +1,13 @@
-"""`has`: is this content in the manifest?"""
+"""`has`: is this content in the manifest?
+
+Pipelines call it once a file; as they usually call it, it is answered before any of this is loaded (`quick`).
+"""
 
 from typing import Annotated
 
 import typer
 
-from manifestlog.cli import output, target
+from manifestlog.cli import quick, target
 from manifestlog.cli.settings import Settings
 
 
@@ -22,8 +25,4 @@ def has(
     """
     path = target.locate(settings, manifest)
     checksum = target.checksum(sha256)
-    with target.open_to_read(settings, path) as found:
-        known = found.has_checksum(checksum)
-    if settings.as_json:
-        output.document({"checksum": checksum, "has": known})
-    return 0 if known else 1
+    return quick.has(settings, path, checksum)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import output, target
+from manifestlog.cli import output, reading, target
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.manager import DownloadManifestManager
@@ -52,7 +52,7 @@ def init(
     """
     path = target.locate(settings, manifest)
     try:
-        with target.open_to_read(settings, path) as found:
+        with reading.open_to_read(settings, path) as found:
             stored = found.metadata
     except ManifestNotFoundError:
         stored = create(settings, path, fresh_metadata(path, process, etl_version))

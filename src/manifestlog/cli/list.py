@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from manifestlog.cli import output, span, target
+from manifestlog.cli import output, reading, span, target
 from manifestlog.cli.settings import Settings
 from manifestlog.manager import AbstractManifest
 from manifestlog.models import ManifestRecord, Observation
@@ -60,7 +60,7 @@ def list_records(
     """
     path = target.locate(settings, manifest)
     wanted = _Wanted(source, dataset, span.since(since, datetime.now(UTC)))
-    with target.open_to_read(settings, path) as found:
+    with reading.open_to_read(settings, path) as found:
         matches = islice(_matches(found, wanted), limit)
         if jsonl:
             _write_jsonl(matches)

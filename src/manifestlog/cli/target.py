@@ -4,7 +4,7 @@ Invariants:
 
 - An argument that cannot name anything is a usage error that shows the pattern.
 
-It opens for reading; whoever writes opens for itself.
+It opens nothing, and loads neither models nor the engine: `has` answers before those would be there.
 """
 
 import os
@@ -15,11 +15,10 @@ from typing import Annotated
 import typer
 
 from manifestlog import naming
+from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import CommandError
 from manifestlog.errors import ManifestNotFoundError
-from manifestlog.manager import DownloadManifestManager
-from manifestlog.records import normal_checksum
+from manifestlog.rows import normal_checksum
 
 ManifestArgument = Annotated[
     str,
@@ -40,14 +39,9 @@ ManifestsArgument = Annotated[
 def locate(settings: Settings, manifest: str) -> Path:
     """The path that a MANIFEST argument names; whether it exists is not asked."""
     try:
-        if manifest.endswith(naming.SUFFIX):
-            path = Path(manifest)
-        else:
-            path = settings.directory / f"{naming.check_name(manifest)}{naming.SUFFIX}"
-        naming.resolve(path)
+        return settings.path_of(manifest)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MANIFEST") from None
-    return path
 
 
 def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[Path]:
@@ -81,11 +75,6 @@ def _name_of_segment(file: str) -> str | None:
 def name_of(path: Path) -> str:
     """The bare name of the manifest at `path`."""
     return path.name.removesuffix(naming.SUFFIX)
-
-
-def open_to_read(settings: Settings, path: Path) -> DownloadManifestManager:
-    """Open a manifest of any kind, writing nothing; works in a directory that is read-only."""
-    return DownloadManifestManager(path, options=settings.options(), read_only=True)
 
 
 def checksum(text: str, hint: str = "SHA256") -> str:

@@ -13,10 +13,10 @@ import typer
 
 from manifestlog import naming
 from manifestlog.cli import output, progress, span, target
+from manifestlog.cli.call import INTERRUPTED
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.looker import Batch, Finding, Job, Tally, work
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.verb import INTERRUPTED
 from manifestlog.cli.verify_report import Report, Summary
 from manifestlog.cli.walk import Failure, reason
 from manifestlog.pool import Interrupts, Pool

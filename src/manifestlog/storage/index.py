@@ -196,8 +196,9 @@ class Index:
         self._sources = cuts[7]
         self._digests_at = position - sum(size + -size % 8 for size in sizes[2:])
         self._sources_at = position - sum(size + -size % 8 for size in sizes[7:])
-        self._checked = bytearray(len(self._checks))
-        self._sources_checked = bytearray(len(self._source_checks))
+        # A bit a bucket: clearing a byte for each takes longer than the rest of an opening, from some million records on.
+        self._checked = bytearray(len(self._checks) + 7 >> 3)
+        self._sources_checked = bytearray(len(self._source_checks) + 7 >> 3)
 
     @classmethod
     def open(cls, path: str) -> Index | None:
@@ -235,22 +236,24 @@ class Index:
 
     def _bucket(self, bucket: int) -> tuple[int, int]:
         start, end = self._bounds[bucket], self._bounds[bucket + 1]
-        if not self._checked[bucket]:
+        bit = 1 << (bucket & 7)
+        if not self._checked[bucket >> 3] & bit:
             if not start <= end <= self.count or self._checks[bucket] != _record_check(
                 self._digests, self._offsets, self._crcs, start, end
             ):
                 raise IndexDamagedError(f"bucket {bucket}")
-            self._checked[bucket] = 1
+            self._checked[bucket >> 3] |= bit
         return start, end
 
     def _source_bucket(self, bucket: int) -> tuple[int, int]:
         start, end = self._source_bounds[bucket], self._source_bounds[bucket + 1]
-        if not self._sources_checked[bucket]:
+        bit = 1 << (bucket & 7)
+        if not self._sources_checked[bucket >> 3] & bit:
             if not start <= end <= len(self._sources) // ROW or self._source_checks[bucket] != _source_check(
                 self._sources, start, end
             ):
                 raise IndexDamagedError(f"source bucket {bucket}")
-            self._sources_checked[bucket] = 1
+            self._sources_checked[bucket >> 3] |= bit
         return start, end
 
     def check_all(self) -> None:

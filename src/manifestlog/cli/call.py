@@ -1,0 +1,47 @@
+"""What stands around every verb: the library's warnings, quiet ends.
+
+It does not turn errors into exit codes; `app` does, in one place for all of them.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from manifestlog.cli import output
+from manifestlog.cli.settings import Settings
+
+INTERRUPTED = 130
+Command = Callable[..., int]
+"""A verb: takes the settings and its own arguments, gives the exit code."""
+
+
+class CommandError(Exception):
+    """A verb cannot go on, for a reason that the library has no error for."""
+
+    def __init__(self, message: str, *, error: str = "CommandError", exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.error = error
+        self.exit_code = exit_code
+
+
+def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
+    """Run a verb; gives its exit code."""
+    output.hear_library(settings)
+    try:
+        code = command(settings, **given)
+        _flush()
+    except BrokenPipeError:
+        output.give_up_stdout()
+        return 0  # whoever read has enough (`| head`)
+    except KeyboardInterrupt:
+        output.remark(settings, "interrupted")
+        return INTERRUPTED
+    return code
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        output.give_up_stdout()
+        raise

@@ -1,0 +1,83 @@
+"""The short way of `has` says what the full command line says, or leaves it to that."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manifestlog.cli import program, quick
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.program import Program
+
+KNOWN = hashlib.sha256(b"a").hexdigest()
+UNKNOWN = hashlib.sha256(b"nowhere").hexdigest()
+NAME = "files_extractor"
+
+PLAIN = [
+    ["has", NAME, KNOWN],
+    ["has", NAME, UNKNOWN],
+    ["has", NAME, KNOWN.upper()],
+    ["has", f"manifests/{NAME}.manifest.json", KNOWN],
+    ["has", NAME, KNOWN, "--json"],
+    ["--json", "has", NAME, UNKNOWN],
+    ["-q", "has", NAME, KNOWN, "--no-progress"],
+    ["has", "-v", "--dir", "manifests", NAME, KNOWN],
+    ["--dir", "manifests", "has", NAME, UNKNOWN],
+]
+ELSE = [
+    [],
+    ["has"],
+    ["has", "--help"],
+    ["has", NAME],
+    ["has", NAME, "short"],
+    ["has", "no name", KNOWN],
+    ["has", NAME, KNOWN, UNKNOWN],
+    ["has", NAME, KNOWN, "--unknown"],
+    ["has", NAME, KNOWN, "--dir"],
+    ["has", NAME, KNOWN, "--lock-timeout", "1"],
+    ["--dir", "nowhere", "has", NAME, KNOWN, "--dir", "manifests"],
+    ["has", "--", NAME, KNOWN],
+    ["get", NAME, KNOWN],
+    [NAME, "has", KNOWN],
+]
+
+
+@pytest.mark.parametrize("given", PLAIN, ids=" ".join)
+@pytest.mark.usefixtures("filled")
+def test_it_answers_as_the_full_command_line_does(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    monkeypatch.chdir(home)
+    short = quick.answer(given), capsys.readouterr().out
+    full = program.run(given, as_json="--json" in given), capsys.readouterr().out
+    assert short == full
+
+
+@pytest.mark.parametrize("given", ELSE, ids=" ".join)
+@pytest.mark.usefixtures("filled")
+def test_what_is_not_plain_is_left_to_the_full_command_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    monkeypatch.chdir(home)
+    assert quick.answer(given) is None
+
+
+def test_a_missing_manifest_is_said_as_everywhere(run: Program, home: Path) -> None:
+    (home / "manifests").mkdir()
+    short, full = (run.here("has", "no_download", KNOWN, *more) for more in ((), ("--lock-timeout", "30")))
+    assert short == full
+    assert short.code == 10
+
+
+def test_a_plain_call_loads_neither_parser_nor_models(filled: Path) -> None:
+    code = "import sys\nfrom manifestlog.cli.app import main\ncode = main(sys.argv[1:])\n"
+    code += "sys.exit(code or any(name in sys.modules for name in ('typer', 'pydantic', 'rich')))"
+    done = subprocess.run([sys.executable, "-c", code, "has", str(filled), KNOWN], check=False)
+    assert done.returncode == 0
