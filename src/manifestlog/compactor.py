@@ -16,7 +16,8 @@ Invariants:
 - A crash before (5) leaves the old canonical and every segment; after (5), a canonical that the log has announced and
   segments whose replay changes nothing. There is no state in between.
 - Writers are kept out during (2), the announcement and (7) only: a seal, a file creation, two lines.
-- Damage is never merged: what was read is checked before (4), what was written before (5).
+- Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4) and before it
+  is announced, what was written before (5).
 - With nothing to merge the canonical is not touched.
 
 `docs/FORMAT.md` and the crash tests use the same numbers.
@@ -37,7 +38,8 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
 from manifestlog.session import explain, now_text
 from manifestlog.storage import base, canonical, codec, disk, merge, wal
-from manifestlog.storage.index import Columns, Head, IndexDamagedError
+from manifestlog.storage.columns import Columns
+from manifestlog.storage.index import Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
@@ -252,7 +254,6 @@ class _Compaction:
             return self._read_with(base.open_base(self._paths, scan=True), last)
 
     def _read_with(self, found: base.BaseFiles, last: int) -> _Input:
-        self._check_base(found)
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._store, found.identity) + 1
@@ -260,6 +261,7 @@ class _Compaction:
         def take(segment: int, op: Op) -> None:
             if op.kind in wal.CHANGES:
                 state.apply(segment, op)
+                disk.rest()
 
         wal.read_segments(self._paths, found.metadata["ts_created"], first, last, take)
         changes = merge.plan(found, state.overlay)
@@ -267,9 +269,9 @@ class _Compaction:
             raise IndexDamagedError("the records do not add up")
         return _Input(found, state, changes)
 
-    def _check_base(self, found: base.BaseFiles) -> None:
-        size, crc = found.identity
-        if found.from_scan or canonical.checksum(found.canonical, size) == crc:
+    def _check_base(self, found: base.BaseFiles, crc: int) -> None:
+        """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
+        if found.from_scan or codec.hex_crc(crc) == found.index.head.crc:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))
@@ -278,7 +280,8 @@ class _Compaction:
     def _write(self, found: _Input, fd: int) -> tuple[Columns, Writer]:
         out = merge.Writer(fd)
         metadata = found.state.live_metadata()
-        columns = merge.write(found.base, found.changes, metadata, out)
+        columns, old_crc = merge.write(found.base, found.changes, metadata, out)
+        self._check_base(found.base, old_crc)
         disk.sync_data(fd)
         self._read_again(fd, out, canonical.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
         return columns, out

@@ -174,10 +174,10 @@ COMPACTING = [
         "compactor:_sweep", "disk.remove(path)", "pass",
     ),
     one(
-        "the canonical is checked before a merge",
+        "the canonical that is merged is checked",
         "rot that gets a fresh CRC",
         "bits of the canonical, written to",
-        "compactor:_Compaction._read_with", "self._check_base(found)", "pass",
+        "compactor:_Compaction._write", "self._check_base(found.base, old_crc)", "pass",
     ),
 ]  # fmt: skip
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from manifestlog.storage import canonical, disk, index
 from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Columns, Head, Index
+from manifestlog.storage.index import Head, Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from manifestlog.naming import ManifestPaths
     from manifestlog.rows import Row
+    from manifestlog.storage.columns import Columns
 
 log = logging.getLogger("manifestlog")
 
