@@ -38,13 +38,13 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
 from manifestlog.session import explain, now_text
 from manifestlog.storage import base, canonical, codec, disk, merge, wal
-from manifestlog.storage.columns import Columns
 from manifestlog.storage.index import Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
+    from manifestlog.storage.columns import RowColumns
     from manifestlog.storage.merge import Writer
     from manifestlog.store import Store
 
@@ -277,7 +277,7 @@ class _Compaction:
             found.canonical.record(found.index.place(number))
         raise DamagedManifestError(self._paths.canonical, 0, "the bytes between the records are not what was written")
 
-    def _write(self, found: _Input, fd: int) -> tuple[Columns, Writer]:
+    def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
         out = merge.Writer(fd)
         metadata = found.state.live_metadata()
         columns, old_crc = merge.write(found.base, found.changes, metadata, out)
@@ -291,6 +291,7 @@ class _Compaction:
         for block in disk.blocks(fd, 0, out.size):
             crc = crc32(block, crc)
             newlines += block.count(b"\n")
+            disk.rest()
         if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
             raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
 

@@ -3,7 +3,7 @@
 Invariants:
 
 - A column that is merged from an old one is never copied as a whole: it is cut out of both in blocks of bounded size.
-- Nothing here holds the GIL for long: whoever works through a column rests after each block.
+- Nothing here holds the GIL for long: whoever works through a column rests now and then.
 
 It does not know what a row says, or how an index file is laid out (`index`).
 """
@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 from zlib import crc32
 
 from manifestlog.storage import disk
@@ -30,10 +30,11 @@ _CRC = 4
 _BLOCK_ROWS = 4096
 _ROWS_PER_BUCKET = 32
 _BUCKETS_AT_ONCE = 64
+_BUCKETS_A_REST = 512
 _PLACE = Struct("<II")
 
 Buffer = bytes | bytearray | memoryview
-Numbers = Union["array[int]", memoryview]  # noqa: UP007 -- an array takes no parameter at run time before Python 3.12
+Numbers = Union["array[int]", memoryview]
 
 
 class Rows:
@@ -93,26 +94,35 @@ class Rows:
         """The bytes of these rows, in blocks of bounded size."""
         for first in range(start, end, _BLOCK_ROWS):
             yield self.cut(first, min(first + _BLOCK_ROWS, end))
-            disk.rest()
 
 
 @dataclass(slots=True)
 class Columns:
     """The index's content, in canonical order; `offsets` has one more, behind the last line."""
 
-    digests: Buffer | Rows
+    digests: Buffer
     offsets: Numbers
-    crcs: Numbers | Rows
-    sources: Buffer | Rows
+    crcs: Numbers
+    sources: Buffer
 
     @property
     def count(self) -> int:
         return len(self.crcs)
 
+    def as_rows(self) -> RowColumns:
+        """The same, to be cut and edited."""
+        return RowColumns(
+            Rows(self.digests, DIGEST), Rows(self.offsets, _OFFSET), Rows(self.crcs, _CRC), Rows(self.sources, ROW)
+        )
 
-def rows(column: Buffer | Numbers | Rows, width: int) -> Rows:
-    """A column, whichever way it came."""
-    return column if isinstance(column, Rows) else Rows(column, width)
+
+class RowColumns(NamedTuple):
+    """The index's content as rows."""
+
+    digests: Rows
+    offsets: Rows
+    crcs: Rows
+    sources: Rows
 
 
 @dataclass(slots=True)
@@ -124,18 +134,14 @@ class Table:
     columns: tuple[Rows, ...]
 
 
-def records_table(columns: Columns) -> Table:
-    """The records' section."""
-    digests, offsets, crcs = rows(columns.digests, DIGEST), rows(columns.offsets, _OFFSET), rows(columns.crcs, _CRC)
-    bounds = bounds_of(digests)
-    return Table(bounds, record_checks(bounds, digests, offsets, crcs), (digests, offsets, crcs))
-
-
-def sources_table(columns: Columns) -> Table:
-    """The sources' section."""
-    sources = rows(columns.sources, ROW)
-    bounds = bounds_of(sources)
-    return Table(bounds, source_checks(bounds, sources), (sources,))
+def tables(columns: RowColumns) -> tuple[Table, Table]:
+    """The records' and the sources' section."""
+    digests, offsets, crcs, sources = columns
+    bounds, source_bounds = bounds_of(digests), bounds_of(sources)
+    return (
+        Table(bounds, record_checks(bounds, digests, offsets, crcs), (digests, offsets, crcs)),
+        Table(source_bounds, source_checks(source_bounds, sources), (sources,)),
+    )
 
 
 def bits_for(count: int) -> int:
@@ -190,8 +196,8 @@ def place_check(start: int, end: int) -> int:
 
 def _place_checks(bounds: Numbers) -> array[int]:
     checks = array("I")
-    for first in range(0, len(bounds) - 1, 4 * _BUCKETS_AT_ONCE):
-        some = bounds[first : first + 4 * _BUCKETS_AT_ONCE + 1]
+    for first in range(0, len(bounds) - 1, _BUCKETS_A_REST):
+        some = bounds[first : first + _BUCKETS_A_REST + 1]
         checks.extend(map(place_check, some[:-1], some[1:]))
         disk.rest()
     return checks
@@ -214,4 +220,5 @@ def _go_on(checks: array[int], bounds: Numbers, column: Rows, beyond: int) -> No
                 stop = (bounds[bucket + 1] - base) * width
                 checks[bucket] = crc32(view[start : stop + beyond * width], checks[bucket])
                 start = stop
-        disk.rest()
+        if first % _BUCKETS_A_REST == 0:
+            disk.rest()

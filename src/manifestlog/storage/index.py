@@ -36,20 +36,18 @@ from manifestlog.storage.columns import (
     DIGEST,
     ROW,
     Columns,
+    RowColumns,
     Rows,
     bits_for,
     place_check,
     record_checks,
-    records_table,
     source_checks,
-    sources_table,
+    tables,
 )
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterable, Iterator
-
-    from manifestlog.storage.columns import Buffer
 
 MAGIC = b"MLINDEX1"
 _EPOCH = datetime(1, 1, 1, tzinfo=UTC)
@@ -98,9 +96,10 @@ def _source_row(seen: Row, digest: bytes) -> bytes:
     return b"".join((source, _short_hash(seen["dataset"], 4), when.to_bytes(8, "big"), tie.to_bytes(4, "big"), digest))
 
 
-def encode(columns: Columns, head: Head) -> Iterator[Buffer]:
+def encode(columns: Columns | RowColumns, head: Head) -> Iterator[bytes | memoryview]:
     """The bytes of an index file, in parts of bounded size."""
-    records, sources = records_table(columns), sources_table(columns)
+    rows = columns.as_rows() if isinstance(columns, Columns) else columns
+    found = tables(rows)
     header = codec.dumps(
         {
             "byteorder": sys.byteorder,
@@ -108,13 +107,13 @@ def encode(columns: Columns, head: Head) -> Iterator[Buffer]:
             "crc": head.crc,
             "covers": head.covers,
             "metadata": head.metadata,
-            "records": columns.count,
-            "sources": len(sources.columns[0]),
+            "records": len(rows.crcs),
+            "sources": len(rows.sources),
         }
     )
     header += b" " * (-(_FIXED + len(header)) % 8)
     yield MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little") + header
-    for table in (records, sources):
+    for table in found:
         for section in (Rows(table.bounds, 4), Rows(table.checks, 4), *table.columns):
             yield from section.blocks(0, len(section))
             yield bytes(-(len(section) * section.width) % 8)
@@ -224,9 +223,8 @@ class Index:
 
     def check_all(self) -> None:
         """Check every bucket: before a merge, which would otherwise give damage a fresh CRC."""
-        digests, offsets, crcs = Rows(self._digests, DIGEST), Rows(self._offsets, 8), Rows(self._crcs, 4)
+        digests, offsets, crcs, sources = self.columns().as_rows()
         self._check_table(self._bounds, self._checks, self.count, record_checks(self._bounds, digests, offsets, crcs))
-        sources = Rows(self._sources, ROW)
         checks = source_checks(self._source_bounds, sources)
         self._check_table(self._source_bounds, self._source_checks, len(sources), checks)
 

@@ -20,7 +20,7 @@ from zlib import crc32
 
 from manifestlog.rows import Row
 from manifestlog.storage import canonical, codec, disk
-from manifestlog.storage.columns import DIGEST, ROW, Columns, Rows
+from manifestlog.storage.columns import RowColumns, Rows
 from manifestlog.storage.index import IndexDamagedError, source_rows
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from manifestlog.storage.overlay import Overlay
 
 _WRITE_BYTES = 1 << 20
-_CHANGES_A_REST = 32
+_CHANGES_A_REST = 8
 _OFFSETS_AT_ONCE = 1024
+_ONES = b"\1\0\0\0\0\0\0\0" * _OFFSETS_AT_ONCE
 
 
 class Change(NamedTuple):
@@ -66,13 +67,14 @@ class Writer:
         disk.append(self.fd, data)
         self.crc = crc32(data, self.crc)
         self._parts, self._waiting = [], 0
+        disk.rest()
 
 
 def plan(base: BaseFiles, overlay: Overlay) -> list[Change]:
     """The log's changes in canonical order, each with its place."""
     changes = []
     for number, checksum in enumerate(sorted(overlay.entries)):
-        if number % _CHANGES_A_REST == 0:
+        if number % (8 * _CHANGES_A_REST) == 0:
             disk.rest()
         digest = bytes.fromhex(checksum)
         position = base.index.position(digest)
@@ -126,14 +128,15 @@ class _Merge:
     """One run over the old canonical: copies ranges, puts lines between them, keeps the index's columns in step."""
 
     def __init__(self, base: BaseFiles, out: Writer) -> None:
-        self._columns = base.index.columns()
-        self._end = base.canonical_bytes if base.canonical.memory is None else len(base.canonical.memory)
-        self.old = _Old(base.canonical, self._end)
+        columns, memory = base.index.columns(), base.canonical.memory
+        rows = columns.as_rows()
+        self.old = _Old(base.canonical, base.canonical_bytes if memory is None else len(memory))
+        self._places = memoryview(columns.offsets)
         self._out = out
         self._first = True
-        self._digests = Rows(self._columns.digests, DIGEST)
+        self._digests = rows.digests
         self._offsets = array("Q")
-        self._crcs = Rows(self._columns.crcs, 4)
+        self._crcs = rows.crcs
 
     def _separate(self) -> None:
         if not self._first:
@@ -145,13 +148,12 @@ class _Merge:
         if start == end:
             return
         self._separate()
-        first, last = self._columns.offsets[start], self._columns.offsets[end]
+        first, last = self._places[start], self._places[end]
         shift = self._out.size - first
         for block in self.old.take(first, last - len(canonical.BETWEEN)):
             self._out.write(block)
         for at in range(start, end, _OFFSETS_AT_ONCE):
-            some = memoryview(self._columns.offsets)[at : min(at + _OFFSETS_AT_ONCE, end)]
-            self._offsets.frombytes(_shifted(some, shift))
+            self._offsets.frombytes(_shifted(self._places[at : min(at + _OFFSETS_AT_ONCE, end)], shift))
 
     def change(self, change: Change) -> None:
         """Leave out a record of the old canonical, put in one of the log, or both."""
@@ -164,25 +166,25 @@ class _Merge:
         self._digests.edit(change.position, drop=change.present, row=digest)
         self._crcs.edit(change.position, drop=change.present, row=crc)
 
-    def columns(self, sources: Rows) -> Columns:
+    def columns(self, sources: Rows) -> RowColumns:
         """The new index's content; what is left of the old file is read for its CRC."""
         self.old.finish()
         # Where the records end, as a scan of the file will say: behind the last line, or at the end of an empty file.
         self._offsets.append(self._out.size + len(canonical.BETWEEN if self._offsets else canonical.EMPTY_FOOT))
-        return Columns(self._digests, self._offsets, self._crcs, sources)
+        return RowColumns(self._digests, Rows(self._offsets, 8), self._crcs, sources)
 
 
 def _shifted(offsets: memoryview, shift: int) -> bytes:
     """Each offset with `shift` added. As one long number: a third of the time of one by one, and none overflows."""
     size = 8 * len(offsets)
-    each = int.from_bytes(b"\1\0\0\0\0\0\0\0" * len(offsets), "little")
-    return (int.from_bytes(offsets.tobytes(), "little") + each * shift).to_bytes(size, "little")
+    each = int.from_bytes(_ONES[:size], "little")
+    return (int.from_bytes(offsets.tobytes(), sys.byteorder) + each * shift).to_bytes(size, sys.byteorder)
 
 
 class Merged(NamedTuple):
     """A canonical that was written: its index's columns, and the CRC of the old file as it was read for it."""
 
-    columns: Columns
+    columns: RowColumns
     old_crc: int
 
 
@@ -217,13 +219,13 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
 
 def _splice(base: BaseFiles, changes: list[tuple[bytes, bool]]) -> Rows:
     """The source rows without those that are marked false and with those that are marked true."""
-    spliced = Rows(base.index.columns().sources, ROW)
+    spliced = base.index.columns().as_rows().sources
     changes.sort()
     for number, (row, is_new) in enumerate(changes):
         at, found = base.index.source_position(row)
         if not is_new and not found:
             raise IndexDamagedError("a record's source is not in the index")
         spliced.edit(at, drop=not is_new, row=row if is_new else None)
-        if number % _CHANGES_A_REST == 0:
+        if number % (8 * _CHANGES_A_REST) == 0:
             disk.rest()
     return spliced
