@@ -4,8 +4,9 @@
 
     (1) take the compaction lock, or leave it to whoever has it
     (2) seal the active segment: from here on writers write elsewhere
-    (3) read the canonical and the sealed segments, check everything, stop at any damage
-    (4) merge into a temporary file, sync, read it again; announce it in the log (`compacting`)
+    (3) read the index and the sealed segments, check everything, stop at any damage
+    (4) merge into a temporary file, checking the canonical as it is copied, sync, read it again; announce it in the log
+        (`compacting`)
     (5) rename it over the canonical, sync the directory
     (6) replace the index likewise
     (7) say so in the log (`compacted`)
@@ -76,7 +77,7 @@ class CompactionReport:
 
 @dataclass(slots=True)
 class _Input:
-    """What step (3) has read and found good."""
+    """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
 
     base: base.BaseFiles
     state: State

@@ -205,10 +205,10 @@ class Index:
             self._checked[bucket] = 1
         return start, end
 
-    def source_position(self, row: bytes) -> tuple[int, bool]:
-        """Where this source row is, or would have to be put in; and whether it is there."""
+    def source_position(self, row: bytes, after: int) -> tuple[int, bool]:
+        """Where, not before `after`, this source row is or would have to be put in; and whether it is there."""
         start, end = self._source_bucket(int.from_bytes(row[:4], "big") >> (32 - self._source_bits))
-        at = bisect_left(range(end), row, start, key=self._source)
+        at = bisect_left(range(end), row, max(start, after), key=self._source)
         return at, at < end and self._source(at) == row
 
     def _source_bucket(self, bucket: int) -> tuple[int, int]:

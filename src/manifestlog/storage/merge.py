@@ -221,11 +221,13 @@ def _splice(base: BaseFiles, changes: list[tuple[bytes, bool]]) -> Rows:
     """The source rows without those that are marked false and with those that are marked true."""
     spliced = base.index.columns().as_rows().sources
     changes.sort()
+    done = 0
     for number, (row, is_new) in enumerate(changes):
-        at, found = base.index.source_position(row)
+        at, found = base.index.source_position(row, done)
         if not is_new and not found:
             raise IndexDamagedError("a record's source is not in the index")
         spliced.edit(at, drop=not is_new, row=row if is_new else None)
+        done = at + (not is_new)  # a row that is left out may come again, and then stands behind its own place
         if number % (8 * _CHANGES_A_REST) == 0:
             disk.rest()
     return spliced
