@@ -116,7 +116,7 @@ TOGETHER = [
         "what came after a compaction began stays in the overlay",
         "records gone until the next opening",
         "schedules",
-        "storage.overlay:Overlay.behind", "if segment > covers:", "if False:",
+        "storage.overlay:Overlay.behind", "if entry[1] > covers", "if False",
     ),
     one(
         "the last writer compacts",
