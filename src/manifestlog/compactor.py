@@ -4,8 +4,9 @@
 
     (1) take the compaction lock, or leave it to whoever has it
     (2) seal the active segment: from here on writers write elsewhere
-    (3) read the canonical and the sealed segments, check everything, stop at any damage
-    (4) merge into a temporary file, sync, read it again; announce it in the log (`compacting`)
+    (3) read the index and the sealed segments, check everything, stop at any damage
+    (4) merge into a temporary file, checking the canonical as it is copied, sync, read it again; announce it in the log
+        (`compacting`)
     (5) rename it over the canonical, sync the directory
     (6) replace the index likewise
     (7) say so in the log (`compacted`)
@@ -16,7 +17,8 @@ Invariants:
 - A crash before (5) leaves the old canonical and every segment; after (5), a canonical that the log has announced and
   segments whose replay changes nothing. There is no state in between.
 - Writers are kept out during (2), the announcement and (7) only: a seal, a file creation, two lines.
-- Damage is never merged: what was read is checked before (4), what was written before (5).
+- Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4) and before it
+  is announced, what was written before (5).
 - With nothing to merge the canonical is not touched.
 
 `docs/FORMAT.md` and the crash tests use the same numbers.
@@ -37,12 +39,13 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.options import ManifestOptions
 from manifestlog.session import explain, now_text
 from manifestlog.storage import base, canonical, codec, disk, merge, wal
-from manifestlog.storage.index import Columns, Head, IndexDamagedError
+from manifestlog.storage.index import Head, IndexDamagedError
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
+    from manifestlog.storage.columns import RowColumns
     from manifestlog.storage.merge import Writer
     from manifestlog.store import Store
 
@@ -74,7 +77,7 @@ class CompactionReport:
 
 @dataclass(slots=True)
 class _Input:
-    """What step (3) has read and found good."""
+    """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
 
     base: base.BaseFiles
     state: State
@@ -252,7 +255,6 @@ class _Compaction:
             return self._read_with(base.open_base(self._paths, scan=True), last)
 
     def _read_with(self, found: base.BaseFiles, last: int) -> _Input:
-        self._check_base(found)
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._store, found.identity) + 1
@@ -260,6 +262,7 @@ class _Compaction:
         def take(segment: int, op: Op) -> None:
             if op.kind in wal.CHANGES:
                 state.apply(segment, op)
+                disk.rest()
 
         wal.read_segments(self._paths, found.metadata["ts_created"], first, last, take)
         changes = merge.plan(found, state.overlay)
@@ -267,18 +270,19 @@ class _Compaction:
             raise IndexDamagedError("the records do not add up")
         return _Input(found, state, changes)
 
-    def _check_base(self, found: base.BaseFiles) -> None:
-        size, crc = found.identity
-        if found.from_scan or canonical.checksum(found.canonical, size) == crc:
+    def _check_base(self, found: base.BaseFiles, crc: int) -> None:
+        """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
+        if found.from_scan or codec.hex_crc(crc) == found.index.head.crc:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))
         raise DamagedManifestError(self._paths.canonical, 0, "the bytes between the records are not what was written")
 
-    def _write(self, found: _Input, fd: int) -> tuple[Columns, Writer]:
+    def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
         out = merge.Writer(fd)
         metadata = found.state.live_metadata()
-        columns = merge.write(found.base, found.changes, metadata, out)
+        columns, old_crc = merge.write(found.base, found.changes, metadata, out)
+        self._check_base(found.base, old_crc)
         disk.sync_data(fd)
         self._read_again(fd, out, canonical.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
         return columns, out
@@ -288,6 +292,7 @@ class _Compaction:
         for block in disk.blocks(fd, 0, out.size):
             crc = crc32(block, crc)
             newlines += block.count(b"\n")
+            disk.rest()
         if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
             raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
 

@@ -15,7 +15,7 @@ from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFor
 from manifestlog.check import DAMAGE, NOTE, CheckReport, check
 from manifestlog.storage import canonical, disk, index
 from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Columns
+from manifestlog.storage.columns import Columns
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
 

@@ -20,7 +20,8 @@ from manifestlog import (
     ManifestOptions,
 )
 from manifestlog.naming import resolve
-from manifestlog.storage import disk, merge
+from manifestlog.storage import canonical, disk, index, merge
+from manifestlog.storage.index import Index
 from manifestlog.storage.lock import FileLock
 
 from .builders import QUIET, meta, record, segments_of, sha
@@ -384,3 +385,20 @@ def test_automatic_compaction_runs_beside_the_writer(opener: Opener, path: Path)
         if _canonical(path)["records"]:
             break
     assert _canonical(path)["records"]
+
+
+def test_a_merged_index_is_the_one_that_a_scan_gives(manifest: DownloadManifestManager, path: Path) -> None:
+    """Records that stay, go, come, and come again with the very row of their source in the index."""
+    manifest.add_many([record(f"old-{n}", n, source=f"s{n % 7}") for n in range(300)])
+    manifest.save()
+    kept = list(manifest)
+    for checksum in kept[10:60:5]:
+        manifest.forget(checksum)
+    for checksum in kept[100:140]:
+        manifest.update(checksum, {"checksum": checksum, "etag": None, "file_path": "/moved", "file_size": 9})
+    manifest.add_many([record(f"new-{n}", n, source=f"s{n % 9}") for n in range(50)])
+    manifest.save()
+    merged = Path(resolve(path).index).read_bytes()
+    source = canonical.Canonical(str(path), disk.open_read(str(path)))
+    head = Index(merged).head
+    assert b"".join(index.encode(canonical.scan(source).columns, head)) == merged

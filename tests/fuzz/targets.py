@@ -25,6 +25,7 @@ from manifestlog.models import ManifestMetadata, record_from_row
 from manifestlog.rows import Row, observations
 from manifestlog.storage import canonical, codec, disk, framing, index, lines
 from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.columns import DIGEST
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Op
 from manifestlog.storage.overlay import Overlay
@@ -233,7 +234,7 @@ def check_index(data: bytes) -> None:
         found = Index(_fitted_index(data, flags))
     except (IndexDamagedError, ValueError, KeyError, TypeError):  # what `Index.open` takes for "no index"
         return
-    digests = [bytes([first]) * index.DIGEST for first in (0, 1, 127, 255)]
+    digests = [bytes([first]) * DIGEST for first in (0, 1, 127, 255)]
     digests += [found.digest(number) for number in range(min(found.count, _LOOKUPS_MAX))]
     for digest in digests:
         with suppress(IndexDamagedError):

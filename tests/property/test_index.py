@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from manifestlog import DownloadManifestManager, Durability, ETLProcess, ManifestMetadata, ManifestOptions, Verdict
 from manifestlog.models import ManifestRecord
-from manifestlog.storage import canonical, codec, disk, index
+from manifestlog.storage import canonical, codec, columns, disk, index
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Head, Index
 
@@ -252,7 +252,7 @@ def _probe(copy: Path, model: Model) -> dict[str, object]:
 @lru_cache
 def _anothers(rows_per_bucket: int) -> bytes:
     """An index of another manifest, with the same contents in other places."""
-    assert rows_per_bucket == index._ROWS_PER_BUCKET
+    assert rows_per_bucket == columns._ROWS_PER_BUCKET
     with tempfile.TemporaryDirectory() as folder:
         with closing(DownloadManifestManager(Path(folder) / NAME, META, options=OPTIONS)) as manager:
             manager.add_many(_record(checksum, PAIRS[0], Seen(9, "other", "/other")) for checksum in CHECKSUMS[2:])
@@ -273,7 +273,7 @@ def _damaged(sound: bytes, kind: str, place: float, bit: int) -> bytes:
 
 def _indexes(played: _Played, damages: list[Damage]) -> Iterator[tuple[str, bytes | None]]:
     yield "deleted", None
-    yield "another manifest's", _anothers(index._ROWS_PER_BUCKET)
+    yield "another manifest's", _anothers(columns._ROWS_PER_BUCKET)
     for number, earlier in enumerate(played.indexes[:-1][-3:]):
         yield f"stale {number}", earlier
     for damage in damages if played.indexes else ():
@@ -306,7 +306,7 @@ def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: 
     """Play a history behind `count` records, and compare all copies; gives how many there were."""
     with (
         tempfile.TemporaryDirectory(dir=MEMORY) as folder,
-        mock.patch.object(index, "_ROWS_PER_BUCKET", rows_per_bucket),
+        mock.patch.object(columns, "_ROWS_PER_BUCKET", rows_per_bucket),
         mock.patch.object(index, "_LINEAR_MAX", 4 * rows_per_bucket),
     ):
         directory = Path(folder) / "manifests"

@@ -117,7 +117,7 @@ TOGETHER = [
         "what came after a compaction began stays in the overlay",
         "records gone until the next opening",
         "schedules",
-        "storage.overlay:Overlay.behind", "if segment > covers:", "if False:",
+        "storage.overlay:Overlay.behind", "if entry[1] > covers", "if False",
     ),
     one(
         "the last writer compacts",
@@ -175,10 +175,10 @@ COMPACTING = [
         "compactor:_sweep", "disk.remove(path)", "pass",
     ),
     one(
-        "the canonical is checked before a merge",
+        "the canonical that is merged is checked",
         "rot that gets a fresh CRC",
         "bits of the canonical, written to",
-        "compactor:_Compaction._read_with", "self._check_base(found)", "pass",
+        "compactor:_Compaction._write", "self._check_base(found.base, old_crc)", "pass",
     ),
 ]  # fmt: skip
 

@@ -223,6 +223,7 @@ READING = [
         (
             Edit("storage.index:Index._bucket", "if not self._checked[bucket]:", "if False:"),
             Edit("storage.index:Index._source_bucket", "if not self._sources_checked[bucket]:", "if False:"),
+            Edit("storage.index:Index._check_table", "if told != found or", "if"),
         ),
     ),
     one(

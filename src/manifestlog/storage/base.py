@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from manifestlog.storage import canonical, disk, index
 from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Columns, Head, Index
+from manifestlog.storage.index import Head, Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from manifestlog.naming import ManifestPaths
     from manifestlog.rows import Row
+    from manifestlog.storage.columns import Columns, RowColumns
 
 log = logging.getLogger("manifestlog")
 
@@ -73,7 +74,7 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
     return BaseFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
 
 
-def write_index(paths: ManifestPaths, columns: Columns, head: Head) -> None:
+def write_index(paths: ManifestPaths, columns: Columns | RowColumns, head: Head) -> None:
     """Put a new index in place; only under the compaction lock."""
     _install(paths, paths.index, index.encode(columns, head), disk.replace, like=paths.canonical)
 
@@ -96,6 +97,7 @@ def _install(
     try:
         for part in parts:
             disk.append(fd, part)
+            disk.rest()
         disk.sync_data(fd)
         publish(temporary, target)
         disk.sync_directory(paths.directory)

@@ -36,11 +36,11 @@ from zlib import crc32
 from manifestlog.errors import DamagedManifestError
 from manifestlog.rows import PROCESSES, Row, is_checksum, merge, normalise, utc_text
 from manifestlog.storage import codec, disk, index
-from manifestlog.storage.index import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from manifestlog.storage.columns import Columns
     from manifestlog.storage.index import Entry
 
 log = logging.getLogger("manifestlog")

@@ -23,7 +23,6 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -33,19 +32,29 @@ from zlib import crc32
 
 from manifestlog.rows import Order, Row, observations, order_of
 from manifestlog.storage import codec, disk
+from manifestlog.storage.columns import (
+    DIGEST,
+    ROW,
+    Columns,
+    RowColumns,
+    Rows,
+    bits_for,
+    place_check,
+    record_checks,
+    source_checks,
+    tables,
+)
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterable, Iterator
 
 MAGIC = b"MLINDEX1"
-DIGEST = 32
-ROW = 32
 _EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, as every time of a row: without its zone it is faster
 _MICROSECOND = timedelta(microseconds=1)
-_ROWS_PER_BUCKET = 32
 _LINEAR_MAX = 128
 _TIE_MAX = 0xFFFF_FFFF
+_ENTRIES_A_REST = 64
 _FIXED = len(MAGIC) + 8
 
 
@@ -64,20 +73,6 @@ class Head(NamedTuple):
     crc: str
     covers: int
     metadata: Row
-
-
-@dataclass(slots=True)
-class Columns:
-    """The index's content, in canonical order; `offsets` has one more, behind the last line."""
-
-    digests: bytes | bytearray | memoryview
-    offsets: array[int] | memoryview
-    crcs: array[int] | memoryview
-    sources: bytes | bytearray | memoryview
-
-    @property
-    def count(self) -> int:
-        return len(self.crcs)
 
 
 @lru_cache(maxsize=4096)
@@ -105,40 +100,10 @@ def _order_bytes(moment: str, tie: int) -> bytes:
     return when.to_bytes(8, "big") + min(tie, _TIE_MAX).to_bytes(4, "big")
 
 
-def _bits_for(count: int) -> int:
-    return min((count // _ROWS_PER_BUCKET).bit_length(), 24)
-
-
-def _bounds(keys: bytes | bytearray | memoryview, width: int, bits: int) -> array[int]:
-    """First row of each bucket, and the end."""
-    count = len(keys) // width
-    if bits == 0:
-        return array("I", [0, count])
-    starts = range(count)
-    step = 1 << (32 - bits)
-    found = array("I", [0])
-    for bucket in range(1, 1 << bits):
-        limit = (bucket * step).to_bytes(4, "big")
-        # Keys are spread evenly, so a narrow window behind the last bound nearly always holds the next.
-        low = found[-1]
-        high = min(low + 4 * _ROWS_PER_BUCKET, count)
-        if high < count and bytes(keys[high * width : high * width + 4]) < limit:
-            high = count
-        found.append(bisect_left(starts, limit, low, high, key=lambda i: bytes(keys[i * width : i * width + 4])))
-    found.append(count)
-    return found
-
-
-def encode(columns: Columns, head: Head) -> list[bytes | memoryview]:
-    """The bytes of an index file, in parts: views of the columns, no copies."""
-    count = columns.count
-    digests, sources = memoryview(columns.digests), memoryview(columns.sources)
-    bits, source_bits = _bits_for(count), _bits_for(len(sources) // ROW)
-    bounds = _bounds(digests, DIGEST, bits)
-    source_bounds = _bounds(sources, ROW, source_bits)
-    offsets, crcs = memoryview(columns.offsets), memoryview(columns.crcs)
-    checks = array("I", (_record_check(digests, offsets, crcs, a, b) for a, b in pairwise(bounds)))
-    source_checks = array("I", (_source_check(sources, a, b) for a, b in pairwise(source_bounds)))
+def encode(columns: Columns | RowColumns, head: Head) -> Iterator[bytes | memoryview]:
+    """The bytes of an index file, in parts of bounded size."""
+    rows = columns.as_rows() if isinstance(columns, Columns) else columns
+    found = tables(rows)
     header = codec.dumps(
         {
             "byteorder": sys.byteorder,
@@ -146,27 +111,25 @@ def encode(columns: Columns, head: Head) -> list[bytes | memoryview]:
             "crc": head.crc,
             "covers": head.covers,
             "metadata": head.metadata,
-            "records": count,
-            "sources": len(sources) // ROW,
+            "records": len(rows.crcs),
+            "sources": len(rows.sources),
         }
     )
     header += b" " * (-(_FIXED + len(header)) % 8)
-    fixed = MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little")
-    parts: list[bytes | memoryview] = [fixed, header]
-    for section in (bounds, checks, digests, offsets, crcs, source_bounds, source_checks, sources):
-        data = memoryview(section).cast("B")
-        parts += [data, bytes(-len(data) % 8)]
-    return parts
+    yield MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little") + header
+    for table in found:
+        for section in (Rows(table.bounds, 4), Rows(table.checks, 4), *table.columns):
+            yield from section.blocks(0, len(section))
+            yield bytes(-(len(section) * section.width) % 8)
 
 
 def _record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, start: int, end: int) -> int:
-    check = crc32(start.to_bytes(4, "little") + end.to_bytes(4, "little"))
-    check = crc32(digests[start * DIGEST : end * DIGEST], check)
+    check = crc32(digests[start * DIGEST : end * DIGEST], place_check(start, end))
     return crc32(crcs[start:end], crc32(offsets[start : end + 1], check))
 
 
 def _source_check(rows: memoryview, start: int, end: int) -> int:
-    return crc32(rows[start * ROW : end * ROW], crc32(start.to_bytes(4, "little") + end.to_bytes(4, "little")))
+    return crc32(rows[start * ROW : end * ROW], place_check(start, end))
 
 
 class Index:
@@ -179,7 +142,7 @@ class Index:
         count, sources = header["records"], header["sources"]
         self.count: int = count
         self.head = Head(disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"])
-        self._bits, self._source_bits = _bits_for(count), _bits_for(sources)
+        self._bits, self._source_bits = bits_for(count), bits_for(sources)
         sizes = (
             *(4 * ((1 << self._bits) + 1), 4 << self._bits, DIGEST * count, 8 * (count + 1), 4 * count),
             *(4 * ((1 << self._source_bits) + 1), 4 << self._source_bits, ROW * sources),
@@ -245,6 +208,12 @@ class Index:
             self._checked[bucket >> 3] |= bit
         return start, end
 
+    def source_position(self, row: bytes, after: int) -> tuple[int, bool]:
+        """Where, not before `after`, this source row is or would have to be put in; and whether it is there."""
+        start, end = self._source_bucket(int.from_bytes(row[:4], "big") >> (32 - self._source_bits))
+        at = bisect_left(range(end), row, max(start, after), key=self._source)
+        return at, at < end and self._source(at) == row
+
     def _source_bucket(self, bucket: int) -> tuple[int, int]:
         start, end = self._source_bounds[bucket], self._source_bounds[bucket + 1]
         bit = 1 << (bucket & 7)
@@ -258,10 +227,15 @@ class Index:
 
     def check_all(self) -> None:
         """Check every bucket: before a merge, which would otherwise give damage a fresh CRC."""
-        for bucket in range(len(self._checks)):
-            self._bucket(bucket)
-        for bucket in range(len(self._source_checks)):
-            self._source_bucket(bucket)
+        digests, offsets, crcs, sources = self.columns().as_rows()
+        self._check_table(self._bounds, self._checks, self.count, record_checks(self._bounds, digests, offsets, crcs))
+        checks = source_checks(self._source_bounds, sources)
+        self._check_table(self._source_bounds, self._source_checks, len(sources), checks)
+
+    @staticmethod
+    def _check_table(bounds: memoryview, told: memoryview, count: int, found: array[int]) -> None:
+        if told != found or any(not a <= b <= count for a, b in pairwise(bounds)):
+            raise IndexDamagedError("a bucket")
 
     def is_as_written(self) -> bool:
         """Whether every byte is what `encode` makes of this content, the ones included that no lookup reads."""
@@ -368,11 +342,8 @@ class Index:
         return self._buffer[at : at + ROW]
 
     def columns(self) -> Columns:
-        """A copy of the content that a merge can work on."""
-        offsets, crcs = array("Q"), array("I")
-        offsets.frombytes(self._offsets.cast("B"))
-        crcs.frombytes(self._crcs.cast("B"))
-        return Columns(self._digests, offsets, crcs, bytes(self._sources))
+        """The content, for a merge to cut slices from: no copies."""
+        return Columns(self._digests, self._offsets, self._crcs, self._sources)
 
 
 def _read_header(view: memoryview) -> tuple[Row, int]:
@@ -391,11 +362,24 @@ def _read_header(view: memoryview) -> tuple[Row, int]:
 def build(entries: Iterable[Entry], end: int) -> Columns:
     """Columns from (digest, line offset, record CRC, source rows) in canonical order; `end` is behind the last line."""
     digests, offsets, crcs = bytearray(), array("Q"), array("I")
-    sources: list[bytes] = []
+    sources: dict[bytes, bytearray] = {}  # by their first bytes: an object for each row would be three times the memory
     for digest, offset, crc, rows in entries:
         digests += digest
         offsets.append(offset)
         crcs.append(crc)
-        sources += rows
+        for row in rows:
+            sources.setdefault(row[:2], bytearray()).extend(row)
+        if len(crcs) % _ENTRIES_A_REST == 0:
+            disk.rest()
     offsets.append(end)
-    return Columns(digests, offsets, crcs, b"".join(sorted(sources)))
+    return Columns(digests, offsets, crcs, _sorted(sources))
+
+
+def _sorted(parts: dict[bytes, bytearray]) -> bytearray:
+    """All rows in order; takes the parts away as it goes."""
+    found = bytearray()
+    for key in sorted(parts):
+        part = bytes(parts.pop(key))
+        found += b"".join(sorted(part[at : at + ROW] for at in range(0, len(part), ROW)))
+        disk.rest()
+    return found

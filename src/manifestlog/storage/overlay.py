@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.rows import Order, observations, order_of
 from manifestlog.storage import codec
-from manifestlog.storage.lines import Put, put_of
+from manifestlog.storage.lines import Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,12 +101,21 @@ class Overlay:
         del self._waiting[source_id]
 
     def behind(self, covers: int) -> Overlay:
-        """An overlay of those entries only that segments after `covers` have written."""
+        """An overlay of those entries only that segments after `covers` have written.
+
+        Every process does this under its locks when a compaction has ended, so nothing is parsed for it.
+        """
         kept = Overlay()
-        for checksum, (raw, segment) in self.entries.items():
-            if segment > covers:
-                if raw is None:
-                    kept.forget(checksum, segment)
-                else:
-                    kept.put_all([put_of(raw)], segment)
+        kept.entries = {checksum: entry for checksum, entry in self.entries.items() if entry[1] > covers}
+        alive = {id(raw) for raw, _ in kept.entries.values()}  # the very bytes: sightings are told apart by them
+        for source_id, waiting in self._waiting.items():
+            if isinstance(waiting, bytes):
+                if id(waiting) in alive:
+                    kept._waiting[source_id] = waiting
+            elif left := [raw for raw in waiting if id(raw) in alive]:
+                kept._waiting[source_id] = left
+        for source_id, datasets in self._sources.items():
+            for dataset, found in datasets.items():
+                if counting := [seen for seen in found if kept._counts(seen)]:
+                    kept._sources.setdefault(source_id, {})[dataset] = counting
         return kept

@@ -26,7 +26,7 @@ from manifestlog.storage.lines import Op, Opening, Run, Summary
 log = logging.getLogger("manifestlog")
 
 
-_READ_BYTES = 4 << 20
+_READ_BYTES = 128 << 10
 _OPENING_BYTES_MAX = 16 << 20
 """Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
 
