@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_append, bench_extract, bench_import, bench_open, bench_verify, harness
+from benchmarks import (
+    bench_add_many,
+    bench_append,
+    bench_extract,
+    bench_import,
+    bench_lookup,
+    bench_open,
+    bench_verify,
+    harness,
+)
 
 if __name__ == "__main__":
-    benchmarks = (bench_import, bench_open, bench_append, bench_extract, bench_verify)
+    benchmarks = (
+        bench_import,
+        bench_open,
+        bench_append,
+        bench_add_many,
+        bench_lookup,
+        bench_extract,
+        bench_verify,
+    )
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))
