@@ -92,14 +92,14 @@ def _reader(pipe: Pipe, name: str, directory: Path, size: int) -> str:
     """Opens, and then: (question, seconds) gives microseconds and a digest; (checksum,) gives two times of one."""
     asked = _questions(size)
     opened = peers.load(name).open(directory, peers.PROCESS_KILL, shared=not peers.load(name).one_process)
-    calls = {HIT: opened.has, MISS: opened.has, GET: opened.get_by_source}
+    calls: dict[str, Callable[..., object]] = {HIT: opened.has, MISS: opened.has, GET: opened.get_by_source}
     gc.collect()
     pipe.send("ready")
     now = time.perf_counter
     while message := pipe.recv():
         if len(message) == 2:
             question, seconds = message
-            call: Callable[..., object] = calls[question]
+            call = calls[question]
             answers = [_answer(call(*one)) for one in asked[question][:_COMPARED]]
             pipe.send((_timed(call, asked[question], seconds), harness.digest_of(answers)))
         else:
@@ -213,7 +213,7 @@ def _results(entrants: list[Entrant], size: int) -> Iterator[Measurement]:
 def run(context: Context) -> Iterator[Measurement]:
     """Every size for every peer."""
     sizes = {"quick": (100, 1_000), "default": (1_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
-    seconds = context.pick(10, 100, 150) / 1e3
+    seconds = context.pick(10, 100, 100) / 1e3
     additions = context.pick(5, 50, 50)
     for size in sizes[context.scale]:
         entrants = _entrants(context, size)
