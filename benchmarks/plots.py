@@ -17,6 +17,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt  # the backend comes first
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from benchmarks import bench_lookup, peers
 
@@ -116,7 +117,10 @@ def draw(plot: Plot, results: Iterable[Result], path: Path) -> bool:
         axes.set_xscale("log", base=2)
     ticks = sorted({point[0] for points in lines.values() for point in points})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     # Neither a date nor random names: the same results give the same file.
