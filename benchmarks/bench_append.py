@@ -92,17 +92,17 @@ class _Bench:
     def __init__(self, context: Context, writers: Writers) -> None:
         self._context = context
         self._writers = writers
+        self._groups = groups(context)
+        self._small = min(size for group in self._groups for size in group.sizes)
         self._places: dict[tuple[str, int], Place] = {}
         self._peaks: dict[tuple[str, int], float] = {}
         self._disk_mb: dict[Case, float] = {}
 
     def run(self) -> Iterator[Measurement]:
-        planned = groups(self._context)
-        self._small = min(size for group in planned for size in group.sizes)
-        for size in sorted({size for group in planned for size in group.sizes}):
+        for size in sorted({size for group in self._groups for size in group.sizes}):
             for name, directory in built(self._context, size).items():
                 self._places[name, size] = Place(directory, size)
-        for group in planned:
+        for group in self._groups:
             yield from self._measure(group)
 
     def _cases(self, group: Group) -> list[Case]:
@@ -155,6 +155,8 @@ class _Bench:
     def _measure(self, group: Group) -> Iterator[Measurement]:
         harness.progress(f"{group.writers} writer(s), {peers.DURABILITIES[group.durability]}")
         cases = self._cases(group)
+        for case in cases:
+            self._alone(case)
         settled = {case: self._settle(case) for case in cases}
         spans: dict[Case, list[Span]] = {case: [] for case in cases}
         for turn in range(group.rounds):
@@ -169,12 +171,14 @@ class _Bench:
             result.extra[f"cost / at {self._small:,}"] = grown
             yield result
 
-    def _settle(self, case: Case) -> float:
-        place = self._places[case.peer, case.records]
+    def _alone(self, case: Case) -> None:
+        """For the peak of memory: once in a process that has nothing else in it. What that takes of time counts not."""
         if (case.peer, case.records) not in self._peaks and not case.is_slow:
-            # Once in a process that has nothing else in its memory; what that takes of time is not counted.
             with Writers(1) as alone:
                 self._round(Case(case.durability, 1, case.records, case.peer, min(case.additions, 100)), alone)
+
+    def _settle(self, case: Case) -> float:
+        place = self._places[case.peer, case.records]
         return self._writers.settle(case.peer, place.directory) if case.records != self._small else 0.0
 
     def _round(self, case: Case, alone: Writers | None = None) -> Span:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from manifestlog import ManifestRecord
 
 _POLL_S = 0.001
-_FILL_RECORDS = 100_000
+_FILL_RECORDS = 10_000
 _READ_BYTES = 1 << 20
 
 
