@@ -132,11 +132,7 @@ class _Bench:
         pick = self._context.pick
         if group.durability == peers.PROCESS_KILL:
             return pick(100, 2_000, 4_000) if group.writers == 1 else pick(200, 4_000, 4_000)
-        return (
-            pick(20, 400, 1_000)
-            if group.writers == 1
-            else max(pick(40, 1_600, 1_600), pick(4, 100, 100) * group.writers)
-        )
+        return pick(20, 400, 1_000) if group.writers == 1 else pick(40, 1_600, 1_600)
 
     def _few(self, group: Group, size: int) -> int:
         """For a peer whose additions cost as much as the manifest is large."""
