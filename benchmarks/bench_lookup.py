@@ -199,7 +199,7 @@ def _results(entrants: list[Entrant], size: int) -> Iterator[Measurement]:
             if samples := entrant.samples.get((question, others)):
                 yield Measurement(
                     table=f"refresh: {question}" if is_refresh else question,
-                    case={"records": size} if is_refresh else {"others write": others, "records": size},
+                    case={"records": size} if is_refresh else {"beside": others, "records": size},
                     peer=entrant.name,
                     unit="µs",
                     more_is_better=False,

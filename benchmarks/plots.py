@@ -42,7 +42,7 @@ def _is_add(durability: str, **case: int) -> Callable[[Result], bool]:
 
 
 def _is_lookup(table: str, others: str) -> Callable[[Result], bool]:
-    return lambda one: one["table"] == table and one["case"]["others write"] == others
+    return lambda one: one["table"] == table and one["case"]["beside"] == others
 
 
 def _per_second(rate: float) -> float:
