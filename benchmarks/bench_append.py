@@ -3,7 +3,7 @@
 Writers are processes that begin at the same moment; the rate is acknowledged additions over the time from the first
 begin to the last end. Each adds records that nobody else adds. The peers take turns within every round.
 
-The smallest manifest is a fresh copy in every round. The larger ones are built once for each peer and grow by less than
+A small manifest is a fresh copy in every round. The large ones are built once for each peer and grow by less than
 a tenth; before each case the peer may settle (compact, checkpoint) outside the timed part. A peer that writes its whole
 file anew takes as long as that is large: it is given few additions, and one round with one writer at the large sizes.
 """
@@ -22,7 +22,7 @@ from benchmarks.harness import Context, Measurement
 from benchmarks.writers import Span, Task, Writers, built
 
 _LARGE = 10_000
-"""Above it, whoever reads or rewrites everything is asked less often."""
+"""Above it a manifest is not copied for each round, and whoever reads or rewrites everything is asked less often."""
 _FEW_TOGETHER = 8
 """So many of those who write everything anew still get along."""
 
@@ -131,8 +131,8 @@ class _Bench:
         """Enough to measure a rate, few enough to stay below the length at which the log of 1,000 is compacted."""
         pick = self._context.pick
         if group.durability == peers.PROCESS_KILL:
-            return pick(100, 2_000, 4_000) if group.writers == 1 else pick(200, 4_000, 4_000)
-        return pick(20, 400, 1_000) if group.writers == 1 else pick(40, 1_600, 1_600)
+            return pick(100, 2_000, 2_000) if group.writers == 1 else pick(200, 4_000, 4_000)
+        return pick(20, 400, 400) if group.writers == 1 else pick(40, 1_600, 1_600)
 
     def _few(self, group: Group, size: int) -> int:
         """For a peer whose additions cost as much as the manifest is large."""
@@ -175,7 +175,7 @@ class _Bench:
 
     def _settle(self, case: Case) -> float:
         place = self._places[case.peer, case.records]
-        return self._writers.settle(case.peer, place.directory) if case.records != self._small else 0.0
+        return self._writers.settle(case.peer, place.directory) if case.records > _LARGE else 0.0
 
     def _round(self, case: Case, alone: Writers | None = None) -> Span:
         if alone is None and case.is_slow:
@@ -188,7 +188,7 @@ class _Bench:
         stride = -(-each // 10) * 10
         first = place.next_number
         directory = place.directory
-        if case.records == self._small:
+        if case.records <= _LARGE:
             directory = self._context.directory / "round"
             subprocess.run(["cp", "-r", place.directory, directory], check=True)  # it keeps the holes of files
             self._writers.settle(case.peer, directory)
@@ -223,7 +223,7 @@ class _Bench:
                 "p99 µs": median(harness.percentile(span.each_us, 99) for span in spans),
                 "adds x rounds": f"{case.additions:,} x {len(spans)}",
                 "compacted beside": f"{compacted} of {len(spans)}" if ours else "-",
-                "merge before, s": settled_s if ours and case.records != self._small else "-",
+                "merge before, s": settled_s if ours and case.records > _LARGE else "-",
                 "peak RSS MB": self._peaks[case.peer, case.records],
                 "MB on disk": self._disk_mb[case],
             },
