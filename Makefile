@@ -47,7 +47,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 bench-full: $(READY)
-	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks --full --json benchmarks/results.json
+	$(BIN)/python -m benchmarks.plots benchmarks/results.json
 
 clean:
 	rm -rf $(VENV) .venv-* .fuzz .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

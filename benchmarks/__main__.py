@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from benchmarks import (
+    bench_add_many,
     bench_append,
     bench_compact,
     bench_extract,
     bench_import,
+    bench_lookup,
     bench_memory,
     bench_open,
     bench_pause,
@@ -20,6 +22,8 @@ if __name__ == "__main__":
         bench_import,
         bench_open,
         bench_append,
+        bench_add_many,
+        bench_lookup,
         bench_compact,
         bench_pause,
         bench_scale,  # before the memory of what it builds

@@ -1,16 +1,17 @@
-"""What one `add` costs: into a small and a large manifest, for one writer and for several, in two durability classes.
+"""What one `add` costs: into small and large manifests, for one writer and for several, in two durability classes.
 
 Writers are processes that begin at the same moment; the rate is acknowledged additions over the time from the first
 begin to the last end. Each adds records that nobody else adds. The peers take turns within every round.
 
-The small manifest is a fresh copy in every round. The large one is built once for each peer and grows by less than a
-tenth; before each case the peer may settle (compact, checkpoint) outside the timed part. The rewritten JSON file
-takes as long as it is large: it is given few additions, and at the large size one round with one writer.
+A small manifest is a fresh copy in every round. The large ones are built once for each peer and grow by less than
+a tenth; before each case the peer may settle (compact, checkpoint) outside the timed part. A peer that writes its whole
+file anew takes as long as that is large: it is given few additions, and one round with one writer at the large sizes.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from benchmarks import harness, peers
 from benchmarks.harness import Context, Measurement
 from benchmarks.writers import Span, Task, Writers, built
 
-JSON = "JSON rewrite"
+_LARGE = 10_000
+"""Above it a manifest is not copied for each round, and whoever reads or rewrites everything is asked less often."""
+_FEW_TOGETHER = 8
+"""So many of those who write everything anew still get along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,14 @@ class Case:
     additions: int
     """Of all writers together, in one round."""
 
+    @property
+    def kind(self) -> type[peers.Peer]:
+        return peers.load(self.peer)
+
+    @property
+    def is_slow(self) -> bool:
+        return self.records > _LARGE and self.kind.rewrites_everything
+
 
 @dataclass(slots=True)
 class Place:
@@ -43,58 +55,109 @@ class Place:
     next_number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cases that are measured in turns."""
+
+    durability: str
+    writers: int
+    sizes: tuple[int, ...]
+    rounds: int
+    everybody: bool = True
+    """Or only the peers of the normal run: a point of a plot."""
+
+
+def groups(context: Context) -> list[Group]:
+    """Small and large, alone and together; with `--full` the points between them."""
+    rounds = context.rounds_or(5)
+    small, large = context.pick(100, 1_000, 1_000), context.pick(1_000, 1_000_000, 1_000_000)
+    many, crowd = context.pick(2, 8, 8), context.pick(3, 32, 32)
+    found = []
+    for durability in peers.DURABILITIES:
+        between = (10_000, 100_000) if context.scale == "full" else ()
+        found += [
+            Group(durability, 1, (small, *between, large), rounds),
+            Group(durability, many, (small, large), rounds),
+        ]
+        if context.scale == "full":
+            found += [Group(durability, writers, (small,), min(rounds, 3), everybody=False) for writers in (2, 4, 16)]
+        if durability == peers.POWER_CUT:
+            found.append(Group(durability, crowd, (small, large) if context.scale == "full" else (small,), rounds))
+        elif context.scale == "full":
+            found.append(Group(durability, crowd, (small,), rounds))
+    return found
+
+
 class _Bench:
     def __init__(self, context: Context, writers: Writers) -> None:
         self._context = context
         self._writers = writers
-        self._rounds = context.rounds_or(5)
-        self._many = context.pick(2, 8, 8)
-        self._small = context.pick(100, 1_000, 1_000)
-        self._large = context.pick(1_000, 1_000_000, 1_000_000)
+        self._groups = groups(context)
+        self._small = min(size for group in self._groups for size in group.sizes)
         self._places: dict[tuple[str, int], Place] = {}
+        self._peaks: dict[tuple[str, int], float] = {}
+        self._disk_mb: dict[Case, float] = {}
 
     def run(self) -> Iterator[Measurement]:
-        for size in (self._small, self._large):
+        for size in sorted({size for group in self._groups for size in group.sizes}):
             for name, directory in built(self._context, size).items():
                 self._places[name, size] = Place(directory, size)
-        for durability in peers.DURABILITIES:
-            for writers in (1, self._many):
-                yield from self._measure(durability, writers)
+        for group in self._groups:
+            yield from self._measure(group)
 
-    def _cases(self, durability: str, writers: int) -> list[Case]:
+    def _cases(self, group: Group) -> list[Case]:
         found = []
-        for size in (self._small, self._large):
-            for name in peers.PEERS:
-                few = name == JSON
-                count = self._few(durability, writers, size) if few else self._enough(durability, writers)
-                if count:
-                    found.append(Case(durability, writers, size, name, count))
+        for size in group.sizes:
+            for name in self._context.peers:
+                wanted = group.everybody or name in peers.FEW
+                count = self._additions(group, size, peers.load(name))
+                if wanted and count and (name, size) in self._places:
+                    found.append(Case(group.durability, group.writers, size, name, count))
         return found
 
-    def _enough(self, durability: str, writers: int) -> int:
+    def _additions(self, group: Group, size: int, kind: type[peers.Peer]) -> int:
+        """How many this peer is given; 0 where it cannot, or where nobody would wait for it."""
+        alone, full = group.writers == 1, self._context.scale == "full"
+        if kind.one_process and not alone:
+            return 0
+        if kind.rewrites_everything:
+            return self._few(group, size)
+        # Every writer reads it all: minutes at a million records.
+        if kind.reads_everything and size > _LARGE and not (alone or (full and group.writers <= _FEW_TOGETHER)):
+            return 0
+        return self._enough(group)
+
+    def _enough(self, group: Group) -> int:
         """Enough to measure a rate, few enough to stay below the length at which the log of 1,000 is compacted."""
         pick = self._context.pick
-        if durability == peers.PROCESS_KILL:
-            return pick(100, 2_000, 4_000) if writers == 1 else pick(200, 4_000, 8_000)
-        return pick(20, 400, 2_000) if writers == 1 else pick(40, 1_600, 4_000)
+        if group.durability == peers.PROCESS_KILL:
+            return pick(100, 2_000, 2_000) if group.writers == 1 else pick(200, 4_000, 4_000)
+        return pick(20, 400, 400) if group.writers == 1 else pick(40, 1_600, 1_600)
 
-    def _few(self, durability: str, writers: int, size: int) -> int:
-        """For the peer whose additions cost as much as the manifest is large; 0 where nobody would wait for it."""
-        if size == self._small:
-            return self._context.pick(10, 20, 100) if writers == 1 else 2 * writers
-        return 2 if writers == 1 and (durability == peers.PROCESS_KILL or self._context.scale == "full") else 0
+    def _few(self, group: Group, size: int) -> int:
+        """For a peer whose additions cost as much as the manifest is large."""
+        full = self._context.scale == "full"
+        if size <= _LARGE:
+            alone = self._context.pick(4, 20, 20) if size == self._small else 10
+            together = 2 * group.writers if size == self._small and group.writers <= _FEW_TOGETHER else 0
+            return alone if group.writers == 1 else together
+        return 2 if group.writers == 1 and (full or group.durability == peers.PROCESS_KILL) else 0
 
-    def _is_slow(self, case: Case) -> bool:
-        return case.peer == JSON and case.records == self._large
+    def _rounds_of(self, case: Case, rounds: int) -> int:
+        if case.is_slow or (case.kind.reads_everything and case.records > _LARGE and case.writers > 1):
+            return 1
+        return min(rounds, 2) if case.kind.reads_everything and case.records > 100_000 else rounds
 
-    def _measure(self, durability: str, writers: int) -> Iterator[Measurement]:
-        harness.progress(f"{writers} writer(s), {peers.DURABILITIES[durability]}")
-        cases = self._cases(durability, writers)
+    def _measure(self, group: Group) -> Iterator[Measurement]:
+        harness.progress(f"{group.writers} writer(s), {peers.DURABILITIES[group.durability]}")
+        cases = self._cases(group)
+        for case in cases:
+            self._alone(case)
         settled = {case: self._settle(case) for case in cases}
         spans: dict[Case, list[Span]] = {case: [] for case in cases}
-        for turn in range(self._rounds):
+        for turn in range(group.rounds):
             for case in harness.rotated(cases, turn):
-                if not (self._is_slow(case) and turn):
+                if turn < self._rounds_of(case, group.rounds):
                     spans[case].append(self._round(case))
         small: dict[str, Measurement] = {}
         for case, found in spans.items():
@@ -104,20 +167,30 @@ class _Bench:
             result.extra[f"cost / at {self._small:,}"] = grown
             yield result
 
+    def _alone(self, case: Case) -> None:
+        """For the peak of memory: once in a process that has nothing else in it. What that takes of time counts not."""
+        if (case.peer, case.records) not in self._peaks and not case.is_slow:
+            with Writers(1) as alone:
+                self._round(Case(case.durability, 1, case.records, case.peer, min(case.additions, 100)), alone)
+
     def _settle(self, case: Case) -> float:
         place = self._places[case.peer, case.records]
-        return self._writers.settle(case.peer, place.directory) if case.records == self._large else 0.0
+        return self._writers.settle(case.peer, place.directory) if case.records > _LARGE else 0.0
 
-    def _round(self, case: Case) -> Span:
+    def _round(self, case: Case, alone: Writers | None = None) -> Span:
+        if alone is None and case.is_slow:
+            # What a million records leave in a process's memory must not slow down the next peer.
+            with Writers(1) as fresh:
+                return self._round(case, fresh)
         place = self._places[case.peer, case.records]
         each = case.additions // case.writers
         # Streams begin at a multiple of ten, so that every `changed` finds its `new` in the same writer.
         stride = -(-each // 10) * 10
         first = place.next_number
         directory = place.directory
-        if case.records == self._small:
+        if case.records <= _LARGE:
             directory = self._context.directory / "round"
-            shutil.copytree(place.directory, directory)
+            subprocess.run(["cp", "-r", place.directory, directory], check=True)  # it keeps the holes of files
             self._writers.settle(case.peer, directory)
         else:
             place.next_number += case.writers * stride
@@ -126,14 +199,14 @@ class _Bench:
             for number in range(case.writers)
         ]
         try:
-            if not self._is_slow(case):
-                return self._writers.add(tasks)
-            # What a million records leave in a process's memory must not slow down the next peer.
-            with Writers(1) as alone:
-                return alone.add(tasks)
+            span = (alone or self._writers).add(tasks)
+            self._disk_mb[case] = harness.disk_mb(directory)
         finally:
             if directory is not place.directory:
                 shutil.rmtree(directory)
+        if alone is not None:
+            self._peaks[case.peer, case.records] = span.peak_mb
+        return span
 
     def _result(self, case: Case, spans: list[Span], settled_s: float) -> Measurement:
         compacted = sum(span.reorganised for span in spans)
@@ -150,17 +223,20 @@ class _Bench:
                 "p99 µs": median(harness.percentile(span.each_us, 99) for span in spans),
                 "adds x rounds": f"{case.additions:,} x {len(spans)}",
                 "compacted beside": f"{compacted} of {len(spans)}" if ours else "-",
-                "merge before, s": settled_s if ours and case.records == self._large else "-",
+                "merge before, s": settled_s if ours and case.records > _LARGE else "-",
+                "peak RSS MB": self._peaks[case.peer, case.records],
+                "MB on disk": self._disk_mb[case],
             },
-            # The few additions of the slow peer are another stream: nothing to compare.
-            digest="" if case.peer == JSON else harness.digest_of(span.digest for span in spans),
+            # The few additions of those who write everything anew are another stream: nothing to compare.
+            # Every round's verdicts are the same ones, and so the number of rounds does not matter.
+            digest="" if case.kind.rewrites_everything else harness.digest_of(sorted({s.digest for s in spans})),
             headline=True,
         )
 
 
 def run(context: Context) -> Iterator[Measurement]:
     """Every case for every peer."""
-    with Writers(context.pick(2, 8, 8)) as writers:
+    with Writers(max(group.writers for group in groups(context))) as writers:
         yield from _Bench(context, writers).run()
 
 

@@ -48,6 +48,14 @@ class Context:
     scale: str
     directory: Path
     rounds: int | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def peers(self) -> list[str]:
+        """Those that take part: the installed ones of those asked for, by default few in the normal run."""
+        usual = peers.FEW if self.scale == "default" else tuple(peers.PEERS)
+        missing = peers.missing()
+        return [name for name in self.names or usual if name not in missing]
 
     def pick(self, quick: int, default: int, full: int) -> int:
         """The size for this scale."""
@@ -151,6 +159,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(int(rank), 1) - 1]
 
 
+def middle(values: Iterable[float]) -> float:
+    """The median of any values."""
+    return statistics.median(values)
+
+
 def rotated(entrants: Sequence[T], turn: int) -> list[T]:
     """The entrants in the order of this round: each is first now and then."""
     turn %= len(entrants)
@@ -175,9 +188,9 @@ def _by_case(measurements: Sequence[Measurement]) -> list[tuple[str, list[Measur
 # -- the machine -----------------------------------------------------------------------------------------------------
 
 
-def machine(directory: Path) -> dict[str, str]:
+def machine(directory: Path, names: Iterable[str]) -> dict[str, str]:
     """What a reader of the figures has to know about where they were taken."""
-    versions = ", ".join(peers.load(name).version() for name in peers.PEERS)
+    versions = ", ".join(peers.load(name).version() for name in names)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "cpu": f"{os.cpu_count()} x {_first_value('/proc/cpuinfo', 'model name') or platform.processor()}",
@@ -216,6 +229,11 @@ def _libraries() -> str:
     from importlib.metadata import version
 
     return ", ".join(f"{name} {version(name)}" for name in ("pydantic", "orjson", "filelock"))
+
+
+def disk_mb(directory: Path) -> float:
+    """What the files below a directory take of the disk, holes left out."""
+    return sum(path.stat().st_blocks for path in directory.rglob("*") if path.is_file()) * 512 / 1e6
 
 
 # -- output ----------------------------------------------------------------------------------------------------------
@@ -290,6 +308,13 @@ def write_json(path: Path, about: Mapping[str, str], measurements: Sequence[Meas
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := set(names) - set(peers.PEERS):
+        raise argparse.ArgumentTypeError(f"no such peer: {', '.join(sorted(unknown))}")
+    return names
+
+
 def main(workloads: Sequence[Workload], *, summary: bool = False) -> int:
     """Run benchmarks as the command line asks, and print their tables."""
     parser = argparse.ArgumentParser(description="; ".join(w.title for w in workloads))
@@ -301,11 +326,14 @@ def main(workloads: Sequence[Workload], *, summary: bool = False) -> int:
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="work below DIR instead of the system's temporary folder"
     )
+    parser.add_argument("--peers", type=_names, metavar="NAMES", help=f"only these, of {', '.join(peers.PEERS)}")
     given = parser.parse_args()
     scale = "quick" if given.quick else "full" if given.full else "default"
     with tempfile.TemporaryDirectory(prefix="manifestlog-bench-", dir=given.dir) as directory:
-        context = Context(scale, Path(directory).resolve(), given.rounds)
-        about = machine(context.directory)
+        context = Context(scale, Path(directory).resolve(), given.rounds, given.peers)
+        for name, library in peers.missing().items():
+            progress(f"{name} is skipped: {library} is not installed (python -m pip install '.[bench]')")
+        about = machine(context.directory, context.peers)
         for name, value in about.items():
             say(f"{name}: {value}")
         measurements = []

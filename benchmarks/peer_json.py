@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from benchmarks.peers import POWER_CUT, Fields, Peer, fields, verdict
 
@@ -27,6 +27,9 @@ _METADATA = {"process": "extractor", "etl_version": "1.0.0", "root_dir": "/srv/e
 
 class JsonPeer(Peer):
     """A dictionary and its file."""
+
+    reads_everything: ClassVar[bool] = True
+    rewrites_everything: ClassVar[bool] = True
 
     def __init__(self, directory: Path, durability: str, *, shared: bool) -> None:
         """Read the file."""

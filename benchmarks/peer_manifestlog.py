@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import manifestlog
 from benchmarks.peers import Peer
@@ -33,6 +33,8 @@ _NEVER_S = 86_400.0
 
 class ManifestlogPeer(Peer):
     """A manifest of this package."""
+
+    adds_many: ClassVar[bool] = True
 
     def __init__(self, manager: DownloadManifestManager) -> None:
         """Wrap an open manager."""
@@ -75,6 +77,10 @@ class ManifestlogPeer(Peer):
 
     def add(self, record: ManifestRecord) -> str:
         return self._manager.add(record).verdict
+
+    def add_many(self, records: Iterable[ManifestRecord], batch_records: int) -> None:
+        assert batch_records == ManifestOptions().batch_records_max
+        self._manager.add_many(records)
 
     def has(self, checksum: str) -> bool:
         return self._manager.has_checksum(checksum)

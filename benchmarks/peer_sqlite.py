@@ -7,9 +7,9 @@ Everything else is SQLite's default, the checkpoint every 1,000 pages included.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from benchmarks.peers import POWER_CUT, Fields, Peer, fields, verdict
+from benchmarks.peers import POWER_CUT, Fields, Peer, batches, fields, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,8 @@ _CURRENT = f"SELECT {_COLUMNS} FROM records WHERE source_id = ? AND dataset = ? 
 
 class SqlitePeer(Peer):
     """A database file."""
+
+    adds_many: ClassVar[bool] = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Wrap an open connection."""
@@ -95,6 +97,17 @@ class SqlitePeer(Peer):
             execute("ROLLBACK")
             raise
         return word
+
+    def add_many(self, records: Iterable[ManifestRecord], batch_records: int) -> None:
+        execute = self._connection.execute
+        for batch in batches(records, batch_records):
+            execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(_INSERT, map(fields, batch))
+                execute("COMMIT")
+            except BaseException:
+                execute("ROLLBACK")
+                raise
 
     def _one(self, query: str, *values: str) -> Fields | None:
         row = self._connection.execute(query, values).fetchone()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from manifestlog import ManifestRecord
@@ -27,8 +28,15 @@ REFERENCE = "manifestlog"
 PEERS = {
     REFERENCE: "benchmarks.peer_manifestlog:ManifestlogPeer",
     "SQLite WAL": "benchmarks.peer_sqlite:SqlitePeer",
+    "LMDB": "benchmarks.peer_lmdb:LmdbPeer",
+    "diskcache": "benchmarks.peer_diskcache:DiskcachePeer",
+    "RocksDB": "benchmarks.peer_rocksdict:RocksPeer",
+    "JSON lines": "benchmarks.peer_jsonlines:JsonLinesPeer",
     "JSON rewrite": "benchmarks.peer_json:JsonPeer",
+    "TinyDB": "benchmarks.peer_tinydb:TinydbPeer",
 }
+FEW = (REFERENCE, "SQLite WAL", "LMDB", "JSON lines", "JSON rewrite")
+"""Those of the normal run; the others are measured with `--full`, and tried with `--quick`."""
 
 
 class Fields(NamedTuple):
@@ -45,7 +53,21 @@ class Fields(NamedTuple):
 
 
 class Peer(ABC):
-    """One open manifest of one kind, in a directory that belongs to it."""
+    """One open manifest of one kind, in a directory that belongs to it.
+
+    What a benchmark has to know about a peer to leave out what nobody would wait for:
+    """
+
+    reads_everything: ClassVar[bool] = False
+    """Opening takes as long as the manifest is large."""
+    rewrites_everything: ClassVar[bool] = False
+    """An addition takes as long as the manifest is large: it is given few."""
+    records_max: ClassVar[int | None] = None
+    """It is not tried with more."""
+    one_process: ClassVar[bool] = False
+    """It is left out where several processes have it open."""
+    adds_many: ClassVar[bool] = False
+    """`add_many` is a way of its own."""
 
     @classmethod
     @abstractmethod
@@ -77,6 +99,13 @@ class Peer(ABC):
     def add(self, record: ManifestRecord) -> str:
         """Register a record and give the verdict, decided alone among all writers; durable on return."""
 
+    def add_many(self, records: Iterable[ManifestRecord], batch_records: int) -> None:
+        """Register many, so many at once, each batch durable before the next; the later of a source comes later.
+
+        A known checksum may be replaced without a verdict.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def has(self, checksum: str) -> bool:
         """Whether this content is known."""
@@ -90,10 +119,28 @@ class Peer(ABC):
         """End the use."""
 
 
+def missing() -> dict[str, str]:
+    """The peers whose library is not installed, and its name."""
+    found = {}
+    for name in PEERS:
+        try:
+            load(name)
+        except ModuleNotFoundError as error:
+            found[name] = str(error.name)
+    return found
+
+
 def load(name: str) -> type[Peer]:
     """The class of a peer in `PEERS`."""
     module, _, attribute = PEERS[name].partition(":")
     return cast("type[Peer]", getattr(importlib.import_module(module), attribute))
+
+
+def batches(records: Iterable[ManifestRecord], count: int) -> Iterator[list[ManifestRecord]]:
+    """So many at once, the last ones fewer."""
+    waiting = iter(records)
+    while batch := list(islice(waiting, count)):
+        yield batch
 
 
 def fields(record: ManifestRecord | Fields) -> Fields:

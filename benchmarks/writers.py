@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks import harness, peers
+from benchmarks.open_once import _memory_mb as memory_mb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from types import TracebackType
 
@@ -44,6 +46,7 @@ class Answer:
     ended_ns: int
     each_ns: list[int]
     verdicts: list[str]
+    peak_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Span:
     each_us: list[float]
     digest: str
     reorganised: bool
+    peak_mb: float
+    """Of the largest writer, since it was started."""
 
 
 def _serve(pipe: Connection[Any, Any]) -> None:
@@ -90,7 +95,7 @@ def _write(pipe: Connection[Any, Any], task: Task) -> str:
         done = now()
         each.append(done - last)
         last = done
-    pipe.send(Answer(began, last, each, [str(word) for word in verdicts]))
+    pipe.send(Answer(began, last, each, [str(word) for word in verdicts], memory_mb()["peak_mb"]))
     pipe.recv()
     opened.close()
     return "closed"
@@ -121,6 +126,7 @@ class Writers:
         for pipe in self._pipes:
             with suppress(OSError):
                 pipe.send(None)
+            pipe.close()  # whoever waits for another message, after an error of ours, ends as well
         self._stack.close()
 
     def fill(self, jobs: list[tuple[str, Path, int]]) -> list[float]:
@@ -129,6 +135,19 @@ class Writers:
         for pipe, job in zip(used, jobs, strict=True):
             pipe.send((_fill, *job))
         return [pipe.recv() for pipe in used]
+
+    def ask(self, number: int, function: Callable[..., Any], *arguments: object) -> Any:
+        """Let one of them call a function with its pipe and these arguments; gives what the function gives or sends."""
+        self.tell(number, function, *arguments)
+        return self.hear(number)
+
+    def tell(self, number: int, *message: object) -> None:
+        """Send to one of them, and do not wait."""
+        self._pipes[number].send(message)
+
+    def hear(self, number: int) -> Any:
+        """What it sends next."""
+        return self._pipes[number].recv()
 
     def settle(self, peer: str, directory: Path) -> float:
         """Let the peer finish what earlier writers left; gives the seconds."""
@@ -159,12 +178,17 @@ class Writers:
             each_us=[ns / 1e3 for a in answers for ns in a.each_ns],
             digest=harness.digest_of(answer.verdicts for answer in answers),
             reorganised=after != before,
+            peak_mb=max(answer.peak_mb for answer in answers),
         )
 
 
 def built(context: harness.Context, size: int) -> dict[str, Path]:
-    """A manifest of `size` records for each peer, built side by side the first time that one of this size is wanted."""
-    places = {name: context.directory / f"{size}-{number}" for number, name in enumerate(peers.PEERS)}
+    """A manifest of `size` records for each peer that can have so many, built side by side when it is first wanted."""
+    places = {}
+    for name in context.peers:
+        most = peers.load(name).records_max
+        if most is None or size <= most:
+            places[name] = context.directory / f"{size}-{list(peers.PEERS).index(name)}"
     missing = [(name, place, size) for name, place in places.items() if not place.exists()]
     if missing:
         with Writers(len(missing)) as writers:

@@ -221,8 +221,8 @@ READING = [
         "a record that is there and not found",
         "bits of the index",
         (
-            Edit("storage.index:Index._bucket", "if not self._checked[bucket]:", "if False:"),
-            Edit("storage.index:Index._source_bucket", "if not self._sources_checked[bucket]:", "if False:"),
+            Edit("storage.index:Index._bucket", "if not self._checked[bucket >> 3] & bit:", "if False:"),
+            Edit("storage.index:Index._source_bucket", "if not self._sources_checked[bucket >> 3] & bit:", "if False:"),
             Edit("storage.index:Index._check_table", "if told != found or", "if"),
         ),
     ),

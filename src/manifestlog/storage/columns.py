@@ -11,7 +11,7 @@ It does not know what a row says, or how an index file is laid out (`index`).
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Union
@@ -49,46 +49,60 @@ class Rows:
         self.width = width
         self._new = bytearray()
         # Of each edit: the row that it stands before in the old column and in this one, how many new rows came before
-        # it, and how many old ones it leaves out.
-        self._positions, self._at, self._before = array("Q"), array("Q"), array("Q")
-        self._dropped = bytearray()
+        # its own, and how many old ones it leaves out. Edits with no row between them are one.
+        self._positions, self._at, self._before, self._dropped = (array("Q") for _ in range(4))
 
     def __len__(self) -> int:
         return self._count
 
     def edit(self, position: int, *, drop: bool, row: bytes | None) -> None:
         """At `position` of the old column, leave out its row, put in a new one, or both."""
-        self._positions.append(position)
-        self._at.append(position + self._count - self._old_count)
-        self._before.append(len(self._new) // self.width)
-        self._dropped.append(drop)
+        if self._positions and position == self._positions[-1] + self._dropped[-1]:
+            self._dropped[-1] += drop
+        else:
+            self._positions.append(position)
+            self._at.append(position + self._count - self._old_count)
+            self._before.append(len(self._new) // self.width)
+            self._dropped.append(drop)
         if row is not None:
             self._new += row
         self._count += (row is not None) - drop
 
     def cut(self, start: int, end: int) -> bytes | memoryview:
         """The bytes of these rows."""
-        width, old, at = self.width, self._old, self._at
-        number = bisect_left(at, start)
-        position = start
-        if number:
-            last = number - 1
-            added = self._before[number] if number < len(at) else len(self._new) // width
-            put = added - self._before[last]
-            position = start - at[last] - put + self._positions[last] + self._dropped[last]
         parts: list[Buffer] = []
-        row = start
-        while number < len(at) and at[number] < end:
-            parts.append(old[position * width : self._positions[number] * width])
-            row = at[number]
-            first = self._before[number]
-            after = self._before[number + 1] if number + 1 < len(at) else len(self._new) // width
-            parts.append(self._new[first * width : after * width])
-            row += after - first
-            position = self._positions[number] + self._dropped[number]
+        number = bisect_right(self._at, start)
+        row = position = start
+        if number:
+            row += self._put(number - 1, start, end, parts)
+            position = self._old_row(number - 1, row)
+        while number < len(self._at) and self._at[number] < end:
+            parts.append(self._old[position * self.width : self._positions[number] * self.width])
+            row = self._at[number]
+            row += self._put(number, row, end, parts)
+            position = self._old_row(number, row)
             number += 1
-        rest = old[position * width : (position + end - row) * width]
+        rest = self._old[position * self.width : (position + end - row) * self.width]
         return b"".join((*parts, rest)) if parts else rest
+
+    def _put(self, number: int, start: int, end: int, parts: list[Buffer]) -> int:
+        """Take what lies between these rows of the new ones of an edit; gives how many."""
+        skipped = start - self._at[number]
+        first = self._before[number] + skipped
+        count = min(self._before[number] + self._new_rows(number) - first, end - start)
+        if count <= 0:
+            return 0
+        parts.append(self._new[first * self.width : (first + count) * self.width])
+        return count
+
+    def _new_rows(self, number: int) -> int:
+        after = self._before[number + 1] if number + 1 < len(self._before) else len(self._new) // self.width
+        return after - self._before[number]
+
+    def _old_row(self, number: int, row: int) -> int:
+        """The old row that stands at `row`, behind the new ones of an edit."""
+        behind = row - self._at[number] - self._new_rows(number)
+        return self._positions[number] + self._dropped[number] + behind
 
     def blocks(self, start: int, end: int) -> Iterator[bytes | memoryview]:
         """The bytes of these rows, in blocks of bounded size."""
