@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extract.http_client import ask, ask_on, connect
-from support import nginx
+from support import packages
 from support.nginx import serving
 
 if TYPE_CHECKING:
@@ -150,6 +150,6 @@ def test_an_nginx_that_does_not_start_says_why(folder: Path) -> None:
 def test_without_nginx_and_a_way_to_install_it_the_package_is_named(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    monkeypatch.setattr(nginx, "_find", lambda _name: None)
+    monkeypatch.setattr(packages, "_find", lambda _name: None)
     with pytest.raises(RuntimeError, match="nginx-light"), serving(folder):
         pass

@@ -17,6 +17,7 @@ from manifestlog import DamagedManifestError, DownloadManifestManager
 from manifestlog.check import check
 from manifestlog.naming import resolve
 from support.integrity import check_manifest, load_canonical
+from support.packages import program
 from support.records import NAME, QUICK, checksum, make_record, metadata
 
 if TYPE_CHECKING:
@@ -107,7 +108,14 @@ def _by_tar(path: Path, target: Path) -> bool:
 
 
 def _by_rsync(path: Path, target: Path) -> bool:
-    command = ["rsync", "-a", "--exclude=*.lock", "--exclude=*.tmp-*", f"{path.parent}/", f"{target}/"]
+    command = [
+        program("rsync", "rsync"),
+        "-a",
+        "--exclude=*.lock",
+        "--exclude=*.tmp-*",
+        f"{path.parent}/",
+        f"{target}/",
+    ]
     return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
@@ -159,8 +167,6 @@ def _holds(copy: Path, before: list[int]) -> bool:
 def test_a_backup_holds_what_was_acknowledged_before_it_began(
     busy: mmap.mmap, path: Path, tmp_path: Path, way: str, dose: int
 ) -> None:
-    if way == "rsync" and shutil.which("rsync") is None:
-        pytest.skip("rsync is not installed")
     for number in range(dose):
         _go_on(busy, number + 2)
         before = [_acknowledged(busy, writer) for writer in range(WRITERS)]
@@ -173,8 +179,6 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(
 @pytest.mark.parametrize("way", WAYS)
 def test_a_restored_backup_goes_on(busy: mmap.mmap, path: Path, tmp_path: Path, way: str) -> None:
     """It takes records, is compacted, and is sound afterwards."""
-    if way == "rsync" and shutil.which("rsync") is None:
-        pytest.skip("rsync is not installed")
     copy = _back_up(way, path, tmp_path, 0)
     with DownloadManifestManager(copy, metadata(), options=QUICK) as manifest:
         total = len(manifest)

@@ -17,24 +17,22 @@ import http.client
 import json
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support.children import PATIENCE_S, time_limit
+from support.children import PATIENCE_S
+from support.packages import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = "nginx-light"
-INSTALL_LIMIT_S = 300.0
 LIFE_S = 3600
 """Longer than any test or benchmark; nobody outlives a run that was killed."""
 
@@ -81,20 +79,6 @@ http {{
 """
 
 QUESTION = "/.are-you-there"
-
-INSTALL = f"""
-set -eu
-export DEBIAN_FRONTEND=noninteractive
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then  # without one Debian starts a server of its own on port 80
-    trap 'rm -f $policy' EXIT
-    trap 'exit 1' HUP INT TERM
-    printf '#!/bin/sh\\nexit 101\\n' > $policy
-    chmod 755 $policy
-fi
-install="apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 {PACKAGE}"
-$install || {{ apt-get update && $install; }}
-"""
 
 
 @dataclass(frozen=True)
@@ -148,7 +132,7 @@ class Nginx:
 @contextmanager
 def serving(folder: Path, *, limit_rate: str | None = None) -> Iterator[Nginx]:
     """Serve `folder`; `limit_rate` is nginx's: bytes per second and connection, such as `100k`."""
-    program = _program()
+    nginx = program("nginx", PACKAGE)
     with tempfile.TemporaryDirectory(prefix="nginx-") as name, socket.socket() as listener:
         prefix = Path(name)
         listener.bind(("127.0.0.1", 0))
@@ -156,7 +140,7 @@ def serving(folder: Path, *, limit_rate: str | None = None) -> Iterator[Nginx]:
         listener.setblocking(False)  # nginx takes it as it is
         port: int = listener.getsockname()[1]
         (prefix / "nginx.conf").write_text(_configuration(folder, port, limit_rate), encoding="utf-8")
-        process = _start(program, prefix, listener)
+        process = _start(nginx, prefix, listener)
         listener.close()  # from now on nginx is the only one who could answer: if it is dead, asking fails
         try:
             _wait_until_ready(port, prefix)
@@ -221,43 +205,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _parse(line: str) -> Request:
     found: dict[str, Any] = {name: None if value == "" else value for name, value in json.loads(line).items()}
     return Request(completed=found.pop("completion") == "OK", **found)
-
-
-def _program() -> str:
-    """The path of nginx, installed if it is missing. Raises RuntimeError when that is impossible."""
-    return _find("nginx") or _install()
-
-
-def _find(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-
-
-def _install() -> str:
-    with (
-        Path(tempfile.gettempdir(), f"install-{PACKAGE}-{os.getuid()}.lock").open("wb") as lock,
-        time_limit(INSTALL_LIMIT_S),
-    ):
-        flock(lock, LOCK_EX)  # the workers of one test run all come here at once
-        found = _find("nginx")
-        if found is None:
-            told = _run_installation()
-            found = _find("nginx")
-        if found is None:
-            raise RuntimeError(
-                f"the tests need nginx: install the package {PACKAGE} (apt-get install {PACKAGE}). {told}"
-            )
-        return found
-
-
-def _run_installation() -> str:
-    """Try; the end of what was said."""
-    if _find("apt-get") is None:
-        return "There is no apt-get here to do it."
-    may = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    try:
-        done = subprocess.run(
-            [*may, "sh", "-c", INSTALL], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        return "It takes root, and there is no sudo."
-    return (done.stdout + done.stderr)[-1000:]
