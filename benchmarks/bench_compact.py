@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks import copies, harness, peers, step
+from benchmarks import copies, harness, peers, step, writers
 from benchmarks.harness import Context, Measurement
 
 CP = "cp, fsync"
@@ -101,7 +101,7 @@ def _result(case: Case, peer: str, found: list[step.Found]) -> Measurement:
 def run(context: Context) -> Iterator[Measurement]:
     """Each size, round by round, the peers in turns."""
     records = context.pick(2_000, 100_000, 1_000_000)
-    places = copies.built(context, records, (peers.REFERENCE, JSON))
+    places = writers.built(context, records, (peers.REFERENCE, JSON))
     case = Case(records, records // 100, places, context.directory / "compacted")
     found: dict[str, list[step.Found]] = {peer: [] for peer in _PEERS}
     for turn in range(context.rounds_or(5)):

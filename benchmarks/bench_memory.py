@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bench_scale, copies, harness, peers, step
+from benchmarks import bench_scale, harness, peers, step, writers
 from benchmarks.harness import Context, Measurement
 
 _LOOKUPS = 1_000
@@ -20,7 +20,7 @@ _PEERS = (peers.REFERENCE, "SQLite WAL")
 
 def _places(context: Context) -> Iterator[tuple[int, dict[str, Path]]]:
     for size in (context.pick(1_000, 10_000, 10_000), context.pick(2_000, 1_000_000, 1_000_000)):
-        yield size, copies.built(context, size, _PEERS)
+        yield size, writers.built(context, size, _PEERS)
     largest = bench_scale.sizes(context)[-1]
     if bench_scale.place(context, largest).exists():
         yield largest, {peers.REFERENCE: bench_scale.place(context, largest)}

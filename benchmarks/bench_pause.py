@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import copies, harness, peers, step
+from benchmarks import copies, harness, peers, step, writers
 from benchmarks.harness import Context, Measurement
 
 NONE = "none"
@@ -59,7 +59,7 @@ def _result(records: int, mode: str, found: list[step.Found], without: list[step
 def run(context: Context) -> Iterator[Measurement]:
     """Round by round: beside a thread, beside a process, alone for as long."""
     records = context.pick(2_000, 100_000, 1_000_000)
-    place = copies.built(context, records, (peers.REFERENCE,))[peers.REFERENCE]
+    place = writers.built(context, records, (peers.REFERENCE,))[peers.REFERENCE]
     found: dict[str, list[step.Found]] = {NONE: [], SAME: [], OTHER: []}
     for turn in range(context.rounds_or(5)):
         for mode in harness.rotated([SAME, OTHER], turn):

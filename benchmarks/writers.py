@@ -18,7 +18,7 @@ from benchmarks import harness, peers
 from benchmarks.open_once import _memory_mb as memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
     from types import TracebackType
 
@@ -182,10 +182,10 @@ class Writers:
         )
 
 
-def built(context: harness.Context, size: int) -> dict[str, Path]:
-    """A manifest of `size` records for each peer that can have so many, built side by side when it is first wanted."""
+def built(context: harness.Context, size: int, names: Iterable[str] | None = None) -> dict[str, Path]:
+    """A manifest of `size` records for each peer (of `names`) that can have so many, built side by side when first wanted."""
     places = {}
-    for name in context.peers:
+    for name in context.peers if names is None else names:
         most = peers.load(name).records_max
         if most is None or size <= most:
             places[name] = context.directory / f"{size}-{list(peers.PEERS).index(name)}"

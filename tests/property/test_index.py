@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,30 +28,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from manifestlog import DownloadManifestManager, Durability, ETLProcess, ManifestMetadata, ManifestOptions, Verdict
+from manifestlog import DownloadManifestManager, Verdict
 from manifestlog.models import ManifestRecord
 from manifestlog.storage import canonical, codec, columns, disk, index
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Head, Index
 
 from .model import Model, Pair, Seen
+from .setting import META, T0, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "systems_download.manifest.json"
 INDEX = "systems_download.manifest.idx"
-T0 = datetime(2023, 1, 1, tzinfo=UTC)
-META = ManifestMetadata(
-    process=ETLProcess.EXTRACTOR, etl_version="1", root_dir=Path("/r"), ts_created=T0, ts_updated=T0
-)
-OPTIONS = ManifestOptions(
-    durability=Durability.PROCESS_KILL,
-    auto_compact=False,
-    compact_on_close=False,
-    segment_bytes_max=20_000,
-    batch_records_max=50,
-)
+OPTIONS = options(segment_bytes_max=20_000, batch_records_max=50)
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where the files are, if there is such a place: a hundred compactions would wait for the disk and try nothing more."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,6 @@ from hypothesis.stateful import (
 
 from manifestlog import (
     DownloadManifestManager,
-    Durability,
-    ETLProcess,
-    ManifestMetadata,
-    ManifestOptions,
     ManifestRecord,
     Observation,
     RecordNotFoundError,
@@ -45,21 +41,12 @@ from manifestlog.storage import codec
 from manifestlog.storage.lines import put_of
 
 from .model import Model, Pair, Seen
+from .setting import META, T0, options
 
 if TYPE_CHECKING:
     from manifestlog.store import Store
 
-T0 = datetime(2023, 1, 1, tzinfo=UTC)
-META = ManifestMetadata(
-    process=ETLProcess.EXTRACTOR, etl_version="1", root_dir=Path("/r"), ts_created=T0, ts_updated=T0
-)
-OPTIONS = ManifestOptions(
-    durability=Durability.PROCESS_KILL,
-    auto_compact=False,
-    compact_on_close=False,
-    segment_bytes_max=1500,
-    batch_records_max=3,
-)
+OPTIONS = options(segment_bytes_max=1500, batch_records_max=3)
 
 SOURCES = [f"s{n}" for n in range(4)]
 DATASETS = ["d0", "d1"]
