@@ -25,10 +25,9 @@ lint: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The simulation's tests know nothing of each other, so any worker takes the next; the others share what a file has built.
+# Files go to a worker as a whole, the simulation's tests one by one: they fill the gaps (tests/conftest.py).
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile --ignore=tests/simulation
-	$(BIN)/python -m pytest -m "slow or not slow" -n 2 tests/simulation
+	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadgroup
 
 # Every interpreter found on the machine, each with an environment of its own.
 test-all:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _COUNTS = pytest.StashKey[Counts]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: the tests of a file share what it has built, so one worker has them; the simulation's share nothing."""
+    for item in items:
+        if "simulation" not in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_COUNTS] = Counts()
     config.pluginmanager.register(config.stash[_COUNTS], "counts")
