@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +49,12 @@ def hold(link: Link, folder: Path, name: str) -> bool:
 def hold_and_fork(link: Link, folder: Path, name: str) -> None:
     """A child that is killed while a program that it has started still runs."""
     with Claims(folder) as claims, claims.trying("part", name) as found:
-        pid = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
-        link.send((found, pid))
+        # Heard from, it has closed what it may not inherit: its starter goes on a moment before that.
+        command = ["sh", "-c", "echo started && exec sleep 100"]
+        program = subprocess.Popen(command, stdout=subprocess.PIPE, close_fds=False)
+        assert program.stdout is not None
+        program.stdout.readline()
+        link.send((found, program.pid))
         link.recv()
 
 

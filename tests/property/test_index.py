@@ -362,7 +362,7 @@ def test_with_any_index_a_history_has_the_same_answers(
 
 
 @pytest.mark.slow
-@settings(_SETTINGS, max_examples=800)
+@settings(_SETTINGS, max_examples=300)
 @given(COUNTS, STEPS, DAMAGES, ROWS_PER_BUCKET)
 def test_with_any_index_any_history_has_the_same_answers(
     count: Any, records: int, steps: list[Step], damages: list[Damage], rows_per_bucket: int

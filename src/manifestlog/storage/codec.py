@@ -74,8 +74,10 @@ def encode_row(row: Row, bytes_max: int) -> bytes:
 
 def _characters(row: Row) -> int:
     """The length of a row's texts, each of which takes a byte or more for a character."""
-    count = len(row["source_id"]) + len(row["dataset"]) + len(row["file_path"]) + len(row["version"])
-    count += len(row["etag"] or "") + len(row.get("last_modified") or "")
+    count = 0
+    for value in row.values():
+        if type(value) is str:
+            count += len(value)
     return count + sum(map(_characters, row["also_seen"])) if "also_seen" in row else count
 
 
