@@ -29,13 +29,12 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from manifestlog import DownloadManifestManager, Verdict
-from manifestlog.models import ManifestRecord
 from manifestlog.storage import canonical, codec, columns, disk, index
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.index import Head, Index
 
 from .model import Model, Pair, Seen
-from .setting import META, T0, options
+from .setting import META, T0, options, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,19 +90,6 @@ PROBES = [(checksum, pair, Seen(2, "e1", "/p")) for checksum, pair in zip(CHECKS
 """Additions to every copy: known and unknown contents, at a time that many others have."""
 
 
-def _record(checksum: str, pair: Pair, event: Seen) -> ManifestRecord:
-    return ManifestRecord(
-        source_id=pair.source_id,
-        dataset=pair.dataset,
-        checksum=checksum,
-        file_path=Path(event.path),
-        file_size=7,
-        etag=event.etag,
-        ts_downloaded=T0 + timedelta(minutes=event.time),
-        version="1",
-    )
-
-
 def _bulk(count: int) -> list[tuple[str, Pair, Seen]]:
     """So many contents of few sources: four to a moment, most of them older than what is to come."""
     pairs = [PAIRS[n % 2 if n < count // 2 else n % 6] for n in range(count)]
@@ -125,11 +111,11 @@ class _Played:
     def step(self, kind: str, what: Any) -> None:
         """Do it, and hold the answer against the model's."""
         if kind == "add":
-            assert self.manager.add(_record(*what)).verdict == self.model.add(*what)
+            assert self.manager.add(record_of(*what)).verdict == self.model.add(*what)
         elif kind == "add_from_event":
             assert self._add_from_event(*what) == self.model.add(*what)
         elif kind == "add_many":
-            counts = self.manager.add_many(_record(*event) for event in what)
+            counts = self.manager.add_many(record_of(*event) for event in what)
             expected = Counter(self.model.add(*event) for event in what)
             assert counts == {verdict: expected[verdict.value] for verdict in Verdict}
         elif kind == "update":
@@ -219,7 +205,7 @@ def _probe(copy: Path, model: Model) -> dict[str, object]:
     with closing(DownloadManifestManager(copy, options=OPTIONS)) as manager:
         found: dict[str, object] = {}
         for event in PROBES:
-            answer = manager.add(_record(*event))
+            answer = manager.add(record_of(*event))
             assert answer.verdict == model.add(*event)
             found[f"answer to {event}"] = answer
         latest = [current[1] for pair in PAIRS[:3] if (current := model.current(*pair))]
@@ -227,7 +213,7 @@ def _probe(copy: Path, model: Model) -> dict[str, object]:
             assert manager.forget(checksum) is model.forget(checksum)
         again = [(checksum, pair, replace(seen, etag="e7")) for checksum, pair, seen in reversed(PROBES)]
         expected = Counter(model.add(*event) for event in again)
-        counts = manager.add_many(_record(*event) for event in again)
+        counts = manager.add_many(record_of(*event) for event in again)
         assert counts == {verdict: expected[verdict.value] for verdict in Verdict}
         found |= {f"written, {name}": answer for name, answer in check_meaning(ask(manager), model).items()}
         manager.compact()
@@ -246,7 +232,7 @@ def _anothers(rows_per_bucket: int) -> bytes:
     assert rows_per_bucket == columns._ROWS_PER_BUCKET
     with tempfile.TemporaryDirectory() as folder:
         with closing(DownloadManifestManager(Path(folder) / NAME, META, options=OPTIONS)) as manager:
-            manager.add_many(_record(checksum, PAIRS[0], Seen(9, "other", "/other")) for checksum in CHECKSUMS[2:])
+            manager.add_many(record_of(checksum, PAIRS[0], Seen(9, "other", "/other")) for checksum in CHECKSUMS[2:])
             manager.compact()
         return (Path(folder) / INDEX).read_bytes()
 

@@ -41,7 +41,7 @@ from manifestlog.storage import codec
 from manifestlog.storage.lines import put_of
 
 from .model import Model, Pair, Seen
-from .setting import META, T0, options
+from .setting import META, T0, options, record_of
 
 if TYPE_CHECKING:
     from manifestlog.store import Store
@@ -58,19 +58,6 @@ checksums = st.sampled_from(CHECKSUMS)
 seen = st.builds(Seen, st.integers(0, 3), st.sampled_from([None, "e1", "e2"]), st.sampled_from(["/p", "/q"]))
 events = st.tuples(checksums, pairs, seen)
 JUNK = st.sampled_from([b"{", b'{"op":"put","ts":"', b"\0\0\0", b"junk\xff", b'{"op":"forget","crc":"00000000"}', b" "])
-
-
-def _record(checksum: str, pair: Pair, event: Seen) -> ManifestRecord:
-    return ManifestRecord(
-        source_id=pair.source_id,
-        dataset=pair.dataset,
-        checksum=checksum,
-        file_path=Path(event.path),
-        file_size=7,
-        etag=event.etag,
-        ts_downloaded=T0 + timedelta(minutes=event.time),
-        version="1",
-    )
 
 
 def _observations(record: ManifestRecord) -> list[ManifestRecord | Observation]:
@@ -128,21 +115,21 @@ class ManifestMachine(RuleBasedStateMachine):
     @is_open
     @rule(event=events)
     def add(self, event: tuple[str, Pair, Seen]) -> None:
-        answer = self._open.add(_record(*event))
+        answer = self._open.add(record_of(*event))
         assert answer.verdict == self.model.add(*event)
         self._check_view(answer.record, event[0], event[1])
 
     @is_open
     @rule(several=st.lists(events, max_size=8))
     def add_many(self, several: list[tuple[str, Pair, Seen]]) -> None:
-        counts = self._open.add_many(_record(*event) for event in several)
+        counts = self._open.add_many(record_of(*event) for event in several)
         expected = Counter(self.model.add(*event) for event in several)
         assert counts == {verdict: expected[verdict.value] for verdict in Verdict}
 
     @is_open
     @rule(event=events)
     def add_elsewhere(self, event: tuple[str, Pair, Seen]) -> None:
-        record = _record(*event)
+        record = record_of(*event)
         verdict, stored = self._another_process().add((put_of(codec.dumps(row_from_record(record))), True))
         assert verdict == self.model.add(*event)
         self._check_view(record if stored is None else record_from_row(stored), event[0], event[1])
