@@ -22,12 +22,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Files go to a worker as a whole, the simulation's tests one by one: they fill the gaps (tests/conftest.py).
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Files go to a worker as a whole, the simulation's tests one by one: they fill the gaps (tests/conftest.py).
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
 
 # Every interpreter found on the machine, each with an environment of its own.
 test-all:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -91,7 +92,9 @@ class _Second:
         self.link, theirs = context.Pipe()
         self._process = context.Process(target=_follow_orders, args=(theirs, place), daemon=True)
         # Ctrl-C goes to the whole group; here it is for us, who then end the other one. Nor may either signal end us
-        # before the other one was told what it is: it would say so in a traceback.
+        # before the other one was told what it is: it would say so in a traceback. The tracker first: where it is not
+        # running yet, starting it lets both signals through again.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -256,6 +259,30 @@ def test_two_holders_of_one_lock_fail(directory: Path, monkeypatch: pytest.Monke
     one = found(directory)["locks exclude"]
     assert one.verdict is Verdict.FAILED
     assert "two processes" in one.found
+
+
+_SECOND = """
+import signal, sys
+from multiprocessing import util
+from manifestlog import trials
+
+def spawn(path, args, passed):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if "--multiprocessing-fork" in map(str, args):
+        print(sorted(map(int, blocked)))
+    return real(path, args, passed)
+
+real, util.spawnv_passfds = util.spawnv_passfds, spawn
+second = trials._Second(sys.argv[1])
+print(second.ask("lock"))
+second.kill()
+"""
+
+
+def test_no_signal_ends_it_before_the_second_process_knows_what_it_is(directory: Path) -> None:
+    command = [sys.executable, "-c", _SECOND, os.fspath(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{sorted([int(signal.SIGINT), int(signal.SIGTERM)])}\nTrue\n"
 
 
 def test_a_lock_that_outlives_its_holder_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

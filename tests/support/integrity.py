@@ -168,6 +168,7 @@ def checked(directory: Path, *, descriptors: bool = True) -> Iterator[Path]:
     """A directory for manifests; on leaving it is clean, everything in it is sound, and no descriptor stays open."""
     directory.mkdir(parents=True, exist_ok=True)
     before = file_descriptors()
+    gc.freeze()  # what the collection below need not look through: a third of the time of all tests
     yield directory
     for canonical in sorted(directory.glob("*" + SUFFIX)):
         check_manifest(canonical)
