@@ -90,7 +90,11 @@ class _Second:
     def __init__(self, place: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.link, theirs = context.Pipe()
+        self._theirs = theirs
         self._process = context.Process(target=_follow_orders, args=(theirs, place), daemon=True)
+
+    def start(self) -> None:
+        """Let it begin; whoever calls this ends it in any case (`kill`), as a signal may come out of here."""
         # Ctrl-C goes to the whole group; here it is for us, who then end the other one. Nor may either signal end us
         # before the other one was told what it is: it would say so in a traceback. The tracker first: where it is not
         # running yet, starting it lets both signals through again.
@@ -99,7 +103,7 @@ class _Second:
         try:
             self._process.start()
         finally:
-            theirs.close()
+            self._theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def ask(self, order: str) -> Any:
@@ -166,6 +170,7 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
 def _with_second_process(place: str) -> Iterator[Finding]:
     second = _Second(place)
     try:
+        second.start()
         # In this order: the last one kills it.
         for name, test in (("atomic rename", _rename), ("locks exclude", _exclusion), ("locks end", _lock_ends)):
             try:

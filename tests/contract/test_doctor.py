@@ -274,8 +274,26 @@ def spawn(path, args, passed):
 
 real, util.spawnv_passfds = util.spawnv_passfds, spawn
 second = trials._Second(sys.argv[1])
+second.start()
 print(second.ask("lock"))
 second.kill()
+"""
+_ENDED = """
+import os, signal, sys
+from multiprocessing import active_children, util
+from manifestlog import trials
+
+def spawn(path, args, passed):
+    if "--multiprocessing-fork" in map(str, args):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return real(path, args, passed)
+
+real, util.spawnv_passfds = util.spawnv_passfds, spawn
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+try:
+    list(trials.run(sys.argv[1]))
+except SystemExit as end:
+    print(end.code, active_children())
 """
 
 
@@ -283,6 +301,12 @@ def test_no_signal_ends_it_before_the_second_process_knows_what_it_is(directory:
     command = [sys.executable, "-c", _SECOND, os.fspath(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"{sorted([int(signal.SIGINT), int(signal.SIGTERM)])}\nTrue\n"
+
+
+def test_a_signal_while_the_second_process_starts_ends_that_too(directory: Path) -> None:
+    command = [sys.executable, "-c", _ENDED, os.fspath(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("143 []\n", "")
 
 
 def test_a_lock_that_outlives_its_holder_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
