@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("manifestlog")
 
-_COMPACTION_SHARE = 100
-"""A periodic compaction waits this many times as long as the last one took: compacting never costs more than 1 %."""
+COMPACTION_SHARE = 100
+"""A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
 
 
 class CompactionOutcome(StrEnum):
@@ -79,6 +79,8 @@ class CompactionReport:
 class _Input:
     """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
 
+    last: int
+    """The last segment to merge."""
     base: base.BaseFiles
     state: State
     changes: list[merge.Change]
@@ -209,11 +211,18 @@ class _Compaction:
         if cut.last is None:
             self._tidy()
             return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
-        found = self._read(cut.last)  # (3)
+        try:
+            return self._merge(cut, self._read(cut.last, scan=False))
+        except IndexDamagedError:
+            # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
+            return self._merge(cut, self._read(cut.last, scan=True))
+
+    def _merge(self, cut: _Cut, found: _Input) -> CompactionReport:
+        store, last = self._store, found.last
         fd = disk.create(self._temporary, like=self._paths.canonical)
         try:
             columns, out = self._write(found, fd)  # (4)
-            told = Base(out.size, codec.hex_crc(out.crc), cut.last)
+            told = Base(out.size, codec.hex_crc(out.crc), last)
             pause = _tell(store, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
@@ -225,7 +234,7 @@ class _Compaction:
             disk.close(fd)
         base.write_index(self._paths, columns, head)  # (6)
         pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))  # (7)
-        self._delete_covered(cut.last)  # (8)
+        self._delete_covered(last)  # (8)
         return self._report(
             CompactionOutcome.COMPACTED,
             merged=len(found.changes),
@@ -248,13 +257,8 @@ class _Compaction:
         disk.sync_directory(self._paths.directory)  # it may have died before its own
         self._delete_covered(covers)
 
-    def _read(self, last: int) -> _Input:
-        try:
-            return self._read_with(base.open_base(self._paths), last)
-        except IndexDamagedError:
-            return self._read_with(base.open_base(self._paths, scan=True), last)
-
-    def _read_with(self, found: base.BaseFiles, last: int) -> _Input:
+    def _read(self, last: int, *, scan: bool) -> _Input:
+        found = base.open_base(self._paths, scan=scan)
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._store, found.identity) + 1
@@ -268,11 +272,11 @@ class _Compaction:
         changes = merge.plan(found, state.overlay)
         if merge.records_after(found, changes) != state.total:
             raise IndexDamagedError("the records do not add up")
-        return _Input(found, state, changes)
+        return _Input(last, found, state, changes)
 
     def _check_base(self, found: base.BaseFiles, crc: int) -> None:
         """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
-        if found.from_scan or codec.hex_crc(crc) == found.index.head.crc:
+        if found.foreign or codec.hex_crc(crc) == found.index.head.crc:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))
@@ -318,7 +322,7 @@ def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime
         return 0.0
     waits = [_age(status.changed_since, now, options.compact_interval_s)]
     if status.compacted_at:
-        waits.append(_age(status.compacted_at, now, _COMPACTION_SHARE * status.compaction_s))
+        waits.append(_age(status.compacted_at, now, COMPACTION_SHARE * status.compaction_s))
     return max(0.0, *waits)
 
 

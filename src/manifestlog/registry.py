@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from contextlib import ExitStack
 from typing import Protocol
 
 from manifestlog.naming import ManifestPaths
@@ -72,10 +73,13 @@ class Registry:
             self._paused.append(manager)
 
     def _after_fork_in_parent(self) -> None:
-        for manager in reversed(self._paused):
-            manager.after_fork_in_parent()
-        self._paused = []
-        self.lock.release()
+        try:
+            with ExitStack() as all_of_them:  # whatever one of them raises
+                for manager in self._paused:
+                    all_of_them.callback(manager.after_fork_in_parent)
+        finally:
+            self._paused = []
+            self.lock.release()
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()

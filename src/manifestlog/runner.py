@@ -2,8 +2,9 @@
 
 Invariants:
 
-- The thread starts with the first write, never with an import or an open, and ends with its manifest.
-- A failure is logged and tried again later; it never reaches a writer, and never ends the thread.
+- A thread starts with the first write, never with an import or an open, and ends with its manifest.
+- A failure is logged and tried again later; it never reaches a writer, and never ends a thread.
+- Syncs have a thread of their own: a compaction takes as long as the canonical is large, and a power cut does not wait.
 
 When a compaction is due, and what it does, is the compactor's business.
 """
@@ -12,45 +13,67 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.compactor import compact, is_due, log_status, seconds_until_due
+from manifestlog.compactor import COMPACTION_SHARE, compact, is_due, log_status, seconds_until_due
 from manifestlog.errors import ManifestClosedError, ManifestError
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from manifestlog.store import Store
 
 log = logging.getLogger("manifestlog")
 
 _PAUSE_MIN_S = 0.05
+_NO_THREAD_S = 10.0
+"""How long to do without a thread where none could be started."""
 
 
-class Runner:
-    """The periodic work of one store in a daemon thread: compaction when it is due, syncs in interval mode."""
+class _Loop:
+    """Does something again and again in a daemon thread, each time after a pause, or at once when woken."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._options = store.options
+    def __init__(self, path: str, work: Callable[[], object], pause_s: Callable[[], float], failed_s: float) -> None:
+        self._path = path
+        self._work = work
+        self._pause_s = pause_s
+        self._failed_s = failed_s
         self._thread: threading.Thread | None = None
+        self._not_before = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._busy = False
-        self._paused = False
         self._starting = threading.Lock()
-        self._wanted = store.options.auto_compact or store.options.durability is Durability.INTERVAL
 
-    def after_write(self) -> None:
-        """Begin with the first write; look at once when the log is past its limit."""
-        if self._thread is None and self._wanted:
-            self._begin()
-        if self._store.session.log_is_long and not (self._busy or self._wake.is_set()):
+    def begin(self) -> bool:
+        """Start the thread unless it runs; gives whether there is nothing left to start."""
+        if self._thread is None and time.monotonic() >= self._not_before:
+            with self._starting:
+                if self._thread is None and not self._stopping:
+                    self._start()
+        return self._thread is not None or self._stopping
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit on threads; what was written is written all the same
+            self._not_before = time.monotonic() + _NO_THREAD_S
+            log.error("%s: no periodic work for now: %s", self._path, error)
+            return
+        self._thread = thread  # known only when it can be joined
+
+    def wake(self) -> None:
+        """Do it now, unless it is being done."""
+        if not (self._busy or self._wake.is_set()):
             self._wake.set()
 
     def stop(self) -> None:
-        """End the thread, after a compaction that it is in."""
+        """End the thread, after what it is at."""
         with self._starting:
             self._stopping = True
             thread = self._thread
@@ -58,55 +81,90 @@ class Runner:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def pause(self) -> None:
-        """End the thread if it is idle: a process that forks should have few."""
-        self._paused = self._thread is not None and not self._busy
-        if self._paused:
-            self.stop()
-            self._thread, self._stopping = None, False
-
-    def resume(self) -> None:
-        """Begin again after `pause`."""
-        if self._paused:
-            self._paused = False
-            self._begin()
-
-    def _begin(self) -> None:
-        with self._starting:
-            if self._thread is None and not self._stopping and self._wanted:
-                thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
-                thread.start()
-                self._thread = thread  # known only when it can be joined
+    def pause(self) -> bool:
+        """End the thread if it is idle, until `begin`; gives whether it was."""
+        if self._thread is None or self._busy:
+            return False
+        self.stop()
+        self._thread, self._stopping = None, False
+        return True
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(self._pause_s())
+        while True:
+            self._wake.wait(max(self._pause_s(), _PAUSE_MIN_S))
             self._wake.clear()
             if self._stopping:
                 return
             self._busy = True
             try:
-                self._work()
-            except ManifestClosedError:
-                return
-            except (ManifestError, OSError) as error:
-                log.error("%s: periodic work failed: %s", self._store.paths.canonical, error)
-                self._wake.wait(self._options.compact_interval_s / 4)
+                if not self._round():
+                    return
             finally:
                 self._busy = False
 
-    def _pause_s(self) -> float:
-        pause = self._options.compact_interval_s / 4
-        with suppress(ManifestError, OSError):
-            if self._options.auto_compact:
-                due = seconds_until_due(log_status(self._store), self._options, datetime.now(UTC))
-                pause = min(pause, due)
-        if self._options.durability is Durability.INTERVAL:
-            pause = min(pause, self._options.sync_interval_s / 2)
-        return max(pause, _PAUSE_MIN_S)
+    def _round(self) -> bool:
+        """Do it once; false when there is nothing to do it for any more."""
+        began = time.monotonic()
+        try:
+            self._work()
+        except ManifestClosedError:
+            return False
+        except Exception as error:  # noqa: BLE001 -- whatever it is: without this thread nobody would try again
+            log.error("%s: periodic work failed: %s", self._path, error)
+            # Nobody may wake it meanwhile: a compaction that fails costs as much as one that does not.
+            self._wake.wait(max(self._failed_s, COMPACTION_SHARE * (time.monotonic() - began)))
+        return True
 
-    def _work(self) -> None:
-        if self._options.durability is Durability.INTERVAL:
-            self._store.session.sync()
-        if self._options.auto_compact and is_due(self._store):
+
+class Runner:
+    """The periodic work of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._begun = False
+        self._paused: list[_Loop] = []
+        self._compactions: _Loop | None = None
+        self._loops: list[_Loop] = []
+        options, path = store.options, store.paths.canonical
+        if options.durability is Durability.INTERVAL:
+            interval = options.sync_interval_s
+            self._loops.append(_Loop(path, store.session.sync, lambda: interval / 2, interval / 2))
+        if options.auto_compact:
+            self._compactions = _Loop(path, self._compact_if_due, self._until_due_s, options.compact_interval_s / 4)
+            self._loops.append(self._compactions)
+
+    def after_write(self) -> None:
+        """Begin with the first write; look at once when the log is past its limit."""
+        if not self._begun:
+            self._begin()
+        if self._store.session.log_is_long and self._compactions is not None:
+            self._compactions.wake()
+
+    def _begin(self) -> None:
+        waiting = [loop for loop in self._loops if not loop.begin()]
+        self._begun = not waiting
+
+    def stop(self) -> None:
+        """End every thread, after a compaction that it is in."""
+        for loop in self._loops:
+            loop.stop()
+
+    def pause(self) -> None:
+        """End the threads that are idle: a process that forks should have few."""
+        self._paused = [loop for loop in self._loops if loop.pause()]
+
+    def resume(self) -> None:
+        """Begin again after `pause`."""
+        for loop in self._paused:
+            self._begun &= loop.begin()
+        self._paused = []
+
+    def _compact_if_due(self) -> None:
+        if is_due(self._store):
             compact(self._store)
+
+    def _until_due_s(self) -> float:
+        due = float("inf")
+        with suppress(ManifestError, OSError):
+            due = seconds_until_due(log_status(self._store), self._store.options, datetime.now(UTC))
+        return min(due, self._store.options.compact_interval_s / 4)

@@ -19,7 +19,7 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from manifestlog.errors import (
     DiskFullError,
@@ -110,10 +110,11 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        timeout_s, like = self.options.lock_timeout_s, self.paths.canonical
-        self._append_lock = FileLock(self.paths.append_lock, timeout_s, self._keep_up, like=like)
+        self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX)
+        like = self.paths.canonical
+        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._keep_up, like=like)
         self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, timeout_s, like=like)
+        self._compact_lock = FileLock(self.paths.compact_lock, self._timeout_s, like=like)
 
     def _enter(self) -> None:
         if self._pid != os.getpid():
@@ -193,11 +194,14 @@ class Session:
                 " set a flag in the handler, and write when the interrupted call has returned"
             )
         try:
-            with self._writers, self._append_lock, self._mutex:
+            if not self._writers.acquire(True, self._timeout_s):
+                self._give_up(self.paths.append_lock)
+            with self._append_lock, self._mutex:
                 self._acting = thread
                 result = self._on_fresh_state(act)
                 unsynced = self._pin_unsynced()
                 self._acting = None
+            self._writers.release()
         except BaseException as error:
             self._let_go(thread)
             explain(self.paths.canonical, error)
@@ -207,6 +211,9 @@ class Session:
         if self.on_write is not None:
             self.on_write()
         return result
+
+    def _give_up(self, path: str) -> NoReturn:
+        raise LockTimeoutError(path, self.options.lock_timeout_s, "another thread of this process")
 
     def _let_go(self, thread: int) -> None:
         """Give back what an interrupt between two instructions has left with this thread."""
@@ -232,7 +239,7 @@ class Session:
             if not wal.writes and op.kind in CHANGES:
                 wal.be_writer()
             state.append(op)
-            if wal.current.tail.lines % _LINES_PER_LOOK == 0:
+            if op.kind == "batch" or wal.current.tail.lines % _LINES_PER_LOOK == 0:
                 limit = self.options.log_bytes_limit(state.base.canonical_bytes)
                 self.log_is_long = wal.bytes_to_merge >= limit
         except OSError as error:
@@ -256,7 +263,7 @@ class Session:
         """Sync outside the locks, so that concurrent writers share the disk's work."""
         failure: OSError | None = None
         try:
-            disk.sync_data(segment.fd)
+            segment.sync(length)
         except OSError as error:
             failure = error
         with self._mutex:
@@ -301,12 +308,13 @@ class Session:
     def alone_compacting(self, *, wait: bool) -> Iterator[bool]:
         """Hold the compaction lock; gives false when another thread or process has it and `wait` is not set."""
         self._enter()
-        timeout = self.options.lock_timeout_s
+        if self.read_only:
+            raise ReadOnlyError(self.paths.canonical)
         alone = False
         try:
-            if not self._compacting.acquire(blocking=wait, timeout=timeout if wait else -1):
+            if not self._compacting.acquire(blocking=wait, timeout=self._timeout_s if wait else -1):
                 if wait:
-                    raise LockTimeoutError(self.paths.compact_lock, timeout, "another thread of this process")
+                    self._give_up(self.paths.compact_lock)
             elif wait:
                 self._compact_lock.acquire()
                 alone = True

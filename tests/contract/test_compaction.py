@@ -18,9 +18,11 @@ from manifestlog import (
     DownloadManifestManager,
     LockTimeoutError,
     ManifestOptions,
+    ReadOnlyError,
 )
 from manifestlog.naming import resolve
-from manifestlog.storage import canonical, disk, index, merge
+from manifestlog.storage import base, canonical, disk, index, merge
+from manifestlog.storage.columns import Columns
 from manifestlog.storage.index import Index
 from manifestlog.storage.lock import FileLock
 
@@ -402,3 +404,49 @@ def test_a_merged_index_is_the_one_that_a_scan_gives(manifest: DownloadManifestM
     source = canonical.Canonical(str(path), disk.open_read(str(path)))
     head = Index(merged).head
     assert b"".join(index.encode(canonical.scan(source).columns, head)) == merged
+
+
+@pytest.fixture
+def disagreeing(filled: DownloadManifestManager, path: Path) -> DownloadManifestManager:
+    """A manifest with an index that is intact and says another source than the canonical, and something to merge."""
+    filled.save()
+    found = base.open_base(resolve(path))
+    columns = found.index.columns()
+    sources = bytearray(columns.sources)
+    sources[0] ^= 1
+    rows = sorted(bytes(sources[at : at + 32]) for at in range(0, len(sources), 32))
+    base.write_index(resolve(path), replace_sources(columns, b"".join(rows)), found.index.head)
+    for name in "abc":
+        filled.add(record(name, 5, etag="another"))
+    return filled
+
+
+def replace_sources(columns: Any, sources: bytes) -> Columns:
+    return Columns(columns.digests, columns.offsets, columns.crcs, sources)
+
+
+def test_an_index_that_says_something_else_than_the_canonical_is_rebuilt(
+    disagreeing: DownloadManifestManager, path: Path
+) -> None:
+    """It is found out late, when the sources of a record that has changed are looked for."""
+    disagreeing.compact()
+    found = base.open_base(resolve(path))
+    assert bytes(found.index.columns().sources) == bytes(
+        base.open_base(resolve(path), scan=True).index.columns().sources
+    )
+
+
+def test_a_reader_compacts_nothing(filled: DownloadManifestManager, opener: Opener, path: Path) -> None:
+    """Nor does it leave a lock file where there was none."""
+    filled.close()
+    reader = opener(None, read_only=True)
+    with pytest.raises(ReadOnlyError):
+        reader.save()
+    assert not Path(resolve(path).compact_lock).exists()
+
+
+def test_a_long_batch_is_noticed_at_once(opener: Opener) -> None:
+    """Few lines may make a long log."""
+    manager = opener(options=replace(QUIET, compact_log_bytes_min=1, compact_log_bytes_max=1))
+    manager.add_many([record("a"), record("b", source="other")])
+    assert manager._store.session.log_is_long

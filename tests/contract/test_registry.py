@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from manifestlog import (
     ManifestOptions,
     ProcessedManifestManager,
 )
+from manifestlog.naming import ManifestPaths
+from manifestlog.registry import Registry
 
 from .builders import META, QUIET, meta, record, sha
 
@@ -246,3 +249,43 @@ def test_a_failed_opening_leaves_nothing_open(opener: Opener, path: Path) -> Non
     with pytest.raises(Exception, match="process"):
         DownloadManifestManager(path, meta(process=ETLProcess.LOADER), options=QUIET)
     assert opener().metadata.process is ETLProcess.EXTRACTOR
+
+
+class Unlucky:
+    """A manager whose hook fails after a fork."""
+
+    def __init__(self) -> None:
+        self.released = False
+
+    def before_fork(self) -> None:
+        """Nothing to halt."""
+
+    def after_fork_in_parent(self) -> None:
+        self.released = True
+        raise RuntimeError("can't start new thread")
+
+    def after_fork_in_child(self) -> None:
+        """Nothing to drop."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.fixture
+def unlucky() -> list[Unlucky]:
+    """Two of them, after a fork."""
+    registry, managers = Registry(), [Unlucky(), Unlucky()]
+    registry._hooked = True
+    for number, manager in enumerate(managers):
+        registry.add(ManifestPaths("/nowhere", f"a_{number}"), manager)
+    registry._before_fork()
+    with pytest.raises(RuntimeError):
+        registry._after_fork_in_parent()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(registry.lock.acquire, blocking=False).result()
+    return managers
+
+
+def test_a_manager_that_fails_after_a_fork_holds_up_no_other(unlucky: list[Unlucky]) -> None:
+    """Each is let go again, and so is the registry."""
+    assert [manager.released for manager in unlucky] == [True, True]

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
-from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError
+from cli.program import wait_until
+from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError, naming
 from manifestlog.storage import disk
+from manifestlog.store import Store
 from support.integrity import active_segment, load_canonical, puts, segments
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
 
@@ -269,3 +275,97 @@ def test_a_compaction_under_a_real_limit_fails_cleanly(path: Path, start: Start)
     """It raises, changes nothing, and the next one with room succeeds."""
     assert start(limited_compaction, path).result() == []
     assert len(load_canonical(path)["records"]) == 40
+
+
+class Errseq:
+    """Stands in for `os.fdatasync`: the first call fails, when the segment has grown; then the lost pages are called clean."""
+
+    def __init__(self, segment: Path) -> None:
+        self.began = threading.Event()
+        self.calls = 0
+        self._segment, self._size = segment, segment.stat().st_size
+        self._mutex = threading.Lock()
+
+    def __call__(self, _fd: int) -> None:
+        with self._mutex:
+            self.calls += 1
+            is_first = self.calls == 1
+        if is_first:
+            length = (self._segment.stat().st_size - self._size) * 2
+            self.began.set()
+            wait_until(lambda: self._segment.stat().st_size - self._size >= length)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def threads_at_a_failing_sync(path: Path) -> None:
+    """Two threads rely on one sync, which fails: neither is told that its record is there."""
+    with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:
+        manifest.add(make_record(0))
+        sync = Errseq(active_segment(path))
+
+        def add(number: int) -> None:
+            if number == 2:
+                sync.began.wait(20)
+            with suppress(IndeterminateWriteError):
+                manifest.add(make_record(number))
+                raise AssertionError(f"record {number} was acknowledged")
+
+        with mock.patch.object(os, "fdatasync", sync), ThreadPoolExecutor(2) as pool:
+            list(pool.map(add, (1, 2)))
+
+
+def test_a_failed_sync_is_told_to_every_thread_that_relies_on_it(path: Path) -> None:
+    """The kernel reports it once to each open file, and threads share theirs."""
+    threads_at_a_failing_sync(path)
+
+
+def test_a_thread_that_waited_for_a_sync_is_spared_its_own(
+    durable: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three threads the first syncs alone, the second for the third as well."""
+    segment, real = active_segment(durable.path), os.fdatasync
+    length = segment.stat().st_size
+    began, calls = threading.Event(), []
+
+    def sync(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == 1:
+            one = segment.stat().st_size - length
+            began.set()
+            wait_until(lambda: segment.stat().st_size >= length + 3 * one)
+        real(fd)
+
+    def add(number: int) -> None:
+        if number > 1:
+            began.wait(20)
+        durable.add(make_record(number))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(add, (1, 2, 3)))
+    assert len(calls) == 2
+
+
+def but_for_its_newline(path: Path) -> None:
+    """All of a line but its newline fits; others read it, and then comes another line of that length."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        ends = []
+        for number in range(3):
+            manifest.add(make_record(number))
+            ends.append(active_segment(path).stat().st_size)
+        other = Store(naming.resolve(path), QUICK, read_only=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * ends[2] - ends[1] - 1, hard))
+        try:
+            assert manifest.add(make_record(3)).verdict == "new"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert other.has(checksum(3))
+        manifest.add(make_record(4))
+        assert [other.has(checksum(n)) for n in range(5)] == [True] * 5
+        other.session.close()
+
+
+def test_a_line_that_fits_but_for_its_newline_counts(path: Path, start: Start) -> None:
+    """Others accept it as soon as they read it: it cannot be taken back any more."""
+    start(lambda _link: but_for_its_newline(path)).result()

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import manifestlog
-from contract.builders import META, QUIET, record
+from contract.builders import META, QUIET, record, sha
 from manifestlog import DownloadManifestManager
+from manifestlog.naming import resolve
 
 from .corpus import ACTIVE, INDEX, NAME, TORN
 from .ground import MTIME_NS, NEW, Case
@@ -80,6 +81,29 @@ def _compact(link: Link, path: Path) -> int:
     with DownloadManifestManager(path, options=QUIET) as manager:
         manager.add(NEW)
         return manager.save().records_total
+
+
+def damaged_beside_a_merge(path: Path) -> None:
+    """One digest is damaged, far from where the next compaction merges something; then that is asked for."""
+    with DownloadManifestManager(path, META, options=QUIET) as manifest:
+        manifest.add_many(record(f"{number}", source=f"{number}") for number in range(500))
+        manifest.save()
+        *_, last = manifest
+        first = min((f"new {number}" for number in range(500)), key=sha)
+    index = Path(resolve(path).index)
+    digest = bytes.fromhex(last)
+    assert index.read_bytes().count(digest) == 1
+    index.write_bytes(index.read_bytes().replace(digest, digest[:-1] + bytes([digest[-1] ^ 1])))
+    with DownloadManifestManager(path, options=QUIET) as manifest:
+        manifest.add(record(first, source=first))
+        manifest.compact()
+    with DownloadManifestManager(path, options=QUIET) as manifest:
+        assert manifest.has_checksum(last)
+
+
+def test_damage_that_a_merge_does_not_touch_is_not_merged(tmp_path: Path) -> None:
+    """It would get a fresh checksum, and a record would be lost that is there."""
+    damaged_beside_a_merge(tmp_path / NAME)
 
 
 def test_a_reader_goes_on_while_a_compaction_replaces_the_index(ground: Ground, oracle: Oracle, start: Start) -> None:

@@ -43,7 +43,7 @@ def _tell(kind: str, act: Callable[[], None]) -> None:
 
 STEPS: dict[str, Callable[[Callable[[], None]], None]] = {
     "2, the seal": lambda act: before(compactor, "_cut", lambda *_: act()),
-    "3, reading": lambda act: before(compactor._Compaction, "_read", lambda *_: act()),
+    "3, reading": lambda act: before(compactor._Compaction, "_read", lambda *_, **__: act()),
     "4, merging": lambda act: before(compactor._Compaction, "_write", lambda *_: act()),
     "4, the announcement": lambda act: _tell("compacting", act),
     "5, the rename": lambda act: before(compactor._Compaction, "_publish", lambda *_: act()),

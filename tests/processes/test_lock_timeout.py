@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -112,3 +113,17 @@ def test_adding_works_when_the_holder_is_killed(path: Path, stopped: Child) -> N
         stopped.join()
         manifest.add(make_record(2))
         assert set(manifest) == {checksum(0), checksum(2)}
+
+
+def test_many_threads_give_up_in_time(path: Path, stopped: Child) -> None:
+    """They do not queue up, each to wait after the one before: nobody waits longer than for a thread and a process."""
+    with resuming(path, stopped) as manifest:
+
+        def wait(_number: int) -> float:
+            began = time.monotonic()
+            failure(manifest)
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(12) as pool:
+            longest = max(pool.map(wait, range(12)))
+    assert longest < 2 * TIMEOUT_S + 1.0

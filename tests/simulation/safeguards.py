@@ -18,14 +18,14 @@ from .safeguards_of_index import INDEX_AND_MERGE
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "session:Session.transact"
-_RUN = "compactor:_Compaction.run"
+_RUN = "compactor:_Compaction._merge"
 
 TOGETHER = [
     one(
         "a whole line is never taken back",
         "a record gone that somebody has read",
         "a writer interrupted behind its write",
-        "storage.segment:Segment._take_back", "if start < disk.size(self.fd) < start + length:", "if start < disk.size(self.fd):",
+        "storage.segment:Segment._is_written_but_for_its_newline", "if start < size < end - 1:", "if start < size:",
     ),
     one(
         "the append lock is taken",
@@ -133,7 +133,7 @@ COMPACTING = [
         "the rename comes before covered segments are deleted",
         "neither the log nor the canonical that holds it",
         "crash: compact",
-        _RUN, _PUBLISH, "        self._delete_covered(cut.last)\n" + _PUBLISH,
+        _RUN, _PUBLISH, "        self._delete_covered(last)\n" + _PUBLISH,
     ),
     Safeguard(
         "the merged file is whole before the rename",

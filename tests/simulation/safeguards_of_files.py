@@ -24,7 +24,7 @@ ON_THE_DISK = [
         "a segment is synced before its successor has a name",
         "lines gone in the middle of the log",
         "crash: rotate, killed only",
-        "storage.wal:Wal._start_next", "disk.sync_data(self.current.fd)", _NOT_SYNCED,
+        "storage.wal:Wal._start_next", "self.current.sync(self.current.tail.length)", _NOT_SYNCED,
     ),
     one(
         "a segment's name is synced by whoever writes its first line",
@@ -188,11 +188,26 @@ APPENDING = [
         "calls fail: add, EIO",
         "storage.wal:Wal.prepare", "if segment.clean and not segment.sync_failed:", "if segment.clean:",
     ),
-    one(
+    Safeguard(
         "no sync is repeated after one that failed",
         "a success that says nothing of the lost pages",
         "calls fail: add, EIO",
-        "storage.wal:Wal._start_next", "if not self.current.sync_failed:", "if True:",
+        (
+            Edit("storage.wal:Wal._start_next", "if not self.current.sync_failed:", "if True:"),
+            Edit("storage.segment:Segment.sync", "if self._broken:", "if False:"),
+        ),
+    ),
+    one(
+        "a failed sync is told to every thread",
+        "a success that another thread's failure has bought",
+        "threads at a failing sync",
+        "storage.segment:Segment.sync", "if self._broken:", "if False:",
+    ),
+    one(
+        "a line without its newline is never taken back",
+        "another line's newline taken for its own",
+        "a line that fits but for its newline",
+        "storage.segment:Segment._is_written_but_for_its_newline", "start < size < end - 1", "start < size < end",
     ),
     one(
         "a failed sync is remembered",

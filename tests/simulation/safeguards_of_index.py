@@ -8,8 +8,8 @@ INDEX_AND_MERGE = [
     one(
         "an index is checked before it is merged",
         "damage that gets a fresh CRC",
-        "bits of the index, written to",
-        "compactor:_Compaction._read_with", "found.index.check_all()", "pass",
+        "an index that is damaged beside a merge",
+        "compactor:_Compaction._read", "found.index.check_all()", "pass",
     ),
     one(
         "an index's header has a CRC",

@@ -12,12 +12,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from crash import test_disk_failures
 from damage import test_bits, test_files, test_lines
+from damage import test_index as damage_of_index
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
 from damage.model import Oracle
 from manifestlog import Durability, LockTimeoutError
 from property import test_index as test_histories
+from support.records import NAME
 from unit import test_index, test_view
 
 from . import test_crash_operations, test_schedules_directed
@@ -244,6 +247,11 @@ def _beside(test: Callable[[Path], None]) -> MakeReal:
     return lambda lab: lambda: test(lab.folder())
 
 
+def _at_a_path(test: Callable[[Path], None]) -> MakeReal:
+    """The same, told where."""
+    return lambda lab: lambda: test(lab.folder() / NAME)
+
+
 _KILLED = Durability.PROCESS_KILL
 SCENARIOS: dict[str, Make] = {
     **{
@@ -289,7 +297,6 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "bits of the active segment": _bits(ACTIVE, 100),
     "bit 5 of the active segment": _bits(ACTIVE, 8, bit="bit 5"),
     "bits of the index": _bits(INDEX, 60),
-    "bits of the index, written to": _bits(INDEX, 100, write=True),
     "bits of the canonical": _bits(CANONICAL, 60),
     "bits of the canonical, written to": _bits(CANONICAL, 250, write=True, never_answered=True),
     "bits of the canonical, without an index": _judged(_unindexed),
@@ -299,5 +306,8 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "exchanged files": _through(test_files.test_two_files_exchanged, True),
     "histories with any index": _histories(range(1, 4)),
     "digests across two others": lambda _lab: lambda: test_index.test_no_other_key_is_found(test_index._repeated, 200),
+    "an index that is damaged beside a merge": _at_a_path(damage_of_index.damaged_beside_a_merge),
+    "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
+    "a line that fits but for its newline": _at_a_path(test_disk_failures.but_for_its_newline),
     "contents that begin alike": _beside(test_view.test_a_change_in_the_log_does_not_hide_what_begins_alike),
 }  # fmt: skip

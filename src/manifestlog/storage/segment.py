@@ -12,7 +12,9 @@ It takes no lock and chooses no successor: that is the log's job (`wal`).
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -55,7 +57,7 @@ def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
 
 
 class Segment:
-    """An open segment file, closed with its last user. Not safe for threads; the session's mutex is around it."""
+    """An open segment file, closed with its last user. Not safe for threads but for `sync`; the session's mutex is around it."""
 
     fd = -1
 
@@ -75,6 +77,9 @@ class Segment:
         self._damage: list[Piece] = []
         self._reported: set[int] = set()
         self._users = 1
+        self._syncing = threading.Lock()
+        self._synced = 0
+        self._broken = False
 
     @classmethod
     def open(cls, path: str, *, writable: bool) -> Segment:
@@ -260,27 +265,60 @@ class Segment:
         """
         start = self.tail.length
         line = codec.seal_line(body, self.opening.salt, start)
+        end, is_whole = start + len(line), True
         try:
             disk.append(self.fd, line)
-        except BaseException:
-            self._take_back(start, len(line))
-            raise
+        except BaseException as error:
+            if not self._is_written_but_for_its_newline(start, end, error):
+                raise
+            end, is_whole = end - 1, False
         _, count, chain, synced, _ = self.tail
-        return Tail(start + len(line), count + 1, crc32(codec.line_crc(line[:-1]), chain), synced)
+        return Tail(end, count + 1, crc32(codec.line_crc(line[:-1]), chain), synced, is_whole)
 
-    def _take_back(self, start: int, length: int) -> None:
+    def _is_written_but_for_its_newline(self, start: int, end: int, error: BaseException) -> bool:
+        """After an error: whether the line is there all the same; otherwise nothing of it is.
+
+        Who reads accepts a line without its newline, so that one can be taken back no more::
+
+            A writes all but the newline ─ B reads it, accepts it ─ A finds the disk full, cuts it off
+            A appends another line of that length ─ B finds a newline behind "its" line: the two never agree again
+
+        So it counts, and the next writer goes on in another segment, as behind any end that is not clean.
+        """
         try:
-            # A whole line stays (Ctrl-C after the write): somebody may have read it.
-            if start < disk.size(self.fd) < start + length:
+            size = disk.size(self.fd)
+            if start < size < end - 1:
                 disk.truncate(self.fd, start)
-        except OSError as error:
-            log.warning("%s: an unfinished line stays behind offset %d (%s)", self.path, start, error)
+        except OSError as other:
+            log.warning("%s: an unfinished line stays behind offset %d (%s)", self.path, start, other)
+            return False
+        return size == end - 1 and isinstance(error, OSError)
 
     def seal(self) -> None:
         """Write the last line."""
         tail = self.append(lines.seal_body(self.summary()))
         self.sealed = True
         self.tail = tail
+
+    def sync(self, length: int) -> None:
+        """Make everything before `length`, which was read or written, survive a power cut; for threads.
+
+        Raises `OSError` for whoever asks once a sync has failed. One thread after the other: the kernel reports a failed
+        write once to each open file, calls the lost pages clean, and the next sync of this descriptor would succeed.
+        Whoever had to wait mostly finds that the one before has synced his lines as well.
+        """
+        with self._syncing:
+            if self._synced >= length:
+                return
+            if self._broken:
+                raise OSError(errno.EIO, "an earlier sync of it has failed", self.path)
+            reached = self.tail.length
+            try:
+                disk.sync_data(self.fd)
+            except OSError:
+                self._broken = True
+                raise
+            self._synced = reached
 
     def mark_synced(self, length: int) -> None:
         """Everything before `length` is on the disk."""

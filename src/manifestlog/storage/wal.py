@@ -236,7 +236,7 @@ class Wal:
             # Crash here: sealed, no successor; the next writer makes one. Were the successor named first, a power cut
             # could leave it behind a predecessor whose last lines are gone.
             try:
-                disk.sync_data(self.current.fd)
+                self.current.sync(self.current.tail.length)
             except OSError as error:
                 # The successor says so. Left without one, it would be synced again by the next, who does not know.
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
