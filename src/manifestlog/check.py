@@ -107,10 +107,20 @@ class _Read(NamedTuple):
 
 
 def check(paths: ManifestPaths) -> CheckReport:
-    """Look at everything that belongs to this manifest; raises `ManifestNotFoundError` when there is nothing."""
-    for _ in range(_TRIES):
+    """Look at everything that belongs to this manifest; raises `ManifestNotFoundError` when there is nothing.
+
+    A compaction beside it moves and deletes files, which looks like damage, but does not stand still.
+    """
+    for attempt in range(1, _TRIES + 1):
         before = fingerprint(paths)
-        report = _check_once(paths)
+        try:
+            report = _check_once(paths)
+        except ManifestNotFoundError:
+            raise
+        except FileNotFoundError:
+            if attempt == _TRIES or fingerprint(paths) == before:
+                raise
+            continue
         if not report.damaged or fingerprint(paths) == before:
             break
     return report

@@ -91,7 +91,11 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
 @contextmanager
 def _alone(paths: ManifestPaths, timeout_s: float) -> Iterator[None]:
     """Keep compactors and writers out, in the order in which everybody takes these locks."""
-    compacting, appending = FileLock(paths.compact_lock, timeout_s), FileLock(paths.append_lock, timeout_s)
+    # For the same users as what is there: a backup that was restored may have come without its locks.
+    segments = map(paths.segment, reversed(paths.segment_numbers(disk.list_names(paths.directory))))
+    like = next(filter(disk.exists, (paths.canonical, *segments)), None)
+    compacting = FileLock(paths.compact_lock, timeout_s, like=like)
+    appending = FileLock(paths.append_lock, timeout_s, like=like)
     try:
         with compacting, appending:
             yield

@@ -116,7 +116,11 @@ def assemble(content: Row, seen: list[Row], first: Row | None = None) -> Row:
     by_age = sorted(seen, key=lambda o: (order_of(o), pair_of(o)))
     first = first or by_age[-1]
     row = {name: value for name, value in content.items() if name not in OBSERVED}
-    return tidy(row | first | {"also_seen": [o for o in by_age if o is not first]})
+    return tidy(row | first | {"also_seen": [_without_empty(o) for o in by_age if o is not first]})
+
+
+def _without_empty(seen: Row) -> Row:
+    return {name: value for name, value in seen.items() if value or name not in OPTIONAL}
 
 
 def view(row: Row, pair: tuple[str, str]) -> Row:

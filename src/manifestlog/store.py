@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.rows import Row, Sighting, normalise, order_of, pair_of, view
+from manifestlog.rows import Row, Sighting, find_observation, normalise, observation, order_of, pair_of, view
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec
 from manifestlog.storage.lines import Op, Put, put_of_row
@@ -151,8 +151,7 @@ class Store:
             raise RecordNotFoundError(checksum)
         changed, _ = normalise(known | changes, checksum)
         if changed != known:
-            # Without the rank of its old time, an observation may no longer be the latest: hence in normal form once more.
-            changed, _ = normalise(ranked(changed | {"tie": 0}, _sightings(state.view, changed), known), checksum)
+            changed, _ = normalise(_ranked_anew(state.view, known, known | changes, checksum), checksum)
         if changed == known:
             if state.distrusts(checksum):
                 self._append_put(state, self._put_of(known))
@@ -176,6 +175,19 @@ def _decide(seen: View, put: Put) -> tuple[Row, Verdict, Row | None, Row | None]
     known = seen.row(put[1])
     verdict, stored = decide(row, known, _sightings(seen, row))
     return row, verdict, stored, known
+
+
+def _ranked_anew(seen: View, known: Row, edited: Row, checksum: str) -> Row:
+    """The edited row with the rank that its own observation has at its time, which may be another now.
+
+    Not that of the latest one: an observation that was moved back in time leaves the front to one that was not edited.
+    """
+    edited = edited | {"tie": 0}
+    normal, _ = normalise(edited, checksum)
+    own = find_observation(normal, pair_of(edited))
+    assert own is not None
+    event = observation(own) | {"checksum": checksum}
+    return edited | {"tie": ranked(event, _sightings(seen, event), known).get("tie", 0)}
 
 
 def _sightings(seen: View, row: Row) -> list[Sighting]:

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -283,3 +284,21 @@ def test_an_emptied_manifest_has_no_findings(tmp_path: Path) -> None:
         manifest.forget(make_record(1).checksum)
         manifest.save()
     assert _check(path).findings == []
+
+
+def test_a_compaction_that_ends_while_the_canonical_is_read_is_no_damage(
+    path: Path, open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segments that were listed before are gone by then."""
+    manifest, real = open_manifest(), canonical.fold
+    manifest.add(make_record(1))
+
+    def fold(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.undo()
+        manifest.compact()
+        return found
+
+    monkeypatch.setattr(canonical, "fold", fold)
+    report = check(naming.resolve(path))
+    assert (report.damaged, report.records) == (False, 1)

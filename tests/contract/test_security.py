@@ -20,6 +20,8 @@ from cli.program import Program
 from manifestlog import DownloadManifestManager
 from manifestlog.cli.app import main
 from manifestlog.cli.program import _VERBS
+from manifestlog.naming import resolve
+from manifestlog.repair import repair
 from support.integrity import file_descriptors
 
 from .builders import META, QUIET, line_at, record, segments_of, sha
@@ -419,3 +421,18 @@ def test_a_hostile_root_dir_is_a_text(path: Path, opener: Opener, root_dir: str)
     manifest.compact()
     assert str(manifest.metadata.root_dir) == str(Path(root_dir))
     assert sorted(p.name for p in path.parent.parent.iterdir()) == before
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_repair_makes_locks_for_the_same_users(path: Path) -> None:
+    """A backup may have come back without its lock files, which are empty."""
+    _live(path)
+    for file in path.parent.iterdir():
+        file.chmod(0o664)
+        if file.suffix == ".lock":
+            file.unlink()
+    path.write_bytes(b"{")
+    repair(resolve(path))
+    assert {kind: mode for kind, mode in _modes(path.parent).items() if "lock" in kind} == dict.fromkeys(
+        (kind for kind in KINDS if "lock" in kind), 0o664
+    )

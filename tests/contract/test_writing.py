@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -450,3 +451,26 @@ def test_update_with_nothing_new_writes_nothing(one: DownloadManifestManager, pa
     before = files_of(path.parent)
     one.update(sha("a"), record("a", etag="e1").model_dump())
     assert files_of(path.parent) == before
+
+
+def test_update_of_one_sources_time_leaves_what_another_source_has(manifest: DownloadManifestManager) -> None:
+    """The rank among contents of one time is that of the observation that was changed."""
+    manifest.add(record("a", 5, source="x"))
+    manifest.add(record("b", 5, source="x"))
+    manifest.add(record("a", 7, source="y"))
+    manifest.update(sha("a"), _value(ts_downloaded=at(3)))
+    found = manifest.get_record_by_source("x")
+    assert found is not None
+    assert found.checksum == sha("b")
+
+
+def test_an_observation_that_is_not_the_latest_any_more_says_nothing_empty(
+    manifest: DownloadManifestManager, path: Path
+) -> None:
+    """What says nothing is left out on disk, wherever it stands."""
+    manifest.add(record("a", 5, source="x"))
+    manifest.add(record("a", 7, source="y"))
+    manifest.update(sha("a"), _value(ts_downloaded=at(3)))
+    manifest.save()
+    (seen,) = json.loads(path.read_bytes())["records"][sha("a")]["also_seen"]
+    assert not {"tie", "last_modified"} & seen.keys()
