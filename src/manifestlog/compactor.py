@@ -44,7 +44,6 @@ from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.state import State
 
 if TYPE_CHECKING:
-    from manifestlog.naming import ManifestPaths
     from manifestlog.storage.columns import RowColumns
     from manifestlog.storage.merge import Writer
     from manifestlog.store import Store
@@ -160,7 +159,7 @@ def _cut(store: Store) -> _Cut:
 
     def act(state: State) -> _Cut:
         began = time.perf_counter()
-        _sweep(store.paths)
+        base.sweep(store.paths)
         if state.wal is None and not state.base.foreign:
             return _Cut(None, 0.0)
         log_ = state.start_log()
@@ -171,12 +170,6 @@ def _cut(store: Store) -> _Cut:
         return _Cut(log_.current.number - 1 if merges else None, time.perf_counter() - began)
 
     return store.session.transact(act)
-
-
-def _sweep(paths: ManifestPaths) -> None:
-    """Remove unfinished files; we hold both locks, so whoever left them is dead."""
-    for path in paths.temporaries(disk.list_names(paths.directory)):
-        disk.remove(path)
 
 
 def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:

@@ -82,7 +82,7 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
             return _Repair(paths, found).run()
         report = quarantine.new_report(paths, found, None)
         if _index_is_bad(paths, found):
-            _sweep(paths)
+            base.sweep(paths)
             _write_index(paths)
             report.outcome = RepairOutcome.INDEX_REBUILT
         return report
@@ -102,12 +102,6 @@ def _alone(paths: ManifestPaths, timeout_s: float) -> Iterator[None]:
     finally:
         appending.close()
         compacting.close()
-
-
-def _sweep(paths: ManifestPaths) -> None:
-    """Remove unfinished files; we hold both locks, so whoever left them is dead."""
-    for path in paths.temporaries(disk.list_names(paths.directory)):
-        disk.remove(path)
 
 
 def _dry_run(paths: ManifestPaths, found: CheckReport) -> RepairReport:
@@ -144,7 +138,7 @@ class _Repair:
             disk.sync_directory(self._paths.directory)
             report = quarantine.stored_report(self._paths, unfinished.folder, self._found)
             return self._finish(report, unfinished.folder, unfinished.new)
-        _sweep(self._paths)
+        base.sweep(self._paths)
         saved = weigh.look(self._paths)
         report = quarantine.new_report(self._paths, self._found, saved)
         new = self._write(saved, report)  # (3)
@@ -155,7 +149,7 @@ class _Repair:
     def _finish(self, report: RepairReport, folder: str, new: _New) -> RepairReport:
         self._move_segments(folder, new.told)  # (6)
         self._swap_canonical(folder, new)  # (7)
-        _sweep(self._paths)
+        base.sweep(self._paths)
         _write_index(self._paths, new)  # (8)
         report.outcome, report.quarantine = RepairOutcome.REPAIRED, folder
         return report

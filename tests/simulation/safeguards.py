@@ -172,7 +172,7 @@ COMPACTING = [
         "unfinished files are removed",
         "a directory that fills with them",
         "crash: sweep of leftovers",
-        "compactor:_sweep", "disk.remove(path)", "pass",
+        "storage.base:sweep", "disk.remove(path)", "pass",
     ),
     one(
         "the canonical that is merged is checked",

@@ -84,6 +84,12 @@ def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
     _install(paths, paths.canonical, [canonical.skeleton(metadata)], disk.publish_new)
 
 
+def sweep(paths: ManifestPaths) -> None:
+    """Remove unfinished files; only under both locks: then whoever left them is dead."""
+    for path in paths.temporaries(disk.list_names(paths.directory)):
+        disk.remove(path)
+
+
 def _install(
     paths: ManifestPaths,
     target: str,

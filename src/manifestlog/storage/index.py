@@ -63,7 +63,7 @@ Entry = tuple[bytes, int, int, list[bytes]]
 
 
 class IndexDamagedError(Exception):
-    """The index is not what was written; scan the canonical instead. Never leaves the storage package."""
+    """The index is not what was written; scan the canonical instead. Never reaches a caller of the library."""
 
 
 class Head(NamedTuple):
