@@ -155,7 +155,11 @@ def _means(access: disk.Access, *, is_directory: bool) -> str:
 
 def _elsewhere(directory: str, names: list[str]) -> Iterator[Finding]:
     for name in _manifests(names):
-        found = naming.resolve(ManifestPaths(directory, name).canonical).directory
+        try:
+            found = naming.resolve(ManifestPaths(directory, name).canonical).directory
+        except ValueError as error:
+            yield Finding("links", Verdict.WARNING, str(error), "let it lead to a manifest, or give it another name")
+            continue
         if found != directory:
             advice = f"test that folder as well: manifestlog doctor {found}"
             yield Finding("links", Verdict.WARNING, f"{name} is a link; its files are in {found}", advice)

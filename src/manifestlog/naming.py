@@ -152,5 +152,11 @@ def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
     directory, file_name = os.path.split(os.path.realpath(path))
     name = parse_manifest_name(file_name)
     if name is None:
-        raise ValueError(f"{os.fspath(path)!r} is no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
+        given = os.fspath(path)
+        link = (
+            ""
+            if os.path.basename(given) == file_name
+            else f"a link to {os.path.join(directory, file_name)!r}, which is "
+        )
+        raise ValueError(f"{given!r} is {link}no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
     return ManifestPaths(directory, name)

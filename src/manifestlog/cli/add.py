@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import output, progress, reading, target
+from manifestlog.cli import output, progress, reading, target, texts
 from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
 from manifestlog.cli.jobs import JobsOption, count_of
@@ -23,12 +23,6 @@ from manifestlog.pool import Interrupts, Pool
 _BATCH_FILES_MAX = 32
 """Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
 _BATCH_BYTES_MAX = 16 << 20
-
-
-def _checked_name(value: str | None) -> str | None:
-    if value == "":
-        raise typer.BadParameter("it must not be empty")
-    return value
 
 
 def add(
@@ -44,7 +38,7 @@ def add(
         typer.Option(
             "--source",
             metavar="ID",
-            callback=_checked_name,
+            callback=texts.recordable,
             help="Source of all of them; without it each file's path below the folder given.",
         ),
     ] = None,
@@ -53,7 +47,7 @@ def add(
         typer.Option(
             "--dataset",
             metavar="NAME",
-            callback=_checked_name,
+            callback=texts.recordable,
             help="Dataset of all of them; without it the folder's name.",
         ),
     ] = None,

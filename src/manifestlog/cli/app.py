@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.fatal(type(error).__name__, error, error.exit_code, as_json=as_json)
         return error.exit_code
     except OSError as error:
-        said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        output.fatal(type(error).__name__, said, 1, as_json=as_json)
+        output.fatal(type(error).__name__, output.reason(error), 1, as_json=as_json)
         return 1
 
 

@@ -11,6 +11,7 @@ from manifestlog.cli import output
 from manifestlog.cli.settings import Settings
 
 INTERRUPTED = 130
+PARTIAL = 1
 Command = Callable[..., int]
 """A verb: takes the settings and its own arguments, gives the exit code."""
 
@@ -27,12 +28,14 @@ class CommandError(Exception):
 def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
     """Run a verb; gives its exit code."""
     output.hear_library(settings)
+    code = PARTIAL
     try:
         code = command(settings, **given)
         _flush()
     except BrokenPipeError:
+        # Whoever read has enough (`| head`). What the verb found out by then is its answer all the same.
         output.give_up_stdout()
-        return 0  # whoever read has enough (`| head`)
+        return code
     except KeyboardInterrupt:
         output.remark(settings, "interrupted")
         return INTERRUPTED

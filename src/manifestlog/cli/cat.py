@@ -23,11 +23,11 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
     store = Store(paths, settings.options(), read_only=True)
     try:
         metadata, view = store.session.read(_moment)
-        sys.stdout.flush()
         terminal = sys.stdout.isatty()  # elsewhere it is the file, byte for byte
-        for part in _parts(metadata, view, paths.canonical):
-            shown = output.json_text(part.decode()).encode() if terminal else part
-            sys.stdout.buffer.write(shown)
+        with output.until_enough():
+            for part in _parts(metadata, view, paths.canonical):
+                shown = output.json_text(part.decode()).encode() if terminal else part
+                sys.stdout.buffer.write(shown)
     finally:
         store.session.close()
     return 0

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from manifestlog import naming
 from manifestlog.check import DAMAGE, CheckReport, Finding
 from manifestlog.check import check as check_files
 from manifestlog.cli import output, target
 from manifestlog.cli.settings import Settings
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NewerFormatError
+from manifestlog.errors import DamagedManifestError, ManifestError
 
 
 def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
@@ -19,27 +19,48 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     leftovers of a crash) are no damage.
     """
     paths = target.locate_all(settings, manifests)
-    found = [_look(path) for path in paths]
-    reports = [one for one in found if isinstance(one, CheckReport)]
+    results = [_look(path) for path in paths]
+    if len(results) == 1 and results[0].error is not None:
+        raise results[0].error
     if settings.as_json:
-        output.document([_as_json(report) for report in reports])
-    else:
-        for report in reports:
-            _show(settings, report)
+        output.document([_as_json(result) for result in results])
+    for result in results:
+        _tell(settings, result)
     if not paths:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
-    if any(report.damaged for report in reports):
-        return DamagedManifestError.exit_code
-    return max((one for one in found if isinstance(one, int)), default=0)
+    codes = [result.exit_code for result in results]
+    return DamagedManifestError.exit_code if DamagedManifestError.exit_code in codes else max(codes, default=0)
 
 
-def _look(path: Path) -> CheckReport | int:
-    """What was found, or the exit code of what could not be looked at."""
+class _Result(NamedTuple):
+    """What came of one manifest: a report, or why there is none."""
+
+    path: Path
+    report: CheckReport | None
+    error: ManifestError | OSError | None
+
+    @property
+    def exit_code(self) -> int:
+        if self.error is not None:
+            return getattr(self.error, "exit_code", 1)
+        return DamagedManifestError.exit_code if self.report is not None and self.report.damaged else 0
+
+
+def _look(path: Path) -> _Result:
     try:
-        return check_files(naming.resolve(path))
-    except (ManifestNotFoundError, NewerFormatError) as error:
-        output.complain(error)
-        return error.exit_code
+        return _Result(path, check_files(naming.resolve(path)), None)
+    except ManifestError as error:
+        return _Result(path, None, error)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a read does not know its file's name
+        return _Result(path, None, error)
+
+
+def _tell(settings: Settings, result: _Result) -> None:
+    if result.error is not None:
+        output.complain(output.reason(result.error))
+    elif result.report is not None and not settings.as_json:
+        _show(settings, result.report)
 
 
 def _show(settings: Settings, report: CheckReport) -> None:
@@ -59,7 +80,11 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.level}: {os.path.basename(finding.file)}{where}: {finding.meaning}"
 
 
-def _as_json(report: CheckReport) -> dict[str, Any]:
+def _as_json(result: _Result) -> dict[str, Any]:
+    report = result.report
+    if report is None:
+        assert result.error is not None
+        return {"manifest": target.name_of(result.path)} | output.failure(result.error, result.exit_code)
     return {
         "manifest": report.manifest,
         "damaged": report.damaged,

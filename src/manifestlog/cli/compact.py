@@ -86,7 +86,7 @@ def _compact(settings: Settings, path: Path, *, if_needed: bool) -> _Result:
 
 def _tell(settings: Settings, result: _Result) -> None:
     if result.error is not None:
-        output.complain(result.error)
+        output.complain(output.reason(result.error))
     elif not settings.as_json and not settings.quiet and result.report is not None:
         output.line(f"{target.name_of(result.path)}: {_sentence(result.report)}")
 
@@ -107,8 +107,7 @@ def _sentence(report: CompactionReport) -> str:
 def _as_json(result: _Result) -> dict[str, Any]:
     named: dict[str, Any] = {"name": target.name_of(result.path), "path": str(result.path)}
     if result.error is not None:
-        failed = {"error": type(result.error).__name__, "message": str(result.error), "exit_code": result.exit_code}
-        return named | {"outcome": "failed"} | failed
+        return named | {"outcome": "failed"} | output.failure(result.error, result.exit_code)
     return named | asdict(result.report or CompactionReport(CompactionOutcome.NOTHING_TO_DO))
 
 
@@ -133,7 +132,7 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
     try:
         paths = target.locate_all(settings, manifests)
     except (CommandError, ManifestError, OSError) as error:
-        output.complain(error)  # the directory may come (back) before the next round
+        output.complain(output.reason(error))  # the directory may come (back) before the next round
         return
     for path in paths:
         if signal.sigpending() & set(_ENDING):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +80,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") 
             defaults=config.defaults,
             on_event=view.hear,
             secrets=config.from_environment,
+            begin_worker=partial(output.hear_library, settings),
         )
         try:
             report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)

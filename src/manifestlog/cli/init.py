@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import output, reading, target
+from manifestlog.cli import output, reading, target, texts
+from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.manager import DownloadManifestManager
@@ -18,7 +19,7 @@ DEFAULT_VERSION = "1.0.0"
 def _checked_version(value: str | None) -> str | None:
     if value is not None and not value.strip():
         raise typer.BadParameter("a version is at least one character")
-    return value
+    return texts.recordable(value)
 
 
 VersionOption = Annotated[
@@ -70,10 +71,17 @@ def init(
 
 def fresh_metadata(path: Path, process: ETLProcess | None = None, etl_version: str | None = None) -> ManifestMetadata:
     """The metadata of a manifest to be made at `path`."""
+    directory = naming.resolve(path).directory
+    try:
+        directory.encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            f"{directory}: this folder's name is not UTF-8, and a manifest says where it is: choose another folder"
+        ) from None
     return ManifestMetadata(
         process=process or ETLProcess.EXTRACTOR,
         etl_version=etl_version or DEFAULT_VERSION,
-        root_dir=Path(naming.resolve(path).directory),
+        root_dir=Path(directory),
     )
 
 

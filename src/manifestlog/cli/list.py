@@ -60,7 +60,7 @@ def list_records(
     """
     path = target.locate(settings, manifest)
     wanted = _Wanted(source, dataset, span.since(since, datetime.now(UTC)))
-    with reading.open_to_read(settings, path) as found:
+    with reading.open_to_read(settings, path) as found, output.until_enough():
         matches = islice(_matches(found, wanted), limit)
         if jsonl:
             _write_jsonl(matches)

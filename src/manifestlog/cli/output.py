@@ -13,12 +13,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from manifestlog.cli.settings import Settings
+from manifestlog.errors import ManifestError
 
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -34,6 +36,16 @@ def prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- open to the end of the run
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def until_enough() -> Iterator[None]:
+    """For a verb that does nothing but print: whoever stops reading (`| head`) has got what he wanted."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        give_up_stdout()
 
 
 def give_up_stdout() -> None:
@@ -84,9 +96,14 @@ def report(settings: Settings, text: str, value: object) -> None:
 
 
 def complain(text: object) -> None:
-    """Something failed; said even with `--quiet`. Where nobody listens the work goes on all the same."""
+    """Something failed; said even with `--quiet`."""
+    _say(f"{PROGRAM}: {clean(text)}")
+
+
+def _say(line: str) -> None:
+    """One line of talk. Where nobody listens the work goes on all the same, to the same exit code."""
     try:
-        sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
@@ -104,11 +121,23 @@ def detail(settings: Settings, text: object) -> None:
         complain(text)
 
 
+def reason(error: BaseException) -> str:
+    """What an error says to people: the system's without their number."""
+    if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def failure(error: BaseException, exit_code: int) -> dict[str, object]:
+    """Why something failed, as data."""
+    return {"error": type(error).__name__, "message": reason(error), "exit_code": exit_code}
+
+
 def fatal(error: str, message: object, exit_code: int, *, as_json: bool) -> None:
     """Why the run ends here: one line, or with `--json` one object on one line."""
     text = clean(" ".join(str(message).split()))
     if as_json:
-        sys.stderr.write(json.dumps({"error": error, "message": text, "exit_code": exit_code}) + "\n")
+        _say(json.dumps({"error": error, "message": text, "exit_code": exit_code}))
     else:
         complain(text)
 

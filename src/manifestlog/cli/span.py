@@ -7,6 +7,8 @@ import typer
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SPAN_MAX_S = 10 * 365 * 86400
+"""Ten years; clocks and timers take no more than some hundreds."""
 SPAN_RULE = "a number and s, m, h, d or w, such as 30s or 2h"
 
 
@@ -21,8 +23,9 @@ def interval(text: str | None) -> float | None:
     if text is None:
         return None
     found = seconds(text)
-    if not found:
-        raise typer.BadParameter(f"{text!r} is no span above 0: expected {SPAN_RULE}", param_hint="--every")
+    if not found or found > _SPAN_MAX_S:
+        rule = f"{SPAN_RULE}, ten years at most"
+        raise typer.BadParameter(f"{text!r} is no span above 0: expected {rule}", param_hint="--every")
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from manifestlog import naming
+from manifestlog.cli import output
 from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import ManifestNotFoundError
@@ -62,7 +63,18 @@ def in_directory(settings: Settings) -> list[Path]:
             raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code) from None
         return []
     names = {name for file in files if (name := naming.parse_manifest_name(file) or _name_of_segment(file))}
-    return [settings.directory / f"{name}{naming.SUFFIX}" for name in sorted(names)]
+    paths = [settings.directory / f"{name}{naming.SUFFIX}" for name in sorted(names)]
+    return [path for path in paths if _is_manifests(path)]
+
+
+def _is_manifests(path: Path) -> bool:
+    """Whether the name leads to a manifest; one that does not is said, and keeps nobody from the others."""
+    try:
+        naming.resolve(path)
+    except ValueError as error:
+        output.complain(f"{error}; left out")
+        return False
+    return True
 
 
 def _name_of_segment(file: str) -> str | None:

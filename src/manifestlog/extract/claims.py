@@ -10,6 +10,8 @@ Invariants:
   an object of its own.
 - Nothing is ever read from the file or written to it.
 
+- A path is claimed by its place in the data folder: whoever comes to the folder through a link claims the same.
+
 Two names may meet at one of 2⁶² positions; then one of the two waits or is left to the next run.
 """
 
@@ -45,6 +47,11 @@ class Claims:
         self._path = data_dir / CLAIMS_NAME
         os.makedirs(data_dir, exist_ok=True)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def name_of(self, path: Path) -> str:
+        """What a file of the data folder is called in a claim, whichever links its path goes through."""
+        folder = os.path.relpath(os.path.realpath(path.parent), os.path.realpath(self._path.parent))
+        return os.path.join(folder, path.name)
 
     @contextmanager
     def trying(self, kind: str, name: str) -> Iterator[bool]:

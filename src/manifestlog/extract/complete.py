@@ -17,11 +17,11 @@ It does not talk to servers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog.extract import parts, place
+from manifestlog.extract.decide import EMPTY
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import FetchError
@@ -47,9 +47,11 @@ class PinnedError(ExtractError):
 def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
     """Keep and register a whole part."""
     length = parts.size_of(part)
+    if length is None:
+        raise ExtractError(f"{part}: removed by somebody else while it was fetched: run it again")
     if not length:
         parts.discard(part)
-        raise FetchError("the server sent an empty file, and a record is of at least one byte: check the source", False)
+        raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
         raise _set_aside(desk, source, part, sha256)
     return _keep(desk, source, part, _event(part, sha256, length, datetime.now(UTC)))
@@ -67,9 +69,10 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
     state = parts.read_state(part)
     if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
         return None
-    file_path = Path(state.file_path)
+    # Beside the part, by whichever way to the folder it was announced.
+    file_path = part.with_name(os.path.basename(state.file_path))
     left = part if part.exists() else file_path
-    is_wanted = source.checksum in (None, state.sha256) and file_path.parent == part.parent
+    is_wanted = source.checksum in (None, state.sha256)
     if is_wanted and left.exists() and parts.digest(left) == state.sha256:
         event = _event(part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed))
         if left == part:
@@ -107,13 +110,20 @@ def _kept(desk: Desk, source: ETLSource, event: DownloadEvent) -> Path | None:
     records = (desk.manifest.get_record_by_source(source.source_id, source.dataset), desk.manifest.get(event.sha256))
     found = [record for record in records if record is not None and record.checksum == event.sha256]
     paths = [path for r in found for path in (r.file_path, *(seen.file_path for seen in r.also_seen))]
-    return next((path for path in paths if parts.size_of(path) == event.file_size_bytes), None)
+    return next((path for path in paths if _is_there(path, event.file_size_bytes)), None)
+
+
+def _is_there(path: Path, length: int) -> bool:
+    try:
+        return path.stat().st_size == length
+    except OSError:
+        return False  # also where we may not look: whoever registered it keeps his, and we keep ours
 
 
 def _name(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Path:
     """Step 4, first half: give the part the first name that is free, or that holds the same content."""
-    for path in _names(place.target(desk.data_dir, source), event.sha256):
-        with desk.claims.waiting("place", str(path)):
+    for path in place.targets(place.target(desk.data_dir, source), event.sha256):
+        with desk.claims.waiting("place", desk.claims.name_of(path)):
             if not path.exists() or _is_same(path, event):
                 parts.announce(part, event.sha256, path, event.ts_download_completed.isoformat())
                 parts.finish(part, path)
@@ -121,11 +131,6 @@ def _name(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Pa
     raise ExtractError(
         f"{part.parent}: both names for this content hold other files: move them away, then run it again"
     )
-
-
-def _names(target: Path, sha256: str) -> Iterator[Path]:
-    yield target
-    yield place.other_target(target, sha256)
 
 
 def _is_same(path: Path, event: DownloadEvent) -> bool:

@@ -31,6 +31,8 @@ from manifestlog.extract.syntax import Place, read, repeated, shown
 from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)")
+_SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
+"""What a shell would expand: as a folder's name it is most likely a mistake, and `rm -r ~` the way to tidy up."""
 _SECONDS_MAX = 86_400
 
 
@@ -40,6 +42,8 @@ def _folder(value: object, info: ValidationInfo) -> object:
         return value
     if not str(value) or not str(value).isprintable():
         raise ValueError("expected the path of a folder; write . for the configuration's own")
+    if _SHELLS.match(str(value)):
+        raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a folder of that name)")
     base = info.context["folder"] if info.context else ""
     return Path(os.path.abspath(os.path.join(base, value)))
 

@@ -19,7 +19,9 @@ from manifestlog.models import ManifestRecord
 
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+EMPTY = "the server sent an empty file, and a record is of at least one byte: check the source"
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})
+"""What may be better next time: also what stands before a server says of it (520 to 530). The rest is about the request."""
 _HINTS = {
     401: "the server wants other credentials: check the source's headers",
     403: "the server refuses it: check the source's headers and address",
@@ -64,10 +66,14 @@ class Action(NamedTuple):
     after_s: float | None = None
 
 
-def ask_for(record: ManifestRecord | None, part: Part | None) -> Ask:
-    """What to ask, given the source's record and the part of an earlier attempt."""
+def ask_for(record: ManifestRecord | None, part: Part | None, *, by_date: bool = True) -> Ask:
+    """What to ask, given the source's record and the part of an earlier attempt.
+
+    A date is sent only if `by_date`. It asks for what is newer, so "not modified" is also the answer of a server that has
+    an older file there; without it the whole answer's head is compared with the record (`decide`).
+    """
     etag = record.etag if record else None
-    last_modified = record.last_modified if record and etag is None else None
+    last_modified = record.last_modified if record and etag is None and by_date else None
     validator = _range_validator(part)
     if part is None or validator is None:
         return Ask(etag, last_modified)
@@ -105,9 +111,7 @@ def decide(ask: Ask, record: ManifestRecord | None, part: Part | None, head: Hea
 
 def _whole(record: ManifestRecord | None, head: Head) -> Action:
     if head.length_bytes == 0:
-        return Action(
-            Step.FAIL, "the server sent an empty file, and a record is of at least one byte: check the source"
-        )
+        return Action(Step.FAIL, EMPTY)
     if record is not None and _is_recorded(record, head):
         return Action(Step.UNCHANGED)
     return Action(Step.WHOLE)

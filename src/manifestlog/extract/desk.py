@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from manifestlog.extract import place
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Fetcher
@@ -37,8 +39,15 @@ class Desk:
     stop: Stop = field(default_factory=Stop)
 
     def redacted(self, source: ETLSource, error: BaseException) -> str:
-        """What an error says, without any secret of this source."""
-        return Redactor.of(source, self.defaults.headers, self.secrets).redact(_text(error))
+        """What an error says, without any secret of this source; the paths of its files stay whole.
+
+        They are recorded anyway, and whoever is told to look for a file has to find it: `?format=json` makes a secret of
+        the word, and would take it out of every path.
+        """
+        redactor = Redactor.of(source, self.defaults.headers, self.secrets)
+        pieces = re.split(place.pattern(self.data_dir, source), _text(error))
+        # Every second piece is a path.
+        return "".join(piece if number % 2 else redactor.redact(piece) for number, piece in enumerate(pieces))
 
     def failed(self, source: ETLSource, error: BaseException) -> Outcome:
         """The outcome of a source that could not be fetched."""

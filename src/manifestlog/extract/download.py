@@ -65,7 +65,7 @@ def extract(desk: Desk, source: ETLSource) -> Outcome:
     except (ExtractError, RecordRejectedError) as error:
         outcome = desk.failed(source, error)
     except ManifestError:
-        raise
+        raise  # also those that are an `OSError` as well: without its manifest no source can go on
     except OSError as error:
         outcome = desk.failed(source, error)
     return outcome._replace(bytes_fetched=haul.bytes, seconds=time.monotonic() - began)
@@ -75,7 +75,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
     target = place.target(desk.data_dir, source)
     part = place.part(target, source)
     parts.make_folder(target.parent)
-    with desk.claims.trying("part", str(part)) as ours:
+    with desk.claims.trying("part", desk.claims.name_of(part)) as ours:
         if not ours:
             return Outcome(source.source_id, source.dataset, Result.CLAIMED)
         desk.tell(Started(source.source_id, source.dataset))
@@ -99,6 +99,17 @@ def known(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecor
     record = manifest.get_record_by_source(source.source_id, source.dataset)
     is_another = record is not None and source.checksum not in (None, record.checksum)
     return None if is_another else record
+
+
+def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
+    """Whether the recorded file has a name that this source's files get; with another one, the address was another.
+
+    No record holds an address: it could be a secret.
+    """
+    if record is None:
+        return False
+    names = place.targets(Path(place.name_of(source)), record.checksum)
+    return record.file_path.name in (path.name for path in names)
 
 
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------
@@ -137,7 +148,7 @@ def _pause(desk: Desk, source: ETLSource, action: Action, haul: _Haul) -> None:
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
-    ask = ask_for(record, part)
+    ask = ask_for(record, part, by_date=has_recorded_name(record, source))
     opened = desk.fetcher.open(source, ask)
     with desk.stop.waiting():
         response = opened.__enter__()

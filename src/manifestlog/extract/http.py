@@ -28,7 +28,7 @@ from urllib3.util.retry import Retry
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Ask, FetchError, Head
 from manifestlog.extract.secrets import Redactor, safe_url
-from manifestlog.extract.source import ETLSource
+from manifestlog.extract.source import HEADER_VALUE, ETLSource
 
 _BLOCK_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
@@ -143,13 +143,18 @@ def _headers(defaults: Mapping[str, str], own: Mapping[str, str], ask: Ask) -> d
     found = {name.lower(): value for headers in (defaults, own) for name, value in headers.items()}
     found = {name: value for name, value in found.items() if name not in _OURS}
     found["accept-encoding"] = "identity"
-    asked = {
-        "if-none-match": ask.etag,
-        "if-modified-since": ask.last_modified,
-        "range": f"bytes={ask.start}-" if ask.start else None,
-        "if-range": ask.if_range if ask.start else None,
-    }
-    return found | {name: value for name, value in asked.items() if value is not None}
+    asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
+    if ask.start and _can_be_sent(ask.if_range):
+        asked |= {"range": f"bytes={ask.start}-", "if-range": ask.if_range}
+    return found | {name: value for name, value in asked.items() if value is not None and _can_be_sent(value)}
+
+
+def _can_be_sent(validator: str | None) -> bool:
+    """Whether it is one line of a header: an ETag that was registered from elsewhere may be anything.
+
+    Without it the answer is the whole content, and is judged by itself.
+    """
+    return validator is not None and HEADER_VALUE.fullmatch(validator) is not None
 
 
 def _head(answer: requests.Response) -> Head:

@@ -21,7 +21,7 @@ PART_STATE = ".part.json"
 REJECTED = ".rejected"
 NAMELESS = "download"
 
-_WORKING_SUFFIXES = (PART_STATE, PART, REJECTED)  # longest first
+WORKING_SUFFIXES = (PART_STATE, PART, REJECTED)  # longest first
 _FORBIDDEN = frozenset('/\\:*?"<>|\N{REPLACEMENT CHARACTER}')
 # Controls, invisible formatting (it can turn the reading direction), half characters, separators of lines.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -92,7 +92,7 @@ def _is_forbidden(character: str) -> bool:
 
 def _working_suffix(name: str) -> str:
     lower = name.lower()
-    return next((suffix for suffix in _WORKING_SUFFIXES if lower.endswith(suffix)), "")
+    return next((suffix for suffix in WORKING_SUFFIXES if lower.endswith(suffix)), "")
 
 
 def _shortened(name: str, bytes_max: int) -> str:

@@ -37,6 +37,10 @@ def _nobody(_: Event) -> None:
     """Nobody listens."""
 
 
+def _nothing() -> None:
+    """A worker begins."""
+
+
 class PipelineOrchestrator:
     """Brings sources into a manifest: fetches what has changed, keeps every content once, registers what it brought."""
 
@@ -49,12 +53,14 @@ class PipelineOrchestrator:
         defaults: Defaults | None = None,
         on_event: OnEvent | None = None,
         secrets: Iterable[str] = (),
+        begin_worker: Callable[[], None] | None = None,
     ) -> None:
         """Work for an open manifest; files go to `<data_dir>/<dataset>/`.
 
         `fetcher` is by default one for http, https and all that fsspec opens. `defaults.jobs` is the number of worker
         processes; with 1 everything happens in this process. `on_event` is called in this process with every event.
-        What is in `secrets` is in no error message.
+        What is in `secrets` is in no error message. `begin_worker` is called first in every worker process, to set up
+        its logging for instance: a process that is not forked inherits none. It must be picklable there.
         """
         self._manifest = manifest
         self._defaults = defaults or Defaults(jobs=1)
@@ -62,6 +68,7 @@ class PipelineOrchestrator:
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
         self._secrets = frozenset(secrets)
+        self._begin_worker = begin_worker or _nothing
         self.report = RunReport()
         """Of the last run; while one is under way, and after it was ended by an error, what has come of it."""
 
@@ -80,7 +87,7 @@ class PipelineOrchestrator:
         if self._defaults.jobs == 1 and asked_to_stop is None:
             self._run_here(waiting, listener)
         else:
-            job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
+            job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._begin_worker)
             with Pool(work, job, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
                 pool.run(listener, asked_to_stop or int)
         report.seconds = time.monotonic() - began

@@ -20,6 +20,7 @@ It does not know which of these files are there.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +49,20 @@ def other_target(target: Path, checksum: str) -> Path:
     """Where content goes whose `target` holds other content already."""
     stem, suffixes = names.split_suffixes(target.name)
     return target.with_name(f"{stem}-{checksum[:CHECKSUM_DIGITS]}{suffixes}")
+
+
+def pattern(data_dir: Path, source: ETLSource) -> re.Pattern[str]:
+    """Matches, in one group, a path of this source's files as it stands in a sentence; not within an address."""
+    folder, name = data_dir.joinpath(*source.dataset.split("/")), name_of(source)
+    stem, suffixes = names.split_suffixes(name)
+    other = rf"{re.escape(stem)}-[0-9a-f]{{{CHECKSUM_DIGITS}}}{re.escape(suffixes)}"
+    working = rf"(?:\.[0-9a-f]{{{KEY_DIGITS}}}(?:{'|'.join(map(re.escape, names.WORKING_SUFFIXES))}))?"
+    return re.compile(rf"(?<!\S)({re.escape(str(folder))}(?:/(?:{other}|{re.escape(name)}{working}))?)(?!\S*[?])")
+
+
+def targets(target: Path, checksum: str) -> tuple[Path, Path]:
+    """Where this content of a source may lie, the name it would rather have first."""
+    return target, other_target(target, checksum)
 
 
 def part(target: Path, source: ETLSource) -> Path:

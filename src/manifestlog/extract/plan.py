@@ -8,7 +8,7 @@ Invariants:
 from __future__ import annotations
 
 from manifestlog.extract.decide import Step, ask_for, decide
-from manifestlog.extract.download import known
+from manifestlog.extract.download import has_recorded_name, known
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head
 from manifestlog.extract.report import Plan
@@ -17,18 +17,17 @@ from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
-_NO_HEAD = frozenset({405, 501})
+_OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
+"""What a server may say to `HEAD` that would answer a `GET`: one that does not know it, an address signed for `GET`."""
 
 
 def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
     record = known(manifest, source) if manifest is not None else None
     try:
-        head = fetcher.probe(source, ask_for(record, None))
+        head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
     except (ExtractError, OSError) as error:
         return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
-    if head.status in _NO_HEAD:
-        return Plan(source.source_id, source.dataset, "fetch", "the server tells nothing without sending the body")
     action = decide(Ask(), record, None, head)
     if action.step is Step.UNCHANGED:
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
@@ -36,6 +35,14 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
         return Plan(source.source_id, source.dataset, "fetch", _why(record, head), head.length_bytes)
     later = ": the server is busy; a run would ask again" if action.step is Step.RETRY else ""
     return Plan(source.source_id, source.dataset, "failed", action.reason + later)
+
+
+def _head(fetcher: Fetcher, source: ETLSource, ask: Ask) -> Head:
+    head = fetcher.probe(source, ask)
+    if head.status in _OF_THE_METHOD or head.length_bytes == 0:
+        with fetcher.open(source, ask) as response:  # asked as a run would; the body is left where it is
+            return response.head
+    return head
 
 
 def _why(record: ManifestRecord | None, head: Head) -> str:

@@ -26,7 +26,7 @@ from manifestlog.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
+HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
 
 
 def _checked_url(url: str) -> str:
@@ -71,7 +71,7 @@ def _checked_header_name(name: str) -> str:
 
 
 def _checked_header_value(value: str) -> str:
-    if not _HEADER_VALUE.fullmatch(value):
+    if not HEADER_VALUE.fullmatch(value):
         raise ValueError("expected one line of Latin-1 text without spaces at its ends; correct it")
     return value
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,6 +39,8 @@ class Job(NamedTuple):
     data_dir: Path
     defaults: Defaults
     secrets: frozenset[str]
+    begin: Callable[[], None]
+    """What every worker calls first."""
 
 
 def work(parent: Connection[Any, Any], job: Job) -> None:
@@ -49,6 +52,7 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
     end_with_parent()
     # What was inherited is never collected here: a destructor that is interrupted by a signal would tell the terminal.
     gc.freeze()
+    job.begin()
     with suppress(BrokenPipeError, StopAskedError):
         try:
             with job.manifest, Claims(job.data_dir) as claims:
