@@ -71,6 +71,16 @@ class Program:
         return Result(process.returncode, out, err)
 
 
+def unread(run: Program, *arguments: object, **environment: str) -> tuple[int, str]:
+    """Exit code and stderr of the program when nobody reads its stdout."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command, env = [sys.executable, "-m", "manifestlog", *map(str, arguments)], dict(os.environ) | environment
+    done = subprocess.run(command, cwd=run.home, env=env, stdout=writing, stderr=-1, text=True, timeout=60, check=False)
+    os.close(writing)
+    return done.returncode, done.stderr
+
+
 def one_line(text: str) -> bool:
     return text.count("\n") == 1 and text.endswith("\n")
 

@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -84,11 +84,11 @@ def _compact(settings: Settings, path: Path, *, if_needed: bool) -> _Result:
         return _Result(path, None, error)
 
 
-def _tell(settings: Settings, result: _Result) -> None:
+def _tell(settings: Settings, result: _Result, say: Callable[[str], None] = output.line) -> None:
     if result.error is not None:
         output.complain(output.reason(result.error))
     elif not settings.as_json and not settings.quiet and result.report is not None:
-        output.line(f"{target.name_of(result.path)}: {_sentence(result.report)}")
+        say(f"{target.name_of(result.path)}: {_sentence(result.report)}")
 
 
 def _sentence(report: CompactionReport) -> str:
@@ -140,7 +140,7 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
         result = _compact(settings, path, if_needed=if_needed)
         idle = result.report is not None and result.report.outcome is CompactionOutcome.NOTHING_TO_DO
         if settings.as_json:
-            output.line(json.dumps(_as_json(result)))
+            output.stream(json.dumps(_as_json(result)))
         if not idle or settings.verbose:
-            _tell(settings, result)
+            _tell(settings, result, output.stream)
         sys.stdout.flush()

@@ -81,7 +81,7 @@ def _matches(found: AbstractManifest, wanted: _Wanted) -> Iterator[_Match]:
 
 def _write_jsonl(matches: Iterator[_Match]) -> None:
     for record, _ in matches:
-        output.line(output.json_text(record.model_dump_json()))
+        output.stream(output.json_text(record.model_dump_json()))
 
 
 def _write_json(matches: Iterator[_Match]) -> None:
@@ -89,11 +89,11 @@ def _write_json(matches: Iterator[_Match]) -> None:
     for record, _ in matches:
         sys.stdout.write(before + output.json_text(record.model_dump_json()))
         before = ",\n"
-    output.line("[]" if before == "[\n" else "\n]")
+    output.stream("[]" if before == "[\n" else "\n]")
 
 
 def _write_columns(matches: Iterator[_Match]) -> None:
     for record, seen in matches:
         fields = (seen.dataset, seen.source_id, seen.file_path)
         when = utc_text(seen.ts_downloaded)
-        output.line("\t".join([record.checksum, when, str(record.file_size), *map(output.clean, fields)]))
+        output.stream("\t".join([record.checksum, when, str(record.file_size), *map(output.clean, fields)]))

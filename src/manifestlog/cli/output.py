@@ -73,7 +73,15 @@ def human_seconds(seconds: float) -> str:
 
 
 def line(text: str) -> None:
-    """One line of data."""
+    """One line of data. When nobody reads any more the verb goes on all the same, to the same exit code."""
+    try:
+        stream(text)
+    except BrokenPipeError:
+        give_up_stdout()
+
+
+def stream(text: str) -> None:
+    """One line of data of a verb that ends when nobody reads any more: raises `BrokenPipeError` then."""
     sys.stdout.write(text + "\n")
 
 

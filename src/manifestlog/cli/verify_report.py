@@ -64,7 +64,7 @@ class Report:
             sys.stdout.write(f"{',' if self._findings else ''}\n    {_json(finding._asdict())}")
             self._findings += 1
         else:
-            output.line(output.clean(f"{finding.state}: {finding.file_path}: {finding.reason}"))
+            output.stream(output.clean(f"{finding.state}: {finding.file_path}: {finding.reason}"))
 
     def end(self, summary: Summary) -> None:
         if self._settings.as_json:
