@@ -203,12 +203,22 @@ class _Lines(logging.Formatter):
 def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
     """Bring what the library logs to stderr, from `least` on; all of it with `--verbose`, errors with `--quiet`."""
     logger = logging.getLogger(PROGRAM)
-    for old in [h for h in logger.handlers if isinstance(h.formatter, _Lines)]:
+    for old in _listening(logger):
         logger.removeHandler(old)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
+
+
+def hear_library_in_worker(settings: Settings) -> None:
+    """The same in a process that was not forked; one that was has all of it, and a stderr that a live display has taken."""
+    if not _listening(logging.getLogger(PROGRAM)):
+        hear_library(settings)
+
+
+def _listening(logger: logging.Logger) -> list[logging.Handler]:
+    return [handler for handler in logger.handlers if isinstance(handler.formatter, _Lines)]
 
 
 def record_lines(fields: dict[str, Any]) -> None:
