@@ -152,11 +152,7 @@ def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
     directory, file_name = os.path.split(os.path.realpath(path))
     name = parse_manifest_name(file_name)
     if name is None:
-        given = os.fspath(path)
-        link = (
-            ""
-            if os.path.basename(given) == file_name
-            else f"a link to {os.path.join(directory, file_name)!r}, which is "
-        )
-        raise ValueError(f"{given!r} is {link}no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
+        is_link = os.path.basename(os.path.abspath(path)) != file_name
+        link = f"a link to {os.path.join(directory, file_name)!r}, which is " if is_link else ""
+        raise ValueError(f"{os.fspath(path)!r} is {link}no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
     return ManifestPaths(directory, name)

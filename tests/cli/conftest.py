@@ -34,6 +34,14 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def stray(filled: Path) -> Path:
+    """A link beside the manifest that has a manifest's name, and leads to none."""
+    path = filled.with_name("a_latest.manifest.json")
+    path.symlink_to("backup-2024.json")
+    return path
+
+
+@pytest.fixture
 def filled(run: Program, tree: Path) -> Path:
     """The manifest `files_extractor` of the three files, made by the library."""
     path = run.home / "manifests" / "files_extractor.manifest.json"

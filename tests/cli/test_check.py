@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.program import Program
+import pytest
+
+from cli.program import Program, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +56,53 @@ def test_json_has_the_findings(run: Program, filled: Path) -> None:
 
 def test_a_manifest_that_is_not_there_ends_with_10(run: Program, filled: Path) -> None:
     assert run("check", str(filled.with_name("none_download.manifest.json"))).code == 10
+
+
+def test_a_manifest_that_is_not_there_is_one_object_with_json(run: Program, filled: Path) -> None:
+    result = run("check", filled.with_name("none_download.manifest.json"), "--json")
+    assert (result.code, result.out, result.error["exit_code"]) == (10, "", 10)
+
+
+@pytest.fixture
+def unreadable(filled: Path) -> Path:
+    """A manifest beside a good one, of which nothing can be read."""
+    path = filled.with_name("b_folder.manifest.json")
+    path.mkdir()
+    return path
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_one_that_cannot_be_read_does_not_hide_the_others(run: Program) -> None:
+    result = run("check")
+    assert (result.code, "files_extractor.manifest.json: sound" in result.out) == (1, True)
+
+
+def test_one_that_cannot_be_read_is_named(run: Program, unreadable: Path) -> None:
+    assert run("check").err == f"manifestlog: {unreadable}: Is a directory\n"
+
+
+def test_one_that_cannot_be_read_is_named_when_it_is_the_only_one(run: Program, unreadable: Path) -> None:
+    result = run("check", unreadable)
+    assert (result.code, result.err) == (1, f"manifestlog: {unreadable}: Is a directory\n")
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_damage_comes_before_what_cannot_be_read(run: Program, filled: Path) -> None:
+    _damage(filled)
+    result = run("check")
+    assert (result.code, f"damage: {filled.name}" in result.out, "b_folder" in result.err) == (12, True, True)
+
+
+def test_json_has_a_row_for_what_cannot_be_read(run: Program, filled: Path, unreadable: Path) -> None:
+    rows = {row["manifest"]: row for row in run("check", "--json").json}
+    assert list(rows) == [str(unreadable), str(filled)]
+    assert rows[str(unreadable)] == {
+        "manifest": str(unreadable), "error": "IsADirectoryError", "message": f"{unreadable}: Is a directory",
+        "exit_code": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_is_said_and_left_out(run: Program) -> None:
+    result = run("check")
+    assert (result.code, one_line(result.err), "files_extractor.manifest.json: sound" in result.out) == (0, True, True)

@@ -74,12 +74,28 @@ def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree
     assert broken.read_text() == "{"
 
 
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_does_not_keep_the_others(run: Program, filled: Path, tree: Path) -> None:
+    leave_in_log(filled, tree, b"new")
+    result = run("compact")
+    assert (result.code, one_line(result.err), "records merged 1" in result.out) == (0, True, True)
+
+
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_ends_no_service(run: Program, filled: Path, tree: Path) -> None:
+    leave_in_log(filled, tree, b"new")
+    process = run.start("compact", "--every", "0.1s")
+    assert process.stdout is not None
+    assert "records merged 1" in process.stdout.readline()
+    assert finish(process, signal.SIGTERM).code == 0
+
+
 def test_a_named_one_that_is_missing(run: Program) -> None:
     result = run.here("compact", "no_such", "--json")
     assert (result.code, result.error["exit_code"]) == (10, 10)
 
 
-@pytest.mark.parametrize("span", ["30", "0s", "soon", "-1s"])
+@pytest.mark.parametrize("span", ["30", "0s", "soon", "-1s", "99999999999999w", "3651d"])
 def test_a_bad_span_is_a_usage_error(run: Program, span: str) -> None:
     result = run.here("compact", "--every", span)
     assert result.code == 2

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def folder(home: Path) -> Path:
     path = home / "manifests"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     return path
 
 
@@ -91,3 +91,11 @@ def test_what_a_killed_one_leaves_goes_with_the_next(run: Program, folder: Path)
     assert list(folder.iterdir())
     assert run("doctor", folder).code == 0
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_is_a_warning(run: Program, folder: Path) -> None:
+    result = run.here("doctor", folder, "--json")
+    (test,) = [test for test in result.json["tests"] if test["test"] == "links"]
+    assert (result.code, test["verdict"]) == (0, "warning")
+    assert "backup-2024.json" in test["found"]

@@ -69,3 +69,13 @@ def test_an_unknown_process_names_the_known_ones(run: Program) -> None:
     assert result.code == 2
     assert "transformer" in result.err
     assert one_line(result.err)
+
+
+@pytest.mark.parametrize("arguments", [("init", "a_b"), ("add", "a_b", ".")])
+def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_line(
+    run: Program, home: Path, arguments: tuple[str, ...]
+) -> None:
+    result = run("--dir", "\udcff", *arguments)
+    assert (result.code, result.out, one_line(result.err)) == (1, "", True)
+    assert "not UTF-8" in result.err
+    assert list(home.iterdir()) == []

@@ -83,6 +83,10 @@ def test_a_path_needs_no_directory(run: Program, filled: Path) -> None:
         ("add", "a_b", ".", "--jobs", "0"),
         ("add", "a_b"),
         ("add", "a_b", ".", "--source", ""),
+        ("add", "a_b", ".", "--source", "\udcff"),
+        ("add", "a_b", ".", "--dataset", "\udcff"),
+        ("add", "a_b", ".", "--etl-version", "\udcff"),
+        ("init", "a_b", "--etl-version", "\udcff"),
     ],
 )
 def test_usage_errors_are_one_plain_line(run: Program, arguments: tuple[str, ...], home: Path) -> None:
@@ -135,6 +139,13 @@ def test_a_lock_that_is_held(run: Program, filled: Path, tree: Path) -> None:
     lock.close()
 
 
+def test_a_lock_may_be_waited_for_longer_than_there_is_time(run: Program, tree: Path) -> None:
+    result = run("--lock-timeout", "99999999999", "add", "files_extractor", tree)
+    assert (result.code, result.err) == (0, "")
+    canonical = json.loads((run.home / "manifests" / "files_extractor.manifest.json").read_text())
+    assert len(canonical["records"]) == 3
+
+
 def test_what_the_system_refuses_is_one_line(run: Program, home: Path) -> None:
     (home / "file").write_text("x")
     for verb in ("status", "compact"):
@@ -151,6 +162,13 @@ def test_a_full_disk_behind_stdout(run: Program) -> None:
         done = subprocess.run(command, cwd=run.home, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert one_line(done.stderr)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_disk_behind_stderr_changes_no_exit_code(run: Program, options: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "manifestlog", "get", "no_such", "--source", "x", *options]
+        assert subprocess.run(command, cwd=run.home, stderr=full, check=False).returncode == 10
 
 
 def test_what_the_library_warns_of(run: Program, filled: Path) -> None:

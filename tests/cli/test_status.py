@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cli.program import one_line, open_manifest, records_of
 
 if TYPE_CHECKING:
@@ -75,3 +77,17 @@ def test_what_was_named_must_be_there(run: Program, filled: Path) -> None:
     assert "files_extractor" in result.out
     assert run.here("--dir", "nowhere", "status").code == 10
     assert run("status", MANIFESTLOG_DIR="nowhere").code == 10
+
+
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_is_said_and_left_out(run: Program) -> None:
+    result = run("status", "--json")
+    assert ([row["name"] for row in result.json], result.code) == (["files_extractor"], 0)
+    assert one_line(result.err)
+    assert "backup-2024.json" in result.err
+
+
+@pytest.mark.usefixtures("stray")
+def test_a_link_to_no_manifest_cannot_be_named(run: Program) -> None:
+    result = run("status", "a_latest")
+    assert (result.code, one_line(result.err)) == (2, True)

@@ -174,3 +174,18 @@ def test_the_folders_of_repairs_are_found_again_in_order() -> None:
     assert (
         paths.quarantine_folders([*reversed(names), "systems_download-x", "other_download-20260102T030405Z"]) == folders
     )
+
+
+def test_a_link_to_no_manifest_names_both(tmp_path: Path) -> None:
+    (tmp_path / "a_latest.manifest.json").symlink_to("backup-2024.json")
+    with pytest.raises(ValueError, match=r"a_latest.manifest.json' is a link to '.*/backup-2024.json', which is no"):
+        naming.resolve(tmp_path / "a_latest.manifest.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["backup-2024.json", "backup-2024.json/", "./backup-2024.json", "x/../backup-2024.json"]
+)
+def test_a_bad_name_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^'{name}' is no manifest file"):
+        naming.resolve(name)

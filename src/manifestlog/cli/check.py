@@ -35,7 +35,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
 class _Result(NamedTuple):
     """What came of one manifest: a report, or why there is none."""
 
-    path: Path
+    path: str
     report: CheckReport | None
     error: ManifestError | OSError | None
 
@@ -47,13 +47,14 @@ class _Result(NamedTuple):
 
 
 def _look(path: Path) -> _Result:
+    paths = naming.resolve(path)
     try:
-        return _Result(path, check_files(naming.resolve(path)), None)
+        return _Result(paths.canonical, check_files(paths), None)
     except ManifestError as error:
-        return _Result(path, None, error)
+        return _Result(paths.canonical, None, error)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a read does not know its file's name
-        return _Result(path, None, error)
+        error.filename = error.filename or paths.canonical  # a read does not know its file's name
+        return _Result(paths.canonical, None, error)
 
 
 def _tell(settings: Settings, result: _Result) -> None:
@@ -84,7 +85,7 @@ def _as_json(result: _Result) -> dict[str, Any]:
     report = result.report
     if report is None:
         assert result.error is not None
-        return {"manifest": target.name_of(result.path)} | output.failure(result.error, result.exit_code)
+        return {"manifest": result.path} | output.failure(result.error, result.exit_code)
     return {
         "manifest": report.manifest,
         "damaged": report.damaged,
