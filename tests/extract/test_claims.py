@@ -105,6 +105,26 @@ def test_the_same_name_in_another_folder_is_another_claim(ours: Claims, tmp_path
         assert get(theirs)
 
 
+def test_a_file_is_claimed_by_one_name_whichever_way_leads_to_the_folder(ours: Claims, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with Claims(tmp_path / "link") as theirs:
+        assert ours.name_of(tmp_path / "systems" / "a") == theirs.name_of(tmp_path / "link" / "systems" / "a")
+
+
+def test_a_file_is_claimed_by_one_name_whichever_dataset_leads_to_it(ours: Claims, tmp_path: Path) -> None:
+    (tmp_path / "bodies").symlink_to("systems")
+    assert ours.name_of(tmp_path / "systems" / "a") == ours.name_of(tmp_path / "bodies" / "a")
+
+
+def test_a_file_that_is_a_link_is_claimed_by_its_own_name(ours: Claims, tmp_path: Path) -> None:
+    (tmp_path / "b").symlink_to("a")
+    assert ours.name_of(tmp_path / "a") != ours.name_of(tmp_path / "b")
+
+
+def test_files_of_one_name_in_two_datasets_are_claimed_by_two(ours: Claims, tmp_path: Path) -> None:
+    assert ours.name_of(tmp_path / "systems" / "a") != ours.name_of(tmp_path / "bodies" / "a")
+
+
 def test_a_claim_ends_with_its_block(ours: Claims, theirs: Claims) -> None:
     assert (get(ours), get(theirs)) == (True, True)
 

@@ -12,6 +12,9 @@ from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
 from manifestlog.extract import Result, parts, place
+from manifestlog.extract.claims import Claims
+from manifestlog.extract.complete import complete
+from manifestlog.extract.errors import ExtractError
 from support import answers
 from support.faults import die
 from support.records import QUICK, metadata
@@ -198,6 +201,18 @@ def test_what_was_left_is_registered_also_when_there_is_something_newer(
     assert (here.body(), set(here.manifest.records)) == (OTHER, {sha256(BODY), sha256(OTHER)})
 
 
+@pytest.mark.parametrize("step", ["announce", "finish"])
+def test_what_was_left_is_finished_whichever_way_leads_to_the_folder(
+    here: Here, bad: BadServer, start: Start, path: Path, tmp_path: Path, step: str
+) -> None:
+    here.data_dir.mkdir()
+    (tmp_path / "link").symlink_to(here.data_dir)
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    assert start(run_and_die, path, tmp_path / "link", url, step, "after").join() == -9
+    here.fetch(url)
+    assert (here.body(), here.files, bad.bodies["/a"]) == (BODY, ["systems/a"], len(BODY))
+
+
 def test_what_was_left_has_the_time_of_its_last_byte(here: Here, bad: BadServer, crash: Crash) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, "finish", "after")
@@ -242,6 +257,10 @@ def test_a_file_that_was_changed_behind_its_announcement_is_not_registered(
         {"ts_completed": "2024-01-01T00:00:00"},
         {"file_path": "/elsewhere/a"},
         {"file_path": "a"},
+        {"file_path": ""},
+        {"file_path": "/elsewhere/"},
+        {"file_path": "."},
+        {"file_path": ".."},
         {"file_path": "\0"},
         {"sha256": ""},
         {"sha256": "0" * 64},
@@ -266,3 +285,10 @@ def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServe
     crash(url, step, "after")
     outcome = here.one(source(url, source_id="a", dataset="systems", checksum=sha256(OTHER)))
     assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)
+
+
+def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
+    one = source(source_id="a", dataset="systems")
+    part = place.part(place.target(here.data_dir, one), one)
+    with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed by somebody else"):
+        complete(here.desk(claims), one, part, sha256(BODY))

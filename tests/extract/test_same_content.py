@@ -72,6 +72,17 @@ def test_known_content_whose_file_was_cut_is_kept_again(here: Here, put: Put) ->
     assert here.body() == BODY
 
 
+def test_known_content_whose_folder_has_become_a_file_is_kept_again(here: Here, put: Put) -> None:
+    here.fetch(put("b.json", BODY), source_id="b", dataset="bodies")
+    folder, away = here.data_dir / "bodies", here.data_dir / "away"
+    folder.rename(away)
+    folder.touch()
+    outcome = here.fetch(put("a.json", BODY))
+    folder.unlink()
+    away.rename(folder)
+    assert (outcome.result, outcome.file_path) == (Result.ALIAS, str(here.data_dir / "systems" / "a.json"))
+
+
 def test_two_sources_of_one_file_name_do_not_overwrite_each_other(here: Here, put: Put) -> None:
     here.fetch(put("x/a.json", BODY))
     here.fetch(put("y/a.json", OTHER), source_id="b")

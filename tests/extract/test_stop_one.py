@@ -164,6 +164,20 @@ def test_a_source_that_another_run_of_this_process_has_is_left_to_it(here: Here,
     assert (here.fetch(url).result, inner) == (Result.NEW, [Result.CLAIMED])
 
 
+def test_a_source_that_another_run_has_is_left_to_it_whichever_way_leads_to_the_folder(
+    here: Here, bad: BadServer, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(here.data_dir)
+    url, inner = bad.url + "/a", []
+
+    def step(exchange: Exchange) -> None:
+        inner.append(Here(here.manifest, tmp_path / "link").fetch(url).result)
+        answers.whole(BODY)(exchange)
+
+    bad.script("/a", step)
+    assert (here.fetch(url).result, inner) == (Result.NEW, [Result.CLAIMED])
+
+
 def test_a_source_that_is_left_to_another_run_is_no_failure(here: Here, bad: BadServer) -> None:
     url, inner = bad.url + "/a", []
 

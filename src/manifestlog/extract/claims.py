@@ -8,9 +8,8 @@ Invariants:
 
 - A claim is held by one `Claims` object at most, in whichever process; threads of one object share it, so a worker has
   an object of its own.
-- Nothing is ever read from the file or written to it.
-
 - A path is claimed by its place in the data folder: whoever comes to the folder through a link claims the same.
+- Nothing is ever read from the file or written to it.
 
 Two names may meet at one of 2⁶² positions; then one of the two waits or is left to the next run.
 """

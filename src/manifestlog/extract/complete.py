@@ -69,11 +69,12 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
     state = parts.read_state(part)
     if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
         return None
-    # Beside the part, by whichever way to the folder it was announced.
-    file_path = part.with_name(os.path.basename(state.file_path))
+    # By whichever way to the folder it was announced.
+    names = {path.name: path for path in place.targets(place.target(desk.data_dir, source), state.sha256)}
+    file_path = names.get(os.path.basename(state.file_path))
     left = part if part.exists() else file_path
-    is_wanted = source.checksum in (None, state.sha256)
-    if is_wanted and left.exists() and parts.digest(left) == state.sha256:
+    is_wanted = file_path is not None and source.checksum in (None, state.sha256)
+    if is_wanted and left is not None and left.exists() and parts.digest(left) == state.sha256:
         event = _event(part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed))
         if left == part:
             return _keep(desk, source, part, event)
