@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result, RunReport
+from manifestlog.extract import Result, RunReport, claims, parts
 from support import answers
 from support.records import QUICK, metadata
 
@@ -48,6 +48,16 @@ def test_a_pinned_file_that_is_wrong_is_told_with_both_checksums_and_its_place(h
     (kept,) = here.files
     assert error is not None
     assert all(text in error for text in (sha256(BODY), sha256(OTHER), str(here.data_dir / kept)))
+
+
+def test_the_place_of_a_pinned_file_that_is_wrong_is_told_whole_whatever_the_address_says(
+    here: Here, bad: BadServer
+) -> None:
+    url = bad.script("/export?format=json&year=2024", answers.whole(BODY))
+    error = here.one(source(url, file_name="prices-2024.json.gz", checksum=sha256(OTHER))).error
+    (kept,) = here.files
+    assert error is not None
+    assert f"kept as {here.data_dir / kept}: find" in error
 
 
 def test_a_pinned_file_that_stays_wrong_is_kept_aside_once(here: Here, bad: BadServer) -> None:
@@ -148,6 +158,24 @@ def test_where_both_names_were_taken_the_next_run_goes_on(here: Here, bad: BadSe
     second.unlink()
     here.fetch(url)
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
+
+
+def test_a_name_that_is_being_given_is_not_taken_whichever_way_leads_to_the_folder(
+    here: Here, bad: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(here.data_dir)
+    real, inner = parts.announce, []
+
+    def interrupted(*args: Any) -> None:
+        monkeypatch.setattr(parts, "announce", real)
+        inner.append(Here(here.manifest, tmp_path / "link").fetch(f"{bad.url}/sub/a", source_id="b").result)
+        real(*args)
+
+    monkeypatch.setattr(parts, "announce", interrupted)
+    monkeypatch.setattr(claims, "_WAIT_S", 0.0)
+    bad.script("/sub/a", answers.whole(OTHER))
+    here.fetch(bad.script("/a", answers.whole(BODY)))
+    assert (here.body(), inner) == (BODY, [Result.FAILED])
 
 
 def test_a_file_where_the_folder_should_be_fails_this_source_only(here: Here, bad: BadServer) -> None:

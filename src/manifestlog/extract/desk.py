@@ -39,15 +39,16 @@ class Desk:
     stop: Stop = field(default_factory=Stop)
 
     def redacted(self, source: ETLSource, error: BaseException) -> str:
-        """What an error says, without any secret of this source; the paths of its files stay whole.
+        """What an error says, without any secret of this source.
 
-        They are recorded anyway, and whoever is told to look for a file has to find it: `?format=json` makes a secret of
-        the word, and would take it out of every path.
+        The paths of its files lose only what came from the environment. They are recorded anyway, and whoever is told to
+        look for a file has to find it: `?format=json` makes a secret of the word, and would take it out of every path.
         """
-        redactor = Redactor.of(source, self.defaults.headers, self.secrets)
+        hidden = Redactor.of(source, self.defaults.headers, self.secrets).redact
+        hidden_in_path = Redactor.hiding(self.secrets).without_secrets
         pieces = re.split(place.pattern(self.data_dir, source), _text(error))
         # Every second piece is a path.
-        return "".join(piece if number % 2 else redactor.redact(piece) for number, piece in enumerate(pieces))
+        return "".join(hidden_in_path(piece) if n % 2 else hidden(piece) for n, piece in enumerate(pieces))
 
     def failed(self, source: ETLSource, error: BaseException) -> Outcome:
         """The outcome of a source that could not be fetched."""

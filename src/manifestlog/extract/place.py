@@ -52,12 +52,14 @@ def other_target(target: Path, checksum: str) -> Path:
 
 
 def pattern(data_dir: Path, source: ETLSource) -> re.Pattern[str]:
-    """Matches, in one group, a path of this source's files as it stands in a sentence; not within an address."""
+    """Matches, in one group, a path of this source's files and folders as a sentence shows it; none within an address."""
     folder, name = data_dir.joinpath(*source.dataset.split("/")), name_of(source)
     stem, suffixes = names.split_suffixes(name)
     other = rf"{re.escape(stem)}-[0-9a-f]{{{CHECKSUM_DIGITS}}}{re.escape(suffixes)}"
-    working = rf"(?:\.[0-9a-f]{{{KEY_DIGITS}}}(?:{'|'.join(map(re.escape, names.WORKING_SUFFIXES))}))?"
-    return re.compile(rf"(?<!\S)({re.escape(str(folder))}(?:/(?:{other}|{re.escape(name)}{working}))?)(?!\S*[?])")
+    working = rf"\.[0-9a-f]{{{KEY_DIGITS}}}(?:{'|'.join(map(re.escape, names.WORKING_SUFFIXES))})"
+    file = rf"{re.escape(str(folder))}/(?:{other}|{re.escape(name)}(?:{working})?)"
+    folders = "|".join(re.escape(str(path)) for path in (folder, *folder.parents[:-1]))
+    return re.compile(rf"(?<!\S)({file}|{folders})(?![^\s:;,])(?!\S*\?)")
 
 
 def targets(target: Path, checksum: str) -> tuple[Path, Path]:

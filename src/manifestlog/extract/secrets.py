@@ -57,18 +57,23 @@ class Redactor:
     @classmethod
     def of(cls, source: ETLSource, headers: Mapping[str, str], more: Iterable[str] = ()) -> Redactor:
         """For the secrets of this source, of the default headers, and `more`, such as values from the environment."""
-        values = [*_in_url(source.url), *_in_headers(headers), *_in_headers(source.headers), *more]
+        return cls.hiding([*_in_url(source.url), *_in_headers(headers), *_in_headers(source.headers), *more])
+
+    @classmethod
+    def hiding(cls, values: Iterable[str]) -> Redactor:
+        """For these values."""
         found = {form for value in values for form in _forms(value) if len(form) >= SECRET_CHARACTERS_MIN}
         return cls(tuple(sorted(found, key=lambda secret: (-len(secret), secret))))
 
     def redact(self, text: str) -> str:
         """The text with `***` for every secret, and with its addresses made safe."""
         # Secrets first, because one may be a whole address; and last, because cutting an address may join two halves.
-        text = _URL_IN_TEXT.sub(_safe_in_text, self._without_secrets(text))
+        text = _URL_IN_TEXT.sub(_safe_in_text, self.without_secrets(text))
         text = _QUERY_IN_TEXT.sub(_query_in_text, text)
-        return self._without_secrets(text)
+        return self.without_secrets(text)
 
-    def _without_secrets(self, text: str) -> str:
+    def without_secrets(self, text: str) -> str:
+        """The text with `***` for every secret, its addresses as they are."""
         while any(secret in text for secret in self.secrets):  # ends: every secret is longer than its mask
             for secret in self.secrets:
                 text = text.replace(secret, MASK)
