@@ -177,7 +177,7 @@ def test_nothing_new_may_say_how_long_it_would_be(here: Here, bad: BadServer) ->
 # -- later -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])
 def test_a_server_in_trouble_is_asked_again(here: Here, bad: BadServer, status: int) -> None:
     assert here.fetch(bad.script("/a", answers.status(status), answers.whole(BODY))).result is Result.NEW
 

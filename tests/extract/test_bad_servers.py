@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from extract.running import pattern
-from manifestlog.extract import Result
+from manifestlog.extract import Result, parts
 from support import answers
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ def test_a_cut_body_without_validators_begins_anew(here: Here, bad: BadServer) -
 def test_a_cut_body_with_a_weak_etag_begins_anew(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", MONDAY), answers.weak(BODY, ETAG)))
     assert (ranges(bad), conditions(bad), here.body()) == ([None, None], [None, None], BODY)
+
+
+@pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
+def test_a_cut_body_whose_etag_no_header_holds_begins_anew(here: Here, bad: BadServer, etag: str) -> None:
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
+    parts.write_state(here.part, replace(parts.read_state(here.part) or parts.State(), etag=etag))
+    here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))
+    assert (len(bad.requests), ranges(bad), here.body()) == (2, [None, None], BODY)
 
 
 def test_a_body_that_is_cut_for_ever_fails(here: Here, bad: BadServer) -> None:

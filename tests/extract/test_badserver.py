@@ -54,6 +54,26 @@ def test_whole_answers_304_to_its_date(bad: BadServer) -> None:
     assert ask(bad.script("/a", answers.whole(BODY, last_modified=DATE)), if_modified_since=DATE).status == 304
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("Mon, 01 Jan 2024 00:00:01 GMT", 304),
+        ("Monday, 01-Jan-24 00:00:00 GMT", 304),
+        ("Sun, 31 Dec 2023 23:59:59 GMT", 200),
+        ("yesterday", 200),
+        ("", 200),
+    ],
+)
+def test_whole_answers_304_where_its_date_is_not_later(bad: BadServer, asked: str, status: int) -> None:
+    url = bad.script("/a", answers.whole(BODY, last_modified=DATE))
+    assert ask(url, if_modified_since=asked).status == status
+
+
+def test_a_date_that_is_none_is_never_unchanged(bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, last_modified="yesterday"))
+    assert ask(url, if_modified_since="yesterday").status == 200
+
+
 def test_whole_sends_no_body_for_head(bad: BadServer) -> None:
     answer = ask(bad.script("/a", answers.whole(BODY)), "HEAD")
     assert (answer.headers["content-length"], answer.body, bad.bodies["/a"]) == ("10", b"", 0)

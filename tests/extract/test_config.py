@@ -53,6 +53,11 @@ def test_relative_folders_lie_beside_the_configuration(write: Write, tmp_path: P
     assert (config.manifests_dir, config.data_dir) == (tmp_path / "manifests", tmp_path.parent / "data")
 
 
+@pytest.mark.parametrize("folder", ["./~", "a~", "a/~", "a$", "$", "$1", "a $ b"])
+def test_what_no_shell_would_expand_is_a_name_like_any_other(write: Write, tmp_path: Path, folder: str) -> None:
+    assert _load(write(raw_config(data_dir=folder))).data_dir == tmp_path / folder
+
+
 def test_relative_folders_do_not_follow_the_working_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +196,11 @@ WRONG = [
     (raw_config(manifests_dir=""), "manifests_dir", "expected the path of a folder"),
     (raw_config(data_dir=None), "data_dir", "expected the path of a folder"),
     (raw_config(data_dir="a\0b"), "data_dir", "expected the path of a folder"),
+    (raw_config(data_dir="~"), "data_dir", "~ and variables are not expanded"),
+    (raw_config(data_dir="~/data"), "data_dir", "~ and variables are not expanded"),
+    (raw_config(manifests_dir="~etl/manifests"), "manifests_dir", "~ and variables are not expanded"),
+    (raw_config(data_dir="$DATA/raw"), "data_dir", "~ and variables are not expanded"),
+    (raw_config(manifests_dir="/srv/${NAME}"), "manifests_dir", "~ and variables are not expanded"),
     (raw_config(manifest="systems"), "manifest", "<domain>_<process>"),
     (raw_config(manifest="m/systems_download"), "manifest", "without folder"),
     (raw_config(manifest="systems_download.manifest.json"), "manifest", "suffix"),

@@ -58,6 +58,18 @@ def test_what_is_asked(known: ManifestRecord | None, begun: Part | None, ask: As
     assert ask_for(known, begun) == ask
 
 
+def test_a_date_that_may_be_of_another_address_is_not_asked_by() -> None:
+    assert ask_for(record(None, MONDAY), None, by_date=False) == Ask()
+
+
+def test_an_etag_is_asked_by_whatever_the_address() -> None:
+    assert ask_for(record('"a"', MONDAY), None, by_date=False) == Ask(etag='"a"')
+
+
+def test_the_rest_of_a_part_is_asked_for_by_its_own_date() -> None:
+    assert ask_for(record(None, MONDAY), part(40, None, TUESDAY), by_date=False) == Ask(start=40, if_range=TUESDAY)
+
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
@@ -126,15 +138,20 @@ def test_the_recorded_content_is_not_taken_again_because_a_part_lies_there() -> 
     assert step_of(Head(200, '"a"', None, 100), record('"a"'), part(40, '"b"')) is Step.UNCHANGED
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 530, 598, 599])
 def test_a_status_that_may_pass_is_tried_again(status: int) -> None:
     assert decide(Ask(), None, None, Head(status)) == Action(Step.RETRY, f"HTTP {status}")
 
 
-@pytest.mark.parametrize("status", [100, 204, 300, 305, 400, 401, 403, 404, 405, 410, 411, 451, 501, 505, 599, 999])
+@pytest.mark.parametrize("status", [100, 204, 300, 305, 400, 401, 403, 404, 405, 410, 411, 451, 999])
 def test_any_other_status_is_final(status: int) -> None:
     action = decide(Ask(), None, None, Head(status))
     assert (action.step, action.reason.partition(":")[0]) == (Step.FAIL, f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [501, 505, 506, 508, 510, 511])
+def test_a_status_of_the_server_that_is_about_the_request_is_final(status: int) -> None:
+    assert decide(Ask(), None, None, Head(status)).step is Step.FAIL
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,14 @@ def test_a_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: Bad
     assert (asked.get("if-modified-since"), asked.get("if-none-match")) == (MONDAY, None)
 
 
+def test_a_changed_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, None, MONDAY), answers.whole(OTHER, None, TUESDAY))
+    here.fetch(url)
+    here.fetch(url)
+    here.fetch(url)
+    assert bad.requests[-1].headers.get("if-modified-since") == TUESDAY
+
+
 def test_a_source_with_a_date_only_records_it(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.whole(BODY, last_modified=MONDAY)))
     assert (here.record().etag, here.record().last_modified) == (None, MONDAY)
@@ -188,6 +196,14 @@ def test_an_etag_is_asked_for_as_it_came(here: Here, bad: BadServer, etag: str) 
     here.fetch(url)
     here.fetch(url)
     assert bad.requests[-1].headers["if-none-match"] == etag
+
+
+@pytest.mark.parametrize("etag", ['"v1"\n', '"v1"\r\nX-Key: 1', '"\u2713"', ' "v1"', '"v1"\0'])
+def test_a_recorded_etag_that_no_header_holds_is_not_asked_by(here: Here, bad: BadServer, etag: str) -> None:
+    url = bad.script("/a", answers.whole(BODY, '"a"'))
+    here.fetch(url)
+    here.manifest.add(here.record().model_copy(update={"etag": etag}))
+    assert (here.fetch(url).result, bad.requests[-1].headers.get("if-none-match")) == (Result.REFRESHED, None)
 
 
 def test_a_weak_etag_makes_unchanged(here: Here, bad: BadServer) -> None:
@@ -275,3 +291,26 @@ def test_a_source_that_moved_to_another_address_stays_the_same_source(here: Here
     (put.folder / "b.json").write_bytes(BODY)
     os.utime(put.folder / "b.json", (NOON, NOON))
     assert here.fetch(f"{put.real.url}/b.json").result is Result.UNCHANGED
+
+
+def test_an_older_file_at_another_address_is_changed(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/2024-02.csv", answers.whole(BODY, last_modified=TUESDAY)))
+    outcome = here.fetch(bad.script("/2024-01.csv", answers.whole(OTHER, last_modified=MONDAY)))
+    assert (outcome.result, here.body()) == (Result.CHANGED, OTHER)
+
+
+def test_a_file_at_another_address_is_not_asked_for_by_the_date_of_the_first(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/2024-02.csv", answers.whole(BODY, last_modified=TUESDAY)))
+    here.fetch(bad.script("/2024-01.csv", answers.whole(OTHER, last_modified=MONDAY)))
+    assert "if-modified-since" not in bad.requests[-1].headers
+
+
+def test_a_file_of_the_same_date_and_length_at_another_address_is_unchanged(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a.csv", answers.whole(BODY, last_modified=MONDAY)))
+    assert here.fetch(bad.script("/b.csv", answers.whole(BODY, last_modified=MONDAY))).result is Result.UNCHANGED
+
+
+def test_another_server_with_a_file_of_that_name_is_asked_by_its_date(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/old/a.csv", answers.whole(BODY, last_modified=MONDAY)))
+    here.fetch(bad.script("/new/a.csv", answers.whole(BODY, last_modified=MONDAY)))
+    assert bad.requests[-1].headers["if-modified-since"] == MONDAY

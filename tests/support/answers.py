@@ -2,8 +2,8 @@
 
 Invariants:
 
-- What a step is not wrong in, it does by RFC 9110: `If-None-Match` before `If-Modified-Since`, `If-Range` by strong comparison,
-  one range at most, no body for HEAD. So a step that cuts, drips or resets can also be resumed and asked conditionally.
+- What a step is not wrong in, it does by RFC 9110: `If-None-Match` before `If-Modified-Since`, nothing new where the date
+  is not later, `If-Range` by strong comparison, one range at most, no body for HEAD. So a step that cuts, drips or resets can also be resumed and asked conditionally.
 
 It does not open sockets, and does not choose steps: see `badserver`.
 """
@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import re
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -76,8 +77,16 @@ def _is_unchanged(request: Request, content: Content) -> bool:
     if asked is not None:
         known = {tag.strip().removeprefix("W/") for tag in asked.split(",")}
         return "*" in known or (content.etag is not None and content.etag.removeprefix("W/") in known)
-    since = request.headers.get("if-modified-since")
-    return since is not None and since == content.last_modified
+    since, modified = _moment(request.headers.get("if-modified-since")), _moment(content.last_modified)
+    return since is not None and modified is not None and modified <= since
+
+
+def _moment(date: str | None) -> float | None:
+    """The moment of a header's date; None for what is none."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return None
 
 
 def _wanted_range(request: Request, content: Content) -> tuple[int, int] | None:
