@@ -17,6 +17,7 @@ from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
+_FOUND = 200
 _OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
 """What a server may say to `HEAD` that would answer a `GET`: one that does not know it, an address signed for `GET`."""
 
@@ -38,9 +39,10 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
 
 
 def _head(fetcher: Fetcher, source: ETLSource, ask: Ask) -> Head:
+    """What the server says before the body; asked for as a run would where its answer to `HEAD` may be another."""
     head = fetcher.probe(source, ask)
-    if head.status in _OF_THE_METHOD or head.length_bytes == 0:
-        with fetcher.open(source, ask) as response:  # asked as a run would; the body is left where it is
+    if head.status in _OF_THE_METHOD or (head.status == _FOUND and head.length_bytes == 0):
+        with fetcher.open(source, ask) as response:  # the body is left where it is
             return response.head
     return head
 
