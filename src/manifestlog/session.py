@@ -295,11 +295,22 @@ class Session:
             state.wal.prepare(0, self.options.segment_bytes_max)
 
     def sync(self) -> None:
-        """Make everything in the log survive a power cut, in whichever mode it was written."""
+        """Make everything in the log survive a power cut, in whichever mode it was written.
+
+        But what lies in a segment whose sync has failed: that is left, and its successor says which canonicals may come.
+        """
         self._enter()
+        if self.read_only:
+            return
         with self._mutex:
-            unsynced = None if self.read_only else self._pin_unsynced(force=True)
-        if unsynced is not None:
+            wal = self._state.wal
+            failed = wal is not None and wal.current.sync_failed
+            unsynced = self._pin_unsynced(force=True)
+        if failed:
+            # Mostly it was left at once. Where that had failed as well, "done" would let a compaction rename its file
+            # while the line that announces it is nowhere.
+            self.transact(self._leave_current)
+        elif unsynced is not None:
             self._make_durable(*unsynced)
 
     # -- compaction, ending, forking ------------------------------------------------------------------------------

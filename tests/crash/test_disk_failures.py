@@ -277,6 +277,16 @@ def test_a_compaction_under_a_real_limit_fails_cleanly(path: Path, start: Start)
     assert len(load_canonical(path)["records"]) == 40
 
 
+def test_a_sync_behind_a_failed_one_leaves_the_segment(durable: DownloadManifestManager) -> None:
+    """Where the one who failed could not: the next first line says what was announced in it."""
+    session = durable._store.session
+    wal = session._state.wal
+    assert wal is not None
+    wal.poison(wal.current)
+    session.sync()
+    assert (len(segments(durable.path)), wal.current.sync_failed) == (2, False)
+
+
 class Errseq:
     """Stands in for `os.fdatasync`: the first call fails, when the segment has grown; then the lost pages are called clean."""
 
