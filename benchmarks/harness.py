@@ -343,10 +343,10 @@ def main(workloads: Sequence[Workload], *, summary: bool = False) -> int:
             check_answers(found)
             print_tables(found)
             measurements += found
+            if given.json:
+                write_json(given.json, about, measurements)  # after each: a full run takes an hour
     if summary:
         print_rows("## Summary", summary_rows(measurements))
-    if given.json:
-        write_json(given.json, about, measurements)
     return 0
 
 
