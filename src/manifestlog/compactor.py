@@ -204,11 +204,10 @@ class _Compaction:
         if cut.last is None:
             self._tidy()
             return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
-        try:
+        with suppress(IndexDamagedError):
             return self._merge(cut, self._read(cut.last, scan=False))
-        except IndexDamagedError:
-            # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
-            return self._merge(cut, self._read(cut.last, scan=True))
+        # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
+        return self._merge(cut, self._read(cut.last, scan=True))
 
     def _merge(self, cut: _Cut, found: _Input) -> CompactionReport:
         store, last = self._store, found.last

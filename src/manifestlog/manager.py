@@ -304,8 +304,12 @@ class AbstractManifest(ABC):
     # -- hooks of the registry -----------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        self._runner.pause()
-        self._store.session.before_fork()
+        try:
+            self._runner.pause()
+            self._store.session.before_fork()
+        except BaseException:  # Ctrl-C: the fork goes on all the same, and nobody would resume what is not halted
+            self._runner.resume()
+            raise
 
     def after_fork_in_parent(self) -> None:
         self._store.session.after_fork_in_parent()

@@ -39,7 +39,7 @@ class ManifestOptions:
     sync_interval_s: float = 1.0
     """Only for `Durability.INTERVAL`: the most that a power cut may take."""
     lock_timeout_s: float = 30.0
-    """How long to wait for other threads of this process, and then for other processes."""
+    """How long to wait for other processes; before that, a second longer for another thread of this one that is waiting."""
     record_bytes_max: int = 1 * MIB
     """Longest record as JSON; with it a reader knows when a line cannot be one."""
     batch_records_max: int = 10_000

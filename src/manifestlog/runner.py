@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.compactor import COMPACTION_SHARE, compact, is_due, log_status, seconds_until_due
-from manifestlog.errors import ManifestClosedError, ManifestError
+from manifestlog.errors import LockTimeoutError, ManifestClosedError, ManifestError
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
@@ -35,16 +35,24 @@ _NO_THREAD_S = 10.0
 
 
 class _Loop:
-    """Does something again and again in a daemon thread, each time after a pause, or at once when woken."""
+    """Does something again and again in a daemon thread, each time after a pause, or at once when woken.
 
-    def __init__(self, path: str, work: Callable[[], object], pause_s: Callable[[], float], failed_s: float) -> None:
+    What has failed is left alone for `failed_s`, and for `share` times what the attempt has taken; nobody wakes it then.
+    """
+
+    def __init__(
+        self, path: str, work: Callable[[], object], pause_s: Callable[[], float], *, failed_s: float, share: int = 0
+    ) -> None:
         self._path = path
         self._work = work
         self._pause_s = pause_s
         self._failed_s = failed_s
+        self._share = share
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
+        self._rest_until = 0.0
         self._wake = threading.Event()
+        self._ending = threading.Event()
         self._stopping = False
         self._busy = False
         self._starting = threading.Lock()
@@ -58,7 +66,8 @@ class _Loop:
         return self._thread is not None or self._stopping
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="manifestlog", daemon=True)
+        self._ending = threading.Event()
+        thread = threading.Thread(target=self._run, args=(self._ending,), name="manifestlog", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # a limit on threads; what was written is written all the same
@@ -68,32 +77,38 @@ class _Loop:
         self._thread = thread  # known only when it can be joined
 
     def wake(self) -> None:
-        """Do it now, unless it is being done."""
-        if not (self._busy or self._wake.is_set()):
+        """Do it now, unless it is being done or left alone."""
+        if not (self._busy or self._wake.is_set() or time.monotonic() < self._rest_until):
             self._wake.set()
 
     def stop(self) -> None:
-        """End the thread, after what it is at."""
+        """End the thread for good, after what it is at."""
         with self._starting:
             self._stopping = True
-            thread = self._thread
-        self._wake.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        self._end()
 
     def pause(self) -> bool:
         """End the thread if it is idle, until `begin`; gives whether it was."""
         if self._thread is None or self._busy:
             return False
-        self.stop()
-        self._thread, self._stopping = None, False
+        try:
+            self._end()
+        finally:
+            self._thread = None
         return True
 
-    def _run(self) -> None:
+    def _end(self) -> None:
+        thread = self._thread
+        self._ending.set()
+        self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self, ending: threading.Event) -> None:
         while True:
-            self._wake.wait(max(self._pause_s(), _PAUSE_MIN_S))
+            self._wake.wait(self._wait_s())
             self._wake.clear()
-            if self._stopping:
+            if ending.is_set():
                 return
             self._busy = True
             try:
@@ -101,6 +116,15 @@ class _Loop:
                     return
             finally:
                 self._busy = False
+
+    def _wait_s(self) -> float:
+        rest = self._rest_until - time.monotonic()
+        try:
+            pause = self._pause_s()
+        except Exception as error:  # noqa: BLE001 -- as below
+            log.error("%s: when is periodic work due? %s", self._path, error)
+            pause = self._failed_s
+        return min(max(pause, rest, _PAUSE_MIN_S), threading.TIMEOUT_MAX)
 
     def _round(self) -> bool:
         """Do it once; false when there is nothing to do it for any more."""
@@ -111,8 +135,10 @@ class _Loop:
             return False
         except Exception as error:  # noqa: BLE001 -- whatever it is: without this thread nobody would try again
             log.error("%s: periodic work failed: %s", self._path, error)
-            # Nobody may wake it meanwhile: a compaction that fails costs as much as one that does not.
-            self._wake.wait(max(self._failed_s, COMPACTION_SHARE * (time.monotonic() - began)))
+            now = time.monotonic()
+            # To wait for a lock costs nobody anything.
+            cost = 0.0 if isinstance(error, LockTimeoutError) else now - began
+            self._rest_until = now + max(self._failed_s, self._share * cost)
         return True
 
 
@@ -128,9 +154,12 @@ class Runner:
         options, path = store.options, store.paths.canonical
         if options.durability is Durability.INTERVAL:
             interval = options.sync_interval_s
-            self._loops.append(_Loop(path, store.session.sync, lambda: interval / 2, interval / 2))
+            self._loops.append(_Loop(path, store.session.sync, lambda: interval / 2, failed_s=interval / 2))
         if options.auto_compact:
-            self._compactions = _Loop(path, self._compact_if_due, self._until_due_s, options.compact_interval_s / 4)
+            failed_s = options.compact_interval_s / 4
+            self._compactions = _Loop(
+                path, self._compact_if_due, self._until_due_s, failed_s=failed_s, share=COMPACTION_SHARE
+            )
             self._loops.append(self._compactions)
 
     def after_write(self) -> None:
@@ -151,13 +180,16 @@ class Runner:
 
     def pause(self) -> None:
         """End the threads that are idle: a process that forks should have few."""
-        self._paused = [loop for loop in self._loops if loop.pause()]
+        self._begun = False  # whatever interrupts the fork, the next write looks
+        for loop in self._loops:
+            if loop.pause():
+                self._paused.append(loop)
 
     def resume(self) -> None:
         """Begin again after `pause`."""
-        for loop in self._paused:
-            self._begun &= loop.begin()
-        self._paused = []
+        paused, self._paused = self._paused, []
+        for loop in paused:
+            loop.begin()
 
     def _compact_if_due(self) -> None:
         if is_due(self._store):

@@ -110,7 +110,9 @@ class Session:
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX)
+        self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
+        # A thread that is ahead of us may itself wait that long, and then has something to do.
+        self._turn_s = self._timeout_s + 1.0
         like = self.paths.canonical
         self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._keep_up, like=like)
         self._compacting = threading.RLock()
@@ -194,7 +196,7 @@ class Session:
                 " set a flag in the handler, and write when the interrupted call has returned"
             )
         try:
-            if not self._writers.acquire(True, self._timeout_s):
+            if not self._writers.acquire(True, self._turn_s):
                 self._give_up(self.paths.append_lock)
             with self._append_lock, self._mutex:
                 self._acting = thread

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,8 +15,17 @@ from unittest import mock
 import pytest
 
 from cli.program import wait_until
-from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError, naming
+from manifestlog import (
+    DiskFullError,
+    DownloadManifestManager,
+    IndeterminateWriteError,
+    ManifestError,
+    ManifestOptions,
+    naming,
+)
 from manifestlog.storage import disk
+from manifestlog.storage import segment as segment_module
+from manifestlog.storage.segment import Segment
 from manifestlog.store import Store
 from support.integrity import active_segment, load_canonical, puts, segments
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
@@ -354,6 +364,93 @@ def test_a_thread_that_waited_for_a_sync_is_spared_its_own(
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(add, (1, 2, 3)))
     assert len(calls) == 2
+
+
+class Interrupted:
+    """Stands in for `os.fdatasync`: the main thread's first call is interrupted by a signal, before it or after it."""
+
+    def __init__(self, handler: Callable[[], object], *, before: bool = False, nested_fails: bool = False) -> None:
+        self._handler, self._before, self._nested_fails = handler, before, nested_fails
+        self._real, self._calls = os.fdatasync, 0
+
+    def __call__(self, fd: int) -> None:
+        self._calls += threading.current_thread() is threading.main_thread()
+        if self._calls != 1:
+            if self._nested_fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        elif self._before:
+            self._interrupt()
+        self._real(fd)
+        if self._calls == 1 and not self._before:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        before = signal.signal(signal.SIGUSR1, lambda *_: self._handler())
+        signal.raise_signal(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_handler_may_add_in_the_middle_of_a_sync(
+    durable: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It interrupts a thread that has its turn, and takes it once more."""
+    monkeypatch.setattr(os, "fdatasync", Interrupted(lambda: durable.add(make_record(2))))
+    durable.add(make_record(1))
+    assert set(durable) == {checksum(n) for n in range(3)}
+
+
+def test_a_signal_handler_may_close_in_the_middle_of_a_sync(
+    durable: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was under way is told as far as it has come."""
+    monkeypatch.setattr(os, "fdatasync", Interrupted(durable.close))
+    assert durable.add(make_record(1)).verdict == "new"
+
+
+def test_a_handler_that_waits_for_a_thread_that_waits_for_the_sync_does_not_wait_for_ever(
+    open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing ends the compaction that is under way, which syncs, too."""
+    manifest, waiting = open_manifest(ManifestOptions(compact_interval_s=0.2)), threading.Event()
+    monkeypatch.setattr(segment_module, "_TURN_S", 0.2)
+    manifest.add(make_record(0))
+    real = Segment._take_turn
+
+    def take_turn(segment: Segment) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            waiting.set()
+        real(segment)
+
+    def handler() -> None:
+        manifest._store.session.log_is_long = True
+        manifest._runner.after_write()
+        waiting.wait(20)
+        manifest.close()
+
+    monkeypatch.setattr(Segment, "_take_turn", take_turn)
+    monkeypatch.setattr(os, "fdatasync", Interrupted(handler))
+    assert manifest.add(make_record(1)).verdict == "new"
+
+
+def interrupted_by_a_failing_sync(path: Path) -> None:
+    """A signal handler syncs and is told of a failure; the sync that it has interrupted would succeed."""
+    with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:
+        manifest.add(make_record(0))
+
+        def handler() -> None:
+            with suppress(IndeterminateWriteError):
+                manifest.add(make_record(2))
+                raise AssertionError("the handler's record was acknowledged")
+
+        sync = Interrupted(handler, before=True, nested_fails=True)
+        with mock.patch.object(os, "fdatasync", sync), suppress(IndeterminateWriteError):
+            manifest.add(make_record(1))
+            raise AssertionError("the interrupted record was acknowledged")
+
+
+def test_a_failure_that_a_signal_handler_was_told_of_counts_for_whom_it_has_interrupted(path: Path) -> None:
+    """The kernel has reported it, and will not do so again."""
+    interrupted_by_a_failing_sync(path)
 
 
 def but_for_its_newline(path: Path) -> None:

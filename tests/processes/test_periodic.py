@@ -6,11 +6,12 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from cli.program import wait_until
-from manifestlog import Durability, ManifestOptions, Verdict, runner
+from manifestlog import Durability, LockTimeoutError, ManifestOptions, Verdict, runner
 from manifestlog.storage import merge
 from support.integrity import active_segment, load_canonical
 from support.records import checksum, make_record
@@ -87,18 +88,65 @@ def test_records_are_synced_after_a_compaction_has_failed(
     add_and_wait_for_the_sync(manifest, 1, synced)
 
 
-def test_a_compaction_that_fails_costs_no_more_than_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has failed after three seconds is not tried again for five minutes."""
-    waited: list[float] = []
+def rest_after(monkeypatch: pytest.MonkeyPatch, error: Exception, *, share: int) -> float:
+    """How long nothing is done when an attempt has failed with this after three seconds."""
+    now = [100.0]
 
     def fail() -> NoReturn:
-        raise OSError(28, "No space left on device")
+        now[0] += 3
+        raise error
 
-    loop = runner._Loop("a_b.manifest.json", fail, lambda: 1.0, 15.0)
-    monkeypatch.setattr(loop._wake, "wait", waited.append)
-    monkeypatch.setattr(time, "monotonic", iter([100.0, 103.0]).__next__)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    loop = runner._Loop("a_b.manifest.json", fail, lambda: 1.0, failed_s=15.0, share=share)
     assert loop._round()
-    assert waited == [300.0]
+    return loop._wait_s()
+
+
+def test_a_compaction_that_fails_costs_no_more_than_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has failed after three seconds is not tried again for five minutes."""
+    assert rest_after(monkeypatch, OSError(28, "No space left on device"), share=100) == 300
+
+
+def test_a_compaction_that_only_waited_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a lock costs nobody anything."""
+    assert rest_after(monkeypatch, LockTimeoutError("a_b.manifest.lock", 3.0, None), share=100) == 15
+
+
+def test_a_sync_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it has taken: what a power cut may take does not depend on that."""
+    assert rest_after(monkeypatch, OSError(5, "Input/output error"), share=0) == 15
+
+
+def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is too long, and stays it: that is no reason."""
+    loop = runner._Loop("a_b.manifest.json", lambda: 1 / 0, lambda: 1.0, failed_s=15.0)
+    loop._round()
+    loop.wake()
+    assert not loop._wake.is_set()
+
+
+@pytest.mark.parametrize("interval_s", [1e11, float("inf")])
+def test_an_interval_beyond_all_clocks_ends_no_thread(
+    open_manifest: Callable[..., DownloadManifestManager], interval_s: float
+) -> None:
+    """It is how one says never; the log's limit still holds."""
+    options = ManifestOptions(compact_interval_s=interval_s, compact_log_bytes_min=1, compact_log_bytes_max=1)
+    manifest = open_manifest(options)
+    manifest.add(make_record(0))
+    wait_until(lambda: checksum(0) in load_canonical(manifest.path)["records"])
+    manifest.add_many([make_record(1)])
+    wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
+
+
+def test_an_interrupted_fork_ends_no_periodic_work(open_manifest: Callable[..., DownloadManifestManager]) -> None:
+    """Ctrl-C in the hook before it: the system forks all the same, and calls no hook of ours after it."""
+    manifest = open_manifest(ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1))
+    manifest.add(make_record(0))
+    interrupted = mock.patch.object(manifest._store.session, "before_fork", side_effect=KeyboardInterrupt)
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        manifest.before_fork()
+    manifest.add(make_record(1))
+    wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
 
 
 def test_whatever_fails_does_not_end_the_thread(

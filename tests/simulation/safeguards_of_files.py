@@ -6,6 +6,11 @@ from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "session:Session.transact"
 _NOT_SYNCED = "pass"
+_SYNC = "storage.segment:Segment._sync_alone"
+_SYNCED_BEFORE = Edit(
+    _SYNC, "if self._broken:\n        raise OSError(errno.EIO, _FAILED_BEFORE, self.path)\n    reached", "reached"
+)
+_SYNCED_MEANWHILE = Edit(_SYNC, "if self._broken:  # it was", "if False:  # it was")
 
 ON_THE_DISK = [
     one(
@@ -194,14 +199,20 @@ APPENDING = [
         "calls fail: add, EIO",
         (
             Edit("storage.wal:Wal._start_next", "if not self.current.sync_failed:", "if True:"),
-            Edit("storage.segment:Segment.sync", "if self._broken:", "if False:"),
+            _SYNCED_BEFORE,
         ),
     ),
-    one(
+    Safeguard(
         "a failed sync is told to every thread",
         "a success that another thread's failure has bought",
         "threads at a failing sync",
-        "storage.segment:Segment.sync", "if self._broken:", "if False:",
+        (_SYNCED_BEFORE, _SYNCED_MEANWHILE),
+    ),
+    Safeguard(
+        "a failed sync that a signal handler was told of is told to whom it has interrupted",
+        "a success that its own handler's failure has bought",
+        "a sync that is interrupted by one that fails",
+        (_SYNCED_MEANWHILE,),
     ),
     one(
         "a line without its newline is never taken back",

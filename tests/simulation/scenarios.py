@@ -308,6 +308,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "digests across two others": lambda _lab: lambda: test_index.test_no_other_key_is_found(test_index._repeated, 200),
     "an index that is damaged beside a merge": _at_a_path(damage_of_index.damaged_beside_a_merge),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
+    "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),
     "a line that fits but for its newline": _at_a_path(test_disk_failures.but_for_its_newline),
     "contents that begin alike": _beside(test_view.test_a_change_in_the_log_does_not_hide_what_begins_alike),
 }  # fmt: skip

@@ -28,6 +28,9 @@ from manifestlog.storage.lines import Op, Opening, Run, Summary
 log = logging.getLogger("manifestlog")
 
 
+_TURN_S = 60.0
+"""How long a thread waits for the sync of another; a longer one is treated as one that has failed."""
+_FAILED_BEFORE = "an earlier sync of it has failed"
 _READ_BYTES = 128 << 10
 _OPENING_BYTES_MAX = 16 << 20
 """Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
@@ -77,7 +80,7 @@ class Segment:
         self._damage: list[Piece] = []
         self._reported: set[int] = set()
         self._users = 1
-        self._syncing = threading.Lock()
+        self._syncing = threading.RLock()
         self._synced = 0
         self._broken = False
 
@@ -307,18 +310,32 @@ class Segment:
         write once to each open file, calls the lost pages clean, and the next sync of this descriptor would succeed.
         Whoever had to wait mostly finds that the one before has synced his lines as well.
         """
-        with self._syncing:
-            if self._synced >= length:
-                return
-            if self._broken:
-                raise OSError(errno.EIO, "an earlier sync of it has failed", self.path)
-            reached = self.tail.length
-            try:
-                disk.sync_data(self.fd)
-            except OSError:
-                self._broken = True
-                raise
-            self._synced = reached
+        try:
+            self._take_turn()
+            if self._synced < length:
+                self._sync_alone()
+        finally:
+            with suppress(RuntimeError):  # it was never ours
+                self._syncing.release()
+
+    def _take_turn(self) -> None:
+        # Reentrant and not for ever: a signal handler may have interrupted this very thread in a sync, to write or close;
+        # and it may wait for another thread, which waits here.
+        if not self._syncing.acquire(True, _TURN_S):
+            raise OSError(errno.ETIMEDOUT, "another thread's sync of it does not end", self.path)
+
+    def _sync_alone(self) -> None:
+        if self._broken:
+            raise OSError(errno.EIO, _FAILED_BEFORE, self.path)
+        reached = self.tail.length
+        try:
+            disk.sync_data(self.fd)
+        except OSError:
+            self._broken = True
+            raise
+        if self._broken:  # it was a signal handler of this thread that was told
+            raise OSError(errno.EIO, _FAILED_BEFORE, self.path)
+        self._synced = max(self._synced, reached)
 
     def mark_synced(self, length: int) -> None:
         """Everything before `length` is on the disk."""
