@@ -218,7 +218,7 @@ class Wal:
             segment.seal()
         elif not segment.sealed:
             log.warning(
-                "%s: a crash left an unfinished end behind offset %d; it is fenced off, segment %d goes on",
+                "%s: a crash or a full disk left an unfinished end behind offset %d; it is fenced off, segment %d goes on",
                 segment.path,
                 segment.tail.length,
                 segment.number + 1,
