@@ -26,7 +26,7 @@ def _sample(context: Context, place: Path, records: int, mode: str, seconds: flo
     copies.begin(place, directory)
     try:
         return step.run(
-            "pause", directory=directory, start=records, log_records=records // 100, mode=mode, seconds=seconds
+            "pause", directory=directory, start=10 * records, log_records=records // 100, mode=mode, seconds=seconds
         )
     finally:
         shutil.rmtree(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what is to run behind it (`make test &`) without Ctrl-C, and so would we our children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_COUNTS] = Counts()
     config.pluginmanager.register(config.stash[_COUNTS], "counts")
 

@@ -40,7 +40,7 @@ def refused(status: int, then: Step | None = None) -> Step:
     return to_head(answers.status(status), then or answers.whole(BODY, ETAG))
 
 
-EMPTY = to_head(answers.exactly(200, {"Content-Length": "0"}), answers.whole(BODY, ETAG))
+EMPTY = to_head(answers.exactly(200, {"Content-Length": "0", "Connection": "close"}), answers.whole(BODY, ETAG))
 
 otherwise = pytest.mark.parametrize(
     "step", [*map(refused, (400, 403, 404, 405, 501)), EMPTY], ids=["400", "403", "404", "405", "501", "empty"]
@@ -75,7 +75,9 @@ def test_a_server_that_answers_head_is_asked_once(here: Here, bad: BadServer) ->
 
 
 def test_nothing_new_is_believed_also_of_no_length(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", answers.whole(BODY, ETAG), answers.exactly(304, {"Content-Length": "0"}))
+    url = bad.script(
+        "/a", answers.whole(BODY, ETAG), answers.exactly(304, {"Content-Length": "0", "Connection": "close"})
+    )
     here.fetch(url)
     assert (plan(here, url).action, methods(bad)) == ("unchanged", ["GET", "HEAD"])
 

@@ -157,7 +157,9 @@ def test_a_cookie_of_one_source_is_not_sent_for_another(here: Here, bad: BadServ
 
 def test_a_cookie_that_comes_with_a_redirect_is_sent_to_its_target(here: Here, bad: BadServer) -> None:
     bad.script("/b", answers.whole(BODY))
-    redirect = answers.exactly(302, {"Location": "/b", "Set-Cookie": "seen=yes", "Content-Length": "0"})
+    redirect = answers.exactly(
+        302, {"Location": "/b", "Set-Cookie": "seen=yes", "Content-Length": "0", "Connection": "close"}
+    )
     here.fetch(bad.script("/a", redirect))
     assert bad.requests[-1].headers.get("cookie") == "seen=yes"
 
