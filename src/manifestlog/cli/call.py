@@ -4,11 +4,12 @@ It does not turn errors into exit codes; `app` does, in one place for all of the
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from manifestlog.cli import output
 from manifestlog.cli.settings import Settings
+from manifestlog.errors import DamagedManifestError
 
 INTERRUPTED = 130
 PARTIAL = 1
@@ -23,6 +24,11 @@ class CommandError(Exception):
         super().__init__(message)
         self.error = error
         self.exit_code = exit_code
+
+
+def worst(exit_codes: Iterable[int]) -> int:
+    """The exit code of a run over several manifests: damage before anything else, then the greatest."""
+    return max(exit_codes, key=lambda code: (code == DamagedManifestError.exit_code, code), default=0)
 
 
 def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ from manifestlog import naming
 from manifestlog.check import DAMAGE, CheckReport, Finding
 from manifestlog.check import check as check_files
 from manifestlog.cli import output, target
+from manifestlog.cli.call import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import DamagedManifestError, ManifestError
 
@@ -28,8 +29,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
         _tell(settings, result)
     if not paths:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
-    codes = [result.exit_code for result in results]
-    return DamagedManifestError.exit_code if DamagedManifestError.exit_code in codes else max(codes, default=0)
+    return worst(result.exit_code for result in results)
 
 
 class _Result(NamedTuple):

@@ -18,10 +18,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from manifestlog.cli import output, span, target
-from manifestlog.cli.call import INTERRUPTED, CommandError
+from manifestlog.cli.call import INTERRUPTED, CommandError, worst
 from manifestlog.cli.settings import Settings
 from manifestlog.compactor import CompactionOutcome, CompactionReport
-from manifestlog.errors import DamagedManifestError, ManifestError
+from manifestlog.errors import ManifestError
 from manifestlog.manager import DownloadManifestManager
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -72,8 +72,7 @@ def compact(
         _tell(settings, result)
     if not results:
         output.remark(settings, f"{settings.directory}: no manifests here; nothing to compact")
-    codes = [result.exit_code for result in results]
-    return DamagedManifestError.exit_code if DamagedManifestError.exit_code in codes else max(codes, default=0)
+    return worst(result.exit_code for result in results)
 
 
 def _compact(settings: Settings, path: Path, *, if_needed: bool) -> _Result:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from manifestlog import naming
 from manifestlog.cli import output, target
+from manifestlog.cli.call import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.compactor import log_status
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError
@@ -44,11 +45,7 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
         output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS)
     if not rows:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
-    return max((row.exit_code for row in rows), key=_severity, default=0)
-
-
-def _severity(exit_code: int) -> tuple[bool, int]:
-    return exit_code == DamagedManifestError.exit_code, exit_code
+    return worst(row.exit_code for row in rows)
 
 
 def _look(settings: Settings, path: Path) -> _Status:
