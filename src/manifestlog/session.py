@@ -167,7 +167,7 @@ class Session:
             self._catch_up()
 
     def _keep_up(self) -> None:
-        """Read what others write while they hold the append lock, so that less is left to read under it."""
+        """Read what others write before we hold the append lock, so that less is left to read under it."""
         with self._mutex:
             self._on_fresh_state(lambda _: None)
 
@@ -198,6 +198,8 @@ class Session:
         try:
             if not self._writers.acquire(True, self._turn_s):
                 self._give_up(self.paths.append_lock)
+            if self.options.durability is Durability.POWER_CUT:
+                self._keep_up()  # others went on while our last sync ran: read here, their lines need no lock
             with self._append_lock, self._mutex:
                 self._acting = thread
                 result = self._on_fresh_state(act)

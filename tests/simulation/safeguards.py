@@ -98,7 +98,7 @@ TOGETHER = [
     one(
         "a segment is read once more before its successor",
         "lines missed that came just before the seal",
-        "schedules",
+        "a line finished under a reader's hands",
         "storage.wal:Wal.follow", "        self._advance(self.current, take)\n        self.current.check_link", "        self.current.check_link",
     ),
     one(

@@ -85,7 +85,7 @@ ON_THE_DISK = [
     Safeguard(
         "what is already there is synced before that is said",
         "a duplicate acknowledged, of a line that its writer has not synced yet",
-        "schedules with power cuts",
+        "a duplicate before the sync",
         (
             Edit(_TRANSACT, "result = self._on_fresh_state(act)", "self._catch_up()\n            was = self._state.wal and self._state.wal.current.tail.length\n            result = self._on_fresh_state(act)"),
             Edit(_TRANSACT, "unsynced = self._pin_unsynced()", "unsynced = self._pin_unsynced() if self._state.wal and self._state.wal.current.tail.length != was else None"),
@@ -287,7 +287,7 @@ READING = [
     one(
         "a newline that comes after its line is taken over",
         "a line read while its writer was one byte short, and then called damaged",
-        "schedules",
+        "a newline that comes late",
         "storage.segment:Segment.advance", "if end > self.tail.length and not self.tail.terminated and", "if False and",
     ),
 ]  # fmt: skip

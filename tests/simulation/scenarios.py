@@ -125,13 +125,13 @@ def _fail(name: str, fault: str) -> Make:
     return make
 
 
-def _schedules(seeds: range, *, cut: bool) -> Make:
+def _schedules(seeds: range) -> Make:
     def make(lab: Lab, machine: Machine) -> Run:
         begin = lab.once("starts", lambda: starts(machine))
 
         def run() -> None:
             for seed in seeds:
-                play(machine, seed, begin, cut=cut)
+                play(machine, seed, begin)
 
         return run
 
@@ -271,8 +271,7 @@ SCENARIOS: dict[str, Make] = {
     "crash: compact, forget, compact": _sequence("compact", "forget", "compact"),
     "crash: names of the killed, rotate": _names("rotate"),
     "crash: names of the killed, create": _names("create"),
-    "schedules": _schedules(range(SCHEDULES), cut=False),
-    "schedules with power cuts": _schedules(range(SCHEDULES // 3), cut=True),
+    "schedules": _schedules(range(SCHEDULES)),
     "calls fail: add, short write": _fail("add", "short write"),
     "calls fail: refresh, short read": _fail("refresh", "short read"),
     "calls fail: add, EIO": _fail("add", "EIO"),
@@ -290,6 +289,15 @@ SCENARIOS: dict[str, Make] = {
     ),
     "a writer interrupted behind its write": _directed(
         test_schedules_directed.test_a_line_that_another_has_read_stays_when_its_writer_is_interrupted
+    ),
+    "a line finished under a reader's hands": _directed(
+        test_schedules_directed.test_a_line_that_is_finished_and_sealed_at_each_call_of_a_reader_who_has_seen_its_beginning
+    ),
+    "a newline that comes late": _directed(
+        test_schedules_directed.test_a_newline_that_comes_after_a_reader_has_taken_over_its_line
+    ),
+    "a duplicate before the sync": _directed(
+        test_schedules_directed.test_what_another_is_told_is_there_already_survives_a_power_cut_before_its_writer_has_synced_it
     ),
     "a deleted lock file": _deleted_lock,
 }  # fmt: skip

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import LockTimeoutError
+from manifestlog import LockTimeoutError, Verdict
 from support.records import MANUAL
 
 from .checker import check, same_records
+from .crash import least_state
 from .history import History
 from .kernel import Crash, Killed
 from .machine import simulated
@@ -301,6 +302,101 @@ def test_a_line_that_another_has_read_stays_when_its_writer_is_interrupted(
         writer.add(record)
     with machine.running(machine.spawn()), open_manifest(read_only=True) as reader:
         assert [reader.get(record.checksum)] == seen == [record]
+    count("schedules")
+
+
+def test_a_newline_that_comes_after_a_reader_has_taken_over_its_line(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """The write is one byte short; the reader looks, again when the rest has come, and when the segment has a successor."""
+    machine.boot(begin[0].copy())
+    writer, record, process = open_manifest(FULL), make_record(77), machine.spawn()
+    with machine.running(process):
+        reader = open_manifest(read_only=True)
+    seen: list[ManifestRecord | None] = []
+
+    def one_short(_number: int, name: str, args: tuple[Any, ...]) -> int | None:
+        if name == "write" and bytes(args[1]).startswith(b'{"op":"put"'):
+            return len(args[1]) - 1
+        if name == "write" and len(args[1]) == 1:
+            with machine.running(process):
+                seen.append(reader.get(record.checksum))
+        return None
+
+    machine.before = one_short
+    writer.add(record)
+    machine.before = None
+    with machine.running(process):
+        assert [reader.get(record.checksum)] == seen == [record]
+    writer.add(make_record(78))
+    with machine.running(process):
+        assert reader.has_checksum(make_record(78).checksum)
+    count("schedules")
+
+
+def test_a_line_that_is_finished_and_sealed_at_each_call_of_a_reader_who_has_seen_its_beginning(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """The reader finds an unfinished end, and then a successor: in between, lines may have come."""
+    number, reached = 1, True
+    while reached:
+        stage = Stage(machine, begin)
+        stage.run(partial(_writes_in_two, reader_stop=number))
+        reached = stage.reached > 0
+        stage.judge()
+        number += 1
+    count("schedules", number - 2)
+
+
+def _writes_in_two(stage: Stage, reader_stop: int) -> None:
+    """Add in two writes; between them a reader runs, and before this call of its the line is finished, and left by another."""
+    machine, client = stage.machine, client_of(stage)
+    me, hook = machine.current, machine.before
+    assert me is not None
+    assert hook is not None
+    writes: list[tuple[Any, ...]] = []
+
+    def finish() -> None:
+        with machine.running(me):
+            machine.write(*writes[1])
+        machine.end(me)  # killed just then: the rest could not be written otherwise, as this is called by its write
+        stage.run(steps(forgets(2)))
+
+    def cut(number: int, name: str, args: tuple[Any, ...]) -> int | None:
+        if machine.current is not me or name != "write" or not (writes or bytes(args[1]).startswith(b'{"op":"put"')):
+            return hook(number, name, args)
+        writes.append(args)
+        if len(writes) == 1:
+            return 40
+        if len(writes) == 2:
+            stage.run(steps(reads), (reader_stop, finish))
+            raise Killed
+        return None
+
+    machine.before = cut
+    adds(4)(client)
+
+
+def test_what_another_is_told_is_there_already_survives_a_power_cut_before_its_writer_has_synced_it(
+    machine: Machine, begin: tuple[SimDisk, History], count: Count
+) -> None:
+    """The writer stands before its sync; another adds the same, is told so, and then the power goes."""
+    machine.boot(begin[0].copy())
+    writer, record = open_manifest(), make_record(77)
+    left: list[SimDisk] = []
+
+    def told_and_cut(_number: int, name: str, _args: tuple[Any, ...]) -> None:
+        if name == "fdatasync":
+            machine.before = None
+            with machine.running(machine.spawn()):
+                assert open_manifest().add(record).verdict is Verdict.DUPLICATE
+            left.append(least_state(machine.disk))
+            raise Crash
+
+    machine.before = told_and_cut
+    with pytest.raises(Crash):
+        writer.add(record)
+    assert contents(machine, left[0]).get(record.checksum) == record
     count("schedules")
 
 
