@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benchmarks import harness, peers
+from benchmarks.floor import Bare
+
+from manifestlog.models import row_from_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,3 +151,14 @@ def test_lookups_are_measured_beside_a_writer_and_alone_and_are_drawn_the_same_t
         drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert len(drawn[0]) == 6
     assert drawn[0] == drawn[1]
+
+
+def test_the_least_that_an_addition_takes_is_taken_of_the_same_record_as_the_engine_writes(tmp_path: Path) -> None:
+    record = harness.make_record(0)
+    Bare(tmp_path).add(record)
+    assert json.loads((tmp_path / "log").read_bytes())["record"] == row_from_record(record)
+
+
+def test_the_least_that_an_addition_takes_is_measured_beside_the_engine(tmp_path: Path) -> None:
+    told = run(tmp_path, "benchmarks.floor", "--rounds", "2", "--each", "20")
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("| ")][1:3] == ["no", "manifestlog"]

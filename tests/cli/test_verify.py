@@ -355,7 +355,7 @@ def _order_of_a_run(run: Program) -> list[str]:
 
 def test_the_next_run_begins_with_what_was_never_verified(run: Program) -> None:
     register(run, *(record(f"f{n}", b"%d" % n, source_id=f"{n}") for n in range(6)))
-    run("verify", MANIFEST, "--sample", 2)
+    run("verify", MANIFEST, "--sample", 2, "--jobs", 1)
     sampled = [Path(one["file_path"]).name for one in remembered(run.home)]
     order = _order_of_a_run(run)
     assert sorted(order) == [f"f{n}" for n in range(6)]
