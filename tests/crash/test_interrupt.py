@@ -17,7 +17,7 @@ import pytest
 from manifestlog import DownloadManifestManager, LockTimeoutError
 from support.children import time_limit
 from support.integrity import checked
-from support.records import NAME, QUICK, checksum, make_record, metadata
+from support.records import MANUAL, NAME, QUICK, checksum, make_record, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,6 +183,27 @@ def test_sources_agree_with_the_log_after_an_interrupted_add(manifest: DownloadM
 
     interrupt_all(lambda n: manifest.add(make_record(n)), after)
     assert wrong == []
+
+
+def test_what_others_wrote_is_known_after_an_interrupt_while_it_was_read(
+    neighbour: Child, open_manifest: Callable[..., DownloadManifestManager]
+) -> None:
+    """Wherever Ctrl-C hits a durable `add` that reads others' lines before it asks for the lock, none of them is missed."""
+    manifest = open_manifest(replace(MANUAL, lock_timeout_s=0.2))
+    missed = []
+
+    def other_adds(number: int) -> None:
+        neighbour.send(NEIGHBOURS + number)
+        assert neighbour.receive() == "added"
+
+    def after(number: int, where: str) -> None:
+        if not manifest.has_checksum(checksum(NEIGHBOURS + number)):
+            missed.append(where)
+        other_adds(number + 1)
+
+    other_adds(1)
+    assert interrupt_all(lambda n: manifest.add(make_record(n)), after) > 100
+    assert missed == []
 
 
 def test_an_interrupted_batch_is_there_whole_or_not_at_all(manifest: DownloadManifestManager) -> None:
