@@ -173,9 +173,14 @@ class Session:
 
     def _reload(self) -> None:
         old = self._state
-        self._state = State.load(self.paths, writable=not self.read_only)
-        if old.wal is not None and self._state.wal is not None:
-            self._state.wal.poisoned |= old.wal.poisoned
+        fresh = State.load(self.paths, writable=not self.read_only)
+        if self._state is not old:
+            # A signal handler of this thread read or wrote meanwhile, and has loaded it: later than we have.
+            fresh.close()
+            return
+        self._state = fresh
+        if old.wal is not None and fresh.wal is not None:
+            fresh.wal.poisoned |= old.wal.poisoned
         old.close()
 
     def _rescan(self) -> None:

@@ -7,6 +7,7 @@ begins, when a loop goes round and after a call. Those are the points that are t
 from __future__ import annotations
 
 import dis
+import signal
 import sys
 from dataclasses import replace
 from functools import cache
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from manifestlog import DownloadManifestManager, LockTimeoutError
+from manifestlog.storage.state import State
 from support.children import time_limit
 from support.integrity import checked
 from support.records import MANUAL, NAME, QUICK, checksum, make_record, metadata
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import CodeType, FrameType
 
+    from manifestlog.storage.lines import Op
     from support.children import Child, Link, Start
 
 # An interrupt in a generator that is being thrown away has nobody to reach; Python tells it as a warning.
@@ -204,6 +207,37 @@ def test_what_others_wrote_is_known_after_an_interrupt_while_it_was_read(
     other_adds(1)
     assert interrupt_all(lambda n: manifest.add(make_record(n)), after) > 100
     assert missed == []
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["the log is loaded", "the log is followed"])
+def test_a_signal_handler_may_add_while_what_others_wrote_is_read(
+    neighbour: Child,
+    open_manifest: Callable[..., DownloadManifestManager],
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    """It reads on, and writes, in the middle of the reading that it has interrupted; nothing is missed or there twice."""
+    manifest, apply = open_manifest(MANUAL), State.apply
+    if known:
+        manifest.add(make_record(5))
+    for number in (1, 2, 3):
+        neighbour.send(number)
+        assert neighbour.receive() == "added"
+
+    def interrupted(state: State, segment: int, op: Op) -> None:
+        monkeypatch.setattr(State, "apply", apply)
+        signal.raise_signal(signal.SIGUSR1)
+        apply(state, segment, op)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: manifest.add(make_record(4)))
+    monkeypatch.setattr(State, "apply", interrupted)
+    try:
+        manifest.add(make_record(5))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    manifest.close()
+    with DownloadManifestManager(manifest.path, read_only=True) as fresh:
+        assert set(fresh) == {checksum(number) for number in range(1, 6)}
 
 
 def test_an_interrupted_batch_is_there_whole_or_not_at_all(manifest: DownloadManifestManager) -> None:
