@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,22 @@ def test_an_answer_that_does_not_come_can_be_stopped(here: Here, bad: BadServer)
 def test_a_pause_can_be_stopped(here: Here, bad: BadServer) -> None:
     stopped(here, source(bad.script("/a", answers.status(503, 500))), lambda: here.waits)
     assert len(bad.requests) == 1
+
+
+def test_a_pause_ends_though_the_signal_came_right_before_its_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not know of it, and sleeps on; the next look finds it."""
+    stop, sleep = Stop(), time.sleep
+
+    def late(seconds: float) -> None:
+        sleep(seconds)
+        with suppress(StopAskedError):  # asked before, but heard only now
+            stop.ask()
+
+    monkeypatch.setattr(time, "sleep", late)
+    began = time.monotonic()
+    with pytest.raises(StopAskedError):
+        stop.sleep(20)
+    assert time.monotonic() - began < 10
 
 
 def test_nothing_begins_once_it_is_stopped(here: Here, bad: BadServer) -> None:

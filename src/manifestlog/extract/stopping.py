@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SLICE_S = 0.5
+
 
 class StopAskedError(BaseException):
     """Somebody wants this worker to end; what it has of a file is kept.
@@ -50,5 +52,11 @@ class Stop:
 
     def sleep(self, seconds: float) -> None:
         """Wait; ends early with `StopAskedError`."""
-        with self.waiting():
-            time.sleep(seconds)
+        end = time.monotonic() + seconds
+        left = seconds
+        while True:
+            # In slices: a signal that lands between the interpreter's last look and the kernel's sleep does not end that.
+            with self.waiting():
+                time.sleep(min(left, _SLICE_S))
+            if (left := end - time.monotonic()) <= 0:
+                return
