@@ -30,6 +30,7 @@ from manifestlog import ManifestRecord
 _FILLED = 1_000
 _MAP_BYTES = 80_000
 _BUCKET_BYTES = 512
+_BUCKETS_APART_BYTES = 256
 _PEERS = ("manifestlog", "SQLite WAL", "LMDB")
 
 Add = Callable[[ManifestRecord], object]
@@ -50,7 +51,7 @@ class Bare:
 
     def add(self, record: ManifestRecord) -> tuple[str, ManifestRecord]:
         """Append the record's line and remember it; never twice the same."""
-        own = record.__dict__
+        own = record.__dict__  # written out, not asked of `models.members`: a call of ours would be a part of an engine
         checksum, source_id = own["checksum"], own["source_id"]
         row = {
             "source_id": source_id,
@@ -69,7 +70,7 @@ class Bare:
         assert checksum not in self._records
         assert source_id not in self._sources
         for key in (bytes.fromhex(checksum), blake2b(source_id.encode(), digest_size=8).digest()):
-            place = key[0] * _BUCKET_BYTES >> 1
+            place = key[0] * _BUCKETS_APART_BYTES
             assert self._index.find(key, place, place + _BUCKET_BYTES) < 0
         second, ns = divmod(time.time_ns(), 1_000_000_000)
         body = b'{"op":"put","ts":"2026-01-01T00:00:%02d.%06dZ","record":%b' % (second % 60, ns // 1000, raw)

@@ -118,6 +118,12 @@ def neighbour(path: Path, start: Start) -> Child:
     return child
 
 
+def add_there(neighbour: Child, number: int) -> None:
+    """Let the other process add this one; it must be able to."""
+    neighbour.send(number)
+    assert neighbour.receive() == "added"
+
+
 def interrupt_all(act: Callable[[int], object], after: Callable[[int, str], None]) -> int:
     """Run `act(n)` with an interrupt at its n-th point, for n = 1, 2, 3, … until it completes; gives their number."""
     number = 0
@@ -195,16 +201,12 @@ def test_what_others_wrote_is_known_after_an_interrupt_while_it_was_read(
     manifest = open_manifest(replace(MANUAL, lock_timeout_s=0.2))
     missed = []
 
-    def other_adds(number: int) -> None:
-        neighbour.send(NEIGHBOURS + number)
-        assert neighbour.receive() == "added"
-
     def after(number: int, where: str) -> None:
         if not manifest.has_checksum(checksum(NEIGHBOURS + number)):
             missed.append(where)
-        other_adds(number + 1)
+        add_there(neighbour, NEIGHBOURS + number + 1)
 
-    other_adds(1)
+    add_there(neighbour, NEIGHBOURS + 1)
     assert interrupt_all(lambda n: manifest.add(make_record(n)), after) > 100
     assert missed == []
 
@@ -221,8 +223,7 @@ def test_a_signal_handler_may_add_while_what_others_wrote_is_read(
     if known:
         manifest.add(make_record(5))
     for number in (1, 2, 3):
-        neighbour.send(number)
-        assert neighbour.receive() == "added"
+        add_there(neighbour, number)
 
     def interrupted(state: State, segment: int, op: Op) -> None:
         monkeypatch.setattr(State, "apply", apply)

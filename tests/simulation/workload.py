@@ -243,9 +243,11 @@ def gremlin(history: History, scheduler: Scheduler, seed: str) -> None:
             scheduler.resume(victim)
         elif what < 0.9:
             scheduler.kill(victim)
-        elif (chosen := _manager_of(victim)) is None or chosen._store.session.read_only:
-            continue
-        elif not _opens_a_lock(victim):
+        elif (
+            (chosen := _manager_of(victim)) is not None
+            and not chosen._store.session.read_only
+            and not _opens_a_lock(victim)
+        ):
             scheduler.fork(child, history, chosen._store.options, seed + "f", True, hooks=False, parent=victim)
 
 
