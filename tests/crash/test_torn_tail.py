@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -246,3 +247,17 @@ def test_a_process_that_slept_over_a_fence_and_a_compaction_sees_what_came(slept
 def test_a_process_that_slept_over_a_fence_and_a_compaction_writes_where_others_read(slept: tuple[bool, Path]) -> None:
     """Not into a segment of the number that was compacted away."""
     assert stored(slept[1]) == {checksum(number) for number in (100, 101, 102)}
+
+
+def test_a_look_at_a_long_torn_tail_costs_what_one_at_a_clean_end_costs(original: Path, tmp_path: Path) -> None:
+    """Eight megabytes that no writer has come to fence off: they are read once, not for each question (58 ms each)."""
+    path = tmp_path / "long" / NAME
+    shutil.copytree(original.parent, path.parent)
+    with active_segment(path).open("ab") as active:
+        active.write(b'{"op":"batch","ts":"2024-01-01T00:00:00.000000Z","records":[' + b"x" * (8 << 20))
+    with DownloadManifestManager(path, read_only=True) as manifest:
+        assert manifest.has_checksum(checksum(LAST))
+        began = time.perf_counter()
+        found = [manifest.has_checksum(checksum(n)) for n in range(200)]
+        took_s = time.perf_counter() - began
+    assert (sum(found), took_s < 1.0) == (len(BEFORE) + 1, True), f"{took_s / 200 * 1e3:.2f} ms for each"

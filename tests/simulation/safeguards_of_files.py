@@ -290,4 +290,22 @@ READING = [
         "a newline that comes late",
         "storage.segment:Segment.advance", "if end > self.tail.length and not self.tail.terminated and", "if False and",
     ),
+    one(
+        "a successor is looked for at a torn end that stands still",
+        "a reader that stays for ever in front of a fence",
+        "a torn end is left",
+        "storage.wal:Wal.stands_still", "not disk.exists(self._paths.segment(self.current.number + 1))", "True",
+    ),
+    one(
+        "a segment is asked for by name at a torn end that stands still",
+        "a reader that stays in a segment that was compacted away",
+        "a torn end is compacted away",
+        "storage.segment:Segment.stands_still", "disk.path_stamp(self.path) == stamp", "disk.stamp(self.fd) == stamp",
+    ),
+    one(
+        "the last bytes of a torn end are compared",
+        "a line of just the length of what was taken back, never read",
+        "a line of just the length of a torn one",
+        "storage.segment:Segment.stands_still", "disk.read(self.fd, len(last), stamp.size - len(last)) == last", "True",
+    ),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from property import test_index as test_histories
 from support.records import NAME
 from unit import test_index, test_view
 
-from . import test_crash_operations, test_schedules_directed
+from . import test_crash_operations, test_rules, test_schedules_directed
 from .disk import SimDisk
 from .explore import crashes, examine, explore
 from .faults import FAULTS
@@ -144,6 +144,10 @@ def _directed(test: Callable[..., None]) -> Make:
         return lambda: test(machine, begin, _count)
 
     return make
+
+
+def _ruled(test: Callable[[Machine], None]) -> Make:
+    return lambda _lab, machine: lambda: test(machine)
 
 
 def _deleted_lock(lab: Lab, machine: Machine) -> Run:
@@ -300,6 +304,13 @@ SCENARIOS: dict[str, Make] = {
         test_schedules_directed.test_what_another_is_told_is_there_already_survives_a_power_cut_before_its_writer_has_synced_it
     ),
     "a deleted lock file": _deleted_lock,
+    "a torn end is left": _ruled(test_rules.test_a_reader_at_a_torn_end_sees_what_comes_behind_the_fence),
+    "a torn end is compacted away": _ruled(
+        test_rules.test_a_reader_at_a_torn_end_sees_what_was_compacted_behind_the_fence
+    ),
+    "a line of just the length of a torn one": _ruled(
+        test_rules.test_a_reader_at_a_torn_end_sees_a_line_of_just_that_length_in_its_place
+    ),
 }  # fmt: skip
 ON_REAL_FILES: dict[str, MakeReal] = {
     "bits of the active segment": _bits(ACTIVE, 100),

@@ -259,6 +259,77 @@ def test_a_look_that_finds_nothing_new_is_one_lseek(machine: Machine) -> None:
     assert [name for name, _, _ in calls] == ["lseek"] * 3
 
 
+def _torn(machine: Machine, tail: bytes) -> None:
+    """The disk of `_lived` with this end of its active segment, which no writer has seen yet."""
+    machine.boot(_lived(machine))
+    _segment(machine, 2).data += tail
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b'{"op":"put","ts":"' + b"x" * (1 << 20), bytes(1 << 20), b"junk\n" * (1 << 18), b"\n", b"junk\n{"],
+    ids=["a line that was begun", "NULs", "lines of junk", "an empty line", "junk and a line that was begun"],
+)
+def test_a_look_at_a_torn_end_that_stands_still_reads_none_of_it_again(machine: Machine, tail: bytes) -> None:
+    """Whatever its length: the file's stamp, its last bytes, and whether there is a successor."""
+    _torn(machine, tail)
+    with open_manifest(read_only=True) as manifest:
+        assert manifest.has_checksum(checksum(1))
+        calls = _noted(machine, lambda: [manifest.has_checksum(checksum(n)) for n in (1, 25, 99)])
+    assert [name for name, _, _ in calls] == ["stat", "pread", "stat"] * 3
+    assert max(count for name, _, count in calls if name == "pread") <= 64
+
+
+def test_a_reader_at_a_torn_end_sees_what_comes_behind_the_fence(machine: Machine) -> None:
+    _torn(machine, b'{"op":"put","ts":"' + b"x" * 1000)
+    reader = machine.spawn()
+    with machine.running(reader):
+        manifest = open_manifest(read_only=True)
+        assert not manifest.has_checksum(checksum(99))
+        assert not manifest.has_checksum(checksum(99))
+    with machine.running(machine.spawn()):
+        open_manifest().add(make_record(99))
+    with machine.running(reader):
+        assert manifest.has_checksum(checksum(99))
+
+
+def test_a_reader_at_a_torn_end_sees_what_was_compacted_behind_the_fence(machine: Machine) -> None:
+    """Its segment and the next have no name any more, so there is no successor to be seen."""
+    _torn(machine, b'{"op":"put","ts":"' + b"x" * 1000)
+    reader = machine.spawn()
+    with machine.running(reader):
+        manifest = open_manifest(read_only=True)
+        assert not manifest.has_checksum(checksum(99))
+        assert not manifest.has_checksum(checksum(99))
+    with machine.running(machine.spawn()):
+        writer = open_manifest()
+        writer.add(make_record(99))
+        writer.compact()
+        writer.add(make_record(98))
+        writer.compact()
+    with machine.running(reader):
+        assert manifest.has_checksum(checksum(98))
+
+
+def test_a_reader_at_a_torn_end_sees_a_line_of_just_that_length_in_its_place(machine: Machine) -> None:
+    """A writer whose disk was full has taken back what he had of a line; the next one's line has the very length of that."""
+    machine.boot(_lived(machine))
+    sound = _segment(machine, 2).data
+    writer = machine.spawn()
+    with machine.running(writer):
+        open_manifest().add(make_record(99))
+    line = _segment(machine, 2).data[len(sound) :]
+    assert line, "the line is not where the test wants it"
+    node, when = _segment(machine, 2), _segment(machine, 2).mtime_ns
+    node.data = sound + line[:60] + b"x" * (len(line) - 60)
+    reader = machine.spawn()
+    with machine.running(reader):
+        manifest = open_manifest(read_only=True)
+        assert not manifest.has_checksum(checksum(99))
+        node.data, node.mtime_ns = sound + line, when
+        assert manifest.has_checksum(checksum(99))
+
+
 def test_opening_reads_no_record_of_the_canonical(machine: Machine) -> None:
     """It reads the index's header and the log: so it costs the same with ten records and with ten million."""
     machine.boot(_lived(machine))

@@ -341,35 +341,51 @@ def test_a_line_that_is_finished_and_sealed_at_each_call_of_a_reader_who_has_see
     number, reached = 1, True
     while reached:
         stage = Stage(machine, begin)
-        stage.run(partial(_writes_in_two, reader_stop=number))
+        stage.run(partial(_writes_in_pieces, reader_stop=number))
         reached = stage.reached > 0
         stage.judge()
         number += 1
     count("schedules", number - 2)
 
 
-def _writes_in_two(stage: Stage, reader_stop: int) -> None:
-    """Add in two writes; between them a reader runs, and before this call of its the line is finished, and left by another."""
+def _writes_in_pieces(stage: Stage, reader_stop: int) -> None:
+    """Add in several writes. Between them a reader opens and, when some more of the line is there, asks.
+
+    Before this call of its the line is finished, and left by another: while it opens, or while it asks.
+    """
     machine, client = stage.machine, client_of(stage)
     me, hook = machine.current, machine.before
     assert me is not None
     assert hook is not None
     writes: list[tuple[Any, ...]] = []
+    left = b""
+
+    def go_on(count: int) -> None:
+        nonlocal left
+        if left:
+            with machine.running(me):
+                machine.write(writes[1][0], left[:count])
+            left = left[count:]
+
+    def grows_and_reads(reader: Client) -> None:
+        go_on(40)
+        reads(reader)
 
     def finish() -> None:
-        with machine.running(me):
-            machine.write(*writes[1])
+        go_on(len(left))
         machine.end(me)  # killed just then: the rest could not be written otherwise, as this is called by its write
         stage.run(steps(forgets(2)))
 
     def cut(number: int, name: str, args: tuple[Any, ...]) -> int | None:
+        nonlocal left
         if machine.current is not me or name != "write" or not (writes or bytes(args[1]).startswith(b'{"op":"put"')):
             return hook(number, name, args)
         writes.append(args)
         if len(writes) == 1:
             return 40
         if len(writes) == 2:
-            stage.run(steps(reads), (reader_stop, finish))
+            left = bytes(args[1])
+            stage.run(steps(grows_and_reads), (reader_stop, finish))
             raise Killed
         return None
 

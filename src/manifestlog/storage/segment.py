@@ -32,6 +32,8 @@ _TURN_S = 60.0
 """How long a thread waits for the sync of another; a longer one is treated as one that has failed."""
 _FAILED_BEFORE = "an earlier sync of it has failed"
 _READ_BYTES = 128 << 10
+_END_BYTES = 64
+"""How much of an end that cannot be appended to is compared: more than a line's CRC and newline take."""
 _OPENING_BYTES_MAX = 16 << 20
 """Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
 
@@ -76,6 +78,7 @@ class Segment:
         self.sync_failed = False
         """Whether a sync of it has failed, here or where it was sealed: it is never synced again."""
         self._unfinished = False
+        self._seen: tuple[disk.Stamp, bytes] | None = None
         self._marked = 0
         self._damage: list[Piece] = []
         self._reported: set[int] = set()
@@ -118,6 +121,7 @@ class Segment:
         An interrupt in between makes the same lines come again, so taking one twice must change nothing.
         Raises `DamagedManifestError` for damage that no crash explains.
         """
+        self._seen = None
         end = disk.size(self.fd)
         if end < self.tail.length:
             raise DamagedManifestError(
@@ -130,10 +134,33 @@ class Segment:
         position = self.tail.length
         if self._damage and self._damage[-1].terminated:
             position = max(position, self._damage[-1].end)  # junk stays junk, and may be long: it is read once
+        last = None
         while position < end:
             data = self._whole_lines(position, end)
             yield from self._read_on(data, position)
             position += len(data)
+            last = data[-_END_BYTES:]
+        if not self.clean:
+            self._remember(end, last)
+
+    def _remember(self, end: int, last: bytes | None) -> None:
+        """Note how an end that cannot be appended to looks, `last` its last bytes if they were read, for `stands_still`."""
+        if last is None:
+            last = disk.read(self.fd, min(_END_BYTES, end), max(0, end - _END_BYTES))
+        stamp = disk.path_stamp(self.path)
+        if stamp is not None and stamp.size == end and stamp == disk.stamp(self.fd):
+            self._seen = stamp, last
+
+    def stands_still(self) -> bool:
+        """Whether an end that cannot be appended to is as the last `advance` has left it, and the file under its name.
+
+        The length alone does not tell: a writer whose disk is full takes back what he has of a line, and the next one may
+        write a whole line of just that length. But that one ends as a line does, which a torn one does not.
+        """
+        if self._seen is None:
+            return False
+        stamp, last = self._seen
+        return disk.path_stamp(self.path) == stamp and disk.read(self.fd, len(last), stamp.size - len(last)) == last
 
     def _whole_lines(self, start: int, end: int) -> bytes:
         """A few megabytes that end with a newline, so that a long segment is never parsed as a whole; or all there is."""

@@ -157,6 +157,14 @@ class Wal:
             self.current.check_link(successor.opening.previous)
             self._move_to(successor)
 
+    def stands_still(self) -> bool:
+        """Whether nothing has come at an end that cannot be appended to, however long what is torn there.
+
+        A successor may come without a byte in this segment, so its name is asked for. One that has come and was compacted
+        away has taken this segment's name with it: covered segments go oldest first.
+        """
+        return self.current.stands_still() and not disk.exists(self._paths.segment(self.current.number + 1))
+
     def _advance(self, segment: Segment, take: Take) -> None:
         number = segment.number
         for op in segment.advance():
