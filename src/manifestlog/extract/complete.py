@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog.extract import parts, place
-from manifestlog.extract.decide import EMPTY
+from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import FetchError
@@ -54,7 +54,7 @@ def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
         raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
         raise _set_aside(desk, source, part, sha256)
-    return _keep(desk, source, part, _event(part, sha256, length, datetime.now(UTC)))
+    return _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)))
 
 
 def _set_aside(desk: Desk, source: ETLSource, part: Path, sha256: str) -> PinnedError:
@@ -75,7 +75,9 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
     left = part if part.exists() else file_path
     is_wanted = file_path is not None and source.checksum in (None, state.sha256)
     if is_wanted and left is not None and left.exists() and parts.digest(left) == state.sha256:
-        event = _event(part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed))
+        event = _event(
+            desk, source, part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed)
+        )
         if left == part:
             return _keep(desk, source, part, event)
         return _register(desk, source, part, event.model_copy(update={"file_path": file_path}))
@@ -83,13 +85,14 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
     return None
 
 
-def _event(part: Path, sha256: str, length: int, completed: datetime) -> DownloadEvent:
+def _event(desk: Desk, source: ETLSource, part: Path, sha256: str, length: int, completed: datetime) -> DownloadEvent:
     state = parts.read_state(part) or parts.State()
+    before = desk.manifest.get_record_by_source(source.source_id, source.dataset)
     return DownloadEvent(
         sha256=sha256,
         file_path=part,
         file_size_bytes=length,
-        etag=state.etag,
+        etag=etag_to_record(before, sha256, state.etag),
         last_modified=state.last_modified,
         ts_download_completed=completed,
     )

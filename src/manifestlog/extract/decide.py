@@ -4,6 +4,7 @@ Invariants:
 
 - The same inputs give the same action; nothing is read, written, timed or asked here.
 - A part is gone on with only if the server vouches that it is the beginning of what it would send now.
+- A source is unchanged only while every validator that both sides name agrees. An ETag that says nothing counts as none.
 - Whatever a server sends, there is an action for it.
 
 The loop that performs the actions is `download`.
@@ -11,6 +12,7 @@ The loop that performs the actions is `download`.
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,7 +21,10 @@ from manifestlog.models import ManifestRecord
 
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0
+WORTHLESS_ETAG = '""'
+"""What is recorded in place of an ETag that this source has sent for different contents: from then on it counts as none."""
 EMPTY = "the server sent an empty file, and a record is of at least one byte: check the source"
+_NOT_MODIFIED = 304
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})
 """What may be better next time: also what stands before a server says of it (520 to 530). The rest is about the request."""
 _HINTS = {
@@ -72,26 +77,47 @@ def ask_for(record: ManifestRecord | None, part: Part | None, *, by_date: bool =
     A date is sent only if `by_date`. It asks for what is newer, so "not modified" is also the answer of a server that has
     an older file there; without it the whole answer's head is compared with the record (`decide`).
     """
-    etag = record.etag if record else None
+    etag = telling(record.etag) if record else None
     last_modified = record.last_modified if record and etag is None and by_date else None
-    validator = _range_validator(part)
+    validator = _range_validator(part, worthless=_has_worthless_etags(record))
     if part is None or validator is None:
         return Ask(etag, last_modified)
     return Ask(etag, last_modified, part.length_bytes, validator)
 
 
-def _range_validator(part: Part | None) -> str | None:
+def _range_validator(part: Part | None, *, worthless: bool) -> str | None:
     """What names the part's content byte for byte: a weak ETag does not (RFC 9110, 13.1.5)."""
     if part is None or part.length_bytes == 0:
         return None
-    if part.etag is not None and not part.etag.startswith("W/"):
-        return part.etag
-    return part.last_modified if part.etag is None else None
+    etag = None if worthless else telling(part.etag)
+    if etag is not None and not etag.startswith("W/"):
+        return etag
+    return part.last_modified if etag is None else None
+
+
+def telling(etag: str | None) -> str | None:
+    """The ETag, or None when it is empty and so the same for whatever content."""
+    return None if etag is None or etag.removeprefix("W/").strip('"') == "" else etag
+
+
+def _has_worthless_etags(record: ManifestRecord | None) -> bool:
+    return record is not None and record.etag is not None and telling(record.etag) is None
+
+
+def etag_to_record(before: ManifestRecord | None, checksum: str, etag: str | None) -> str | None:
+    """What to record as the ETag of this content; `before` is what the source had so far.
+
+    An ETag that came with two contents is worthless, and so are this source's others from then on.
+    """
+    if telling(etag) is None:
+        return None
+    proven = before is not None and before.checksum != checksum and before.etag == etag
+    return WORTHLESS_ETAG if proven or _has_worthless_etags(before) else etag
 
 
 def decide(ask: Ask, record: ManifestRecord | None, part: Part | None, head: Head) -> Action:
     """What to do with this answer to `ask`."""
-    if head.status == 304:
+    if head.status == _NOT_MODIFIED:
         if record is None:
             return Action(
                 Step.FAIL, "the server says that nothing has changed, but was not asked: check the source's url"
@@ -119,10 +145,42 @@ def _whole(record: ManifestRecord | None, head: Head) -> Action:
 
 def _is_recorded(record: ManifestRecord, head: Head) -> bool:
     """Whether a server that ignores conditions has answered them nevertheless."""
-    if head.etag is not None or record.etag is not None:
-        return head.etag == record.etag
+    if contradicts(record, head):
+        return False
+    ours, theirs = telling(record.etag), telling(head.etag)
+    if not _has_worthless_etags(record) and (ours is not None or theirs is not None):
+        return ours == theirs
     same_time = head.last_modified is not None and head.last_modified == record.last_modified
     return same_time and head.length_bytes == record.file_size
+
+
+def contradicts(record: ManifestRecord, head: Head) -> bool:
+    """Whether any validator that both name differs: then there is news, whatever the others or the status say.
+
+    To "not modified" ETags are compared as the server has compared them, weakly (RFC 9110, 13.1.2).
+    """
+    ours, theirs = telling(record.etag), telling(head.etag)
+    if head.status == _NOT_MODIFIED:
+        ours, theirs = (etag and etag.removeprefix("W/") for etag in (ours, theirs))
+    if ours is not None and theirs is not None and ours != theirs:
+        return True
+    if head.length_bytes is not None and head.encoding is None and head.length_bytes != record.file_size:
+        return True
+    dates = (record.last_modified, head.last_modified)
+    return None not in dates and _moment(dates[0]) != _moment(dates[1])
+
+
+def is_denied(record: ManifestRecord | None, head: Head) -> bool:
+    """Whether "not modified" comes with a validator that says otherwise: ask again without conditions then."""
+    return head.status == _NOT_MODIFIED and record is not None and contradicts(record, head)
+
+
+def _moment(date: str | None) -> object:
+    """What a date of HTTP means; what is none is compared as text."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return date
 
 
 def _rest(ask: Ask, part: Part | None, head: Head) -> Action:
@@ -134,9 +192,11 @@ def _rest(ask: Ask, part: Part | None, head: Head) -> Action:
 
 
 def _is_another(part: Part, head: Head) -> bool:
-    pairs = [(part.etag, head.etag), (part.total_bytes, head.length_bytes)]
-    if part.etag is None or head.etag is None:
-        pairs.append((part.last_modified, head.last_modified))
+    pairs = [
+        (telling(part.etag), telling(head.etag)),
+        (part.total_bytes, head.length_bytes),
+        (part.last_modified, head.last_modified),
+    ]
     return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
 
 

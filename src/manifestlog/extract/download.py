@@ -20,16 +20,18 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
 from manifestlog.extract import parts, place
 from manifestlog.extract.complete import complete, finish_left
-from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, pause_s
+from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_denied, pause_s
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetch import FetchError, Head, Response
+from manifestlog.extract.fetch import Ask, FetchError, Head, Response
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
@@ -149,19 +151,42 @@ def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
     ask = ask_for(record, part, by_date=has_recorded_name(record, source))
+    with _asked(desk, source, ask) as response:
+        if not is_denied(record, response.head):
+            return _take(desk, source, response, (ask, record, part), path, haul)
+    # "Not modified", with a validator that says otherwise: what is there now is sent only without conditions.
+    ask = ask_for(None, part)
+    with _asked(desk, source, ask) as response:
+        return _take(desk, source, response, (ask, None, part), path, haul)
+
+
+@contextmanager
+def _asked(desk: Desk, source: ETLSource, ask: Ask) -> Iterator[Response]:
     opened = desk.fetcher.open(source, ask)
     with desk.stop.waiting():
         response = opened.__enter__()
     try:
-        action = decide(ask, record, part, response.head)
-        _warn_of_encoding(source, response.head)
-        if action.step is Step.WHOLE:
-            return _receive(desk, source, response, path, response.head._replace(start=0), haul)
-        if action.step is Step.RESUME and part is not None:
-            return _receive(desk, source, response, path, _rest_of(part, response.head), haul)
-        return action
+        yield response
     finally:
         opened.__exit__(None, None, None)
+
+
+def _take(
+    desk: Desk,
+    source: ETLSource,
+    response: Response,
+    asked: tuple[Ask, ManifestRecord | None, Part | None],
+    path: Path,
+    haul: _Haul,
+) -> Action:
+    """Do what the answer means for the part."""
+    action, part = decide(*asked, response.head), asked[2]
+    _warn_of_encoding(source, response.head)
+    if action.step is Step.WHOLE:
+        return _receive(desk, source, response, path, response.head._replace(start=0), haul)
+    if action.step is Step.RESUME and part is not None:
+        return _receive(desk, source, response, path, _rest_of(part, response.head), haul)
+    return action
 
 
 def _warn_of_encoding(source: ETLSource, head: Head) -> None:

@@ -178,6 +178,8 @@ def _extent(answer: requests.Response) -> tuple[int, int | None]:
         if found is None:
             return -1, None
         return int(found[1] or 0), None if found[2] == "*" else int(found[2])
+    if answer.status_code == _NOT_MODIFIED:
+        return 0, None  # many servers say 0 there
     said = answer.headers.get("Content-Length", "")
     chunked = "Transfer-Encoding" in answer.headers
     return 0, int(said) if _LENGTH.fullmatch(said) and not chunked else None

@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from manifestlog.extract.decide import Step, ask_for, decide
+from manifestlog.extract.decide import Step, ask_for, decide, is_denied, telling
 from manifestlog.extract.download import has_recorded_name, known
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head
@@ -27,6 +27,8 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
     record = known(manifest, source) if manifest is not None else None
     try:
         head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
+        if is_denied(record, head):
+            head = _head(fetcher, source, Ask())
     except (ExtractError, OSError) as error:
         return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
     action = decide(Ask(), record, None, head)
@@ -50,8 +52,11 @@ def _head(fetcher: Fetcher, source: ETLSource, ask: Ask) -> Head:
 def _why(record: ManifestRecord | None, head: Head) -> str:
     if record is None:
         return "nothing of it is recorded"
-    if head.etag is not None and record.etag is not None:
+    ours, theirs = telling(record.etag), telling(head.etag)
+    if ours is not None and theirs is not None and ours != theirs:
         return f"its ETag was {record.etag}, now it is {head.etag}"
-    if head.last_modified is not None and record.last_modified is not None:
+    if None not in (head.last_modified, record.last_modified) and head.last_modified != record.last_modified:
         return f"it was last modified {record.last_modified}, now {head.last_modified}"
+    if head.length_bytes is not None and head.length_bytes != record.file_size:
+        return f"it was {record.file_size:,} bytes long, now {head.length_bytes:,}"
     return "the server gives nothing to tell by whether it has changed"
