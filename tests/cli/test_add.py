@@ -99,13 +99,68 @@ def test_what_fails_is_told_one_by_one_and_the_rest_goes_on(run: Program, tree: 
     (tree / "secret").write_bytes(b"s")
     (tree / "secret").chmod(0)
     readable = os.geteuid() == 0
-    result = run("add", "files_extractor", tree, "gone", "--json")
+    result = run("add", "files_extractor", tree, "gone", "--json", "--empty=error")
     assert result.code == 1
     assert counts(result.json) == {"new": 4 if readable else 3, "failed": 5 if readable else 6}
     assert len(result.err.splitlines()) == result.json["failed"]
     for name in ("empty", "dangling", "loop", "bad", "gone"):
         assert f"/{name}" in result.err
     assert run("add", "files_extractor", tree, "--quiet").out == ""
+
+
+WORKING = [
+    "b.csv.5eed1234.part",
+    "b.csv.5eed1234.part.json",
+    "c.csv.5eed1234.rejected",
+    ".manifestlog.claims",
+    "D.PART",
+]
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_working_file_of_extract_is_skipped(run: Program, tree: Path, name: str) -> None:
+    (tree / name).write_text("half")
+    result = run("add", "files_extractor", tree, "--json")
+    assert (result.code, counts(result.json)) == (0, {"new": 3, "skipped": 1})
+
+
+def test_a_link_to_a_working_file_is_skipped_too(run: Program, tree: Path) -> None:
+    (tree / "b.part").write_text("half")
+    (tree / "b").symlink_to("b.part")
+    assert counts(run("add", "files_extractor", tree, "--json").json) == {"new": 3, "skipped": 2}
+
+
+def test_empty_files_are_no_failure(run: Program, tree: Path) -> None:
+    (tree / "_SUCCESS").touch()
+    result = run("add", "files_extractor", tree, "--json")
+    assert (result.code, counts(result.json)) == (0, {"new": 3, "skipped": 1})
+
+
+def test_what_is_skipped_is_said_once(run: Program, tree: Path) -> None:
+    for name in ("_SUCCESS", "sub/_SUCCESS", "a.part"):
+        (tree / name).touch()
+    assert run("add", "files_extractor", tree).err == (
+        "manifestlog: skipped: 1 working file of extract, 2 empty (--verbose names each)\n"
+    )
+
+
+def test_what_is_skipped_is_named_when_asked(run: Program, tree: Path) -> None:
+    (tree / "_SUCCESS").touch()
+    assert f"{tree}/_SUCCESS: skipped: empty\n" in run("add", "files_extractor", tree, "-v").err
+
+
+def test_an_empty_file_fails_for_who_wants_it(run: Program, tree: Path) -> None:
+    (tree / "_SUCCESS").touch()
+    result = run("add", "files_extractor", tree, "--json", "--empty=error")
+    assert (result.code, counts(result.json)) == (1, {"new": 3, "failed": 1})
+
+
+def test_what_a_repair_has_set_aside_is_left_out(run: Program, filled: Path, tree: Path) -> None:
+    filled.write_bytes(filled.read_bytes()[:-40])
+    run("repair", filled)
+    assert list(filled.parent.glob("quarantine/*/report.json"))
+    run("add", filled, tree.parent)
+    assert not [r for r in run("list", filled, "--json").json if "quarantine" in r["file_path"]]
 
 
 def test_the_manifests_own_files_are_left_out(run: Program, tree: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from extract.builders import source
 from extract.running import Here, pattern, sha256
-from manifestlog import DownloadManifestManager
+from manifestlog import DownloadManifestManager, ManifestRecord
 from manifestlog.extract import Result, RunReport, claims, parts
 from support import answers
 from support.records import QUICK, metadata
@@ -90,6 +91,24 @@ def test_a_new_pin_that_fails_leaves_the_record(here: Here, bad: BadServer) -> N
     here.one(source(url))
     here.one(source(url, checksum=sha256(OTHER)))
     assert set(here.manifest.records) == {sha256(BODY)}
+
+
+def test_content_that_is_registered_as_a_rejected_file_is_kept_anew(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    here.one(source(url, checksum=sha256(OTHER)))
+    (rejected,) = here.files
+    by_add = ManifestRecord(
+        source_id=rejected,
+        dataset="data",
+        checksum=sha256(BODY),
+        file_path=here.data_dir / rejected,
+        file_size=len(BODY),
+        ts_downloaded=datetime.now(UTC),
+        version="1",
+    )
+    here.manifest.add(by_add)
+    here.one(source(url))
+    assert here.record("spansh_systems", "star_systems").file_path.name == "a"
 
 
 def test_a_pin_of_what_was_there_before_reverts(here: Here, bad: BadServer) -> None:

@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, find
+from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, Why, find
 from manifestlog.cli.worker import Batch, Job, Tally, work
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.pool import Interrupts, Pool
@@ -23,6 +25,13 @@ from manifestlog.pool import Interrupts, Pool
 _BATCH_FILES_MAX = 32
 """Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
 _BATCH_BYTES_MAX = 16 << 20
+
+
+class Empty(StrEnum):
+    """What becomes of empty files, which no record can be of."""
+
+    SKIP = "skip"
+    ERROR = "error"
 
 
 def add(
@@ -51,17 +60,20 @@ def add(
             help="Dataset of all of them; without it the folder's name.",
         ),
     ] = None,
+    empty: Annotated[
+        Empty, typer.Option("--empty", help="Skip empty files, or count each as failed.", show_default=True)
+    ] = Empty.SKIP,
     etl_version: VersionOption = None,
     jobs: JobsOption = None,
 ) -> int:
     """Hash files and register them.
 
     The manifest is made if it is missing. Adding a file again that has not changed gives the verdict duplicate and writes nothing. Links to files are followed,
-    links to folders are not; pipes, sockets and devices are skipped. Exit code 1 when a file could not be registered.
+    links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims) are skipped. Exit code 1 when a file could not be registered.
     """
     path = target.locate(settings, manifest)
     job = _prepare(settings, path, etl_version)
-    run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path))
+    run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path), empty)
     try:
         interrupted = run.run(job, count_of(jobs))
     except (ManifestError, CommandError, OSError):
@@ -91,10 +103,12 @@ def _prepare(settings: Settings, path: Path, etl_version: str | None) -> Job:
 class _Run:
     """One run over the files: what was found and what came of it."""
 
-    def __init__(self, settings: Settings, paths: Sequence[str], names: Naming, own: naming.ManifestPaths) -> None:
+    def __init__(
+        self, settings: Settings, paths: Sequence[str], names: Naming, own: naming.ManifestPaths, empty: Empty
+    ) -> None:
         self.total = Tally()
-        self.skipped = 0
-        self._settings = settings
+        self.skipped: Counter[Why] = Counter()
+        self._settings, self._empty = settings, empty
         self._paths, self._names, self._own = paths, names, own
         self._bar: progress.Bar = progress.NoBar()
         self._began = time.perf_counter()
@@ -139,9 +153,11 @@ class _Run:
     def _set_aside(self, one: Failure | Skipped) -> None:
         if isinstance(one, Failure):
             self._fail(one)
-            return
-        self.skipped += 1
-        output.detail(self._settings, f"{one.path}: skipped, it is a pipe, a socket or a device")
+        elif one.why is Why.EMPTY and self._empty is Empty.ERROR:
+            self._fail(Failure(one.path, "empty, not registered"))
+        else:
+            self.skipped[one.why] += 1
+            output.detail(self._settings, f"{one.path}: skipped: {one.why}")
 
     def _fail(self, failure: Failure) -> None:
         self.total.failures.append(failure)
@@ -170,7 +186,10 @@ class _Run:
     # -- what is reported ------------------------------------------------------------------------------------------
 
     def report(self) -> None:
-        """Say what came of it."""
+        """Say what came of it, and once what was left out."""
+        if self.skipped:
+            kinds = ", ".join(f"{number:,} {why}" for why in Why if (number := self.skipped[why]))
+            output.remark(self._settings, f"skipped: {kinds} (--verbose names each)")
         output.report(self._settings, self.sentence(), self.as_json())
 
     def sentence(self) -> str:
@@ -178,7 +197,7 @@ class _Run:
         counts = ", ".join(f"{count:,} {verdict}" for verdict, count in self.total.verdicts.items())
         seconds = time.perf_counter() - self._began
         return (
-            f"{counts}, {len(self.total.failures):,} failed, {self.skipped:,} skipped; "
+            f"{counts}, {len(self.total.failures):,} failed, {self.skipped.total():,} skipped; "
             f"{output.human_bytes(self.total.bytes)} in {seconds:.1f} s ({self.total.files / seconds:,.0f} files/s)"
         )
 
@@ -187,7 +206,7 @@ class _Run:
         verdicts = {verdict.value: count for verdict, count in self.total.verdicts.items()}
         return verdicts | {
             "failed": len(self.total.failures),
-            "skipped": self.skipped,
+            "skipped": self.skipped.total(),
             "bytes": self.total.bytes,
             "seconds": round(time.perf_counter() - self._began, 3),
         }

@@ -13,12 +13,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from manifestlog.cli.walk import EMPTY, Failure, FileTask, Naming, Skipped, find
-from manifestlog.extract.claims import CLAIMS_NAME
-from manifestlog.extract.names import PART, PART_STATE
+from manifestlog.cli.walk import Failure, Found, Naming, Skipped, Why, find
+from manifestlog.extract.names import REJECTED
 from manifestlog.naming import ManifestPaths
-
-_WORKING = (PART, PART_STATE, CLAIMS_NAME)
 
 
 class Known:
@@ -49,10 +46,13 @@ def _real(folder: str) -> str:
 def unregistered(folders: Sequence[str], known: Known, own: ManifestPaths) -> Iterator[str | Failure]:
     """Every file below these folders that is not known; a `Failure` for what could not be looked into."""
     for one in find(folders, Naming(None, None), own):
-        if isinstance(one, Skipped) or one.path.endswith(_WORKING):
-            continue
-        if isinstance(one, FileTask) or one.reason == EMPTY:
-            if one.path not in known:
-                yield one.path
-        else:
+        if isinstance(one, Failure):
             yield one
+        elif not _comes_and_goes(one) and one.path not in known:
+            yield one.path
+
+
+def _comes_and_goes(one: Found) -> bool:
+    # A rejected file stays until somebody has looked at it, so it is told.
+    is_rejected = one.path.lower().endswith(REJECTED)
+    return isinstance(one, Skipped) and one.why is not Why.EMPTY and not is_rejected

@@ -3,18 +3,29 @@
 Invariants:
 
 - Links to files are followed, links to folders are not; only a path that was given itself may be a link to a folder.
-- The files of manifests, in the directory of the one that is written, are never among the files found.
+- The files of manifests, in the directory of the one that is written, are never among the files found, and neither
+  is what a repair has put in quarantine there.
+- Files that `extract` works with (parts, rejected files, its file of claims) are never files to register: they come and go.
 - Nothing is opened, and at most one folder's names are held at a time, so a tree of any size streams.
 """
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
+from manifestlog.extract.claims import CLAIMS_NAME
+from manifestlog.extract.names import is_working
 from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
 
-EMPTY = "empty, not registered"
+
+class Why(StrEnum):
+    """Why something is skipped, in words for one or for many."""
+
+    SPECIAL = "pipe, socket or device"
+    WORKING = "working file of extract"
+    EMPTY = "empty"
 
 
 class FileTask(NamedTuple):
@@ -34,9 +45,10 @@ class Failure(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """Something that holds no content: a pipe, a socket, a device."""
+    """Something that is no content to register."""
 
     path: str
+    why: Why
 
 
 Found = FileTask | Failure | Skipped
@@ -105,18 +117,28 @@ def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestP
     if stat.S_ISDIR(found.st_mode):
         return
     if not stat.S_ISREG(found.st_mode):
-        yield Skipped(path)
+        yield Skipped(path, Why.SPECIAL)
     elif not _is_ledger(path, own):
-        if found.st_size == 0:
-            yield Failure(path, EMPTY)
+        if _is_working(path):
+            yield Skipped(path, Why.WORKING)
+        elif found.st_size == 0:
+            yield Skipped(path, Why.EMPTY)
         else:
             yield FileTask(path, names.source_id or source_id, dataset, found.st_size)
 
 
+def _is_working(path: str) -> bool:
+    name = os.path.basename(os.path.realpath(path) if os.path.islink(path) else path)
+    return name == CLAIMS_NAME or is_working(name)
+
+
 def _is_ledger(path: str, own: ManifestPaths) -> bool:
-    if ".manifest." not in path and not os.path.islink(path):
+    is_ours = ".manifest." in path or os.path.basename(own.quarantine) in path
+    if not is_ours and not os.path.islink(path):
         return False
     folder, name = os.path.split(os.path.realpath(path))
+    if folder.startswith(os.path.realpath(own.quarantine) + os.sep):
+        return True
     stem = name.partition(".")[0]
     # The neighbours' too: their lock files are empty, and a ledger that changes all the time is no download.
     return (

@@ -20,7 +20,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manifestlog.extract import parts, place
+from manifestlog.extract import names, parts, place
 from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.errors import ExtractError
@@ -70,8 +70,8 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
     if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
         return None
     # By whichever way to the folder it was announced.
-    names = {path.name: path for path in place.targets(place.target(desk.data_dir, source), state.sha256)}
-    file_path = names.get(os.path.basename(state.file_path))
+    announced = {path.name: path for path in place.targets(place.target(desk.data_dir, source), state.sha256)}
+    file_path = announced.get(os.path.basename(state.file_path))
     left = part if part.exists() else file_path
     is_wanted = file_path is not None and source.checksum in (None, state.sha256)
     if is_wanted and left is not None and left.exists() and parts.digest(left) == state.sha256:
@@ -118,8 +118,9 @@ def _kept(desk: Desk, source: ETLSource, event: DownloadEvent) -> Path | None:
 
 
 def _is_there(path: Path, length: int) -> bool:
+    """Whether the content lies there to stay: older versions of `add` registered parts and rejected files as well."""
     try:
-        return path.stat().st_size == length
+        return not names.is_working(path.name) and path.stat().st_size == length
     except OSError:
         return False  # also where we may not look: whoever registered it keeps his, and we keep ours
 

@@ -56,6 +56,11 @@ def problem(name: str) -> str | None:
     return None if unicodedata.is_normalized("NFC", name) else "is not in Unicode normal form C"
 
 
+def is_working(name: str) -> bool:
+    """Whether a file of this name is a working file: no data, and deleted sooner or later."""
+    return bool(_working_suffix(name))
+
+
 def harmless(text: str) -> str:
     """A safe name as close to this text as can be; `download` for an empty one."""
     name = unicodedata.normalize("NFC", text) or NAMELESS
