@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "options", "rows", "naming", "pool", "mounts", "storage.disk"),
+    ("errors", "options", "rows", "roots", "naming", "pool", "mounts", "storage.disk"),
     ("verdict", "verify", "storage.codec", "storage.lock", "storage.columns", "registry"),
     ("models", "verified", "trials", "storage.framing", "storage.index"),
     ("events", "doctor", "storage.lines", "storage.canonical"),

@@ -28,7 +28,7 @@ from manifestlog.errors import (
     ManifestInUseError,
 )
 from manifestlog.events import EventLike, SourceLike, changes_of, record_of
-from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, members, record_from_row
+from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, Observation, members, record_from_row
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
 from manifestlog.registry import open_managers
@@ -131,6 +131,15 @@ class AbstractManifest(ABC):
         """The manifest's metadata as of now; a copy."""
         known = {k: v for k, v in self._store.metadata().items() if k in ManifestMetadata.model_fields}
         return ManifestMetadata.model_validate(known)
+
+    @property
+    def root(self) -> Path:
+        """The absolute folder at which relative paths of records begin: `root_dir`, which begins at the manifest's own folder."""
+        return Path(self._store.root())
+
+    def locate(self, seen: ManifestRecord | Observation) -> Path:
+        """Where the file of a record, or of one of its `also_seen`, is; the same from every working folder."""
+        return self.root / seen.file_path
 
     @property
     def records(self) -> Records:

@@ -58,7 +58,10 @@ def _now() -> datetime:
 
 
 class ManifestMetadata(BaseModel):
-    """The head of a manifest: who writes it, for which root directory, how many records there are."""
+    """The head of a manifest: who writes it, for which root directory, how many records there are.
+
+    Relative paths of records begin at `root_dir`; a relative `root_dir` begins at the manifest's own folder.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manifestlog import roots
 from manifestlog.errors import RecordNotFoundError
 from manifestlog.rows import Row, Sighting, find_observation, normalise, observation, order_of, pair_of, view
 from manifestlog.session import Session, now_text
@@ -70,6 +71,13 @@ class Store:
 
     def metadata(self) -> Row:
         return self.session.read(lambda state: state.live_metadata())
+
+    def root(self) -> str:
+        """The absolute folder at which relative paths begin."""
+        return self.session.read(self._root)
+
+    def _root(self, state: State) -> str:
+        return roots.root_of(str(state.metadata["root_dir"]), self.paths.directory)
 
     # -- writing -------------------------------------------------------------------------------------------------
 

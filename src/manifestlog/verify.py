@@ -14,7 +14,6 @@ Nothing here looks at a data file: that is the command line's, in many processes
 from __future__ import annotations
 
 import errno
-import os
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
+from manifestlog.roots import below
 from manifestlog.rows import Order, Row, observations, order_of
 
 DIGEST_BYTES = 32
@@ -110,17 +110,12 @@ def files_of(row: Row, root: str) -> list[tuple[Order, Expected]]:
     """The files that a record names, each once, with the time when it was recorded last; relative paths lie below `root`."""
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
-        return [(order_of(row), Expected(_below(root, row["file_path"]), checksum, size))]
+        return [(order_of(row), Expected(below(root, row["file_path"]), checksum, size))]
     latest: dict[str, Order] = {}
     for seen in observations(row):
-        path = _below(root, seen["file_path"])
+        path = below(root, seen["file_path"])
         latest[path] = max(order_of(seen), latest.get(path, ("", 0)))
     return [(order, Expected(path, checksum, size)) for path, order in latest.items()]
-
-
-def _below(root: str, path: str) -> str:
-    # `join` says the same of a path that begins like this, and takes longer than the rest of it all.
-    return path if path.startswith("/") and os.sep == "/" else os.path.join(root, path)
 
 
 class Plan:

@@ -251,3 +251,27 @@ def test_the_next_run_goes_on_where_the_disk_was_full(full: RunReport, here: Her
     outcome = here.fetch(f"{bad.url}/a")
     assert (here.body(), outcome.bytes_fetched) == (LARGE, len(LARGE) - kept)
     assert kept == ROOM_BYTES
+
+
+def test_known_content_with_a_relative_path_is_found_from_any_working_folder(
+    tmp_path: Path, bad: BadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "theirs" / "b"
+    file.parent.mkdir()
+    file.write_bytes(BODY)
+    monkeypatch.chdir("/")
+    path = tmp_path / "manifests" / "systems_download.manifest.json"
+    with DownloadManifestManager(path, metadata().model_copy(update={"root_dir": ".."}), options=QUICK) as manifest:
+        manifest.add(
+            ManifestRecord(
+                source_id="theirs",
+                dataset="theirs",
+                checksum=sha256(BODY),
+                file_path=Path("theirs/b"),
+                file_size=len(BODY),
+                ts_downloaded=datetime.now(UTC),
+                version="1",
+            )
+        )
+        outcome = Here(manifest, tmp_path / "data").one(source(bad.script("/a", answers.whole(BODY, ETAG))))
+    assert (outcome.result, outcome.file_path) == (Result.ALIAS, str(file))

@@ -86,7 +86,7 @@ def verify(
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--root", metavar="DIR", help="Where relative paths begin; without it the manifest's root_dir."),
+        typer.Option("--root", metavar="DIR", help="Where relative paths begin [default: the manifest's root_dir]."),
     ] = None,
     extra: Annotated[
         list[str] | None,
@@ -126,7 +126,7 @@ class _Ledger:
 
     def __init__(self, store: Store, root: str | None) -> None:
         self._store = store
-        self._root = os.path.abspath(root or store.metadata()["root_dir"])
+        self._root = os.path.abspath(root) if root else store.root()
 
     def plan(self, wish: _Wish, verified: Verified) -> Plan:
         frozen, checksums = self._store.frozen()

@@ -27,6 +27,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import FetchError
 from manifestlog.extract.report import Outcome, Result
 from manifestlog.extract.source import DownloadEvent, ETLSource
+from manifestlog.models import ManifestRecord, Observation
 
 
 class PinnedError(ExtractError):
@@ -113,8 +114,12 @@ def _kept(desk: Desk, source: ETLSource, event: DownloadEvent) -> Path | None:
         return None
     records = (desk.manifest.get_record_by_source(source.source_id, source.dataset), desk.manifest.get(event.sha256))
     found = [record for record in records if record is not None and record.checksum == event.sha256]
-    paths = [path for r in found for path in (r.file_path, *(seen.file_path for seen in r.also_seen))]
+    paths = [desk.manifest.locate(seen) for record in found for seen in _observations(record)]
     return next((path for path in paths if _is_there(path, event.file_size_bytes)), None)
+
+
+def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:
+    return record, *record.also_seen
 
 
 def _is_there(path: Path, length: int) -> bool:
@@ -146,4 +151,4 @@ def _register(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -
     """Step 4, second half."""
     verdict, record = desk.manifest.add_from_event(source, event)
     parts.discard(part)
-    return Outcome(source.source_id, source.dataset, Result.of(verdict), str(record.file_path))
+    return Outcome(source.source_id, source.dataset, Result.of(verdict), str(desk.manifest.locate(record)))

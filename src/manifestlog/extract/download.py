@@ -89,7 +89,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         if left is not None:
             return left
         assert record is not None
-        path, size = str(record.file_path), record.file_size
+        path, size = str(desk.manifest.locate(record)), record.file_size
         return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
 
 
