@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "roots", "naming", "pool", "mounts", "storage.disk"),
     ("verdict", "verify", "storage.codec", "storage.lock", "storage.columns", "registry"),
     ("models", "verified", "trials", "storage.framing", "storage.index"),
-    ("events", "doctor", "storage.lines", "storage.canonical"),
+    ("events", "doctor", "storage.lines", "storage.moved", "storage.canonical"),
     ("storage.segment", "storage.overlay", "storage.salvage_log", "storage.base", "storage.salvage_canonical"),
     ("storage.wal", "storage.view", "storage.merge", "storage.salvage"),
     ("storage.state", "storage.weigh"),

@@ -25,12 +25,13 @@ from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.framing import Piece
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Base, Op, Opening, Summary
-from manifestlog.storage.segment import agrees, may_be_a_crashs
+from manifestlog.storage.moved import Moved, Search, records_in
+from manifestlog.storage.segment import may_be_a_crashs
 from manifestlog.storage.state import fingerprint
 from manifestlog.storage.wal import begins_anew
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from manifestlog.rows import Row
     from manifestlog.storage.index import Entry
@@ -84,15 +85,30 @@ class _Segment:
     chain: int = 0
     bases: list[Base] = field(default_factory=list)
     damage: list[Piece] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    """The first line of each damaged stretch that was moved there, and would be lost."""
+    beyond: int = 0
+    """Records in intact lines behind the first damage."""
     synced: int = 0
     sealed_end: int | None = None
     torn_at: int | None = None
 
     def count(self, piece: Piece, line: bytes) -> None:
         self.lines += 1
+        if self.damage:
+            self.beyond += records_in(line)
         if self.told is not None and piece.offset < self.told.length:
             self.length, self.counted = piece.end, self.counted + 1
             self.chain = crc32(codec.line_crc(line), self.chain)
+
+    def note_moved(self, found: Iterable[Moved]) -> None:
+        """Take notice of lines that were moved into the last damage."""
+        first = None
+        for moved in found:
+            first = first or moved
+            self.beyond += records_in(moved.line)
+        if first is not None and not (self.moved and self.moved[-1].place >= self.damage[-1].offset):
+            self.moved.append(first)
 
     def summary(self) -> Summary:
         return lines.summarise(self.opening.segment, self.length, self.counted, self.chain, self.damage)
@@ -255,16 +271,24 @@ def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport
     try:
         end = disk.size(fd)
         position = 0
+        search = Search(fd, opening.salt)
         for piece in framing.pieces(disk.blocks(fd, 0, end), opening.salt):
             position = piece.end
             if piece.line is None:
                 segment.damage[-1:] = framing.with_damage(segment.damage[-1:], [piece])
+                segment.note_moved(search.lost_within(piece.offset, piece.end))
             elif piece.offset == 0:
                 segment.count(piece, piece.line)
             else:
                 _take(segment, piece, piece.line, report)
         if position < end:
-            segment.torn_at = position
+            rest = framing.with_damage(segment.damage[-1:], [Piece(position, end, None, terminated=False)])
+            moved = list(search.lost_within(position, end))
+            if moved:
+                segment.damage[-1:] = rest
+                segment.note_moved(moved)
+            else:
+                segment.torn_at = position
     finally:
         disk.close(fd)
     return segment
@@ -293,7 +317,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 def _judge(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
     told = segment.told
-    as_told = told is None or agrees(told, segment.summary(), segment.damage)
+    as_told = told is None or lines.agrees(told, segment.summary(), segment.damage)
     if told is not None and not as_told:
         report.damage(
             segment.path,
@@ -302,7 +326,11 @@ def _judge(segment: _Segment, report: CheckReport) -> None:
         )
     for piece in segment.damage:
         count = piece.end - piece.offset
-        if told is not None and piece.offset >= told.length and may_be_a_crashs(piece, 0, segment.sealed_end):
+        moved = next((one for one in segment.moved if piece.offset <= one.place < piece.end), None)
+        if moved is not None:
+            beyond = f"{segment.beyond} good records lie behind the first damage"
+            report.damage(segment.path, piece.offset, f"{moved.told()}; {beyond}")
+        elif told is not None and piece.offset >= told.length and may_be_a_crashs(piece, 0, segment.sealed_end):
             report.note(
                 segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
             )

@@ -3,7 +3,8 @@
 Invariants:
 
 - It shares no code with the engine. A line counts if it stands, byte for byte, where it was written.
-- `of_active` also says when the engine must refuse: damage before an offset that a later line calls synced.
+- `of_active` also says when the engine must refuse: damage before an offset that a later line calls synced, and a line
+  that is whole and stands elsewhere than where it was written.
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ class Oracle:
         kept = self.kept_lines(active)
         first = self.active[0][1]
         if not kept or kept[0] != 0 or active[len(first) - 1 : len(first)] not in (b"\n", b""):
+            return None
+        if any(line[:-1] in active for number, (_, line) in enumerate(self.active) if number not in kept):
             return None
         synced = max(json.loads(self.active[number][1]).get("synced", 0) for number in kept)
         position = 0

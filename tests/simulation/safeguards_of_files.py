@@ -309,3 +309,73 @@ READING = [
         "storage.segment:Segment.stands_still", "disk.read(self.fd, len(last), stamp.size - len(last)) == last", "True",
     ),
 ]  # fmt: skip
+
+MOVED = [
+    one(
+        "a moved line is no crash's",
+        "acknowledged records skipped as a crash's trace",
+        "moved lines: refused",
+        "storage.segment:Segment._refuse_moved", "for piece in damage:", "for piece in ():",
+    ),
+    one(
+        "moved lines are damage whatever is said to be synced",
+        "lines lost that only a kill was to spare",
+        "moved lines: refused in the weaker modes",
+        "storage.segment:Segment._refuse_moved", "for piece in damage:",
+        "for piece in damage if self._marked > damage[0].offset else ():",
+    ),
+    one(
+        "an unfinished end is searched for moved lines",
+        "the last line moved, taken for one that is being written",
+        "moved lines: refused",
+        "storage.segment:Segment._refuse_moved", "if rest < end else []", "if False else []",
+    ),
+    one(
+        "a line may have been moved farther than the file reaches",
+        "most of a segment taken out, and the rest skipped",
+        "moved lines: refused in the weaker modes",
+        "storage.moved:Search.within", "max(_REACH_MIN, 2 * reach, 2 * synced)", "reach",
+    ),
+    one(
+        "an offset counts only where a line can have been",
+        "a crash's trace called damage",
+        "moved lines: bits of one that was not",
+        "storage.moved:Search.within", "if synced <= origin <= max(_REACH_MIN, 2 * reach, 2 * synced):", "if True:",
+    ),
+    one(
+        "a copy of a line in its place is no damage",
+        "a manifest that does not open for a line too many at its end",
+        "moved lines: copies at the end",
+        "storage.moved:Search.lost_within", "if not self._is_copy(moved)", "if moved",
+    ),
+    one(
+        "moved lines are counted among the good records beyond",
+        "a loss told that a repair does not bring",
+        "moved lines: counted",
+        "storage.moved:Search.records_beyond", "self.lost_within(piece.offset, piece.end)", "()",
+    ),
+    one(
+        "`check` finds moved lines",
+        "damage that a reader is told of, and `check` and `repair` are not",
+        "moved lines: found by `check`",
+        "check:_judge", "if moved is not None:", "if False:",
+    ),
+    one(
+        "a repair takes moved lines back",
+        "acknowledged records in quarantine only",
+        "moved lines: repaired",
+        "storage.salvage_log:_take_moved", "if decoded(moved.line) is not None:", "if False:",
+    ),
+    one(
+        "a repair takes moved lines in the order in which they were written",
+        "a forgotten record back",
+        "moved lines: one that was forgotten, repaired",
+        "storage.salvage_log:_in_order", "return merge(placed, moved, key=itemgetter(0))", "return iter([*placed, *moved])",
+    ),
+    one(
+        "lines that were all moved alike tell their salt",
+        "a segment lost with its first line",
+        "moved lines: the first line gone, repaired",
+        "storage.salvage_log:_recovered_salt", "if agreeing >", "if 0 >",
+    ),
+]  # fmt: skip

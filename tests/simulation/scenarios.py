@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from contract import test_moved_lines
 from crash import test_disk_failures
 from damage import test_bits, test_files, test_lines
 from damage import test_index as damage_of_index
@@ -320,6 +321,25 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "bits of the canonical, written to": _bits(CANONICAL, 250, write=True, never_answered=True),
     "bits of the canonical, without an index": _judged(_unindexed),
     "moved lines": _judged(_moved),
+    "moved lines: refused": _beside(test_moved_lines.test_every_move_is_damage),
+    "moved lines: refused in the weaker modes": _beside(test_moved_lines.test_every_move_is_damage_in_the_weaker_modes),
+    "moved lines: bits of one that was not": _beside(
+        test_moved_lines.test_a_damaged_line_is_not_taken_for_a_moved_one
+    ),
+    "moved lines: copies at the end": _beside(test_moved_lines.test_a_copy_behind_all_others_is_no_damage),
+    "moved lines: counted": _beside(
+        test_moved_lines.test_the_error_counts_good_records_in_their_places_and_elsewhere
+    ),
+    "moved lines: found by `check`": _beside(test_moved_lines.test_check_finds_every_move),
+    "moved lines: repaired": _beside(
+        test_moved_lines.test_a_repair_keeps_every_line_of_those_that_were_moved_and_loses_nothing
+    ),
+    "moved lines: one that was forgotten, repaired": _beside(
+        test_moved_lines.test_a_repair_takes_lines_in_the_order_in_which_they_were_written
+    ),
+    "moved lines: the first line gone, repaired": _beside(
+        test_moved_lines.test_a_repair_without_the_first_line_keeps_all_behind_it
+    ),
     "lines of a twin": _judged(_of_a_twin),
     "missing files": _through(test_files.test_every_set_of_files_missing),
     "exchanged files": _through(test_files.test_two_files_exchanged, True),

@@ -98,5 +98,27 @@ def line_crc(line: bytes) -> bytes:
     return line[-10:-2]
 
 
+_FORTH = [crc32(bytes([byte]), 0xFFFFFFFF) ^ 0xFFFFFFFF for byte in range(256)]
+"""CRC-32's table: what each byte does to a zero state."""
+_BACK = {entry >> 24: number for number, entry in enumerate(_FORTH)}
+
+
+def unwound(crc: int, data: bytes) -> int:
+    """The start with which `crc32(data, start)` gives `crc`: a CRC can be run backwards."""
+    state = crc ^ 0xFFFFFFFF
+    for byte in reversed(data):
+        number = _BACK[state >> 24]
+        state = ((state ^ _FORTH[number]) << 8 & 0xFFFFFFFF) | number ^ byte
+    return state ^ 0xFFFFFFFF
+
+
+def written_at(line: bytes, salt: int) -> int:
+    """The one offset below 4 GiB at which this line, its newline taken off, is intact; with its offset for `salt`, the salt.
+
+    CRC-32 takes a number of four bytes in by an exclusive or, and turns what comes of it about without loss.
+    """
+    return unwound(unwound(int(line_crc(line), 16), line[:-CRC_TAIL]), bytes(8)) ^ salt
+
+
 def hex_crc(crc: int) -> str:
     return f"{crc:08x}"

@@ -20,9 +20,9 @@ from manifestlog.storage import codec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_LINE_START = re.compile(rb'\{"op":"')
-_LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
-_WHOLE_LINE_END = re.compile(_LINE_END.pattern + rb"\n")
+LINE_START = re.compile(rb'\{"op":"')
+LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
+_WHOLE_LINE_END = re.compile(LINE_END.pattern + rb"\n")
 
 
 class Piece(NamedTuple):
@@ -73,7 +73,7 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
 
 def _junk_end(data: bytes, begin: int, stop: int) -> int:
     """Behind the last newline before the next place where a line may begin; `begin` when that is in this very line."""
-    found = _LINE_START.search(data, begin)
+    found = LINE_START.search(data, begin)
     next_start = found.start() if found else len(data)
     return begin if stop < 0 or next_start < stop else data.rfind(b"\n", begin, next_start) + 1
 
@@ -109,7 +109,7 @@ def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
 def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:
     """The valid lines inside a span that is none as a whole: a newline was hit, or junk stands before a line."""
     done = 0
-    starts = [found.start() for found in _LINE_START.finditer(span)]
+    starts = [found.start() for found in LINE_START.finditer(span)]
     for start, stop in pairwise([*starts, len(span)]):
         # Inside a valid line every quote of a text is escaped, so none can begin within another.
         length = _intact_length(span[start:stop], salt, offset + start)
@@ -125,6 +125,6 @@ def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterat
 
 
 def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
-    ends = [found.end() for found in _LINE_END.finditer(fragment)]
+    ends = [found.end() for found in LINE_END.finditer(fragment)]
     # The last is the line's own; a few more for members of that name inside a record, not all: a hostile line has many.
     return next((end for end in ends[:-5:-1] if codec.line_is_intact(fragment[:end], salt, offset)), 0)

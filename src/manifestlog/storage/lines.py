@@ -120,6 +120,14 @@ def summarise(segment: int, length: int, count: int, chain: int, damage: Iterabl
     return Summary(segment, length, count, codec.hex_crc(chain))
 
 
+def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
+    """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
+    if told._replace(synced=None) == found._replace(synced=None):
+        return True
+    kept = told.synced
+    return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
+
+
 def seal_body(summary: Summary) -> bytes:
     told = summary.told()
     return codec.dumps({"op": "seal", **told, "next": told.pop("segment") + 1})[:-1]

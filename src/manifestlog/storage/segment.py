@@ -5,7 +5,8 @@ Invariants:
 - `tail` stands behind the last line that was accepted; it only moves forward, and never into an unfinished line.
 - A line is appended in one piece or taken back; a complete line is never taken back, since a reader may have it already.
 - A segment is *clean* when an append may follow its last byte. Behind anything else nothing is ever written again.
-- Damage that a crash may have left is passed over. Whether it did is for the successor to say: it states what was valid.
+- A line that was moved is damage, as no crash moves one, and it would be lost with what is passed over.
+- Other damage that a crash may have left is passed over. Whether it did is for the successor to say: it states what was valid.
 
 It takes no lock and chooses no successor: that is the log's job (`wal`).
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
@@ -24,6 +25,7 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.storage import codec, disk, framing, lines
 from manifestlog.storage.framing import Piece
 from manifestlog.storage.lines import Op, Opening, Run, Summary
+from manifestlog.storage.moved import Search
 
 log = logging.getLogger("manifestlog")
 
@@ -53,14 +55,6 @@ def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
     return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
 
-def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
-    """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
-    if told._replace(synced=None) == found._replace(synced=None):
-        return True
-    kept = told.synced
-    return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
-
-
 class Segment:
     """An open segment file, closed with its last user. Not safe for threads but for `sync`; the session's mutex is around it."""
 
@@ -72,6 +66,7 @@ class Segment:
         self.tail = Tail()
         self.opening = self._read_opening()
         self.number = self.opening.segment
+        self._search = Search(fd, self.opening.salt)
         self.sealed = False
         self.is_named = False
         """Whether its name is known to be on the disk."""
@@ -185,8 +180,10 @@ class Segment:
             else:
                 stop = data.find(lines.PUT_AFTER, position) + 1 or len(data)
                 pieces = list(framing.split(data[position:stop], start + position, self.opening.salt))
-                yield from self._accept(pieces)
+                rest = pieces[-1].end if pieces else start + position
                 position = stop
+                self._refuse_moved(pieces, rest, start + stop)
+                yield from self._accept(pieces)
                 self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
 
     def _accept_run(self, run: Run, start: int) -> Iterator[Op]:
@@ -224,6 +221,17 @@ class Segment:
         yield from ops
         self._damage, self.tail = damage, tail
 
+    def _refuse_moved(self, pieces: list[Piece], rest: int, end: int) -> None:
+        """Raise for an intact line that is not where it was written, in damage or in what is unfinished from `rest` on."""
+        unfinished = [Piece(rest, end, None, terminated=False)] if rest < end else []
+        damage = [piece for piece in pieces if piece.line is None] + unfinished
+        for piece in damage:
+            for moved in self._search.lost_within(piece.offset, piece.end):
+                joined = framing.with_damage(self._damage[-1:], damage)
+                offset = next(one.offset for one in joined if moved.place < one.end)
+                beyond = f"{self._search.records_beyond(offset)} good records lie beyond"
+                raise DamagedManifestError(self.path, offset, f"{moved.told()} in segment {self.number}; {beyond}")
+
     def _decode(self, line: bytes, offset: int) -> Op:
         try:
             return lines.decode(line)
@@ -250,7 +258,7 @@ class Segment:
             self.path,
             piece.offset,
             f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
-            f" {self._records_beyond(piece.end)} good records lie beyond",
+            f" {self._search.records_beyond(piece.end)} good records lie beyond",
         )
 
     def check_link(self, told: Summary | None) -> None:
@@ -258,7 +266,7 @@ class Segment:
 
         Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
         """
-        if told is not None and agrees(told, self.summary(), self._damage):
+        if told is not None and lines.agrees(told, self.summary(), self._damage):
             self.report_damage()
             return
         if self._damage:
@@ -280,11 +288,6 @@ class Segment:
                     piece.end - piece.offset,
                     piece.offset,
                 )
-
-    def _records_beyond(self, start: int) -> int:
-        data = disk.read(self.fd, disk.size(self.fd) - start, start)
-        pieces = framing.split(data, start, self.opening.salt)
-        return sum(len(self._decode(piece.line, piece.offset).puts) for piece in pieces if piece.line is not None)
 
     def append(self, body: bytes) -> Tail:
         """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.

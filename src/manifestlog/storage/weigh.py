@@ -26,7 +26,6 @@ from manifestlog.storage.wal import begins_anew
 
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
-    from manifestlog.storage.framing import Piece
     from manifestlog.storage.lines import Base, Summary
     from manifestlog.storage.overlay import Overlay
     from manifestlog.storage.salvage_canonical import Gap
@@ -223,48 +222,42 @@ def _weigh_segment(found: Salvage, segment: Segment, successor: Segment | None, 
     told = successor.opening.previous if successor is not None and successor.opening is not None else None
     covered_whole = covered.known and segment.number <= covered.last
     sound = True
-    for piece in segment.damage:
-        why = _harmless(segment, piece, told)
+    for piece in segment.damage if segment.moved else ():
+        count = piece.end - piece.offset
+        found.note(
+            segment.path, piece.offset, count, "lines that were moved here, or bytes that are no line of this segment"
+        )
+    for piece in segment.missing:
+        why = salvage_log.harmless(segment, piece, told)
         if why is None and covered_whole:
             why = "not what was written; the canonical holds all of this segment"
         if why is not None:
             found.note(segment.path, piece.offset, piece.end - piece.offset, why)
             continue
         sound = False
-        meaning = f"not what was written: {_UNDONE}"
-        found.lose(segment.path, piece.offset, piece.end - piece.offset, meaning, segment.named[piece.offset])
+        wrong = "lines that were written here are missing" if segment.moved else "not what was written"
+        meaning = f"{wrong}: {_UNDONE}"
+        found.lose(segment.path, piece.offset, piece.end - piece.offset, meaning, segment.named.get(piece.offset))
     if segment.torn_at is not None and (told is None or told.length <= segment.torn_at):
         found.note(segment.path, segment.torn_at, segment.size - segment.torn_at, "an unfinished line, torn by a crash")
     return _weigh_end(found, segment, told, covered_whole=covered_whole) and sound
 
 
 def _weigh_end(found: Salvage, segment: Segment, told: Summary | None, *, covered_whole: bool) -> bool:
-    if told is not None and told.length > segment.size >= (told.synced or told.length):
-        found.note(segment.path, segment.size, 0, "cut behind a sync that failed, never acknowledged")
+    reach = segment.end if segment.moved else segment.size
+    if told is not None and told.length > reach >= (told.synced or told.length):
+        found.note(segment.path, reach, 0, "cut behind a sync that failed, never acknowledged")
         return True
-    if told is not None and told.length > segment.size:
-        count: int | None = told.length - segment.size
+    if told is not None and told.length > reach:
+        count: int | None = told.length - reach
         meaning = f"the file was cut: {_UNDONE}"
     elif told is None and not segment.next and segment.number < max(found.segments):
         count, meaning = None, "nothing tells where this segment ended: it may have been cut"
     else:
         return True
     if not covered_whole:
-        found.lose(segment.path, segment.size, count, meaning)
+        found.lose(segment.path, reach, count, meaning)
     return False
-
-
-def _harmless(segment: Segment, piece: Piece, told: Summary | None) -> str | None:
-    """Why this damaged stretch of a segment held nothing that counts; None when it may have."""
-    if told is not None and piece.offset >= told.length:
-        return "behind the segment's end, fenced off by the next one"
-    if told is not None and told.synced is not None and piece.offset >= told.synced:
-        return "behind a sync that failed, never acknowledged"
-    if segment.salt is not None and salvage_log.is_opening(segment, piece, told):
-        return "the segment's first line, which holds no record"
-    if salvage_log.is_seal(segment, piece, told):
-        return "the segment's last line, which holds no record"
-    return None
 
 
 # -- the canonical -----------------------------------------------------------------------------------------------------
