@@ -25,17 +25,22 @@ from manifestlog.extract import names
 from manifestlog.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
+_HTTP = ("http", "https")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
 
 
 def _checked_url(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    if scheme is not None and scheme[1].lower() not in _HTTP and url == url.strip():
+        url = url.replace(
+            " ", "%20"
+        )  # people copy names of files, and an address that holds a space cannot be told safely
     if any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in url):
         raise ValueError("expected an address without spaces and control characters; write a space as %20")
-    scheme = _SCHEME.match(url)
     if scheme is None:
         raise ValueError("expected an address with a scheme; write it like https://host/path/file")
-    if scheme[1].lower() in ("http", "https") and not _has_host(url[scheme.start(1) :]):
+    if scheme[1].lower() in _HTTP and not _has_host(url[scheme.start(1) :]):
         raise ValueError("expected a host, and after it a port number or none; write it like https://host:8080/file")
     return url
 
