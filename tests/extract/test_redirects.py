@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from extract.builders import source
+from extract.builders import raw_config, raw_source, source
 from extract.running import pattern
-from manifestlog.extract import Result
+from manifestlog.extract import RemoteFetcher, Result, load_config
 from support import answers
 from support.badserver import misbehaving
 
 if TYPE_CHECKING:
+    from extract.builders import Write
     from extract.running import Here
-    from support.badserver import BadServer
+    from support.badserver import BadServer, Exchange
 
 BODY = pattern(1000)
 OTHER = pattern(900, 1)
@@ -123,6 +125,94 @@ def test_headers_do_not_follow_a_redirect_to_another_server(here: Here, bad: Bad
         here.one(source(url, headers=of_source), headers=of_all)
         assert name.lower() in bad.requests[0].headers
         assert "0123456789" not in str(other.requests[0].headers)
+
+
+NO_CREDENTIALS = {
+    "Accept": "text/csv", "User-Agent": "galaxy-etl/1.0", "X-Purpose": "nightly", "Accept-Language": "en-GB,en;q=0.9",
+    "From": "etl1@example.org", "X-Api-Version": "2022-11-28", "X-Team": "number 12 of many",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["source", "defaults"])
+@pytest.mark.parametrize("name", NO_CREDENTIALS)
+def test_other_headers_follow_a_redirect_to_another_server(here: Here, bad: BadServer, name: str, where: str) -> None:
+    headers = {name: NO_CREDENTIALS[name]}
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        of_source, of_all = (headers, {}) if where == "source" else ({}, headers)
+        here.one(source(url, headers=of_source), headers=of_all)
+        assert other.requests[0].headers[name.lower()] == NO_CREDENTIALS[name]
+
+
+def test_other_headers_follow_a_redirect_to_another_name_of_the_server(here: Here, bad: BadServer) -> None:
+    bad.script("/b", answers.whole(BODY))
+    url = bad.script("/a", answers.redirect(f"{bad.url.replace('127.0.0.1', 'localhost')}/b"))
+    here.one(source(url, headers=NO_CREDENTIALS | AUTHORIZATION))
+    assert (bad.requests[-1].headers["accept"], "authorization" in bad.requests[-1].headers) == ("text/csv", False)
+
+
+CREDENTIALS = ["Proxy-Authorization", "X-Auth-Token", "PRIVATE-TOKEN", "Ocp-Apim-Subscription-Key", "X-Amz-Signature",
+               "X-CSRFToken", "Session-Id", "Api_Secret", "Referer", "Host"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_what_is_named_like_a_credential_does_not_follow(here: Here, bad: BadServer, name: str) -> None:
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        here.one(source(url, headers={name: "0123456789"}))
+        assert "0123456789" not in str(other.requests[0].headers)
+
+
+@pytest.mark.parametrize("where", ["source", "defaults"])
+@pytest.mark.parametrize("value", ["${WHO}", "of ${WHO}, nightly"])
+def test_a_header_from_the_environment_does_not_follow_whatever_its_name(
+    here: Here, bad: BadServer, write: Write, where: str, value: str
+) -> None:
+    headers = {"X-Purpose": value, "Accept": "text/csv"}
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        raw = raw_config(raw_source(url=url, **({"headers": headers} if where == "source" else {})))
+        config = load_config(
+            write(raw | ({"defaults": {"headers": headers}} if where == "defaults" else {})), {"WHO": "t"}
+        )
+        here.run(*config.sources, fetcher=RemoteFetcher(config.defaults))
+        assert "x-purpose" in bad.requests[0].headers
+        assert ("x-purpose" in other.requests[0].headers, other.requests[0].headers["accept"]) == (False, "text/csv")
+
+
+def test_a_header_from_the_environment_does_not_follow_in_a_worker(here: Here, bad: BadServer, write: Write) -> None:
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        config = load_config(write(raw_config(raw_source(url=url, headers={"X-Purpose": "${WHO}"}))), {"WHO": "t"})
+        here.run(*pickle.loads(pickle.dumps(config.sources)))
+        assert "x-purpose" not in other.requests[0].headers
+
+
+def test_a_value_that_looks_like_a_token_does_not_follow_under_a_name_that_nobody_knows(
+    here: Here, bad: BadServer
+) -> None:
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        here.one(source(url, headers={"X-Purpose": "d3adbeef"}))
+        assert "x-purpose" not in other.requests[0].headers
+
+
+def test_a_secret_that_was_given_does_not_follow_whatever_its_name(here: Here, bad: BadServer) -> None:
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
+        here.run(source(url, headers={"X-Purpose": "of 0123456789"}), secrets=["0123456789"])
+        assert "x-purpose" not in other.requests[0].headers
+
+
+def test_the_landing_page_is_not_registered_in_place_of_the_data(here: Here, bad: BadServer) -> None:
+    def negotiates(exchange: Exchange) -> None:
+        accepts = exchange.request.headers.get("accept") == "text/csv"
+        answers.whole(BODY if accepts else b"<html>landing page</html>")(exchange)
+
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(other.script("/b", negotiates)))
+        here.one(source(url, source_id="a", dataset="systems", headers={"Accept": "text/csv"}))
+        assert here.body() == BODY
 
 
 def test_userinfo_does_not_follow_a_redirect_to_another_server(here: Here, bad: BadServer) -> None:

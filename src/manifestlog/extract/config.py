@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 from manifestlog.extract import place
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
-from manifestlog.extract.source import STRICT, ETLSource, Headers
+from manifestlog.extract.source import STRICT, ETLSource, Headers, WithHeaders
 from manifestlog.extract.syntax import Place, read, repeated, shown
 from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
 
@@ -62,10 +62,8 @@ _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
 
-class Defaults(BaseModel):
+class Defaults(WithHeaders):
     """How every source is fetched."""
-
-    model_config = STRICT
 
     jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
     retries: int = Field(default=5, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
@@ -120,12 +118,16 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Ext
     if problems:
         raise _error(name, problems)
     used: set[str] = set()
+    private: list[Place] = []
     for text in _texts(raw):
-        text.owner[text.key], wrong = _expanded(text.owner[text.key], environ, used)
+        before = text.owner[text.key]
+        text.owner[text.key], wrong = _expanded(before, environ, used)
+        private += [text.place] if "${" in before else []
         problems += [_Problem(text.place, reason) for reason in wrong]
     context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": used}
     try:
         config = ExtractConfig.model_validate(raw, context=context)
+        _keep_private(config, private)
         problems += _conflicts(config)
     except ValidationError as error:
         known = {problem.place for problem in problems}
@@ -165,6 +167,16 @@ def _headers(where: Place, owner: object) -> Iterator[_Text]:
     if isinstance(headers, dict):
         texts = [name for name, value in headers.items() if isinstance(value, str)]
         yield from (_Text((*where, "headers", name), headers, name) for name in texts)
+
+
+def _keep_private(config: ExtractConfig, places: list[Place]) -> None:
+    """Mark the headers at these places: their values came from the environment."""
+    if names := [str(place[-1]) for place in places if place[:2] == ("defaults", "headers")]:
+        config.defaults.keep_private(names)
+    for number, source in enumerate(config.sources):
+        where = ("sources", number, "headers")
+        if names := [str(place[-1]) for place in places if place[:3] == where]:
+            source.keep_private(names)
 
 
 def _expanded(text: str, environ: Mapping[str, str], used: set[str]) -> tuple[str, list[str]]:

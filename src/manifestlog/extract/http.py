@@ -3,7 +3,8 @@
 Invariants:
 
 - The body is taken as it is sent: `Accept-Encoding: identity`, and nothing is decoded.
-- A source's headers go to its own server only: a redirect to another one gets none of them.
+- Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
+  without them it may send another representation, or refuse.
 - Certificates are verified; proxies come from the environment.
 - No error shows a header, and none an address that has not been made safe.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -27,7 +28,7 @@ from urllib3.util.retry import Retry
 
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Ask, FetchError, Head
-from manifestlog.extract.secrets import Redactor, safe_url
+from manifestlog.extract.secrets import Redactor, is_credential, safe_url
 from manifestlog.extract.source import HEADER_VALUE, ETLSource
 
 _BLOCK_BYTES = 1 << 20
@@ -63,8 +64,10 @@ class HttpResponse(NamedTuple):
 class HttpFetcher:
     """One session with its connections; for one process."""
 
-    def __init__(self, defaults: Defaults) -> None:
+    def __init__(self, defaults: Defaults, secrets: Collection[str] = ()) -> None:
+        """No header that holds one of the `secrets` goes to another server."""
         self._defaults = defaults
+        self._secrets = secrets
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(max_retries=Retry(0, read=False))
         self._session.mount("http://", adapter)
@@ -92,22 +95,29 @@ class HttpFetcher:
             return _head(answer)
 
     def _follow(self, method: str, source: ETLSource, ask: Ask) -> requests.Response:
-        url, headers = source.url, _headers(self._defaults.headers, source.headers, ask)
+        url, configured = source.url, _configured(self._defaults, source)
         self._session.cookies.clear()  # those of another source
         for _ in range(self._defaults.redirects_max + 1):
-            answer = self._send(method, url, headers)
+            answer = self._send(method, url, _headers(configured, ask))
             target = self._session.get_redirect_target(answer)
             if target is None:
                 return answer
             answer.close()
             other = urljoin(url, target)
             if self._session.should_strip_auth(url, other):  # type: ignore[no-untyped-call]
-                headers = _headers({}, {}, ask)
+                configured = {
+                    name: value for name, value in configured.items() if self._may_travel(source, name, value)
+                }
             else:
                 other = _with_userinfo_of(url, other)
             url = other
         many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(url)}"
         raise FetchError(f"{many}: check the source's url", transient=False)
+
+    def _may_travel(self, source: ETLSource, name: str, value: str) -> bool:
+        owner = source if name in map(str.lower, source.headers) else self._defaults
+        is_secret = any(secret in value for secret in self._secrets if secret)
+        return not (is_credential(name, value) or name in owner.private_headers or is_secret)
 
     def _send(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
         timeout = (self._defaults.timeout_connect_s, self._defaults.timeout_read_s)
@@ -138,10 +148,15 @@ def _keep_connection(answer: requests.Response) -> None:
         answer.raw.read()
 
 
-def _headers(defaults: Mapping[str, str], own: Mapping[str, str], ask: Ask) -> dict[str, str]:
-    """Configured headers, a source's own before the defaults, and ours before both."""
-    found = {name.lower(): value for headers in (defaults, own) for name, value in headers.items()}
-    found = {name: value for name, value in found.items() if name not in _OURS}
+def _configured(defaults: Defaults, source: ETLSource) -> dict[str, str]:
+    """Configured headers by their names in lower case, a source's own before the defaults."""
+    found = {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
+    return {name: value for name, value in found.items() if name not in _OURS}
+
+
+def _headers(configured: Mapping[str, str], ask: Ask) -> dict[str, str]:
+    """The headers of a request: ours before the configured ones."""
+    found = dict(configured)
     found["accept-encoding"] = "identity"
     asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
     if ask.start and _can_be_sent(ask.if_range):

@@ -59,15 +59,15 @@ class PipelineOrchestrator:
 
         `fetcher` is by default one for http, https and all that fsspec opens. `defaults.jobs` is the number of worker
         processes; with 1 everything happens in this process. `on_event` is called in this process with every event.
-        What is in `secrets` is in no error message. `begin_worker` is called first in every worker process, to set up
+        What is in `secrets` is in no error message, and is sent to no server that one of a source redirects to. `begin_worker` is called first in every worker process, to set up
         its logging for instance: a process that is not forked inherits none. It must be picklable there.
         """
         self._manifest = manifest
         self._defaults = defaults or Defaults(jobs=1)
-        self._fetcher = fetcher or RemoteFetcher(self._defaults)
+        self._secrets = frozenset(secrets)
+        self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
-        self._secrets = frozenset(secrets)
         self._begin_worker = begin_worker or _nothing
         self.report = RunReport()
         """Of the last run; while one is under way, and after it was ended by an error, what has come of it."""

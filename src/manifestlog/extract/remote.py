@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,8 +33,10 @@ class MissingExtraError(ExtractError):
 class RemoteFetcher:
     """Fetches whatever a source's address names."""
 
-    def __init__(self, defaults: Defaults | None = None) -> None:
+    def __init__(self, defaults: Defaults | None = None, secrets: Iterable[str] = ()) -> None:
+        """No header that holds one of the `secrets` follows a redirect to another server."""
         self._defaults = defaults or Defaults()
+        self._secrets = frozenset(secrets)
         self._pid = 0
         self._fetchers: dict[str, Fetcher] = {}
 
@@ -55,19 +58,19 @@ class RemoteFetcher:
             self._pid, self._fetchers = os.getpid(), {}
         kind = "http" if urlsplit(source.url).scheme.lower() in ("http", "https") else "fsspec"
         if kind not in self._fetchers:
-            self._fetchers[kind] = _http(self._defaults) if kind == "http" else _fsspec()
+            self._fetchers[kind] = _http(self._defaults, self._secrets) if kind == "http" else _fsspec()
         return self._fetchers[kind]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._defaults,)
+        return type(self), (self._defaults, self._secrets)
 
 
-def _http(defaults: Defaults) -> Fetcher:
+def _http(defaults: Defaults, secrets: frozenset[str]) -> Fetcher:
     try:
         from manifestlog.extract.http import HttpFetcher  # noqa: PLC0415 -- an extra
     except ImportError as error:
         raise MissingExtraError(error.name or "requests") from None
-    return HttpFetcher(defaults)
+    return HttpFetcher(defaults, secrets)
 
 
 def _fsspec() -> Fetcher:

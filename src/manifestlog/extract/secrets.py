@@ -34,6 +34,22 @@ _URL = re.compile(
 )
 _URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
 _QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, also of a redirect's target
+_CREDENTIALS = ("auth", "bearer", "cookie", "credential", "csrf", "jwt", "key", "pass", "secret", "session", "sign",
+                "token", "user-id", "xsrf")  # fmt: skip
+_OF_ONE_SERVER = frozenset({"host", "origin", "referer"})
+_HARMLESS = (
+    "accept",
+    "cache-control",
+    "content-",
+    "dnt",
+    "from",
+    "pragma",
+    "prefer",
+    "te",
+    "user-agent",
+    "x-requested-with",
+)
+_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])\S{8,}")
 _SENTENCE_END = ")',.;:"
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
 
@@ -78,6 +94,17 @@ class Redactor:
             for secret in self.secrets:
                 text = text.replace(secret, MASK)
         return text
+
+
+def is_credential(name: str, value: str) -> bool:
+    """Whether a header is most likely a credential, or belongs to one server only.
+
+    Its name tells, or with a name that nobody knows a value that looks like a token: letters and digits without a space.
+    """
+    lower = name.lower()
+    if lower in _OF_ONE_SERVER or any(part in lower for part in _CREDENTIALS):
+        return True
+    return not lower.startswith(_HARMLESS) and _TOKEN.fullmatch(value) is not None
 
 
 def _masked_query(query: str) -> str:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from manifestlog.extract import names
 from manifestlog.models import Checksum, UtcTime
@@ -89,6 +89,23 @@ Headers = Mapping[
 STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class WithHeaders(BaseModel):
+    """What has a field `headers`, some of whose values may come from the environment."""
+
+    model_config = STRICT
+
+    _private_headers: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def private_headers(self) -> frozenset[str]:
+        """The names, in lower case, of the headers whose values came from the environment: no other server gets those."""
+        return self._private_headers
+
+    def keep_private(self, names: Iterable[str]) -> None:
+        """Mark these headers; for whoever has read the configuration, before anybody else has it."""
+        self._private_headers = frozenset(name.lower() for name in names)
+
+
 class SourceState(BaseModel):
     """What is known of a source from earlier runs."""
 
@@ -97,10 +114,8 @@ class SourceState(BaseModel):
     last_etag: str | None = None
 
 
-class ETLSource(BaseModel):
+class ETLSource(WithHeaders):
     """A remote source: what it is called, where it is, and where its files go."""
-
-    model_config = STRICT
 
     source_id: str = Field(min_length=1, description="a text that is not empty")
     dataset: Annotated[str, AfterValidator(_checked_dataset)] = Field(description="a folder below the data folder")
