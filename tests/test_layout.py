@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "roots", "naming", "pool", "mounts", "storage.disk"),
-    ("verdict", "verify", "storage.codec", "storage.lock", "storage.columns", "registry"),
+    ("verdict", "verify", "relocation", "storage.codec", "storage.lock", "storage.columns", "registry"),
     ("models", "verified", "trials", "storage.framing", "storage.index"),
     ("events", "doctor", "storage.lines", "storage.moved", "storage.canonical"),
     ("storage.segment", "storage.overlay", "storage.salvage_log", "storage.base", "storage.salvage_canonical"),

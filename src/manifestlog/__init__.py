@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from manifestlog.naming import manifest_path
     from manifestlog.options import Durability, ManifestOptions
+    from manifestlog.relocation import Relocation
     from manifestlog.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -78,6 +79,7 @@ __all__ = [
     "ReadOnlyError",
     "RecordNotFoundError",
     "RecordRejectedError",
+    "Relocation",
     "SourceLike",
     "UnknownManifestTypeError",
     "Verdict",
@@ -125,6 +127,7 @@ _HOMES = {
         "Durability",
         "ManifestOptions",
     ),
+    "relocation": ("Relocation",),
     "verdict": ("Verdict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

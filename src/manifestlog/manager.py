@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import naming, opening
+from manifestlog import naming, opening, roots
 from manifestlog.compactor import CompactionOutcome, CompactionReport, compact, is_due, leave
 from manifestlog.errors import (
     AddManyStoppedError,
@@ -32,6 +32,7 @@ from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, Obse
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
 from manifestlog.registry import open_managers
+from manifestlog.relocation import Relocation
 from manifestlog.rows import normal_checksum
 from manifestlog.runner import Runner
 from manifestlog.storage import codec
@@ -107,7 +108,10 @@ class AbstractManifest(ABC):
         stored = self._store.metadata()
         pairs = {
             "process": (given.process.value, stored["process"]),
-            "root_dir": (str(given.root_dir), stored["root_dir"]),
+            "root_dir": (
+                opening.root_to_adopt(self._store, str(given.root_dir)) or stored["root_dir"],
+                stored["root_dir"],
+            ),
             "etl_version": (given.etl_version, self._version),
         }
         return next((name for name, (one, other) in pairs.items() if one != other), None)
@@ -140,6 +144,15 @@ class AbstractManifest(ABC):
     def locate(self, seen: ManifestRecord | Observation) -> Path:
         """Where the file of a record, or of one of its `also_seen`, is; the same from every working folder."""
         return self.root / seen.file_path
+
+    def stated(self, path: str | os.PathLike[str]) -> Path:
+        """An absolute path as a record should state it: relative when it lies below `root`, else as it is."""
+        root, text = self._store.root(), os.fspath(path)
+        folder, name = os.path.split(text)
+        found = roots.stated(root, text)
+        if os.path.isabs(text) and (found == text or os.pardir in Path(text).parts):
+            found = roots.stated(root, os.path.join(os.path.realpath(folder), name))  # the root has its links resolved
+        return Path(text if os.path.isabs(found) else found)
 
     @property
     def records(self) -> Records:
@@ -254,6 +267,19 @@ class AbstractManifest(ABC):
         """Remove a content with everything observed of it; false when it was not there. Durable as `add` is."""
         key = normal_checksum(checksum)
         return key is not None and self._store.forget(key)
+
+    def relocate(
+        self, old: str | os.PathLike[str], new: str | os.PathLike[str], *, dry_run: bool = False
+    ) -> Relocation:
+        """Change every path below the absolute folder `old`, and `root_dir`, to the same place below `new`; touches no file.
+
+        The records are one atomic batch, or several when they are larger than `segment_bytes_max`; running it again
+        finishes what was interrupted. Raises `RecordRejectedError` with nothing written when a record grows too large.
+        """
+        before, after = os.fspath(old), os.fspath(new)
+        if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
+            raise ValueError(f"{wrong!r} is no absolute path")
+        return self._store.relocate(before, after, dry_run=dry_run)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

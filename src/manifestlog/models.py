@@ -140,6 +140,11 @@ class AddResult(NamedTuple):
     record: ManifestRecord
 
 
+def paths_of(record: ManifestRecord) -> list[Path]:
+    """Every path that a record states, its own first."""
+    return [record.file_path, *(seen.file_path for seen in record.also_seen)]
+
+
 _RECORD_FIELDS = frozenset(ManifestRecord.model_fields)
 _OBSERVATION_FIELDS = frozenset(Observation.model_fields)
 

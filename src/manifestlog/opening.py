@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from manifestlog import mounts
+from manifestlog import mounts, roots
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.rows import Row, utc_text
 from manifestlog.session import explain
@@ -127,11 +127,29 @@ def _adopt(store: Store, metadata: ManifestMetadata | None) -> str:
     changes = {}
     if is_newer(metadata.etl_version, stored["etl_version"]):
         changes["etl_version"] = metadata.etl_version
-    if str(metadata.root_dir) != stored["root_dir"]:
-        changes["root_dir"] = str(metadata.root_dir)
+    root_dir = root_to_adopt(store, str(metadata.root_dir))
+    if root_dir is not None:
+        changes["root_dir"] = root_dir
     if changes and not store.session.read_only:
         store.set_metadata(changes)
     return metadata.etl_version
+
+
+def root_to_adopt(store: Store, given: str) -> str | None:
+    """The root_dir to take over from an opener; None when it means the stored one, or would lead relative paths elsewhere."""
+    stored, folder = str(store.metadata()["root_dir"]), store.paths.directory
+    if roots.root_of(given, folder) == roots.root_of(stored, folder):
+        return None
+    if not store.has_relative_path():
+        return given
+    log.warning(
+        "%s: root_dir stays %s, not %s, because relative paths of its records begin there; if the files have moved, run"
+        " `manifestlog relocate`",
+        store.paths.canonical,
+        stored,
+        given,
+    )
+    return None
 
 
 def is_newer(version: str, stored: str) -> bool:

@@ -13,11 +13,23 @@ It knows rows, not models, and neither locks nor syncs by itself (`session`).
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from manifestlog import roots
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.rows import Row, Sighting, find_observation, normalise, observation, order_of, pair_of, view
+from manifestlog.relocation import Move, Relocation
+from manifestlog.rows import (
+    Row,
+    Sighting,
+    find_observation,
+    normalise,
+    observation,
+    observations,
+    order_of,
+    pair_of,
+    view,
+)
 from manifestlog.session import Session, now_text
 from manifestlog.storage import codec
 from manifestlog.storage.lines import Op, Put, put_of_row
@@ -92,7 +104,7 @@ class Store:
             # `decide` would say the same; most additions are this, and need not be parsed for it.
             self._append_put(state, put)
             return Verdict.NEW, None
-        row, verdict, stored, known = _decide(state.view, put)
+        row, verdict, stored, known = _decide(state.view, put, self._root(state))
         if stored is None:
             assert known is not None
             if not state.distrusts(checksum):
@@ -132,7 +144,7 @@ class Store:
         put, alone = event
         if alone and not seen.knows(put[1], put[2][0]):
             return Verdict.NEW, put
-        row, verdict, stored, known = _decide(seen, put)
+        row, verdict, stored, known = _decide(seen, put, self._root(state))
         if stored is None and state.distrusts(put[1]):
             stored = known
         if stored is None:
@@ -176,12 +188,55 @@ class Store:
             return
         self.session.append(state, Op("meta", now_text(), [], {"metadata": changes}))
 
+    def has_relative_path(self) -> bool:
+        """Whether a record names a relative path, which leads elsewhere when the root changes."""
+        frozen, checksums = self.frozen()
+        rows = (frozen.row(checksum) for checksum in checksums)
+        return any(not os.path.isabs(seen["file_path"]) for row in rows if row for seen in observations(row))
 
-def _decide(seen: View, put: Put) -> tuple[Row, Verdict, Row | None, Row | None]:
+    def relocate(self, old: str, new: str, *, dry_run: bool) -> Relocation:
+        """Move every path below the folder `old`, as of now, to `new`; then the root, where it lies there."""
+        move = Move(self.paths.directory, str(self.metadata()["root_dir"]), old, new)
+        batches, paths = self._to_move(move)
+        for checksums in [] if dry_run else batches:
+            self.session.transact(lambda state, checksums=checksums: self._move(state, move, checksums))  # type: ignore[misc]
+        if move.root_dir is not None and not dry_run:
+            self.set_metadata({"root_dir": move.root_dir})
+        return Relocation(sum(map(len, batches)), paths, move.root_dir, len(batches))
+
+    def _to_move(self, move: Move) -> tuple[list[list[str]], int]:
+        """(the checksums of rows that a move changes, in batches that a segment holds; the number of paths)."""
+        frozen, checksums = self.frozen()
+        batches: list[list[str]] = []
+        waiting, paths = self.options.segment_bytes_max, 0
+        for checksum in checksums:
+            row = frozen.row(checksum)
+            assert row is not None
+            moved, changed = move.row(row)
+            if not changed:
+                continue
+            length = len(codec.encode_row(moved, self.options.record_bytes_max))  # raises before anything is written
+            if waiting + length > self.options.segment_bytes_max:
+                batches.append([])
+                waiting = 0
+            batches[-1].append(checksum)
+            waiting += length
+            paths += changed
+        return batches, paths
+
+    def _move(self, state: State, move: Move, checksums: list[str]) -> None:
+        rows = (state.view.row(checksum) for checksum in checksums)
+        moved = (move.row(row) for row in rows if row is not None)
+        puts = [self._put_of(row) for row, changed in moved if changed]
+        if puts:
+            self.session.append(state, Op("batch", now_text(), puts, {}))
+
+
+def _decide(seen: View, put: Put, root: str) -> tuple[Row, Verdict, Row | None, Row | None]:
     """(the event's row, verdict, the row to append if any, the row known before)."""
     row: Row = codec.loads(put[0])
     known = seen.row(put[1])
-    verdict, stored = decide(row, known, _sightings(seen, row))
+    verdict, stored = decide(row, known, _sightings(seen, row), root)
     return row, verdict, stored, known
 
 

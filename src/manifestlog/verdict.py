@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from manifestlog.roots import is_same
 from manifestlog.rows import Row, Sighting, brings_nothing, find_observation, merge, observation, order_of, pair_of
 
 
@@ -32,11 +33,11 @@ class Verdict(StrEnum):
     """Content that this source had before, and something else since."""
 
 
-def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Verdict, Row | None]:
+def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str = "/") -> tuple[Verdict, Row | None]:
     """What adding `event` means, and the row to append (None for nothing).
 
     `known` is the row with the event's checksum; `sightings` are the latest of the event's source, and those of its `source_id`
-    at the event's very time.
+    at the event's very time. Relative paths begin at `root`: one file is one path, however it is written.
     """
     if known is None and not sightings and "also_seen" not in event:
         return Verdict.NEW, event
@@ -49,7 +50,7 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting]) -> tuple[Ve
     if own is None:
         return Verdict.ALIAS, merge(known, ranked(event, sightings))
     if current is not None and current.checksum == event["checksum"]:
-        if _same(own, event) or _when(event) < _when(own):
+        if _same(own, event, root) or _when(event) < _when(own):
             return _already_known(event, known, own)
         return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, ranked(event, sightings, own))
     if current is not None and _when(event) <= current.order[0]:
@@ -64,8 +65,9 @@ def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | Non
     return Verdict.REFRESHED, merge(known, event | observation(own))
 
 
-def _same(own: Row, event: Row) -> bool:
-    return all(own.get(name) == event.get(name) for name in ("etag", "last_modified", "file_path"))
+def _same(own: Row, event: Row, root: str) -> bool:
+    same_head = all(own.get(name) == event.get(name) for name in ("etag", "last_modified"))
+    return same_head and is_same(root, own["file_path"], event["file_path"])
 
 
 def _when(row: Row) -> str:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from manifestlog.roots import below
+from manifestlog.roots import below, inside
 from manifestlog.rows import Order, Row, observations, order_of
 
 DIGEST_BYTES = 32
@@ -106,16 +106,24 @@ def judge(expected: Expected, seen: Seen, level: Level) -> Judgement | None:
 # -- which files, and in which order -----------------------------------------------------------------------------------
 
 
-def files_of(row: Row, root: str) -> list[tuple[Order, Expected]]:
-    """The files that a record names, each once, with the time when it was recorded last; relative paths lie below `root`."""
+def files_of(row: Row, root: str, former: str | None = None) -> list[tuple[Order, Expected]]:
+    """The files that a record names, each once, with the time when it was recorded last; relative paths lie below `root`.
+
+    So do absolute ones that lie below `former`, where the files were before.
+    """
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
-        return [(order_of(row), Expected(below(root, row["file_path"]), checksum, size))]
+        return [(order_of(row), Expected(_place(row["file_path"], root, former), checksum, size))]
     latest: dict[str, Order] = {}
     for seen in observations(row):
-        path = below(root, seen["file_path"])
+        path = _place(seen["file_path"], root, former)
         latest[path] = max(order_of(seen), latest.get(path, ("", 0)))
     return [(order, Expected(path, checksum, size)) for path, order in latest.items()]
+
+
+def _place(path: str, root: str, former: str | None) -> str:
+    rest = None if former is None else inside(former, path)
+    return below(root, path if rest is None else rest)
 
 
 class Plan:
@@ -125,9 +133,9 @@ class Plan:
     since 1970, or `NEVER`.
     """
 
-    def __init__(self, fetch: Callable[[str], Row | None], root: str) -> None:
+    def __init__(self, fetch: Callable[[str], Row | None], root: str, former: str | None = None) -> None:
         self._fetch = fetch
-        self._root = root
+        self._root, self._former = root, former
         self._digests = bytearray()
         self._turns = array("I")
         """Which file of its record each one is."""
@@ -161,7 +169,7 @@ class Plan:
     def _files(self, checksum: str) -> list[tuple[Order, Expected]]:
         row = self._fetch(checksum)
         assert row is not None
-        return files_of(row, self._root)
+        return files_of(row, self._root, self._former)
 
     def _superseded(self) -> set[int]:
         """The numbers of files whose path a later record names, too."""

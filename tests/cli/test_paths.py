@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,11 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import Program
+from cli.test_extract import CONFIG, configure, entry
+from cli.test_extract import MANIFEST as SYSTEMS
 from cli.test_verify import MANIFEST, record
 from manifestlog import DownloadManifestManager, ManifestMetadata, ManifestRecord, Observation
+from support import answers
+from support.badserver import misbehaving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cli.program import Result
+    from support.badserver import BadServer
 
 README = Path(__file__).parents[2] / "README.md"
 CONTENT = b"a"
@@ -35,6 +43,12 @@ def put(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(CONTENT)
     return path
+
+
+@pytest.fixture
+def bad() -> Iterator[BadServer]:
+    with misbehaving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -123,3 +137,144 @@ def test_the_root_that_is_given_on_the_command_line_begins_where_the_caller_is(e
     path = make(home / "manifests", "..", "raw/a")
     put(elsewhere.home / "copy" / "raw" / "a")
     assert elsewhere("verify", path, "--root", "copy").code == 0
+
+
+# -- a pipeline that has moved -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fetched(home: Path, bad: BadServer) -> Path:
+    """A pipeline in a folder of its own that has fetched one file."""
+    folder = home / "one"
+    folder.mkdir()
+    answer = answers.whole(CONTENT, '"e"')
+    configure(folder, entry(bad.script("/a.json", answer, answer, answer)))
+    assert Program(folder)("extract", CONFIG).code == 0
+    return folder
+
+
+@pytest.fixture
+def moved(fetched: Path, home: Path) -> Program:
+    return Program(fetched.rename(home / "two"))
+
+
+def stored_path(run: Program) -> str:
+    (found,) = json.loads(run("cat", SYSTEMS).out)["records"].values()
+    return str(found["file_path"])
+
+
+def test_extract_states_paths_relative_to_the_folder_that_holds_everything(fetched: Path) -> None:
+    assert stored_path(Program(fetched)) == "data/raw/dumps/a.json"
+
+
+def test_a_pipeline_that_has_moved_is_verified(moved: Program) -> None:
+    assert moved("verify", SYSTEMS).code == 0
+
+
+def test_a_pipeline_that_has_moved_is_verified_below_its_folder(moved: Program) -> None:
+    assert moved("verify", SYSTEMS, "--root", ".").code == 0
+
+
+def test_get_shows_where_the_file_is_now(moved: Program) -> None:
+    shown = moved("get", SYSTEMS, "--source", "a.json", "--json").json["file_path"]
+    assert shown == str(moved.home / "data" / "raw" / "dumps" / "a.json")
+
+
+def test_list_shows_where_the_file_is_now(moved: Program) -> None:
+    (shown,) = moved("list", SYSTEMS, "--json").json
+    assert shown["file_path"] == str(moved.home / "data" / "raw" / "dumps" / "a.json")
+
+
+def test_extract_goes_on_where_a_pipeline_has_moved_to(moved: Program) -> None:
+    result = moved("extract", CONFIG)
+    assert ("unchanged        1" in result.out, "where its record leads" in result.err) == (True, False)
+
+
+def test_extract_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
+    file = fetched / "data" / "raw" / "dumps" / "a.json"
+    file.unlink()
+    assert f"its file is not at {file}, where its record leads" in Program(fetched)("extract", CONFIG).err
+
+
+@pytest.fixture
+def absolute(moved: Program) -> Program:
+    """The moved pipeline with a manifest of an older version, whose paths are absolute."""
+    path = moved.home / SYSTEMS
+    manifest = json.loads(path.read_text("utf-8"))
+    (found,) = manifest["records"].values()
+    found["file_path"] = str(moved.home.with_name("one") / "data" / "raw" / "dumps" / "a.json")
+    manifest["metadata"]["root_dir"] = str(moved.home.with_name("one") / "manifests")
+    for old in path.parent.glob("systems_download.manifest.*"):
+        old.unlink()
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    return moved
+
+
+def test_extract_says_how_to_relocate(absolute: Program) -> None:
+    one, two = absolute.home.with_name("one"), absolute.home
+    assert f"relocate {two / SYSTEMS} --from {one} --to {two}" in absolute("extract", CONFIG).err
+
+
+def test_older_records_are_verified_after_they_were_relocated(absolute: Program) -> None:
+    before = absolute("verify", SYSTEMS).code
+    done = absolute("relocate", SYSTEMS, "--from", "../one", "--to", ".")
+    assert (before, done.code, absolute("verify", SYSTEMS).code) == (1, 0, 0)
+
+
+def test_older_records_are_verified_below_another_root(absolute: Program) -> None:
+    assert absolute("verify", SYSTEMS, "--from", "../one", "--root", ".").code == 0
+
+
+def test_relocate_answers_as_data(absolute: Program) -> None:
+    found = absolute("relocate", SYSTEMS, "--from", "../one", "--to", ".", "--dry-run", "--json").json
+    wanted = {"dry_run": True, "records": 1, "paths": 1, "root_dir": str(absolute.home / "manifests"), "batches": 1}
+    assert wanted.items() <= found.items()
+
+
+def test_a_relocation_in_dry_changes_nothing(absolute: Program) -> None:
+    before = stored_path(absolute)
+    absolute("relocate", SYSTEMS, "--from", "../one", "--to", ".", "--dry-run")
+    assert stored_path(absolute) == before
+
+
+def test_a_relocation_to_the_same_folder_is_a_mistake(moved: Program) -> None:
+    assert moved("relocate", SYSTEMS, "--from", ".", "--to", "../two").code == 2
+
+
+def test_from_without_root_is_a_mistake(moved: Program) -> None:
+    assert moved("verify", SYSTEMS, "--from", ".").code == 2
+
+
+def test_older_records_stay_as_they_are_in_a_pipeline_that_has_not_moved(absolute: Program) -> None:
+    run = Program(absolute.home.rename(absolute.home.with_name("one")))
+    before = stored_path(run)
+    result = run("extract", CONFIG, "--json")
+    assert (result.json["unchanged"], stored_path(run), result.err) == (1, before, "")
+
+
+# -- add below a root --------------------------------------------------------------------------------------------------
+
+
+def test_add_below_a_root_can_move(run: Program, home: Path, tree: Path) -> None:
+    run("add", MANIFEST, tree, "--root", home)
+    moved = Program(home / "moved")
+    moved.home.mkdir()
+    for name in ("manifests", tree.name):
+        (home / name).rename(moved.home / name)
+    assert moved("verify", MANIFEST).code == 0
+
+
+def test_add_outside_the_root_is_absolute(run: Program, home: Path, tree: Path) -> None:
+    run("add", MANIFEST, tree / "a.txt", "--root", home / "manifests")
+    (found,) = json.loads(run("cat", MANIFEST).out)["records"].values()
+    assert found["file_path"] == str(tree / "a.txt")
+
+
+def test_adding_again_below_a_root_is_a_duplicate(run: Program, home: Path, tree: Path) -> None:
+    run("add", MANIFEST, tree)
+    assert run("add", MANIFEST, tree, "--root", home, "--json").json["duplicate"] == 3
+
+
+def test_another_root_for_relative_paths_is_refused(run: Program, home: Path, tree: Path) -> None:
+    run("add", MANIFEST, tree, "--root", home)
+    assert run("add", MANIFEST, tree, "--root", tree).code == 1

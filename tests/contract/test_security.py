@@ -328,6 +328,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "check": [["{m}"], ["{m}", "--json"]],
     "doctor": [["manifests"], ["manifests", "--json"]],
     "forget": [["{m}", sha("c1")]],
+    "relocate": [["{m}", "--from", "/raw", "--to", "/moved"]],
     "extract": [["hostile.json"]],
 }
 """How each verb is called; one that is not named here is called with the manifest, and with `--json`."""

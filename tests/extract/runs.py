@@ -124,6 +124,6 @@ def _sightings(manifest: DownloadManifestManager) -> Iterator[tuple[str, Path, s
     for checksum in manifest:
         record = manifest.get(checksum)
         assert record is not None
-        yield record.source_id, record.file_path, checksum
+        yield record.source_id, manifest.locate(record), checksum
         for seen in record.also_seen:
-            yield seen.source_id, seen.file_path, checksum
+            yield seen.source_id, manifest.locate(seen), checksum

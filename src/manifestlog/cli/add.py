@@ -1,6 +1,7 @@
 """`add`: hash files and register them, in several processes that share the manifest directly."""
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from manifestlog import naming
+from manifestlog import naming, roots
 from manifestlog.cli import output, progress, reading, target, texts
 from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
@@ -19,7 +20,9 @@ from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, Why, find
 from manifestlog.cli.worker import Batch, Job, Tally, work
-from manifestlog.errors import ManifestError, ManifestNotFoundError
+from manifestlog.errors import ManifestError, ManifestNotFoundError, MetadataConflictError
+from manifestlog.manager import AbstractManifest
+from manifestlog.models import paths_of
 from manifestlog.pool import Interrupts, Pool
 
 _BATCH_FILES_MAX = 32
@@ -63,6 +66,15 @@ def add(
     empty: Annotated[
         Empty, typer.Option("--empty", help="Skip empty files, or count each as failed.", show_default=True)
     ] = Empty.SKIP,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            callback=texts.recordable,
+            help="State this folder as the manifest's root: files below it are recorded relative to it, so that they can move.",
+        ),
+    ] = None,
     etl_version: VersionOption = None,
     jobs: JobsOption = None,
 ) -> int:
@@ -72,7 +84,7 @@ def add(
     links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims) are skipped. Exit code 1 when a file could not be registered.
     """
     path = target.locate(settings, manifest)
-    job = _prepare(settings, path, etl_version)
+    job = _prepare(settings, path, etl_version, root)
     run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path), empty)
     try:
         interrupted = run.run(job, count_of(jobs))
@@ -87,17 +99,31 @@ def add(
     return 1 if run.total.failures else 0
 
 
-def _prepare(settings: Settings, path: Path, etl_version: str | None) -> Job:
+def _prepare(settings: Settings, path: Path, etl_version: str | None, root: str | None) -> Job:
+    root_dir = None if root is None else roots.rooted(os.path.abspath(root), naming.resolve(path).directory)
     try:
         with reading.open_to_read(settings, path) as found:
             stored = found.metadata
+            if root is not None:
+                _check_root(found, os.path.abspath(root))
     except ManifestNotFoundError:
-        stored = create(settings, path, fresh_metadata(path, etl_version=etl_version))
+        stored = create(settings, path, fresh_metadata(path, etl_version=etl_version, root_dir=root_dir))
         output.detail(settings, f"created {path}")
-    metadata = None if etl_version is None else stored.model_copy(update={"etl_version": etl_version})
+    metadata = None
+    if etl_version is not None or root_dir is not None:
+        changes = {"etl_version": etl_version or stored.etl_version, "root_dir": Path(root_dir or stored.root_dir)}
+        metadata = stored.model_copy(update=changes)
     # What the library warned of on opening was said just now; N workers need not say it again.
     level = logging.INFO if settings.verbose else logging.ERROR
     return Job(str(path.absolute()), metadata, etl_version or stored.etl_version, settings, level)
+
+
+def _check_root(found: AbstractManifest, root: str) -> None:
+    """Raise when relative paths begin at another folder already."""
+    if str(found.root) != root and any(
+        not seen.is_absolute() for record in found.records.values() for seen in paths_of(record)
+    ):
+        raise MetadataConflictError(str(found.path), "root_dir", str(found.root), root)
 
 
 class _Run:

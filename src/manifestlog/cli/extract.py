@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manifestlog import naming, roots
 from manifestlog.cli import extract_view, output
 from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import fresh_metadata
@@ -102,11 +103,20 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
     options = settings.options()
     try:
         with DownloadManifestManager(path, options=options, read_only=True) as found:
+            root = found.root
             metadata = found.metadata.model_copy(update={"etl_version": config.etl_version})
+        if not config.data_dir.is_relative_to(root):
+            metadata.root_dir = Path(_root_dir(config))
     except ManifestNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        metadata = fresh_metadata(path, etl_version=config.etl_version)
+        metadata = fresh_metadata(path, etl_version=config.etl_version, root_dir=_root_dir(config))
     return DownloadManifestManager(path, metadata, options=options)
+
+
+def _root_dir(config: "ExtractConfig") -> str:
+    """What a manifest states as its root: the folder that holds both it and the data, so that both can move together."""
+    data_dir = os.path.normpath(config.data_dir)
+    return roots.shared(naming.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
 
 
 def _path(config: "ExtractConfig") -> Path:

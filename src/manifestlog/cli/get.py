@@ -35,11 +35,12 @@ def get(
     wanted = None if checksum is None else target.checksum(checksum, "--checksum")
     with reading.open_to_read(settings, path) as found:
         record = found.get_record_by_source(source or "", dataset) if wanted is None else found.get(wanted)
+        root = found.root
     if record is None:
         asked = {"checksum": wanted, "source": source, "dataset": dataset}
         what = ", ".join(f"{kind} {value}" for kind, value in asked.items() if value is not None)
         raise CommandError(f"{path}: no record of {what}", error=RecordNotFoundError.__name__)
-    fields = record.model_dump(mode="json")
+    fields = reading.located(record, root).model_dump(mode="json")
     if settings.as_json:
         output.document(fields)
     else:

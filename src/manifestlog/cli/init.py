@@ -69,8 +69,10 @@ def init(
     return 0
 
 
-def fresh_metadata(path: Path, process: ETLProcess | None = None, etl_version: str | None = None) -> ManifestMetadata:
-    """The metadata of a manifest to be made at `path`."""
+def fresh_metadata(
+    path: Path, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
+) -> ManifestMetadata:
+    """The metadata of a manifest to be made at `path`; its root is its own folder unless another one is stated."""
     directory = naming.resolve(path).directory
     try:
         directory.encode()
@@ -81,7 +83,7 @@ def fresh_metadata(path: Path, process: ETLProcess | None = None, etl_version: s
     return ManifestMetadata(
         process=process or ETLProcess.EXTRACTOR,
         etl_version=etl_version or DEFAULT_VERSION,
-        root_dir=Path(directory),
+        root_dir=Path(root_dir or directory),
     )
 
 

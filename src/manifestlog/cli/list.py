@@ -72,7 +72,9 @@ def list_records(
 
 
 def _matches(found: AbstractManifest, wanted: _Wanted) -> Iterator[_Match]:
-    for record in found.records.values():
+    root = found.root
+    for stored in found.records.values():
+        record = reading.located(stored, root)
         observations: tuple[ManifestRecord | Observation, ...] = (record, *record.also_seen)
         seen = next(filter(wanted.passes, observations), None)
         if seen is not None:

@@ -30,6 +30,7 @@ _VERBS = {
     "doctor": "doctor",
     "repair": "repair",
     "forget": "forget",
+    "relocate": "relocate",
     "extract": "extract",
 }
 """Each verb's function, in the module of the verb's name."""

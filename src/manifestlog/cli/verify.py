@@ -41,6 +41,7 @@ class _Wish(NamedTuple):
     sample: str | None
     seed: int | None
     root: str | None
+    former: str | None
     extra: tuple[str, ...]
 
 
@@ -59,6 +60,20 @@ def _sample_size(text: str, files: int) -> int:
     except ValueError:
         return 0
     return math.ceil(files * share) if 0 < share <= 1 else 0
+
+
+_RootOption = Annotated[
+    str | None,
+    typer.Option("--root", metavar="DIR", help="Where relative paths begin [default: the manifest's root_dir]."),
+]
+_FormerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="OLD",
+        help="With --root: absolute paths below OLD are looked for below --root [default: the manifest's root_dir].",
+    ),
+]
 
 
 def verify(
@@ -84,10 +99,8 @@ def verify(
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Choose that sample again.", show_default=False)
     ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option("--root", metavar="DIR", help="Where relative paths begin [default: the manifest's root_dir]."),
-    ] = None,
+    root: _RootOption = None,
+    former: _FormerOption = None,
     extra: Annotated[
         list[str] | None,
         typer.Option("--extra", metavar="DIR", help="Also name files in this folder that no record names."),
@@ -98,12 +111,14 @@ def verify(
     Files that were never verified come first, then those whose verification is the oldest. A run that ends early (--max-duration, Ctrl-C) is gone on with by the next
     one. Nothing is written to the manifest. Exit code 1 when a file is missing, changed or unreadable.
     """
+    if former is not None and root is None:
+        raise typer.BadParameter("it goes with --root", param_hint="--from")
     end_s = time.monotonic() + (span.duration(max_duration, "--max-duration") or math.inf)
-    wish = _Wish(level, count_of(jobs), end_s, sample, seed, root, tuple(extra or ()))
+    wish = _Wish(level, count_of(jobs), end_s, sample, seed, root, former, tuple(extra or ()))
     paths = naming.resolve(target.locate(settings, manifest))
     store = Store(paths, settings.options(), read_only=True)
     with closing(store.session), Verified(paths) as verified:
-        ledger = _Ledger(store, wish.root)
+        ledger = _Ledger(store, wish)
         run = _Run(settings, wish, ledger.plan(wish, verified), verified)
         run.report.begin(paths.canonical)
         try:
@@ -124,13 +139,17 @@ def verify(
 class _Ledger:
     """What the manifest holds."""
 
-    def __init__(self, store: Store, root: str | None) -> None:
+    def __init__(self, store: Store, wish: _Wish) -> None:
         self._store = store
-        self._root = os.path.abspath(root) if root else store.root()
+        stored = store.root()
+        self._root = os.path.abspath(wish.root) if wish.root else stored
+        self._former = None
+        if wish.root:
+            self._former = os.path.abspath(wish.former) if wish.former else stored
 
     def plan(self, wish: _Wish, verified: Verified) -> Plan:
         frozen, checksums = self._store.frozen()
-        plan = Plan(frozen.row, self._root)
+        plan = Plan(frozen.row, self._root, self._former)
         plan.fill(checksums, lambda expected: verified.when(expected, wish.level))
         verified.forget()
         return plan
@@ -141,7 +160,7 @@ class _Ledger:
         for checksum in checksums:
             row = frozen.row(checksum)
             assert row is not None
-            yield from (expected.path for _, expected in files_of(row, self._root))
+            yield from (expected.path for _, expected in files_of(row, self._root, self._former))
 
 
 class _Run:

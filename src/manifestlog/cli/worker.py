@@ -74,7 +74,7 @@ class _Worker:
         records = []
         for task in batch:
             try:
-                records.append(self._record(task))
+                records.append(self._record(task, manifest.stated(task.path)))
             except StopAskedError:
                 break
             except (ChangedError, OSError) as error:
@@ -84,7 +84,7 @@ class _Worker:
         _add(manifest, records, tally)
         return tally
 
-    def _record(self, task: FileTask) -> ManifestRecord:
+    def _record(self, task: FileTask, path: Path) -> ManifestRecord:
         found = digest(task.path, self._hand.heard)
         if found.size == 0:
             raise ChangedError("it became empty")
@@ -92,7 +92,7 @@ class _Worker:
             source_id=task.source_id,
             dataset=task.dataset,
             checksum=found.checksum,
-            file_path=Path(task.path),
+            file_path=path,
             file_size=found.size,
             ts_downloaded=datetime.now(UTC),
             version=self._job.version,
@@ -114,7 +114,7 @@ def _add_one(manifest: DownloadManifestManager, record: ManifestRecord, tally: T
     try:
         _count(tally, {manifest.add(record).verdict: 1}, [record])
     except RecordRejectedError as error:
-        tally.failures.append(Failure(str(record.file_path), str(error)))
+        tally.failures.append(Failure(str(manifest.locate(record)), str(error)))
 
 
 def _count(tally: Tally, verdicts: dict[Verdict, int], records: list[ManifestRecord]) -> None:

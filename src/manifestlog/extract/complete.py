@@ -149,6 +149,7 @@ def _is_same(path: Path, event: DownloadEvent) -> bool:
 
 def _register(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Outcome:
     """Step 4, second half."""
-    verdict, record = desk.manifest.add_from_event(source, event)
+    stated = event.model_copy(update={"file_path": desk.manifest.stated(event.file_path)})
+    verdict, record = desk.manifest.add_from_event(source, stated)
     parts.discard(part)
     return Outcome(source.source_id, source.dataset, Result.of(verdict), str(desk.manifest.locate(record)))

@@ -32,6 +32,7 @@ from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_d
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, FetchError, Head, Response
+from manifestlog.extract.moved import notice
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
@@ -89,6 +90,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         if left is not None:
             return left
         assert record is not None
+        notice(desk, source, record)
         path, size = str(desk.manifest.locate(record)), record.file_size
         return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
 
