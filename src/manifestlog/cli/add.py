@@ -5,20 +5,21 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from manifestlog import naming, roots
-from manifestlog.cli import output, progress, reading, target, texts
+from manifestlog.cli import listed, output, progress, reading, target, texts
 from manifestlog.cli.call import INTERRUPTED, CommandError
 from manifestlog.cli.init import VersionOption, create, fresh_metadata
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, Why, find
+from manifestlog.cli.walk import Failure, FileTask, Found, Naming, Skipped, Why, find, find_listed
 from manifestlog.cli.worker import Batch, Job, Tally, work
 from manifestlog.errors import ManifestError, ManifestNotFoundError, MetadataConflictError
 from manifestlog.manager import AbstractManifest
@@ -37,44 +38,70 @@ class Empty(StrEnum):
     ERROR = "error"
 
 
+_SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="ID",
+        callback=texts.recordable,
+        help="Source of all of them; without it each file's path below the folder given.",
+    ),
+]
+_DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        callback=texts.recordable,
+        help="Dataset of all of them; without it the folder's name.",
+    ),
+]
+_EtagOption = Annotated[
+    str | None,
+    typer.Option("--etag", metavar="ETAG", help="ETag of the one file, as its server sent it, quotes included."),
+]
+_LastModifiedOption = Annotated[
+    str | None,
+    typer.Option("--last-modified", metavar="TEXT", help="Last-Modified of the one file, as its server sent it."),
+]
+_TimeOption = Annotated[
+    str | None,
+    typer.Option("--time", metavar="TIME", help="When the one file was downloaded; without it, its modification time."),
+]
+_IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", metavar="FILE", help="CSV or JSON lines that name files and what is known of each."),
+]
+_EmptyOption = Annotated[
+    Empty, typer.Option("--empty", help="Skip empty files, or count each as failed.", show_default=True)
+]
+_RootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        callback=texts.recordable,
+        help="State this folder as the manifest's root: files below it are recorded relative to it, so that they can move.",
+    ),
+]
+
+
 def add(
     settings: Settings,
     manifest: target.ManifestArgument,
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False),
-    ],
+    ] = None,
     *,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--source",
-            metavar="ID",
-            callback=texts.recordable,
-            help="Source of all of them; without it each file's path below the folder given.",
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            callback=texts.recordable,
-            help="Dataset of all of them; without it the folder's name.",
-        ),
-    ] = None,
-    empty: Annotated[
-        Empty, typer.Option("--empty", help="Skip empty files, or count each as failed.", show_default=True)
-    ] = Empty.SKIP,
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            callback=texts.recordable,
-            help="State this folder as the manifest's root: files below it are recorded relative to it, so that they can move.",
-        ),
-    ] = None,
+    source: _SourceOption = None,
+    dataset: _DatasetOption = None,
+    etag: _EtagOption = None,
+    last_modified: _LastModifiedOption = None,
+    moment: _TimeOption = None,
+    index: _IndexOption = None,
+    empty: _EmptyOption = Empty.SKIP,
+    root: _RootOption = None,
     etl_version: VersionOption = None,
     jobs: JobsOption = None,
 ) -> int:
@@ -84,8 +111,11 @@ def add(
     links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims) are skipped. Exit code 1 when a file could not be registered.
     """
     path = target.locate(settings, manifest)
+    entries = _entries(paths or [], index, etag, last_modified, moment)
     job = _prepare(settings, path, etl_version, root)
-    run = _Run(settings, paths, Naming(source, dataset), naming.resolve(path), empty)
+    names, own = Naming(source, dataset), naming.resolve(path)
+    given = [] if entries and index is None else paths or []  # the one file is an entry of its own
+    run = _Run(settings, lambda: chain(find(given, names, own), find_listed(entries, names, own)), empty)
     try:
         interrupted = run.run(job, count_of(jobs))
     except (ManifestError, CommandError, OSError):
@@ -97,6 +127,26 @@ def add(
         output.remark(settings, "interrupted; what is counted above is registered")
         return INTERRUPTED
     return 1 if run.total.failures else 0
+
+
+def _entries(
+    paths: Sequence[str], index: str | None, etag: str | None, last_modified: str | None, moment: str | None
+) -> list[listed.Entry]:
+    """The files of which more is known than where they are: those of an index, or the one that the options are about."""
+    if not any((etag, last_modified, moment)):
+        if index is None and not paths:
+            raise typer.BadParameter("give at least one file or folder, or an --index", param_hint="PATH")
+        return [] if index is None else listed.read(index)
+    if index is not None or len(paths) != 1 or os.path.isdir(paths[0]):
+        raise typer.BadParameter(
+            "--etag, --last-modified and --time are about one file: give one, or an --index of several",
+            param_hint="PATH",
+        )
+    try:
+        facts = listed.facts_of(etag or None, last_modified or None, moment or None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return [listed.Entry(paths[0], None, None, facts)]
 
 
 def _prepare(settings: Settings, path: Path, etl_version: str | None, root: str | None) -> Job:
@@ -129,18 +179,13 @@ def _check_root(found: AbstractManifest, root: str) -> None:
 class _Run:
     """One run over the files: what was found and what came of it."""
 
-    def __init__(
-        self, settings: Settings, paths: Sequence[str], names: Naming, own: naming.ManifestPaths, empty: Empty
-    ) -> None:
+    def __init__(self, settings: Settings, find: Callable[[], Iterator[Found]], empty: Empty) -> None:
         self.total = Tally()
         self.skipped: Counter[Why] = Counter()
         self._settings, self._empty = settings, empty
-        self._paths, self._names, self._own = paths, names, own
+        self._find = find
         self._bar: progress.Bar = progress.NoBar()
         self._began = time.perf_counter()
-
-    def _find(self) -> Iterator[Found]:
-        return find(self._paths, self._names, self._own)
 
     def run(self, job: Job, jobs: int) -> bool:
         """Register everything; gives whether somebody interrupted it."""

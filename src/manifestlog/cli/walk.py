@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from manifestlog.cli.listed import Entry, Facts
 from manifestlog.extract.claims import CLAIMS_NAME
 from manifestlog.extract.names import is_working
 from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
@@ -35,6 +36,7 @@ class FileTask(NamedTuple):
     source_id: str
     dataset: str
     size: int
+    facts: Facts = Facts()
 
 
 class Failure(NamedTuple):
@@ -80,6 +82,19 @@ def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Fo
         else:
             folder, name = os.path.split(path)
             yield from _look(path, name, names.dataset or _name_of(folder), names, own)
+
+
+def find_listed(entries: Sequence[Entry], names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    """Every file of an index; what the command line says of names is for those that the index gives none."""
+    for entry in entries:
+        path = os.path.abspath(entry.path)
+        if os.path.isdir(path):
+            yield Failure(path, "it is a folder; an index names files")
+            continue
+        folder, name = os.path.split(path)
+        wanted = Naming(entry.source_id or names.source_id, entry.dataset or names.dataset)
+        for found in _look(path, name, wanted.dataset or _name_of(folder), wanted, own):
+            yield found._replace(facts=entry.facts) if isinstance(found, FileTask) else found
 
 
 def _name_of(folder: str) -> str:

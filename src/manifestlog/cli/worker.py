@@ -5,20 +5,24 @@ Invariants:
 - A worker answers every batch; one that is asked to stop still registers what it has hashed.
 - A worker never outlives the process that started it, and always closes the manifest that it opened.
 
+A file is stamped with the time that it says of itself: an old file does not become the current content of its source by
+being added late. Only what has taken the place of a source's current file is stamped now, whatever its time says.
+
 It works the same whether it was forked or spawned.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from manifestlog.cli.hand import Hand, StopAskedError
 from manifestlog.cli.hashing import ChangedError, digest
+from manifestlog.cli.listed import Facts
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.walk import Failure, FileTask, reason
 from manifestlog.errors import AddManyStoppedError, ManifestError, RecordRejectedError
@@ -74,7 +78,7 @@ class _Worker:
         records = []
         for task in batch:
             try:
-                records.append(self._record(task, manifest.stated(task.path)))
+                records.append(self._record(manifest, task))
             except StopAskedError:
                 break
             except (ChangedError, OSError) as error:
@@ -84,19 +88,52 @@ class _Worker:
         _add(manifest, records, tally)
         return tally
 
-    def _record(self, task: FileTask, path: Path) -> ManifestRecord:
+    def _record(self, manifest: DownloadManifestManager, task: FileTask) -> ManifestRecord:
         found = digest(task.path, self._hand.heard)
         if found.size == 0:
             raise ChangedError("it became empty")
+        if task.facts.checksum not in (None, found.checksum):
+            raise ChangedError(f"its checksum is {found.checksum}, the index says {task.facts.checksum}")
+        current = manifest.get_record_by_source(task.source_id, task.dataset)
+        has_replaced = (
+            current is not None and current.checksum != found.checksum and str(manifest.locate(current)) == task.path
+        )
+        facts = _facts(task, found.checksum, current, has_replaced=has_replaced)
         return ManifestRecord(
             source_id=task.source_id,
             dataset=task.dataset,
             checksum=found.checksum,
-            file_path=path,
+            file_path=manifest.stated(task.path),
             file_size=found.size,
-            ts_downloaded=datetime.now(UTC),
+            etag=facts.etag,
+            last_modified=facts.last_modified,
+            ts_downloaded=facts.ts_downloaded or datetime.now(UTC),
             version=self._job.version,
         )
+
+
+def _facts(task: FileTask, checksum: str, current: ManifestRecord | None, *, has_replaced: bool) -> Facts:
+    """What to record of a file; `current` is what its source has, and `has_replaced` whether it lay at this very path."""
+    given = task.facts
+    moment = given.ts_downloaded or _modified(task.path)
+    if current is None:
+        return given._replace(ts_downloaded=moment)
+    if current.checksum != checksum:
+        if has_replaced and given.ts_downloaded is None:
+            moment = max(datetime.now(UTC), current.ts_downloaded + timedelta(microseconds=1))
+        return given._replace(ts_downloaded=moment)
+    if given.etag is None and given.last_modified is None:
+        # What `extract` has learned of this very content stays: without it the next run would fetch it again.
+        return Facts(current.etag, current.last_modified, moment)
+    return given._replace(ts_downloaded=max(moment, current.ts_downloaded))  # an older event would refresh nothing
+
+
+def _modified(path: str) -> datetime:
+    now = datetime.now(UTC)
+    try:
+        return min(datetime.fromtimestamp(os.stat(path).st_mtime, UTC), now)
+    except (OSError, OverflowError, ValueError):
+        return now  # gone meanwhile, or a time that no calendar has
 
 
 def _add(manifest: DownloadManifestManager, records: list[ManifestRecord], tally: Tally) -> None:
