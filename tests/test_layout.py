@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "options", "rows", "roots", "naming", "pool", "mounts", "storage.disk"),
-    ("verdict", "verify", "relocation", "storage.codec", "storage.lock", "storage.columns", "registry"),
+    ("errors", "options", "rows", "roots", "naming", "mounts", "storage.disk"),
+    ("verdict", "verify", "pool", "relocation", "storage.codec", "storage.lock", "storage.columns", "registry"),
     ("models", "verified", "trials", "storage.framing", "storage.index"),
     ("events", "doctor", "storage.lines", "storage.moved", "storage.canonical"),
     ("storage.segment", "storage.overlay", "storage.salvage_log", "storage.base", "storage.salvage_canonical"),

@@ -5,6 +5,8 @@ Invariants:
 - Every worker has a pipe of its own and at most one task: whoever dies takes nobody along, and we know what it had.
 - A task is handed out when its worker is idle, so whoever makes the tasks is never far ahead.
 - Whoever died is replaced while there is something left to do.
+- What the system refuses (descriptors, processes, threads, memory) makes the pool smaller, and it says so once. Where not
+  even one worker can live, that is an error; it is never a wait for a worker that does not exist.
 - On the way out, however it came to that, no worker is left; and a worker does not outlive the process that started it.
 
 It does not know what a task is, nor what a worker does with it.
@@ -12,19 +14,32 @@ It does not know what a task is, nor what a worker does with it.
 
 from __future__ import annotations
 
+import errno
+import logging
 import multiprocessing
+import os
+import resource
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing import parent_process
+from itertools import islice
+from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from manifestlog.errors import ManifestError
+
+log = logging.getLogger("manifestlog")
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+"""What the system says when it is out of descriptors, processes, threads or memory: fewer workers may do."""
+_SPARE_FDS = 32
+"""Descriptors that are left to a worker that inherits all of ours, for a manifest, its files and a connection."""
 _LOOK_EVERY_S = 0.2
 
 Work = Callable[["Connection[Any, Any]", Any], None]
@@ -65,6 +80,8 @@ class Interrupts:
         return self.count
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # signals are the main thread's: whoever has it decides what they mean
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._heard)
         return self
@@ -89,6 +106,11 @@ class Pool:
         *,
         name: str = "manifestlog",
     ) -> None:
+        if is_daemonic():
+            raise ManifestError(
+                "no worker process can be started: this process is daemonic (a worker of Celery, Airflow or"
+                " multiprocessing.Pool), and Python gives those no children; run `manifestlog` as a program of its own there"
+            )
         self._work, self._job, self._name = work, job, name
         self._tasks = tasks
         self._again: deque[Any] = deque()
@@ -97,19 +119,59 @@ class Pool:
         self._in_hand: dict[Connection[Any, Any], Any] = {}
         self._fatal: Exception | None = None
         self._stopping = False
-        first = [task for _, task in zip(range(jobs), tasks, strict=False)]
-        for task in first:
+        self._room = self._wanted = jobs
+        self._short = False
+        self._alone = jobs == 1
+        """Whether the system had no room for more than the one worker that was started last."""
+        # All tasks that are there at once, before any worker: making them may take a while, or raise.
+        self._again.extend(islice(tasks, jobs))
+        try:
+            for _ in range(len(self._again)):
+                self._fill()
+        except BaseException:
+            self._end()
+            raise
+
+    def _fill(self) -> None:
+        """Start a worker if there is room for one, and something to do."""
+        if len(self._processes) >= self._room or (task := self._next()) is None:
+            return
+        self._alone = self._wanted == 1 or (self._short and not self._processes)
+        try:
             self._start(task)
+        except OSError as error:
+            self._again.appendleft(task)
+            if not self._processes:
+                raise _no_worker(error) from error
+            self._shrink(len(self._processes), error)
 
     def _start(self, task: Any) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=self._work, args=(theirs, self._job), name=self._name, daemon=True
-        )
-        process.start()
-        theirs.close()  # the worker's is now the only copy: when it dies, we read an end of file
+        try:
+            if self._processes:
+                _leave_spare(theirs.fileno())
+            process = self._context.Process(  # type: ignore[attr-defined]
+                target=_enter, args=(self._work, theirs, self._job), name=self._name, daemon=True
+            )
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # the worker's is now the only copy: when it dies, we read an end of file
         self._processes[ours] = process
         self._give(ours, task)
+
+    def _shrink(self, room: int, error: OSError) -> None:
+        """Go on with fewer workers."""
+        if not self._short:
+            log.warning(
+                "the system has no room for %d worker processes (%s): the run goes on with fewer;"
+                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or ask for fewer jobs",
+                self._wanted,
+                error.strerror or error,
+            )
+        self._short, self._room = True, max(1, room)
 
     @property
     def pids(self) -> list[int]:
@@ -144,11 +206,21 @@ class Pool:
             listener.done(message.result)
             self._give(connection, self._next())
         elif isinstance(message, Exception):
-            self._fatal = self._fatal or message
-            self._in_hand.pop(connection, None)
-            self._stop()
+            self._failed(connection, message)
         else:
             listener.heard(message)
+
+    def _failed(self, connection: Connection[Any, Any], error: Exception) -> None:
+        """A worker could not go on: the run ends, unless it can do without this one."""
+        task = self._in_hand.pop(connection, None)
+        if self._stopping or self._alone or not _is_scarce(error):
+            self._fatal = self._fatal or (_no_worker(error) if _is_scarce(error) else error)
+            self._stop()
+            return
+        assert isinstance(error, OSError)
+        if task is not None:
+            self._again.append(task)
+        self._shrink(min(self._room, len(self._processes)) - 1, error)
 
     def _next(self) -> Any:
         if self._stopping:
@@ -171,9 +243,7 @@ class Pool:
         # Whatever its exit code: somebody else's SIGTERM makes it end well, in the middle of things.
         if task is not None and listener.lost(task, _how(process.exitcode or 0)):
             self._again.append(task)
-        successor = self._next()
-        if successor is not None:
-            self._start(successor)
+        self._fill()
 
     def _stop(self) -> None:
         """Ask every worker to end; again and again, because one that has just begun may not hear it yet."""
@@ -193,6 +263,9 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._stop()
         for connection, process in self._processes.items():
             process.join()
@@ -209,7 +282,42 @@ def _how(exit_code: int) -> str:
         return f"was killed by signal {-exit_code}"
 
 
+def is_daemonic() -> bool:
+    """Whether this process may have no children: Python's rule for daemonic processes."""
+    return current_process().daemon
+
+
+def _no_worker(error: Exception) -> ManifestError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return ManifestError(
+        f"not even one worker process can run: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
+        " or end other programs of this user"
+    )
+
+
+def _is_scarce(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _SCARCE
+
+
+def _leave_spare(newest_fd: int) -> None:
+    """Raise `OSError` when a worker that inherits all our descriptors could open hardly any.
+
+    The kernel gives the lowest free number, so all below the newest one are in use.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and newest_fd + _SPARE_FDS > most:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 # -- in the worker -----------------------------------------------------------------------------------------------------
+
+
+def _enter(work: Work, parent: Connection[Any, Any], job: object) -> None:
+    try:
+        work(parent, job)
+    except OSError as error:  # while it was setting up; later its own errors are its own business
+        with suppress(OSError):
+            parent.send(error)
 
 
 def next_task(parent: Connection[Any, Any]) -> Any:
@@ -229,7 +337,10 @@ def end_with_parent() -> None:
 
     Its pipe would not tell, as a fork holds both ends, and a server that says nothing may keep it for minutes.
     """
-    threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
+    try:
+        threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
+    except RuntimeError as error:  # a limit on threads, which Python gives no number
+        raise OSError(errno.EAGAIN, str(error)) from error
 
 
 def _watch_parent() -> None:

@@ -22,6 +22,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from manifestlog.pool import is_daemonic
 from manifestlog.storage import disk
 from manifestlog.storage.lock import FileLock
 
@@ -168,6 +169,10 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
 
 
 def _with_second_process(place: str) -> Iterator[Finding]:
+    if is_daemonic():
+        found = "not tried: this process is daemonic, and Python gives it no second process"
+        yield Finding("locks exclude", Verdict.WARNING, found, "run `manifestlog doctor` as a program of its own")
+        return
     second = _Second(place)
     try:
         second.start()

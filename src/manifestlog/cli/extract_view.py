@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from manifestlog.cli.extract_plain import PlainView
+from manifestlog.cli.progress import threads_left
 from manifestlog.cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class View(Protocol):
 @contextmanager
 def shown(settings: Settings, config: "ExtractConfig") -> Iterator[View]:
     """A live display where there is somebody to see it, plain lines otherwise."""
-    if settings.quiet or settings.as_json or not settings.progress or not sys.stderr.isatty():
+    if settings.quiet or settings.as_json or not settings.progress or not sys.stderr.isatty() or not threads_left():
         yield PlainView(settings)
         return
     from manifestlog.cli.extract_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and nobody else needs it

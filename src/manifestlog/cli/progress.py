@@ -33,7 +33,7 @@ class NoBar:
 @contextmanager
 def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> Iterator[Bar]:
     """A bar where there is somebody to see it; `count_bytes` finds out the total beside the work."""
-    if settings.quiet or not settings.progress or not sys.stderr.isatty():
+    if settings.quiet or not settings.progress or not sys.stderr.isatty() or not threads_left():
         yield NoBar()
         return
     from manifestlog.cli.bar import RichBar  # noqa: PLC0415 -- rich is slow to import, and nobody else needs it
@@ -48,3 +48,14 @@ def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> 
         finally:
             enough.set()
             counter.join()
+
+
+def threads_left() -> bool:
+    """Whether a thread can be started, as a display needs: without one the work goes on unwatched."""
+    thread = threading.Thread(target=int, name="try", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True

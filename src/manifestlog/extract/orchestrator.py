@@ -10,6 +10,7 @@ What is done with one source is in `download`; how a run is shown is not known h
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,9 @@ from manifestlog.extract.secrets import Redactor
 from manifestlog.extract.source import ETLSource
 from manifestlog.extract.worker import Job, work
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.pool import Pool
+from manifestlog.pool import Pool, is_daemonic
+
+log = logging.getLogger("manifestlog")
 
 OnEvent = Callable[[Event], None]
 
@@ -78,14 +81,16 @@ class PipelineOrchestrator:
         A source that cannot be fetched is in the report and stops nobody. What is reported is as durable as the
         manifest's options say. `asked_to_stop` is looked at often; from 1 on the run ends soon, from 2 on at once, and
         what has come of a file is kept for the next run. With it there are always worker processes, as a read that
-        blocks can be ended in those. Raises `ManifestError` when the manifest itself cannot go on.
+        blocks can be ended in those; but for a daemonic process (a worker of Celery, say), which may have no children:
+        there the sources are fetched one after the other in this process, with a warning, and a run ends between two of
+        them. Raises `ManifestError` when the manifest itself cannot go on.
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
         self.report = report = RunReport()
         listener = _Listener(report, self._on_event)
-        if self._defaults.jobs == 1 and asked_to_stop is None:
-            self._run_here(waiting, listener)
+        if is_daemonic() or (self._defaults.jobs == 1 and asked_to_stop is None):
+            self._run_here(waiting, listener, asked_to_stop or int)
         else:
             job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._begin_worker)
             with Pool(work, job, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
@@ -94,10 +99,18 @@ class PipelineOrchestrator:
         report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
         return report
 
-    def _run_here(self, sources: list[ETLSource], listener: _Listener) -> None:
+    def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
+        if self._defaults.jobs > 1:
+            log.warning(
+                "this process is daemonic and may have no worker processes: sources are fetched one after the other;"
+                " run `manifestlog extract` as a program of its own for %d at a time",
+                self._defaults.jobs,
+            )
         with Claims(self._data_dir) as claims:
             desk = self._desk(claims)
             for source in sources:
+                if asked_to_stop():
+                    break
                 listener.done(extract(desk, source))
 
     def _desk(self, claims: Claims) -> Desk:
