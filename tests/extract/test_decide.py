@@ -162,6 +162,20 @@ def test_a_final_status_comes_with_advice(status: int, advice: str) -> None:
     assert advice in decide(Ask(), None, None, Head(status)).reason
 
 
+@pytest.mark.parametrize("status", [202, 403, 500, 501, 505, 506, 508, 510, 511, 599])
+def test_a_status_with_a_time_to_wait_is_tried_again(status: int) -> None:
+    assert decide(Ask(), None, None, Head(status, retry_after_s=2.0)) == Action(Step.RETRY, f"HTTP {status}", 2.0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 451])
+def test_a_status_that_waiting_does_not_mend_is_final(status: int) -> None:
+    assert decide(Ask(), None, None, Head(status, retry_after_s=2.0)).step is Step.FAIL
+
+
+def test_what_is_being_prepared_is_said_to_be() -> None:
+    assert "still preparing" in decide(Ask(), None, None, Head(202)).reason
+
+
 @pytest.mark.parametrize("after_s", [0.0, 1.0, module.RETRY_AFTER_MAX_S])
 def test_the_wish_of_the_server_is_handed_on(after_s: float) -> None:
     assert decide(Ask(), None, None, Head(429, retry_after_s=after_s)).after_s == after_s
@@ -233,7 +247,10 @@ def test_what_is_not_gone_on_with_says_why(known: ManifestRecord | None, begun: 
         pytest.param(100, 86_400.0, None, 0.0, module.BACKOFF_MAX_S / 2, id="whatever is configured"),
         pytest.param(3, 0.0, None, 1.0, 0.0, id="no back-off"),
         pytest.param(3, 0.5, 7.0, 0.0, 7.0, id="what the server wants"),
-        pytest.param(3, 0.5, 0.0, 1.0, 0.0, id="at once, when the server wants that"),
+        pytest.param(3, 0.5, 0.0, 1.0, 2.0, id="no less, though the server says at once"),
+        pytest.param(1, 0.5, 0.0, 0.0, 0.5, id="no less than the back-off, whatever the chance"),
+        pytest.param(1, 86_400.0, 0.0, 0.0, module.BACKOFF_MAX_S, id="but not for ever"),
+        pytest.param(3, 0.0, 0.0, 1.0, 0.0, id="at once, when both want that"),
     ],
 )
 def test_how_long_to_wait(

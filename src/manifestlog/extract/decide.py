@@ -27,7 +27,10 @@ EMPTY = "the server sent an empty file, and a record is of at least one byte: ch
 _NOT_MODIFIED = 304
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})
 """What may be better next time: also what stands before a server says of it (520 to 530). The rest is about the request."""
+_PATIENT = frozenset({202, 403, *range(500, 600)})
+"""What is final by itself, but not when the server says how long to wait."""
 _HINTS = {
+    202: "the server is still preparing it: run it again later",
     401: "the server wants other credentials: check the source's headers",
     403: "the server refuses it: check the source's headers and address",
     404: "the server has no such file: check the source's url",
@@ -129,7 +132,7 @@ def decide(ask: Ask, record: ManifestRecord | None, part: Part | None, head: Hea
         return _rest(ask, part, head)
     if head.status == 416 and ask.start:
         return _nothing_behind(part, head)
-    if head.status in _TRANSIENT:
+    if head.status in _TRANSIENT or (head.status in _PATIENT and head.retry_after_s is not None):
         return _later(head)
     hint = _HINTS.get(head.status, "check the source's url")
     return Action(Step.FAIL, f"HTTP {head.status}: {hint}")
@@ -215,11 +218,10 @@ def _later(head: Head) -> Action:
 
 
 def pause_s(failures: int, backoff_s: float, after_s: float | None, chance: float) -> float:
-    """How long to wait after so many failures in a row: what the server wants, else twice as long each time.
+    """How long to wait after so many failures in a row: twice as long each time, or longer when the server wants that.
 
+    A server that names a time gets no less than `backoff_s`: some say 0 and mean nothing by it.
     `chance`, from 0 to 1, spreads those who failed together over the upper half ("equal jitter").
     """
-    if after_s is not None:
-        return after_s
-    longest = min(backoff_s * 2.0 ** (failures - 1), BACKOFF_MAX_S)
-    return longest * (0.5 + chance / 2)
+    pause = min(backoff_s * 2.0 ** (failures - 1), BACKOFF_MAX_S) * (0.5 + chance / 2)
+    return pause if after_s is None else max(after_s, pause, min(backoff_s, BACKOFF_MAX_S))
