@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,7 +98,8 @@ def test_a_cut_body_without_validators_begins_anew(here: Here, bad: BadServer) -
 
 
 def test_a_cut_body_with_a_weak_etag_begins_anew(here: Here, bad: BadServer) -> None:
-    here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", MONDAY), answers.weak(BODY, ETAG)))
+    date = format_datetime(datetime.now(UTC), usegmt=True)  # too recent to name bytes; an old one does (test_ranges)
+    here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", date), answers.weak(BODY, ETAG)))
     assert (ranges(bad), conditions(bad), here.body()) == ([None, None], [None, None], BODY)
 
 

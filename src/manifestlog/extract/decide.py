@@ -45,6 +45,7 @@ class Part(NamedTuple):
     etag: str | None
     last_modified: str | None
     total_bytes: int | None
+    strong_date: bool | None = None
 
 
 class Step(StrEnum):
@@ -74,28 +75,34 @@ class Action(NamedTuple):
     after_s: float | None = None
 
 
-def ask_for(record: ManifestRecord | None, part: Part | None, *, by_date: bool = True) -> Ask:
+def ask_for(record: ManifestRecord | None, part: Part | None, *, by_date: bool = True, pinned: bool = False) -> Ask:
     """What to ask, given the source's record and the part of an earlier attempt.
 
     A date is sent only if `by_date`. It asks for what is newer, so "not modified" is also the answer of a server that has
-    an older file there; without it the whole answer's head is compared with the record (`decide`).
+    an older file there; without it the whole answer's head is compared with the record (`decide`). The rest of a part
+    that nothing names is asked for only if the content is `pinned`: then its checksum decides.
     """
     etag = telling(record.etag) if record else None
     last_modified = record.last_modified if record and etag is None and by_date else None
     validator = _range_validator(part, worthless=_has_worthless_etags(record))
-    if part is None or validator is None:
+    if part is None or part.length_bytes == 0 or (validator is None and not pinned):
         return Ask(etag, last_modified)
     return Ask(etag, last_modified, part.length_bytes, validator)
 
 
 def _range_validator(part: Part | None, *, worthless: bool) -> str | None:
-    """What names the part's content byte for byte: a weak ETag does not (RFC 9110, 13.1.5)."""
-    if part is None or part.length_bytes == 0:
+    """What names the part's content byte for byte (RFC 9110, 13.1.5).
+
+    A weak ETag does not; the date beside it does if it is known to be strong (8.8.2.2), and without an ETag unless it is
+    known to be weak.
+    """
+    if part is None:
         return None
     etag = None if worthless else telling(part.etag)
     if etag is not None and not etag.startswith("W/"):
         return etag
-    return part.last_modified if etag is None else None
+    is_strong = part.strong_date is not False if etag is None else part.strong_date is True
+    return part.last_modified if is_strong else None
 
 
 def telling(etag: str | None) -> str | None:

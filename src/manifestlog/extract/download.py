@@ -54,6 +54,8 @@ class _Haul:
     reached_bytes: int = 0
     """How far into the content they had come when failures were last forgiven."""
     sha256: str | None = None
+    spliced: bool = False
+    """Whether the part was continued without a validator: its halves may be of two contents."""
 
 
 def extract(desk: Desk, source: ETLSource) -> Outcome:
@@ -84,7 +86,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         desk.tell(Started(source.source_id, source.dataset))
         left = finish_left(desk, source, part)
         record = known(desk.manifest, source)
-        if _fetch(desk, source, record, part, haul):
+        if _bring(desk, source, record, part, haul):
             return complete(desk, source, part, haul.sha256 or parts.digest(part))
         parts.discard(part)
         if left is not None:
@@ -117,6 +119,16 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
 
 
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------
+
+
+def _bring(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: Path, haul: _Haul) -> bool:
+    """Fetch; what was continued on the strength of a pin, and is not the pinned content, is fetched once more as a whole."""
+    came = _fetch(desk, source, record, part, haul)
+    if came and haul.spliced and (haul.sha256 or parts.digest(part)) != source.checksum:
+        parts.discard(part)
+        haul.sha256 = None
+        return _fetch(desk, source, record, part, haul)
+    return came
 
 
 def _fetch(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: Path, haul: _Haul) -> bool:
@@ -152,12 +164,13 @@ def _pause(desk: Desk, source: ETLSource, action: Action, haul: _Haul) -> None:
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
-    ask = ask_for(record, part, by_date=has_recorded_name(record, source))
+    pinned = source.checksum is not None
+    ask = ask_for(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
     with _asked(desk, source, ask) as response:
         if not is_denied(record, response.head):
             return _take(desk, source, response, (ask, record, part), path, haul)
     # "Not modified", with a validator that says otherwise: what is there now is sent only without conditions.
-    ask = ask_for(None, part)
+    ask = ask_for(None, part, pinned=pinned)
     with _asked(desk, source, ask) as response:
         return _take(desk, source, response, (ask, None, part), path, haul)
 
@@ -182,7 +195,9 @@ def _take(
     haul: _Haul,
 ) -> Action:
     """Do what the answer means for the part."""
-    action, part = decide(*asked, response.head), asked[2]
+    action, (ask, _, part) = decide(*asked, response.head), asked
+    if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
+        haul.spliced = action.step is not Step.WHOLE and (haul.spliced or ask.if_range is None)
     _warn_of_encoding(source, response.head)
     if action.step is Step.WHOLE:
         return _receive(desk, source, response, path, response.head._replace(start=0), haul)
@@ -207,6 +222,7 @@ def _rest_of(part: Part, head: Head) -> Head:
         etag=head.etag or part.etag,
         last_modified=head.last_modified or part.last_modified,
         length_bytes=head.length_bytes or part.total_bytes,
+        strong_date=head.strong_date if part.last_modified is None else part.strong_date,
     )
 
 

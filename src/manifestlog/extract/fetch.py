@@ -27,7 +27,7 @@ class Ask(NamedTuple):
     start: int = 0
     """From this byte on (`Range`) …"""
     if_range: str | None = None
-    """… if it still is what this names; all of it otherwise (`If-Range`)."""
+    """… if it still is what this names; all of it otherwise (`If-Range`). None: whatever it is, the pin decides."""
 
 
 class Head(NamedTuple):
@@ -43,6 +43,8 @@ class Head(NamedTuple):
     retry_after_s: float | None = None
     encoding: str | None = None
     """An encoding of the body that nobody asked for."""
+    strong_date: bool | None = None
+    """Whether `last_modified` names the bytes, because it was a minute ago at least; None where nobody can tell."""
 
 
 class Response(Protocol):

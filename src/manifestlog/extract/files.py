@@ -105,7 +105,7 @@ class FsspecFetcher:
         if mark is not None and mark == (ask.etag or ask.last_modified):
             # A store's ETag is made from the content: the same content, stored again, has another time and is no news.
             return Head(304, etag, None if etag else last_modified, length)
-        if ask.start and length is not None and mark == ask.if_range:
+        if ask.start and length is not None and ask.if_range in (None, mark):
             status = 206 if ask.start < length else 416
             return Head(status, etag, last_modified, length, ask.start)
         return Head(200, etag, last_modified, length)

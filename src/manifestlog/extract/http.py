@@ -16,8 +16,10 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -35,6 +37,7 @@ _BLOCK_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _NOT_MODIFIED = 304
+_STRONG_AFTER_S = 60
 _OURS = ("accept-encoding", "if-none-match", "if-modified-since", "range", "if-range")
 
 
@@ -159,7 +162,7 @@ def _headers(configured: Mapping[str, str], ask: Ask) -> dict[str, str]:
     found = dict(configured)
     found["accept-encoding"] = "identity"
     asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
-    if ask.start and _can_be_sent(ask.if_range):
+    if ask.start and (ask.if_range is None or _can_be_sent(ask.if_range)):
         asked |= {"range": f"bytes={ask.start}-", "if-range": ask.if_range}
     return found | {name: value for name, value in asked.items() if value is not None and _can_be_sent(value)}
 
@@ -183,7 +186,26 @@ def _head(answer: requests.Response) -> Head:
         start=start,
         retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
         encoding=None if encoding == "identity" else encoding,
+        strong_date=_is_strong(answer.headers.get("Last-Modified"), answer.headers.get("Date")),
     )
+
+
+def _is_strong(last_modified: str | None, date: str | None) -> bool | None:
+    """Whether a time names the bytes: what is younger than a minute may have changed twice within its second.
+
+    An answer without a date is of now (RFC 9110, 6.6.1).
+    """
+    if not last_modified:
+        return None
+    modified, told = _seconds(last_modified), _seconds(date or "")
+    return modified is not None and (time.time() if told is None else told) - modified >= _STRONG_AFTER_S
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _extent(answer: requests.Response) -> tuple[int, int | None]:

@@ -2,7 +2,7 @@
 
 Beside `<name>.part` lies `<name>.part.json`::
 
-    {"etag":…,"last_modified":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
+    {"etag":…,"last_modified":…,"strong_date":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
 
 Invariants:
@@ -36,7 +36,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What lies beside a part; the last three only when the part is whole."""
+    """What lies beside a part; checksum, path and time only when the part is whole."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -46,6 +46,7 @@ class State:
     sha256: str | None = None
     file_path: str | None = None
     ts_completed: str | None = None
+    strong_date: bool | None = None
 
 
 @cache
@@ -72,6 +73,7 @@ def _is_sound(state: State) -> bool:
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
         isinstance(state.boot, str)
+        and state.strong_date in (None, False, True)
         and all(text is None or isinstance(text, str) for text in texts)
         and all(isinstance(size, int) and size >= 0 for size in sizes)
         and (state.ts_completed is None or datetime.fromisoformat(state.ts_completed).tzinfo is not None)
@@ -105,7 +107,7 @@ def load(part: Path) -> Part | None:
     if not state.boot or state.boot != _this_boot():
         length = min(length, state.synced_bytes)
         os.truncate(part, length)
-    return Part(length, state.etag, state.last_modified, state.total_bytes)
+    return Part(length, state.etag, state.last_modified, state.total_bytes, state.strong_date)
 
 
 def discard(part: Path) -> None:
@@ -131,7 +133,9 @@ class Writer:
         self.length_bytes = 0
         before = read_state(part) or State()
         synced = min(before.synced_bytes, head.start)
-        self._state = State(head.etag, head.last_modified, head.length_bytes, _this_boot(), synced)
+        self._state = State(
+            head.etag, head.last_modified, head.length_bytes, _this_boot(), synced, strong_date=head.strong_date
+        )
         try:
             os.ftruncate(self._fd, head.start)
             self._take_over(head.start)
