@@ -140,13 +140,13 @@ def test_what_is_skipped_is_said_once(run: Program, tree: Path) -> None:
     for name in ("_SUCCESS", "sub/_SUCCESS", "a.part"):
         (tree / name).touch()
     assert run("add", "files_extractor", tree).err == (
-        "manifestlog: skipped: 1 working file of extract, 2 empty (--verbose names each)\n"
+        "manifestlog: skipped: 1 working file of extract, 2 empty files (--verbose names each)\n"
     )
 
 
 def test_what_is_skipped_is_named_when_asked(run: Program, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
-    assert f"{tree}/_SUCCESS: skipped: empty\n" in run("add", "files_extractor", tree, "-v").err
+    assert f"{tree}/_SUCCESS: skipped: empty file\n" in run("add", "files_extractor", tree, "-v").err
 
 
 def test_an_empty_file_fails_for_who_wants_it(run: Program, tree: Path) -> None:

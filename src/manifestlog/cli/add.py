@@ -259,7 +259,7 @@ class _Run:
     def report(self) -> None:
         """Say what came of it, and once what was left out."""
         if self.skipped:
-            kinds = ", ".join(f"{number:,} {why}" for why in Why if (number := self.skipped[why]))
+            kinds = ", ".join(why.counted(number) for why in Why if (number := self.skipped[why]))
             output.remark(self._settings, f"skipped: {kinds} (--verbose names each)")
         output.report(self._settings, self.sentence(), self.as_json())
 

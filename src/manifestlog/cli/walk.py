@@ -22,11 +22,23 @@ from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
 
 
 class Why(StrEnum):
-    """Why something is skipped, in words for one or for many."""
+    """Why something is skipped."""
 
     SPECIAL = "pipe, socket or device"
     WORKING = "working file of extract"
-    EMPTY = "empty"
+    EMPTY = "empty file"
+
+    def counted(self, number: int) -> str:
+        """`1 empty file`, `2 empty files`."""
+        words = self.value if number == 1 else _MANY[self]
+        return f"{number:,} {words}"
+
+
+_MANY = {
+    Why.SPECIAL: "pipes, sockets or devices",
+    Why.WORKING: "working files of extract",
+    Why.EMPTY: "empty files",
+}
 
 
 class FileTask(NamedTuple):
