@@ -97,6 +97,7 @@ WRONG = {
     "a wrong manifest": (raw_config(manifest="systems"), "manifest"),
     "an unset variable in an address": (raw_config(GOOD | {"url": "https://host/${UNSET_HERE}"}), "sources[0].url"),
     "an unset variable in a header": (raw_config(defaults={"headers": {"X-Key": "${UNSET_HERE}"}}), "X-Key"),
+    "no sources": (raw_config(sources=[]), "sources: is empty"),
     "a source that stands twice": (raw_config(GOOD, GOOD), "sources[1]"),
 }
 
@@ -181,10 +182,43 @@ def test_a_run_in_which_nothing_failed_is_0(run: Program) -> None:
     assert run("extract", CONFIG).code == 0
 
 
-def test_a_configuration_without_sources_is_0(run: Program) -> None:
-    configure(run.home)
-    result = run("extract", CONFIG, "--json")
-    assert (result.code, result.json["sources"]) == (0, 0)
+def test_a_configuration_without_sources_is_2(run: Program) -> None:
+    configure(run.home, sources=[])
+    result = run.here("extract", CONFIG)
+    assert (result.code, "sources: is empty" in result.err) == (2, True)
+
+
+# -- chosen sources, forced ones ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("patterns", "asked"),
+    [(["a.json"], 1), (["[ab]*"], 2), (["dumps/*"], 3), (["a.json", "c.*"], 2), (["dumps/a.json"], 1)],
+)
+def test_only_what_is_named_is_asked_for(run: Program, bad: BadServer, patterns: list[str], asked: int) -> None:
+    options = [word for one in patterns for word in ("--only", one)]
+    report = run("extract", CONFIG, "--json", *options).json
+    assert (report["sources"], len(bad.requests)) == (asked, asked)
+
+
+@pytest.mark.usefixtures("three")
+def test_only_what_is_named_is_asked_for_in_dry(run: Program, bad: BadServer) -> None:
+    assert (run("extract", CONFIG, "--dry-run", "--only", "b*", "--json").json["sources"], len(bad.requests)) == (1, 1)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_name_of_no_source_is_a_usage_error(run: Program, bad: BadServer) -> None:
+    result = run.here("extract", CONFIG, "--only", "a.json", "--only", "x*")
+    assert (result.code, one_line(result.err), "'x*' matches no source" in result.err) == (2, True, True)
+    assert bad.requests == []
+
+
+@pytest.mark.usefixtures("three")
+def test_a_forced_run_fetches_what_has_not_changed(run: Program) -> None:
+    run("extract", CONFIG)
+    report = run("extract", CONFIG, "--force", "--json").json
+    assert (report["unchanged"], report["bytes_fetched"]) == (3, sum(map(len, BODIES.values())))
 
 
 @pytest.mark.usefixtures("three")

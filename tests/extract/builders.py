@@ -30,7 +30,7 @@ def raw_source(**more: Any) -> dict[str, Any]:
 def raw_config(*sources: Any, **more: Any) -> dict[str, Any]:
     """A configuration as it stands in a file."""
     head = {"etl_version": "1.0.0", "manifests_dir": "manifests", "data_dir": "data/raw"}
-    return head | {"manifest": "systems_download", "sources": list(sources)} | more
+    return head | {"manifest": "systems_download", "sources": list(sources) or [raw_source()]} | more
 
 
 def config_error(path: Path, environ: Mapping[str, str] | None = None) -> ConfigError:

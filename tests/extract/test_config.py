@@ -53,7 +53,7 @@ def test_relative_folders_lie_beside_the_configuration(write: Write, tmp_path: P
     assert (config.manifests_dir, config.data_dir) == (tmp_path / "manifests", tmp_path.parent / "data")
 
 
-@pytest.mark.parametrize("folder", ["./~", "a~", "a/~", "a$", "$", "$1", "a $ b"])
+@pytest.mark.parametrize("folder", ["./s3://x", "a:b", "./~", "a~", "a/~", "a$", "$", "$1", "a $ b"])
 def test_what_no_shell_would_expand_is_a_name_like_any_other(write: Write, tmp_path: Path, folder: str) -> None:
     assert _load(write(raw_config(data_dir=folder))).data_dir == tmp_path / folder
 
@@ -201,6 +201,11 @@ WRONG = [
     (raw_config(manifests_dir="~etl/manifests"), "manifests_dir", "~ and variables are not expanded"),
     (raw_config(data_dir="$DATA/raw"), "data_dir", "~ and variables are not expanded"),
     (raw_config(manifests_dir="/srv/${NAME}"), "manifests_dir", "~ and variables are not expanded"),
+    *[
+        (raw_config(**{key: where}), key, "expected a folder on this machine")
+        for key in ("data_dir", "manifests_dir")
+        for where in ("s3://bucket/raw", "gs:/bucket", "file:///srv/data", "simplecache::s3://bucket")
+    ],
     (raw_config(manifest="systems"), "manifest", "<domain>_<process>"),
     (raw_config(manifest="m/systems_download"), "manifest", "without folder"),
     (raw_config(manifest="systems_download.manifest.json"), "manifest", "suffix"),

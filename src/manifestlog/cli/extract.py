@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
     from manifestlog.extract.config import ExtractConfig
     from manifestlog.extract.remote import RemoteFetcher
     from manifestlog.extract.report import Plan, RunReport
+
+
+_Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="PATTERN",
+        help="Only sources whose source_id or dataset/source_id matches, such as 'sys*'. May be repeated.",
+        show_default=False,
+    ),
+]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Fetch also what is recorded as unchanged: ask without conditions.")
+]
 
 
 def extract(
@@ -46,6 +61,8 @@ def extract(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be fetched and why; write nothing, fetch nothing.")
     ] = False,
+    only: _Only = None,
+    force: _Force = False,
 ) -> int:
     """Fetch what has changed, and register it.
 
@@ -60,14 +77,29 @@ def extract(
     found = load_config(config, os.environ)
     if jobs is not None:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
+    found = _chosen(found, only or [], force)
     fetcher = RemoteFetcher(found.defaults)
     for source in found.sources:
         fetcher.check(source)  # before anything is made
-    if not found.sources:
-        output.remark(settings, f"{config}: it names no sources")
     if found.data_dir.exists() and not found.data_dir.is_dir():
         raise CommandError(f"{found.data_dir}: this is a file: name a folder as data_dir in {config}")
     return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher)
+
+
+def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "ExtractConfig":
+    """The same with the sources that `--only` names, asked as `--force` says."""
+    from manifestlog.extract.source import Conditions  # noqa: PLC0415
+
+    names = [(source.source_id, f"{source.dataset}/{source.source_id}") for source in config.sources]
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for pair in names for name in pair):
+            message = f"{pattern!r} matches no source; expected a source_id, a dataset/source_id, or a pattern of them"
+            raise typer.BadParameter(message, param_hint="--only")
+    wanted = [any(fnmatchcase(name, pattern) for name in pair for pattern in only) or not only for pair in names]
+    sources = tuple(source for source, is_wanted in zip(config.sources, wanted, strict=True) if is_wanted)
+    if force:
+        sources = tuple(source.model_copy(update={"conditions": Conditions.NEVER}) for source in sources)
+    return config.model_copy(update={"sources": sources})
 
 
 def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") -> int:

@@ -10,10 +10,11 @@ from manifestlog.extract.fetch import Ask, Fetcher, FetchError, Head, Response
 from manifestlog.extract.orchestrator import PipelineOrchestrator, plan_all
 from manifestlog.extract.remote import MissingExtraError, RemoteFetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Progress, Result, RunReport, Started, Waiting
-from manifestlog.extract.source import DownloadEvent, ETLSource, SourceState
+from manifestlog.extract.source import Conditions, DownloadEvent, ETLSource, SourceState
 
 __all__ = [
     "Ask",
+    "Conditions",
     "ConfigError",
     "Defaults",
     "DownloadEvent",

@@ -23,7 +23,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import place
+from manifestlog.extract import names, place
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
 from manifestlog.extract.source import STRICT, ETLSource, Headers, WithHeaders
@@ -34,6 +34,11 @@ _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)")
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
 """What a shell would expand: as a folder's name it is most likely a mistake, and `rm -r ~` the way to tidy up."""
 _SECONDS_MAX = 86_400
+_OF_RUNS = ("state", "conditions")
+ADDRESS_REMEDY = (
+    "but it is an address, and files cannot be kept at one yet; name a local folder (./ in front takes it as a name)"
+)
+"""For `s3://bucket` in place of a folder."""
 
 
 def _folder(value: object, info: ValidationInfo) -> object:
@@ -42,6 +47,8 @@ def _folder(value: object, info: ValidationInfo) -> object:
         return value
     if not str(value) or not str(value).isprintable():
         raise ValueError("expected the path of a folder; write . for the configuration's own")
+    if names.is_address(str(value)):
+        raise ValueError(f"expected a folder on this machine, {ADDRESS_REMEDY}")
     if _SHELLS.match(str(value)):
         raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a folder of that name)")
     base = info.context["folder"] if info.context else ""
@@ -55,6 +62,12 @@ def _manifest(name: str) -> str:
         raise ValueError(
             f"expected the first part of {NAME_PATTERN} ({NAME_RULE}); write it without folder and suffix"
         ) from None
+
+
+def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
+    if not sources:
+        raise ValueError("is empty; name at least one source")
+    return sources
 
 
 _Folder = Annotated[Path, BeforeValidator(_folder)]
@@ -84,7 +97,7 @@ class ExtractConfig(BaseModel):
     data_dir: _Folder = Field(description="the path of a folder")
     manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="a manifest's name")
     defaults: Defaults = Field(default=Defaults(), description="an object")
-    sources: tuple[ETLSource, ...] = Field(description="a list of objects")
+    sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(description="a list of objects")
 
     _from_environment: frozenset[str] = PrivateAttr(default=frozenset())
 
@@ -232,17 +245,18 @@ def _expected(where: Place) -> str:
 
 def _unknown(where: Place) -> str:
     model, rest = _model_at(where)
-    known = [name for name in model.model_fields if name != "state"]
+    known = [name for name in model.model_fields if name not in _OF_RUNS]
     close = get_close_matches(str(rest[0]), known, n=1)
     return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
 
 
 def _states(raw: dict[str, Any]) -> Iterator[_Problem]:
-    """What is known from earlier runs is no matter of a configuration."""
+    """What is known from earlier runs, and how this one asks, is no matter of a configuration."""
     for number, source in enumerate(_sources(raw)):
-        if isinstance(source, dict) and "state" in source:
-            where = ("sources", number, "state")
-            yield _Problem(where, _unknown(where))
+        for name in _OF_RUNS:
+            if isinstance(source, dict) and name in source:
+                where = ("sources", number, name)
+                yield _Problem(where, _unknown(where))
 
 
 def _conflicts(config: ExtractConfig) -> Iterator[_Problem]:

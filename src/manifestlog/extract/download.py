@@ -34,7 +34,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, FetchError, Head, Response
 from manifestlog.extract.moved import notice
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
-from manifestlog.extract.source import ETLSource
+from manifestlog.extract.source import Conditions, ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
@@ -86,7 +86,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         desk.tell(Started(source.source_id, source.dataset))
         left = finish_left(desk, source, part)
         record = known(desk.manifest, source)
-        if _bring(desk, source, record, part, haul):
+        if not has_pinned(record, source) and _bring(desk, source, record, part, haul):
             return complete(desk, source, part, haul.sha256 or parts.digest(part))
         parts.discard(part)
         if left is not None:
@@ -101,10 +101,21 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
 
 
 def known(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
-    """The source's record, unless it is not what the source is pinned to."""
+    """The source's record; None where what is there now must not be compared with it."""
     record = manifest.get_record_by_source(source.source_id, source.dataset)
-    is_another = record is not None and source.checksum not in (None, record.checksum)
-    return None if is_another else record
+    return record if record is not None and _may_compare(record, source) else None
+
+
+def _may_compare(record: ManifestRecord, source: ETLSource) -> bool:
+    """Not with another content than the pinned one, and not against the source's `Conditions`."""
+    if source.checksum not in (None, record.checksum) or source.conditions is Conditions.NEVER:
+        return False
+    return source.conditions is Conditions.RECORDED or has_recorded_name(record, source)
+
+
+def has_pinned(record: ManifestRecord | None, source: ETLSource) -> bool:
+    """Whether `known` gave the very content that the source is pinned to: nothing else would be taken, so nobody asks."""
+    return record is not None and source.checksum is not None
 
 
 def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:

@@ -30,6 +30,7 @@ _TAIL = re.compile(r"[. ]+\Z")  # Windows drops them
 _EDGES = re.compile(f"{_HEAD.pattern}|{_TAIL.pattern}")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*:/")
 _SUFFIX = re.compile(r"\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z")
 _WRAPPERS = frozenset(
     {".gz", ".bz2", ".xz", ".zst", ".lz4", ".lzma", ".br", ".z", ".zip", ".asc", ".gpg", ".pgp", ".sig"}
@@ -54,6 +55,11 @@ def problem(name: str) -> str | None:
     if len(name.encode()) > NAME_BYTES_MAX:
         return f"is longer than {NAME_BYTES_MAX} bytes"
     return None if unicodedata.is_normalized("NFC", name) else "is not in Unicode normal form C"
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is meant as an address, such as `s3://bucket`: as a path it would make a folder called `s3:`."""
+    return _ADDRESS.match(path) is not None
 
 
 def is_working(name: str) -> bool:

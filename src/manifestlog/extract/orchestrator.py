@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from manifestlog.extract import names
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.config import Defaults
+from manifestlog.extract.config import ADDRESS_REMEDY, Defaults
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.download import extract
+from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Fetcher
 from manifestlog.extract.plan import plan
 from manifestlog.extract.remote import RemoteFetcher
@@ -69,6 +71,8 @@ class PipelineOrchestrator:
         self._defaults = defaults or Defaults(jobs=1)
         self._secrets = frozenset(secrets)
         self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
+        if names.is_address(os.fspath(data_dir)):
+            raise ExtractError(f"data_dir: expected a folder on this machine, {ADDRESS_REMEDY}")
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
         self._begin_worker = begin_worker or _nothing

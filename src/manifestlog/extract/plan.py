@@ -8,12 +8,12 @@ Invariants:
 from __future__ import annotations
 
 from manifestlog.extract.decide import Step, ask_for, decide, is_denied, telling
-from manifestlog.extract.download import has_recorded_name, known
+from manifestlog.extract.download import has_pinned, has_recorded_name, known
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head
 from manifestlog.extract.report import Plan
 from manifestlog.extract.secrets import Redactor
-from manifestlog.extract.source import ETLSource
+from manifestlog.extract.source import Conditions, ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
@@ -25,6 +25,8 @@ _OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
 def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
     record = known(manifest, source) if manifest is not None else None
+    if has_pinned(record, source):
+        return Plan(source.source_id, source.dataset, "unchanged", "the pinned content is recorded")
     try:
         head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
         if is_denied(record, head):
@@ -35,7 +37,7 @@ def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETL
     if action.step is Step.UNCHANGED:
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
     if action.step is Step.WHOLE:
-        return Plan(source.source_id, source.dataset, "fetch", _why(record, head), head.length_bytes)
+        return Plan(source.source_id, source.dataset, "fetch", _why(source, record, head), head.length_bytes)
     later = ": the server is busy; a run would ask again" if action.step is Step.RETRY else ""
     return Plan(source.source_id, source.dataset, "failed", action.reason + later)
 
@@ -49,7 +51,9 @@ def _head(fetcher: Fetcher, source: ETLSource, ask: Ask) -> Head:
     return head
 
 
-def _why(record: ManifestRecord | None, head: Head) -> str:
+def _why(source: ETLSource, record: ManifestRecord | None, head: Head) -> str:
+    if source.conditions is Conditions.NEVER:
+        return "it is asked for without conditions"
     if record is None:
         return "nothing of it is recorded"
     ours, theirs = telling(record.etag), telling(head.etag)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -106,6 +107,17 @@ class WithHeaders(BaseModel):
         self._private_headers = frozenset(name.lower() for name in names)
 
 
+class Conditions(StrEnum):
+    """When a server may be asked "has it changed since what is recorded?", and its answer compared with the record."""
+
+    RECORDED = "recorded"
+    """Whenever the source has a record."""
+    SAME_NAME = "same_name"
+    """While the recorded file has the name that the source's files get: another one was at another address."""
+    NEVER = "never"
+    """Not at all: whatever is there is fetched, a pinned content as well."""
+
+
 class SourceState(BaseModel):
     """What is known of a source from earlier runs."""
 
@@ -128,6 +140,7 @@ class ETLSource(WithHeaders):
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
     state: SourceState = SourceState()
+    conditions: Conditions = Conditions.RECORDED
 
 
 class DownloadEvent(BaseModel):
