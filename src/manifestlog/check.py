@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.naming import ManifestPaths
 from manifestlog.storage import canonical, codec, disk, framing, lines
 from manifestlog.storage.canonical import Canonical
@@ -125,6 +125,8 @@ class _Read(NamedTuple):
 def check(paths: ManifestPaths) -> CheckReport:
     """Look at everything that belongs to this manifest; raises `ManifestNotFoundError` when there is nothing.
 
+    Raises `NotAManifestError` for JSON of another shape that nothing of a manifest lies beside.
+
     A compaction beside it moves and deletes files, which looks like damage, but does not stand still.
     """
     for attempt in range(1, _TRIES + 1):
@@ -219,6 +221,8 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
     try:
         metadata, _, crc = canonical.fold(source, comparison.take)
     except DamagedManifestError as error:
+        if isinstance(error, NotAManifestError) and _is_alone(paths):
+            raise
         report.damage(error.path, error.offset, error.reason)
         return None
     report.records = comparison.count
@@ -226,6 +230,11 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
         report.note(paths.canonical, 0, "another tool's layout; the next compaction makes it canonical")
     agrees = comparison.agrees and index is not None and (index.head.crc, index.head.metadata) == (crc, metadata)
     return _Read(metadata, (disk.size(source.fd), crc), agrees)
+
+
+def _is_alone(paths: ManifestPaths) -> bool:
+    """Whether nothing beside the canonical file says that a manifest was ever here."""
+    return not paths.segment_numbers(disk.list_names(paths.directory)) and not disk.exists(paths.index)
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------

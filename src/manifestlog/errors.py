@@ -6,6 +6,7 @@
     ├── ManifestNotFoundError       10   also FileNotFoundError
     ├── LockTimeoutError            11   also TimeoutError
     ├── DamagedManifestError        12
+    │   └── NotAManifestError       12
     ├── NewerFormatError            13
     ├── RecordRejectedError          1   also ValueError
     ├── RecordNotFoundError          1   also LookupError
@@ -84,7 +85,7 @@ class DamagedManifestError(ManifestError):
     """Bytes on disk are not what was written. Nothing has been changed."""
 
     exit_code = 12
-    _fields = ("path", "offset", "reason")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "offset", "reason")
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__(
@@ -94,6 +95,24 @@ class DamagedManifestError(ManifestError):
         self.path = path
         self.offset = offset
         self.reason = reason
+
+
+class NotAManifestError(DamagedManifestError):
+    """The file is sound JSON of another shape, and nothing beside it says that it ever was a manifest."""
+
+    _fields = ("path", "shape")
+
+    def __init__(self, path: str, shape: str) -> None:
+        ManifestError.__init__(
+            self,
+            f'{path}: not a manifest: it holds {shape}, where a manifest is an object with "metadata" and "records";'
+            " nothing was changed, and `manifestlog repair` has nothing to save:"
+            " name another file, or move this one away",
+        )
+        self.path = path
+        self.offset = 0
+        self.reason = f"not a manifest: it holds {shape}"
+        self.shape = shape
 
 
 class NewerFormatError(ManifestError):

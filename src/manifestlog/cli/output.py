@@ -190,9 +190,14 @@ def _style(cell: str) -> str:
     word, reason, _ = cell.partition(":")
     if word == "failed" and not reason:
         return ""  # the name of a count
-    return {"ok": "green", "to merge": "yellow", "warning": "yellow", "damaged": "bold red", "failed": "bold red"}.get(
-        word, ""
-    )
+    return {
+        "ok": "green",
+        "to merge": "yellow",
+        "warning": "yellow",
+        "damaged": "bold red",
+        "not a manifest": "bold red",
+        "failed": "bold red",
+    }.get(word, "")
 
 
 class _Lines(logging.Formatter):

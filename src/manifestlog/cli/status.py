@@ -10,7 +10,7 @@ from manifestlog.cli import output, target
 from manifestlog.cli.call import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.compactor import log_status
-from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError
+from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.store import Store
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
@@ -35,7 +35,7 @@ class _Status(NamedTuple):
 def status(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
     """Show every manifest of the directory, or the named ones.
 
-    State: ok, to merge (records wait in the log for a compaction), damaged. Exit code 12 when one is damaged.
+    State: ok, to merge (records wait in the log for a compaction), damaged, not a manifest. Exit code 12 when one is damaged or is none.
     """
     paths = target.locate_all(settings, manifests)
     rows = [_look(settings, path) for path in paths]
@@ -55,6 +55,9 @@ def _look(settings: Settings, path: Path) -> _Status:
     except ManifestNotFoundError as error:
         output.complain(error)
         return _unusable(path, paths, "missing", None, error.exit_code)
+    except NotAManifestError as error:
+        output.complain(error)
+        return _unusable(path, paths, "not a manifest", error.shape, error.exit_code)
     except DamagedManifestError as error:
         where = f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
         output.complain(error)

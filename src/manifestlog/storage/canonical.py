@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zlib import crc32
 
-from manifestlog.errors import DamagedManifestError
+from manifestlog.errors import DamagedManifestError, NotAManifestError
 from manifestlog.rows import PROCESSES, Row, is_checksum, merge, normalise, utc_text
 from manifestlog.storage import codec, disk, index
 
@@ -50,6 +50,8 @@ KEY_BYTES = len('        "') + 64 + len('": ')
 BETWEEN = b",\n"
 FOOT = b"\n    }\n}\n"
 EMPTY_FOOT = b"}\n}\n"
+_SHAPE_KEYS_MAX = 5
+_SHAPE_KEY_MAX = 40
 _HEAD_BYTES_MAX = 1 << 20
 
 
@@ -280,6 +282,8 @@ def checked_metadata(metadata: Any) -> tuple[Row, bool]:
 def _import(path: str, data: bytes) -> bytes:
     """The canonical form of a manifest that another tool wrote, or that is damaged."""
     document = _parse(path, data)
+    if not isinstance(document, dict) or not {"metadata", "records"} & set(document):
+        raise NotAManifestError(path, _shape(document))
     if not isinstance(document, dict) or not {"metadata", "records"} == set(document):
         raise DamagedManifestError(path, 0, 'expected one object with "metadata" and "records", and nothing else')
     if not isinstance(document["records"], dict):
@@ -302,6 +306,17 @@ def _import(path: str, data: bytes) -> bytes:
     metadata["total_records"] = len(rows)
     _writable(path, data, b'"metadata"', metadata)
     return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
+
+
+def _shape(document: Any) -> str:
+    """What a JSON document is, for people."""
+    if isinstance(document, list):
+        return f"a list of {len(document)} values"
+    if isinstance(document, dict):
+        keys = [repr(key[:_SHAPE_KEY_MAX]) for key in list(document)[:_SHAPE_KEYS_MAX]]
+        more = ", …" if len(document) > len(keys) else ""
+        return f"an object with the keys {', '.join(keys)}{more}" if keys else "an empty object"
+    return "a text" if isinstance(document, str) else f"nothing but {json.dumps(document)[:_SHAPE_KEY_MAX]}"
 
 
 def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:

@@ -13,7 +13,7 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.rows import Row, utc_text
 from manifestlog.storage import disk, lines, wal
 from manifestlog.storage.base import BaseFiles, open_base
@@ -70,6 +70,11 @@ class State:
                 reason = "the canonical file is missing, its log is there"
                 raise DamagedManifestError(paths.canonical, 0, reason) from None
             raise ManifestNotFoundError(paths.canonical) from None
+        except NotAManifestError as error:
+            if paths.segment_numbers(_names(paths)) or disk.exists(paths.index):
+                # What a manifest leaves beside itself: somebody put this file in its place.
+                raise DamagedManifestError(error.path, 0, error.reason) from None
+            raise
         log_, ops = Wal.open(paths, base.identity, base.metadata["ts_created"], writable=writable)
         if log_ is None and base.index.head.covers:
             reason = f"the log is missing: segment {base.index.head.covers} was not its last"
