@@ -62,7 +62,6 @@ def _load(name: str) -> Any:
 
 app = typer.Typer(
     cls=_Verbs,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # boxes in a help text that is piped, in an error, in a log
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
