@@ -73,7 +73,7 @@ class LiveView:
         self._through += 1
         self.live.advance(self._total, max(outcome.bytes_fetched - self._bytes.pop(source, 0), 0))
         self.live.update(self._total, count=self._count())
-        if outcome.result is Result.FAILED:
+        if outcome.result is Result.FAILED or outcome.warning is not None:
             self._say(line_of(outcome))
 
     def _say(self, text: str) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class PlainView:
-    """One line a finished source; failures only, when quiet or when the report is one document."""
+    """One line a finished source; failures and warnings only, when quiet or when the report is one document."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -19,7 +19,7 @@ class PlainView:
         from manifestlog.extract.report import Finished, Waiting  # noqa: PLC0415 -- loaded by now, and by this verb only
 
         if isinstance(event, Finished):
-            if event.outcome.error is not None:
+            if event.outcome.error is not None or event.outcome.warning is not None:
                 output.complain(line_of(event.outcome))
             elif not self._settings.as_json:
                 output.remark(self._settings, line_of(event.outcome))
@@ -33,6 +33,8 @@ def line_of(outcome: "Outcome") -> str:
     name = f"{outcome.dataset}/{outcome.source_id}: {outcome.result}"
     if outcome.error is not None:
         return f"{name}: {outcome.error}"
+    if outcome.warning is not None:
+        return f"{name}: {outcome.warning}"
     if outcome.bytes_fetched:
         size, seconds = output.human_bytes(outcome.bytes_fetched), output.human_seconds(outcome.seconds)
         return f"{name}, {size} in {seconds}, {outcome.file_path}"

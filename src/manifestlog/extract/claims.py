@@ -1,6 +1,6 @@
 """Claims: who may work on a source, a content or a place, among all processes that share a data folder.
 
-A claim is a lock on one byte of an empty file, at a position made from the name of what is claimed. The kernel drops it
+A claim is a lock on one byte of a file, at a position made from the name of what is claimed. The kernel drops it
 with the process that holds it, `kill -9` included; there is no clock, no process number and nothing to clean up. The
 file stays where it is.
 
@@ -9,7 +9,8 @@ Invariants:
 - A claim is held by one `Claims` object at most, in whichever process; threads of one object share it, so a worker has
   an object of its own.
 - A path is claimed by its place in the data folder: whoever comes to the folder through a link claims the same.
-- Nothing is ever read from the file or written to it.
+- No claim depends on what the file holds: nothing, or the sources that runs in a row have left to another one, with the
+  times of these runs. What cannot be read of that counts as nothing.
 
 Two names may meet at one of 2⁶² positions; then one of the two waits or is left to the next run.
 """
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +35,7 @@ from manifestlog.extract.errors import ExtractError
 CLAIMS_NAME = ".manifestlog.claims"
 _WAIT_S = 60.0
 _LOOK_EVERY_S = 0.005
+_RUNS_NOTED_MAX = 999
 
 _FLOCK = "hhqqi4x"
 """`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
@@ -75,6 +79,35 @@ class Claims:
             if time.monotonic() > deadline:
                 raise ExtractError(f"{self._path}: {kind} {name} is claimed by another process; run it again later")
             time.sleep(_LOOK_EVERY_S)
+
+    def leave(self, name: str) -> list[str]:
+        """Note that this run leaves a name to another one; gives the times of the runs in a row that have done so."""
+        with self.waiting("notes", ""):
+            notes = self._notes()
+            notes[name] = [*notes.get(name, [])[-_RUNS_NOTED_MAX:], datetime.now(UTC).isoformat(timespec="seconds")]
+            self._write(notes)
+            return notes[name]
+
+    def take(self, name: str) -> None:
+        """Forget the runs that have left this name to another one: it is ours now."""
+        if os.fstat(self._fd).st_size:
+            with self.waiting("notes", ""):
+                notes = self._notes()
+                if notes.pop(name, None):
+                    self._write(notes)
+
+    def _notes(self) -> dict[str, list[str]]:
+        try:
+            found = json.loads(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
+        except (ValueError, RecursionError):
+            return {}
+        named = found.items() if isinstance(found, dict) else ()
+        return {name: [str(time) for time in times] for name, times in named if isinstance(times, list)}
+
+    def _write(self, notes: dict[str, list[str]]) -> None:
+        data = json.dumps(notes).encode() if notes else b""
+        os.pwrite(self._fd, data, 0)
+        os.ftruncate(self._fd, len(data))
 
     def _lock(self, position: int) -> bool:
         try:

@@ -83,6 +83,11 @@ class Defaults(WithHeaders):
     backoff_s: _Pause = Field(default=0.5, description=f"seconds, from 0 to {_SECONDS_MAX}")
     timeout_connect_s: _Seconds = Field(default=10.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     timeout_read_s: _Seconds = Field(default=60.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
+    bytes_per_s_min: float = Field(
+        default=10.0, strict=True, ge=0, allow_inf_nan=False, description="bytes per second, 0 or more"
+    )
+    stall_s: _Seconds = Field(default=120.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
+    timeout_total_s: _Seconds | None = Field(default=None, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
 

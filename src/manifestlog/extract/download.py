@@ -18,10 +18,11 @@ It does not know processes, nor how a run is shown.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ from manifestlog.models import ManifestRecord
 log = logging.getLogger("manifestlog")
 
 _TELL_EVERY_S = 0.1
+_CLAIMED_RUNS_MAX = 3
+"""So many runs in a row leave a source to another one before somebody is warned."""
 _HEADWAY_BYTES = 1 << 20
 """So much more of the content than ever before makes up for failures: a large file may be cut many times."""
 
@@ -54,6 +57,8 @@ class _Haul:
     reached_bytes: int = 0
     """How far into the content they had come when failures were last forgiven."""
     sha256: str | None = None
+    deadline: float = math.inf
+    """When the source has had its time (`time.monotonic`)."""
     spliced: bool = False
     """Whether the part was continued without a validator: its halves may be of two contents."""
 
@@ -64,7 +69,8 @@ def extract(desk: Desk, source: ETLSource) -> Outcome:
     What goes wrong with the source is an outcome. Raises `ManifestError` for what goes wrong with the manifest, and
     `StopAskedError` when somebody asked to stop; what has come of the file is kept either way.
     """
-    began, haul = time.monotonic(), _Haul()
+    began = time.monotonic()
+    haul = _Haul(deadline=began + (desk.defaults.timeout_total_s or math.inf))
     try:
         outcome = _extract(desk, source, haul)
     except (ExtractError, RecordRejectedError) as error:
@@ -80,9 +86,12 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
     target = place.target(desk.data_dir, source)
     part = place.part(target, source)
     parts.make_folder(target.parent)
-    with desk.claims.trying("part", desk.claims.name_of(part)) as ours:
+    name = desk.claims.name_of(part)
+    with desk.claims.trying("part", name) as ours:
         if not ours:
-            return Outcome(source.source_id, source.dataset, Result.CLAIMED)
+            return _claimed(desk, source, name)
+        with suppress(OSError, ExtractError):
+            desk.claims.take(name)
         desk.tell(Started(source.source_id, source.dataset))
         left = finish_left(desk, source, part)
         record = known(desk.manifest, source)
@@ -95,6 +104,17 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         notice(desk, source, record)
         path, size = str(desk.manifest.locate(record)), record.file_size
         return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
+
+
+def _claimed(desk: Desk, source: ETLSource, name: str) -> Outcome:
+    """Leave a source to another run; warn when runs in a row have had to: that one may hang."""
+    warning = None
+    with suppress(OSError, ExtractError):  # a note that cannot be written costs the warning only
+        runs = desk.claims.leave(name)
+        if len(runs) >= _CLAIMED_RUNS_MAX:
+            often = f"claimed in the last {len(runs)} runs, since {runs[0]}"
+            warning = f"{often}: look for a run that hangs, and end it"
+    return Outcome(source.source_id, source.dataset, Result.CLAIMED, warning=warning)
 
 
 # -- 1 state check -----------------------------------------------------------------------------------------------------
@@ -166,10 +186,38 @@ def _pause(desk: Desk, source: ETLSource, action: Action, haul: _Haul) -> None:
     if haul.failures > desk.defaults.retries:
         raise FetchError(f"{action.reason}; {haul.failures} attempts in all: run it again later", transient=True)
     seconds = pause_s(haul.failures, desk.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
+    if time.monotonic() + seconds > haul.deadline:
+        raise _out_of_time(desk, action.reason)
     desk.tell(
         Waiting(source.source_id, source.dataset, desk.redacted(source, FetchError(action.reason, True)), seconds)
     )
     desk.stop.sleep(seconds)
+
+
+def _out_of_time(desk: Desk, what: str) -> FetchError:
+    kept = f"not done within timeout_total_s ({desk.defaults.timeout_total_s:g} s): {what}"
+    return FetchError(f"{kept}; the part is kept: run it again to go on", transient=False)
+
+
+class _Pace:
+    """Ends a body that trickles, and one that is not here when its source has had its time."""
+
+    def __init__(self, desk: Desk, haul: _Haul) -> None:
+        self._desk, self._deadline = desk, haul.deadline
+        self._since, self._bytes = time.monotonic(), 0
+
+    def took(self, size_bytes: int) -> None:
+        """So many bytes came; raises `FetchError` when they are too few, or too late."""
+        now, wanted = time.monotonic(), self._desk.defaults
+        self._bytes += size_bytes
+        if now > self._deadline:
+            raise _out_of_time(self._desk, "the body is still coming")
+        seconds = now - self._since
+        if seconds >= wanted.stall_s:
+            if self._bytes < wanted.bytes_per_s_min * seconds:
+                slow = f"{self._bytes:,} bytes in {seconds:.0f} s"
+                raise FetchError(f"{slow}, less than bytes_per_s_min ({wanted.bytes_per_s_min:g}) over stall_s", True)
+            self._since, self._bytes = now, 0
 
 
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
@@ -240,7 +288,7 @@ def _rest_of(part: Part, head: Head) -> Head:
 def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head: Head, haul: _Haul) -> Action:
     """Take the body from where the head says that it begins; the part is whole when it is as long as was said."""
     with parts.Writer(path, head) as writer:
-        blocks, told_at = response.blocks(), 0.0
+        blocks, told_at, pace = response.blocks(), 0.0, _Pace(desk, haul)
         while True:
             with desk.stop.waiting():
                 block = next(blocks, b"")
@@ -248,6 +296,7 @@ def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head
                 break
             writer.write(block)
             haul.bytes += len(block)
+            pace.took(len(block))
             if writer.length_bytes >= haul.reached_bytes + _HEADWAY_BYTES:
                 haul.reached_bytes, haul.failures = writer.length_bytes, 0
             if time.monotonic() - told_at > _TELL_EVERY_S:

@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     """Of a body that was not sent, because it was recorded already."""
     seconds: float = 0.0
     error: str | None = None
+    warning: str | None = None
+    """What somebody should look at, though nothing has failed; shown under `--quiet` as well."""
 
 
 class Plan(NamedTuple):
@@ -122,10 +124,15 @@ class RunReport:
     def failures(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.result is Result.FAILED]
 
+    @property
+    def warnings(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.warning is not None]
+
     def as_json(self) -> dict[str, Any]:
         """The report as data."""
         counts = {result.value: count for result, count in self.counts.items()}
         failures = [{"source_id": o.source_id, "dataset": o.dataset, "error": o.error} for o in self.failures]
+        warnings = [{"source_id": o.source_id, "dataset": o.dataset, "warning": o.warning} for o in self.warnings]
         return {
             "sources": len(self.outcomes),
             **counts,
@@ -133,4 +140,4 @@ class RunReport:
             "bytes_saved": self.bytes_saved,
             "seconds": round(self.seconds, 3),
             "failures": failures,
-        }
+        } | ({"warnings": warnings} if warnings else {})

@@ -1,0 +1,158 @@
+"""A body that trickles ends, a source has its time, and a source that is claimed run after run is told."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extract.builders import raw_source, source
+from extract.running import pattern
+from extract.runs import Home
+from manifestlog.extract import Defaults, Result, place
+from manifestlog.extract.claims import CLAIMS_NAME, Claims
+from support import answers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from extract.running import Here
+    from support.badserver import BadServer
+
+BODY = pattern(1000)
+ETAG = '"a"'
+
+
+# -- a body that trickles ----------------------------------------------------------------------------------------------
+
+
+def test_a_trickle_ends_and_says_why(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.drip(BODY, 0.05, ETAG))
+    error = here.fetch(url, bytes_per_s_min=1000.0, stall_s=0.3, retries=0).error
+    assert error is not None
+    assert "less than bytes_per_s_min (1000) over stall_s" in error
+
+
+def test_a_trickle_is_continued_by_the_next_attempt(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.drip(BODY, 0.05, ETAG), answers.whole(BODY, ETAG))
+    outcome = here.fetch(url, bytes_per_s_min=1000.0, stall_s=0.3)
+    assert (outcome.result, outcome.bytes_fetched) == (Result.NEW, len(BODY))
+
+
+def test_a_slow_body_that_is_quick_enough_is_read_to_its_end(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.drip(BODY[:30], 0.02)), bytes_per_s_min=5.0, stall_s=0.2, retries=0)
+    assert here.body() == BODY[:30]
+
+
+def test_no_lowest_speed_is_asked_for_with_0(here: Here, bad: BadServer) -> None:
+    here.fetch(bad.script("/a", answers.drip(BODY[:8], 0.1)), bytes_per_s_min=0.0, stall_s=0.1, retries=0)
+    assert here.body() == BODY[:8]
+
+
+def test_what_ends_by_default_is_slower_than_any_honest_server() -> None:
+    assert Defaults().bytes_per_s_min * Defaults().stall_s <= 1200
+
+
+# -- the time of a source ----------------------------------------------------------------------------------------------
+
+
+def test_a_source_ends_after_its_time_and_says_so(here: Here, bad: BadServer) -> None:
+    began = time.monotonic()
+    error = here.fetch(bad.script("/a", answers.drip(BODY, 0.05, ETAG)), timeout_total_s=0.5).error
+    assert error is not None
+    assert ("not done within timeout_total_s (0.5 s)" in error, time.monotonic() - began < 5) == (True, True)
+
+
+def test_what_came_in_its_time_is_kept_for_the_next_run(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.drip(BODY, 0.05, ETAG), answers.whole(BODY, ETAG))
+    first = here.fetch(url, timeout_total_s=0.5).bytes_fetched
+    assert (first > 0, first + here.fetch(url).bytes_fetched, here.body()) == (True, len(BODY), BODY)
+
+
+def test_a_source_does_not_wait_longer_than_its_time(here: Here, bad: BadServer) -> None:
+    error = here.fetch(bad.script("/a", answers.status(503)), backoff_s=60.0, timeout_total_s=1.0).error
+    assert error is not None
+    assert ("timeout_total_s" in error, "HTTP 503" in error, here.waits) == (True, True, [])
+
+
+def test_a_source_that_is_done_in_its_time_is_as_ever(here: Here, bad: BadServer) -> None:
+    assert here.fetch(bad.script("/a", answers.whole(BODY)), timeout_total_s=60.0).result is Result.NEW
+
+
+# -- claimed -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def claimed(here: Here, url: str) -> Iterator[None]:
+    """Another run is at this source."""
+    one = source(url, source_id="a", dataset="systems")
+    here.data_dir.mkdir(exist_ok=True)
+    with Claims(here.data_dir) as claims:
+        part = claims.name_of(place.part(place.target(here.data_dir, one), one))
+        (here.data_dir / "systems").mkdir(exist_ok=True)
+        with claims.trying("part", part) as ours:
+            assert ours
+            yield
+
+
+@pytest.mark.parametrize(("runs", "told"), [(2, 0), (3, 1), (4, 2)])
+def test_a_source_that_is_claimed_run_after_run_is_warned_of(here: Here, bad: BadServer, runs: int, told: int) -> None:
+    url = bad.script("/a", answers.whole(BODY))
+    with claimed(here, url):
+        outcomes = [here.fetch(url) for _ in range(runs)]
+    assert [outcome.result for outcome in outcomes] == [Result.CLAIMED] * runs
+    assert sum(outcome.warning is not None for outcome in outcomes) == told
+
+
+def test_a_run_that_gets_the_source_begins_the_count_anew(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY, ETAG))
+    warned = []
+    for _ in range(3):
+        with claimed(here, url):
+            warned += [here.fetch(url).warning for _ in range(2)]
+        here.fetch(url)
+    assert (warned, here.files) == ([None] * 6, ["systems/a"])
+
+
+def test_the_warning_says_how_often_and_since_when(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY))
+    with claimed(here, url):
+        warning = [here.fetch(url).warning for _ in range(3)][-1]
+    assert warning is not None
+    assert warning.startswith("claimed in the last 3 runs, since 20")
+
+
+def test_the_notes_of_claimed_sources_go_with_the_last_of_them(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", answers.whole(BODY))
+    with claimed(here, url):
+        here.fetch(url)
+    noted = (here.data_dir / CLAIMS_NAME).stat().st_size
+    here.fetch(url)
+    assert (noted > 0, (here.data_dir / CLAIMS_NAME).stat().st_size) == (True, 0)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[" * 100_000, b'{"a":1}', b"0"])
+def test_notes_that_cannot_be_read_are_none(here: Here, bad: BadServer, content: bytes) -> None:
+    url = bad.script("/a", answers.whole(BODY))
+    with claimed(here, url):
+        (here.data_dir / CLAIMS_NAME).write_bytes(content)
+        result = here.fetch(url).result
+    assert (result, here.fetch(url).result) == (Result.CLAIMED, Result.NEW)
+
+
+def test_the_warning_is_shown_under_quiet(tmp_path: Path, bad: BadServer) -> None:
+    home = Home(tmp_path)
+    one = raw_source(source_id="a", dataset="systems", url=bad.script("/a", answers.whole(BODY)))
+    home.configure(one)
+    home.data.joinpath("systems").mkdir(parents=True)
+    found = source(one["url"], source_id="a", dataset="systems")
+    name = place.part(place.target(home.data, found), found)
+    with Claims(home.data) as claims, claims.trying("part", claims.name_of(name)):
+        results = [home.run("--quiet") for _ in range(3)]
+    assert [len(result.json.get("warnings", [])) for result in results] == [0, 0, 1]
+    assert [(result.code, "claimed in the last 3 runs" in result.err) for result in results] == [
+        (0, False), (0, False), (0, True),
+    ]  # fmt: skip
