@@ -196,7 +196,13 @@ def _show_plans(settings: Settings, plans: "Sequence[Plan]") -> None:
         if plan.action != "unchanged" or settings.verbose
     ]
     if rows:
-        output.table(("action", "source", "dataset", "size", "why"), rows, numbers=("size",))
+        output.table(
+            ("action", "source", "dataset", "size", "why"),
+            rows,
+            numbers=("size",),
+            words=("source", "dataset", "why"),
+            least=("dataset",),
+        )
     fetch = [plan for plan in plans if plan.action == "fetch"]
     size = output.human_bytes(sum(plan.length_bytes or 0 for plan in fetch))
     output.line(f"{len(fetch):,} of {len(plans):,} sources would be fetched, {size} as far as it is known")

@@ -17,14 +17,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from manifestlog.cli.fit import fit
 from manifestlog.cli.settings import Settings
 from manifestlog.errors import ManifestError
 
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
+_GAP = 3
+"""Between two columns of a table on a terminal."""
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """DEL, the C1 control characters (0x9b begins a sequence as ESC [ does), and what turns the direction of writing."""
 
@@ -150,11 +153,22 @@ def fatal(error: str, message: object, exit_code: int, *, as_json: bool) -> None
         complain(text)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
-    """Rows under headings; `numbers` are aligned to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[str] = (),
+    words: Sequence[str] = (),
+    least: Sequence[str] = (),
+) -> None:
+    """Rows under headings; `numbers` are aligned to the right.
+
+    On a terminal that is too narrow, the columns `least` are left out, the first one first, and `words` are wrapped; without
+    any, the last column is.
+    """
     cells = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich_table(columns, cells, numbers)
+        _rich_table(columns, cells, numbers, words or columns[-1:], least)
     else:
         _plain_table(columns, cells, numbers)
 
@@ -170,20 +184,25 @@ def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequenc
         line("  ".join(cells).rstrip())
 
 
-def _rich_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> None:
+def _rich_table(
+    columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str], words: Sequence[str], least: Sequence[str]
+) -> None:
     from rich import box  # noqa: PLC0415 -- only a terminal needs it, and a start without it is 60 ms shorter
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        # Where the terminal is narrow, the last column (the one with words in it) gives way, the figures never do.
-        last = name == columns[-1]
-        shown.add_column(name, justify="right" if name in numbers else "left", no_wrap=not last, overflow="fold")
+    console = Console()
+    widths = {name: max(len(row[i]) for row in [columns, *rows]) for i, name in enumerate(columns)}
+    fitting = fit(widths, console.width, gap=_GAP, words=words, least=least)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name, width in fitting.items():
+        justify: Literal["right", "left"] = "right" if name in numbers else "left"
+        shown.add_column(name, justify=justify, width=width, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(cell, style=_style(cell)) for cell in row))
-    Console().print(shown)
+        cells = dict(zip(columns, row, strict=True))
+        shown.add_row(*(Text(cells[name], style=_style(cells[name])) for name in fitting))
+    console.print(shown)
 
 
 def _style(cell: str) -> str:

@@ -14,6 +14,9 @@ from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotF
 from manifestlog.store import Store
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
+_WORDS = ("manifest", "state")
+_LEAST = ("segments", "canonical", "updated", "log")
+"""What a narrow terminal leaves out, the first one first."""
 _NUMBERS = ("records", "canonical", "log", "segments")
 
 
@@ -42,7 +45,7 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
     if settings.as_json:
         output.document([_as_json(row) for row in rows])
     elif rows:
-        output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS)
+        output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS, words=_WORDS, least=_LEAST)
     if not rows:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
     return worst(row.exit_code for row in rows)
