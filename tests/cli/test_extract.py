@@ -214,6 +214,12 @@ def test_a_name_of_no_source_is_a_usage_error(run: Program, bad: BadServer) -> N
     assert bad.requests == []
 
 
+def test_a_day_is_chosen_by_an_option(run: Program, home: Path, bad: BadServer) -> None:
+    url = bad.script("/2024-05-01/a.csv", answers.whole(b"that day"))
+    configure(home, entry(url.replace("2024-05-01", "${DAY}")))
+    assert run("extract", CONFIG, "--day", "2024-05-01", "--json").json["new"] == 1
+
+
 @pytest.mark.usefixtures("three")
 def test_a_forced_run_fetches_what_has_not_changed(run: Program) -> None:
     run("extract", CONFIG)

@@ -136,8 +136,29 @@ def test_variables_stand_in_default_headers(write: Write) -> None:
     assert config.defaults.headers == {"X-Key": "x$"}
 
 
-def test_variables_stand_nowhere_else(write: Write) -> None:
-    assert _load(write(raw_config(raw_source(source_id="${T}"))), {"T": "x"}).sources[0].source_id == "${T}"
+@pytest.mark.parametrize("text", ["${T}", "a-${T}", "{date:%Y}"])
+@pytest.mark.parametrize(
+    ("field", "raw"),
+    [
+        ("etl_version", lambda text: raw_config(etl_version=text)),
+        ("manifest", lambda text: raw_config(manifest=text)),
+        ("sources[0].checksum", lambda text: raw_config(raw_source(checksum=text))),
+    ],
+)
+def test_variables_stand_nowhere_else(write: Write, field: str, raw: Callable[[str], Any], text: str) -> None:
+    error = config_error(write(raw(text)), {"T": "x"})
+    assert (error.field, error.reason) == (field, "variables are not expanded here; write the value out")
+
+
+@pytest.mark.parametrize("field", ["source_id", "dataset", "file_name"])
+def test_names_take_no_variable_but_the_day(write: Write, field: str) -> None:
+    error = config_error(write(raw_config(raw_source(**{field: "${T}"}))), {"T": "x"})
+    assert (error.field, "only ${DAY}" in error.reason) == (f"sources[0].{field}", True)
+
+
+@pytest.mark.parametrize(("text", "name"), [("a$b", "a$b"), ("a$$b", "a$$b"), ("a$${T}", "a${T}"), ("{T}", "{T}")])
+def test_other_dollars_of_names_stay(write: Write, text: str, name: str) -> None:
+    assert _load(write(raw_config(raw_source(source_id=text)))).sources[0].source_id == name
 
 
 def test_what_came_from_the_environment_is_known(write: Write) -> None:

@@ -34,6 +34,15 @@ _Only = Annotated[
         show_default=False,
     ),
 ]
+_Day = Annotated[
+    str | None,
+    typer.Option(
+        "--day",
+        metavar="DAY",
+        help="The day that ${DAY} and {date:…} stand for: 2024-05-01, today or yesterday [default: today].",
+        show_default=False,
+    ),
+]
 _Force = Annotated[
     bool, typer.Option("--force", help="Fetch also what is recorded as unchanged: ask without conditions.")
 ]
@@ -63,6 +72,7 @@ def extract(
     ] = False,
     only: _Only = None,
     force: _Force = False,
+    day: _Day = None,
 ) -> int:
     """Fetch what has changed, and register it.
 
@@ -74,7 +84,7 @@ def extract(
     from manifestlog.extract.config import load_config  # noqa: PLC0415
     from manifestlog.extract.remote import RemoteFetcher  # noqa: PLC0415
 
-    found = load_config(config, os.environ)
+    found = load_config(config, os.environ, day=day)
     if jobs is not None:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
     found = _chosen(found, only or [], force)

@@ -4,8 +4,6 @@ Invariants:
 
 - Either everything is right, or there is one `ConfigError` that names the first problem's place and counts the others.
 - No message shows a value: it could be a secret in the wrong place.
-- `${NAME}` stands for a variable in addresses and headers, and nowhere else; nothing is sent with a `$` that was meant
-  otherwise.
 - What came from the environment is known, so that it can be redacted, and is in no `repr` and no dump.
 
 It does not look at the folders that it names.
@@ -18,19 +16,19 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import names, place
+from manifestlog.extract import days, names, place
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
 from manifestlog.extract.source import STRICT, ETLSource, Headers, WithHeaders
 from manifestlog.extract.syntax import Place, read, repeated, shown
+from manifestlog.extract.variables import Problem, expand, sources_of
 from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
 
-_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)")
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
 """What a shell would expand: as a folder's name it is most likely a mistake, and `rm -r ~` the way to tidy up."""
 _SECONDS_MAX = 86_400
@@ -62,6 +60,11 @@ def _manifest(name: str) -> str:
         raise ValueError(
             f"expected the first part of {NAME_PATTERN} ({NAME_RULE}); write it without folder and suffix"
         ) from None
+
+
+def _zone(name: str) -> str:
+    days.zone(name)
+    return name
 
 
 def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
@@ -100,6 +103,9 @@ class ExtractConfig(BaseModel):
     etl_version: str = Field(min_length=1, description="a text that is not empty")
     manifests_dir: _Folder = Field(description="the path of a folder")
     data_dir: _Folder = Field(description="the path of a folder")
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        default=days.UTC_NAME, description="a time zone such as Europe/Berlin"
+    )
     manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="a manifest's name")
     defaults: Defaults = Field(default=Defaults(), description="an object")
     sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(description="a list of objects")
@@ -115,37 +121,18 @@ class ExtractConfig(BaseModel):
         return self._from_environment
 
 
-class _Problem(NamedTuple):
-    place: Place
-    reason: str
-
-
-class _Text(NamedTuple):
-    """A text that variables are put in: `owner[key]`, at `place`."""
-
-    place: Place
-    owner: dict[str, Any]
-    key: str
-
-
-def load_config(path: str | os.PathLike[str], environ: Mapping[str, str]) -> ExtractConfig:
-    """The configuration in this file; raises `ConfigError`."""
+def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day: str | None = None) -> ExtractConfig:
+    """The configuration in this file, for this day (`2024-05-01`, `today`, `yesterday`); raises `ConfigError`."""
     name = os.fspath(path)
     raw = read(name)
-    problems = [_Problem(where, "stands twice; keep one") for where in repeated(raw)]
-    if problems:
+    if problems := [Problem(where, "stands twice; keep one") for where in repeated(raw)]:
         raise _error(name, problems)
-    used: set[str] = set()
-    private: list[Place] = []
-    for text in _texts(raw):
-        before = text.owner[text.key]
-        text.owner[text.key], wrong = _expanded(before, environ, used)
-        private += [text.place] if "${" in before else []
-        problems += [_Problem(text.place, reason) for reason in wrong]
-    context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": used}
+    found = expand(raw, environ, day)
+    problems += found.problems
+    context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": found.used}
     try:
         config = ExtractConfig.model_validate(raw, context=context)
-        _keep_private(config, private)
+        _keep_private(config, found.private)
         problems += _conflicts(config)
     except ValidationError as error:
         known = {problem.place for problem in problems}
@@ -153,38 +140,17 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Ext
     problems += _states(raw)
     if problems:
         raise _error(name, problems)
-    return config
+    sources = (
+        source.model_copy(update={"conditions": found.conditions.get(number, source.conditions)})
+        for number, source in enumerate(config.sources)
+    )
+    return config.model_copy(update={"sources": tuple(sources)})
 
 
-def _error(path: str, problems: list[_Problem]) -> ConfigError:
+def _error(path: str, problems: list[Problem]) -> ConfigError:
     first, more = problems[0], len(problems) - 1
     reason = first.reason + (f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else "")
     return ConfigError(path, shown(first.place), reason)
-
-
-# -- variables ---------------------------------------------------------------------------------------------------------
-
-
-def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
-    """Addresses and headers, wherever the data has the shape for it."""
-    yield from _headers(("defaults",), raw.get("defaults"))
-    for number, source in enumerate(_sources(raw)):
-        where = ("sources", number)
-        if isinstance(source, dict) and isinstance(source.get("url"), str):
-            yield _Text((*where, "url"), source, "url")
-        yield from _headers(where, source)
-
-
-def _sources(raw: dict[str, Any]) -> list[Any]:
-    sources = raw.get("sources")
-    return sources if isinstance(sources, list) else []
-
-
-def _headers(where: Place, owner: object) -> Iterator[_Text]:
-    headers = owner.get("headers") if isinstance(owner, dict) else None
-    if isinstance(headers, dict):
-        texts = [name for name, value in headers.items() if isinstance(value, str)]
-        yield from (_Text((*where, "headers", name), headers, name) for name in texts)
 
 
 def _keep_private(config: ExtractConfig, places: list[Place]) -> None:
@@ -197,39 +163,19 @@ def _keep_private(config: ExtractConfig, places: list[Place]) -> None:
             source.keep_private(names)
 
 
-def _expanded(text: str, environ: Mapping[str, str], used: set[str]) -> tuple[str, list[str]]:
-    """The text with its variables, and what is wrong with them; the values used are added to `used`."""
-    problems: list[str] = []
-
-    def value_of(found: re.Match[str]) -> str:
-        dollar, name = found.groups()
-        if dollar:
-            return "$"
-        if name is None:
-            problems.append("expected ${NAME} behind a $; write $$ for a plain $")
-        elif name not in environ:
-            problems.append(f"the environment variable {name} is not set; set it, or write $$ for a plain $")
-        else:
-            used.add(environ[name])
-            return environ[name]
-        return found[0]
-
-    return _VARIABLE.sub(value_of, text), problems
-
-
 # -- problems ----------------------------------------------------------------------------------------------------------
 
 
-def _problem(error: ErrorDetails) -> _Problem:
+def _problem(error: ErrorDetails) -> Problem:
     where = tuple(step for step in error["loc"] if step != "[key]")
     kind = error["type"]
     if kind == "missing":
-        return _Problem(where, f"is missing; add it: {_expected(where)}")
+        return Problem(where, f"is missing; add it: {_expected(where)}")
     if kind == "extra_forbidden":
-        return _Problem(where, _unknown(where))
+        return Problem(where, _unknown(where))
     if kind == "value_error":  # ours
-        return _Problem(where, str(error["ctx"]["error"]))
-    return _Problem(where, f"expected {_expected(where)}; correct it")
+        return Problem(where, str(error["ctx"]["error"]))
+    return Problem(where, f"expected {_expected(where)}; correct it")
 
 
 def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
@@ -255,29 +201,29 @@ def _unknown(where: Place) -> str:
     return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
 
 
-def _states(raw: dict[str, Any]) -> Iterator[_Problem]:
+def _states(raw: dict[str, Any]) -> Iterator[Problem]:
     """What is known from earlier runs, and how this one asks, is no matter of a configuration."""
-    for number, source in enumerate(_sources(raw)):
+    for number, source in enumerate(sources_of(raw)):
         for name in _OF_RUNS:
             if isinstance(source, dict) and name in source:
                 where = ("sources", number, name)
-                yield _Problem(where, _unknown(where))
+                yield Problem(where, _unknown(where))
 
 
-def _conflicts(config: ExtractConfig) -> Iterator[_Problem]:
+def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
     """What is right alone and wrong together."""
     first: dict[tuple[str, str], int] = {}
     for number, source in enumerate(config.sources):
         earlier = first.setdefault((source.source_id, source.dataset), number)
         if earlier != number:
             reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
-            yield _Problem(("sources", number), reason)
+            yield Problem(("sources", number), reason)
         name = place.name_of(source)
         if source.file_name is None and any(
             len(v) >= SECRET_CHARACTERS_MIN and v in name for v in config.from_environment
         ):
             reason = "puts a value from the environment into the file's name; give a file_name"
-            yield _Problem(("sources", number, "url"), reason)
+            yield Problem(("sources", number, "url"), reason)
         if place.target(config.data_dir, source).parent == config.manifests_dir:
             reason = "expected another folder than manifests_dir, where only manifests belong; choose another name"
-            yield _Problem(("sources", number, "dataset"), reason)
+            yield Problem(("sources", number, "dataset"), reason)
