@@ -17,12 +17,14 @@ It does not talk to servers.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog.extract import names, parts, place
 from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.desk import Desk
+from manifestlog.extract.encoding import decode
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import FetchError
 from manifestlog.extract.report import Outcome, Result
@@ -56,6 +58,29 @@ def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
     if source.checksum not in (None, sha256):
         raise _set_aside(desk, source, part, sha256)
     return _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)))
+
+
+def decoded(part: Path, target: Path) -> str | None:
+    """Replace a part that was encoded in transit by what it stands for; its SHA-256, or None when it was not.
+
+    It is announced before it is replaced: whoever dies in between leaves a part that is what its state says, or none.
+    """
+    state = parts.read_state(part)
+    if state is None or state.encoding is None:
+        return None
+    to = place.decoded(part)
+    try:
+        sha256 = decode(part, to, state.encoding)
+    except FetchError:
+        parts.discard(part)
+        raise
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
+    now = datetime.now(UTC).isoformat()
+    parts.write_state(part, replace(state, encoding=None, sha256=sha256, file_path=str(target), ts_completed=now))
+    os.replace(to, part)
+    return sha256
 
 
 def _set_aside(desk: Desk, source: ETLSource, part: Path, sha256: str) -> PinnedError:

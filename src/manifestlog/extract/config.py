@@ -91,6 +91,7 @@ class Defaults(WithHeaders):
     )
     stall_s: _Seconds = Field(default=120.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     timeout_total_s: _Seconds | None = Field(default=None, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
+    decode: bool | None = Field(default=None, strict=True, description="true or false")
     redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
 

@@ -46,6 +46,7 @@ class Part(NamedTuple):
     last_modified: str | None
     total_bytes: int | None
     strong_date: bool | None = None
+    encoding: str | None = None
 
 
 class Step(StrEnum):
@@ -207,6 +208,8 @@ def _is_another(part: Part, head: Head) -> bool:
         (part.total_bytes, head.length_bytes),
         (part.last_modified, head.last_modified),
     ]
+    if head.encoding not in (None, part.encoding):
+        return True
     return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
 
 

@@ -28,9 +28,10 @@ from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
 from manifestlog.extract import parts, place
-from manifestlog.extract.complete import complete, finish_left
+from manifestlog.extract.complete import complete, decoded, finish_left
 from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_denied, pause_s
 from manifestlog.extract.desk import Desk
+from manifestlog.extract.encoding import heard
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, FetchError, Head, Response
 from manifestlog.extract.moved import notice
@@ -96,7 +97,7 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         left = finish_left(desk, source, part)
         record = known(desk.manifest, source)
         if not has_pinned(record, source) and _bring(desk, source, record, part, haul):
-            return complete(desk, source, part, haul.sha256 or parts.digest(part))
+            return complete(desk, source, part, decoded(part, target) or haul.sha256 or parts.digest(part))
         parts.discard(part)
         if left is not None:
             return left
@@ -223,7 +224,7 @@ class _Pace:
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
-    pinned = source.checksum is not None
+    pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin is of decoded bytes
     ask = ask_for(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
     with _asked(desk, source, ask) as response:
         if not is_denied(record, response.head):
@@ -254,25 +255,15 @@ def _take(
     haul: _Haul,
 ) -> Action:
     """Do what the answer means for the part."""
-    action, (ask, _, part) = decide(*asked, response.head), asked
+    head = heard(desk.defaults, source, response.head)
+    action, (ask, _, part) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         haul.spliced = action.step is not Step.WHOLE and (haul.spliced or ask.if_range is None)
-    _warn_of_encoding(source, response.head)
     if action.step is Step.WHOLE:
-        return _receive(desk, source, response, path, response.head._replace(start=0), haul)
+        return _receive(desk, source, response, path, head._replace(start=0), haul)
     if action.step is Step.RESUME and part is not None:
-        return _receive(desk, source, response, path, _rest_of(part, response.head), haul)
+        return _receive(desk, source, response, path, _rest_of(part, head), haul)
     return action
-
-
-def _warn_of_encoding(source: ETLSource, head: Head) -> None:
-    if head.encoding is not None:
-        log.warning(
-            "%s/%s: the server sends it encoded as %s, though asked not to; the file will hold those bytes",
-            source.dataset,
-            source.source_id,
-            head.encoding,
-        )
 
 
 def _rest_of(part: Part, head: Head) -> Head:
@@ -281,6 +272,7 @@ def _rest_of(part: Part, head: Head) -> Head:
         etag=head.etag or part.etag,
         last_modified=head.last_modified or part.last_modified,
         length_bytes=head.length_bytes or part.total_bytes,
+        encoding=part.encoding,
         strong_date=head.strong_date if part.last_modified is None else part.strong_date,
     )
 

@@ -42,7 +42,7 @@ class Head(NamedTuple):
     """Where in the content the body begins."""
     retry_after_s: float | None = None
     encoding: str | None = None
-    """An encoding of the body that nobody asked for."""
+    """An encoding of the body, undone before the content is kept."""
     strong_date: bool | None = None
     """Whether `last_modified` names the bytes, because it was a minute ago at least; None where nobody can tell."""
 

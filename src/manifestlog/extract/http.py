@@ -2,7 +2,7 @@
 
 Invariants:
 
-- The body is taken as it is sent: `Accept-Encoding: identity`, and nothing is decoded.
+- The body is taken as it is sent: by default `Accept-Encoding: identity`, and nothing is decoded here.
 - Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
   without them it may send another representation, or refuse.
 - Certificates are verified; proxies come from the environment.
@@ -38,8 +38,6 @@ _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _NOT_MODIFIED = 304
 _STRONG_AFTER_S = 60
-_OURS = ("accept-encoding", "if-none-match", "if-modified-since", "range", "if-range")
-
 
 _NO_SECRETS = Redactor(())
 
@@ -153,14 +151,12 @@ def _keep_connection(answer: requests.Response) -> None:
 
 def _configured(defaults: Defaults, source: ETLSource) -> dict[str, str]:
     """Configured headers by their names in lower case, a source's own before the defaults."""
-    found = {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
-    return {name: value for name, value in found.items() if name not in _OURS}
+    return {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
 
 
 def _headers(configured: Mapping[str, str], ask: Ask) -> dict[str, str]:
     """The headers of a request: ours before the configured ones."""
-    found = dict(configured)
-    found["accept-encoding"] = "identity"
+    found = {"accept-encoding": "identity", **configured}
     asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
     if ask.start and (ask.if_range is None or _can_be_sent(ask.if_range)):
         asked |= {"range": f"bytes={ask.start}-", "if-range": ask.if_range}
@@ -177,7 +173,7 @@ def _can_be_sent(validator: str | None) -> bool:
 
 def _head(answer: requests.Response) -> Head:
     start, length = _extent(answer)
-    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     return Head(
         status=answer.status_code,
         etag=answer.headers.get("ETag") or None,  # an empty one would be the same for ever

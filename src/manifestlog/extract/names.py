@@ -21,7 +21,8 @@ PART_STATE = ".part.json"
 REJECTED = ".rejected"
 NAMELESS = "download"
 
-WORKING_SUFFIXES = (PART_STATE, PART, REJECTED)  # longest first
+DECODED = ".decoded"
+WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
 _FORBIDDEN = frozenset('/\\:*?"<>|\N{REPLACEMENT CHARACTER}')
 # Controls, invisible formatting (it can turn the reading direction), half characters, separators of lines.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -47,6 +47,7 @@ class State:
     file_path: str | None = None
     ts_completed: str | None = None
     strong_date: bool | None = None
+    encoding: str | None = None
 
 
 @cache
@@ -69,7 +70,7 @@ def read_state(part: Path) -> State | None:
 
 
 def _is_sound(state: State) -> bool:
-    texts = (state.etag, state.last_modified, state.sha256, state.file_path)
+    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.encoding)
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
         isinstance(state.boot, str)
@@ -107,12 +108,12 @@ def load(part: Path) -> Part | None:
     if not state.boot or state.boot != _this_boot():
         length = min(length, state.synced_bytes)
         os.truncate(part, length)
-    return Part(length, state.etag, state.last_modified, state.total_bytes, state.strong_date)
+    return Part(length, state.etag, state.last_modified, state.total_bytes, state.strong_date, state.encoding)
 
 
 def discard(part: Path) -> None:
     """Remove a part and what is known of it."""
-    for path in (part, place.part_state(part)):
+    for path in (part, place.part_state(part), place.decoded(part)):
         path.unlink(missing_ok=True)
 
 
@@ -134,7 +135,13 @@ class Writer:
         before = read_state(part) or State()
         synced = min(before.synced_bytes, head.start)
         self._state = State(
-            head.etag, head.last_modified, head.length_bytes, _this_boot(), synced, strong_date=head.strong_date
+            head.etag,
+            head.last_modified,
+            head.length_bytes,
+            _this_boot(),
+            synced,
+            strong_date=head.strong_date,
+            encoding=head.encoding,
         )
         try:
             os.ftruncate(self._fd, head.start)

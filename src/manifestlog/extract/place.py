@@ -77,6 +77,11 @@ def part_state(part: Path) -> Path:
     return part.with_name(part.name.removesuffix(names.PART) + names.PART_STATE)
 
 
+def decoded(part: Path) -> Path:
+    """Where a part is decoded to, before that takes its place."""
+    return part.with_name(part.name.removesuffix(names.PART) + names.DECODED)
+
+
 def rejected(target: Path, source: ETLSource) -> Path:
     """Where a file goes that is not what its source's pinned checksum says."""
     return _beside(target, source, names.REJECTED)

@@ -28,6 +28,7 @@ from manifestlog.models import Checksum, UtcTime
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
 _HTTP = ("http", "https")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ASKED_BY_US = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
 HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
 
 
@@ -73,6 +74,10 @@ def _checked_file_name(name: str) -> str:
 def _checked_header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError("expected the name of a header: letters, digits and '-'; correct it")
+    if name.lower() in _ASKED_BY_US:
+        raise ValueError(
+            "expected no header that extract sends itself, to ask for news and for the rest of a file; remove it"
+        )
     return name
 
 
@@ -138,6 +143,7 @@ class ETLSource(WithHeaders):
         default=None, description="one safe file name"
     )
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
+    decode: bool | None = Field(default=None, strict=True, description="true or false")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
     state: SourceState = SourceState()
     conditions: Conditions = Conditions.RECORDED
