@@ -11,7 +11,7 @@ FUZZ_TARGETS ?= lines segment canonical index
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench,extract]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench,extract,formats]'
 	@touch $@
 
 demo: $(READY)

@@ -150,7 +150,9 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
         if not config.data_dir.is_relative_to(root):
             metadata.root_dir = Path(_root_dir(config))
     except ManifestNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        from manifestlog.extract.parts import make_folder  # noqa: PLC0415
+
+        make_folder(path.parent)
         metadata = fresh_metadata(path, etl_version=config.etl_version, root_dir=_root_dir(config))
     return DownloadManifestManager(path, metadata, options=options)
 

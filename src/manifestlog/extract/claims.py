@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from manifestlog.extract import parts
 from manifestlog.extract.errors import ExtractError
 
 CLAIMS_NAME = ".manifestlog.claims"
@@ -48,7 +49,7 @@ class Claims:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / CLAIMS_NAME
-        os.makedirs(data_dir, exist_ok=True)
+        parts.make_folder(data_dir)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def name_of(self, path: Path) -> str:

@@ -31,6 +31,7 @@ from urllib3.util.retry import Retry
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Ask, FetchError, Head
 from manifestlog.extract.secrets import Redactor, is_credential, safe_url
+from manifestlog.extract.settings import wrong_setting
 from manifestlog.extract.source import HEADER_VALUE, ETLSource
 
 _BLOCK_BYTES = 1 << 20
@@ -242,6 +243,8 @@ def _told() -> Iterator[None]:
 def _reason(error: BaseException) -> tuple[str, bool]:
     """What happened, in a few words, and whether it may be better next time."""
     chain = list(_causes(error))
+    if (reason := wrong_setting(chain)) is not None:
+        return reason, False
     for cause in chain:
         if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
             return "the server's certificate or encryption is not trusted: check the url, or your certificates", False

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from manifestlog.extract import place
 from manifestlog.extract.decide import Part
+from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Head
 
 _BLOCK_BYTES = 1 << 20
@@ -227,5 +228,20 @@ def sync_directories(folders: Iterable[Path]) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, for good."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _no_folder(folder) from None
     sync_directories(path.parent for path in reversed(missing))
+
+
+def _no_folder(folder: Path) -> ExtractError:
+    """What stands in the way of a folder."""
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            return ExtractError(f"{path}: this link leads nowhere: make the folder that it names, or remove the link")
+        if path.exists() and not path.is_dir():
+            return ExtractError(
+                f"{path}: this is a file, and a folder is needed here: move it away, or choose another name"
+            )
+    return ExtractError(f"{folder}: the folder cannot be made: run it again")

@@ -1,4 +1,4 @@
-"""A configuration file made plain data: JSON, or TOML for `.toml`.
+"""A configuration file made plain data: JSON, TOML for `.toml`, and what `formats` reads besides.
 
 Invariants:
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from manifestlog.extract.errors import ConfigError
+from manifestlog.extract.formats import FormatError, read_json5, read_yaml, relaxed_at
 
 Place = tuple[str | int, ...]
 """The way to a value: `("sources", 3, "url")`."""
@@ -31,7 +32,10 @@ def read(path: str) -> dict[str, Any]:
     """The file's top-level object."""
     text = _text(path)
     try:
-        data = tomllib.loads(text) if path.lower().endswith(".toml") else _from_json(text)
+        data = _data(path.lower(), text)
+    except FormatError as error:
+        place = f"line {error.line}, column {error.column}: " if error.line else ""
+        raise ConfigError(path, "", f"{place}{error}") from None
     except json.JSONDecodeError as error:
         raise ConfigError(path, "", _syntax(error.lineno, error.colno, error.msg)) from None
     except tomllib.TOMLDecodeError as error:
@@ -43,6 +47,19 @@ def read(path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(path, "", "expected an object at the top level; put everything between { and }")
     return data
+
+
+def _data(path: str, text: str) -> object:
+    if path.endswith(".toml"):
+        return tomllib.loads(text)
+    if path.endswith((".yaml", ".yml")):
+        return read_yaml(text, _object)
+    try:
+        return _from_json(text)
+    except json.JSONDecodeError:
+        if relaxed_at(text) is None:
+            raise
+        return read_json5(text, _object)
 
 
 def repeated(data: object) -> Iterator[Place]:
@@ -90,7 +107,7 @@ def _from_json(text: str) -> object:
     return json.loads(text, object_pairs_hook=_object)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         found[key] = TWICE if key in found else value

@@ -1,0 +1,61 @@
+"""Messages that name the setting that is wrong: proxies, certificates, links that lead nowhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from extract.running import Here
+    from support.badserver import BadServer
+
+
+def test_a_socks_proxy_without_its_package_is_named(
+    here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socks", None)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "socks5h://user:s3cret@127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    outcome = here.fetch(bad.script("/a", answers.whole(b"a")))
+    assert "PySocks is not installed" in (outcome.error or "")
+    assert "s3cret" not in (outcome.error or "")
+
+
+def test_a_proxy_that_is_no_address_is_named(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert "address of the proxy" in (here.fetch(bad.script("/a", answers.whole(b"a"))).error or "")
+
+
+def test_missing_certificates_are_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    error = here.fetch("https://127.0.0.1:9/a").error or ""
+    assert "REQUESTS_CA_BUNDLE" in error
+
+
+def test_more_headers_than_are_read_are_named(here: Here, bad: BadServer) -> None:
+    headers = {f"X-{n}": "x" for n in range(120)} | {"Content-Length": "1"}
+    error = here.fetch(bad.script("/a", answers.exactly(200, headers, b"a"))).error or ""
+    assert "more than 100 header lines" in error
+
+
+@pytest.mark.parametrize("name", ["data", "data/systems"])
+def test_a_link_that_leads_nowhere_is_named(here: Here, bad: BadServer, tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir() if "/" in name else None
+    (tmp_path / name).symlink_to("nowhere")
+    try:
+        said = here.fetch(bad.script("/a", answers.whole(b"a"))).error or ""
+    except Exception as error:
+        said = str(error)
+    assert said.startswith(f"{tmp_path / name}: this link leads nowhere")
+    (tmp_path / name).unlink()
