@@ -372,7 +372,7 @@ VALUES = st.recursive(
 
 
 @given(st.sampled_from([*raw_config(), "defaults", "x"]), VALUES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 def test_any_json_is_taken_or_refused(write: Write, key: str, value: Any) -> None:
     """No other error gets out."""
     path = write(raw_config(raw_source(), **{key: value}) if key != "sources" else raw_config(value))
