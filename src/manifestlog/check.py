@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 DAMAGE = "damage"
 NOTE = "note"
 _TRIES = 10
+_ANOTHERS = "made for another canonical; it is ignored, and made anew by the next opening that may write"
 
 
 class Finding(NamedTuple):
@@ -153,11 +154,10 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
     index = _open_index(paths, report)
     read = _check_canonical(paths, index, report)
     _check_log(paths, numbers, read, report)
-    if index is not None and read is not None:
+    if index is not None and read is not None and _is_of(index, paths, read, report):
         _judge_index(paths, index, read, report)
         if index.head.covers and not numbers:
-            missing = paths.segment(index.head.covers + 1)
-            report.damage(missing, None, f"the log is missing: segment {index.head.covers} was not its last")
+            _judge_missing_log(index, paths, report)
     for left in paths.temporaries(names):
         report.note(left, None, "left by a process that died while it was writing it; it is removed by a later one")
     return report
@@ -378,12 +378,33 @@ def _open_index(paths: ManifestPaths, report: CheckReport) -> Index | None:
         return None
     index = Index.open(paths.index)
     if index is None:
-        report.note(paths.index, 0, "not readable as an index; it is ignored, and made anew by the next compaction")
+        report.note(
+            paths.index, 0, "not readable as an index; it is ignored, and made anew by the next opening that may write"
+        )
         return None
-    if index.head.stamp != disk.path_stamp(paths.canonical):
-        report.note(paths.index, 0, "made for another canonical; it is ignored, and made anew by the next compaction")
+    stamp = disk.path_stamp(paths.canonical)
+    if stamp is None or index.head.stamp.size != stamp.size:
+        report.note(paths.index, 0, _ANOTHERS)
         return None
     return index
+
+
+def _is_of(index: Index, paths: ManifestPaths, read: _Read, report: CheckReport) -> bool:
+    """Whether the index was made for this file, or for another one with the same bytes."""
+    if index.head.stamp == disk.path_stamp(paths.canonical) or (index.head.stamp.size, index.head.crc) == read.identity:
+        return True
+    report.note(paths.index, 0, _ANOTHERS)
+    return False
+
+
+def _judge_missing_log(index: Index, paths: ManifestPaths, report: CheckReport) -> None:
+    covers = index.head.covers
+    if index.head.stamp == disk.path_stamp(paths.canonical):
+        report.damage(paths.segment(covers + 1), None, f"the log is missing: segment {covers} was not its last")
+        return
+    report.note(
+        paths.segment(covers + 1), None, "this copy came without its log; what the original's log held is not in it"
+    )
 
 
 def _judge_index(paths: ManifestPaths, index: Index, read: _Read, report: CheckReport) -> None:

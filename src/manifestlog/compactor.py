@@ -244,8 +244,8 @@ class _Compaction:
         """Finish what a compactor that died after (5) has left to do."""
         found = base.open_base(self._paths)
         covers = _covered_by(self._store, found.identity)
-        if found.from_scan and not found.foreign:
-            base.write_index(self._paths, found.index.columns(), found.index.head._replace(covers=covers))
+        if not found.kept:
+            base.keep_index(self._paths, found, covers)
         disk.sync_directory(self._paths.directory)  # it may have died before its own
         self._delete_covered(covers)
 

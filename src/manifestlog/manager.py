@@ -3,7 +3,7 @@
 Invariants:
 
 - One manager per file and process; asking again for the same gives the same object.
-- A manager opened without changes to make writes nothing, and a read-only one never does.
+- A manager opened without changes to make writes nothing but an index where none fits, and a read-only one never does.
 
 Everything about locks, bytes and durability is in `store` and below.
 """
@@ -321,6 +321,8 @@ class AbstractManifest(ABC):
             if leave(self._store) and options.compact_on_close:
                 # After one that still runs elsewhere: it began before our last records.
                 compact(self._store, wait=True)
+            else:
+                opening.keep_index(self._store)
         except (ManifestError, OSError) as error:
             # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
             log.error("%s: not compacted on closing: %s", self.path, error)

@@ -4,6 +4,7 @@ Invariants:
 
 - A manifest is created only where nothing is: a damaged or headless one is an error, never a fresh start.
 - Of several processes that create one manifest at once, one does and the others open it.
+- Who had to read the canonical whole leaves an index behind, unless it is a reader, may not, or another is at it.
 - Where locks or renames may not do what they promise, it is said once a process and directory; nothing is refused.
 """
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from manifestlog.models import ManifestMetadata
     from manifestlog.naming import ManifestPaths
     from manifestlog.options import ManifestOptions
+    from manifestlog.storage.state import State
 
 log = logging.getLogger("manifestlog")
+
+_FOREIGN_BYTES_MIN = 1 << 14
 
 
 def open_store(
@@ -41,7 +45,9 @@ def open_store(
         raise
     try:
         look_around(paths)
-        return store, _adopt(store, metadata)
+        version = _adopt(store, metadata)
+        keep_index(store)
+        return store, version
     except BaseException:
         store.session.close()
         raise
@@ -57,6 +63,27 @@ def _open_or_create(
             raise
     _create(paths, metadata)
     return Store(paths, options, read_only=read_only)
+
+
+def keep_index(store: Store) -> None:
+    """Leave the index behind that this opening had to make or adopt, so that the next one need not; never waits or fails."""
+
+    def look(state: State) -> tuple[base.BaseFiles, int] | None:
+        covers = state.wal.covered_by(state.base.identity) if state.wal is not None else 0
+        # An empty manifest has nothing to look up, so creating one leaves one file; a small one of another tool is left alone.
+        small = _FOREIGN_BYTES_MIN if state.base.foreign else 0
+        needless = not state.base.index.count or state.base.canonical_bytes < small
+        return None if state.base.kept or needless else (state.base, covers)
+
+    if store.session.read_only or store.session.read(look) is None:
+        return
+    try:
+        with store.session.alone_compacting(wait=False) as alone:
+            # Whoever compacts writes an index, too.
+            if alone and (found := store.session.read(look)) is not None:
+                base.keep_index(store.paths, *found)
+    except OSError as error:
+        log.info("%s: no index is left behind (%s)", store.paths.index, error)
 
 
 def look_around(paths: ManifestPaths) -> None:

@@ -23,7 +23,7 @@ from zlib import crc32
 from manifestlog.errors import DamagedManifestError, NewerFormatError
 from manifestlog.models import ManifestMetadata, record_from_row
 from manifestlog.rows import Row, observations
-from manifestlog.storage import canonical, codec, disk, framing, index, lines
+from manifestlog.storage import canonical, codec, columns, disk, framing, index, lines
 from manifestlog.storage.canonical import Canonical
 from manifestlog.storage.columns import DIGEST
 from manifestlog.storage.index import Index, IndexDamagedError
@@ -272,11 +272,11 @@ def _fitted_index(data: bytes, flags: int) -> bytes:
 def _fit_buckets(made: bytearray, found: Index, position: int) -> None:
     checks = position + _padded(4 * len(found._bounds))
     for number, (start, end) in enumerate(pairwise(found._bounds)):
-        check = index._record_check(found._digests, found._offsets, found._crcs, start, end)
+        check = columns.record_check(found._digests, found._offsets, found._crcs, start, end)
         made[checks + 4 * number : checks + 4 * number + 4] = check.to_bytes(4, "little")
     sources = found._sources_at - _padded(4 * len(found._source_checks))
     for number, (start, end) in enumerate(pairwise(found._source_bounds)):
-        check = index._source_check(found._sources, start, end)
+        check = columns.source_check(found._sources, start, end)
         made[sources + 4 * number : sources + 4 * number + 4] = check.to_bytes(4, "little")
 
 

@@ -215,9 +215,18 @@ def test_all_files_of_one_moment_are_a_manifest(path: Path, two_moments: Path) -
         assert list(manifest) == sorted([checksum(0), checksum(1)])
 
 
-def test_the_index_of_a_copy_is_made_anew(path: Path, two_moments: Path) -> None:
-    """It belongs to the very file that it was made for."""
+def test_the_index_of_a_copy_is_as_good_as_the_original(path: Path, two_moments: Path) -> None:
+    """It belongs to the bytes that it was made for."""
     copy = two_moments / path.name
+    assert check(resolve(copy)).findings == []
+    with DownloadManifestManager(copy, read_only=True) as manifest:
+        assert not manifest._store.session._state.base.from_scan
+
+
+def test_the_index_of_another_canonical_is_made_anew(path: Path, two_moments: Path) -> None:
+    """It belongs to the bytes that it was made for."""
+    copy = two_moments / path.name
+    shutil.copy(resolve(path).index, resolve(copy).index)
     assert ["made for another canonical" in one.meaning for one in check(resolve(copy)).findings] == [True]
     with DownloadManifestManager(copy, metadata(), options=QUICK) as manifest:
         manifest.compact()

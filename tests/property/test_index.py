@@ -1,7 +1,8 @@
 """The index against its absence: whatever came before, with any index the answers are the same, and a merge is a rebuild.
 
 A history is played through one manifest, then asked in copies of its directory that differ in nothing but the index: the
-right one, none, an earlier one, another manifest's, damaged ones. Each copy is then written to and compacted in the same way.
+right one, none, an earlier one, another manifest's, damaged ones; and, as their canonical is copied as well, adopted ones.
+Each copy is then written to and compacted in the same way.
 """
 
 from __future__ import annotations
@@ -258,11 +259,11 @@ def _indexes(played: _Played, damages: list[Damage]) -> Iterator[tuple[str, byte
 
 
 @contextmanager
-def _copy(path: Path, made: bytes | None) -> Iterator[Path]:
-    """The manifest elsewhere; the canonical is the same file, as its inode is what the index knows it by."""
+def _copy(path: Path, made: bytes | None, *, other_file: bool) -> Iterator[Path]:
+    """The manifest elsewhere; the canonical is the same file, which the index knows by its inode, or one with the same bytes."""
     with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
         target = Path(folder)
-        os.link(path, target / NAME)
+        (shutil.copyfile if other_file else os.link)(path, target / NAME)
         for segment in path.parent.glob("*.jsonl"):
             shutil.copy(segment, target)
         if made is not None:
@@ -270,13 +271,25 @@ def _copy(path: Path, made: bytes | None) -> Iterator[Path]:
         yield target / NAME
 
 
-def _told(played: _Played, made: bytes | None, *, fits: bool = False) -> dict[str, object]:
-    with _copy(played.path, made) as copy:
+def _told(played: _Played, made: bytes | None, *, fits: bool = False, other_file: bool = False) -> dict[str, object]:
+    with _copy(played.path, made, other_file=other_file) as copy:
         with closing(DownloadManifestManager(copy, options=OPTIONS, read_only=True)) as reader:
+            base = reader._store.session._state.base
             if fits:
-                assert not reader._store.session._state.base.from_scan, "the index was not used"
+                assert (base.from_scan, base.adopted) == (False, other_file), "the index was not used"
             read = check_meaning(ask(reader), played.model)
+        if other_file:
+            _check_kept(copy, read)
         return read | _probe(copy, deepcopy(played.model))
+
+
+def _check_kept(copy: Path, read: dict[str, object]) -> None:
+    """Who may write keeps the index that was adopted or made, and it says the same."""
+    DownloadManifestManager(copy, options=OPTIONS).close()
+    with closing(DownloadManifestManager(copy, options=OPTIONS, read_only=True)) as reader:
+        base = reader._store.session._state.base
+        assert base.kept or not base.index.count
+        assert ask(reader) == read
 
 
 def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: int = 32) -> int:
@@ -300,6 +313,11 @@ def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: 
         for what, made in _indexes(played, damages):
             other = _told(played, made)
             assert [name for name in told if other[name] != told[name]] == [], what
+            copies += 1
+        adopted = [("adopted", sound), *(found for found in _indexes(played, damages) if found[0] != "deleted")]
+        for what, made in adopted:
+            other = _told(played, made, fits=what == "adopted" and sound is not None, other_file=True)
+            assert [name for name in told if other[name] != told[name]] == [], f"copied, {what}"
             copies += 1
         return copies
 

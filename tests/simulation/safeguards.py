@@ -14,7 +14,7 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 from __future__ import annotations
 
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
-from .safeguards_of_index import INDEX_AND_MERGE
+from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "session:Session.transact"
@@ -182,4 +182,4 @@ COMPACTING = [
     ),
 ]  # fmt: skip
 
-SAFEGUARDS = [*ON_THE_DISK, *LINES, *MOVED, *APPENDING, *TOGETHER, *COMPACTING, *READING, *INDEX_AND_MERGE]
+SAFEGUARDS = [*ON_THE_DISK, *LINES, *MOVED, *APPENDING, *TOGETHER, *COMPACTING, *READING, *INDEX_AND_MERGE, *ADOPTION]

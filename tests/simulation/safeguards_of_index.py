@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .seeding import one
+from .seeding import Edit, Safeguard, one
 
 INDEX_AND_MERGE = [
     one(
@@ -83,5 +83,42 @@ INDEX_AND_MERGE = [
         "a content that is not there, found across two that are",
         "digests across two others",
         "storage.index:Index.find", "while found >= 0 and (found - first) % DIGEST:", "while False:",
+    ),
+]  # fmt: skip
+
+_COPY = "return stamp.size == head.stamp.size and canonical.checksum(source, stamp.size) == head.crc"
+ADOPTION = [
+    one(
+        "an index is not adopted on size alone",
+        "records of another manifest, whose canonical is as long",
+        "an index of a canonical of the same size",
+        "storage.base:_is_copy", _COPY, "return stamp.size == head.stamp.size",
+    ),
+    one(
+        "an index is not adopted on time alone",
+        "records of another manifest, written in the same moment",
+        "an index of a canonical of the same time",
+        "storage.base:_is_copy", _COPY, "return stamp.mtime_ns == head.stamp.mtime_ns",
+    ),
+    Safeguard(
+        "an index is not kept over a canonical that has changed",
+        "a damaged canonical with an index that vouches for it",
+        "a canonical that changes while its index is adopted",
+        (
+            Edit("storage.base:keep_index", "if disk.path_stamp(paths.canonical) != stamp:", "if False:"),
+            Edit("storage.base:keep_index", "stamp = found.index.head.stamp", "stamp = disk.path_stamp(paths.canonical)\n    found.index.head = found.index.head._replace(stamp=stamp)"),
+        ),
+    ),
+    one(
+        "an index is kept under the compaction lock only",
+        "the index of yesterday over that of a compaction",
+        "a copy that is opened beside a compaction",
+        "opening:keep_index", "if alone and (found", "if (found",
+    ),
+    one(
+        "what an index holds of another tool's file has a CRC",
+        "damage of the index, taken for the canonical's",
+        "bits behind another tool's file",
+        "storage.index:Index.__init__", "crc32(self.imported) != imported[1]", "False",
     ),
 ]  # fmt: skip

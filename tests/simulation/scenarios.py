@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract import test_moved_lines
 from crash import test_disk_failures
-from damage import test_bits, test_files, test_lines
+from damage import test_adoption, test_bits, test_files, test_lines
 from damage import test_index as damage_of_index
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
@@ -346,6 +346,11 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "histories with any index": _histories(range(1, 4)),
     "digests across two others": lambda _lab: lambda: test_index.test_no_other_key_is_found(test_index._repeated, 200),
     "an index that is damaged beside a merge": _at_a_path(damage_of_index.damaged_beside_a_merge),
+    "an index of a canonical of the same size": _at_a_path(test_adoption.another_of_the_same_size),
+    "an index of a canonical of the same time": _at_a_path(test_adoption.another_of_the_same_time),
+    "a canonical that changes while its index is adopted": _at_a_path(test_adoption.changed_while_it_is_adopted),
+    "a copy that is opened beside a compaction": _at_a_path(test_adoption.kept_beside_a_compaction),
+    "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),
     "a line that fits but for its newline": _at_a_path(test_disk_failures.but_for_its_newline),

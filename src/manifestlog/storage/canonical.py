@@ -71,19 +71,20 @@ class Canonical:
     It closes with its last user: an iteration may go on in the old file while a new one has taken its place.
     """
 
-    def __init__(self, path: str, fd: int, memory: bytes | None = None) -> None:
+    def __init__(self, path: str, fd: int, memory: bytes | memoryview | None = None) -> None:
         self.path = path
         self.fd = fd
         self.memory = memory
 
     def read(self, offset: int, end: int) -> bytes:
         if self.memory is not None:
-            return self.memory[offset:end]
+            return bytes(self.memory[offset:end])
         return disk.read(self.fd, end - offset, offset)
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         if self.memory is not None:
-            yield self.memory[start:end]
+            for at in range(start, end, disk.BLOCK_BYTES):
+                yield bytes(self.memory[at : min(at + disk.BLOCK_BYTES, end)])
         else:
             yield from disk.blocks(self.fd, start, end)
 

@@ -236,3 +236,14 @@ def _go_on(checks: array[int], bounds: Numbers, column: Rows, beyond: int) -> No
                 start = stop
         if first % _BUCKETS_A_REST == 0:
             disk.rest()
+
+
+def record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, start: int, end: int) -> int:
+    """The CRC of a bucket of records."""
+    check = crc32(digests[start * DIGEST : end * DIGEST], place_check(start, end))
+    return crc32(crcs[start:end], crc32(offsets[start : end + 1], check))
+
+
+def source_check(rows: memoryview, start: int, end: int) -> int:
+    """The CRC of a bucket of source rows."""
+    return crc32(rows[start * ROW : end * ROW], place_check(start, end))

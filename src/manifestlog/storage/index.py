@@ -7,6 +7,7 @@
                digests 32 B × n, sorted · offsets u64 × (n + 1) · crcs u32 × n
     sources    bounds u32 × (2^bits + 1) · checks u32 × 2^bits     fan-out by the first bits of the hash
                rows 32 B × m, sorted: hash of source_id 8 · of dataset 4 · time in µs 8 · tie 4 · digest prefix 8
+    imported   for another tool's file only: its canonical bytes, which the offsets are of
 
 Invariants:
 
@@ -39,10 +40,15 @@ from manifestlog.storage.columns import (
     RowColumns,
     Rows,
     bits_for,
-    place_check,
     record_checks,
     source_checks,
     tables,
+)
+from manifestlog.storage.columns import (
+    record_check as _record_check,
+)
+from manifestlog.storage.columns import (
+    source_check as _source_check,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +79,8 @@ class Head(NamedTuple):
     crc: str
     covers: int
     metadata: Row
+    imported: tuple[int, ...] = ()
+    """For another tool's file: (size, CRC) of its canonical bytes, which lie behind the tables."""
 
 
 @lru_cache(maxsize=4096)
@@ -104,32 +112,26 @@ def encode(columns: Columns | RowColumns, head: Head) -> Iterator[bytes | memory
     """The bytes of an index file, in parts of bounded size."""
     rows = columns.as_rows() if isinstance(columns, Columns) else columns
     found = tables(rows)
-    header = codec.dumps(
-        {
-            "byteorder": sys.byteorder,
-            "stamp": list(head.stamp),
-            "crc": head.crc,
-            "covers": head.covers,
-            "metadata": head.metadata,
-            "records": len(rows.crcs),
-            "sources": len(rows.sources),
-        }
-    )
-    header += b" " * (-(_FIXED + len(header)) % 8)
-    yield MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little") + header
+    yield _header(head, len(rows.crcs), len(rows.sources))
     for table in found:
         for section in (Rows(table.bounds, 4), Rows(table.checks, 4), *table.columns):
             yield from section.blocks(0, len(section))
             yield bytes(-(len(section) * section.width) % 8)
 
 
-def _record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, start: int, end: int) -> int:
-    check = crc32(digests[start * DIGEST : end * DIGEST], place_check(start, end))
-    return crc32(crcs[start:end], crc32(offsets[start : end + 1], check))
-
-
-def _source_check(rows: memoryview, start: int, end: int) -> int:
-    return crc32(rows[start * ROW : end * ROW], place_check(start, end))
+def _header(head: Head, records: int, sources: int) -> bytes:
+    told = {
+        "byteorder": sys.byteorder,
+        "stamp": list(head.stamp),
+        "crc": head.crc,
+        "covers": head.covers,
+        "metadata": head.metadata,
+        "records": records,
+        "sources": sources,
+    }
+    header = codec.dumps(told | ({"imported": list(head.imported)} if head.imported else {}))
+    header += b" " * (-(_FIXED + len(header)) % 8)
+    return MAGIC + len(header).to_bytes(4, "little") + crc32(header).to_bytes(4, "little") + header
 
 
 class Index:
@@ -139,9 +141,11 @@ class Index:
         self._buffer = buffer
         view = memoryview(buffer)
         header, position = _read_header(view)
+        self._tables_at = position
         count, sources = header["records"], header["sources"]
         self.count: int = count
-        self.head = Head(disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"])
+        imported = tuple(header.get("imported", ()))
+        self.head = Head(disk.Stamp(*header["stamp"]), header["crc"], header["covers"], header["metadata"], imported)
         self._bits, self._source_bits = bits_for(count), bits_for(sources)
         sizes = (
             *(4 * ((1 << self._bits) + 1), 4 << self._bits, DIGEST * count, 8 * (count + 1), 4 * count),
@@ -151,8 +155,12 @@ class Index:
         for size in sizes:
             cuts.append(view[position : position + size])
             position += size + -size % 8
-        if position != len(view):
+        self._tables_end = position
+        self.imported = view[position:] if imported else None
+        if len(view) - position != (imported[0] if imported else 0):
             raise IndexDamagedError("length")
+        if self.imported is not None and crc32(self.imported) != imported[1]:
+            raise IndexDamagedError("the imported file")
         self._bounds, self._checks = cuts[0].cast("I"), cuts[1].cast("I")
         self._digests, self._offsets, self._crcs = cuts[2], cuts[3].cast("Q"), cuts[4].cast("I")
         self._source_bounds, self._source_checks = cuts[5].cast("I"), cuts[6].cast("I")
@@ -245,7 +253,7 @@ class Index:
             if view[position : position + len(part)] != part:
                 return False
             position += len(part)
-        return position == len(view)
+        return position == self._tables_end
 
     def is_record(self, number: int, digest: bytes, offset: int, crc: int) -> bool:
         """Whether record `number` is this one."""
@@ -340,6 +348,15 @@ class Index:
     def _source(self, number: int) -> bytes:
         at = self._sources_at + number * ROW
         return self._buffer[at : at + ROW]
+
+    def copy(self, covers: int, imported: bytes | memoryview | None) -> Iterator[bytes | memoryview]:
+        """The bytes of an index file with this content, in blocks. What is damaged keeps the CRC that tells of it."""
+        told = (len(imported), crc32(imported)) if imported is not None else ()
+        head = self.head._replace(covers=covers, imported=told)
+        yield _header(head, self.count, len(self._sources) // ROW)
+        for part in (memoryview(self._buffer)[self._tables_at : self._tables_end], memoryview(imported or b"")):
+            for at in range(0, len(part), disk.BLOCK_BYTES):
+                yield part[at : at + disk.BLOCK_BYTES]
 
     def columns(self) -> Columns:
         """The content, for a merge to cut slices from: no copies."""

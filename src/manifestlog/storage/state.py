@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -77,8 +78,7 @@ class State:
             raise
         log_, ops = Wal.open(paths, base.identity, base.metadata["ts_created"], writable=writable)
         if log_ is None and base.index.head.covers:
-            reason = f"the log is missing: segment {base.index.head.covers} was not its last"
-            raise DamagedManifestError(paths.segment(base.index.head.covers + 1), 0, reason)
+            _miss_log(paths, base)
         state = cls(paths, base, log_, writable=writable)
         for segment, op in ops:
             if log_ is not None and segment > log_.covers and op.kind != "compacted":
@@ -199,6 +199,20 @@ def _names(paths: ManifestPaths) -> list[str]:
         return disk.list_names(paths.directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _miss_log(paths: ManifestPaths, base: BaseFiles) -> None:
+    """The index tells of a log that is not there: damage, unless the canonical was copied alone, which is a whole manifest."""
+    covers = base.index.head.covers
+    if not base.adopted:
+        reason = f"the log is missing: segment {covers} was not its last"
+        raise DamagedManifestError(paths.segment(covers + 1), 0, reason)
+    log.warning(
+        "%s: this copy came without its log, and lacks what was registered after the last compaction, if anything was;"
+        " to have it, copy the %s of the original as well",
+        paths.canonical,
+        os.path.basename(paths.segment(0)).replace("000000", "*"),
+    )
 
 
 def fingerprint(paths: ManifestPaths) -> tuple[disk.Stamp | None, list[int]]:
