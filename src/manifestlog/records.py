@@ -4,11 +4,14 @@ Invariants:
 
 - `[]`, `in`, `get` and `len` answer for this moment.
 - An iteration sees the manifest as it was when it began, whatever is added, forgotten or compacted meanwhile.
+- So does a copy: `dict(…)` and `{**…}` take all keys first, then each record by `[]`. Who asks for the keys in their order,
+  in the thread that took them, gets the records of the moment when they were taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.models import ManifestRecord, record_from_row
@@ -28,18 +31,74 @@ def iterate(store: Store) -> Iterator[tuple[str, ManifestRecord]]:
         yield checksum, record_from_row(codec.loads(raw))
 
 
+class _Moment:
+    """The manifest at one moment, whose keys are handed out, and whose records are then asked for in the same order."""
+
+    def __init__(self, store: Store, *, lasting: bool) -> None:
+        self.lasting = lasting
+        """Whether it goes on behind its last key, until each was asked for."""
+        self._frozen, self._checksums = store.frozen()
+        self._expected: Iterator[str] | None = None
+        self._next: str | None = None
+        self._given: str | None = None
+
+    def keys(self) -> Iterator[str]:
+        for checksum in self._checksums:
+            self._given = checksum
+            yield checksum
+        self._given = None
+
+    def expects(self, checksum: str) -> bool:
+        """Whether this is the key that was handed out last, or the next one of a walk through all of them."""
+        if self._expected is None:
+            self._expected = self._frozen.checksums()
+            self._next = next(self._expected, None)
+        if checksum == self._next:
+            self._next = next(self._expected, None)
+            return True
+        return checksum == self._given
+
+    @property
+    def over(self) -> bool:
+        return self._expected is not None and self._next is None and self._given is None
+
+    def record(self, checksum: str) -> ManifestRecord | None:
+        raw = self._frozen.raw(checksum)
+        return None if raw is None else record_from_row(codec.loads(raw))
+
+
 class Records(Mapping[str, ManifestRecord]):
     """Checksum → record."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._moments: dict[int, list[_Moment]] = {}
 
     def __getitem__(self, checksum: str) -> ManifestRecord:
         key = normal_checksum(checksum)
-        row = self._store.get(key) if key else None
-        if row is None:
+        record = (self._of_a_moment(key) or self._of_now(key)) if key else None
+        if record is None:
             raise KeyError(checksum)
-        return record_from_row(row)
+        return record
+
+    def _of_now(self, key: str) -> ManifestRecord | None:
+        row = self._store.get(key)
+        return None if row is None else record_from_row(row)
+
+    def _of_a_moment(self, key: str) -> ManifestRecord | None:
+        moments = self._moments.get(get_ident()) if self._moments else None
+        for moment in reversed(moments or ()):
+            if moment.expects(key):
+                if moments and moment.lasting and moment.over:
+                    moments.remove(moment)
+                return moment.record(key)
+        return None
+
+    def get(self, checksum: str, default: Any = None) -> Any:
+        """The record of now, or `default`."""
+        key = normal_checksum(checksum)
+        record = self._of_now(key) if key else None
+        return default if record is None else record
 
     def __contains__(self, checksum: object) -> bool:
         key = normal_checksum(checksum)
@@ -49,7 +108,26 @@ class Records(Mapping[str, ManifestRecord]):
         return self._store.total()
 
     def __iter__(self) -> Iterator[str]:
-        return self._store.frozen()[1]
+        return self._while_it_runs(_Moment(self._store, lasting=False))
+
+    def _while_it_runs(self, moment: _Moment) -> Iterator[str]:
+        thread = get_ident()
+        self._moments.setdefault(thread, []).append(moment)
+        try:
+            yield from moment.keys()
+        finally:
+            self._moments[thread].remove(moment)
+
+    def keys(self) -> KeysView[str]:
+        return _Keys(self)
+
+    def copied_keys(self) -> Iterator[str]:
+        """What `keys` iterates over: `[]` goes on answering for this moment behind the last of them."""
+        moment = _Moment(self._store, lasting=True)
+        # One at a time, the newest: who takes keys and never asks for them all keeps no more than that.
+        moments = self._moments.setdefault(get_ident(), [])
+        moments[:] = [*(one for one in moments if not one.lasting), moment]
+        return moment.keys()
 
     def items(self) -> ItemsView[str, ManifestRecord]:
         return _Items(self)
@@ -63,6 +141,13 @@ class Records(Mapping[str, ManifestRecord]):
 
     def __repr__(self) -> str:
         return f"<records of {self._store.paths.canonical}>"
+
+
+class _Keys(KeysView[str]):
+    _mapping: Records
+
+    def __iter__(self) -> Iterator[str]:
+        return self._mapping.copied_keys()
 
 
 class _Items(ItemsView[str, ManifestRecord]):
