@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 DAMAGE = "damage"
 NOTE = "note"
 _TRIES = 10
-_ANOTHERS = "made for another canonical; it is ignored, and made anew by the next opening that may write"
+_IGNORED = "it is ignored, and made anew by the next opening that may write"
 
 
 class Finding(NamedTuple):
@@ -378,33 +378,23 @@ def _open_index(paths: ManifestPaths, report: CheckReport) -> Index | None:
         return None
     index = Index.open(paths.index)
     if index is None:
-        report.note(
-            paths.index, 0, "not readable as an index; it is ignored, and made anew by the next opening that may write"
-        )
-        return None
-    stamp = disk.path_stamp(paths.canonical)
-    if stamp is None or index.head.stamp.size != stamp.size:
-        report.note(paths.index, 0, _ANOTHERS)
+        report.note(paths.index, 0, f"not readable as an index; {_IGNORED}")
         return None
     return index
 
 
 def _is_of(index: Index, paths: ManifestPaths, read: _Read, report: CheckReport) -> bool:
-    """Whether the index was made for this file, or for another one with the same bytes."""
     if index.head.stamp == disk.path_stamp(paths.canonical) or (index.head.stamp.size, index.head.crc) == read.identity:
         return True
-    report.note(paths.index, 0, _ANOTHERS)
+    report.note(paths.index, 0, f"made for another canonical; {_IGNORED}")
     return False
 
 
 def _judge_missing_log(index: Index, paths: ManifestPaths, report: CheckReport) -> None:
-    covers = index.head.covers
-    if index.head.stamp == disk.path_stamp(paths.canonical):
-        report.damage(paths.segment(covers + 1), None, f"the log is missing: segment {covers} was not its last")
-        return
-    report.note(
-        paths.segment(covers + 1), None, "this copy came without its log; what the original's log held is not in it"
-    )
+    level, meaning = DAMAGE, f"the log is missing: segment {index.head.covers} was not its last"
+    if index.head.stamp != disk.path_stamp(paths.canonical):
+        level, meaning = NOTE, "this copy came without its log; what the original's log held is not in it"
+    report.findings.append(Finding(level, paths.segment(index.head.covers + 1), None, meaning))
 
 
 def _judge_index(paths: ManifestPaths, index: Index, read: _Read, report: CheckReport) -> None:

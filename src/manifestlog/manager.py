@@ -28,7 +28,15 @@ from manifestlog.errors import (
     ManifestInUseError,
 )
 from manifestlog.events import EventLike, SourceLike, changes_of, record_of
-from manifestlog.models import AddResult, ManifestMetadata, ManifestRecord, Observation, members, record_from_row
+from manifestlog.models import (
+    AddResult,
+    ManifestMetadata,
+    ManifestRecord,
+    Observation,
+    members,
+    record_from_row,
+    refuse_unkept_metadata,
+)
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
 from manifestlog.registry import open_managers
@@ -69,6 +77,7 @@ class AbstractManifest(ABC):
         `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
         """
         paths = naming.resolve(path)
+        refuse_unkept_metadata(metadata)
         with open_managers.lock:
             found = cast("AbstractManifest | None", open_managers.get(paths))
             if found is not None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from manifestlog.errors import RecordRejectedError
 from manifestlog.rows import Row, utc_text
 from manifestlog.verdict import Verdict
 
@@ -149,8 +150,35 @@ _RECORD_FIELDS = frozenset(ManifestRecord.model_fields)
 _OBSERVATION_FIELDS = frozenset(Observation.model_fields)
 
 
+def _refuse_unkept(model: BaseModel, known: frozenset[str]) -> None:
+    """Raise `RecordRejectedError` for a subclass with fields of its own: no manifest keeps them, so none may seem to."""
+    unkept = sorted({*type(model).model_fields, *(model.model_extra or ())} - known)
+    if unkept:
+        raise RecordRejectedError(
+            f"{type(model).__name__} has fields that a manifest does not keep: {', '.join(unkept)};"
+            " leave them out, and keep them in a table of your own, by the checksum"
+        )
+
+
+def refuse_unkept_metadata(metadata: ManifestMetadata | None) -> None:
+    """Raise `ValueError` for metadata of a subclass with fields of its own."""
+    if metadata is None or type(metadata) is ManifestMetadata:
+        return
+    unkept = sorted(
+        {*type(metadata).model_fields, *(metadata.model_extra or ())} - ManifestMetadata.model_fields.keys()
+    )
+    if unkept:
+        name = type(metadata).__name__
+        raise ValueError(f"{name} has fields that a manifest does not keep: {', '.join(unkept)}; leave them out")
+
+
 def members(record: ManifestRecord) -> dict[str, Any]:
-    """The members of a record, in their order on disk; what its row holds, but for times, which the encoder writes."""
+    """The members of a record, in their order on disk; what its row holds, but for times, which the encoder writes.
+
+    Raises `RecordRejectedError` for a record of a subclass with fields of its own.
+    """
+    if type(record) is not ManifestRecord:
+        _refuse_unkept(record, _RECORD_FIELDS)
     own = record.__dict__  # a third of the time of asking the model eight times, on every addition's way
     row = {
         "source_id": own["source_id"],
@@ -177,6 +205,8 @@ def row_from_record(record: ManifestRecord) -> Row:
 
 
 def _row_from_observation(seen: Observation) -> Row:
+    if type(seen) is not Observation:
+        _refuse_unkept(seen, _OBSERVATION_FIELDS)
     row: Row = {
         "source_id": seen.source_id,
         "dataset": seen.dataset,

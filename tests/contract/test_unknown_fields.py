@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
-from manifestlog import DownloadManifestManager, ManifestRecord, Observation
+from manifestlog import (
+    AddManyStoppedError,
+    DownloadManifestManager,
+    ManifestMetadata,
+    ManifestRecord,
+    Observation,
+    RecordRejectedError,
+)
 
 from .builders import META, QUIET, at, record, sha
 
@@ -162,3 +169,93 @@ def test_a_record_cannot_be_changed() -> None:
     """Records are frozen."""
     with pytest.raises(ValidationError, match="frozen"):
         record("a").etag = "x"
+
+
+# -- subclasses --------------------------------------------------------------------------------------------------------
+
+
+class _Coloured(ManifestRecord):
+    colour: str = "red"
+
+
+class _ColouredObservation(Observation):
+    colour: str = "red"
+
+
+class _Open(ManifestRecord):
+    model_config = ConfigDict(extra="allow")
+
+
+class _ColouredMetadata(ManifestMetadata):
+    colour: str = "red"
+
+
+class _OpenMetadata(ManifestMetadata):
+    model_config = ConfigDict(extra="allow")
+
+
+class _WithMethod(ManifestRecord):
+    def name(self) -> str:
+        """What the file is called."""
+        return self.file_path.name
+
+
+def _coloured() -> ManifestRecord:
+    return _Coloured(**record("a").model_dump(), colour="blue")
+
+
+def _open() -> ManifestRecord:
+    return _Open(**(record("a").model_dump() | {"colour": "blue"}))
+
+
+def _seen_in_colour() -> ManifestRecord:
+    fields = record("a", source="other").model_dump(exclude={"checksum", "file_size", "also_seen", "derived_from"})
+    return record("a", also_seen=(_ColouredObservation(**fields),))
+
+
+UNKEPT = [_coloured, _open, _seen_in_colour]
+
+
+@pytest.mark.parametrize("make", UNKEPT)
+def test_a_field_of_a_subclass_is_refused_by_name(
+    newer: DownloadManifestManager, make: Callable[[], ManifestRecord]
+) -> None:
+    """It would not be on the disk, so the answer must not hold it."""
+    with pytest.raises(RecordRejectedError, match="does not keep: colour"):
+        newer.add(make())
+
+
+@pytest.mark.parametrize("make", UNKEPT)
+def test_a_field_of_a_subclass_is_refused_in_a_batch(
+    newer: DownloadManifestManager, make: Callable[[], ManifestRecord]
+) -> None:
+    with pytest.raises(AddManyStoppedError, match="colour"):
+        newer.add_many([record("b"), make()])
+
+
+@pytest.mark.parametrize("make", UNKEPT)
+def test_of_a_record_that_is_refused_nothing_is_written(
+    newer: DownloadManifestManager, make: Callable[[], ManifestRecord]
+) -> None:
+    before = len(newer)
+    with pytest.raises(AddManyStoppedError):
+        newer.add_many([record("b"), make()])
+    assert len(newer) == before
+
+
+def test_a_subclass_without_fields_of_its_own_is_taken(newer: DownloadManifestManager) -> None:
+    given = _WithMethod(**record("b").model_dump())
+    newer.add(given)
+    assert newer.get(given.checksum) == record("b")
+
+
+@pytest.mark.parametrize("kind", [_ColouredMetadata, _OpenMetadata])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_field_of_metadata_of_a_subclass_is_refused_by_name(
+    tmp_path: Path, kind: type[ManifestMetadata], there: bool
+) -> None:
+    path = tmp_path / "other_download.manifest.json"
+    if there:
+        DownloadManifestManager(path, META, options=QUIET).close()
+    with pytest.raises(ValueError, match="does not keep: colour"):
+        DownloadManifestManager(path, kind(**(META.model_dump() | {"colour": "blue"})), options=QUIET)

@@ -314,7 +314,7 @@ def play(count: int, steps: list[Step], damages: list[Damage], rows_per_bucket: 
             other = _told(played, made)
             assert [name for name in told if other[name] != told[name]] == [], what
             copies += 1
-        adopted = [("adopted", sound), *(found for found in _indexes(played, damages) if found[0] != "deleted")]
+        adopted = [("adopted", sound), *[*_indexes(played, damages)][1::3]]
         for what, made in adopted:
             other = _told(played, made, fits=what == "adopted" and sound is not None, other_file=True)
             assert [name for name in told if other[name] != told[name]] == [], f"copied, {what}"

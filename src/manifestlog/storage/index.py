@@ -40,15 +40,11 @@ from manifestlog.storage.columns import (
     RowColumns,
     Rows,
     bits_for,
+    record_check,
     record_checks,
+    source_check,
     source_checks,
     tables,
-)
-from manifestlog.storage.columns import (
-    record_check as _record_check,
-)
-from manifestlog.storage.columns import (
-    source_check as _source_check,
 )
 
 if TYPE_CHECKING:
@@ -209,7 +205,7 @@ class Index:
         start, end = self._bounds[bucket], self._bounds[bucket + 1]
         bit = 1 << (bucket & 7)
         if not self._checked[bucket >> 3] & bit:
-            if not start <= end <= self.count or self._checks[bucket] != _record_check(
+            if not start <= end <= self.count or self._checks[bucket] != record_check(
                 self._digests, self._offsets, self._crcs, start, end
             ):
                 raise IndexDamagedError(f"bucket {bucket}")
@@ -226,7 +222,7 @@ class Index:
         start, end = self._source_bounds[bucket], self._source_bounds[bucket + 1]
         bit = 1 << (bucket & 7)
         if not self._sources_checked[bucket >> 3] & bit:
-            if not start <= end <= len(self._sources) // ROW or self._source_checks[bucket] != _source_check(
+            if not start <= end <= len(self._sources) // ROW or self._source_checks[bucket] != source_check(
                 self._sources, start, end
             ):
                 raise IndexDamagedError(f"source bucket {bucket}")

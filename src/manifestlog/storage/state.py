@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.rows import Row, utc_text
+from manifestlog.storage import base as base_files
 from manifestlog.storage import disk, lines, wal
-from manifestlog.storage.base import BaseFiles, open_base
+from manifestlog.storage.base import BaseFiles
 from manifestlog.storage.lines import Base, Op
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.view import View
@@ -65,7 +66,7 @@ class State:
     @classmethod
     def _load_once(cls, paths: ManifestPaths, *, writable: bool) -> State:
         try:
-            base = open_base(paths)
+            base = base_files.open_base(paths)
         except FileNotFoundError:
             if paths.segment_numbers(_names(paths)):
                 reason = "the canonical file is missing, its log is there"
@@ -160,7 +161,7 @@ class State:
         """Change over to the canonical that a compaction has put in place."""
         assert self.wal is not None
         try:
-            base = open_base(self.paths)
+            base = base_files.open_base(self.paths)
         except FileNotFoundError:
             return
         if base.identity != (told.size, told.crc):
@@ -171,7 +172,7 @@ class State:
     def rescan(self) -> None:
         """The index turned out damaged: read the canonical itself."""
         log.warning("%s: the index is damaged; reading the canonical instead", self.paths.index)
-        base = open_base(self.paths, scan=True)
+        base = base_files.open_base(self.paths, scan=True)
         if base.identity != self.base.identity:
             raise OvertakenError
         self._take(base, self.overlay)
