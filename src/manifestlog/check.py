@@ -22,6 +22,7 @@ from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotA
 from manifestlog.naming import ManifestPaths
 from manifestlog.storage import canonical, codec, disk, framing, lines
 from manifestlog.storage.canonical import Canonical
+from manifestlog.storage.columns import rows_add_up
 from manifestlog.storage.framing import Piece
 from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Base, Op, Opening, Summary
@@ -197,18 +198,7 @@ class _Comparison:
             rows += len(found)
             number += 1
         self.count = number
-        return agrees and index.ends_at(number, end) and _sources_add_up(index, rows, total)
-
-
-def _sources_add_up(index: Index, rows: int, total: int) -> bool:
-    before = b""
-    for row in index.source_rows():
-        if row < before:
-            return False
-        before = row
-        total -= hash(row)
-        rows -= 1
-    return rows == total == 0
+        return agrees and index.ends_at(number, end) and rows_add_up(index.source_rows(), rows, total)
 
 
 def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckReport) -> _Read | None:

@@ -247,3 +247,15 @@ def record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, sta
 def source_check(rows: memoryview, start: int, end: int) -> int:
     """The CRC of a bucket of source rows."""
     return crc32(rows[start * ROW : end * ROW], place_check(start, end))
+
+
+def rows_add_up(found: Iterator[bytes], rows: int, total: int) -> bool:
+    """Whether these rows are sorted, so many, and their hashes have this sum."""
+    before = b""
+    for row in found:
+        if row < before:
+            return False
+        before = row
+        total -= hash(row)
+        rows -= 1
+    return rows == total == 0
