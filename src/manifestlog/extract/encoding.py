@@ -66,7 +66,8 @@ def decode(path: Path, to: Path, encoding: str) -> str:
     """Decode a file into another one; its SHA-256. Raises `FetchError` when it is not encoded so."""
     sha = hashlib.sha256()
     blocks = _inflated(path) if encoding == "deflate" else _unzipped(path)
-    with to.open("wb") as file:
+    to.unlink(missing_ok=True)  # of a run that was killed, or somebody's link: neither is written into
+    with to.open("xb") as file:
         try:
             for block in blocks:
                 sha.update(block)
