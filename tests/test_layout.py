@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("storage.state", "storage.weigh"),
     ("session", "check"),
     ("store", "quarantine"),
-    ("compactor", "opening", "records", "repair"),
+    ("batches", "compactor", "opening", "records", "repair"),
     ("runner",),
     ("manager",),
     ("factory",),

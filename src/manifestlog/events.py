@@ -6,15 +6,19 @@ The protocols name what is read and nothing else, so that any object of that sha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from manifestlog.errors import RecordRejectedError
-from manifestlog.models import ManifestRecord, row_from_record
-from manifestlog.rows import Row
+from manifestlog.models import AddResult, ManifestRecord, row_from_record
+from manifestlog.rows import Row, utc_text
+from manifestlog.verdict import Verdict
+
+LIVE_S = 60.0
+"""How far from now an event's time may be for a download that has just ended, in seconds."""
 
 
 class SourceLike(Protocol):
@@ -69,6 +73,23 @@ def record_of(source: SourceLike, event: EventLike, version: str, derived_from: 
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RecordRejectedError(wrong) from error
+
+
+def is_live(moment: datetime) -> bool:
+    """Whether something of this time has just ended, by this machine's clock."""
+    return abs((datetime.now(UTC) - moment).total_seconds()) <= LIVE_S
+
+
+def moved_time(given: ManifestRecord, result: AddResult) -> str | None:
+    """The warning that a live record got another time than the clock's; None when it kept its own."""
+    recorded = result.record.ts_downloaded
+    if result.verdict is Verdict.DUPLICATE or recorded <= given.ts_downloaded:
+        return None
+    current = utc_text(recorded - timedelta(microseconds=1))
+    return (
+        f"this machine's clock says {utc_text(given.ts_downloaded)}, but the latest record of this source is of {current};"
+        f" recorded as {utc_text(recorded)}: check the clock, and set it by NTP"
+    )
 
 
 _STAND_IN = {

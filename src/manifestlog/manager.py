@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import naming, opening, roots
+from manifestlog import naming, opening
+from manifestlog.batches import batches, encoded
 from manifestlog.compactor import CompactionOutcome, CompactionReport, compact, is_due, leave
 from manifestlog.errors import (
     AddManyStoppedError,
@@ -27,13 +28,12 @@ from manifestlog.errors import (
     ManifestError,
     ManifestInUseError,
 )
-from manifestlog.events import EventLike, SourceLike, changes_of, record_of
+from manifestlog.events import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
 from manifestlog.models import (
     AddResult,
     ManifestMetadata,
     ManifestRecord,
     Observation,
-    members,
     record_from_row,
     refuse_unkept_metadata,
 )
@@ -43,9 +43,7 @@ from manifestlog.registry import open_managers
 from manifestlog.relocation import Relocation
 from manifestlog.rows import normal_checksum
 from manifestlog.runner import Runner
-from manifestlog.storage import codec
-from manifestlog.storage.lines import put_of
-from manifestlog.store import Event, Store
+from manifestlog.store import Store
 from manifestlog.verdict import Verdict
 
 log = logging.getLogger("manifestlog")
@@ -156,12 +154,12 @@ class AbstractManifest(ABC):
 
     def stated(self, path: str | os.PathLike[str]) -> Path:
         """An absolute path as a record should state it: relative when it lies below `root`, else as it is."""
-        root, text = self._store.root(), os.fspath(path)
-        folder, name = os.path.split(text)
-        found = roots.stated(root, text)
-        if os.path.isabs(text) and (found == text or os.pardir in Path(text).parts):
-            found = roots.stated(root, os.path.join(os.path.realpath(folder), name))  # the root has its links resolved
-        return Path(text if os.path.isabs(found) else found)
+        return Path(self._store.stated(os.fspath(path)))
+
+    @property
+    def version(self) -> str:
+        """The `etl_version` that this manifest was opened with: records of events are stamped with it."""
+        return self._version
 
     @property
     def records(self) -> Records:
@@ -199,22 +197,16 @@ class AbstractManifest(ABC):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, record: ManifestRecord) -> AddResult:
+    def add(self, record: ManifestRecord, *, live: bool = False) -> AddResult:
         """Register a content; durable on return, as `options.durability` says.
 
+        A `live` record, of a download that has just ended, becomes its source's current one whatever the clock says:
+        it is stamped no earlier than one microsecond after the record that was current. Otherwise its time stays.
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
         """
-        verdict, row = self._store.add(self._event(record))
+        verdict, row = self._store.add(encoded(record, self._store.options), live=live)
         return AddResult(verdict, record if row is None else record_from_row(row))
-
-    def _event(self, record: ManifestRecord) -> Event:
-        if not isinstance(record, ManifestRecord):
-            raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
-        raw = codec.encode_row(members(record), self._store.options.record_bytes_max)
-        if record.also_seen:
-            return put_of(raw), False
-        return (raw, record.checksum, (record.source_id,)), True
 
     def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
         """Register many, in batches that are each there whole or not at all; gives the count of every verdict.
@@ -223,35 +215,26 @@ class AbstractManifest(ABC):
         """
         landed = dict.fromkeys(Verdict, 0)
         try:
-            for batch in self._batches(records):
+            for batch in batches(records, self._store.options):
                 for verdict, count in self._store.add_batch(batch).items():
                     landed[verdict] += count
         except Exception as cause:
             raise AddManyStoppedError(landed, cause) from cause
         return landed
 
-    def _batches(self, records: Iterable[ManifestRecord]) -> Iterator[list[Event]]:
-        options = self._store.options
-        batch: list[Event] = []
-        waiting = 0
-        for record in records:
-            event = self._event(record)
-            if batch and (
-                len(batch) >= options.batch_records_max or waiting + len(event[0][0]) > options.batch_bytes_max
-            ):
-                yield batch
-                batch, waiting = [], 0
-            batch.append(event)
-            waiting += len(event[0][0])
-        if batch:
-            yield batch
-
-    def add_from_event(self, source: SourceLike, event: EventLike) -> AddResult:
+    def add_from_event(self, source: SourceLike, event: EventLike, *, live: bool | None = None) -> AddResult:
         """Register a finished download; its version is the `etl_version` that this manifest was opened with.
 
-        The event's ETag wins; without one the source's last ETag is taken. Raises as `add` does.
+        The event's ETag wins; without one the source's last ETag is taken. `live` as in `add`, with a warning where the
+        time was moved; None: when the event's time is at most `LIVE_S` from now. Say False for a back-fill. Raises as `add`.
         """
-        return self.add(record_of(source, event, self._version))
+        return self._add_event(record_of(source, event, self._version), live)
+
+    def _add_event(self, record: ManifestRecord, live: bool | None) -> AddResult:  # noqa: FBT001 -- three values
+        result = self.add(record, live=is_live(record.ts_downloaded) if live is None else live)
+        if warning := moved_time(record, result):
+            log.warning("%s: %s/%s: %s", self.path, record.dataset, record.source_id, warning)
+        return result
 
     @abstractmethod
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
@@ -386,9 +369,11 @@ class DownloadManifestManager(AbstractManifest):
 class ProcessedManifestManager(AbstractManifest):
     """The manifest of what a transformer or loader made, each output with the inputs that it was made from."""
 
-    def add_output(self, source: SourceLike, event: EventLike, derived_from: Iterable[str]) -> AddResult:
+    def add_output(
+        self, source: SourceLike, event: EventLike, derived_from: Iterable[str], *, live: bool | None = None
+    ) -> AddResult:
         """Register an output made from the inputs with these checksums; otherwise as `add_from_event`."""
-        return self.add(record_of(source, event, self._version, derived_from))
+        return self._add_event(record_of(source, event, self._version, derived_from), live)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
         """The records of `upstream` that no output here was derived from, as of now."""

@@ -36,7 +36,7 @@ from manifestlog.storage.lines import Op, Put, put_of_row
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.state import State
 from manifestlog.storage.view import View
-from manifestlog.verdict import Verdict, decide, ranked
+from manifestlog.verdict import Verdict, decide, later_than_current, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,22 +88,36 @@ class Store:
         """The absolute folder at which relative paths begin."""
         return self.session.read(self._root)
 
+    def stated(self, path: str) -> str:
+        """An absolute path as a record should state it: relative when it lies below the root, else as it is."""
+        root = self.root()
+        folder, name = os.path.split(path)
+        found = roots.stated(root, path)
+        if os.path.isabs(path) and (found == path or os.pardir in path.split(os.sep)):
+            found = roots.stated(root, os.path.join(os.path.realpath(folder), name))  # the root has its links resolved
+        return path if os.path.isabs(found) else found
+
     def _root(self, state: State) -> str:
         return roots.root_of(str(state.metadata["root_dir"]), self.paths.directory)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, event: Event) -> tuple[Verdict, Row | None]:
-        """Record one event; the answer holds the row as its source sees it, None when the event itself became the record."""
-        return self.session.transact(lambda state: self._add(state, event))
+    def add(self, event: Event, *, live: bool = False) -> tuple[Verdict, Row | None]:
+        """Record one event; the answer holds the row as its source sees it, None when the event itself became the record.
 
-    def _add(self, state: State, event: Event) -> tuple[Verdict, Row | None]:
+        A live event gets a time behind its source's current record.
+        """
+        return self.session.transact(lambda state: self._add(state, event, live=live))
+
+    def _add(self, state: State, event: Event, *, live: bool = False) -> tuple[Verdict, Row | None]:
         put, alone = event
         _, checksum, source_ids = put
         if alone and not state.view.knows(checksum, source_ids[0]):
             # `decide` would say the same; most additions are this, and need not be parsed for it.
             self._append_put(state, put)
             return Verdict.NEW, None
+        if live:
+            put = self._later_than_current(state.view, put)
         row, verdict, stored, known = _decide(state.view, put, self._root(state))
         if stored is None:
             assert known is not None
@@ -112,7 +126,12 @@ class Store:
             # Its line is in a segment whose sync failed: "already there" would promise what the disk did not.
             stored = known
         self._append_put(state, put if stored is row else self._put_of(stored))
-        return verdict, None if stored is row else view(stored, pair_of(row))
+        return verdict, None if stored is row and put is event[0] else view(stored, pair_of(row))
+
+    def _later_than_current(self, seen: View, put: Put) -> Put:
+        row: Row = codec.loads(put[0])
+        moved = later_than_current(row, _sightings(seen, row))
+        return put if moved is row else self._put_of(moved)
 
     def _append_put(self, state: State, put: Put) -> None:
         self.session.append(state, Op("put", now_text(), [put], {}))

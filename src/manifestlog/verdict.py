@@ -10,10 +10,21 @@ The engine calls this under the append lock, which is what makes one of many wri
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from manifestlog.roots import is_same
-from manifestlog.rows import Row, Sighting, brings_nothing, find_observation, merge, observation, order_of, pair_of
+from manifestlog.rows import (
+    Row,
+    Sighting,
+    brings_nothing,
+    find_observation,
+    merge,
+    observation,
+    order_of,
+    pair_of,
+    utc_text,
+)
 
 
 class Verdict(StrEnum):
@@ -56,6 +67,22 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str =
     if current is not None and _when(event) <= current.order[0]:
         return _already_known(event, known, own)
     return Verdict.REVERTED, merge(known, ranked(event, sightings))
+
+
+def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
+    """A live event with a time behind its source's current record: its own, or one microsecond more than that record's.
+
+    A hybrid logical clock (Kulkarni et al., 2014) without its counter: so a clock that was ahead once, or is behind now,
+    cannot make older content current.
+    """
+    current = max((s.order[0] for s in sightings if s.dataset == event["dataset"]), default="")
+    if _when(event) > current:
+        return event
+    try:
+        moved = datetime.fromisoformat(current).replace(tzinfo=UTC) + timedelta(microseconds=1)
+    except OverflowError:  # the last microsecond of the year 9999
+        return event
+    return event | {"ts_downloaded": utc_text(moved)}
 
 
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:

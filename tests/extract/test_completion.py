@@ -35,7 +35,7 @@ ETAG = '"a"'
 STEPS: dict[str, tuple[Any, str]] = {
     "announce": (parts, "announce"),
     "finish": (parts, "finish"),
-    "register": (DownloadManifestManager, "add_from_event"),
+    "register": (DownloadManifestManager, "add"),
     "discard": (parts, "discard"),
 }
 OF_AN_ALIAS = ["register", "discard"]

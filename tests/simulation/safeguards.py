@@ -65,7 +65,7 @@ TOGETHER = [
         "the verdict is found under the lock",
         "two winners for one content",
         "schedules",
-        "store:Store.add", "return self.session.transact(lambda state: self._add(state, event))",
+        "store:Store.add", "return self.session.transact(lambda state: self._add(state, event, live=live))",
         "row, verdict, stored, known = self.session.read(lambda state: _decide(state.view, event[0], self._root(state)))\n"
         "    if stored is None:\n        return verdict, view(known, pair_of(row))\n"
         "    self.session.transact(lambda state: self._append_put(state, self._put_of(stored)))\n"

@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from manifestlog.events import moved_time, record_of
 from manifestlog.extract import names, parts, place
 from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.desk import Desk
@@ -57,7 +58,7 @@ def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
         raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
         raise _set_aside(desk, source, part, sha256)
-    return _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)))
+    return _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)), live=True)
 
 
 def decoded(part: Path, target: Path) -> str | None:
@@ -124,13 +125,13 @@ def _event(desk: Desk, source: ETLSource, part: Path, sha256: str, length: int, 
     )
 
 
-def _keep(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Outcome:
+def _keep(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False) -> Outcome:
     """Step 3, then 4: under a claim on the content, so that two who bring the same one do not both keep it."""
     with desk.claims.waiting("content", event.sha256):
         kept = _kept(desk, source, event)
         if kept is None:
             kept = _name(desk, source, part, event)
-        return _register(desk, source, part, event.model_copy(update={"file_path": kept}))
+        return _register(desk, source, part, event.model_copy(update={"file_path": kept}), live=live)
 
 
 def _kept(desk: Desk, source: ETLSource, event: DownloadEvent) -> Path | None:
@@ -172,9 +173,14 @@ def _is_same(path: Path, event: DownloadEvent) -> bool:
     return path.is_file() and parts.size_of(path) == event.file_size_bytes and parts.digest(path) == event.sha256
 
 
-def _register(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent) -> Outcome:
-    """Step 4, second half."""
+def _register(desk: Desk, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False) -> Outcome:
+    """Step 4, second half. What a killed run has left is not live: its time may be of days ago."""
     stated = event.model_copy(update={"file_path": desk.manifest.stated(event.file_path)})
-    verdict, record = desk.manifest.add_from_event(source, stated)
+    given = record_of(source, stated, desk.manifest.version)
+    result = desk.manifest.add(given, live=live)
     parts.discard(part)
-    return Outcome(source.source_id, source.dataset, Result.of(verdict), str(desk.manifest.locate(record)))
+    file_path = str(desk.manifest.locate(result.record))
+    verdict = Result.of(result.verdict)
+    return Outcome(
+        source.source_id, source.dataset, verdict, file_path, warning=moved_time(given, result) if live else None
+    )
