@@ -9,6 +9,7 @@ Invariants:
 
 - There is never a record without its file: a file has its name and its bytes on the disk before it is registered.
 - No file that has a name is ever written to, or replaced by other content.
+- What is not pinned, or not expected, is neither named nor registered, but kept aside.
 - Of several workers with the same content one keeps it, the others say where it is.
 
 It does not talk to servers.
@@ -16,21 +17,38 @@ It does not talk to servers.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog.events import moved_time, record_of
-from manifestlog.extract import names, parts, place
+from manifestlog.extract import expectations, names, parts, place
 from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.desk import Desk
 from manifestlog.extract.encoding import decode
 from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.expectations import Content, Last
 from manifestlog.extract.fetch import FetchError
 from manifestlog.extract.report import Outcome, Result
 from manifestlog.extract.source import DownloadEvent, ETLSource
+from manifestlog.extract.validate import complaint
 from manifestlog.models import ManifestRecord, Observation
+
+
+class UnexpectedError(ExtractError):
+    """A content is not what its source is expected to have."""
+
+    _fields = ("reason", "kept")
+
+    def __init__(self, reason: str, kept: str) -> None:
+        super().__init__(
+            f"{reason}; nothing was registered, the file is kept as {kept}: look at it, then correct the expectation or"
+            " tell whoever publishes the file"
+        )
+        self.reason = reason
+        self.kept = kept
 
 
 class PinnedError(ExtractError):
@@ -57,8 +75,56 @@ def complete(desk: Desk, source: ETLSource, part: Path, sha256: str) -> Outcome:
         parts.discard(part)
         raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
-        raise _set_aside(desk, source, part, sha256)
-    return _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)), live=True)
+        raise PinnedError(source.checksum or "", sha256, _set_aside(desk, source, part))
+    warning = _judged(desk, source, part)
+    outcome = _keep(desk, source, part, _event(desk, source, part, sha256, length, datetime.now(UTC)), live=True)
+    return _warning(outcome, warning)
+
+
+def _warning(outcome: Outcome, warning: str | None) -> Outcome:
+    """The outcome with this warning beside its own."""
+    return outcome._replace(warning="; ".join(filter(None, (warning, outcome.warning))) or None)
+
+
+def _judged(desk: Desk, source: ETLSource, part: Path) -> str | None:
+    """What somebody should look at in a whole part; raises `UnexpectedError` when it is not what is expected."""
+    wanted = expectations.wanted(source, desk.defaults)
+    content, last = _content(source, part, part), _last(desk, source)
+    reason = expectations.problem(wanted, content, last)
+    if reason is None and wanted.validate_command:
+        limit_s = desk.defaults.timeout_total_s or math.inf
+        reason = complaint(wanted.validate_command, part, content.name, desk.stop, limit_s)
+    if reason is not None:
+        raise UnexpectedError(reason, _set_aside(desk, source, part))
+    return _warned(desk, source, content, last)
+
+
+def _warned(desk: Desk, source: ETLSource, content: Content, last: Last | None) -> str | None:
+    warning = expectations.suspicion(expectations.wanted(source, desk.defaults), content, last)
+    return None if warning is None else desk.redacted(source, ExtractError(warning))
+
+
+def _content(source: ETLSource, part: Path, path: Path) -> Content:
+    """A fetched content, which lies at this path by now, as far as it is looked at."""
+    state = parts.read_state(part) or parts.State()
+    with path.open("rb") as file:
+        head = file.read(expectations.HEAD_BYTES)
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - expectations.TAIL_BYTES))
+        return Content(place.name_of(source), state.content_type, length, head, file.read())
+
+
+def _last(desk: Desk, source: ETLSource) -> Last | None:
+    record = desk.manifest.get_record_by_source(source.source_id, source.dataset)
+    if record is None:
+        return None
+    path = desk.manifest.locate(record)
+    try:
+        with path.open("rb") as file:
+            head = file.read(expectations.HEAD_BYTES)
+    except OSError:
+        head = None  # it may have been anything
+    return Last(record.file_size, path.name, head)
 
 
 def decoded(part: Path, target: Path) -> str | None:
@@ -84,11 +150,12 @@ def decoded(part: Path, target: Path) -> str | None:
     return sha256
 
 
-def _set_aside(desk: Desk, source: ETLSource, part: Path, sha256: str) -> PinnedError:
+def _set_aside(desk: Desk, source: ETLSource, part: Path) -> str:
+    """Keep a part that must not be registered; where."""
     kept = place.rejected(place.target(desk.data_dir, source), source)
     os.replace(part, kept)
     parts.discard(part)
-    return PinnedError(source.checksum or "", sha256, str(kept))
+    return str(kept)
 
 
 def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
@@ -105,9 +172,12 @@ def finish_left(desk: Desk, source: ETLSource, part: Path) -> Outcome | None:
         event = _event(
             desk, source, part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed)
         )
-        if left == part:
-            return _keep(desk, source, part, event)
-        return _register(desk, source, part, event.model_copy(update={"file_path": file_path}))
+        if left == part:  # announced when it was decoded, before anybody looked at it
+            warning = _judged(desk, source, part)
+            return _warning(_keep(desk, source, part, event), warning)
+        warning = _warned(desk, source, _content(source, part, left), _last(desk, source))
+        outcome = _register(desk, source, part, event.model_copy(update={"file_path": file_path}))
+        return _warning(outcome, warning)
     parts.discard(part)
     return None
 

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from manifestlog.extract import days, names, place
 from manifestlog.extract.errors import ConfigError
+from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
 from manifestlog.extract.source import STRICT, ETLSource, Headers, WithHeaders
 from manifestlog.extract.syntax import Place, read, repeated, shown
@@ -78,7 +80,7 @@ _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
 
-class Defaults(WithHeaders):
+class Defaults(Expectations, WithHeaders):
     """How every source is fetched."""
 
     jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
@@ -188,16 +190,22 @@ def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
     return ExtractConfig, where
 
 
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the names that a configuration has for them, the expectations last."""
+    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in Expectations.model_fields)
+    return {field.alias or name: field for name, field in own_first}
+
+
 def _expected(where: Place) -> str:
     model, rest = _model_at(where)
     if len(rest) == 1:
-        return str(model.model_fields[str(rest[0])].description)
+        return str(_keys(model)[str(rest[0])].description)
     return "an object with source_id, dataset and url" if rest[0] == "sources" else "a text"
 
 
 def _unknown(where: Place) -> str:
     model, rest = _model_at(where)
-    known = [name for name in model.model_fields if name not in _OF_RUNS]
+    known = [name for name in _keys(model) if name not in _OF_RUNS]
     close = get_close_matches(str(rest[0]), known, n=1)
     return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
 

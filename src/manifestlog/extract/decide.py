@@ -47,6 +47,7 @@ class Part(NamedTuple):
     total_bytes: int | None
     strong_date: bool | None = None
     encoding: str | None = None
+    content_type: str | None = None
 
 
 class Step(StrEnum):

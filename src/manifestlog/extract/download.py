@@ -273,6 +273,7 @@ def _rest_of(part: Part, head: Head) -> Head:
         last_modified=head.last_modified or part.last_modified,
         length_bytes=head.length_bytes or part.total_bytes,
         encoding=part.encoding,
+        content_type=head.content_type or part.content_type,
         strong_date=head.strong_date if part.last_modified is None else part.strong_date,
     )
 

@@ -45,6 +45,7 @@ class Head(NamedTuple):
     """An encoding of the body, undone before the content is kept."""
     strong_date: bool | None = None
     """Whether `last_modified` names the bytes, because it was a minute ago at least; None where nobody can tell."""
+    content_type: str | None = None
 
 
 class Response(Protocol):

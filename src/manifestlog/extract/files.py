@@ -33,6 +33,7 @@ from manifestlog.extract.source import ETLSource
 _BLOCK_BYTES = 1 << 20
 _ETAG_NAMES = ("ETag", "etag", "e_tag", "md5Hash", "content_md5")
 _TIME_NAMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "modify", "created")
+_TYPE_NAMES = ("ContentType", "contentType", "content_type")
 _FTP_TIME = re.compile(r"(\d{14})(\.\d{1,6})?\d*")
 _HTTP = ("http", "https")
 
@@ -107,8 +108,8 @@ class FsspecFetcher:
             return Head(304, etag, None if etag else last_modified, length)
         if ask.start and length is not None and ask.if_range in (None, mark):
             status = 206 if ask.start < length else 416
-            return Head(status, etag, last_modified, length, ask.start)
-        return Head(200, etag, last_modified, length)
+            return Head(status, etag, last_modified, length, ask.start, content_type=_type(info))
+        return Head(200, etag, last_modified, length, content_type=_type(info))
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -147,6 +148,11 @@ def _exact_time(store: Any, path: str, info: dict[str, Any]) -> dict[str, Any]:
 
 def _etag(info: dict[str, Any]) -> str | None:
     return next((str(info[name]) for name in _ETAG_NAMES if info.get(name)), None)
+
+
+def _type(info: dict[str, Any]) -> str | None:
+    """What a store says of a file's type, which most do not: only those that keep what an uploader has said."""
+    return next((str(info[name]) for name in _TYPE_NAMES if info.get(name)), None)
 
 
 def _time(info: dict[str, Any]) -> str | None:

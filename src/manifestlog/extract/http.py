@@ -5,6 +5,7 @@ Invariants:
 - The body is taken as it is sent: by default `Accept-Encoding: identity`, and nothing is decoded here.
 - Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
   without them it may send another representation, or refuse.
+- A body without a length that ends because its connection was cut is an error wherever that can be told: in chunks, over TLS.
 - Certificates are verified; proxies come from the environment.
 - No error shows a header, and none an address that has not been made safe.
 
@@ -16,11 +17,12 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
@@ -63,6 +65,35 @@ class HttpResponse(NamedTuple):
                 yield block
 
 
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error."""
+
+    def connect(self) -> None:
+        super().connect()
+        vars(self.sock)["suppress_ragged_eofs"] = False  # of `ssl.SSLSocket`, and of urllib3's for TLS within TLS
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The library's, with our connections over TLS, through a proxy as well."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        _use_tls_pool(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        _use_tls_pool(manager)
+        return manager
+
+
+def _use_tls_pool(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": _TlsPool}
+
+
 class HttpFetcher:
     """One session with its connections; for one process."""
 
@@ -71,7 +102,7 @@ class HttpFetcher:
         self._defaults = defaults
         self._secrets = secrets
         self._session = requests.Session()
-        adapter = requests.adapters.HTTPAdapter(max_retries=Retry(0, read=False))
+        adapter = _Adapter(max_retries=Retry(0, read=False))
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
@@ -184,6 +215,7 @@ def _head(answer: requests.Response) -> Head:
         retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
         encoding=None if encoding == "identity" else encoding,
         strong_date=_is_strong(answer.headers.get("Last-Modified"), answer.headers.get("Date")),
+        content_type=answer.headers.get("Content-Type") or None,
     )
 
 
@@ -245,6 +277,8 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     chain = list(_causes(error))
     if (reason := wrong_setting(chain)) is not None:
         return reason, False
+    if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
+        return "the connection was cut without TLS's end mark, so the file may be cut as well", True
     for cause in chain:
         if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
             return "the server's certificate or encryption is not trusted: check the url, or your certificates", False

@@ -2,7 +2,7 @@
 
 Beside `<name>.part` lies `<name>.part.json`::
 
-    {"etag":…,"last_modified":…,"strong_date":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
+    {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
 
 Invariants:
@@ -49,6 +49,7 @@ class State:
     ts_completed: str | None = None
     strong_date: bool | None = None
     encoding: str | None = None
+    content_type: str | None = None
 
 
 @cache
@@ -71,7 +72,7 @@ def read_state(part: Path) -> State | None:
 
 
 def _is_sound(state: State) -> bool:
-    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.encoding)
+    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.encoding, state.content_type)
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
         isinstance(state.boot, str)
@@ -109,7 +110,8 @@ def load(part: Path) -> Part | None:
     if not state.boot or state.boot != _this_boot():
         length = min(length, state.synced_bytes)
         os.truncate(part, length)
-    return Part(length, state.etag, state.last_modified, state.total_bytes, state.strong_date, state.encoding)
+    validators = (state.etag, state.last_modified)
+    return Part(length, *validators, state.total_bytes, state.strong_date, state.encoding, state.content_type)
 
 
 def discard(part: Path) -> None:
@@ -143,6 +145,7 @@ class Writer:
             synced,
             strong_date=head.strong_date,
             encoding=head.encoding,
+            content_type=head.content_type,
         )
         try:
             os.ftruncate(self._fd, head.start)

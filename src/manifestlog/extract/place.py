@@ -6,7 +6,7 @@
     raw/star_systems/systems-0a4d12345678.json.gz          other content, when that name is taken
     raw/star_systems/systems.json.gz.5eed1234.part         being fetched
     raw/star_systems/systems.json.gz.5eed1234.part.json    what is known of that part
-    raw/star_systems/systems.json.gz.5eed1234.rejected     not what the pinned checksum says
+    raw/star_systems/systems.json.gz.5eed1234.rejected     not what the pin or an expectation says
 
 Invariants:
 
@@ -83,7 +83,7 @@ def decoded(part: Path) -> Path:
 
 
 def rejected(target: Path, source: ETLSource) -> Path:
-    """Where a file goes that is not what its source's pinned checksum says."""
+    """Where a file goes that is not what its source is pinned to, or expected to have."""
     return _beside(target, source, names.REJECTED)
 
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from manifestlog.extract import names
+from manifestlog.extract.expectations import Expectations
 from manifestlog.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -131,7 +132,7 @@ class SourceState(BaseModel):
     last_etag: str | None = None
 
 
-class ETLSource(WithHeaders):
+class ETLSource(Expectations, WithHeaders):
     """A remote source: what it is called, where it is, and where its files go."""
 
     source_id: str = Field(min_length=1, description="a text that is not empty")
