@@ -24,7 +24,18 @@ PACKAGE = ROOT / "src" / "manifestlog"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "options", "rows", "roots", "naming", "mounts", "storage.disk"),
-    ("verdict", "verify", "pool", "relocation", "storage.codec", "storage.lock", "storage.columns", "registry"),
+    (
+        "verdict",
+        "verify",
+        "pool",
+        "relocation",
+        "retiming",
+        "storage.codec",
+        "storage.lock",
+        "storage.columns",
+        "storage.source_rows",
+        "registry",
+    ),
     ("models", "verified", "trials", "storage.framing", "storage.index"),
     ("events", "doctor", "storage.lines", "storage.moved", "storage.canonical"),
     ("storage.segment", "storage.overlay", "storage.salvage_log", "storage.base", "storage.salvage_canonical"),

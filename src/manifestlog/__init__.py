@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from manifestlog.naming import manifest_path
     from manifestlog.options import Durability, ManifestOptions
     from manifestlog.relocation import Relocation
+    from manifestlog.retiming import Retimed
     from manifestlog.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ __all__ = [
     "RecordNotFoundError",
     "RecordRejectedError",
     "Relocation",
+    "Retimed",
     "SourceLike",
     "UnknownManifestTypeError",
     "Verdict",
@@ -131,6 +133,7 @@ _HOMES = {
         "ManifestOptions",
     ),
     "relocation": ("Relocation",),
+    "retiming": ("Retimed",),
     "verdict": ("Verdict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -22,12 +22,7 @@ from typing import Any, Self, cast
 from manifestlog import naming, opening
 from manifestlog.batches import batches, encoded
 from manifestlog.compactor import CompactionOutcome, CompactionReport, compact, is_due, leave
-from manifestlog.errors import (
-    AddManyStoppedError,
-    ManifestClosedError,
-    ManifestError,
-    ManifestInUseError,
-)
+from manifestlog.errors import AddManyStoppedError, ManifestClosedError, ManifestError, ManifestInUseError
 from manifestlog.events import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
 from manifestlog.models import (
     AddResult,
@@ -41,6 +36,7 @@ from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
 from manifestlog.registry import open_managers
 from manifestlog.relocation import Relocation
+from manifestlog.retiming import Retimed
 from manifestlog.rows import normal_checksum
 from manifestlog.runner import Runner
 from manifestlog.store import Store
@@ -272,6 +268,21 @@ class AbstractManifest(ABC):
         if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
             raise ValueError(f"{wrong!r} is no absolute path")
         return self._store.relocate(before, after, dry_run=dry_run)
+
+    def retime(
+        self,
+        source_id: str | None = None,
+        dataset: str | None = None,
+        *,
+        keep_current: bool = False,
+        dry_run: bool = False,
+    ) -> list[Retimed]:
+        """Put right what a clock that was ahead has stamped in the future, of one source or of all; durable as `add` is.
+
+        Such a record goes right before the source's latest one with a believable time, or to now where there is none, where
+        live downloads have followed it, or with `keep_current`. One atomic batch; returns what was changed, or would be.
+        """
+        return self._store.retime(source_id, dataset, keep_current=keep_current, dry_run=dry_run)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

@@ -14,11 +14,14 @@ It knows rows, not models, and neither locks nor syncs by itself (`session`).
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog import roots
 from manifestlog.errors import RecordNotFoundError
 from manifestlog.relocation import Move, Relocation
+from manifestlog.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.rows import (
     Row,
     Sighting,
@@ -213,6 +216,41 @@ class Store:
         rows = (frozen.row(checksum) for checksum in checksums)
         return any(not os.path.isabs(seen["file_path"]) for row in rows if row for seen in observations(row))
 
+    def from_the_future(self) -> list[tuple[str, str, str, str]]:
+        """(source_id, dataset, checksum, time) of all that is stamped in the future, by source and in order of time."""
+        moment = horizon(datetime.now(UTC))
+        return self.session.read(lambda state: _later(state.view.frozen(), moment))
+
+    def retime(self, source_id: str | None, dataset: str | None, *, keep_current: bool, dry_run: bool) -> list[Retimed]:
+        """Give what is stamped in the future the time that it must have had; `None` is every source, every dataset."""
+        now = datetime.now(UTC)
+
+        def act(state: State) -> list[Retimed]:
+            seen = state.view.frozen()
+            ahead: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+            for source, name, checksum, when in _later(seen, horizon(now)):
+                if source_id in (None, source) and dataset in (None, name):
+                    ahead[source, name].append((when, checksum))
+            changes: list[Retimed] = []
+            for (source, name), found in ahead.items():
+                latest = seen.latest_until(source, name, horizon(now))
+                before = None if latest is None else latest.order[0]
+                after = new_times([when for when, _ in found], before, now, keep_current=keep_current)
+                changes += [Retimed(source, name, c, f"{w}Z", t) for (w, c), t in zip(found, after, strict=True)]
+            if changes and not dry_run:
+                self._retime(state, changes)
+            return changes
+
+        return self.session.read(act) if dry_run else self.session.transact(act)
+
+    def _retime(self, state: State, changes: list[Retimed]) -> None:
+        times: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+        for one in changes:
+            times[one.checksum][one.source_id, one.dataset] = one.after
+        rows = ((state.view.row(checksum), by_pair) for checksum, by_pair in times.items())
+        puts = [self._put_of(with_times(row, by_pair)) for row, by_pair in rows if row is not None]
+        self.session.append(state, Op("batch", now_text(), puts, {}))
+
     def relocate(self, old: str, new: str, *, dry_run: bool) -> Relocation:
         """Move every path below the folder `old`, as of now, to `new`; then the root, where it lies there."""
         move = Move(self.paths.directory, str(self.metadata()["root_dir"]), old, new)
@@ -257,6 +295,15 @@ def _decide(seen: View, put: Put, root: str) -> tuple[Row, Verdict, Row | None, 
     known = seen.row(put[1])
     verdict, stored = decide(row, known, _sightings(seen, row), root)
     return row, verdict, stored, known
+
+
+def _later(frozen: View, moment: str) -> list[tuple[str, str, str, str]]:
+    rows = list(frozen.later_than(moment))
+    found = [(o, row["checksum"]) for row in rows for o in observations(row) if order_of(o)[0] > moment]
+    return [
+        (*pair_of(o), checksum, order_of(o)[0])
+        for o, checksum in sorted(found, key=lambda one: (pair_of(one[0]), order_of(one[0])))
+    ]
 
 
 def _ranked_anew(seen: View, known: Row, edited: Row, checksum: str) -> Row:

@@ -30,6 +30,7 @@ from manifestlog.storage.index import Index, IndexDamagedError
 from manifestlog.storage.lines import Op
 from manifestlog.storage.overlay import Overlay
 from manifestlog.storage.segment import Segment
+from manifestlog.storage.source_rows import source_rows
 
 Target = Callable[[bytes], None]
 
@@ -177,7 +178,7 @@ def _use(ops: list[Op]) -> None:
             if not all(_is_time(seen["ts_downloaded"]) for seen in observations(row)):
                 continue  # the 30th of February under a right CRC: nobody but a forger writes that
             record_from_row(row)
-            index.source_rows(row)
+            source_rows(row)
             for seen in observations(row):
                 assert checksum in [key for _, key in overlay.newest(seen["source_id"], seen["dataset"])]
 

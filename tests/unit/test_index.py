@@ -12,6 +12,7 @@ import pytest
 from manifestlog.rows import Row, observations
 from manifestlog.storage import disk, index
 from manifestlog.storage.index import Head, Index, IndexDamagedError
+from manifestlog.storage.source_rows import source_rows
 
 from .builders import row, sha
 
@@ -26,7 +27,7 @@ def _encode(rows: Iterable[Row]) -> bytes:
     """An index over these rows, lines of 100 bytes each."""
     ordered = sorted(rows, key=lambda r: str(r["checksum"]))
     entries = [
-        (bytes.fromhex(r["checksum"]), 100 * n, crc32(r["checksum"].encode()), index.source_rows(r))
+        (bytes.fromhex(r["checksum"]), 100 * n, crc32(r["checksum"].encode()), source_rows(r))
         for n, r in enumerate(ordered)
     ]
     return b"".join(index.encode(index.build(entries, 100 * len(entries)), HEAD))

@@ -2,16 +2,19 @@
 
 import os
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
+from manifestlog import naming
 from manifestlog.cli import output
 from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.doctor import examine
+from manifestlog.errors import ManifestError
+from manifestlog.store import Store
 from manifestlog.trials import Finding, Verdict
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -36,7 +39,7 @@ def doctor(
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with closing(examine(place)) as findings:
-            found = list(findings)
+            found = [*findings, _record_times(settings, place)]
     finally:
         signal.signal(signal.SIGTERM, before)
     failed = any(one.verdict is Verdict.FAILED for one in found)
@@ -45,6 +48,25 @@ def doctor(
     else:
         _show(settings, found)
     return 1 if failed else 0
+
+
+def _record_times(settings: Settings, place: str) -> Finding:
+    """Whether a record is stamped in the future. A manifest that cannot be opened is left to `status` and `check`."""
+    ahead = []
+    for name in sorted(name for file in os.listdir(place) if (name := naming.parse_manifest_name(file))):
+        with suppress(ManifestError, OSError, ValueError):
+            paths = naming.resolve(naming.ManifestPaths(place, name).canonical)
+            store = Store(paths, settings.options(), read_only=True)
+            try:
+                found = store.from_the_future()
+            finally:
+                store.session.close()
+            if found:
+                ahead.append(f"{name}: {len(found):,} stamped in the future, up to {found[-1][3]}Z")
+    if not ahead:
+        return Finding("record times", Verdict.OK, "no record here is stamped in the future")
+    advice = "set the clock by NTP, then run `manifestlog retime` on each"
+    return Finding("record times", Verdict.WARNING, "; ".join(ahead), advice)
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -31,6 +31,7 @@ _VERBS = {
     "repair": "repair",
     "forget": "forget",
     "relocate": "relocate",
+    "retime": "retime",
     "extract": "extract",
 }
 """Each verb's function, in the module of the verb's name."""

@@ -33,6 +33,8 @@ class _Status(NamedTuple):
     state: str
     reason: str | None = None
     exit_code: int = 0
+    from_the_future: int | None = None
+    """Observations that a clock has stamped in the future; unknown for what cannot be opened."""
 
 
 def status(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
@@ -46,9 +48,18 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
         output.document([_as_json(row) for row in rows])
     elif rows:
         output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS, words=_WORDS, least=_LEAST)
+    for row in rows:
+        if row.from_the_future:
+            output.complain(ahead_of_time(row.path, row.from_the_future))
     if not rows:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
     return worst(row.exit_code for row in rows)
+
+
+def ahead_of_time(path: str, count: int) -> str:
+    """The warning that a manifest has records of the future."""
+    many = f"{count:,} observations are" if count > 1 else "1 observation is"
+    return f"{path}: {many} stamped in the future by a clock that was ahead; `manifestlog retime` puts that right"
 
 
 def _look(settings: Settings, path: Path) -> _Status:
@@ -70,7 +81,7 @@ def _look(settings: Settings, path: Path) -> _Status:
     except OSError as error:
         return _unusable(path, paths, "failed", f"{error.filename or path}: {error.strerror or error}", 1)
     try:
-        log, metadata = log_status(store), store.metadata()
+        log, metadata, ahead = log_status(store), store.metadata(), store.from_the_future()
     finally:
         store.session.close()
     return _Status(
@@ -82,6 +93,7 @@ def _look(settings: Settings, path: Path) -> _Status:
         log.segments,
         metadata["ts_updated"],
         "ok" if log.changed_since is None else "to merge",
+        from_the_future=len(ahead),
     )
 
 

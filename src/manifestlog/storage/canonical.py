@@ -36,6 +36,7 @@ from zlib import crc32
 from manifestlog.errors import DamagedManifestError, NotAManifestError
 from manifestlog.rows import PROCESSES, Row, is_checksum, merge, normalise, utc_text
 from manifestlog.storage import codec, disk, index
+from manifestlog.storage.source_rows import source_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -225,7 +226,7 @@ def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[Entry]:
             raise _OtherLayout
         before = key
         row = _canonical_row(key, raw)
-        yield bytes.fromhex(row["checksum"]), offset, crc32(raw), index.source_rows(row)
+        yield bytes.fromhex(row["checksum"]), offset, crc32(raw), source_rows(row)
         offset += len(line) + 1
     if before and not (last and offset == end - len(FOOT) + 1):
         raise _OtherLayout

@@ -24,14 +24,11 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from datetime import datetime, timedelta
-from functools import lru_cache
-from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.rows import Order, Row, observations, order_of
+from manifestlog.rows import Order, Row
 from manifestlog.storage import codec, disk
 from manifestlog.storage.columns import (
     DIGEST,
@@ -40,22 +37,21 @@ from manifestlog.storage.columns import (
     RowColumns,
     Rows,
     bits_for,
+    numbers_at,
     record_check,
     record_checks,
     source_check,
     source_checks,
     tables,
 )
+from manifestlog.storage.source_rows import TIE_MAX, order_bytes, short_hash, source_hash
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterable, Iterator
 
 MAGIC = b"MLINDEX1"
-_EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, as every time of a row: without its zone it is faster
-_MICROSECOND = timedelta(microseconds=1)
 _LINEAR_MAX = 128
-_TIE_MAX = 0xFFFF_FFFF
 _ENTRIES_A_REST = 64
 _FIXED = len(MAGIC) + 8
 
@@ -77,31 +73,6 @@ class Head(NamedTuple):
     metadata: Row
     imported: tuple[int, ...] = ()
     """For another tool's file: (size, CRC) of its canonical bytes, which lie behind the tables."""
-
-
-@lru_cache(maxsize=4096)
-def _short_hash(text: str, size: int) -> bytes:
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=size).digest()
-
-
-def _source_hash(source_id: str) -> bytes:
-    return blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
-
-
-def source_rows(row: Row) -> list[bytes]:
-    """The index rows of a record's observations."""
-    digest = bytes.fromhex(row["checksum"][:16])
-    return [_source_row(seen, digest) for seen in observations(row)]
-
-
-def _source_row(seen: Row, digest: bytes) -> bytes:
-    source = _source_hash(seen["source_id"])
-    return b"".join((source, _short_hash(seen["dataset"], 4), _order_bytes(*order_of(seen)), digest))
-
-
-def _order_bytes(moment: str, tie: int) -> bytes:
-    when = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
-    return when.to_bytes(8, "big") + min(tie, _TIE_MAX).to_bytes(4, "big")
 
 
 def encode(columns: Columns | RowColumns, head: Head) -> Iterator[bytes | memoryview]:
@@ -278,7 +249,7 @@ class Index:
 
     def has_source(self, source_id: str) -> bool:
         """Whether a source may have records; a wrong yes is a collision of hashes."""
-        key = _source_hash(source_id)
+        key = source_hash(source_id)
         row, end = self._rows_from(key)
         return row < end and self._source(row).startswith(key)
 
@@ -289,9 +260,9 @@ class Index:
 
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
         """The rows of a source, one range a dataset, each in order of time."""
-        key = _source_hash(source_id)
+        key = source_hash(source_id)
         if dataset is not None:
-            key += _short_hash(dataset, 4)
+            key += short_hash(dataset, 4)
         found = []
         row, end = self._rows_from(key)
         while row < end and self._source(row).startswith(key):
@@ -316,17 +287,24 @@ class Index:
 
     def may_have(self, group: range, dataset: str) -> bool:
         """Whether a group of `groups` is of this dataset; a wrong yes is a collision of hashes."""
-        return self._source(group[0])[8:12] == _short_hash(dataset, 4)
+        return self._source(group[0])[8:12] == short_hash(dataset, 4)
 
     def at(self, group: range, moment: str) -> range:
         """Of a group of `groups`, the rows of this very time."""
         newest = self._source(group[-1])
-        first = newest[:12] + _order_bytes(moment, 0)
+        first = newest[:12] + order_bytes(moment, 0)
         if newest < first:  # most events are newer than all that is known
             return range(0)
         start = bisect_left(range(group.stop), first, group.start, key=self._source)
-        last = newest[:12] + _order_bytes(moment, _TIE_MAX) + b"\xff" * 9
+        last = newest[:12] + order_bytes(moment, TIE_MAX) + b"\xff" * 9
         return range(start, bisect_left(range(group.stop), last, start, key=self._source))
+
+    def later_than(self, moment: str) -> Iterator[int]:
+        """The source rows of a later time, whichever their source."""
+        self.check_all()
+        key = int.from_bytes(order_bytes(moment, 0)[:8], "big")
+        times = numbers_at(self._sources, ROW, 12)
+        return (row for row, when in enumerate(times) if when > key) if max(times, default=0) > key else iter(())
 
     def named(self, row: int) -> Iterator[int]:
         """The records that a source row may mean: the caller looks whether one does, as hashes collide (`is_of_time`)."""
@@ -339,7 +317,7 @@ class Index:
 
     def is_of_time(self, row: int, order: Order) -> bool:
         """Whether a source row is of an observation with this order."""
-        return self._source(row)[12:24] == _order_bytes(*order)
+        return self._source(row)[12:24] == order_bytes(*order)
 
     def _source(self, number: int) -> bytes:
         at = self._sources_at + number * ROW

@@ -21,7 +21,8 @@ from zlib import crc32
 from manifestlog.rows import Row
 from manifestlog.storage import canonical, codec, disk
 from manifestlog.storage.columns import RowColumns, Rows
-from manifestlog.storage.index import IndexDamagedError, source_rows
+from manifestlog.storage.index import IndexDamagedError
+from manifestlog.storage.source_rows import source_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -103,6 +103,33 @@ class View(NamedTuple):
             found += _two(self._in_base(reversed(index.at(group, moment)), source_id, None))
         return found
 
+    def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
+        """What a source and dataset had last at this moment."""
+        found: list[Sighting] = []
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                seen = self._in_overlay(depth, source_id, dataset)
+                found += islice((one for one in seen if one.order[0] <= moment), 1)
+        for group in self.base.index.groups(source_id, dataset):
+            for some in self._in_base(reversed(group), source_id, dataset):
+                if until := [one for one in some if one.order[0] <= moment]:
+                    found += until
+                    break
+        return max(found, default=None)
+
+    def later_than(self, moment: str) -> Iterator[Row]:
+        """The rows whose latest observation has a later time. Only for a view with one overlay."""
+        (overlay,) = self.overlays
+        rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
+        yield from (row for row in rows if order_of(row)[0] > moment)
+        index = self.base.index
+        numbers = {number for row in index.later_than(moment) for number in index.named(row)}
+        for number in sorted(numbers):
+            if index.digest(number).hex() not in overlay.entries:
+                row: Row = codec.loads(self._record(number))
+                if order_of(row)[0] > moment:
+                    yield row
+
     def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
         """The latest of a source, of each layer and each group of the index."""
         found: list[Sighting] = []
