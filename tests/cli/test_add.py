@@ -113,6 +113,7 @@ WORKING = [
     "b.csv.5eed1234.part.json",
     "c.csv.5eed1234.rejected",
     ".manifestlog.claims",
+    ".manifestlog.seen",
     "D.PART",
 ]
 

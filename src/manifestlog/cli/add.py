@@ -108,7 +108,7 @@ def add(
     """Hash files and register them.
 
     The manifest is made if it is missing. Adding a file again that has not changed gives the verdict duplicate and writes nothing. Links to files are followed,
-    links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims) are skipped. Exit code 1 when a file could not be registered.
+    links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims, .manifestlog.seen) are skipped. Exit code 1 when a file could not be registered.
     """
     path = target.locate(settings, manifest)
     entries = _entries(paths or [], index, etag, last_modified, moment)

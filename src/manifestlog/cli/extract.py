@@ -47,6 +47,10 @@ _Force = Annotated[
     bool, typer.Option("--force", help="Fetch also what is recorded as unchanged: ask without conditions.")
 ]
 
+_FailStale = Annotated[
+    bool, typer.Option("--fail-stale", help="Exit with 1 when a source has not answered within its stale_after.")
+]
+
 
 def extract(
     settings: Settings,
@@ -73,6 +77,7 @@ def extract(
     only: _Only = None,
     force: _Force = False,
     day: _Day = None,
+    fail_stale: _FailStale = False,
 ) -> int:
     """Fetch what has changed, and register it.
 
@@ -87,13 +92,16 @@ def extract(
     found = load_config(config, os.environ, day=day)
     if jobs is not None:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
+    if fail_stale and not any([found.defaults.stale_after, *(source.stale_after for source in found.sources)]):
+        message = f"no source has a stale_after; expected one in {config}, in defaults or in a source"
+        raise typer.BadParameter(message, param_hint="--fail-stale")
     found = _chosen(found, only or [], force)
     fetcher = RemoteFetcher(found.defaults)
     for source in found.sources:
         fetcher.check(source)  # before anything is made
     if found.data_dir.exists() and not found.data_dir.is_dir():
         raise CommandError(f"{found.data_dir}: this is a file: name a folder as data_dir in {config}")
-    return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher)
+    return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher, fail_stale)
 
 
 def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "ExtractConfig":
@@ -112,7 +120,7 @@ def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "Extra
     return config.model_copy(update={"sources": sources})
 
 
-def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") -> int:
+def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", fail_stale: bool) -> int:
     from manifestlog.extract.orchestrator import PipelineOrchestrator  # noqa: PLC0415
 
     with _open(settings, config) as manifest, Interrupts() as interrupts, extract_view.shown(settings, config) as view:
@@ -137,7 +145,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") 
             settings, f"interrupted: {through}; the next run goes on with the rest, and with the parts of files"
         )
         return INTERRUPTED
-    return 1 if report.failures else 0
+    return 1 if report.failures or (fail_stale and report.stale) else 0
 
 
 def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManager:
@@ -168,6 +176,8 @@ def _path(config: "ExtractConfig") -> Path:
 
 
 def _report(settings: Settings, report: "RunReport") -> None:
+    for stale in report.stale:
+        output.complain(str(stale))
     if settings.as_json:
         output.document(report.as_json())
     elif not settings.quiet:

@@ -5,7 +5,7 @@ Invariants:
 - Links to files are followed, links to folders are not; only a path that was given itself may be a link to a folder.
 - The files of manifests, in the directory of the one that is written, are never among the files found, and neither
   is what a repair has put in quarantine there.
-- Files that `extract` works with (parts, rejected files, its file of claims) are never files to register: they come and go.
+- Files that `extract` works with (parts, rejected files, its files of claims and of times) are never files to register: they come and go.
 - Nothing is opened, and at most one folder's names are held at a time, so a tree of any size streams.
 """
 
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from manifestlog.cli.listed import Entry, Facts
-from manifestlog.extract.claims import CLAIMS_NAME
+from manifestlog.extract.claims import CLAIMS_NAME, SEEN_NAME
 from manifestlog.extract.names import is_working
 from manifestlog.naming import SUFFIX, ManifestPaths, parse_manifest_name
 
@@ -156,7 +156,7 @@ def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestP
 
 def _is_working(path: str) -> bool:
     name = os.path.basename(os.path.realpath(path) if os.path.islink(path) else path)
-    return name == CLAIMS_NAME or is_working(name)
+    return name in (CLAIMS_NAME, SEEN_NAME) or is_working(name)
 
 
 def _is_ledger(path: str, own: ManifestPaths) -> bool:

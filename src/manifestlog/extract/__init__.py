@@ -9,7 +9,18 @@ from manifestlog.extract.errors import ConfigError, ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, FetchError, Head, Response
 from manifestlog.extract.orchestrator import PipelineOrchestrator, plan_all
 from manifestlog.extract.remote import MissingExtraError, RemoteFetcher
-from manifestlog.extract.report import Event, Finished, Outcome, Plan, Progress, Result, RunReport, Started, Waiting
+from manifestlog.extract.report import (
+    Event,
+    Finished,
+    Outcome,
+    Plan,
+    Progress,
+    Result,
+    RunReport,
+    Stale,
+    Started,
+    Waiting,
+)
 from manifestlog.extract.source import Conditions, DownloadEvent, ETLSource, SourceState
 
 __all__ = [
@@ -36,6 +47,7 @@ __all__ = [
     "Result",
     "RunReport",
     "SourceState",
+    "Stale",
     "Started",
     "Waiting",
     "load_config",

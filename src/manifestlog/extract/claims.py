@@ -34,6 +34,8 @@ from manifestlog.extract import parts
 from manifestlog.extract.errors import ExtractError
 
 CLAIMS_NAME = ".manifestlog.claims"
+SEEN_NAME = ".manifestlog.seen"
+"""Beside it: when sources with a `stale_after` have last answered (`freshness`)."""
 _WAIT_S = 60.0
 _LOOK_EVERY_S = 0.005
 _RUNS_NOTED_MAX = 999

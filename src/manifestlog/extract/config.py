@@ -26,7 +26,7 @@ from manifestlog.extract import days, names, place
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
-from manifestlog.extract.source import STRICT, ETLSource, Headers, WithHeaders
+from manifestlog.extract.source import STRICT, ETLSource, Headers, Span, WithHeaders
 from manifestlog.extract.syntax import Place, read, repeated, shown
 from manifestlog.extract.variables import Problem, expand, sources_of
 from manifestlog.naming import NAME_PATTERN, NAME_RULE, check_name
@@ -94,6 +94,7 @@ class Defaults(Expectations, WithHeaders):
     stall_s: _Seconds = Field(default=120.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     timeout_total_s: _Seconds | None = Field(default=None, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
+    stale_after: Span | None = Field(default=None, description="a span such as 36h or 7d")
     redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
 

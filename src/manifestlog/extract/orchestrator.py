@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifestlog.extract import names
+from manifestlog.extract import freshness, names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config import ADDRESS_REMEDY, Defaults
 from manifestlog.extract.desk import Desk
@@ -99,6 +99,7 @@ class PipelineOrchestrator:
             job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._begin_worker)
             with Pool(work, job, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
                 pool.run(listener, asked_to_stop or int)
+        report.stale = freshness.look(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
         return report

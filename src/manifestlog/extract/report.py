@@ -9,9 +9,11 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from manifestlog.extract.source import SPAN_UNITS_S
 from manifestlog.verdict import Verdict
 
 
@@ -49,6 +51,24 @@ class Outcome(NamedTuple):
     error: str | None = None
     warning: str | None = None
     """What somebody should look at, though nothing has failed; shown under `--quiet` as well."""
+
+
+class Stale(NamedTuple):
+    """A source that has not answered for longer than its `stale_after`."""
+
+    source_id: str
+    dataset: str
+    since: datetime
+    """When it was last fetched or confirmed, or first tried."""
+    stale_after_s: float
+    was_fetched: bool
+
+    def __str__(self) -> str:
+        what = "not fetched or confirmed since" if self.was_fetched else "never fetched, first tried at"
+        unit = next((u for u, size_s in SPAN_UNITS_S.items() if self.stale_after_s % size_s == 0), "s")
+        span = f"{self.stale_after_s / SPAN_UNITS_S[unit]:g}{unit}"
+        since = self.since.isoformat(timespec="seconds")
+        return f"{self.dataset}/{self.source_id}: stale: {what} {since}, longer ago than stale_after ({span})"
 
 
 class Plan(NamedTuple):
@@ -103,6 +123,7 @@ class RunReport:
     outcomes: list[Outcome] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    stale: list[Stale] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[Result, int]:
@@ -133,11 +154,16 @@ class RunReport:
         counts = {result.value: count for result, count in self.counts.items()}
         failures = [{"source_id": o.source_id, "dataset": o.dataset, "error": o.error} for o in self.failures]
         warnings = [{"source_id": o.source_id, "dataset": o.dataset, "warning": o.warning} for o in self.warnings]
-        return {
+        stale = [
+            {"source_id": s.source_id, "dataset": s.dataset, "since": s.since.isoformat(timespec="seconds")}
+            for s in self.stale
+        ]
+        found = {
             "sources": len(self.outcomes),
             **counts,
             "bytes_fetched": self.bytes_fetched,
             "bytes_saved": self.bytes_saved,
             "seconds": round(self.seconds, 3),
             "failures": failures,
-        } | ({"warnings": warnings} if warnings else {})
+        }
+        return found | {name: some for name, some in (("warnings", warnings), ("stale", stale)) if some}

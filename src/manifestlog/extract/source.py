@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from manifestlog.extract import names
 from manifestlog.extract.expectations import Expectations
@@ -30,6 +30,8 @@ _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*):/
 _HTTP = ("http", "https")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASKED_BY_US = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
+SPAN_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
 HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
 
 
@@ -93,6 +95,17 @@ Headers = Mapping[
     Annotated[str, AfterValidator(_checked_header_value)],
 ]
 
+
+def _span(value: object) -> float | None:
+    """A span such as `36h`, in seconds."""
+    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError("expected a span above 0: a number and s, m, h, d or w, such as 36h or 7d; correct it")
+    return float(found[1]) * SPAN_UNITS_S[found[2]]
+
+
+Span = Annotated[float, BeforeValidator(_span)]
+
 STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
@@ -145,6 +158,7 @@ class ETLSource(Expectations, WithHeaders):
     )
     headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
+    stale_after: Span | None = Field(default=None, description="a span such as 36h or 7d")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
     state: SourceState = SourceState()
     conditions: Conditions = Conditions.RECORDED

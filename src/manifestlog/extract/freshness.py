@@ -1,0 +1,93 @@
+"""Which sources nobody has had an answer from for longer than their `stale_after`.
+
+A record says when its content was fetched, not when a server last said that it still is the current one. So a run notes
+that in a file of the data folder, for sources with a `stale_after` only::
+
+    {"star_systems":{"systems":"2026-11-27T03:00:05+00:00"}}
+
+Invariants:
+
+- No promise depends on that file: without it, or where it cannot be read or written, a source is as fresh as its record.
+- A source that was never fetched is as old as the first run that tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifestlog.extract.claims import SEEN_NAME, Claims
+from manifestlog.extract.config import Defaults
+from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.report import Outcome, Result, Stale
+from manifestlog.extract.source import ETLSource
+from manifestlog.manager import DownloadManifestManager
+
+_NO_ANSWER = (Result.FAILED, Result.CLAIMED)
+
+_Pair = tuple[str, str]
+"""source_id and dataset."""
+
+
+def look(
+    manifest: DownloadManifestManager,
+    data_dir: Path,
+    defaults: Defaults,
+    sources: Iterable[ETLSource],
+    outcomes: Iterable[Outcome],
+) -> list[Stale]:
+    """Note which sources have answered this run; gives those that are stale after it."""
+    spans = {(s.source_id, s.dataset): s.stale_after or defaults.stale_after for s in sources}
+    watched = {pair: span for pair, span in spans.items() if span is not None}
+    if not watched:
+        return []
+    answered = {(o.source_id, o.dataset) for o in outcomes if o.result not in _NO_ANSWER}
+    now = datetime.now(UTC)
+    seen = _noted(data_dir, watched, answered, now)
+    found = []
+    for pair, span in watched.items():
+        record = manifest.get_record_by_source(*pair)
+        since = seen[pair] if record is None else max(seen[pair], record.ts_downloaded)
+        if pair not in answered and (now - since).total_seconds() > span:
+            found.append(Stale(*pair, since, span, was_fetched=record is not None))
+    return found
+
+
+def _noted(data_dir: Path, watched: Iterable[_Pair], answered: set[_Pair], now: datetime) -> dict[_Pair, datetime]:
+    """When each source was last heard of, this run included; noted for the next one."""
+    found = dict.fromkeys(watched, now)
+    with suppress(OSError, ExtractError), Claims(data_dir) as claims, claims.waiting("notes", SEEN_NAME):
+        fd = os.open(data_dir / SEEN_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            notes = _read(fd)
+            found |= {pair: notes[pair] for pair in found.keys() & notes.keys() - answered}
+            _write(fd, notes | found)
+        finally:
+            os.close(fd)
+    return found
+
+
+def _read(fd: int) -> dict[_Pair, datetime]:
+    try:
+        notes = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+        times = {
+            (source_id, dataset): datetime.fromisoformat(time)
+            for dataset, sources in notes.items()
+            for source_id, time in sources.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {pair: time for pair, time in times.items() if time.tzinfo is not None}
+
+
+def _write(fd: int, times: dict[_Pair, datetime]) -> None:
+    notes: dict[str, dict[str, str]] = {}
+    for (source_id, dataset), time in times.items():
+        notes.setdefault(dataset, {})[source_id] = time.isoformat(timespec="seconds")
+    data = json.dumps(notes).encode()
+    os.pwrite(fd, data, 0)
+    os.ftruncate(fd, len(data))
