@@ -247,6 +247,7 @@ FORBIDDEN_CALLS = {
     "pickle.loads", "pickle.load", "marshal.loads", "yaml.load", "breakpoint",
 }  # fmt: skip
 FORBIDDEN_MODULES = {"subprocess", "pickle", "marshal", "shelve", "pty", "commands", "code", "xml"}
+MAY_START_A_PROGRAM = {("extract/validate.py", "subprocess")}  # the command of a configuration's `validate`
 
 
 def test_no_source_evaluates_or_runs_anything() -> None:
@@ -255,15 +256,36 @@ def test_no_source_evaluates_or_runs_anything() -> None:
     assert found == []
 
 
-def test_no_source_imports_what_runs_or_unpickles() -> None:
-    """Processes are started by multiprocessing, with a function and never with a line for a shell."""
+def _modules(tree: ast.AST) -> set[str]:
+    """The first names of all modules that a source imports."""
     found = set()
-    for tree in TREES.values():
-        for node in ast.walk(tree):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            found |= {name.split(".")[0] for name in names}
-    assert found & FORBIDDEN_MODULES == set()
+    for node in ast.walk(tree):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found |= {name.split(".")[0] for name in names}
+    return found
+
+
+def test_no_source_imports_what_runs_or_unpickles() -> None:
+    """Processes are started by multiprocessing, with a function; one module starts a program, the user's own."""
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), module)
+        for path, tree in TREES.items()
+        for module in _modules(tree) & FORBIDDEN_MODULES
+    }
+    assert found == MAY_START_A_PROGRAM
+
+
+def test_no_program_is_started_through_a_shell() -> None:
+    """`subprocess` is called with a list, as `Popen` and nothing else, and without `shell` or a preparation."""
+    calls = [
+        (name, [keyword.arg for keyword in call.keywords])
+        for path, tree in TREES.items()
+        if (path.relative_to(PACKAGE).as_posix(), "subprocess") in MAY_START_A_PROGRAM
+        for name, call in _calls(tree)
+        if name.startswith("subprocess.")
+    ]
+    assert calls == [("subprocess.Popen", ["start_new_session", "stdin", "stdout", "stderr"])]
 
 
 def test_texts_from_outside_are_no_templates() -> None:

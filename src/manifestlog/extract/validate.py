@@ -56,8 +56,9 @@ def _mark(path: Path) -> tuple[int, ...] | None:
 def _run(command: list[str], said: IO[bytes], stop: Stop, seconds_max: float) -> int | None:
     """Its exit code; None when it was ended for taking too long."""
     deadline = time.monotonic() + seconds_max
-    streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, start_new_session=True, **streams)  # type: ignore[call-overload]  # noqa: S603 -- the user's own
+    process = subprocess.Popen(  # noqa: S603 -- the user's own command, as a list
+        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+    )
     try:
         while time.monotonic() < deadline:
             # In slices, as `Stop.sleep` does.
