@@ -154,8 +154,9 @@ def pause(directory: str, start: int, log_records: int, mode: str, seconds: floa
 
 def check(directory: str) -> Found:
     """Read all of it and say what is wrong."""
-    from manifestlog import check as checking
-    from manifestlog import manifest_path, naming
+    from manifestlog import manifest_path
+    from manifestlog import names as naming
+    from manifestlog.engines.filelog.recovery import check as checking
 
     began = time.perf_counter()
     report = checking.check(naming.resolve(manifest_path(Path(directory), "bench", "download")))

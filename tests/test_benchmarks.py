@@ -13,7 +13,7 @@ import pytest
 from benchmarks import harness, peers
 from benchmarks.floor import Bare
 
-from manifestlog.models import row_from_record
+from manifestlog.model.models import row_from_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -235,7 +235,7 @@ def test_the_disk_module_is_seen_touching_files() -> None:
 def test_the_disk_module_is_called_by_its_name(module: str) -> None:
     """`disk.append(…)`, never `from disk import append`: a replaced function must reach every caller."""
     froms = [n for n in ast.walk(TREES[ENGINE[module]]) if isinstance(n, ast.ImportFrom)]
-    assert [n.lineno for n in froms if n.module == "manifestlog.storage.disk"] == []
+    assert [n.lineno for n in froms if n.module == "manifestlog.engines.filelog.disk"] == []
 
 
 @pytest.mark.parametrize("module", sorted(ENGINE))

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from manifestlog.compactor import CompactionOutcome, CompactionReport
+    from manifestlog.engines.filelog.compaction.steps import CompactionOutcome, CompactionReport
     from manifestlog.errors import (
         AddManyStoppedError,
         DamagedManifestError,
@@ -29,25 +29,19 @@ if TYPE_CHECKING:
         RecordRejectedError,
         UnknownManifestTypeError,
     )
-    from manifestlog.events import EventLike, SourceLike
     from manifestlog.factory import ManifestFactory
     from manifestlog.manager import (
         AbstractManifest,
         DownloadManifestManager,
         ProcessedManifestManager,
     )
-    from manifestlog.models import (
-        AddResult,
-        ETLProcess,
-        ManifestMetadata,
-        ManifestRecord,
-        Observation,
-    )
-    from manifestlog.naming import manifest_path
+    from manifestlog.model.downloads import EventLike, SourceLike
+    from manifestlog.model.models import AddResult, ETLProcess, ManifestMetadata, ManifestRecord, Observation
+    from manifestlog.model.relocation import Relocation
+    from manifestlog.model.retiming import Retimed
+    from manifestlog.model.verdict import Verdict
+    from manifestlog.names import manifest_path
     from manifestlog.options import Durability, ManifestOptions
-    from manifestlog.relocation import Relocation
-    from manifestlog.retiming import Retimed
-    from manifestlog.verdict import Verdict
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from manifestlog.errors import UnknownManifestTypeError
 from manifestlog.manager import AbstractManifest, DownloadManifestManager, ProcessedManifestManager
-from manifestlog.models import ManifestMetadata
+from manifestlog.model.models import ManifestMetadata
 
 
 class ManifestFactory:

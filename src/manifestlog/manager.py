@@ -19,12 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import naming, opening
-from manifestlog.batches import batches, encoded
-from manifestlog.compactor import CompactionOutcome, CompactionReport, compact, is_due, leave
+from manifestlog import names as naming
+from manifestlog.engines.filelog import opening
+from manifestlog.engines.filelog.compaction.background import Runner
+from manifestlog.engines.filelog.compaction.steps import CompactionOutcome, CompactionReport, compact, is_due, leave
+from manifestlog.engines.filelog.engine import Store
 from manifestlog.errors import AddManyStoppedError, ManifestClosedError, ManifestError, ManifestInUseError
-from manifestlog.events import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
-from manifestlog.models import (
+from manifestlog.model.batches import batches, encoded
+from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
+from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
     ManifestRecord,
@@ -32,15 +35,13 @@ from manifestlog.models import (
     record_from_row,
     refuse_unkept_metadata,
 )
+from manifestlog.model.relocation import Relocation
+from manifestlog.model.retiming import Retimed
+from manifestlog.model.rows import normal_checksum
+from manifestlog.model.verdict import Verdict
+from manifestlog.open_managers import open_managers
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
-from manifestlog.registry import open_managers
-from manifestlog.relocation import Relocation
-from manifestlog.retiming import Retimed
-from manifestlog.rows import normal_checksum
-from manifestlog.runner import Runner
-from manifestlog.store import Store
-from manifestlog.verdict import Verdict
 
 log = logging.getLogger("manifestlog")
 

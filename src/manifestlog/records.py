@@ -14,12 +14,12 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.models import ManifestRecord, record_from_row
-from manifestlog.rows import normal_checksum
-from manifestlog.storage import codec
+from manifestlog.model import encode as codec
+from manifestlog.model.models import ManifestRecord, record_from_row
+from manifestlog.model.rows import normal_checksum
 
 if TYPE_CHECKING:
-    from manifestlog.store import Store
+    from manifestlog.engines.filelog.engine import Store
 
 
 def iterate(store: Store) -> Iterator[tuple[str, ManifestRecord]]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import finish, one_line, open_manifest, records_of, wait_until
-from manifestlog.naming import resolve
-from manifestlog.storage.lock import FileLock
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.names import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

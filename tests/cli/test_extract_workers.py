@@ -12,7 +12,8 @@ import pytest
 
 from cli.program import one_line
 from extract.builders import raw_config
-from manifestlog.cli import output, settings
+from manifestlog.cli import settings
+from manifestlog.cli.ui import output
 from support import answers
 from support.badserver import misbehaving
 

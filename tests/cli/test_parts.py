@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cli.program import records_of
-from manifestlog.cli import output, span
-from manifestlog.cli.hashing import ChangedError, digest
+from manifestlog.cli import durations as span
 from manifestlog.cli.settings import settle
-from manifestlog.cli.walk import FileTask
-from manifestlog.cli.worker import Batch, Job, Tally, work
+from manifestlog.cli.ui import output
+from manifestlog.ingest.hashing import ChangedError, digest
+from manifestlog.ingest.walk import FileTask
+from manifestlog.ingest.worker import Batch, Job, Tally, work
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.pool import Interrupts, Pool
-from manifestlog.verdict import Verdict
+from manifestlog.model.verdict import Verdict
+from manifestlog.workers.pool import Interrupts, Pool
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ import typer.main
 import manifestlog
 from cli.program import one_line, records_of
 from manifestlog.cli import app, program
-from manifestlog.naming import resolve
-from manifestlog.storage.lock import FileLock
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.names import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

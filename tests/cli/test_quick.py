@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.cli import program, quick
+from manifestlog.cli import fast_path as quick
+from manifestlog.cli import program
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from cli.program import Program, one_line
-from manifestlog.naming import resolve
-from manifestlog.storage.lock import FileLock
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.names import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

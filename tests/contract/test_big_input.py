@@ -16,11 +16,11 @@ import pytest
 
 from cli.program import Program, one_line
 from manifestlog import DamagedManifestError, DownloadManifestManager, RecordRejectedError
-from manifestlog.check import check
-from manifestlog.extract.config import load_config
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.extract.config.configuration import load_config
 from manifestlog.extract.errors import ConfigError
-from manifestlog.naming import resolve
-from manifestlog.storage import codec
+from manifestlog.model import encode as codec
+from manifestlog.names import resolve
 
 from .builders import META, QUIET, line_at, record, salt_of, segments_of, sha
 

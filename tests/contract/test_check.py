@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, naming
-from manifestlog.check import DAMAGE, NOTE, CheckReport, check
-from manifestlog.storage import canonical, disk, index
-from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.columns import Columns
+from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError
+from manifestlog import names as naming
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import index
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.columns import Columns
+from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.recovery.check import DAMAGE, NOTE, CheckReport, check
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
 

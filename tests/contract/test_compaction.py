@@ -20,11 +20,14 @@ from manifestlog import (
     ManifestOptions,
     ReadOnlyError,
 )
-from manifestlog.naming import resolve
-from manifestlog.storage import base, canonical, disk, index, merge
-from manifestlog.storage.columns import Columns
-from manifestlog.storage.index import Index
-from manifestlog.storage.lock import FileLock
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.canonical import index, merge
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.columns import Columns
+from manifestlog.engines.filelog.canonical.index import Index
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.names import resolve
 
 from .builders import QUIET, meta, record, segments_of, sha
 

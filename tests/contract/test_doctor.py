@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import trials
-from manifestlog.doctor import examine
-from manifestlog.storage import disk
-from manifestlog.storage.lock import FileLock
-from manifestlog.trials import Finding, Verdict
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.recovery import probes as trials
+from manifestlog.engines.filelog.recovery.doctor import examine
+from manifestlog.engines.filelog.recovery.probes import Finding, Verdict
 
 from .builders import record
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import mounts, opening
-from manifestlog.mounts import Kind, file_system, kind
-from manifestlog.storage import disk
+from manifestlog.engines.filelog import disk, mounts, opening
+from manifestlog.engines.filelog.mounts import Kind, file_system, kind
 
 from .builders import record
 

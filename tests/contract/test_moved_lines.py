@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions, naming
-from manifestlog.check import check
-from manifestlog.repair import repair
+from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions
+from manifestlog import names as naming
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.repair import repair
 
 from .builders import META, files_of, line_at, record, segments_of, sha
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from manifestlog.quarantine import RepairReport
+    from manifestlog.engines.filelog.recovery.quarantine import RepairReport
 
 DEFAULT = ManifestOptions(auto_compact=False, compact_on_close=False)
 WEAKER = replace(DEFAULT, durability=Durability.PROCESS_KILL)

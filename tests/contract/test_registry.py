@@ -19,8 +19,8 @@ from manifestlog import (
     ManifestOptions,
     ProcessedManifestManager,
 )
-from manifestlog.naming import ManifestPaths
-from manifestlog.registry import Registry
+from manifestlog.names import ManifestPaths
+from manifestlog.open_managers import Registry
 
 from .builders import META, QUIET, meta, record, sha
 

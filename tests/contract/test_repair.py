@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError, naming
-from manifestlog.check import check
-from manifestlog.quarantine import RepairOutcome
-from manifestlog.repair import repair
-from manifestlog.storage import disk
-from manifestlog.storage.lock import FileLock
+from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError
+from manifestlog import names as naming
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
+from manifestlog.engines.filelog.recovery.repair import repair
 from support.damage import ALL, FORGOTTEN, contents, files, fill, flip, folder, line_of, mend, stored
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, checksum, make_record

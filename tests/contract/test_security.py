@@ -20,8 +20,8 @@ from cli.program import Program
 from manifestlog import DownloadManifestManager
 from manifestlog.cli.app import main
 from manifestlog.cli.program import _VERBS
-from manifestlog.naming import resolve
-from manifestlog.repair import repair
+from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.names import resolve
 from support.integrity import file_descriptors
 
 from .builders import META, QUIET, line_at, record, segments_of, sha
@@ -222,8 +222,8 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 MAY_OPEN_TO_WRITE = {
-    ("cli/output.py", "Path(os.devnull).open"),
-    ("extract/parts.py", "place.part_state(part).write_text"),  # of the one process that holds the source's claim
+    ("cli/ui/output.py", "Path(os.devnull).open"),
+    ("extract/part_file.py", "place.part_state(part).write_text"),  # of the one process that holds the source's claim
 }
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.naming import ManifestPaths, resolve
-from manifestlog.verified import Verified, line
-from manifestlog.verify import NEVER, Expected, FileState, Level
+from manifestlog.audit.journal import Verified, line
+from manifestlog.audit.plan import NEVER, Expected, FileState, Level
+from manifestlog.names import ManifestPaths, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from manifestlog import (
     RecordRejectedError,
     Verdict,
 )
-from manifestlog.check import check
-from manifestlog.naming import resolve
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.names import resolve
 
 from .builders import QUIET, at, files_of, record, segments_of, sha
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, compactor
-from manifestlog.compactor import CompactionOutcome
-from manifestlog.naming import resolve
-from manifestlog.session import Session
-from manifestlog.storage import base, disk
+from manifestlog import DownloadManifestManager
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.compaction import steps as compactor
+from manifestlog.engines.filelog.compaction.steps import CompactionOutcome
+from manifestlog.engines.filelog.session import Session
+from manifestlog.names import resolve
 from support.children import children
 from support.faults import before, die, die_before_call
 from support.integrity import check_manifest, checked, load_canonical, segments, temporaries

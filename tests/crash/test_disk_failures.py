@@ -15,18 +15,12 @@ from unittest import mock
 import pytest
 
 from cli.program import wait_until
-from manifestlog import (
-    DiskFullError,
-    DownloadManifestManager,
-    IndeterminateWriteError,
-    ManifestError,
-    ManifestOptions,
-    naming,
-)
-from manifestlog.storage import disk
-from manifestlog.storage import segment as segment_module
-from manifestlog.storage.segment import Segment
-from manifestlog.store import Store
+from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError, ManifestOptions
+from manifestlog import names as naming
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.engine import Store
+from manifestlog.engines.filelog.log import segment as segment_module
+from manifestlog.engines.filelog.log.segment import Segment
 from support.integrity import active_segment, load_canonical, puts, segments
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
 

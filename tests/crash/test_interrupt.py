@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from manifestlog import DownloadManifestManager, LockTimeoutError
-from manifestlog.storage.state import State
+from manifestlog.engines.filelog.state import State
 from support.children import time_limit
 from support.integrity import checked
 from support.records import MANUAL, NAME, QUICK, checksum, make_record, metadata
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import CodeType, FrameType
 
-    from manifestlog.storage.lines import Op
+    from manifestlog.engines.filelog.log.lines import Op
     from support.children import Child, Link, Start
 
 # An interrupt in a generator that is being thrown away has nobody to reach; Python tells it as a warning.

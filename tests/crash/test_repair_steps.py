@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, naming, quarantine
-from manifestlog import repair as repairing
-from manifestlog.check import check
-from manifestlog.quarantine import RepairOutcome
-from manifestlog.storage import base, canonical, disk, wal, weigh
-from manifestlog.storage.lock import FileLock
+from manifestlog import DamagedManifestError, DownloadManifestManager
+from manifestlog import names as naming
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.log import wal
+from manifestlog.engines.filelog.recovery import quarantine
+from manifestlog.engines.filelog.recovery import reconcile as weigh
+from manifestlog.engines.filelog.recovery import repair as repairing
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from support.children import children
 from support.damage import ALL, contents, files, fill, flip, folder, line_of, mend, named, stored
 from support.faults import before, die, die_before_call

@@ -175,7 +175,7 @@ def test_an_open_reader_goes_on_over_a_torn_tail(torn: Callable[..., Path], last
     with DownloadManifestManager(path, read_only=True) as reader:
         assert len(reader) == len(BEFORE)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("manifestlog.registry.open_managers._open", {})  # as another process would
+            patch.setattr("manifestlog.open_managers.open_managers._open", {})  # as another process would
             with DownloadManifestManager(path, options=QUICK) as manifest:
                 manifest.add(make_record(AFTER[0]))
         assert reader.has_checksum(checksum(AFTER[0]))
@@ -190,7 +190,7 @@ def overtaken(
     with DownloadManifestManager(path, options=QUICK, read_only=request.param) as manifest:
         assert len(manifest) == len(BEFORE)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("manifestlog.registry.open_managers._open", {})  # as another process would
+            patch.setattr("manifestlog.open_managers.open_managers._open", {})  # as another process would
             with DownloadManifestManager(path, options=QUICK) as other:
                 other.add(make_record(AFTER[0]))
                 other.compact()

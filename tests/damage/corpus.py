@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from contract.builders import META, QUIET, files_of, meta, record, segments_of, sha
-from manifestlog import DownloadManifestManager, Durability, ManifestOptions, compactor, store
-from manifestlog.storage import wal
+from manifestlog import DownloadManifestManager, Durability, ManifestOptions
+from manifestlog.engines.filelog import engine as store
+from manifestlog.engines.filelog.compaction import steps as compactor
+from manifestlog.engines.filelog.log import wal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,9 @@ from zlib import crc32
 
 from contract.builders import QUIET, files_of, record
 from manifestlog import DamagedManifestError, DownloadManifestManager, NewerFormatError
-from manifestlog.storage import codec, disk, index
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import index
+from manifestlog.model import encode as codec
 from support.children import time_limit
 
 from .corpus import INDEX, NAME, Corpus

@@ -16,18 +16,18 @@ import pytest
 
 from contract.builders import META, QUIET, answers, files_of, record, segments_of, sha
 from manifestlog import DamagedManifestError, DownloadManifestManager
-from manifestlog.check import check
-from manifestlog.naming import resolve
-from manifestlog.quarantine import RepairOutcome
-from manifestlog.repair import repair
-from manifestlog.storage.lock import FileLock
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
+from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.names import resolve
 from support.integrity import check_manifest
 from support.records import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifestlog.storage.base import BaseFiles
+    from manifestlog.engines.filelog.canonical.files import BaseFiles
     from support.children import Link, Start
 
 COUNT = 300

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import manifestlog
 from contract.builders import META, QUIET, record, sha
 from manifestlog import DownloadManifestManager
-from manifestlog.naming import resolve
+from manifestlog.names import resolve
 
 from .corpus import ACTIVE, INDEX, NAME, TORN
 from .ground import MTIME_NS, NEW, Case

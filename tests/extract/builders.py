@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from manifestlog.extract.config import load_config
+from manifestlog.extract.config.configuration import load_config
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ConfigError
-from manifestlog.extract.source import ETLSource
 
 Write = Callable[[Any], Path]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from extract.builders import source
 from manifestlog.extract import Defaults, PipelineOrchestrator, Waiting
 from manifestlog.extract.claims import CLAIMS_NAME, Claims
-from manifestlog.extract.desk import Desk
-from manifestlog.extract.remote import RemoteFetcher
+from manifestlog.extract.context import Desk
+from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,10 +11,12 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result, parts, place
+from manifestlog.extract import Result
+from manifestlog.extract import part_file as parts
+from manifestlog.extract import paths as place
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.complete import complete
 from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.register import complete
 from support import answers
 from support.faults import die
 from support.records import QUICK, metadata

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract.builders import CHECKSUM, config_error, raw_config, raw_source
-from manifestlog.extract.config import Defaults, ExtractConfig, load_config
+from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config
+from manifestlog.extract.config.redaction import Redactor
 from manifestlog.extract.errors import ConfigError
-from manifestlog.extract.secrets import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from manifestlog import ManifestRecord
 from manifestlog.extract import decide as module
 from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, pause_s
-from manifestlog.extract.fetch import Ask, Head
+from manifestlog.extract.fetchers.protocol import Ask, Head
 from support.records import make_record
 
 MONDAY = "Mon, 01 Jan 2024 00:00:00 GMT"

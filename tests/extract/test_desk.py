@@ -8,7 +8,7 @@ import pytest
 
 from extract.builders import CHECKSUM, source
 from extract.running import Here
-from manifestlog.extract import place
+from manifestlog.extract import paths as place
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
 

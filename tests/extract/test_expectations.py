@@ -15,8 +15,8 @@ from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
 from manifestlog.extract import Result, load_config
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.complete import decoded, finish_left
 from manifestlog.extract.expectations import Content, Expectations, Last, problem, suspicion
+from manifestlog.extract.register import decoded, finish_left
 from support import answers
 
 if TYPE_CHECKING:
@@ -147,9 +147,10 @@ def test_what_was_decoded_is_judged_by_the_run_that_finishes_it(here: Here, bad:
     """A run that is killed between the two leaves a part whose end is announced."""
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
-    from manifestlog.extract import parts, place
-    from manifestlog.extract.complete import UnexpectedError
-    from manifestlog.extract.fetch import Head
+    from manifestlog.extract import part_file as parts
+    from manifestlog.extract import paths as place
+    from manifestlog.extract.fetchers.protocol import Head
+    from manifestlog.extract.register import UnexpectedError
 
     target = place.target(here.data_dir, one)
     parts.make_folder(target.parent)

@@ -12,7 +12,7 @@ from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
 from manifestlog.extract import Stale
 from manifestlog.extract.claims import SEEN_NAME, Claims
-from manifestlog.extract.place import part, target
+from manifestlog.extract.paths import part, target
 from support import answers
 
 if TYPE_CHECKING:

@@ -344,7 +344,7 @@ def test_without_requests_files_are_fetched_all_the_same(write: Write, tmp_path:
 
 @pytest.mark.parametrize(("library", "url"), [("requests", "https://host/a"), ("fsspec", "memory://a")])
 def test_without_the_extra_the_fetcher_says_so(monkeypatch: pytest.MonkeyPatch, library: str, url: str) -> None:
-    for name in ("manifestlog.extract.http", "manifestlog.extract.files"):
+    for name in ("manifestlog.extract.fetchers.http", "manifestlog.extract.fetchers.fsspec_fetcher"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match="pip install") as caught:

@@ -12,7 +12,8 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager, ManifestRecord
-from manifestlog.extract import Result, RunReport, claims, parts
+from manifestlog.extract import Result, RunReport, claims
+from manifestlog.extract import part_file as parts
 from support import answers
 from support.records import QUICK, metadata
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manifestlog.extract import names
+from manifestlog.extract import safe_names as names
 
 SAFE = [
     "systems.json.gz",

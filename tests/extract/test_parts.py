@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from extract.running import pattern, sha256
-from manifestlog.extract import parts
+from manifestlog.extract import part_file as parts
 from manifestlog.extract.decide import Part
-from manifestlog.extract.fetch import Head
-from manifestlog.extract.parts import State, Writer
+from manifestlog.extract.fetchers.protocol import Head
+from manifestlog.extract.part_file import State, Writer
 
 BODY = pattern(1000)
 HEAD = Head(200, '"a"', "Mon, 01 Jan 2024 00:00:00 GMT", len(BODY))

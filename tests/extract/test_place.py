@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
-from manifestlog.extract import names, place
+from manifestlog.extract import paths as place
+from manifestlog.extract import safe_names as names
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.source import ETLSource
 
 DATA = Path("/srv/data/raw")
 NAME_MAX = 255

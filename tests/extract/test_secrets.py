@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extract.builders import source
-from manifestlog.extract.secrets import Redactor, safe_url
+from manifestlog.extract.config.redaction import Redactor, safe_url
 
 SECRET = "s3cret-value"
 

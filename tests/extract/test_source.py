@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
-from manifestlog.events import EventLike, SourceLike, record_of
-from manifestlog.extract.source import DownloadEvent, ETLSource, SourceState
+from manifestlog.extract.config.source import DownloadEvent, ETLSource, SourceState
+from manifestlog.model.downloads import EventLike, SourceLike, record_of
 
 SECRET = "s3cret-value"
 

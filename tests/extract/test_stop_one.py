@@ -18,7 +18,7 @@ from manifestlog import DownloadManifestManager
 from manifestlog.extract import ETLSource, Outcome, Result
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.download import extract
-from manifestlog.extract.stopping import Stop, StopAskedError
+from manifestlog.workers.stop import Stop, StopAskedError
 from support import answers
 from support.children import PATIENCE_S
 from support.records import QUICK, metadata

@@ -20,17 +20,21 @@ from datetime import datetime
 from itertools import chain, islice, pairwise
 from zlib import crc32
 
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import columns, index
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.columns import DIGEST
+from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
+from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.log.lines import Op
+from manifestlog.engines.filelog.log.segment import Segment
+from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import DamagedManifestError, NewerFormatError
-from manifestlog.models import ManifestMetadata, record_from_row
-from manifestlog.rows import Row, observations
-from manifestlog.storage import canonical, codec, columns, disk, framing, index, lines
-from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.columns import DIGEST
-from manifestlog.storage.index import Index, IndexDamagedError
-from manifestlog.storage.lines import Op
-from manifestlog.storage.overlay import Overlay
-from manifestlog.storage.segment import Segment
-from manifestlog.storage.source_rows import source_rows
+from manifestlog.model import encode as codec
+from manifestlog.model.models import ManifestMetadata, record_from_row
+from manifestlog.model.rows import Row, observations
 
 Target = Callable[[bytes], None]
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, compactor
-from manifestlog.storage import base
+from manifestlog import DownloadManifestManager
+from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.compaction import steps as compactor
 from support.faults import before, die
 from support.integrity import load_canonical, segments, temporaries
 from support.records import QUICK, checksum, make_record, metadata

@@ -21,8 +21,8 @@ from kernel.diary import read_diaries
 from kernel.history import Op, contradiction
 from kernel.storm import ROSTER, Outcome, rage, record
 from manifestlog import DownloadManifestManager
-from manifestlog.check import check
-from manifestlog.naming import resolve
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.names import resolve
 from support.children import children
 from support.integrity import checked, load_canonical, segments, temporaries
 from support.records import MANUAL, NAME, checksum, make_record, metadata

@@ -14,8 +14,8 @@ import pytest
 
 from cli.program import Program
 from manifestlog import DamagedManifestError, DownloadManifestManager
-from manifestlog.check import check
-from manifestlog.naming import resolve
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.names import resolve
 from support.integrity import check_manifest, load_canonical
 from support.packages import program
 from support.records import NAME, QUICK, checksum, make_record, metadata

@@ -22,7 +22,7 @@ from extract.builders import raw_config
 from manifestlog import ManifestError
 from manifestlog.cli.app import main
 from manifestlog.extract import Defaults, ETLSource, PipelineOrchestrator
-from manifestlog.pool import Done, Pool, next_task
+from manifestlog.workers.pool import Done, Pool, next_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 
 from cli.program import wait_until
-from manifestlog import Durability, LockTimeoutError, ManifestOptions, Verdict, runner
-from manifestlog.storage import merge
+from manifestlog import Durability, LockTimeoutError, ManifestOptions, Verdict
+from manifestlog.engines.filelog.canonical import merge
+from manifestlog.engines.filelog.compaction import background as runner
 from support.integrity import active_segment, load_canonical
 from support.records import checksum, make_record
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, naming
-from manifestlog.check import check
-from manifestlog.repair import repair
+from manifestlog import DamagedManifestError, DownloadManifestManager
+from manifestlog import names as naming
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.repair import repair
 from support.damage import SMALL_SEGMENTS, contents, named
 from support.integrity import check_manifest, segments
 from support.records import NAME, checksum, make_record, metadata

@@ -30,9 +30,12 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from manifestlog import DownloadManifestManager, Verdict
-from manifestlog.storage import canonical, codec, columns, disk, index
-from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Head, Index
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import columns, index
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.index import Head, Index
+from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.model import encode as codec
 
 from .model import Model, Pair, Seen
 from .setting import META, T0, options, record_of

@@ -34,17 +34,17 @@ from manifestlog import (
     RecordNotFoundError,
     Verdict,
 )
-from manifestlog.models import record_from_row, row_from_record
-from manifestlog.naming import resolve
-from manifestlog.opening import open_store
-from manifestlog.storage import codec
-from manifestlog.storage.lines import put_of
+from manifestlog.engines.filelog.log.lines import put_of
+from manifestlog.engines.filelog.opening import open_store
+from manifestlog.model import encode as codec
+from manifestlog.model.models import record_from_row, row_from_record
+from manifestlog.names import resolve
 
 from .model import Model, Pair, Seen
 from .setting import META, T0, options, record_of
 
 if TYPE_CHECKING:
-    from manifestlog.store import Store
+    from manifestlog.engines.filelog.engine import Store
 
 OPTIONS = options(segment_bytes_max=1500, batch_records_max=3)
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from manifestlog import Durability, ManifestError, Verdict
-from manifestlog.check import check
-from manifestlog.naming import resolve
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.names import resolve
 from support.records import MANUAL
 
 from .crash import FEW, crash_states, cuts

@@ -12,8 +12,8 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.runner import Runner
-from manifestlog.storage.view import View
+from manifestlog.engines.filelog.compaction.background import Runner
+from manifestlog.engines.filelog.view import View
 
 if TYPE_CHECKING:
     from manifestlog.manager import AbstractManifest

@@ -32,9 +32,14 @@ from unittest import mock
 
 import filelock
 
-from manifestlog import compactor, manager, naming, quarantine, repair, runner, session
-from manifestlog.storage import disk as disk_module
-from manifestlog.storage import lock, wal
+from manifestlog import manager
+from manifestlog import names as naming
+from manifestlog.engines.filelog import disk as disk_module
+from manifestlog.engines.filelog import lock, session
+from manifestlog.engines.filelog.compaction import background as runner
+from manifestlog.engines.filelog.compaction import steps as compactor
+from manifestlog.engines.filelog.log import wal
+from manifestlog.engines.filelog.recovery import quarantine, repair
 
 from .disk import SimDisk
 from .kernel import Crash, Killed, Process
@@ -43,7 +48,7 @@ from .syscalls import Syscalls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from manifestlog.registry import Registry
+    from manifestlog.open_managers import Registry
 
 T = TypeVar("T")
 

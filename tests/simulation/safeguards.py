@@ -17,21 +17,21 @@ from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE
 from .seeding import Edit, Safeguard, one
 
-_TRANSACT = "session:Session.transact"
-_RUN = "compactor:_Compaction._merge"
+_TRANSACT = "engines.filelog.session:Session.transact"
+_RUN = "engines.filelog.compaction.steps:_Compaction._merge"
 
 TOGETHER = [
     one(
         "a whole line is never taken back",
         "a record gone that somebody has read",
         "a writer interrupted behind its write",
-        "storage.segment:Segment._is_written_but_for_its_newline", "if start < size < end - 1:", "if start < size:",
+        "engines.filelog.log.segment:Segment._is_written_but_for_its_newline", "if start < size < end - 1:", "if start < size:",
     ),
     one(
         "the append lock is taken",
         "two writers at one offset",
         "schedules",
-        "storage.lock:FileLock.__enter__",
+        "engines.filelog.lock:FileLock.__enter__",
         "if self._fd < 0 or not (lock_descriptor(self._fd, blocking=False) and disk.is_linked(self._fd)):", "if False:",
     ),
     Safeguard(
@@ -39,15 +39,15 @@ TOGETHER = [
         "two inside at once, each with a lock of his own",
         "a deleted lock file",
         (
-            Edit("storage.lock:FileLock.__enter__", "and disk.is_linked(self._fd)", ""),
-            Edit("storage.lock:FileLock.try_acquire", "if disk.is_linked(self._fd):", "if True:"),
+            Edit("engines.filelog.lock:FileLock.__enter__", "and disk.is_linked(self._fd)", ""),
+            Edit("engines.filelog.lock:FileLock.try_acquire", "if disk.is_linked(self._fd):", "if True:"),
         ),
     ),
     one(
         "the compaction lock is taken",
         "two compactors that delete each other's segments",
         "a compactor stopped while another compacts",
-        "session:Session.alone_compacting", "alone = self._compact_lock.try_acquire()", "alone = True",
+        "engines.filelog.session:Session.alone_compacting", "alone = self._compact_lock.try_acquire()", "alone = True",
     ),
     one(
         "others' lines are read under the lock",
@@ -59,13 +59,13 @@ TOGETHER = [
         "others' lines are read before an answer",
         "a reader that does not see what was acknowledged",
         "schedules",
-        "session:Session.read", "self._on_fresh_state(ask)", "ask(self._state)",
+        "engines.filelog.session:Session.read", "self._on_fresh_state(ask)", "ask(self._state)",
     ),
     one(
         "the verdict is found under the lock",
         "two winners for one content",
         "schedules",
-        "store:Store.add", "return self.session.transact(lambda state: self._add(state, event, live=live))",
+        "engines.filelog.engine:Store.add", "return self.session.transact(lambda state: self._add(state, event, live=live))",
         "row, verdict, stored, known = self.session.read(lambda state: _decide(state.view, event[0], self._root(state)))\n"
         "    if stored is None:\n        return verdict, view(known, pair_of(row))\n"
         "    self.session.transact(lambda state: self._append_put(state, self._put_of(stored)))\n"
@@ -75,55 +75,55 @@ TOGETHER = [
         "new is said only when neither content nor source is known",
         "a source's second content taken for its first",
         "schedules",
-        "storage.view:View.knows", "checksum in overlay.entries or overlay.has_source(source_id)", "checksum in overlay.entries",
+        "engines.filelog.view:View.knows", "checksum in overlay.entries or overlay.has_source(source_id)", "checksum in overlay.entries",
     ),
     one(
         "ties are ranked",
         "the wrong one of two contents with one time, after a compaction",
         "schedules",
-        "verdict:ranked", "if tie else event", "if tie < 0 else event",
+        "model.verdict:ranked", "if tie else event", "if tie < 0 else event",
     ),
     one(
         "a process that was overtaken loads again",
         "a segment written where nobody reads",
         "a writer sleeps over a fence and a compaction",
-        "storage.wal:Wal._successor", "if self._numbers()[-1:] > [number]:", "if False:",
+        "engines.filelog.log.wal:Wal._successor", "if self._numbers()[-1:] > [number]:", "if False:",
     ),
     one(
         "an opener begins again when files change under it",
         "damage told where a compaction has deleted segments",
         "opening while segments are deleted",
-        "storage.state:State.load", "if fingerprint(paths) == before:", "if True:",
+        "engines.filelog.state:State.load", "if fingerprint(paths) == before:", "if True:",
     ),
     one(
         "a segment is read once more before its successor",
         "lines missed that came just before the seal",
         "a line finished under a reader's hands",
-        "storage.wal:Wal.follow", "        self._advance(self.current, take)\n        self.current.check_link", "        self.current.check_link",
+        "engines.filelog.log.wal:Wal.follow", "        self._advance(self.current, take)\n        self.current.check_link", "        self.current.check_link",
     ),
     one(
         "a child of a fork opens its own files",
         "a child that shares its parent's lock",
         "schedules",
-        "session:Session._enter", "if self._pid != os.getpid():", "if False:",
+        "engines.filelog.session:Session._enter", "if self._pid != os.getpid():", "if False:",
     ),
     one(
         "a child of a fork never unlocks",
         "the parent's lock freed in the middle of its write",
         "schedules",
-        "session:Session.drop_inherited", "self._append_lock.close()", "self._append_lock.release()\n    self._append_lock.close()",
+        "engines.filelog.session:Session.drop_inherited", "self._append_lock.close()", "self._append_lock.release()\n    self._append_lock.close()",
     ),
     one(
         "what came after a compaction began stays in the overlay",
         "records gone until the next opening",
         "schedules",
-        "storage.overlay:Overlay.behind", "if entry[1] > covers", "if False",
+        "engines.filelog.overlay:Overlay.behind", "if entry[1] > covers", "if False",
     ),
     one(
         "the last writer compacts",
         "a canonical that stays old although all have closed",
         "schedules",
-        "storage.wal:Wal.has_other_writers", "return disk.held_by_others(self.current.fd)", "return True",
+        "engines.filelog.log.wal:Wal.has_other_writers", "return disk.held_by_others(self.current.fd)", "return True",
     ),
 ]  # fmt: skip
 
@@ -166,19 +166,19 @@ COMPACTING = [
         "tombstones are merged",
         "forgotten records back in the canonical",
         "crash: compact to nothing",
-        "storage.merge:plan", "if present or raw is not None:", "if raw is not None:",
+        "engines.filelog.canonical.merge:plan", "if present or raw is not None:", "if raw is not None:",
     ),
     one(
         "unfinished files are removed",
         "a directory that fills with them",
         "crash: sweep of leftovers",
-        "storage.base:sweep", "disk.remove(path)", "pass",
+        "engines.filelog.canonical.files:sweep", "disk.remove(path)", "pass",
     ),
     one(
         "the canonical that is merged is checked",
         "rot that gets a fresh CRC",
         "bits of the canonical, written to",
-        "compactor:_Compaction._write", "self._check_base(found.base, old_crc)", "pass",
+        "engines.filelog.compaction.steps:_Compaction._write", "self._check_base(found.base, old_crc)", "pass",
     ),
 ]  # fmt: skip
 

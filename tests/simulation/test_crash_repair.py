@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import DamagedManifestError
-from manifestlog.check import check
-from manifestlog.naming import resolve
-from manifestlog.quarantine import RepairOutcome
-from manifestlog.repair import repair
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
+from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.names import resolve
 from support.records import MANUAL, checksum
 
 from .crash import crash_states

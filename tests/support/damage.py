@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifestlog import DownloadManifestManager, ManifestRecord, naming
-from manifestlog.check import check
-from manifestlog.repair import repair
+from manifestlog import DownloadManifestManager, ManifestRecord
+from manifestlog import names as naming
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.filelog.recovery.repair import repair
 from support.integrity import segments
 from support.records import MANUAL, checksum, make_record, metadata
 
 if TYPE_CHECKING:
-    from manifestlog.quarantine import RepairReport
+    from manifestlog.engines.filelog.recovery.quarantine import RepairReport
 
 SMALL_SEGMENTS = replace(MANUAL, segment_bytes_max=1500)
 IN_CANONICAL = range(6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from manifestlog.rows import Row
+from manifestlog.model.rows import Row
 
 
 def sha(text: str) -> str:

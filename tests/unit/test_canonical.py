@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.index import Head, Index, encode
+from manifestlog.engines.filelog.canonical.layout import Canonical
 from manifestlog.errors import DamagedManifestError
-from manifestlog.rows import Row
-from manifestlog.storage import canonical, codec, disk
-from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Head, Index, encode
+from manifestlog.model import encode as codec
+from manifestlog.model.rows import Row
 
 from .builders import row, sha
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifestlog.errors import RecordRejectedError
-from manifestlog.storage import codec
+from manifestlog.model import encode as codec
 
 from .builders import row
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifestlog.storage import columns
-from manifestlog.storage.columns import Rows, bits_for, bounds_of, source_checks
+from manifestlog.engines.filelog.canonical import columns
+from manifestlog.engines.filelog.canonical.columns import Rows, bits_for, bounds_of, source_checks
 
 Edits = list[tuple[int, bool, bytes | None]]
 

@@ -9,10 +9,11 @@ from zlib import crc32
 
 import pytest
 
-from manifestlog.rows import Row, observations
-from manifestlog.storage import disk, index
-from manifestlog.storage.index import Head, Index, IndexDamagedError
-from manifestlog.storage.source_rows import source_rows
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import index
+from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
+from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.model.rows import Row, observations
 
 from .builders import row, sha
 

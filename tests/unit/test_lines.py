@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.log.framing import Piece
+from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.errors import NewerFormatError
-from manifestlog.rows import REQUIRED, Row
-from manifestlog.storage import codec, framing, lines
-from manifestlog.storage.framing import Piece
-from manifestlog.storage.lines import Base, Op, Opening, Summary
+from manifestlog.model import encode as codec
+from manifestlog.model.rows import REQUIRED, Row
 
 from .builders import row, sha
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifestlog import naming
-from manifestlog.naming import ManifestPaths
+from manifestlog import names as naming
+from manifestlog.names import ManifestPaths
 
 PATHS = ManifestPaths("/m", "systems_download")
 PARTS = st.text("abcxyz019-", min_size=1, max_size=8)

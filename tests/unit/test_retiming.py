@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from manifestlog.retiming import horizon, new_times, with_times
+from manifestlog.model.retiming import horizon, new_times, with_times
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST, SECOND = "2036-01-01T00:00:00", "2036-01-02T00:00:00"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from manifestlog import rows
-from manifestlog.rows import FIELDS, Row, merge, normalise, observations, order_of, pair_of, utc_text, view
-from manifestlog.storage import codec
+from manifestlog.model import encode as codec
+from manifestlog.model import rows
+from manifestlog.model.rows import FIELDS, Row, merge, normalise, observations, order_of, pair_of, utc_text, view
 
 from .builders import row, sha
 

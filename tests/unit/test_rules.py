@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manifestlog.compactor import LogStatus, seconds_until_due
-from manifestlog.opening import is_newer
+from manifestlog.engines.filelog.compaction.steps import LogStatus, seconds_until_due
+from manifestlog.engines.filelog.opening import is_newer
 from manifestlog.options import ManifestOptions
 
 # -- opening.is_newer --------------------------------------------------------------------------------------------------

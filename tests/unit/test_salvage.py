@@ -9,7 +9,9 @@ from zlib import crc32
 
 import pytest
 
-from manifestlog.storage import codec, framing, lines, salvage_canonical, salvage_log
+from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
+from manifestlog.model import encode as codec
 from support.damage import fill
 from support.integrity import segments
 from support.records import NAME

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manifestlog.rows import Row, Sighting, observations, order_of
-from manifestlog.verdict import Verdict, decide
+from manifestlog.model.rows import Row, Sighting, observations, order_of
+from manifestlog.model.verdict import Verdict, decide
 
 from .builders import row, sha
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import verify
-from manifestlog.verify import NEVER, Expected, FileState, Level, Plan, Seen, files_of, judge
+from manifestlog.audit import plan as verify
+from manifestlog.audit.plan import NEVER, Expected, FileState, Level, Plan, Seen, files_of, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifestlog.rows import Row
+    from manifestlog.model.rows import Row
 
 FILE = Expected("/data/a", "a" * 64, 5)
 GOOD = Seen(size=5, checksum="a" * 64)

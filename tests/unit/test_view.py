@@ -12,9 +12,9 @@ import pytest
 
 from contract.builders import QUIET, record
 from manifestlog import DownloadManifestManager, ManifestOptions, Verdict
-from manifestlog.storage.canonical import Canonical
-from manifestlog.storage.index import Index
-from manifestlog.storage.overlay import Overlay
+from manifestlog.engines.filelog.canonical.index import Index
+from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.overlay import Overlay
 from support.records import metadata
 
 if TYPE_CHECKING:

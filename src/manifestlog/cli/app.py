@@ -11,7 +11,8 @@ Invariants:
 import sys
 from collections.abc import Sequence
 
-from manifestlog.cli import output, quick
+from manifestlog.cli import fast_path as quick
+from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestError
 
 

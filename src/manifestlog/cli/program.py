@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 import manifestlog
-from manifestlog.cli import global_options, output
-from manifestlog.cli.call import CommandError
-from manifestlog.cli.verb import verb
+from manifestlog.cli import global_options
+from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.typer_adapter import verb
+from manifestlog.cli.ui import output
 
 USAGE = 2
 _VERBS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from manifestlog.cli.settings import Settings
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.models import ManifestRecord, paths_of
+from manifestlog.model.models import ManifestRecord, paths_of
 
 
 def open_to_read(settings: Settings, path: Path) -> DownloadManifestManager:

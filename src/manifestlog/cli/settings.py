@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifestlog import naming
+from manifestlog import names as naming
 from manifestlog.options import ManifestOptions
 
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"

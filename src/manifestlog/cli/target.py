@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from manifestlog import naming
-from manifestlog.cli import output
-from manifestlog.cli.call import CommandError
+from manifestlog import names as naming
+from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestNotFoundError
-from manifestlog.rows import normal_checksum
+from manifestlog.model.rows import normal_checksum
 
 ManifestArgument = Annotated[
     str,

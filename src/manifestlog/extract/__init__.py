@@ -4,11 +4,12 @@ The way of a source: `PipelineOrchestrator.run` → a worker (`worker`) → `dow
 lies on the disk) and `decide` (what an answer means). It stands on the manager's public interface and nothing below it.
 """
 
-from manifestlog.extract.config import Defaults, ExtractConfig, load_config
+from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config
+from manifestlog.extract.config.source import Conditions, DownloadEvent, ETLSource, SourceState
 from manifestlog.extract.errors import ConfigError, ExtractError
-from manifestlog.extract.fetch import Ask, Fetcher, FetchError, Head, Response
+from manifestlog.extract.fetchers.dispatch import MissingExtraError, RemoteFetcher
+from manifestlog.extract.fetchers.protocol import Ask, Fetcher, FetchError, Head, Response
 from manifestlog.extract.orchestrator import PipelineOrchestrator, plan_all
-from manifestlog.extract.remote import MissingExtraError, RemoteFetcher
 from manifestlog.extract.report import (
     Event,
     Finished,
@@ -21,7 +22,6 @@ from manifestlog.extract.report import (
     Started,
     Waiting,
 )
-from manifestlog.extract.source import Conditions, DownloadEvent, ETLSource, SourceState
 
 __all__ = [
     "Ask",

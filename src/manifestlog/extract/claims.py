@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from manifestlog.extract import parts
+from manifestlog.extract import part_file as parts
 from manifestlog.extract.errors import ExtractError
 
 CLAIMS_NAME = ".manifestlog.claims"

@@ -16,8 +16,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from manifestlog.extract.fetch import Ask, Head
-from manifestlog.models import ManifestRecord
+from manifestlog.extract.fetchers.protocol import Ask, Head
+from manifestlog.model.models import ManifestRecord
 
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0

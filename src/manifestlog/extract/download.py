@@ -27,18 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
-from manifestlog.extract import parts, place
-from manifestlog.extract.complete import complete, decoded, finish_left
+from manifestlog.extract import part_file as parts
+from manifestlog.extract import paths as place
+from manifestlog.extract.config.source import Conditions, ETLSource
+from manifestlog.extract.context import Desk
 from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_denied, pause_s
-from manifestlog.extract.desk import Desk
 from manifestlog.extract.encoding import heard
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetch import Ask, FetchError, Head, Response
+from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head, Response
 from manifestlog.extract.moved import notice
+from manifestlog.extract.register import complete, decoded, finish_left
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
-from manifestlog.extract.source import Conditions, ETLSource
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.models import ManifestRecord
+from manifestlog.model.models import ManifestRecord
 
 log = logging.getLogger("manifestlog")
 

@@ -16,10 +16,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifestlog.extract import place
-from manifestlog.extract.config import Defaults
-from manifestlog.extract.fetch import FetchError, Head
-from manifestlog.extract.source import ETLSource
+from manifestlog.extract import paths as place
+from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.config.source import ETLSource
+from manifestlog.extract.fetchers.protocol import FetchError, Head
 
 log = logging.getLogger("manifestlog")
 

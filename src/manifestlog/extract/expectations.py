@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 
-from manifestlog.extract import names
+from manifestlog.extract import safe_names as names
 
 HEAD_BYTES = 4096
 """So much of the beginning of a content is looked at."""

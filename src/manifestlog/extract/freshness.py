@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog.extract.claims import SEEN_NAME, Claims
-from manifestlog.extract.config import Defaults
+from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.report import Outcome, Result, Stale
-from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)

@@ -9,10 +9,10 @@ import logging
 import shlex
 from pathlib import Path
 
-from manifestlog.extract import place
-from manifestlog.extract.desk import Desk
-from manifestlog.extract.source import ETLSource
-from manifestlog.models import ManifestRecord
+from manifestlog.extract import paths as place
+from manifestlog.extract.config.source import ETLSource
+from manifestlog.extract.context import Desk
+from manifestlog.model.models import ManifestRecord
 
 log = logging.getLogger("manifestlog")
 

@@ -17,21 +17,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifestlog.extract import freshness, names
+from manifestlog.extract import freshness
+from manifestlog.extract import safe_names as names
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.config import ADDRESS_REMEDY, Defaults
-from manifestlog.extract.desk import Desk
+from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
+from manifestlog.extract.config.redaction import Redactor
+from manifestlog.extract.config.source import ETLSource
+from manifestlog.extract.context import Desk
 from manifestlog.extract.download import extract
+from manifestlog.extract.dry_run import plan
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetch import Fetcher
-from manifestlog.extract.plan import plan
-from manifestlog.extract.remote import RemoteFetcher
+from manifestlog.extract.fetchers.dispatch import RemoteFetcher
+from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport
-from manifestlog.extract.secrets import Redactor
-from manifestlog.extract.source import ETLSource
 from manifestlog.extract.worker import Job, work
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.pool import Pool, is_daemonic
+from manifestlog.workers.pool import Pool, is_daemonic
 
 log = logging.getLogger("manifestlog")
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from manifestlog.extract.source import SPAN_UNITS_S
-from manifestlog.verdict import Verdict
+from manifestlog.extract.config.source import SPAN_UNITS_S
+from manifestlog.model.verdict import Verdict
 
 
 class Result(StrEnum):

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from manifestlog.extract.stopping import Stop
+from manifestlog.workers.stop import Stop
 
 _LOOK_EVERY_S = 0.5
 _SHOWN_BYTES = 2000

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from manifestlog.errors import ManifestError
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.config import Defaults
-from manifestlog.extract.desk import Desk
+from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.context import Desk
 from manifestlog.extract.download import extract
-from manifestlog.extract.fetch import Fetcher
-from manifestlog.extract.stopping import Stop, StopAskedError
+from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.pool import Done, end_with_parent, next_task
+from manifestlog.workers.pool import Done, end_with_parent, next_task
+from manifestlog.workers.stop import Stop, StopAskedError
 
 log = logging.getLogger("manifestlog")
 

@@ -1,0 +1,1 @@
+"""Data files compared with the manifest."""

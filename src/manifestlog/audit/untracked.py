@@ -1,0 +1,58 @@
+"""Files in folders that no record names.
+
+Invariants:
+
+- A path is known by its folder, links resolved, and its name: so it does not matter by which way a folder was reached.
+- Manifests and what `extract` works with (parts, its file of claims) are never among the files found.
+- In memory is one number for each path of the ledger.
+"""
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from manifestlog.extract.safe_names import REJECTED
+from manifestlog.ingest.walk import Failure, Found, Naming, Skipped, Why, find
+from manifestlog.names import ManifestPaths
+
+
+class Known:
+    """The paths that the ledger names."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._places = array("q", sorted(map(_place, paths)))
+
+    def __contains__(self, path: str) -> bool:
+        place = _place(path)
+        at = bisect_left(self._places, place)
+        return at < len(self._places) and self._places[at] == place
+
+
+def _place(path: str) -> int:
+    folder, name = os.path.split(path)
+    return hash((_real(folder), name))
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    try:
+        return os.path.realpath(folder)
+    except ValueError:  # a NUL in it: the ledger may hold any text
+        return folder
+
+
+def unregistered(folders: Sequence[str], known: Known, own: ManifestPaths) -> Iterator[str | Failure]:
+    """Every file below these folders that is not known; a `Failure` for what could not be looked into."""
+    for one in find(folders, Naming(None, None), own):
+        if isinstance(one, Failure):
+            yield one
+        elif not _comes_and_goes(one) and one.path not in known:
+            yield one.path
+
+
+def _comes_and_goes(one: Found) -> bool:
+    # A rejected file stays until somebody has looked at it, so it is told.
+    is_rejected = one.path.lower().endswith(REJECTED)
+    return isinstance(one, Skipped) and one.why is not Why.EMPTY and not is_rejected

@@ -1,0 +1,73 @@
+"""`has` as pipelines call it, once a file: answered before the libraries of the full command line are loaded.
+
+Those take longer to load than Python itself and all that a question needs together.
+
+Invariants:
+
+- It understands plain calls only: the verb, a manifest, a checksum, and options that are named here. It leaves whatever
+  is anything else, or wrong, to the full command line, which says so.
+- What it understands means the same there: settings, exit codes and errors are the same code.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from manifestlog import names as naming
+from manifestlog.cli.invoke import call
+from manifestlog.cli.settings import Settings, settle
+from manifestlog.cli.ui import output
+from manifestlog.engines.filelog.opening import open_store
+from manifestlog.model.rows import normal_checksum
+
+_FLAGS = {
+    "--json": "as_json",
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--verbose": "verbose",
+    "-v": "verbose",
+    "--no-progress": "no_progress",
+}
+
+
+def answer(given: Sequence[str]) -> int | None:
+    """The exit code of a plain `has`; None for any other command line."""
+    words, options = _parse(given)
+    match words:
+        case ["has", manifest, sha256] if (checksum := normal_checksum(sha256)) is not None:
+            settings = settle({}, options)
+        case _:
+            return None
+    try:
+        path = settings.path_of(manifest)
+    except ValueError:
+        return None
+    return call(has, settings, {"path": path, "checksum": checksum})
+
+
+def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words of a command line and the global options; no words when there is anything that is not known here."""
+    words: list[str] = []
+    options: dict[str, Any] = dict.fromkeys(_FLAGS.values(), False) | {"directory": None, "lock_timeout": None}
+    waiting = iter(given)
+    for word in waiting:
+        if word in _FLAGS:
+            options[_FLAGS[word]] = True
+        elif word == "--dir" and options["directory"] is None and (directory := next(waiting, "")):
+            options["directory"] = Path(directory)
+        elif word.startswith("-"):
+            return [], {}
+        else:
+            words.append(word)
+    return words, options
+
+
+def has(settings: Settings, path: Path, checksum: str) -> int:
+    """Say whether a content was ever registered: exit code 0 or 1."""
+    store, _ = open_store(naming.resolve(path), None, settings.options(), read_only=True)
+    with closing(store.session):
+        known = store.has(checksum)
+    if settings.as_json:
+        output.document({"checksum": checksum, "has": known})
+    return 0 if known else 1

@@ -1,0 +1,41 @@
+"""A run of `extract` in plain lines on stderr: one a finished source."""
+
+from typing import TYPE_CHECKING
+
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+
+if TYPE_CHECKING:
+    from manifestlog.extract.report import Event, Outcome
+
+
+class PlainView:
+    """One line a finished source; failures and warnings only, when quiet or when the report is one document."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def hear(self, event: "Event") -> None:
+        from manifestlog.extract.report import Finished, Waiting  # noqa: PLC0415 -- loaded by now, and by this verb only
+
+        if isinstance(event, Finished):
+            if event.outcome.error is not None or event.outcome.warning is not None:
+                output.complain(line_of(event.outcome))
+            elif not self._settings.as_json:
+                output.remark(self._settings, line_of(event.outcome))
+        elif isinstance(event, Waiting):
+            name = f"{event.dataset}/{event.source_id}"
+            output.detail(self._settings, f"{name}: {event.reason}; again in {output.human_seconds(event.pause_s)}")
+
+
+def line_of(outcome: "Outcome") -> str:
+    """What came of a source, in one line."""
+    name = f"{outcome.dataset}/{outcome.source_id}: {outcome.result}"
+    if outcome.error is not None:
+        return f"{name}: {outcome.error}"
+    if outcome.warning is not None:
+        return f"{name}: {outcome.warning}"
+    if outcome.bytes_fetched:
+        size, seconds = output.human_bytes(outcome.bytes_fetched), output.human_seconds(outcome.seconds)
+        return f"{name}, {size} in {seconds}, {outcome.file_path}"
+    return name

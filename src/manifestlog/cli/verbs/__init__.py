@@ -1,0 +1,1 @@
+"""The verbs, one a file: arguments, a library call, output."""

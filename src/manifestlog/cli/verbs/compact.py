@@ -1,0 +1,147 @@
+"""`compact`: merge logs into their canonical files, once or as a service.
+
+Invariants:
+
+- One manifest that fails does not keep the others from being compacted.
+- As a service it ends between two compactions, never in one.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from manifestlog.cli import durations as span
+from manifestlog.cli import target
+from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.engines.filelog.compaction.steps import CompactionOutcome, CompactionReport
+from manifestlog.errors import ManifestError
+from manifestlog.manager import DownloadManifestManager
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Result(NamedTuple):
+    """What came of one manifest: a report, or an error."""
+
+    path: Path
+    report: CompactionReport | None
+    error: ManifestError | OSError | None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.error is None else getattr(self.error, "exit_code", 1)
+
+
+def compact(
+    settings: Settings,
+    manifests: target.ManifestsArgument = None,
+    *,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Only where the log is long enough, or old enough, to be worth it.")
+    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            metavar="SPAN",
+            help="Run as a service: again after this long (30s, 5m), until SIGTERM or Ctrl-C.",
+        ),
+    ] = None,
+) -> int:
+    """Merge the log into the canonical file, while writers go on.
+
+    A manifest that is being compacted elsewhere is left alone, with exit code 0. With --every, SIGTERM ends it with exit
+    code 0 and Ctrl-C with 130, after a compaction that is under way.
+    """
+    pause_s = span.interval(every)
+    if pause_s is not None:
+        return _serve(settings, manifests, pause_s, if_needed=if_needed)
+    results = [_compact(settings, path, if_needed=if_needed) for path in target.locate_all(settings, manifests)]
+    if len(results) == 1 and results[0].error is not None:
+        raise results[0].error
+    if settings.as_json:
+        output.document([_as_json(result) for result in results])
+    for result in results:
+        _tell(settings, result)
+    if not results:
+        output.remark(settings, f"{settings.directory}: no manifests here; nothing to compact")
+    return worst(result.exit_code for result in results)
+
+
+def _compact(settings: Settings, path: Path, *, if_needed: bool) -> _Result:
+    try:
+        with DownloadManifestManager(path, options=settings.options()) as manifest:
+            return _Result(path, manifest.compact(if_needed=if_needed), None)
+    except (ManifestError, OSError) as error:
+        return _Result(path, None, error)
+
+
+def _tell(settings: Settings, result: _Result, say: Callable[[str], None] = output.line) -> None:
+    if result.error is not None:
+        output.complain(output.reason(result.error))
+    elif not settings.as_json and not settings.quiet and result.report is not None:
+        say(f"{target.name_of(result.path)}: {_sentence(result.report)}")
+
+
+def _sentence(report: CompactionReport) -> str:
+    match report.outcome:
+        case CompactionOutcome.ALREADY_RUNNING:
+            return "a compaction is already running elsewhere"
+        case CompactionOutcome.NOTHING_TO_DO:
+            return f"nothing to merge, records in all {report.records_total:,}"
+    return (
+        f"records merged {report.records_merged:,}, in all {report.records_total:,},"
+        f" {output.human_bytes(report.bytes_written)} written in {output.human_seconds(report.seconds)},"
+        f" writers paused {output.human_seconds(report.writer_pause_s)}"
+    )
+
+
+def _as_json(result: _Result) -> dict[str, Any]:
+    named: dict[str, Any] = {"name": target.name_of(result.path), "path": str(result.path)}
+    if result.error is not None:
+        return named | {"outcome": "failed"} | output.failure(result.error, result.exit_code)
+    return named | asdict(result.report or CompactionReport(CompactionOutcome.NOTHING_TO_DO))
+
+
+def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool) -> int:
+    """Rounds over the directory until a signal; the signals wait in the kernel while a round is at work."""
+    where = ", ".join(manifests) if manifests else settings.directory
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        output.remark(settings, f"compacting {where} every {pause_s:g} s until SIGTERM or Ctrl-C")
+        while True:
+            began = time.monotonic()
+            _round(settings, manifests, if_needed=if_needed)
+            left_s = max(0.0, began + pause_s - time.monotonic())
+            caught = signal.sigtimedwait(_ENDING, left_s)
+            if caught is not None:
+                return INTERRUPTED if caught.si_signo == signal.SIGINT else 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bool) -> None:
+    try:
+        paths = target.locate_all(settings, manifests)
+    except (CommandError, ManifestError, OSError) as error:
+        output.complain(output.reason(error))  # the directory may come (back) before the next round
+        return
+    for path in paths:
+        if signal.sigpending() & set(_ENDING):
+            return
+        result = _compact(settings, path, if_needed=if_needed)
+        idle = result.report is not None and result.report.outcome is CompactionOutcome.NOTHING_TO_DO
+        if settings.as_json:
+            output.stream(json.dumps(_as_json(result)))
+        if not idle or settings.verbose:
+            _tell(settings, result, output.stream)
+        sys.stdout.flush()

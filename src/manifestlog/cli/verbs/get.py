@@ -1,0 +1,49 @@
+"""`get`: print one record."""
+
+from typing import Annotated
+
+import typer
+
+from manifestlog.cli import reading, target
+from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.errors import RecordNotFoundError
+
+
+def get(
+    settings: Settings,
+    manifest: target.ManifestArgument,
+    checksum: Annotated[
+        str | None, typer.Option("--checksum", metavar="SHA256", help="The record of this content.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="ID", help="The latest record of this source.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Only in this dataset; goes with --source.")
+    ] = None,
+) -> int:
+    """Print one record.
+
+    It is found by its checksum or as the latest of a source. Exit code 1 when there is none. A source's record shows that source's own path, ETag and time.
+    """
+    if (checksum is None) == (source is None):
+        raise typer.BadParameter("give exactly one of the two", param_hint="--checksum / --source")
+    if dataset is not None and source is None:
+        raise typer.BadParameter("it goes with --source only", param_hint="--dataset")
+    path = target.locate(settings, manifest)
+    wanted = None if checksum is None else target.checksum(checksum, "--checksum")
+    with reading.open_to_read(settings, path) as found:
+        record = found.get_record_by_source(source or "", dataset) if wanted is None else found.get(wanted)
+        root = found.root
+    if record is None:
+        asked = {"checksum": wanted, "source": source, "dataset": dataset}
+        what = ", ".join(f"{kind} {value}" for kind, value in asked.items() if value is not None)
+        raise CommandError(f"{path}: no record of {what}", error=RecordNotFoundError.__name__)
+    fields = reading.located(record, root).model_dump(mode="json")
+    if settings.as_json:
+        output.document(fields)
+    else:
+        output.record_lines(fields)
+    return 0

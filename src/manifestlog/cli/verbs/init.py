@@ -1,0 +1,102 @@
+"""`init`: make an empty manifest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manifestlog import names as naming
+from manifestlog.cli import reading, target
+from manifestlog.cli import validators as texts
+from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.model.models import ETLProcess, ManifestMetadata
+
+DEFAULT_VERSION = "1.0.0"
+
+
+def _checked_version(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise typer.BadParameter("a version is at least one character")
+    return texts.recordable(value)
+
+
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--etl-version", metavar="VERSION", callback=_checked_version, help="Version of the pipeline's code."),
+]
+
+
+def init(
+    settings: Settings,
+    manifest: target.ManifestArgument,
+    process: Annotated[
+        ETLProcess | None,
+        typer.Option(
+            "--process", help="Which step of the pipeline writes it; extractor without it.", show_default=False
+        ),
+    ] = None,
+    etl_version: Annotated[
+        str | None,
+        typer.Option(
+            "--etl-version",
+            metavar="VERSION",
+            callback=_checked_version,
+            help=f"Version of the pipeline's code; {DEFAULT_VERSION} without it.",
+        ),
+    ] = None,
+) -> int:
+    """Make an empty manifest.
+
+    One that exists is left as it is. Exit code 1 when the existing one says something else than --process or --etl-version.
+    """
+    path = target.locate(settings, manifest)
+    try:
+        with reading.open_to_read(settings, path) as found:
+            stored = found.metadata
+    except ManifestNotFoundError:
+        stored = create(settings, path, fresh_metadata(path, process, etl_version))
+        created = True
+    else:
+        _check_same(path, stored, process, etl_version)
+        created = False
+    said = f"{stored.process} {stored.etl_version}, {stored.total_records:,} records"
+    text = f"created {path} ({said})" if created else f"{path} exists already ({said}); nothing was changed"
+    output.report(
+        settings, output.clean(text), {"created": created, "path": str(path)} | stored.model_dump(mode="json")
+    )
+    return 0
+
+
+def fresh_metadata(
+    path: Path, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
+) -> ManifestMetadata:
+    """The metadata of a manifest to be made at `path`; its root is its own folder unless another one is stated."""
+    directory = naming.resolve(path).directory
+    try:
+        directory.encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            f"{directory}: this folder's name is not UTF-8, and a manifest says where it is: choose another folder"
+        ) from None
+    return ManifestMetadata(
+        process=process or ETLProcess.EXTRACTOR,
+        etl_version=etl_version or DEFAULT_VERSION,
+        root_dir=Path(root_dir or directory),
+    )
+
+
+def create(settings: Settings, path: Path, metadata: ManifestMetadata) -> ManifestMetadata:
+    """Make the manifest, and its directory; of several who try at once, one does."""
+    with DownloadManifestManager(path, metadata, options=settings.options()) as manifest:
+        return manifest.metadata
+
+
+def _check_same(path: Path, stored: ManifestMetadata, process: ETLProcess | None, etl_version: str | None) -> None:
+    if process is not None and process != stored.process:
+        raise MetadataConflictError(str(path), "process", stored.process.value, process.value)
+    if etl_version is not None and etl_version != stored.etl_version:
+        raise MetadataConflictError(str(path), "etl_version", stored.etl_version, etl_version)

@@ -1,0 +1,103 @@
+"""`list`: stream the records, filtered."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, NamedTuple
+
+import typer
+
+from manifestlog.cli import durations as span
+from manifestlog.cli import reading, target
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.manager import AbstractManifest
+from manifestlog.model.models import ManifestRecord, Observation
+from manifestlog.model.rows import utc_text
+
+
+class _Wanted(NamedTuple):
+    """The filters; a record passes when one of its observations passes all of them."""
+
+    source: str | None
+    dataset: str | None
+    since: datetime | None
+
+    def passes(self, seen: ManifestRecord | Observation) -> bool:
+        return (
+            (self.source is None or seen.source_id == self.source)
+            and (self.dataset is None or seen.dataset == self.dataset)
+            and (self.since is None or seen.ts_downloaded >= self.since)
+        )
+
+
+_Match = tuple[ManifestRecord, ManifestRecord | Observation]
+"""A record, and the observation in it that passed the filters."""
+
+
+def list_records(
+    settings: Settings,
+    manifest: target.ManifestArgument,
+    *,
+    source: Annotated[str | None, typer.Option("--source", metavar="ID", help="Only what this source had.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Only what was in this dataset.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Only downloads from then on: ISO date or time (UTC), or a span (2h, 7d)."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=0, help="At most this many records.", show_default=False)
+    ] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON record a line.")] = False,
+) -> int:
+    """Print the records, sorted by checksum.
+
+    Columns, separated by tabs: checksum, time of download, bytes, dataset, source, path. A record passes when any of its
+    sources passes all filters; the columns then show that source's.
+    """
+    path = target.locate(settings, manifest)
+    wanted = _Wanted(source, dataset, span.since(since, datetime.now(UTC)))
+    with reading.open_to_read(settings, path) as found, output.until_enough():
+        matches = islice(_matches(found, wanted), limit)
+        if jsonl:
+            _write_jsonl(matches)
+        elif settings.as_json:
+            _write_json(matches)
+        else:
+            _write_columns(matches)
+    return 0
+
+
+def _matches(found: AbstractManifest, wanted: _Wanted) -> Iterator[_Match]:
+    root = found.root
+    for stored in found.records.values():
+        record = reading.located(stored, root)
+        observations: tuple[ManifestRecord | Observation, ...] = (record, *record.also_seen)
+        seen = next(filter(wanted.passes, observations), None)
+        if seen is not None:
+            yield record, seen
+
+
+def _write_jsonl(matches: Iterator[_Match]) -> None:
+    for record, _ in matches:
+        output.stream(output.json_text(record.model_dump_json()))
+
+
+def _write_json(matches: Iterator[_Match]) -> None:
+    before = "[\n"
+    for record, _ in matches:
+        sys.stdout.write(before + output.json_text(record.model_dump_json()))
+        before = ",\n"
+    output.stream("[]" if before == "[\n" else "\n]")
+
+
+def _write_columns(matches: Iterator[_Match]) -> None:
+    for record, seen in matches:
+        fields = (seen.dataset, seen.source_id, seen.file_path)
+        when = utc_text(seen.ts_downloaded)
+        output.stream("\t".join([record.checksum, when, str(record.file_size), *map(output.clean, fields)]))

@@ -1,0 +1,56 @@
+"""`retime`: put right what a clock that was ahead has stamped in the future."""
+
+from typing import Annotated
+
+import typer
+
+from manifestlog.cli import target
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.manager import DownloadManifestManager
+from manifestlog.model.retiming import Retimed
+
+SCHEMA_VERSION = 1
+
+
+def retime(
+    settings: Settings,
+    manifest: target.ManifestArgument,
+    *,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="ID", help="Only this source [default: all].", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="Only this dataset [default: all].", show_default=False),
+    ] = None,
+    keep_current: Annotated[
+        bool,
+        typer.Option("--keep-current", help="The content from the future is the source's latest: keep it current."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; write nothing.")] = False,
+) -> int:
+    """Correct times that lie in the future.
+
+    A clock that was ahead stamps a record with a time to come, and the record stays its source's current one until then. This moves its time right before the source's
+    latest record with a believable time; or to now, if there is none or live downloads have followed it. Nothing is forgotten. The next extract run asks the server as usual.
+    """
+    path = target.locate(settings, manifest)
+    with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
+        changed, name = found.retime(source, dataset, keep_current=keep_current, dry_run=dry_run), str(found.path)
+    text = "\n".join(output.clean(line) for line in _sentences(name, changed, dry_run=dry_run))
+    head = {"schema_version": SCHEMA_VERSION, "manifest": name, "dry_run": dry_run}
+    output.report(settings, text, head | {"changed": [one._asdict() for one in changed]})
+    return 0
+
+
+def _sentences(path: str, changed: list[Retimed], *, dry_run: bool) -> list[str]:
+    if not changed:
+        return [f"{path}: no time in it lies in the future; nothing to change"]
+    verb = "would become" if dry_run else "became"
+    lines = [f"{one.dataset}/{one.source_id}: {one.checksum[:12]}: {one.before} {verb} {one.after}" for one in changed]
+    many = f"{len(changed):,} times" if len(changed) > 1 else "1 time"
+    return [
+        *lines,
+        f"{path}: {many} in the future {'would be' if dry_run else 'were' if len(changed) > 1 else 'was'} corrected",
+    ]

@@ -1,0 +1,1 @@
+"""The engines that keep a manifest; siblings never import each other."""

@@ -1,0 +1,1 @@
+"""The write-ahead log: lines, segments and their order."""

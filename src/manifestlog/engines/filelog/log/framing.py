@@ -1,0 +1,130 @@
+"""Cutting a segment's bytes into lines and damage.
+
+Invariants:
+
+- Every byte belongs to one piece, a line with a right CRC or damage, but for an unfinished rest at the end.
+- A length or offset is never taken from damaged bytes: the next line is found by newline, or by how every line begins.
+- The same bytes give the same lines however they are cut into blocks, and in time that grows with their number.
+
+No I/O, and no idea of what a line says (`lines`).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.model import encode as codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LINE_START = re.compile(rb'\{"op":"')
+LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
+_WHOLE_LINE_END = re.compile(LINE_END.pattern + rb"\n")
+
+
+class Piece(NamedTuple):
+    """A stretch of a segment: a valid line (its newline taken off), or damage where `line` is None."""
+
+    offset: int
+    end: int
+    line: bytes | None
+    terminated: bool = True
+
+
+def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
+    """Every line and every damage of a whole segment, given in blocks; an unfinished rest at the end is left out."""
+    waiting: list[bytes] = []
+    start = 0
+    for block in blocks:
+        whole = block.rfind(b"\n") + 1
+        waiting.append(block[:whole] if whole else block)
+        if whole:
+            data = b"".join(waiting)
+            yield from split(data, start, salt)
+            start += len(data)
+            waiting = [block[whole:]]
+    yield from split(b"".join(waiting), start, salt)
+
+
+def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
+    """Cut `data`, which stands at offset `start` of a segment, into lines and damage.
+
+    An unfinished rest at the end is not yielded: it is a line being written, or a torn tail. Junk in which no line
+    begins is one damage, however many newlines there are in it.
+    """
+    position = 0
+    while position < len(data):
+        begin = position
+        stop = data.find(b"\n", position)
+        line = data[position:] if stop < 0 else data[position:stop]
+        offset = start + position
+        position += len(line) + 1
+        if codec.line_is_intact(line, salt, offset):
+            yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
+        elif (junk := _junk_end(data, begin, stop)) > begin:
+            yield from _junk(data[begin:junk], start + begin, salt)
+            position = junk
+        else:
+            yield from _salvage(line, offset, salt, terminated=stop >= 0)
+
+
+def _junk_end(data: bytes, begin: int, stop: int) -> int:
+    """Behind the last newline before the next place where a line may begin; `begin` when that is in this very line."""
+    found = LINE_START.search(data, begin)
+    next_start = found.start() if found else len(data)
+    return begin if stop < 0 or next_start < stop else data.rfind(b"\n", begin, next_start) + 1
+
+
+def _junk(span: bytes, offset: int, salt: int) -> Iterator[Piece]:
+    """Whole lines none of which begins as ours do: one damage, but for those that are intact all the same."""
+    done = 0
+    for found in _WHOLE_LINE_END.finditer(span):
+        first = span.rfind(b"\n", done, found.start()) + 1 or done
+        line = span[first : found.end() - 1]
+        if codec.line_is_intact(line, salt, offset + first):
+            # No crash made its CRC: it is damage of a worse kind, and for whoever decodes it to refuse.
+            if first > done:
+                yield Piece(offset + done, offset + first, None)
+            done = found.end()
+            yield Piece(offset + first, offset + done, line)
+    if done < len(span):
+        yield Piece(offset + done, offset + len(span), None)
+
+
+def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
+    """All damage in order, neighbours joined: megabytes of junk are one damage, not one for each of its lines."""
+    found = list(known)
+    for piece in new:
+        if piece.line is None:
+            if found and found[-1].end == piece.offset:
+                found[-1] = found[-1]._replace(end=piece.end, terminated=piece.terminated)
+            else:
+                found.append(piece)
+    return found
+
+
+def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:
+    """The valid lines inside a span that is none as a whole: a newline was hit, or junk stands before a line."""
+    done = 0
+    starts = [found.start() for found in LINE_START.finditer(span)]
+    for start, stop in pairwise([*starts, len(span)]):
+        # Inside a valid line every quote of a text is escaped, so none can begin within another.
+        length = _intact_length(span[start:stop], salt, offset + start)
+        if length:
+            if start > done:
+                yield Piece(offset + done, offset + start, None)
+            done = start + length
+            whole = terminated and done == len(span)
+            yield Piece(offset + start, offset + done + whole, span[start:done], whole)
+    if (done < len(span) and (terminated or done)) or (terminated and not span):
+        # An empty line is damage, too: a line that was overwritten with newlines must not vanish without a trace.
+        yield Piece(offset + done, offset + len(span) + terminated, None, terminated)
+
+
+def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
+    ends = [found.end() for found in LINE_END.finditer(fragment)]
+    # The last is the line's own; a few more for members of that name inside a record, not all: a hostile line has many.
+    return next((end for end in ends[:-5:-1] if codec.line_is_intact(fragment[:end], salt, offset)), 0)

@@ -1,0 +1,1 @@
+"""Check, repair and doctor: what finds and mends damage."""

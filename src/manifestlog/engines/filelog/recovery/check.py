@@ -1,0 +1,402 @@
+"""Reads all that lies on disk of one manifest and says what is wrong with it, without changing or locking anything.
+
+Invariants:
+
+- Every byte of every file is covered: the canonical is parsed, each log line's CRC and place compared, the chain of
+  segments followed, the index compared with the canonical.
+- Memory does not grow with the manifest: nothing that was read is kept. The index is mapped and compared record by
+  record while the canonical is read; a canonical of another layout alone is parsed whole, as its order is anybody's.
+- It goes on behind a damage, so that a report names all of them, not the first only.
+- Writers and compactions may go on meanwhile: what they change under its eyes is looked at again, not reported.
+
+It mends nothing. What it calls a note is no damage: the trace of a crash, or a leftover that the next writer removes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.columns import rows_add_up
+from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
+from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.log.framing import Piece
+from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
+from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
+from manifestlog.engines.filelog.log.segment import may_be_a_crashs
+from manifestlog.engines.filelog.log.wal import begins_anew
+from manifestlog.engines.filelog.state import fingerprint
+from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.model import encode as codec
+from manifestlog.names import ManifestPaths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from manifestlog.engines.filelog.canonical.index import Entry
+    from manifestlog.model.rows import Row
+
+DAMAGE = "damage"
+NOTE = "note"
+_TRIES = 10
+_IGNORED = "it is ignored, and made anew by the next opening that may write"
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be: `damage`, or a `note`."""
+
+    level: str
+    file: str
+    offset: int | None
+    meaning: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was looked at and what was found."""
+
+    manifest: str
+    findings: list[Finding] = field(default_factory=list)
+    records: int = 0
+    log_lines: int = 0
+    segments: int = 0
+
+    @property
+    def damaged(self) -> bool:
+        return any(finding.level == DAMAGE for finding in self.findings)
+
+    def damage(self, file: str, offset: int | None, meaning: str) -> None:
+        self.findings.append(Finding(DAMAGE, file, offset, meaning))
+
+    def note(self, file: str, offset: int | None, meaning: str) -> None:
+        self.findings.append(Finding(NOTE, file, offset, meaning))
+
+
+@dataclass(slots=True)
+class _Segment:
+    """What one segment holds, as far as it was read: nothing of its lines is kept."""
+
+    path: str
+    opening: Opening
+    told: Summary | None
+    """What the next segment says of this one; its lines up to there are counted."""
+    lines: int = 0
+    length: int = 0
+    counted: int = 0
+    chain: int = 0
+    bases: list[Base] = field(default_factory=list)
+    damage: list[Piece] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    """The first line of each damaged stretch that was moved there, and would be lost."""
+    beyond: int = 0
+    """Records in intact lines behind the first damage."""
+    synced: int = 0
+    sealed_end: int | None = None
+    torn_at: int | None = None
+
+    def count(self, piece: Piece, line: bytes) -> None:
+        self.lines += 1
+        if self.damage:
+            self.beyond += records_in(line)
+        if self.told is not None and piece.offset < self.told.length:
+            self.length, self.counted = piece.end, self.counted + 1
+            self.chain = crc32(codec.line_crc(line), self.chain)
+
+    def note_moved(self, found: Iterable[Moved]) -> None:
+        """Take notice of lines that were moved into the last damage."""
+        first = None
+        for moved in found:
+            first = first or moved
+            self.beyond += records_in(moved.line)
+        if first is not None and not (self.moved and self.moved[-1].place >= self.damage[-1].offset):
+            self.moved.append(first)
+
+    def summary(self) -> Summary:
+        return lines.summarise(self.opening.segment, self.length, self.counted, self.chain, self.damage)
+
+
+class _Read(NamedTuple):
+    """A canonical that was read whole: its metadata, its length and CRC, and whether the index says the same."""
+
+    metadata: Row
+    identity: tuple[int, str]
+    index_agrees: bool
+
+
+def check(paths: ManifestPaths) -> CheckReport:
+    """Look at everything that belongs to this manifest; raises `ManifestNotFoundError` when there is nothing.
+
+    Raises `NotAManifestError` for JSON of another shape that nothing of a manifest lies beside.
+
+    A compaction beside it moves and deletes files, which looks like damage, but does not stand still.
+    """
+    for attempt in range(1, _TRIES + 1):
+        before = fingerprint(paths)
+        try:
+            report = _check_once(paths)
+        except ManifestNotFoundError:
+            raise
+        except FileNotFoundError:
+            if attempt == _TRIES or fingerprint(paths) == before:
+                raise
+            continue
+        if not report.damaged or fingerprint(paths) == before:
+            break
+    return report
+
+
+def _check_once(paths: ManifestPaths) -> CheckReport:
+    report = CheckReport(paths.canonical)
+    names = disk.list_names(paths.directory) if disk.exists(paths.directory) else []
+    numbers = paths.segment_numbers(names)
+    if not numbers and not disk.exists(paths.canonical):
+        raise ManifestNotFoundError(paths.canonical)
+    index = _open_index(paths, report)
+    read = _check_canonical(paths, index, report)
+    _check_log(paths, numbers, read, report)
+    if index is not None and read is not None and _is_of(index, paths, read, report):
+        _judge_index(paths, index, read, report)
+        if index.head.covers and not numbers:
+            _judge_missing_log(index, paths, report)
+    for left in paths.temporaries(names):
+        report.note(left, None, "left by a process that died while it was writing it; it is removed by a later one")
+    return report
+
+
+# -- the canonical file ------------------------------------------------------------------------------------------------
+
+
+class _Comparison:
+    """The canonical's records, one by one, against the index's. Neither is kept.
+
+    The index is in the canonical's order, so record n is compared with record n. Its source rows are in another order;
+    there both sides are added up, a 64-bit hash of each row: looking each up would cost a search and a record's bucket.
+    """
+
+    def __init__(self, index: Index | None) -> None:
+        self._index = index
+        self.count = 0
+        self.agrees = index is not None
+
+    def take(self, entries: Iterator[Entry], end: int) -> _Comparison:
+        self.count = 0
+        if self._index is None:
+            for _ in entries:
+                self.count += 1
+        else:
+            self.agrees = self._compare(self._index, entries, end)
+        return self
+
+    def _compare(self, index: Index, entries: Iterator[Entry], end: int) -> bool:
+        number = rows = total = 0
+        agrees = True
+        for digest, offset, crc, found in entries:
+            agrees = agrees and number < index.count and index.is_record(number, digest, offset, crc)
+            for row in found:
+                total += hash(row)
+            rows += len(found)
+            number += 1
+        self.count = number
+        return agrees and index.ends_at(number, end) and rows_add_up(index.source_rows(), rows, total)
+
+
+def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckReport) -> _Read | None:
+    try:
+        source = Canonical(paths.canonical, disk.open_read(paths.canonical))
+    except FileNotFoundError:
+        report.damage(paths.canonical, None, "the canonical file is missing, its log is there")
+        return None
+    comparison = _Comparison(index)
+    try:
+        metadata, _, crc = canonical.fold(source, comparison.take)
+    except DamagedManifestError as error:
+        if isinstance(error, NotAManifestError) and _is_alone(paths):
+            raise
+        report.damage(error.path, error.offset, error.reason)
+        return None
+    report.records = comparison.count
+    if source.memory is not None:
+        report.note(paths.canonical, 0, "another tool's layout; the next compaction makes it canonical")
+    agrees = comparison.agrees and index is not None and (index.head.crc, index.head.metadata) == (crc, metadata)
+    return _Read(metadata, (disk.size(source.fd), crc), agrees)
+
+
+def _is_alone(paths: ManifestPaths) -> bool:
+    """Whether nothing beside the canonical file says that a manifest was ever here."""
+    return not paths.segment_numbers(disk.list_names(paths.directory)) and not disk.exists(paths.index)
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def _check_log(paths: ManifestPaths, numbers: list[int], read: _Read | None, report: CheckReport) -> None:
+    openings = {number: _opening(paths, number, read, report) for number in numbers}
+    last: _Segment | None = None
+    for number, opening in openings.items():
+        last = None
+        if opening is not None:
+            successor = openings.get(number + 1)
+            last = _read(paths.segment(number), opening, successor.previous if successor else None, report)
+            report.log_lines += last.lines
+            _judge(last, report)
+    report.segments = len(numbers)
+    if last is not None and read is not None:
+        _check_base(paths, numbers, last, read, report)
+
+
+def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: CheckReport) -> Opening | None:
+    path = paths.segment(number)
+    fd = disk.open_read(path)
+    try:
+        first = disk.read(fd, disk.BLOCK_BYTES, 0).partition(b"\n")[0]
+    finally:
+        disk.close(fd)
+    opening = lines.decode_opening(first, path)
+    if opening is None:
+        report.damage(path, 0, "the segment's first line is damaged, so nothing behind it can be checked")
+        return None
+    belongs = (opening.manifest, opening.segment) == (paths.name, number)
+    if not belongs or (read is not None and opening.ts_created != read.metadata["ts_created"]):
+        whose = f"segment {opening.segment} of manifest {opening.manifest!r} created at {opening.ts_created}"
+        report.damage(path, 0, f"this is {whose}, not of this one")
+        return None
+    return opening
+
+
+def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport) -> _Segment:
+    segment = _Segment(path, opening, told, bases=list(opening.bases))
+    fd = disk.open_read(path)
+    try:
+        end = disk.size(fd)
+        position = 0
+        search = Search(fd, opening.salt)
+        for piece in framing.pieces(disk.blocks(fd, 0, end), opening.salt):
+            position = piece.end
+            if piece.line is None:
+                segment.damage[-1:] = framing.with_damage(segment.damage[-1:], [piece])
+                segment.note_moved(search.lost_within(piece.offset, piece.end))
+            elif piece.offset == 0:
+                segment.count(piece, piece.line)
+            else:
+                _take(segment, piece, piece.line, report)
+        if position < end:
+            rest = framing.with_damage(segment.damage[-1:], [Piece(position, end, None, terminated=False)])
+            moved = list(search.lost_within(position, end))
+            if moved:
+                segment.damage[-1:] = rest
+                segment.note_moved(moved)
+            else:
+                segment.torn_at = position
+    finally:
+        disk.close(fd)
+    return segment
+
+
+def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> None:
+    usual = lines.usual_put(line)
+    if usual is not None:
+        segment.count(piece, line)
+        segment.synced = max(segment.synced, usual.data["synced"])
+        return
+    try:
+        op: Op = lines.decode(line)
+        segment.count(piece, line)
+        segment.synced = max(segment.synced, op.data.get("synced", 0))
+        if op.kind == "seal":
+            segment.sealed_end = piece.end + (not piece.terminated)
+        if op.kind == "compacting":
+            segment.bases.append(Base(**op.data["base"]))
+        elif op.kind == "compacted":
+            segment.bases = [Base(**op.data["base"])]
+    except (ValueError, KeyError, TypeError) as error:
+        report.damage(segment.path, piece.offset, f"the line says nothing known ({error})")
+
+
+def _judge(segment: _Segment, report: CheckReport) -> None:
+    """Say which of a segment's damage is damage, and which a crash explains."""
+    told = segment.told
+    as_told = told is None or lines.agrees(told, segment.summary(), segment.damage)
+    if told is not None and not as_told:
+        report.damage(
+            segment.path,
+            told.length,
+            f"it does not hold what segment {told.segment + 1} says: lines are missing or other",
+        )
+    for piece in segment.damage:
+        count = piece.end - piece.offset
+        moved = next((one for one in segment.moved if piece.offset <= one.place < piece.end), None)
+        if moved is not None:
+            beyond = f"{segment.beyond} good records lie behind the first damage"
+            report.damage(segment.path, piece.offset, f"{moved.told()}; {beyond}")
+        elif told is not None and piece.offset >= told.length and may_be_a_crashs(piece, 0, segment.sealed_end):
+            report.note(
+                segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
+            )
+        elif as_told and may_be_a_crashs(piece, segment.synced, segment.sealed_end):
+            report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
+        else:
+            report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")
+    if segment.torn_at is not None:
+        report.note(segment.path, segment.torn_at, "an unfinished last line: being written now, or torn by a crash")
+
+
+def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: _Read, report: CheckReport) -> None:
+    """Whether the log knows this canonical, and has every segment that it does not hold."""
+    covers = [base.covers for base in last.bases if (base.size, base.crc) == read.identity]
+    if not covers:
+        interrupted = ", or a repair was interrupted before it was in place" if begins_anew(last.opening) else ""
+        meaning = f"this is not the file that the log belongs to: it was edited, swapped or cut{interrupted}"
+        report.damage(paths.canonical, 0, meaning)
+        return
+    for number in range(covers[-1] + 1, numbers[-1]):
+        if number not in numbers:
+            report.damage(
+                paths.segment(number), None, f"segment {number} is missing, and the canonical does not hold it"
+            )
+    for number in numbers:
+        if number <= covers[-1]:
+            report.note(paths.segment(number), None, "the canonical holds all of it; the next compaction removes it")
+
+
+# -- the index ---------------------------------------------------------------------------------------------------------
+
+
+def _open_index(paths: ManifestPaths, report: CheckReport) -> Index | None:
+    """The index, if it is one and was made for this canonical."""
+    if not disk.exists(paths.index):
+        return None
+    index = Index.open(paths.index)
+    if index is None:
+        report.note(paths.index, 0, f"not readable as an index; {_IGNORED}")
+        return None
+    return index
+
+
+def _is_of(index: Index, paths: ManifestPaths, read: _Read, report: CheckReport) -> bool:
+    if index.head.stamp == disk.path_stamp(paths.canonical) or (index.head.stamp.size, index.head.crc) == read.identity:
+        return True
+    report.note(paths.index, 0, f"made for another canonical; {_IGNORED}")
+    return False
+
+
+def _judge_missing_log(index: Index, paths: ManifestPaths, report: CheckReport) -> None:
+    level, meaning = DAMAGE, f"the log is missing: segment {index.head.covers} was not its last"
+    if index.head.stamp != disk.path_stamp(paths.canonical):
+        level, meaning = NOTE, "this copy came without its log; what the original's log held is not in it"
+    report.findings.append(Finding(level, paths.segment(index.head.covers + 1), None, meaning))
+
+
+def _judge_index(paths: ManifestPaths, index: Index, read: _Read, report: CheckReport) -> None:
+    try:
+        index.check_all()
+    except IndexDamagedError as error:
+        report.note(paths.index, None, f"damaged ({error}); lookups read the canonical instead")
+        return
+    if not read.index_agrees:
+        report.damage(paths.index, None, "it says something else than the canonical: `repair` makes it anew")
+    elif not index.is_as_written():
+        report.note(paths.index, None, "bytes that nobody reads are not what was written")

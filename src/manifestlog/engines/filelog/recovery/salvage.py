@@ -1,0 +1,103 @@
+"""What is left of a manifest: the records of its canonical and of its log, layer over layer, and the list of what is lost.
+
+Invariants:
+
+- What the log says of a record beats what the canonical says of it; a forget in the log holds.
+- Where an index decides, a record of the canonical counts only with the CRC that the index has for it.
+- The layers are merged while they are read: the canonical's records are not held in memory.
+
+How the layers come about, and what is lost, is found out one floor up (`weigh`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import merge as merge_sorted
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from manifestlog.engines.filelog.overlay import Overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifestlog.engines.filelog.canonical.index import Index
+    from manifestlog.engines.filelog.recovery import salvage_canonical
+    from manifestlog.model.rows import Row
+
+_CANONICAL = 1
+_NAMED_MAX = 1000
+
+
+class Loss(NamedTuple):
+    """Where something is lost, or (as a note) where nothing is: `bytes` of `file` from `offset`, None where unknown."""
+
+    file: str
+    offset: int | None
+    bytes: int | None
+    meaning: str
+    checksums: list[str]
+
+
+@dataclass(slots=True)
+class Salvage:
+    """All that is left of a manifest. `over` is laid over the canonical's records, `under` below them."""
+
+    metadata: Row
+    made_up: list[str] = field(default_factory=list)
+    """Members of the metadata that nothing tells any more."""
+    lost: list[Loss] = field(default_factory=list)
+    notes: list[Loss] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    last_number: int = 0
+    created: str | None = None
+    """When the manifest was created, as its log says it."""
+    over: Overlay = field(default_factory=Overlay)
+    under: Overlay = field(default_factory=Overlay)
+    source: salvage_canonical.Salvaged | None = None
+    index: Index | None = None
+    """Set where its CRCs decide which of the canonical's records count."""
+
+    def lose(
+        self, file: str, offset: int | None, count: int | None, meaning: str, named: list[str] | None = None
+    ) -> None:
+        self.lost.append(Loss(file, offset, count, meaning, (named or [])[:_NAMED_MAX]))
+
+    def note(self, file: str, offset: int | None, count: int | None, meaning: str) -> None:
+        self.notes.append(Loss(file, offset, count, meaning, []))
+
+    def has(self, checksum: str) -> bool:
+        """Whether the log says what became of this record."""
+        return checksum in self.over.entries or checksum in self.under.entries
+
+    def from_canonical(self) -> Iterator[tuple[str, bytes]]:
+        """The canonical's records that count."""
+        if self.source is None:
+            return
+        for checksum, raw in self.source.records():
+            if self.index is None or _crc_in(self.index, checksum) in (None, crc32(raw)):
+                yield checksum, raw
+
+    def records(self) -> Iterator[tuple[str, bytes, bool]]:
+        """Every record that is left, in canonical order, and whether the log has given it."""
+        layers = (
+            _sorted(self.over),
+            ((c, _CANONICAL, raw) for c, raw in self.from_canonical()),
+            _sorted(self.under, 2),
+        )
+        before = ""
+        for checksum, depth, raw in merge_sorted(*layers, key=itemgetter(0, 1)):
+            if checksum != before and raw is not None:
+                yield checksum, raw, depth != _CANONICAL
+            before = checksum
+
+
+def _sorted(overlay: Overlay, depth: int = 0) -> Iterator[tuple[str, int, bytes | None]]:
+    return ((checksum, depth, overlay.entries[checksum][0]) for checksum in sorted(overlay.entries))
+
+
+def _crc_in(index: Index, checksum: str) -> int | None:
+    number = index.find(bytes.fromhex(checksum))
+    return index.place(number)[2] if number >= 0 else None

@@ -1,0 +1,229 @@
+"""What is left of a canonical file that may be damaged anywhere: its records, what of its metadata can be read, and the rest.
+
+Invariants:
+
+- A record counts only if it parses on its own, is a valid record, and stands under its own checksum.
+- A line of our layout is taken as it is; between such lines, records are looked for by how they begin, so that another
+  tool's layout, or two lines whose newline was hit, give up what they hold.
+- Nothing is kept of a file in our layout; what has another order or layout is parsed in memory.
+
+It knows neither the log nor the index: which of these records are those that were written is asked one floor up (`salvage`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical.layout import KEY_BYTES, Canonical
+from manifestlog.errors import DamagedManifestError
+from manifestlog.model import encode as codec
+from manifestlog.model.rows import Row, merge, normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Records = Callable[[], Iterator[tuple[str, bytes]]]
+"""Gives (checksum, record) in canonical order, anew with each call."""
+
+_ENTRY = re.compile(r'"([0-9a-fA-F]{64})"\s*:\s*(?=\{)')
+_KEY = re.compile(r'"([0-9a-fA-F]{64})"')
+_MEMBER = re.compile(r'"([a-z_]+)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
+_HEAD_BYTES_MAX = 1 << 20
+_NAMED_MAX = 1000
+_EMPTY = b" \t\r\n,{}"
+
+
+class Gap(NamedTuple):
+    """A stretch of the file in which no record could be read, and checksums that stand in it all the same."""
+
+    offset: int
+    end: int
+    named: list[str]
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """`whole`: the file is a valid manifest, whoever wrote it, and nothing had to be salvaged."""
+
+    identity: tuple[int, str]
+    whole: bool
+    metadata: Row
+    count: int
+    records: Records
+    gaps: list[Gap] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Count:
+    count: int = 0
+
+    def take(self, entries: Iterable[object], _end: int) -> _Count:
+        self.count = sum(1 for _ in entries)
+        return self
+
+
+def read(path: str) -> Salvaged | None:
+    """Look at the canonical file; None when there is none."""
+    try:
+        source = Canonical(path, disk.open_read(path))
+    except FileNotFoundError:
+        return None
+    try:
+        metadata, counted, crc = canonical.fold(source, _Count().take)
+    except DamagedManifestError:
+        return _in_pieces(source)
+    identity = (disk.size(source.fd), crc)
+    return Salvaged(identity, True, metadata, counted.count, lambda: _good_lines(source, []))
+
+
+def _in_pieces(source: Canonical) -> Salvaged:
+    size = disk.size(source.fd)
+    gaps: list[Gap] = []
+    count, before, in_order = 0, "", True
+    for count, (checksum, _) in enumerate(_good_lines(source, gaps), 1):  # noqa: B007 -- the last one is the count
+        in_order = in_order and before < checksum
+        before = checksum
+
+    def streamed() -> Iterator[tuple[str, bytes]]:
+        return _good_lines(source, [])
+
+    records: Records = streamed
+    if not in_order:
+        found = _joined(streamed())
+        count = len(found)
+        records = lambda: iter(found)  # noqa: E731 -- the other branch's is a function because it is long
+    identity = (size, canonical.checksum(source, size))
+    return Salvaged(identity, False, _metadata(source), count, records, gaps)
+
+
+def _joined(records: Iterator[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Records in any order, in canonical order; of one that stands twice all that is said is kept."""
+    rows: dict[str, bytes] = {}
+    for checksum, raw in records:
+        known = rows.get(checksum)
+        same = known is None or known == raw
+        rows[checksum] = raw if known is None or same else codec.dumps(merge(codec.loads(known), codec.loads(raw)))
+    return sorted(rows.items())
+
+
+def _good_lines(source: Canonical, gaps: list[Gap]) -> Iterator[tuple[str, bytes]]:
+    """The records of a file, read line by line; `gaps` receives what lies between them."""
+    bad: list[bytes] = []
+    start = position = 0
+    for line in _lines(source):
+        found = _of_line(line)
+        if found is None:
+            bad.append(line)
+        position += len(line)
+        # The head is a stretch of its own, so that a first record that is damaged is not taken for a part of it.
+        if found is not None or line.startswith(b'    "records": {'):
+            yield from _of_stretch(b"".join(bad), start, gaps)
+            bad = []
+            start = position
+        if found is not None:
+            yield found
+    yield from _of_stretch(b"".join(bad), start, gaps)
+
+
+def _lines(source: Canonical) -> Iterator[bytes]:
+    """The file's lines with their newlines, the last one perhaps without."""
+    end = disk.size(source.fd) if source.memory is None else len(source.memory)
+    waiting: list[bytes] = []
+    for block in source.blocks(0, end):
+        first, newline, rest = block.partition(b"\n")
+        waiting.append(first + newline)
+        if newline:
+            yield b"".join(waiting)
+            found = rest.splitlines(keepends=True) if b"\r" not in rest else _split(rest)
+            last = found.pop() if found and not found[-1].endswith(b"\n") else b""
+            yield from found
+            waiting = [last]
+    if any(waiting):
+        yield b"".join(waiting)
+
+
+def _split(data: bytes) -> list[bytes]:
+    """At newlines only, as damage may hold any other line end."""
+    return [line + b"\n" for line in data.split(b"\n")[:-1]] + [data.rpartition(b"\n")[2]]
+
+
+def _of_line(line: bytes) -> tuple[str, bytes] | None:
+    """The record on a line of our layout."""
+    if line[:9] != b'        "' or line[73:76] != b'": ':
+        return None
+    raw = line[KEY_BYTES:].removesuffix(b"\n").removesuffix(b",")
+    try:
+        key = line[9:73].decode("ascii")
+        row, naive = normalise(codec.loads(raw), key)
+        if naive or codec.dumps(row) != raw or row["checksum"] != key:
+            return None
+    except ValueError:
+        return None
+    return key, raw
+
+
+def _of_stretch(data: bytes, start: int, gaps: list[Gap]) -> Iterator[tuple[str, bytes]]:
+    """Records in other bytes, by how they begin."""
+    text = data.decode("utf-8", "surrogateescape")
+    decoder = json.JSONDecoder()
+    done = 0
+    for begin in _ENTRY.finditer(text):
+        if begin.start() < done:
+            continue
+        try:
+            value, end = decoder.raw_decode(text, begin.end())
+            row, _ = normalise(value, begin[1])
+            raw = codec.dumps(row)
+        except (ValueError, TypeError, RecursionError):
+            continue
+        start = _note_gap(text[done : begin.start()], start, gaps) + _length(text[begin.start() : end])
+        done = end
+        yield row["checksum"], raw
+    _note_gap(text[done:], start, gaps)
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
+
+
+def _note_gap(text: str, offset: int, gaps: list[Gap]) -> int:
+    """Remember a stretch without records, unless nothing can have been in it; gives the offset behind it."""
+    data = text.encode("utf-8", "surrogateescape")
+    named = list(dict.fromkeys(key.lower() for key in _KEY.findall(text)))[:_NAMED_MAX]
+    if data.strip(_EMPTY):
+        gaps.append(Gap(offset, offset + len(data), named))
+    return offset + len(data)
+
+
+# -- the metadata ------------------------------------------------------------------------------------------------------
+
+
+def _metadata(source: Canonical) -> Row:
+    """Those members of the metadata that can be read, each by itself."""
+    head = source.read(0, _HEAD_BYTES_MAX).decode("utf-8", "replace")
+    first = _ENTRY.search(head)
+    found: Row = {}
+    for name, text in _MEMBER.findall(head[: first.start()] if first else head):
+        value = _readable(name, text)
+        if name not in found and value is not None:
+            found[name] = value
+    return found
+
+
+def _readable(name: str, text: str) -> Any:
+    """The value of one member if it can be one: the others are made up for it to be looked at alone."""
+    others = {"process": "loader", "etl_version": "1", "root_dir": "/"}
+    others |= dict.fromkeys(("ts_created", "ts_updated"), "2000-01-01T00:00:00Z")
+    if name not in canonical.METADATA:
+        return None
+    try:
+        checked, _ = canonical.checked_metadata(others | {name: json.loads(text)})
+    except ValueError:
+        return None
+    return checked[name]

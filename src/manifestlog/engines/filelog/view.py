@@ -1,0 +1,194 @@
+"""What the manifest holds at one moment: overlays over the canonical, the newest on top.
+
+Invariants:
+
+- The topmost layer that names a checksum decides; what lies below it for that checksum is as if it were not there.
+- Every record read from the canonical was compared with its CRC.
+
+It is a way of looking, not a copy: a view of a live overlay changes with it. `frozen` gives one that does not.
+"""
+
+from __future__ import annotations
+
+from heapq import merge as merge_sorted
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.engines.filelog.overlay import Overlay
+from manifestlog.model import encode as codec
+from manifestlog.model.rows import Row, Sighting, observations, order_of, pair_of, view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from manifestlog.engines.filelog.canonical.files import BaseFiles
+
+
+class View(NamedTuple):
+    """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` when the index is no good."""
+
+    base: BaseFiles
+    overlays: tuple[Overlay, ...]
+
+    def raw(self, checksum: str) -> bytes | None:
+        """The bytes of a record, or None."""
+        for overlay in self.overlays:
+            entry = overlay.entries.get(checksum)
+            if entry is not None:
+                return entry[0]
+        number = self.base.index.find(bytes.fromhex(checksum))
+        return None if number < 0 else self._record(number)
+
+    def _record(self, number: int) -> bytes:
+        return self.base.canonical.record(self.base.index.place(number))
+
+    def has(self, checksum: str) -> bool:
+        for overlay in self.overlays:
+            entry = overlay.entries.get(checksum)
+            if entry is not None:
+                return entry[0] is not None
+        return self.base.index.find(bytes.fromhex(checksum)) >= 0
+
+    def knows(self, checksum: str, source_id: str) -> bool:
+        """Whether anything here can matter to a record of this content and source; rather yes than no."""
+        for overlay in self.overlays:
+            if checksum in overlay.entries or overlay.has_source(source_id):
+                return True
+        index = self.base.index
+        return index.find(bytes.fromhex(checksum)) >= 0 or index.has_source(source_id)
+
+    def row(self, checksum: str) -> Row | None:
+        raw = self.raw(checksum)
+        if raw is None:
+            return None
+        row: Row = codec.loads(raw)
+        return row
+
+    def current(self, source_id: str, dataset: str | None) -> Row | None:
+        """The latest record of a source as it sees it; over all its datasets with `dataset=None`."""
+        groups = self.base.index.groups(source_id, dataset)
+        if len(groups) == 1 and (row := self._usual_current(source_id, dataset, groups[0])) is not None:
+            return row
+        found = max(self._latest(source_id, dataset, groups), default=None)
+        if found is None:
+            return None
+        row = self.row(found.checksum)
+        return None if row is None else view(row, (source_id, found.dataset))
+
+    def _usual_current(self, source_id: str, dataset: str | None, group: range) -> Row | None:
+        """The same where it is quickly told: only the canonical knows the source, in one dataset, alone; else None."""
+        if any(overlay.has_source(source_id) for overlay in self.overlays):
+            return None
+        numbers = list(self.base.index.named(group[-1]))
+        if len(numbers) != 1:
+            return None
+        row: Row = codec.loads(self._record(numbers[0]))
+        # Hashes may collide, and a later line of the log may have given this content to others.
+        alone = pair_of(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
+        return row if alone and not self._named(row["checksum"], len(self.overlays)) else None
+
+    def around(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
+        """What a source's write at this moment has to know: what it had last in this dataset, and what in any at that very time.
+
+        Of the latter, of each dataset at least the two of the highest rank, if it had as many.
+        """
+        index = self.base.index
+        groups = index.groups(source_id, None)
+        found = self._latest(source_id, dataset, [group for group in groups if index.may_have(group, dataset)])
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                for name in overlay.datasets(source_id):
+                    found += _two([one] for one in self._in_overlay(depth, source_id, name, moment))
+        for group in groups:
+            found += _two(self._in_base(reversed(index.at(group, moment)), source_id, None))
+        return found
+
+    def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
+        """What a source and dataset had last at this moment."""
+        found: list[Sighting] = []
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                seen = self._in_overlay(depth, source_id, dataset)
+                found += islice((one for one in seen if one.order[0] <= moment), 1)
+        for group in self.base.index.groups(source_id, dataset):
+            for some in self._in_base(reversed(group), source_id, dataset):
+                if until := [one for one in some if one.order[0] <= moment]:
+                    found += until
+                    break
+        return max(found, default=None)
+
+    def later_than(self, moment: str) -> Iterator[Row]:
+        """The rows whose latest observation has a later time. Only for a view with one overlay."""
+        (overlay,) = self.overlays
+        rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
+        yield from (row for row in rows if order_of(row)[0] > moment)
+        index = self.base.index
+        numbers = {number for row in index.later_than(moment) for number in index.named(row)}
+        for number in sorted(numbers):
+            if index.digest(number).hex() not in overlay.entries:
+                row: Row = codec.loads(self._record(number))
+                if order_of(row)[0] > moment:
+                    yield row
+
+    def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
+        """The latest of a source, of each layer and each group of the index."""
+        found: list[Sighting] = []
+        for depth, overlay in enumerate(self.overlays):
+            if overlay.has_source(source_id):
+                for name in overlay.datasets(source_id) if dataset is None else (dataset,):
+                    found += islice(self._in_overlay(depth, source_id, name), 1)
+        for group in groups:
+            found += next(self._in_base(reversed(group), source_id, dataset), ())
+        return found
+
+    def _in_overlay(self, depth: int, source_id: str, dataset: str, at: str | None = None) -> Iterator[Sighting]:
+        for order, checksum in self.overlays[depth].newest(source_id, dataset, at):
+            if not self._named(checksum, depth):
+                yield Sighting(order, dataset, checksum)
+
+    def _named(self, checksum: str, depth: int) -> bool:
+        return any(checksum in overlay.entries for overlay in self.overlays[:depth])
+
+    def _in_base(self, rows: Iterable[int], source_id: str, dataset: str | None) -> Iterator[list[Sighting]]:
+        """What these rows of the index are about, as far as no overlay names it."""
+        index = self.base.index
+        for row in rows:
+            seen: list[Sighting] = []
+            for number in index.named(row):
+                checksum = index.digest(number).hex()
+                if not self._named(checksum, len(self.overlays)):
+                    seen += [
+                        Sighting(order, o["dataset"], checksum)
+                        for o in observations(codec.loads(self._record(number)))
+                        if o["source_id"] == source_id
+                        and dataset in (None, o["dataset"])
+                        and index.is_of_time(row, order := order_of(o))
+                    ]
+            if seen:
+                yield seen
+
+    def frozen(self) -> View:
+        """The same, unmoved by what comes later."""
+        copies = []
+        for overlay in self.overlays:
+            copy = Overlay()
+            copy.entries = dict(overlay.entries)
+            copies.append(copy)
+        return View(self.base, tuple(copies))
+
+    def checksums(self) -> Iterator[str]:
+        """Every checksum, sorted. Only for a frozen view with one overlay."""
+        (overlay,) = self.overlays
+        own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
+        below = (c for c in self.base.index.checksums() if c not in overlay.entries)
+        return merge_sorted(own, below)
+
+
+def _two(seen: Iterable[list[Sighting]]) -> list[Sighting]:
+    """As many of these as it takes to have two contents."""
+    found: list[Sighting] = []
+    for some in seen:
+        found += some
+        if found[0].checksum != found[-1].checksum:
+            break
+    return found

@@ -1,0 +1,1 @@
+"""The configuration of `extract`: read, checked, turned into sources."""

@@ -1,0 +1,127 @@
+"""A configuration file made plain data: JSON, TOML for `.toml`, and what `formats` reads besides.
+
+Invariants:
+
+- The answer is an object of texts, numbers, lists and objects; everything else is a `ConfigError` about the whole file.
+- A syntax error names line and column, and shows nothing of the file.
+- A key that stands twice in one object is no syntax error, but its value is `TWICE`: `repeated` says where.
+
+It does not know what a configuration should hold.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from manifestlog.extract.config.formats import FormatError, read_json5, read_yaml, relaxed_at
+from manifestlog.extract.errors import ConfigError
+
+Place = tuple[str | int, ...]
+"""The way to a value: `("sources", 3, "url")`."""
+
+TWICE = object()
+
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+
+
+def read(path: str) -> dict[str, Any]:
+    """The file's top-level object."""
+    text = _text(path)
+    try:
+        data = _data(path.lower(), text)
+    except FormatError as error:
+        place = f"line {error.line}, column {error.column}: " if error.line else ""
+        raise ConfigError(path, "", f"{place}{error}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(path, "", _syntax(error.lineno, error.colno, error.msg)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, "", _toml_syntax(str(error), text)) from None
+    except RecursionError:
+        raise ConfigError(path, "", "nested too deeply; expected an object as in the guide") from None
+    except ValueError:  # a whole number of thousands of digits
+        raise ConfigError(path, "", "a number in it is too long to be read; correct it") from None
+    if not isinstance(data, dict):
+        raise ConfigError(path, "", "expected an object at the top level; put everything between { and }")
+    return data
+
+
+def _data(path: str, text: str) -> object:
+    if path.endswith(".toml"):
+        return tomllib.loads(text)
+    if path.endswith((".yaml", ".yml")):
+        return read_yaml(text, _object)
+    try:
+        return _from_json(text)
+    except json.JSONDecodeError:
+        if relaxed_at(text) is None:
+            raise
+        return read_json5(text, _object)
+
+
+def repeated(data: object) -> Iterator[Place]:
+    """Where keys stand twice, in the order of the file."""
+    waiting: list[tuple[Place, object]] = [((), data)]  # no recursion: JSON may be nested deeper than Python calls
+    while waiting:
+        place, value = waiting.pop()
+        if value is TWICE:
+            yield place
+        elif isinstance(value, dict):
+            waiting += [((*place, key), inner) for key, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            waiting += reversed([((*place, number), inner) for number, inner in enumerate(value)])
+
+
+def shown(place: Place) -> str:
+    """`sources[3].url`."""
+    text = ""
+    for step in place:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif re.fullmatch(r"[A-Za-z_][\w-]*", step, re.ASCII):
+            text += f".{step}"
+        else:
+            text += f"[{json.dumps(step)}]"
+    return text.removeprefix(".")
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(path, "", f"{reason}; give the path of a configuration that can be read") from None
+    except ValueError as error:  # a NUL in the path
+        raise ConfigError(path, "", f"{error}; give the path of a configuration that can be read") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, "", f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+
+def _from_json(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found[key] = TWICE if key in found else value
+    return found
+
+
+def _syntax(line: int, column: int, message: str) -> str:
+    return f"line {line}, column {column}: {message}; correct the syntax"
+
+
+def _toml_syntax(message: str, text: str) -> str:
+    found = _TOML_PLACE.search(message)
+    if found is None:
+        return f"{message}; correct the syntax"
+    end = (text.count("\n") + 1, len(text) - text.rfind("\n"))
+    line, column = (int(found[1]), int(found[2])) if found[1] else end
+    return _syntax(line, column, message[: found.start()])

@@ -1,0 +1,173 @@
+"""What must not be shown: addresses without their secrets, and texts of others without the secrets of a source.
+
+Invariants:
+
+- `safe_url` and `redact` never raise, whatever the text.
+- `safe_url` shows neither userinfo nor a value of the query; what it cannot take apart it does not show at all.
+- After `redact`, none of the secrets of four or more characters is left in the text.
+
+Shorter secrets are not searched for, or a page number 1 would tear every date and size; where such a value usually
+stands, in an address or its query, it is hidden all the same.
+
+It does not know which values came from the environment: the configuration does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+from manifestlog.extract.config.source import ETLSource
+
+MASK = "***"
+SECRET_CHARACTERS_MIN = 4
+
+_SCHEME = r"(?:[a-z*][a-z0-9+.*-]{0,31}::){0,3}[a-z*][a-z0-9+.*-]{0,31}://"
+_URL = re.compile(
+    rf"(?P<scheme>{_SCHEME})(?P<userinfo>[^/?#]*@)?(?P<host>\[[0-9a-f:.%]*\]|[^/?#@:\[\]]*)(?P<port>:[0-9]*)?"
+    r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?",
+    re.IGNORECASE,
+)
+_URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
+_QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, also of a redirect's target
+_CREDENTIALS = ("auth", "bearer", "cookie", "credential", "csrf", "jwt", "key", "pass", "secret", "session", "sign",
+                "token", "user-id", "xsrf")  # fmt: skip
+_OF_ONE_SERVER = frozenset({"host", "origin", "referer"})
+_HARMLESS = (
+    "accept",
+    "cache-control",
+    "content-",
+    "dnt",
+    "from",
+    "pragma",
+    "prefer",
+    "te",
+    "user-agent",
+    "x-requested-with",
+)
+_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])\S{8,}")
+_SENTENCE_END = ")',.;:"
+_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
+
+
+def safe_url(url: str) -> str:
+    """The address with `***` for userinfo and values of the query, without fragment; `***` for what is no address."""
+    found = None if _UNSEEN.search(url) else _URL.fullmatch(url)
+    if found is None:
+        return MASK
+    userinfo = f"{MASK}@" if found["userinfo"] else ""
+    rest = "".join(found[name] or "" for name in ("host", "port", "path"))
+    return f"{found['scheme']}{userinfo}{rest}{_masked_query(found['query'] or '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Removes these secrets from texts."""
+
+    secrets: tuple[str, ...] = field(repr=False)  # longest first
+
+    @classmethod
+    def of(cls, source: ETLSource, headers: Mapping[str, str], more: Iterable[str] = ()) -> Redactor:
+        """For the secrets of this source, of the default headers, and `more`, such as values from the environment."""
+        return cls.hiding([*_in_url(source.url), *_in_headers(headers), *_in_headers(source.headers), *more])
+
+    @classmethod
+    def hiding(cls, values: Iterable[str]) -> Redactor:
+        """For these values."""
+        found = {form for value in values for form in _forms(value) if len(form) >= SECRET_CHARACTERS_MIN}
+        return cls(tuple(sorted(found, key=lambda secret: (-len(secret), secret))))
+
+    def redact(self, text: str) -> str:
+        """The text with `***` for every secret, and with its addresses made safe."""
+        # Secrets first, because one may be a whole address; and last, because cutting an address may join two halves.
+        text = _URL_IN_TEXT.sub(_safe_in_text, self.without_secrets(text))
+        text = _QUERY_IN_TEXT.sub(_query_in_text, text)
+        return self.without_secrets(text)
+
+    def without_secrets(self, text: str) -> str:
+        """The text with `***` for every secret, its addresses as they are."""
+        while any(secret in text for secret in self.secrets):  # ends: every secret is longer than its mask
+            for secret in self.secrets:
+                text = text.replace(secret, MASK)
+        return text
+
+
+def is_credential(name: str, value: str) -> bool:
+    """Whether a header is most likely a credential, or belongs to one server only.
+
+    Its name tells, or with a name that nobody knows a value that looks like a token: letters and digits without a space.
+    """
+    lower = name.lower()
+    if lower in _OF_ONE_SERVER or any(part in lower for part in _CREDENTIALS):
+        return True
+    return not lower.startswith(_HARMLESS) and _TOKEN.fullmatch(value) is not None
+
+
+def _masked_query(query: str) -> str:
+    """`?a=***&b=***` for `?a=1&b=2`; what has no name is hidden whole."""
+    return query[:1] + "&".join(map(_masked_pair, query[1:].split("&")))
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    if equals:
+        return f"{name}={MASK}"
+    return MASK if pair else ""
+
+
+def _safe_in_text(found: re.Match[str]) -> str:
+    url, end = _split_end(found[0])
+    return safe_url(url) + end
+
+
+def _query_in_text(found: re.Match[str]) -> str:
+    query, end = _split_end(found[0])
+    return _masked_query(query) + end
+
+
+def _split_end(text: str) -> tuple[str, str]:
+    """The text without the sentence's signs behind it, and these."""
+    body = text.rstrip(_SENTENCE_END)
+    return body, text[len(body) :]
+
+
+def _in_url(url: str) -> Iterator[str]:
+    for userinfo in re.findall(r"://([^/?#]*)@", url):
+        user, _, password = userinfo.partition(":")
+        yield from (userinfo, user, password)
+        # What requests makes of it is an authorization header.
+        yield base64.b64encode(unquote(userinfo).encode()).decode()
+    for pair in re.split(r"[?#&]", url)[1:]:
+        name, equals, value = pair.partition("=")
+        yield value if equals else name
+
+
+def _in_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    for value in headers.values():
+        scheme, _, token = value.partition(" ")
+        yield from (value, token.strip())
+        if scheme.lower() == "basic":
+            yield from _in_basic(token.strip())
+
+
+def _in_basic(token: str) -> Iterator[str]:
+    try:
+        userinfo = base64.b64decode(token, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return
+    user, _, password = userinfo.partition(":")
+    yield from (userinfo, user, password)
+
+
+def _forms(value: str) -> set[str]:
+    """The value as it is, as it is meant, as libraries send it, and as `repr` shows it."""
+    plain = {value, unquote(value), unquote_plus(value)}
+    sent = {encode(text, safe=safe, errors="surrogatepass") for text in plain for encode, safe in _ENCODINGS}
+    return plain | sent | {repr(text)[1:-1] for text in plain}
+
+
+_ENCODINGS = ((quote, ""), (quote_plus, ""), (quote, "!#$%&'()*+,/:;=?@[]~"))

@@ -1,0 +1,204 @@
+"""The variables of a configuration: `${NAME}` from the environment, `${DAY}` and `{date:…}` for the day of the run.
+
+Invariants:
+
+- `${NAME}` stands in addresses and headers, the day also in what a source and its files are called; anywhere else, either
+  is a problem and never taken literally. Nothing is sent with a `$` that was meant otherwise.
+- What came from the environment is known; the day is no secret.
+
+It does not know what the data must hold: where that has another shape, it is left for the models to say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from manifestlog.extract import safe_names as names
+from manifestlog.extract.config import days
+from manifestlog.extract.config.reader import Place
+from manifestlog.extract.config.source import Conditions
+
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)|\{date:([^{}]*)\}")
+_VARIABLE_OF_NAMES = re.compile(r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}]*)\}")
+"""In names a `$` was always a sign like any other; before a brace it is doubled."""
+_LEFT_ALONE = re.compile(r"\$\{[A-Za-z_]|\{date:")
+_NAMES = ("source_id", "dataset", "file_name")
+_FOLDERS = (("manifests_dir",), ("data_dir",))
+"""Their own check says more."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with the value at a place."""
+
+    place: Place
+    reason: str
+
+
+class _Text(NamedTuple):
+    """A text that variables are put in: `owner[key]`, at `place`."""
+
+    place: Place
+    owner: dict[str, Any]
+    key: str
+    is_name: bool = False
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of the variables of a configuration."""
+
+    problems: list[Problem] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    """The values that came from the environment."""
+    private: list[Place] = field(default_factory=list)
+    """Where they went."""
+    conditions: dict[int, Conditions] = field(default_factory=dict)
+    """Of sources whose address names a day, by their number."""
+    names_a_day: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    environ: Mapping[str, str]
+    day: date
+
+    def put_in(self, text: str, found: Found, *, is_name: bool = False) -> tuple[str, list[str]]:
+        """The text with its variables, and what is wrong with them."""
+        problems: list[str] = []
+
+        def value_of(match: re.Match[str]) -> str:
+            dollar, name, form = match.groups()
+            try:
+                return "$" if dollar else self._value(name, form, found, is_name=is_name)
+            except ValueError as error:
+                problems.append(str(error))
+                return match[0]
+
+        return (_VARIABLE_OF_NAMES if is_name else _VARIABLE).sub(value_of, text), problems
+
+    def _value(self, name: str | None, form: str | None, found: Found, *, is_name: bool) -> str:
+        if form is not None or name == days.VARIABLE:
+            found.names_a_day = True
+            return days.written(self.day, "%F" if form is None else form)
+        if name is None:
+            raise ValueError("expected ${NAME} behind a $; write $$ for a plain $")
+        if is_name:
+            raise ValueError("only ${DAY} and {date:…} are expanded in a name; write it out ($${ for a plain ${)")
+        if name not in self.environ:
+            raise ValueError(f"the environment variable {name} is not set; set it, or write $$ for a plain $")
+        found.used.add(self.environ[name])
+        return self.environ[name]
+
+
+def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = None) -> Found:
+    """Put variables in, wherever the data has the shape for it; `day` is what `--day` says."""
+    found = Found()
+    texts = list(_texts(raw))
+    values = _Values(environ, _day(raw, environ, day, texts, found))
+    found.problems += _left_alone(raw, {text.place for text in texts})
+    for number, source in enumerate(sources_of(raw)):
+        if isinstance(source, dict):
+            _tell_days_apart(number, source, values, found)
+    for text in texts:
+        before = text.owner[text.key]
+        text.owner[text.key], wrong = values.put_in(before, found, is_name=text.is_name)
+        found.private += [text.place] if "${" in before else []
+        found.problems += [Problem(text.place, reason) for reason in wrong]
+    if day is not None and not found.names_a_day:
+        found.problems.append(Problem((), "--day: nothing here names a day; put ${DAY} or {date:…} into an address"))
+    return found
+
+
+def _day(raw: dict[str, Any], environ: Mapping[str, str], said: str | None, texts: list[_Text], found: Found) -> date:
+    """The day of the run. The variable DAY may be anything where nothing names a day."""
+    try:
+        where = days.zone(raw.get("time_zone", days.UTC_NAME))
+    except ValueError:
+        where = days.zone(days.UTC_NAME)  # the model says so
+    try:
+        return days.day_of(said, environ, where)
+    except ValueError as error:
+        if said is not None:
+            found.problems.append(Problem((), f"--day: expected {days.RULE}"))
+        for text in texts:
+            if said is None and ("${DAY}" in text.owner[text.key] or "{date:" in text.owner[text.key]):
+                found.problems.append(Problem(text.place, str(error)))
+        return days.day_of("today", {}, where)
+
+
+def _tell_days_apart(number: int, source: dict[str, Any], values: _Values, found: Found) -> None:
+    """When this source's record may be asked about; gives files of an address that names a day names that do so."""
+    nobody = Found()
+
+    def on(day: date, *keys: str) -> tuple[str, ...]:
+        texts = [(key, source.get(key)) for key in keys]
+        that = _Values(values.environ, day)
+        return tuple(that.put_in(t, nobody, is_name=k in _NAMES)[0] for k, t in texts if isinstance(t, str))
+
+    def name(day: date) -> tuple[str, ...]:
+        return on(day, "file_name") if source.get("file_name") is not None else (_last_part(on(day, "url")),)
+
+    def settle() -> Conditions:
+        return days.conditions(
+            values.day, lambda day: on(day, "url"), lambda day: on(day, "source_id", "dataset"), name
+        )
+
+    if not isinstance(source.get("url"), str):
+        return
+    settled = settle()
+    if settled is Conditions.NEVER and source.get("file_name") is None:
+        stem, suffixes = names.split_suffixes(name(values.day)[0])
+        source["file_name"] = names.harmless(f"{stem}-{values.day}{suffixes}").replace("${", "$${")
+        settled = Conditions.SAME_NAME
+    found.conditions[number] = settled
+
+
+def _last_part(urls: tuple[str, ...]) -> str:
+    try:
+        return names.harmless(unquote(urlsplit(urls[0]).path.rpartition("/")[2]))
+    except ValueError:
+        return names.NAMELESS  # no address: the model says so
+
+
+def _left_alone(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
+    """Variables where they would be taken literally."""
+    waiting: list[tuple[Place, object]] = [((), raw)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [((*place, key), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*place, number), inner) for number, inner in enumerate(value)]
+        elif isinstance(value, str) and place not in expanded and place not in _FOLDERS and _LEFT_ALONE.search(value):
+            yield Problem(place, "variables are not expanded here; write the value out")
+
+
+def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
+    """Addresses, headers and names, wherever the data has the shape for it."""
+    yield from _headers(("defaults",), raw.get("defaults"))
+    for number, source in enumerate(sources_of(raw)):
+        where = ("sources", number)
+        if isinstance(source, dict) and isinstance(source.get("url"), str):
+            yield _Text((*where, "url"), source, "url")
+        if isinstance(source, dict):
+            named = [name for name in _NAMES if isinstance(source.get(name), str)]
+            yield from (_Text((*where, name), source, name, is_name=True) for name in named)
+        yield from _headers(where, source)
+
+
+def sources_of(raw: dict[str, Any]) -> list[Any]:
+    """The sources as they stand in the file; none where that is no list."""
+    sources = raw.get("sources")
+    return sources if isinstance(sources, list) else []
+
+
+def _headers(where: Place, owner: object) -> Iterator[_Text]:
+    headers = owner.get("headers") if isinstance(owner, dict) else None
+    if isinstance(headers, dict):
+        texts = [name for name, value in headers.items() if isinstance(value, str)]
+        yield from (_Text((*where, "headers", name), headers, name) for name in texts)

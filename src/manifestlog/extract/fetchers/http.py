@@ -1,0 +1,314 @@
+"""The fetcher of `http` and `https`, over requests.
+
+Invariants:
+
+- The body is taken as it is sent: by default `Accept-Encoding: identity`, and nothing is decoded here.
+- Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
+  without them it may send another representation, or refuse.
+- A body without a length that ends because its connection was cut is an error wherever that can be told: in chunks, over TLS.
+- Certificates are verified; proxies come from the environment.
+- No error shows a header, and none an address that has not been made safe.
+
+It does not repeat anything: that is `download`'s business, which can say so, and be interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from requests.utils import get_auth_from_url
+from urllib3.util.retry import Retry
+
+from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.config.redaction import Redactor, is_credential, safe_url
+from manifestlog.extract.config.source import HEADER_VALUE, ETLSource
+from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head
+from manifestlog.extract.fetchers.settings import wrong_setting
+
+_BLOCK_BYTES = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_NOT_MODIFIED = 304
+_STRONG_AFTER_S = 60
+
+_NO_SECRETS = Redactor(())
+
+
+def _without_secrets(told: logging.LogRecord) -> bool:
+    """urllib3 tells whole addresses, query and all, some of them as warnings."""
+    told.msg, told.args = _NO_SECRETS.redact(told.getMessage()), ()
+    return True
+
+
+class HttpResponse(NamedTuple):
+    """An answer over HTTP."""
+
+    head: Head
+    answer: requests.Response
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body as it comes."""
+        with _told():
+            # `read1` gives what is there: `read` would wait for a whole block, at one byte a second for days.
+            while block := self.answer.raw.read1(_BLOCK_BYTES, decode_content=False):
+                yield block
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error."""
+
+    def connect(self) -> None:
+        super().connect()
+        vars(self.sock)["suppress_ragged_eofs"] = False  # of `ssl.SSLSocket`, and of urllib3's for TLS within TLS
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The library's, with our connections over TLS, through a proxy as well."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        _use_tls_pool(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        _use_tls_pool(manager)
+        return manager
+
+
+def _use_tls_pool(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": _TlsPool}
+
+
+class HttpFetcher:
+    """One session with its connections; for one process."""
+
+    def __init__(self, defaults: Defaults, secrets: Collection[str] = ()) -> None:
+        """No header that holds one of the `secrets` goes to another server."""
+        self._defaults = defaults
+        self._secrets = secrets
+        self._session = requests.Session()
+        adapter = _Adapter(max_retries=Retry(0, read=False))
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+            logging.getLogger(name).addFilter(_without_secrets)  # the same one twice counts once
+
+    @contextmanager
+    def open(self, source: ETLSource, ask: Ask) -> Iterator[HttpResponse]:
+        """Ask for the content."""
+        with _told():
+            answer = self._follow("GET", source, ask)
+        # Closed, not drained: what we leave of a body we did not want to have.
+        with answer:
+            with _told():
+                head = _head(answer)
+                if head.status == _NOT_MODIFIED:
+                    _keep_connection(answer)
+            yield HttpResponse(head, answer)
+
+    def probe(self, source: ETLSource, ask: Ask) -> Head:
+        """Ask for the head only."""
+        with _told(), self._follow("HEAD", source, ask) as answer:
+            _keep_connection(answer)
+            return _head(answer)
+
+    def _follow(self, method: str, source: ETLSource, ask: Ask) -> requests.Response:
+        url, configured = source.url, _configured(self._defaults, source)
+        self._session.cookies.clear()  # those of another source
+        for _ in range(self._defaults.redirects_max + 1):
+            answer = self._send(method, url, _headers(configured, ask))
+            target = self._session.get_redirect_target(answer)
+            if target is None:
+                return answer
+            answer.close()
+            other = urljoin(url, target)
+            if self._session.should_strip_auth(url, other):  # type: ignore[no-untyped-call]
+                configured = {
+                    name: value for name, value in configured.items() if self._may_travel(source, name, value)
+                }
+            else:
+                other = _with_userinfo_of(url, other)
+            url = other
+        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(url)}"
+        raise FetchError(f"{many}: check the source's url", transient=False)
+
+    def _may_travel(self, source: ETLSource, name: str, value: str) -> bool:
+        owner = source if name in map(str.lower, source.headers) else self._defaults
+        is_secret = any(secret in value for secret in self._secrets if secret)
+        return not (is_credential(name, value) or name in owner.private_headers or is_secret)
+
+    def _send(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
+        timeout = (self._defaults.timeout_connect_s, self._defaults.timeout_read_s)
+        userinfo = get_auth_from_url(url)
+        # Said in any case, or requests would look into ~/.netrc, for servers that we were redirected to as well.
+        auth = userinfo if any(userinfo) and "authorization" not in headers else _as_it_is
+        return self._session.request(
+            method, url, headers=headers, auth=auth, timeout=timeout, stream=True, allow_redirects=False
+        )
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _with_userinfo_of(url: str, target: str) -> str:
+    """The target of a redirect on the same server, with the userinfo that its Location leaves out."""
+    userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    parts = urlsplit(target)
+    if not at or "@" in parts.netloc:
+        return target
+    return urlunsplit(parts._replace(netloc=f"{userinfo}@{parts.netloc}"))
+
+
+def _keep_connection(answer: requests.Response) -> None:
+    """Read the body that such an answer does not have: only then is its connection good for the next request."""
+    if "Transfer-Encoding" not in answer.headers:  # it may be announced all the same, and would be waited for
+        answer.raw.read()
+
+
+def _configured(defaults: Defaults, source: ETLSource) -> dict[str, str]:
+    """Configured headers by their names in lower case, a source's own before the defaults."""
+    return {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
+
+
+def _headers(configured: Mapping[str, str], ask: Ask) -> dict[str, str]:
+    """The headers of a request: ours before the configured ones."""
+    found = {"accept-encoding": "identity", **configured}
+    asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
+    if ask.start and (ask.if_range is None or _can_be_sent(ask.if_range)):
+        asked |= {"range": f"bytes={ask.start}-", "if-range": ask.if_range}
+    return found | {name: value for name, value in asked.items() if value is not None and _can_be_sent(value)}
+
+
+def _can_be_sent(validator: str | None) -> bool:
+    """Whether it is one line of a header: an ETag that was registered from elsewhere may be anything.
+
+    Without it the answer is the whole content, and is judged by itself.
+    """
+    return validator is not None and HEADER_VALUE.fullmatch(validator) is not None
+
+
+def _head(answer: requests.Response) -> Head:
+    start, length = _extent(answer)
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    return Head(
+        status=answer.status_code,
+        etag=answer.headers.get("ETag") or None,  # an empty one would be the same for ever
+        last_modified=answer.headers.get("Last-Modified") or None,
+        length_bytes=length,
+        start=start,
+        retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
+        encoding=None if encoding == "identity" else encoding,
+        strong_date=_is_strong(answer.headers.get("Last-Modified"), answer.headers.get("Date")),
+        content_type=answer.headers.get("Content-Type") or None,
+    )
+
+
+def _is_strong(last_modified: str | None, date: str | None) -> bool | None:
+    """Whether a time names the bytes: what is younger than a minute may have changed twice within its second.
+
+    An answer without a date is of now (RFC 9110, 6.6.1).
+    """
+    if not last_modified:
+        return None
+    modified, told = _seconds(last_modified), _seconds(date or "")
+    return modified is not None and (time.time() if told is None else told) - modified >= _STRONG_AFTER_S
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _extent(answer: requests.Response) -> tuple[int, int | None]:
+    """(where the body begins, length of the whole content)."""
+    if answer.status_code in (206, 416):
+        found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+        if found is None:
+            return -1, None
+        return int(found[1] or 0), None if found[2] == "*" else int(found[2])
+    if answer.status_code == _NOT_MODIFIED:
+        return 0, None  # many servers say 0 there
+    said = answer.headers.get("Content-Length", "")
+    chunked = "Transfer-Encoding" in answer.headers
+    return 0, int(said) if _LENGTH.fullmatch(said) and not chunked else None
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(Retry().parse_retry_after(value)))
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the libraries as ours."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        reason, transient = _reason(error)
+        raise FetchError(reason, transient) from None  # the library's own text shows the whole address
+
+
+def _reason(error: BaseException) -> tuple[str, bool]:
+    """What happened, in a few words, and whether it may be better next time."""
+    chain = list(_causes(error))
+    if (reason := wrong_setting(chain)) is not None:
+        return reason, False
+    if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
+        return "the connection was cut without TLS's end mark, so the file may be cut as well", True
+    for cause in chain:
+        if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+            return "the server's certificate or encryption is not trusted: check the url, or your certificates", False
+        if isinstance(cause, socket.gaierror):
+            return "the server's name is not known: check the source's url and the network", True
+    told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    for kinds, reason in _TRANSIENT_ERRORS:
+        # urllib3 counts a refused connection among the time-outs; the system says what it was.
+        if told is None and any(isinstance(cause, kinds) for cause in chain):
+            return reason, True
+    if told is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
+        return f"the connection failed ({told or type(chain[-1]).__name__}): check the network and the server", True
+    return f"the request cannot be made ({type(error).__name__}): check the source's url", False
+
+
+_TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection within timeout_connect_s"),
+    ((requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no data within timeout_read_s"),
+    ((urllib3.exceptions.IncompleteRead,), "the connection was cut in the middle of the file"),
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "the proxy refuses or does not answer"),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that it was made of: requests and urllib3 keep it as arguments and reasons."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return iter(seen)

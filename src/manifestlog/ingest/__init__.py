@@ -1,0 +1,1 @@
+"""Register files that are already here."""

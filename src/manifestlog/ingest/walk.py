@@ -1,0 +1,173 @@
+"""Which files `add` is about: folders walked, links and odd files told apart.
+
+Invariants:
+
+- Links to files are followed, links to folders are not; only a path that was given itself may be a link to a folder.
+- The files of manifests, in the directory of the one that is written, are never among the files found, and neither
+  is what a repair has put in quarantine there.
+- Files that `extract` works with (parts, rejected files, its files of claims and of times) are never files to register: they come and go.
+- Nothing is opened, and at most one folder's names are held at a time, so a tree of any size streams.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from manifestlog.extract.claims import CLAIMS_NAME, SEEN_NAME
+from manifestlog.extract.safe_names import is_working
+from manifestlog.ingest.listed import Entry, Facts
+from manifestlog.names import SUFFIX, ManifestPaths, parse_manifest_name
+
+
+class Why(StrEnum):
+    """Why something is skipped."""
+
+    SPECIAL = "pipe, socket or device"
+    WORKING = "working file of extract"
+    EMPTY = "empty file"
+
+    def counted(self, number: int) -> str:
+        """`1 empty file`, `2 empty files`."""
+        words = self.value if number == 1 else _MANY[self]
+        return f"{number:,} {words}"
+
+
+_MANY = {
+    Why.SPECIAL: "pipes, sockets or devices",
+    Why.WORKING: "working files of extract",
+    Why.EMPTY: "empty files",
+}
+
+
+class FileTask(NamedTuple):
+    """A file to hash and register; `size` is a first look, in bytes."""
+
+    path: str
+    source_id: str
+    dataset: str
+    size: int
+    facts: Facts = Facts()
+
+
+class Failure(NamedTuple):
+    """A file that could not be registered, and why."""
+
+    path: str
+    reason: str
+
+
+class Skipped(NamedTuple):
+    """Something that is no content to register."""
+
+    path: str
+    why: Why
+
+
+Found = FileTask | Failure | Skipped
+
+
+class Naming(NamedTuple):
+    """What the command line says about names; None for the defaults."""
+
+    source_id: str | None
+    dataset: str | None
+
+
+def reason(error: OSError) -> str:
+    """An operating system's error without the path."""
+    return error.strerror or str(error)
+
+
+def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    """Everything at these paths, folders with all that is in them."""
+    for given in paths:
+        path = os.path.abspath(given)  # resolves no links: the path is stored as the user knows it
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            yield Failure(path, reason(error))
+            continue
+        if is_folder:
+            yield from _walk(path, names, own)
+        else:
+            folder, name = os.path.split(path)
+            yield from _look(path, name, names.dataset or _name_of(folder), names, own)
+
+
+def find_listed(entries: Sequence[Entry], names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    """Every file of an index; what the command line says of names is for those that the index gives none."""
+    for entry in entries:
+        path = os.path.abspath(entry.path)
+        if os.path.isdir(path):
+            yield Failure(path, "it is a folder; an index names files")
+            continue
+        folder, name = os.path.split(path)
+        wanted = Naming(entry.source_id or names.source_id, entry.dataset or names.dataset)
+        for found in _look(path, name, wanted.dataset or _name_of(folder), wanted, own):
+            yield found._replace(facts=entry.facts) if isinstance(found, FileTask) else found
+
+
+def _name_of(folder: str) -> str:
+    return os.path.basename(folder) or folder  # `/` has no name, and a dataset needs one
+
+
+def _walk(root: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    dataset = names.dataset or _name_of(root)
+    cut = len(root.rstrip(os.sep)) + 1
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Failure(folder, reason(error))
+            continue
+        folders.extend(entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False))
+        for entry in inside:
+            if not entry.is_dir(follow_symlinks=False):
+                yield from _look(entry.path, entry.path[cut:].replace(os.sep, "/"), dataset, names, own)
+
+
+def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    try:
+        found = os.stat(path)
+        path.encode()
+    except UnicodeEncodeError:
+        yield Failure(path, "its name is not UTF-8, which JSON cannot hold; rename it")
+        return
+    except OSError as error:
+        yield Failure(path, reason(error))
+        return
+    if stat.S_ISDIR(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
+        yield Skipped(path, Why.SPECIAL)
+    elif not _is_ledger(path, own):
+        if _is_working(path):
+            yield Skipped(path, Why.WORKING)
+        elif found.st_size == 0:
+            yield Skipped(path, Why.EMPTY)
+        else:
+            yield FileTask(path, names.source_id or source_id, dataset, found.st_size)
+
+
+def _is_working(path: str) -> bool:
+    name = os.path.basename(os.path.realpath(path) if os.path.islink(path) else path)
+    return name in (CLAIMS_NAME, SEEN_NAME) or is_working(name)
+
+
+def _is_ledger(path: str, own: ManifestPaths) -> bool:
+    is_ours = ".manifest." in path or os.path.basename(own.quarantine) in path
+    if not is_ours and not os.path.islink(path):
+        return False
+    folder, name = os.path.split(os.path.realpath(path))
+    if folder.startswith(os.path.realpath(own.quarantine) + os.sep):
+        return True
+    stem = name.partition(".")[0]
+    # The neighbours' too: their lock files are empty, and a ledger that changes all the time is no download.
+    return (
+        folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem
+    )

@@ -1,0 +1,109 @@
+"""What a pipeline hands in, made into records: finished downloads, and hand-made changes.
+
+The protocols name what is read and nothing else, so that any object of that shape fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from manifestlog.errors import RecordRejectedError
+from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
+from manifestlog.model.rows import Row, utc_text
+from manifestlog.model.verdict import Verdict
+
+LIVE_S = 60.0
+"""How far from now an event's time may be for a download that has just ended, in seconds."""
+
+
+class SourceLike(Protocol):
+    """A configured source; `state.last_etag`, where it has one, stands in for an event without an ETag."""
+
+    @property
+    def source_id(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+
+class EventLike(Protocol):
+    """A finished download."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def file_path(self) -> Path | str: ...
+
+    @property
+    def file_size_bytes(self) -> int: ...
+
+    @property
+    def etag(self) -> str | None: ...
+
+    @property
+    def ts_download_completed(self) -> datetime: ...
+
+
+def record_of(source: SourceLike, event: EventLike, version: str, derived_from: Iterable[str] = ()) -> ManifestRecord:
+    """The record of a finished download; the event's ETag wins over the source's last one.
+
+    Raises `RecordRejectedError` naming every field that is wrong.
+    """
+    last_etag = getattr(getattr(source, "state", None), "last_etag", None)
+    etag = getattr(event, "etag", None)
+    try:
+        return ManifestRecord(
+            source_id=source.source_id,
+            dataset=source.dataset,
+            checksum=event.sha256,
+            file_path=Path(event.file_path),
+            file_size=event.file_size_bytes,
+            etag=last_etag if etag is None else etag,
+            ts_downloaded=event.ts_download_completed,
+            version=version,
+            last_modified=getattr(event, "last_modified", None),
+            derived_from=tuple(derived_from),
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecordRejectedError(wrong) from error
+
+
+def is_live(moment: datetime) -> bool:
+    """Whether something of this time has just ended, by this machine's clock."""
+    return abs((datetime.now(UTC) - moment).total_seconds()) <= LIVE_S
+
+
+def moved_time(given: ManifestRecord, result: AddResult) -> str | None:
+    """The warning that a live record got another time than the clock's; None when it kept its own."""
+    recorded = result.record.ts_downloaded
+    if result.verdict is Verdict.DUPLICATE or recorded <= given.ts_downloaded:
+        return None
+    current = utc_text(recorded - timedelta(microseconds=1))
+    return (
+        f"this machine's clock says {utc_text(given.ts_downloaded)}, but the latest record of this source is of {current};"
+        f" recorded as {utc_text(recorded)}: set the clock by NTP; if it was ahead once, run `manifestlog retime`"
+    )
+
+
+_STAND_IN = {
+    "source_id": "-",
+    "dataset": "-",
+    "file_path": "-",
+    "file_size": 1,
+    "ts_downloaded": "2000-01-01T00:00:00Z",
+    "version": "-",
+}
+
+
+def changes_of(value: Mapping[str, Any]) -> Row:
+    """The given fields of a record, validated, as they stand in a row; raises `ValueError` naming what is wrong."""
+    # What the caller does not change need not be given: the stored record has it, so something valid stands in.
+    row = row_from_record(ManifestRecord.model_validate(_STAND_IN | dict(value)))
+    return {name: row.get(name) for name in value}
