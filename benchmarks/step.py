@@ -154,8 +154,7 @@ def pause(directory: str, start: int, log_records: int, mode: str, seconds: floa
 
 def check(directory: str) -> Found:
     """Read all of it and say what is wrong."""
-    from manifestlog import manifest_path
-    from manifestlog import names as naming
+    from manifestlog import manifest_path, names as naming
     from manifestlog.engines.filelog.recovery import check as checking
 
     began = time.perf_counter()

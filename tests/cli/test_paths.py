@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import Program
-from cli.test_extract import CONFIG, configure, entry
-from cli.test_extract import MANIFEST as SYSTEMS
+from cli.test_extract import CONFIG, MANIFEST as SYSTEMS, configure, entry
 from cli.test_verify import MANIFEST, record
 from manifestlog import DownloadManifestManager, ManifestMetadata, ManifestRecord, Observation
 from support import answers

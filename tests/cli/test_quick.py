@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.cli import fast_path as quick
-from manifestlog.cli import program
+from manifestlog.cli import fast_path as quick, program
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError
-from manifestlog import names as naming
+from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, names as naming
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import index
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import index, layout as canonical
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.layout import Canonical
 from manifestlog.engines.filelog.recovery.check import DAMAGE, NOTE, CheckReport, check

@@ -21,9 +21,7 @@ from manifestlog import (
     ReadOnlyError,
 )
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base
-from manifestlog.engines.filelog.canonical import index, merge
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import files as base, index, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.index import Index
 from manifestlog.engines.filelog.lock import FileLock

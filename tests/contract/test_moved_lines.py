@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions
-from manifestlog import names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions, names as naming
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError
-from manifestlog import names as naming
+from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError, names as naming
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery.check import check

@@ -15,8 +15,14 @@ from unittest import mock
 import pytest
 
 from cli.program import wait_until
-from manifestlog import DiskFullError, DownloadManifestManager, IndeterminateWriteError, ManifestError, ManifestOptions
-from manifestlog import names as naming
+from manifestlog import (
+    DiskFullError,
+    DownloadManifestManager,
+    IndeterminateWriteError,
+    ManifestError,
+    ManifestOptions,
+    names as naming,
+)
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.engine import Store
 from manifestlog.engines.filelog.log import segment as segment_module

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager
-from manifestlog import names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import files as base, layout as canonical
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
-from manifestlog.engines.filelog.recovery import quarantine
-from manifestlog.engines.filelog.recovery import reconcile as weigh
-from manifestlog.engines.filelog.recovery import repair as repairing
+from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, repair as repairing
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from support.children import children

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extract.running import pattern
-from manifestlog.extract import Result
-from manifestlog.extract import part_file as parts
+from manifestlog.extract import Result, part_file as parts
 from support import answers
 
 if TYPE_CHECKING:

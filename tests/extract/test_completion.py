@@ -11,9 +11,7 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result
-from manifestlog.extract import part_file as parts
-from manifestlog.extract import paths as place
+from manifestlog.extract import Result, part_file as parts, paths as place
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.register import complete

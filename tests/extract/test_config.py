@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from extract.builders import CHECKSUM, config_error, raw_config, raw_source
 from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config

@@ -147,8 +147,7 @@ def test_what_was_decoded_is_judged_by_the_run_that_finishes_it(here: Here, bad:
     """A run that is killed between the two leaves a part whose end is announced."""
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
-    from manifestlog.extract import part_file as parts
-    from manifestlog.extract import paths as place
+    from manifestlog.extract import part_file as parts, paths as place
     from manifestlog.extract.fetchers.protocol import Head
     from manifestlog.extract.register import UnexpectedError
 

@@ -12,8 +12,7 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager, ManifestRecord
-from manifestlog.extract import Result, RunReport, claims
-from manifestlog.extract import part_file as parts
+from manifestlog.extract import Result, RunReport, claims, part_file as parts
 from support import answers
 from support.records import QUICK, metadata
 

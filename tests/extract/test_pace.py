@@ -11,8 +11,7 @@ import pytest
 from extract.builders import raw_source, source
 from extract.running import pattern
 from extract.runs import Home
-from manifestlog.extract import Defaults, Result
-from manifestlog.extract import paths as place
+from manifestlog.extract import Defaults, Result, paths as place
 from manifestlog.extract.claims import CLAIMS_NAME, Claims
 from support import answers
 

@@ -7,13 +7,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
-from manifestlog.extract import paths as place
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import paths as place, safe_names as names
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 

@@ -17,8 +17,7 @@ from support import answers
 if TYPE_CHECKING:
     from extract.running import Here
     from manifestlog.extract import Outcome
-    from support.badserver import BadServer, Exchange
-    from support.badserver import Step as Answer
+    from support.badserver import BadServer, Exchange, Step as Answer
 
 BODY = pattern(1000)
 OTHER = pattern(1000, 1)

@@ -21,8 +21,7 @@ from itertools import chain, islice, pairwise
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import columns, index
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
 from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.layout import Canonical

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 
-from manifestlog import DamagedManifestError, DownloadManifestManager
-from manifestlog import names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.damage import SMALL_SEGMENTS, contents, named

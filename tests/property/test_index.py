@@ -26,13 +26,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, example, given, settings, strategies as st
 
 from manifestlog import DownloadManifestManager, Verdict
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import columns, index
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
 from manifestlog.engines.filelog.canonical.index import Head, Index
 from manifestlog.engines.filelog.canonical.layout import Canonical
 from manifestlog.model import encode as codec

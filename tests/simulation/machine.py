@@ -32,12 +32,9 @@ from unittest import mock
 
 import filelock
 
-from manifestlog import manager
-from manifestlog import names as naming
-from manifestlog.engines.filelog import disk as disk_module
-from manifestlog.engines.filelog import lock, session
-from manifestlog.engines.filelog.compaction import background as runner
-from manifestlog.engines.filelog.compaction import steps as compactor
+from manifestlog import manager, names as naming
+from manifestlog.engines.filelog import disk as disk_module, lock, session
+from manifestlog.engines.filelog.compaction import background as runner, steps as compactor
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract import test_moved_lines
 from crash import test_disk_failures
-from damage import test_adoption, test_bits, test_files, test_lines
-from damage import test_index as damage_of_index
+from damage import test_adoption, test_bits, test_files, test_index as damage_of_index, test_lines
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
 from damage.model import Oracle

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifestlog import DownloadManifestManager, ManifestRecord
-from manifestlog import names as naming
+from manifestlog import DownloadManifestManager, ManifestRecord, names as naming
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.integrity import segments

@@ -6,8 +6,7 @@ import json
 import zlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model import encode as codec

@@ -7,8 +7,7 @@ from itertools import pairwise
 from zlib import crc32
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from manifestlog.engines.filelog.canonical import columns
 from manifestlog.engines.filelog.canonical.columns import Rows, bits_for, bounds_of, source_checks

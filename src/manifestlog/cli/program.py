@@ -56,7 +56,7 @@ class _Verbs(TyperGroup):
 
 
 def _load(name: str) -> Any:
-    function = getattr(importlib.import_module(f"manifestlog.cli.{name}"), _VERBS[name])
+    function = getattr(importlib.import_module(f"manifestlog.cli.verbs.{name}"), _VERBS[name])
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     alone.command(name)(verb(function))
     return typer.main.get_command(alone)

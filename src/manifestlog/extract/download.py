@@ -27,8 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
-from manifestlog.extract import part_file as parts
-from manifestlog.extract import paths as place
+from manifestlog.extract import part_file as parts, paths as place
 from manifestlog.extract.config.source import Conditions, ETLSource
 from manifestlog.extract.context import Desk
 from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_denied, pause_s

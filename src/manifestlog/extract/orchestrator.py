@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifestlog.extract import freshness
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import freshness, safe_names as names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
 from manifestlog.extract.config.redaction import Redactor

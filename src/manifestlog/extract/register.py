@@ -23,10 +23,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manifestlog.extract import expectations
-from manifestlog.extract import part_file as parts
-from manifestlog.extract import paths as place
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import expectations, part_file as parts, paths as place, safe_names as names
 from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.context import Desk
 from manifestlog.extract.decide import EMPTY, etag_to_record

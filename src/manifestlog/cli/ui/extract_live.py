@@ -4,14 +4,12 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    Progress as Bars,
     ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
-)
-from rich.progress import (
-    Progress as Bars,
 )
 from rich.text import Text
 

@@ -14,8 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from manifestlog import names as naming
-from manifestlog.cli import reading, target
-from manifestlog.cli import validators as texts
+from manifestlog.cli import reading, target, validators as texts
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings

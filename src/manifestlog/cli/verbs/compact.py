@@ -17,8 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from manifestlog.cli import durations as span
-from manifestlog.cli import target
+from manifestlog.cli import durations as span, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output

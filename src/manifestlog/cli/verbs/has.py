@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog.cli import fast_path as quick
-from manifestlog.cli import target
+from manifestlog.cli import fast_path as quick, target
 from manifestlog.cli.settings import Settings
 
 

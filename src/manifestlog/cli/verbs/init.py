@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from manifestlog import names as naming
-from manifestlog.cli import reading, target
-from manifestlog.cli import validators as texts
+from manifestlog.cli import reading, target, validators as texts
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output

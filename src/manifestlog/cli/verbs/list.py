@@ -8,8 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from manifestlog.cli import durations as span
-from manifestlog.cli import reading, target
+from manifestlog.cli import durations as span, reading, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.manager import AbstractManifest

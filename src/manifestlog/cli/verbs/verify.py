@@ -15,8 +15,7 @@ from manifestlog import names as naming
 from manifestlog.audit.journal import Verified
 from manifestlog.audit.plan import FileState, Level, Plan, files_of
 from manifestlog.audit.worker import Batch, Finding, Job, Tally, work
-from manifestlog.cli import durations as span
-from manifestlog.cli import target
+from manifestlog.cli import durations as span, target
 from manifestlog.cli.invoke import INTERRUPTED
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.settings import Settings

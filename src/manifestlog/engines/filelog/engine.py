@@ -24,8 +24,7 @@ from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.filelog.view import View
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.model import encode as codec
-from manifestlog.model import roots
+from manifestlog.model import encode as codec, roots
 from manifestlog.model.relocation import Move, Relocation
 from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.model.rows import (

@@ -22,8 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import paths as place
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import paths as place, safe_names as names
 from manifestlog.extract.config import days
 from manifestlog.extract.config.reader import Place, read, repeated, shown
 from manifestlog.extract.config.redaction import SECRET_CHARACTERS_MIN

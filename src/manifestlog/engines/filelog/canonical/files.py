@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import index
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import index, layout as canonical
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.layout import Canonical
 

@@ -36,9 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base
-from manifestlog.engines.filelog.canonical import layout as canonical
-from manifestlog.engines.filelog.canonical import merge
+from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.log.lines import Base, Op

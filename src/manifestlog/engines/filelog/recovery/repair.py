@@ -40,16 +40,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base
-from manifestlog.engines.filelog.canonical import layout as canonical
-from manifestlog.engines.filelog.canonical import merge
+from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.layout import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
-from manifestlog.engines.filelog.recovery import quarantine, salvage_log
-from manifestlog.engines.filelog.recovery import reconcile as weigh
+from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, salvage_log
 from manifestlog.engines.filelog.recovery.check import CheckReport, check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
 from manifestlog.engines.filelog.recovery.salvage import Salvage
