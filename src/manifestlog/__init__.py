@@ -10,10 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from manifestlog.engines.filelog.compaction.steps import (
-        CompactionOutcome as CompactionOutcome,
-        CompactionReport as CompactionReport,
-    )
+    from manifestlog.engines.reports import CompactionOutcome as CompactionOutcome, CompactionReport as CompactionReport
     from manifestlog.errors import (
         AddManyStoppedError as AddManyStoppedError,
         DamagedManifestError as DamagedManifestError,
@@ -71,7 +68,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "engines.filelog.compaction.steps": ("CompactionOutcome", "CompactionReport"),
+    "engines.reports": ("CompactionOutcome", "CompactionReport"),
     "errors": (
         "AddManyStoppedError",
         "DamagedManifestError",

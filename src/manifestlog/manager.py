@@ -22,8 +22,9 @@ from typing import Any, Self, cast
 from manifestlog import names as naming
 from manifestlog.engines.filelog import opening
 from manifestlog.engines.filelog.compaction.background import Runner
-from manifestlog.engines.filelog.compaction.steps import CompactionOutcome, CompactionReport, compact, is_due, leave
+from manifestlog.engines.filelog.compaction.steps import compact, is_due, leave
 from manifestlog.engines.filelog.engine import Store
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestClosedError, ManifestError, ManifestInUseError
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of

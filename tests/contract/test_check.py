@@ -17,7 +17,8 @@ from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import index, layout as canonical
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.layout import Canonical
-from manifestlog.engines.filelog.recovery.check import DAMAGE, NOTE, CheckReport, check
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
 

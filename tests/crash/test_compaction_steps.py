@@ -13,8 +13,8 @@ from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.compaction import steps as compactor
-from manifestlog.engines.filelog.compaction.steps import CompactionOutcome
 from manifestlog.engines.filelog.session import Session
+from manifestlog.engines.reports import CompactionOutcome
 from manifestlog.names import resolve
 from support.children import children
 from support.faults import before, die, die_before_call

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manifestlog.engines.filelog.compaction.steps import LogStatus, seconds_until_due
+from manifestlog.engines.filelog.compaction.steps import seconds_until_due
 from manifestlog.engines.filelog.opening import is_newer
+from manifestlog.engines.reports import LogStatus
 from manifestlog.options import ManifestOptions
 
 # -- opening.is_newer --------------------------------------------------------------------------------------------------

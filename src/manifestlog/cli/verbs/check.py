@@ -9,7 +9,8 @@ from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.recovery.check import DAMAGE, CheckReport, Finding, check as check_files
+from manifestlog.engines.filelog.recovery.check import check as check_files
+from manifestlog.engines.reports import DAMAGE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestError
 
 

@@ -21,7 +21,7 @@ from manifestlog.cli import durations as span, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.compaction.steps import CompactionOutcome, CompactionReport
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import ManifestError
 from manifestlog.manager import DownloadManifestManager
 

@@ -9,10 +9,10 @@ from manifestlog import names as naming
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.recovery.check import DAMAGE, Finding
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
 from manifestlog.engines.filelog.recovery.repair import repair as repair_files
 from manifestlog.engines.filelog.recovery.salvage import Loss
+from manifestlog.engines.reports import DAMAGE, Finding
 
 _SHOWN = 3
 

@@ -31,7 +31,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -42,6 +41,7 @@ from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.log.lines import Base, Op
 from manifestlog.engines.filelog.session import explain, now_text
 from manifestlog.engines.filelog.state import State
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import encode as codec
 from manifestlog.options import ManifestOptions
@@ -55,26 +55,6 @@ log = logging.getLogger("manifestlog")
 
 COMPACTION_SHARE = 100
 """A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
-
-
-class CompactionOutcome(StrEnum):
-    """How a call of `compact` ended."""
-
-    COMPACTED = "compacted"
-    NOTHING_TO_DO = "nothing_to_do"
-    ALREADY_RUNNING = "already_running"
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionReport:
-    """What a compaction did. `writer_pause_s` is the longest time for which it kept writers out."""
-
-    outcome: CompactionOutcome
-    records_merged: int = 0
-    records_total: int = 0
-    bytes_written: int = 0
-    seconds: float = 0.0
-    writer_pause_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -103,18 +83,6 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     except OSError as error:
         explain(store.paths.canonical, error)
         raise
-
-
-class LogStatus(NamedTuple):
-    """How much is in the log. Sizes in bytes; `changed_since` and `compacted_at` are the times of log lines."""
-
-    canonical_bytes: int
-    log_bytes: int
-    bytes_to_merge: int
-    segments: int
-    changed_since: str | None
-    compacted_at: str
-    compaction_s: float
 
 
 def log_status(store: Store) -> LogStatus:

@@ -30,6 +30,7 @@ from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
 from manifestlog.engines.filelog.log.segment import may_be_a_crashs
 from manifestlog.engines.filelog.log.wal import begins_anew
 from manifestlog.engines.filelog.state import fingerprint
+from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.model import encode as codec
 from manifestlog.names import ManifestPaths
@@ -40,40 +41,8 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.index import Entry
     from manifestlog.model.rows import Row
 
-DAMAGE = "damage"
-NOTE = "note"
 _TRIES = 10
 _IGNORED = "it is ignored, and made anew by the next opening that may write"
-
-
-class Finding(NamedTuple):
-    """Something that is not as it should be: `damage`, or a `note`."""
-
-    level: str
-    file: str
-    offset: int | None
-    meaning: str
-
-
-@dataclass(slots=True)
-class CheckReport:
-    """What was looked at and what was found."""
-
-    manifest: str
-    findings: list[Finding] = field(default_factory=list)
-    records: int = 0
-    log_lines: int = 0
-    segments: int = 0
-
-    @property
-    def damaged(self) -> bool:
-        return any(finding.level == DAMAGE for finding in self.findings)
-
-    def damage(self, file: str, offset: int | None, meaning: str) -> None:
-        self.findings.append(Finding(DAMAGE, file, offset, meaning))
-
-    def note(self, file: str, offset: int | None, meaning: str) -> None:
-        self.findings.append(Finding(NOTE, file, offset, meaning))
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.log.lines import Base
-from manifestlog.engines.filelog.recovery.check import CheckReport, Finding
 from manifestlog.engines.filelog.recovery.salvage import Loss, Salvage
+from manifestlog.engines.reports import CheckReport, Finding
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import encode as codec
 from manifestlog.model.rows import Row, utc_text

@@ -47,9 +47,10 @@ from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
 from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, salvage_log
-from manifestlog.engines.filelog.recovery.check import CheckReport, check
+from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
 from manifestlog.engines.filelog.recovery.salvage import Salvage
+from manifestlog.engines.reports import CheckReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import encode as codec
 from manifestlog.model.rows import Row, utc_text

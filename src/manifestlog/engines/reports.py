@@ -1,0 +1,79 @@
+"""What an engine says of its work: plain data, the same for every engine.
+
+Invariants:
+
+- A report holds names, numbers and texts only; it can be pickled, compared and written as JSON.
+
+It decides nothing, and knows no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+DAMAGE = "damage"
+NOTE = "note"
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be: `damage`, or a `note`."""
+
+    level: str
+    file: str
+    offset: int | None
+    meaning: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was looked at and what was found."""
+
+    manifest: str
+    findings: list[Finding] = field(default_factory=list)
+    records: int = 0
+    log_lines: int = 0
+    segments: int = 0
+
+    @property
+    def damaged(self) -> bool:
+        return any(finding.level == DAMAGE for finding in self.findings)
+
+    def damage(self, file: str, offset: int | None, meaning: str) -> None:
+        self.findings.append(Finding(DAMAGE, file, offset, meaning))
+
+    def note(self, file: str, offset: int | None, meaning: str) -> None:
+        self.findings.append(Finding(NOTE, file, offset, meaning))
+
+
+class CompactionOutcome(StrEnum):
+    """How a call of `compact` ended."""
+
+    COMPACTED = "compacted"
+    NOTHING_TO_DO = "nothing_to_do"
+    ALREADY_RUNNING = "already_running"
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionReport:
+    """What a compaction did. `writer_pause_s` is the longest time for which it kept writers out."""
+
+    outcome: CompactionOutcome
+    records_merged: int = 0
+    records_total: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    writer_pause_s: float = 0.0
+
+
+class LogStatus(NamedTuple):
+    """How much is in the log. Sizes in bytes; `changed_since` and `compacted_at` are the times of log lines."""
+
+    canonical_bytes: int
+    log_bytes: int
+    bytes_to_merge: int
+    segments: int
+    changed_since: str | None
+    compacted_at: str
+    compaction_s: float
