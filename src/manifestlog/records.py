@@ -14,7 +14,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.models import ManifestRecord, record_from_row
 from manifestlog.model.rows import normal_checksum
 

@@ -16,10 +16,10 @@ import pytest
 
 from cli.program import Program, one_line
 from manifestlog import DamagedManifestError, DownloadManifestManager, RecordRejectedError
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.extract.config.configuration import load_config
 from manifestlog.extract.errors import ConfigError
-from manifestlog.model import encode as codec
 from manifestlog.names import resolve
 
 from .builders import META, QUIET, line_at, record, salt_of, segments_of, sha
@@ -138,8 +138,8 @@ def test_junk_in_the_middle_of_a_segment_costs_no_record(path: Path, start: Star
     """Nothing there is known to be synced, so a crash may explain it."""
     segment = segments_of(path.parent)[-1]
     data = segment.read_bytes()
-    body = data.split(b"\n")[-2][: -codec.CRC_TAIL]
-    at = len(data) - len(body) - codec.CRC_TAIL - 1
+    body = data.split(b"\n")[-2][: -checksums.CRC_TAIL]
+    at = len(data) - len(body) - checksums.CRC_TAIL - 1
     more = junk(what, size)
     segment.write_bytes(data[:at] + more + line_at(body, salt_of(data), at + len(more)))
     assert limited(start, size, TIMES, lambda: _opened(path)) == 4

@@ -23,7 +23,7 @@ from contract.builders import QUIET, files_of, record
 from manifestlog import DamagedManifestError, DownloadManifestManager, NewerFormatError
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import index
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from support.children import time_limit
 
 from .corpus import INDEX, NAME, Corpus

@@ -20,7 +20,7 @@ from datetime import datetime
 from itertools import chain, islice, pairwise
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
 from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
@@ -31,7 +31,7 @@ from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import DamagedManifestError, NewerFormatError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import Row, observations
 
@@ -63,7 +63,7 @@ def fitted(data: bytes, salt: int, start: int = 0) -> bytes:
     made = b""
     for line in data.split(b"\n"):
         if _CRC.search(line):
-            made += codec.seal_line(line[: -codec.CRC_TAIL], salt, start + len(made))
+            made += checksums.seal_line(line[: -checksums.CRC_TAIL], salt, start + len(made))
         else:
             made += line + b"\n"
     return made[:-1]
@@ -85,7 +85,7 @@ def check_lines(data: bytes) -> None:
             raw = data[piece.offset - 1000 :]
             assert raw.startswith(piece.line)
             assert piece.terminated == raw[len(piece.line) :].startswith(b"\n")
-            assert codec.line_is_intact(piece.line, SALT, piece.offset)
+            assert checksums.line_is_intact(piece.line, SALT, piece.offset)
             _check_meaning(piece.line, piece.offset)
     rest = data[position - 1000 :]
     assert b"\n" not in rest
@@ -135,7 +135,7 @@ def _makes_a_line(data: bytes, cut: int) -> bool:
     """Whether the first part of a longer line ends here with a right CRC: nobody writes that, and it may be refused."""
     salt = _SALT.search(data)
     start = data.rfind(b"\n", 0, cut) + 1
-    intact = codec.line_is_intact(data[start:cut], int(salt[1], 16) if salt else SALT, start)
+    intact = checksums.line_is_intact(data[start:cut], int(salt[1], 16) if salt else SALT, start)
     return intact and data[cut : cut + 1] != b"\n"
 
 

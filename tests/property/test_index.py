@@ -33,7 +33,7 @@ from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
 from manifestlog.engines.filelog.canonical.index import Head, Index
 from manifestlog.engines.filelog.canonical.layout import Canonical
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 
 from .model import Model, Pair, Seen
 from .setting import META, T0, options, record_of

@@ -33,9 +33,9 @@ from manifestlog import (
     RecordNotFoundError,
     Verdict,
 )
-from manifestlog.engines.filelog.log.lines import put_of
 from manifestlog.engines.filelog.opening import open_store
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
+from manifestlog.model.codec import encoded_bytes
 from manifestlog.model.models import record_from_row, row_from_record
 from manifestlog.names import resolve
 
@@ -129,7 +129,7 @@ class ManifestMachine(RuleBasedStateMachine):
     @rule(event=events)
     def add_elsewhere(self, event: tuple[str, Pair, Seen]) -> None:
         record = record_of(*event)
-        verdict, stored = self._another_process().add((put_of(codec.dumps(row_from_record(record))), True))
+        verdict, stored = self._another_process().add((encoded_bytes(codec.dumps(row_from_record(record))), True))
         assert verdict == self.model.add(*event)
         self._check_view(record if stored is None else record_from_row(stored), event[0], event[1])
 

@@ -99,15 +99,15 @@ LINES = [
         "rot in a record that still parses",
         "bits of the active segment",
         (
-            Edit("model.encode:line_is_intact", "line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc", "line[-CRC_TAIL:-10] == b',\"crc\":\"'"),
-            Edit("engines.filelog.log.lines:usual_puts", 'if crc != b"%08x" % crc32(line[: -codec.CRC_TAIL], crc32(place, salt)):', "if place is None:"),
+            Edit("engines.filelog.checksums:line_is_intact", "line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc", "line[-CRC_TAIL:-10] == b',\"crc\":\"'"),
+            Edit("engines.filelog.log.lines:usual_puts", 'if crc != b"%08x" % crc32(line[: -checksums.CRC_TAIL], crc32(place, salt)):', "if place is None:"),
         ),
     ),
     one(
         "a line's CRC covers its place",
         "lines moved or doubled",
         "moved lines",
-        "model.encode:line_is_intact", "return line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc",
+        "engines.filelog.checksums:line_is_intact", "return line[-CRC_TAIL:] == b',\"crc\":\"%08x\"}' % crc",
         "places = (offset, *range(6000))\n"
         "    return line[-CRC_TAIL:] in [b',\"crc\":\"%08x\"}' % crc32(body, crc32(at.to_bytes(8, 'little'), salt)) for at in places]",
     ),
@@ -121,7 +121,7 @@ LINES = [
         "CRCs are compared as bytes",
         "a flipped bit in the CRC itself",
         "bit 5 of the active segment",
-        "model.encode:line_is_intact", "line[-CRC_TAIL:] ==", "line[-CRC_TAIL:].lower() ==",
+        "engines.filelog.checksums:line_is_intact", "line[-CRC_TAIL:] ==", "line[-CRC_TAIL:].lower() ==",
     ),
     one(
         "damage before a `synced` mark is no crash's",

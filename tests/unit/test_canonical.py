@@ -12,7 +12,7 @@ from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.index import Head, Index, encode
 from manifestlog.engines.filelog.canonical.layout import Canonical
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Row
 
 from .builders import row, sha

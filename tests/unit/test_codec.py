@@ -8,8 +8,9 @@ import zlib
 import pytest
 from hypothesis import given, strategies as st
 
+from manifestlog.engines.filelog import checksums
 from manifestlog.errors import RecordRejectedError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 
 from .builders import row
 
@@ -53,42 +54,42 @@ def test_indented_looks_as_in_the_design() -> None:
 @given(st.binary(max_size=200), st.integers(0, 2**32 - 1), st.integers(0, 2**40))
 def test_a_sealed_line_is_intact(body: bytes, salt: int, offset: int) -> None:
     """Where it was made for."""
-    assert codec.line_is_intact(codec.seal_line(body, salt, offset)[:-1], salt, offset)
+    assert checksums.line_is_intact(checksums.seal_line(body, salt, offset)[:-1], salt, offset)
 
 
 def test_a_sealed_line_has_the_crc_that_is_written_down() -> None:
     """CRC-32 of the body, seeded with salt and offset; eight digits, then brace and newline."""
     body, salt, offset = b'{"op":"x"', 0x12345678, 4096
     crc = zlib.crc32(body, zlib.crc32(offset.to_bytes(8, "little"), salt))
-    assert codec.seal_line(body, salt, offset) == body + b',"crc":"%08x"}\n' % crc
+    assert checksums.seal_line(body, salt, offset) == body + b',"crc":"%08x"}\n' % crc
 
 
 @given(st.binary(min_size=1, max_size=60), st.data())
 def test_a_flipped_bit_is_seen(body: bytes, data: st.DataObject) -> None:
     """Any one bit of a line, its CRC included."""
-    line = bytearray(codec.seal_line(body, 7, 100)[:-1])
+    line = bytearray(checksums.seal_line(body, 7, 100)[:-1])
     bit = data.draw(st.integers(0, 8 * len(line) - 1))
     line[bit // 8] ^= 1 << bit % 8
-    assert not codec.line_is_intact(bytes(line), 7, 100)
+    assert not checksums.line_is_intact(bytes(line), 7, 100)
 
 
 @pytest.mark.parametrize(("salt", "offset"), [(8, 100), (7, 101), (7, 0), (0, 100)])
 def test_a_moved_line_is_seen(salt: int, offset: int) -> None:
     """Another segment or another place."""
-    assert not codec.line_is_intact(codec.seal_line(b'{"op":"x"', 7, 100)[:-1], salt, offset)
+    assert not checksums.line_is_intact(checksums.seal_line(b'{"op":"x"', 7, 100)[:-1], salt, offset)
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'"}', b',"crc":"00000000"}'])
 def test_a_short_line_is_not_intact(line: bytes) -> None:
     """Less than a line is none."""
-    assert not codec.line_is_intact(line, 7, 0)
+    assert not checksums.line_is_intact(line, 7, 0)
 
 
 def test_an_upper_case_crc_is_another() -> None:
     """CRCs are compared as bytes."""
-    lines = (codec.seal_line(b'{"op":"x"', salt, 0)[:-1] for salt in range(20))
+    lines = (checksums.seal_line(b'{"op":"x"', salt, 0)[:-1] for salt in range(20))
     line = next(ln for ln in lines if ln[-10:-2] != ln[-10:-2].upper())
-    assert not codec.line_is_intact(line[:-10] + line[-10:-2].upper() + line[-2:], 0, 0)
+    assert not checksums.line_is_intact(line[:-10] + line[-10:-2].upper() + line[-2:], 0, 0)
 
 
 def test_a_row_is_compact_json_in_its_order() -> None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.errors import NewerFormatError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import REQUIRED, Row
 
 from .builders import row, sha
@@ -27,13 +28,13 @@ def _log(*bodies: bytes) -> tuple[bytes, list[int]]:
     """Lines one behind the other from `START`, and where each begins; the last number is their end."""
     data, starts = b"", [0]
     for body in bodies:
-        data += codec.seal_line(body, SALT, START + len(data))
+        data += checksums.seal_line(body, SALT, START + len(data))
         starts.append(len(data))
     return data, starts
 
 
 def _body(kind: str, raws: list[bytes], synced: int = 0, **data: object) -> bytes:
-    return lines.encode(Op(kind, TS, [lines.put_of(raw) for raw in raws], data), synced)
+    return lines.encode(Op(kind, TS, [codec.encoded_bytes(raw) for raw in raws], data), synced)
 
 
 def _put(content: str) -> bytes:
@@ -127,7 +128,7 @@ JUNK = [b"\0" * 50, b"x", b'{"op":"', b'{"op":"put","record":{', b"\xff\xfe", b'
 def test_junk_before_a_line_costs_no_line(junk: bytes) -> None:
     """A line that follows junk without a newline is found by how it begins."""
     data, _ = _log(_put("a"))
-    behind = codec.seal_line(_put("b"), SALT, START + len(data) + len(junk))
+    behind = checksums.seal_line(_put("b"), SALT, START + len(data) + len(junk))
     assert _good(data + junk + behind) == [sha("a"), sha("b")]
 
 
@@ -135,27 +136,27 @@ def test_junk_before_a_line_costs_no_line(junk: bytes) -> None:
 def test_junk_before_a_line_is_told(junk: bytes) -> None:
     """With exactly its bytes."""
     data, _ = _log(_put("a"))
-    behind = codec.seal_line(_put("b"), SALT, START + len(data) + len(junk))
+    behind = checksums.seal_line(_put("b"), SALT, START + len(data) + len(junk))
     assert _damage(data + junk + behind) == [(len(data), len(data) + len(junk))]
 
 
 def test_glued_lines_are_both_found() -> None:
     """A line whose newline is gone, and the next one right behind it."""
-    first = codec.seal_line(_put("a"), SALT, START)[:-1]
-    data = first + codec.seal_line(_put("b"), SALT, START + len(first))
+    first = checksums.seal_line(_put("a"), SALT, START)[:-1]
+    data = first + checksums.seal_line(_put("b"), SALT, START + len(first))
     assert _good(data) == [sha("a"), sha("b")]
 
 
 def test_a_line_within_a_line_is_no_line() -> None:
     """A record whose text looks like a whole valid line stays one record."""
-    inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
+    inner = checksums.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
     data, _ = _log(_body("put", [codec.dumps(row("a", etag=inner))]))
     assert _good(data) == [sha("a")]
 
 
 def test_a_damaged_line_with_a_line_in_its_text_gives_nothing_false() -> None:
     """Text inside a record has its quotes escaped, so it never becomes a line of its own."""
-    inner = codec.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
+    inner = checksums.seal_line(_put("evil"), SALT, START + 60)[:-1].decode()
     data, _ = _log(_body("put", [codec.dumps(row("a", etag=inner))]))
     assert _good(b"X" + data[1:]) == []
 
@@ -247,8 +248,8 @@ SEEN = {k: v for k, v in row("a", 0, source="s\\1", dataset="other").items() if 
 def test_the_short_way_to_a_record_is_the_long_way(given: Row) -> None:
     """What is cut out of a record's bytes is what parsing gives."""
     raw = codec.dumps(given)
-    _, checksum, source_ids = lines.put_of_row(raw, codec.loads(raw))
-    found = lines.put_of(raw)
+    _, checksum, source_ids = codec.encoded_row(raw, codec.loads(raw))
+    found = codec.encoded_bytes(raw)
     assert (found[0], found[1], set(found[2])) == (raw, checksum, set(source_ids))
 
 
@@ -258,14 +259,14 @@ def test_a_record_without_a_member_is_no_record(name: str) -> None:
     given = row("a")
     del given[name]
     with pytest.raises(ValueError, match=name):
-        lines.put_of(codec.dumps(given))
+        codec.encoded_bytes(codec.dumps(given))
 
 
 @pytest.mark.parametrize("wrong", ["", "x", sha("a").upper(), sha("a") + "0", 7, None])
 def test_a_record_without_a_checksum_is_no_record(wrong: object) -> None:
     """Lower case, 64 digits."""
     with pytest.raises(ValueError, match="checksum"):
-        lines.put_of(codec.dumps(row("a") | {"checksum": wrong}))
+        codec.encoded_bytes(codec.dumps(row("a") | {"checksum": wrong}))
 
 
 def test_synced_is_left_out_when_unknown() -> None:
@@ -374,7 +375,9 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
         lambda line: line.replace(b'"format":1', b'"format":"one"'),
         lambda line: line.replace(b'"format":1', b'"format":null'),
         lambda line: line.replace(b'"format":1', b'"format":1e999'),
-        lambda line: codec.seal_line(line[: -codec.CRC_TAIL].replace(b'"covers":40', b'"covers":"x"'), SALT, 0)[:-1],
+        lambda line: checksums.seal_line(line[: -checksums.CRC_TAIL].replace(b'"covers":40', b'"covers":"x"'), SALT, 0)[
+            :-1
+        ],
     ],
 )
 def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
@@ -422,7 +425,7 @@ def test_the_records_of_a_run_are_those_that_parsing_gives() -> None:
 def test_the_crcs_of_a_run_are_those_of_its_lines() -> None:
     """Eight digits each, for the segment's chain."""
     data, _ = _log(*USUAL)
-    assert _run(data).crcs == b"".join(codec.line_crc(line) for line in data.splitlines())
+    assert _run(data).crcs == b"".join(checksums.line_crc(line) for line in data.splitlines())
 
 
 def test_a_run_keeps_the_greatest_mark() -> None:
@@ -479,14 +482,14 @@ def test_a_moved_line_is_in_no_run() -> None:
 def test_junk_without_a_line_in_it_is_one_damage() -> None:
     """However many newlines it holds."""
     junk = b"\n\0\n" * 1000
-    behind = codec.seal_line(_put("b"), SALT, START + len(junk))
+    behind = checksums.seal_line(_put("b"), SALT, START + len(junk))
     assert (_good(junk + behind), _damage(junk + behind)) == ([sha("b")], [(0, len(junk))])
 
 
 @pytest.mark.parametrize("before", [b"", b"junk\n", b"\n\0\n" * 10, b'{"op":"junk\n\n'])
 def test_an_intact_line_that_begins_unlike_ours_is_a_line_wherever_it_stands(before: bytes) -> None:
     """Among junk as well: what is read in two steps must say what it says at once (found by fuzzing)."""
-    odd = codec.seal_line(b'{"ts":1', SALT, START + len(before))
+    odd = checksums.seal_line(b'{"ts":1', SALT, START + len(before))
     found = [(piece.offset - START, piece.line) for piece in _pieces(before + odd + b"\n\n") if piece.line]
     assert found == [(len(before), odd[:-1])]
 
@@ -500,6 +503,6 @@ def test_neighbouring_damage_is_joined() -> None:
 
 def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
     """Each keeps its place."""
-    behind = codec.seal_line(_put("b"), SALT, START + 2)
+    behind = checksums.seal_line(_put("b"), SALT, START + 2)
     found = framing.with_damage([], _pieces(b"x\n" + behind + b"y\n"))
     assert [(p.offset - START, p.end - START) for p in found] == [(0, 2), (2 + len(behind), 4 + len(behind))]

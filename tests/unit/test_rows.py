@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from manifestlog.model import encode as codec, rows
+from manifestlog.model import codec, rows
 from manifestlog.model.rows import FIELDS, Row, merge, normalise, observations, order_of, pair_of, utc_text, view
 
 from .builders import row, sha

@@ -9,9 +9,9 @@ from zlib import crc32
 
 import pytest
 
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
-from manifestlog.model import encode as codec
 from support.damage import fill
 from support.integrity import segments
 from support.records import NAME
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def test_a_crc_can_be_run_backwards(seed: int) -> None:
     dice = random.Random(seed)
     data, start = dice.randbytes(dice.randrange(200)), dice.getrandbits(32)
-    assert codec.unwound(crc32(data, start), data) == start
+    assert checksums.unwound(crc32(data, start), data) == start
 
 
 @pytest.mark.parametrize("offset", [0, 1, 70_000, 2**33])
 def test_a_line_tells_the_salt_that_it_was_written_with(offset: int) -> None:
-    line = codec.seal_line(b'{"op":"forget","checksum":"x"', 0x1C53DD0F, offset)
-    assert salvage_log._salt_of(line[: -codec.CRC_TAIL - 1], line[-11:-3], offset) == 0x1C53DD0F
+    line = checksums.seal_line(b'{"op":"forget","checksum":"x"', 0x1C53DD0F, offset)
+    assert salvage_log._salt_of(line[: -checksums.CRC_TAIL - 1], line[-11:-3], offset) == 0x1C53DD0F
 
 
 @pytest.mark.parametrize("block", [1, 7, 100, 1000, 10**6])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
 from manifestlog.engines.filelog import disk
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 
 if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths

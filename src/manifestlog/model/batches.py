@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from manifestlog.engines.filelog.engine import Event
-from manifestlog.engines.filelog.log.lines import put_of
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
+from manifestlog.model.codec import encoded_bytes
 from manifestlog.model.models import ManifestRecord, members
 from manifestlog.options import ManifestOptions
 
@@ -25,7 +25,7 @@ def encoded(record: ManifestRecord, options: ManifestOptions) -> Event:
         raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
     raw = codec.encode_row(members(record), options.record_bytes_max)
     if record.also_seen:
-        return put_of(raw), False
+        return encoded_bytes(raw), False
     return (raw, record.checksum, (record.source_id,)), True
 
 

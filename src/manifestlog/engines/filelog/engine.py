@@ -18,13 +18,14 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.log.lines import Op, Put, put_of_row
+from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.filelog.view import View
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.model import encode as codec, roots
+from manifestlog.model import codec, roots
+from manifestlog.model.codec import Encoded, encoded_row
 from manifestlog.model.relocation import Move, Relocation
 from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.model.rows import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
-Event = tuple[Put, bool]
+Event = tuple[Encoded, bool]
 """A record, encoded before any lock is taken, and whether its own source is the only one that it names."""
 
 
@@ -127,19 +128,19 @@ class Store:
                 return verdict, view(known, pair_of(row))
             # Its line is in a segment whose sync failed: "already there" would promise what the disk did not.
             stored = known
-        self._append_put(state, put if stored is row else self._put_of(stored))
+        self._append_put(state, put if stored is row else self._encoded_bytes(stored))
         return verdict, None if stored is row and put is event[0] else view(stored, pair_of(row))
 
-    def _later_than_current(self, seen: View, put: Put) -> Put:
+    def _later_than_current(self, seen: View, put: Encoded) -> Encoded:
         row: Row = codec.loads(put[0])
         moved = later_than_current(row, _sightings(seen, row))
-        return put if moved is row else self._put_of(moved)
+        return put if moved is row else self._encoded_bytes(moved)
 
-    def _append_put(self, state: State, put: Put) -> None:
+    def _append_put(self, state: State, put: Encoded) -> None:
         self.session.append(state, Op("put", now_text(), [put], {}))
 
-    def _put_of(self, row: Row) -> Put:
-        return put_of_row(codec.encode_row(row, self.options.record_bytes_max), row)
+    def _encoded_bytes(self, row: Row) -> Encoded:
+        return encoded_row(codec.encode_row(row, self.options.record_bytes_max), row)
 
     def add_batch(self, events: list[Event]) -> dict[Verdict, int]:
         """Record many events as one line: all of them or none."""
@@ -149,7 +150,7 @@ class Store:
         staged = Overlay()
         seen = View(state.base, (staged, state.overlay))
         counts = dict.fromkeys(Verdict, 0)
-        puts: list[Put] = []
+        puts: list[Encoded] = []
         for event in events:
             verdict, put = self._stage(state, seen, event)
             counts[verdict] += 1
@@ -160,7 +161,7 @@ class Store:
             self.session.append(state, Op("batch", now_text(), puts, {}))
         return counts
 
-    def _stage(self, state: State, seen: View, event: Event) -> tuple[Verdict, Put | None]:
+    def _stage(self, state: State, seen: View, event: Event) -> tuple[Verdict, Encoded | None]:
         """The verdict on one event of a batch, and what is to be written if anything."""
         put, alone = event
         if alone and not seen.knows(put[1], put[2][0]):
@@ -170,7 +171,7 @@ class Store:
             stored = known
         if stored is None:
             return verdict, None
-        return verdict, put if stored is row else self._put_of(stored)
+        return verdict, put if stored is row else self._encoded_bytes(stored)
 
     def forget(self, checksum: str) -> bool:
         """Remove a content and all that was observed of it; false when it was not there."""
@@ -195,9 +196,9 @@ class Store:
             changed, _ = normalise(_ranked_anew(state.view, known, known | changes, checksum), checksum)
         if changed == known:
             if state.distrusts(checksum):
-                self._append_put(state, self._put_of(known))
+                self._append_put(state, self._encoded_bytes(known))
             return Verdict.DUPLICATE, known
-        self._append_put(state, self._put_of(changed))
+        self._append_put(state, self._encoded_bytes(changed))
         return Verdict.REFRESHED, changed
 
     def set_metadata(self, changes: dict[str, str]) -> None:
@@ -247,7 +248,7 @@ class Store:
         for one in changes:
             times[one.checksum][one.source_id, one.dataset] = one.after
         rows = ((state.view.row(checksum), by_pair) for checksum, by_pair in times.items())
-        puts = [self._put_of(with_times(row, by_pair)) for row, by_pair in rows if row is not None]
+        puts = [self._encoded_bytes(with_times(row, by_pair)) for row, by_pair in rows if row is not None]
         self.session.append(state, Op("batch", now_text(), puts, {}))
 
     def relocate(self, old: str, new: str, *, dry_run: bool) -> Relocation:
@@ -283,12 +284,12 @@ class Store:
     def _move(self, state: State, move: Move, checksums: list[str]) -> None:
         rows = (state.view.row(checksum) for checksum in checksums)
         moved = (move.row(row) for row in rows if row is not None)
-        puts = [self._put_of(row) for row, changed in moved if changed]
+        puts = [self._encoded_bytes(row) for row, changed in moved if changed]
         if puts:
             self.session.append(state, Op("batch", now_text(), puts, {}))
 
 
-def _decide(seen: View, put: Put, root: str) -> tuple[Row, Verdict, Row | None, Row | None]:
+def _decide(seen: View, put: Encoded, root: str) -> tuple[Row, Verdict, Row | None, Row | None]:
     """(the event's row, verdict, the row to append if any, the row known before)."""
     row: Row = codec.loads(put[0])
     known = seen.row(put[1])

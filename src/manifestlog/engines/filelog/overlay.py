@@ -15,8 +15,8 @@ from bisect import bisect_left, insort
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog.log.lines import Put
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
+from manifestlog.model.codec import Encoded
 from manifestlog.model.rows import Order, observations, order_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Overlay:
         self._waiting: dict[str, bytes | list[bytes]] = {}
         self._sources: dict[str, dict[str, list[_Seen]]] = {}
 
-    def put_all(self, puts: list[Put], segment: int) -> None:
+    def put_all(self, puts: list[Encoded], segment: int) -> None:
         """Take over records, the later ones last."""
         waiting, entries = self._waiting, self.entries
         for raw, checksum, source_ids in puts:

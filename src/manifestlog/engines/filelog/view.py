@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.overlay import Overlay
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Row, Sighting, observations, order_of, pair_of, view
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ from manifestlog.engines.filelog.canonical.columns import (
     tables,
 )
 from manifestlog.engines.filelog.canonical.source_rows import TIE_MAX, order_bytes, short_hash, source_hash
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Order, Row
 
 if TYPE_CHECKING:

@@ -33,11 +33,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.canonical import index
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.errors import DamagedManifestError, NotAManifestError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import PROCESSES, Row, is_checksum, merge, normalise, utc_text
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def checksum(source: Canonical, end: int) -> str:
     crc = 0
     for block in disk.blocks(source.fd, 0, end):
         crc = crc32(block, crc)
-    return codec.hex_crc(crc)
+    return checksums.hex_crc(crc)
 
 
 class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the slow way, not an error

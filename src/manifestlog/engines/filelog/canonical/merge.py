@@ -23,7 +23,7 @@ from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.columns import RowColumns, Rows
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Row
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.log import wal
@@ -43,7 +43,6 @@ from manifestlog.engines.filelog.session import explain, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
 from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ class _Compaction:
         fd = disk.create(self._temporary, like=self._paths.canonical)
         try:
             columns, out = self._write(found, fd)  # (4)
-            told = Base(out.size, codec.hex_crc(out.crc), last)
+            told = Base(out.size, checksums.hex_crc(out.crc), last)
             pause = _tell(store, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
@@ -239,7 +238,7 @@ class _Compaction:
 
     def _check_base(self, found: base.BaseFiles, crc: int) -> None:
         """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
-        if found.foreign or codec.hex_crc(crc) == found.index.head.crc:
+        if found.foreign or checksums.hex_crc(crc) == found.index.head.crc:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))

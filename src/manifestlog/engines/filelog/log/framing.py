@@ -15,7 +15,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.model import encode as codec
+from manifestlog.engines.filelog import checksums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
         line = data[position:] if stop < 0 else data[position:stop]
         offset = start + position
         position += len(line) + 1
-        if codec.line_is_intact(line, salt, offset):
+        if checksums.line_is_intact(line, salt, offset):
             yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
         elif (junk := _junk_end(data, begin, stop)) > begin:
             yield from _junk(data[begin:junk], start + begin, salt)
@@ -84,7 +84,7 @@ def _junk(span: bytes, offset: int, salt: int) -> Iterator[Piece]:
     for found in _WHOLE_LINE_END.finditer(span):
         first = span.rfind(b"\n", done, found.start()) + 1 or done
         line = span[first : found.end() - 1]
-        if codec.line_is_intact(line, salt, offset + first):
+        if checksums.line_is_intact(line, salt, offset + first):
             # No crash made its CRC: it is damage of a worse kind, and for whoever decodes it to refuse.
             if first > done:
                 yield Piece(offset + done, offset + first, None)
@@ -127,4 +127,4 @@ def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterat
 def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
     ends = [found.end() for found in LINE_END.finditer(fragment)]
     # The last is the line's own; a few more for members of that name inside a record, not all: a hostile line has many.
-    return next((end for end in ends[:-5:-1] if codec.line_is_intact(fragment[:end], salt, offset)), 0)
+    return next((end for end in ends[:-5:-1] if checksums.line_is_intact(fragment[:end], salt, offset)), 0)

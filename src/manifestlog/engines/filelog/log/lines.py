@@ -26,16 +26,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log.framing import with_damage
 from manifestlog.errors import NewerFormatError
-from manifestlog.model import encode as codec
-from manifestlog.model.rows import Row, is_checksum, normalise, observations
+from manifestlog.model import codec
+from manifestlog.model.codec import RECORD_PATTERN, SECOND_PATTERN, Encoded, encoded_bytes, is_utf8
+from manifestlog.model.rows import is_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from manifestlog.engines.filelog.log.framing import Piece
 
+FORMAT = 1
+"""The on-disk format that this version writes, and the newest that it reads."""
 PUT_AFTER = b'\n{"op":"put"'
 """How a `put` line begins behind another line."""
 
@@ -76,13 +80,6 @@ class Opening(NamedTuple):
     bases: tuple[Base, ...]
 
 
-Put = tuple[bytes, str, tuple[str, ...]]
-"""A record of the log: its bytes, and just enough of what they say to find it again, its checksum and source_ids.
-
-A plain tuple, as one is made for every line: a named one takes five times as long.
-"""
-
-
 class Op(NamedTuple):
     """What a line says, or several `put` lines in a row: the records of a `put` or `batch`, everything else in `data`.
 
@@ -91,7 +88,7 @@ class Op(NamedTuple):
 
     kind: str
     ts: str
-    puts: list[Put]
+    puts: list[Encoded]
     data: dict[str, Any]
 
 
@@ -117,7 +114,7 @@ def summarise(segment: int, length: int, count: int, chain: int, damage: Iterabl
         if piece.offset < length:
             # A crash may take a newline and no line, so that the lines' CRCs alone could not tell this from later rot.
             chain = crc32(piece.offset.to_bytes(8, "little") + piece.end.to_bytes(8, "little"), chain)
-    return Summary(segment, length, count, codec.hex_crc(chain))
+    return Summary(segment, length, count, checksums.hex_crc(chain))
 
 
 def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
@@ -136,11 +133,11 @@ def seal_body(summary: Summary) -> bytes:
 def opening_line(opening: Opening) -> bytes:
     previous = opening.previous.told() if opening.previous else None
     body = codec.dumps(
-        {"op": "open", "format": codec.FORMAT}
+        {"op": "open", "format": FORMAT}
         | opening._asdict()
-        | {"salt": codec.hex_crc(opening.salt), "previous": previous, "bases": [b._asdict() for b in opening.bases]}
+        | {"salt": checksums.hex_crc(opening.salt), "previous": previous, "bases": [b._asdict() for b in opening.bases]}
     )
-    return codec.seal_line(body[:-1], opening.salt, 0)
+    return checksums.seal_line(body[:-1], opening.salt, 0)
 
 
 def decode_opening(line: bytes, path: str) -> Opening | None:
@@ -150,10 +147,10 @@ def decode_opening(line: bytes, path: str) -> Opening | None:
     """
     try:
         data = codec.loads(line)
-        if data["op"] == "open" and int(data["format"]) > codec.FORMAT:
-            raise NewerFormatError(path, int(data["format"]), codec.FORMAT)
+        if data["op"] == "open" and int(data["format"]) > FORMAT:
+            raise NewerFormatError(path, int(data["format"]), FORMAT)
         salt = int(data["salt"], 16)
-        if not codec.line_is_intact(line, salt, 0):
+        if not checksums.line_is_intact(line, salt, 0):
             return None
         previous = Summary(**data["previous"]) if data["previous"] else None
         bases = tuple(_base(base) for base in data["bases"])
@@ -162,53 +159,16 @@ def decode_opening(line: bytes, path: str) -> Opening | None:
         return None
 
 
-def put_of_row(raw: bytes, row: Row) -> Put:
-    """A record whose row is at hand."""
-    if "also_seen" in row:
-        return raw, row["checksum"], tuple({seen["source_id"] for seen in observations(row)})
-    return raw, row["checksum"], (row["source_id"],)
-
-
-def put_of(raw: bytes) -> Put:
-    """A record by its bytes, parsed only if they are not laid out as ours; raises `ValueError` for what is no record."""
-    found = _USUAL_RECORD.fullmatch(raw)
-    if found and _is_utf8(raw):
-        return raw, found[2].decode(), (found[1].decode(),)
-    row = codec.loads(raw)
-    if not (isinstance(row, dict) and is_checksum(row.get("checksum")) and "etag" in row):
-        raise ValueError("a record without checksum or etag")
-    normal, _ = normalise(row, row["checksum"])
-    if not _times(normal) <= _times(row):
-        raise ValueError("a record whose times are not in normal form")
-    return put_of_row(raw, row)
-
-
-def _times(row: Row) -> set[str]:
-    return {seen["ts_downloaded"] for seen in observations(row)}
-
-
-# Never gives back what it took: a third of the time of the same pattern that may. Escapes by number are left to the parser.
-_CHARS = rb'[^"\\\x00-\x1f]'
-_TEXT = rb'"%b*+(?:\\["\\/bfnrt]%b*+)*+"' % (_CHARS, _CHARS)
-_SECOND = rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-# A record with one source, whose name needs no escapes: what nearly every line holds, recognised in one step.
-_RECORD_PATTERN = (
-    rb'\{"source_id":"(%b+)","dataset":(?!"")%b,"checksum":"([0-9a-f]{64})","file_path":%b,"file_size":[1-9]\d{0,17},'
-    rb'"etag":(?:null|%b),"ts_downloaded":"%b(?:\.\d{6})?Z","version":%b(?:,"last_modified":%b)?'
-    rb'(?:,"derived_from":\["[0-9a-f]{64}"(?:,"[0-9a-f]{64}")*+\])?\}'
-    % (_CHARS, _TEXT, _TEXT, _TEXT, _SECOND, _TEXT, _TEXT)
-)
-_USUAL_RECORD = re.compile(_RECORD_PATTERN)
 _USUAL_PUT = re.compile(
     rb'\{"op":"put","ts":"(%b\.\d{6}Z)",(?:"synced":([1-9]\d{0,17}),)?"record":(%b),"crc":"([0-9a-f]{8})"\}'
-    % (_SECOND, _RECORD_PATTERN)
+    % (SECOND_PATTERN, RECORD_PATTERN)
 )
 
 
 def usual_put(line: bytes) -> Op | None:
     """What an intact line says that is as nearly every one is, cut at its places instead of parsed."""
     found = _USUAL_PUT.fullmatch(line)
-    if found is None or not _is_utf8(line):
+    if found is None or not is_utf8(line):
         return None
     ts, mark, raw, source_id, checksum, _ = found.groups()
     put = raw, checksum.decode(), (source_id.decode(),)
@@ -218,7 +178,7 @@ def usual_put(line: bytes) -> Op | None:
 class Run(NamedTuple):
     """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
 
-    puts: list[Put]
+    puts: list[Encoded]
     ts: str
     ts_last: str
     synced: int
@@ -232,7 +192,7 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> Run | None:
     Ends before the first of any other kind, None when that is the first; `data` stands at offset `start` of its segment.
     A third of the time of `split` and `decode`, which say the same of these lines: on every follower's and opener's way.
     """
-    puts: list[Put] = []
+    puts: list[Encoded] = []
     crcs: list[bytes] = []
     match, find, took = _USUAL_PUT.fullmatch, data.find, puts.append
     first = last = None
@@ -240,11 +200,11 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> Run | None:
     while (stop := find(b"\n", position)) >= 0:
         line = data[position:stop]
         found = match(line)
-        if found is None or not _is_utf8(line):
+        if found is None or not is_utf8(line):
             break
         ts, mark, raw, source_id, checksum, crc = found.groups()
         place = (start + position).to_bytes(8, "little")
-        if crc != b"%08x" % crc32(line[: -codec.CRC_TAIL], crc32(place, salt)):
+        if crc != b"%08x" % crc32(line[: -checksums.CRC_TAIL], crc32(place, salt)):
             break
         took((raw, checksum.decode(), (source_id.decode(),)))
         crcs.append(crc)
@@ -268,7 +228,7 @@ def decode(line: bytes) -> Op:
     kind = data["op"]
     _check_shape(kind, data)
     rows = [data["record"]] if kind == "put" else data["records"] if kind == "batch" else ()
-    puts = [put_of(codec.dumps(row)) for row in rows]
+    puts = [encoded_bytes(codec.dumps(row)) for row in rows]
     return Op(kind, data.get("ts", ""), puts, data)
 
 
@@ -305,13 +265,3 @@ def _base(told: dict[str, Any]) -> Base:
     if type(base.covers) is not int:
         raise ValueError("covers is no segment's number")
     return base
-
-
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

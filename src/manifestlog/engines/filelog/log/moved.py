@@ -19,9 +19,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.log import framing
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,9 +79,9 @@ class Search:
     def _origin(self, place: int, line: bytes) -> int:
         # What stands behind one place where lines were taken out or put in, was moved by the same number of bytes.
         origin = place + self._shift
-        if self._shift and origin >= 0 and codec.line_is_intact(line, self._salt, origin):
+        if self._shift and origin >= 0 and checksums.line_is_intact(line, self._salt, origin):
             return origin
-        return codec.written_at(line, self._salt)
+        return checksums.written_at(line, self._salt)
 
     def _is_copy(self, moved: Moved) -> bool:
         return disk.read(self._fd, len(moved.line), moved.origin) == moved.line

@@ -21,13 +21,12 @@ from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Op, Opening, Run, Summary
 from manifestlog.engines.filelog.log.moved import Search
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
 
 log = logging.getLogger("manifestlog")
 
@@ -109,7 +108,7 @@ class Segment:
         opening = lines.decode_opening(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
-        self.tail = Tail(len(line) + len(newline), 1, crc32(codec.line_crc(line)), 0, bool(newline))
+        self.tail = Tail(len(line) + len(newline), 1, crc32(checksums.line_crc(line)), 0, bool(newline))
         return opening
 
     def advance(self) -> Iterator[Op]:
@@ -217,7 +216,7 @@ class Segment:
             self._marked = max(self._marked, op.data.get("synced", 0))
             length, terminated = end, whole
             count += 1
-            chain = crc32(codec.line_crc(line), chain)
+            chain = crc32(checksums.line_crc(line), chain)
         tail = Tail(length, count, chain, max(synced, self._marked), terminated)
         self._judge(damage, tail)
         yield from ops
@@ -242,7 +241,7 @@ class Segment:
 
     def _check_seal(self, op: Op, tail: Tail) -> None:
         told = (op.data["length"], op.data["lines"], op.data["chain"])
-        if told != (tail.length, tail.lines, codec.hex_crc(tail.chain)):
+        if told != (tail.length, tail.lines, checksums.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
     def _judge(self, damage: list[Piece], tail: Tail) -> None:
@@ -299,7 +298,7 @@ class Segment:
         On an error nothing of the line remains, or an unfinished end that the next writer fences off.
         """
         start = self.tail.length
-        line = codec.seal_line(body, self.opening.salt, start)
+        line = checksums.seal_line(body, self.opening.salt, start)
         end, is_whole = start + len(line), True
         try:
             disk.append(self.fd, line)
@@ -308,7 +307,7 @@ class Segment:
                 raise
             end, is_whole = end - 1, False
         _, count, chain, synced, _ = self.tail
-        return Tail(end, count + 1, crc32(codec.line_crc(line[:-1]), chain), synced, is_whole)
+        return Tail(end, count + 1, crc32(checksums.line_crc(line[:-1]), chain), synced, is_whole)
 
     def _is_written_but_for_its_newline(self, start: int, end: int, error: BaseException) -> bool:
         """After an error: whether the line is there all the same; otherwise nothing of it is.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.columns import rows_add_up
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
@@ -32,7 +32,6 @@ from manifestlog.engines.filelog.log.wal import begins_anew
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
-from manifestlog.model import encode as codec
 from manifestlog.names import ManifestPaths
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class _Segment:
             self.beyond += records_in(line)
         if self.told is not None and piece.offset < self.told.length:
             self.length, self.counted = piece.end, self.counted + 1
-            self.chain = crc32(codec.line_crc(line), self.chain)
+            self.chain = crc32(checksums.line_crc(line), self.chain)
 
     def note_moved(self, found: Iterable[Moved]) -> None:
         """Take notice of lines that were moved into the last damage."""

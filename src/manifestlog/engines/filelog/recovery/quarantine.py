@@ -24,7 +24,7 @@ from manifestlog.engines.filelog.log.lines import Base
 from manifestlog.engines.filelog.recovery.salvage import Loss, Salvage
 from manifestlog.engines.reports import CheckReport, Finding
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Row, utc_text
 from manifestlog.names import REPORT, SUFFIX
 

@@ -39,7 +39,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.layout import Canonical, Scanned
@@ -52,7 +52,6 @@ from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, Repai
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.engines.reports import CheckReport
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
 from manifestlog.model.rows import Row, utc_text
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ class _Repair:
     def _start_segment(self, saved: Salvage, told: Base) -> None:
         if saved.segments:
             quarantine.mark(self._paths.segment(saved.segments[-1]))
-        previous = Summary(told.covers, 0, 0, codec.hex_crc(0)) if told.covers else None
+        previous = Summary(told.covers, 0, 0, checksums.hex_crc(0)) if told.covers else None
         created = saved.metadata["ts_created"]
         wal.create_segment(self._paths, created, previous, (told,), saved.files[-1]).unpin()
 
@@ -245,7 +244,7 @@ def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> Base:
         first = False
     out.write(canonical.EMPTY_FOOT if first else canonical.FOOT)
     out.flush()
-    return Base(out.size, codec.hex_crc(out.crc), covers)
+    return Base(out.size, checksums.hex_crc(out.crc), covers)
 
 
 def _read_again(path: str, told: Base, count: int) -> Scanned:

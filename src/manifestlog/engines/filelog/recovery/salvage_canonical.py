@@ -22,7 +22,7 @@ from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.layout import KEY_BYTES, Canonical
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import encode as codec
+from manifestlog.model import codec
 from manifestlog.model.rows import Row, merge, normalise
 
 if TYPE_CHECKING:

@@ -20,12 +20,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import checksums, disk
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.engines.filelog.log.moved import Search
-from manifestlog.model import encode as codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +131,7 @@ def _take_moved(found: Salvaged, search: Search, start: int, end: int) -> bool:
 
 def _count(found: Salvaged, line: bytes, end: int, op: Op) -> None:
     found.lines, found.end = found.lines + 1, end
-    found.chain = crc32(codec.line_crc(line), found.chain)
+    found.chain = crc32(checksums.line_crc(line), found.chain)
     _note(found, op)
 
 
@@ -242,10 +241,10 @@ def is_seal(found: Salvaged, piece: Piece, told: Summary | None) -> bool:
     """Whether this damaged stretch is the segment's last line, which holds no record: what it was can be computed."""
     if found.salt is None or piece.offset != found.end or piece.end != found.size:
         return False
-    line = codec.seal_line(lines.seal_body(found.summary), found.salt, found.end)
+    line = checksums.seal_line(lines.seal_body(found.summary), found.salt, found.end)
     if told is None:
         return len(line) == piece.end - piece.offset
-    chain = codec.hex_crc(crc32(codec.line_crc(line[:-1]), found.chain))
+    chain = checksums.hex_crc(crc32(checksums.line_crc(line[:-1]), found.chain))
     return told == Summary(found.number, found.end + len(line), found.lines + 1, chain)
 
 
@@ -282,7 +281,7 @@ def _recovered_salt(fd: int, size: int, first: bytes) -> int | None:
                 if stated is not None:
                     return stated
                 asked[_salt_of(found[1], found[2], start + found.start())] += 1
-                keys.append((start + found.start(), codec.written_at(found[0], 0)))
+                keys.append((start + found.start(), checksums.written_at(found[0], 0)))
             start += len(line) + 1
         if asked.total() > _LINES_ASKED:
             break
@@ -296,7 +295,7 @@ def _recovered_salt(fd: int, size: int, first: bytes) -> int | None:
 def _stated_salt(line: bytes) -> int | None:
     """The salt in a first line that is intact, wherever it stands."""
     text = _SALT.search(line) if line.startswith(b'{"op":"open"') else None
-    return int(text[1], 16) if text is not None and codec.line_is_intact(line, int(text[1], 16), 0) else None
+    return int(text[1], 16) if text is not None and checksums.line_is_intact(line, int(text[1], 16), 0) else None
 
 
 def _salt_of_shifted(keys: list[tuple[int, int]]) -> tuple[int, int]:
@@ -315,4 +314,4 @@ def _salt_of_shifted(keys: list[tuple[int, int]]) -> tuple[int, int]:
 
 def _salt_of(body: bytes, crc: bytes, offset: int) -> int:
     """The salt with which a line of this body and CRC was written at this offset, if it is whole."""
-    return codec.unwound(codec.unwound(int(crc, 16), body), offset.to_bytes(8, "little"))
+    return checksums.unwound(checksums.unwound(int(crc, 16), body), offset.to_bytes(8, "little"))
