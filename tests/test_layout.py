@@ -42,7 +42,7 @@ FACE = {"manager", "records", "factory", "open_managers"}
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
     ("disk", "mounts", "checksums"),
-    ("lock", "canonical.source_rows", "log.framing", "canonical.columns"),
+    ("lock", "publish", "canonical.source_rows", "log.framing", "canonical.columns"),
     ("log", "canonical"),
     ("overlay", "view", "canonical.merge", "canonical.files"),
     ("state",),

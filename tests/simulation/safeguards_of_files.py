@@ -6,6 +6,8 @@ from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "engines.filelog.session:Session.transact"
 _NOT_SYNCED = "pass"
+_PUBLISH = "engines.filelog.publish:_complete"
+_A_SEGMENT = "'.wal-' in target.path"
 _SYNC = "engines.filelog.log.segment:Segment._sync_alone"
 _SYNCED_BEFORE = Edit(
     _SYNC, "if self._broken:\n        raise OSError(errno.EIO, _FAILED_BEFORE, self.path)\n    reached", "reached"
@@ -17,13 +19,13 @@ ON_THE_DISK = [
         "a new segment's name is synced",
         "a record acknowledged in a segment that has no name after a power cut",
         "crash: the first addition",
-        "engines.filelog.log.wal:create_segment", "disk.sync_directory(paths.directory)", _NOT_SYNCED,
+        _PUBLISH, "if target.directory is not None:", f"if target.directory is not None and not {_A_SEGMENT}:",
     ),
     one(
         "a new segment's first line is synced before it has a name",
         "a segment that is there and empty, which is damage",
         "crash: the first addition",
-        "engines.filelog.log.wal:create_segment", "disk.sync_data(fd)", _NOT_SYNCED,
+        _PUBLISH, "disk.sync_data(fd)", f"if not {_A_SEGMENT}:\n        disk.sync_data(fd)",
     ),
     one(
         "a segment is synced before its successor has a name",
@@ -53,7 +55,7 @@ ON_THE_DISK = [
         "the skeleton is synced before it has a name",
         "a canonical that is there and empty",
         "crash: create",
-        "engines.filelog.canonical.files:_install", "disk.sync_data(fd)", _NOT_SYNCED,
+        _PUBLISH, "disk.sync_data(fd)", f"if {_A_SEGMENT}:\n        disk.sync_data(fd)",
     ),
     one(
         "the merged file is synced before the rename",
@@ -67,7 +69,7 @@ ON_THE_DISK = [
         "crash: compact",
         (
             Edit("engines.filelog.compaction.steps:_Compaction._publish", "disk.sync_directory(self._paths.directory)", _NOT_SYNCED),
-            Edit("engines.filelog.canonical.files:_install", "disk.sync_directory(paths.directory)", _NOT_SYNCED),
+            Edit(_PUBLISH, "if target.directory is not None:", f"if target.directory is not None and {_A_SEGMENT}:"),
         ),
     ),
     one(

@@ -12,17 +12,17 @@ It does not know the log: whether this is the canonical that the log belongs to 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.canonical import index, layout as canonical
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.publish import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
     from manifestlog.engines.filelog.canonical.columns import Columns, RowColumns
     from manifestlog.model.rows import Row
@@ -105,7 +105,7 @@ def keep_index(paths: ManifestPaths, found: BaseFiles, covers: int) -> None:
         return  # it was replaced or changed since it was read
     if _is_fit(Index.open(paths.index), stamp):
         return  # another opening was quicker
-    _install(paths, paths.index, found.index.copy(covers, found.canonical.memory), disk.replace, like=paths.canonical)
+    _install_index(paths, found.index.copy(covers, found.canonical.memory))
 
 
 def _is_fit(there: Index | None, stamp: disk.Stamp) -> bool:
@@ -120,12 +120,13 @@ def _is_fit(there: Index | None, stamp: disk.Stamp) -> bool:
 
 def write_index(paths: ManifestPaths, columns: Columns | RowColumns, head: Head) -> None:
     """Put a new index in place; only under the compaction lock."""
-    _install(paths, paths.index, index.encode(columns, head), disk.replace, like=paths.canonical)
+    _install_index(paths, index.encode(columns, head))
 
 
 def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
     """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
-    _install(paths, paths.canonical, [canonical.skeleton(metadata)], disk.publish_new)
+    target = Target(paths.temporary(paths.canonical), paths.canonical, paths.directory, must_be_new=True)
+    publish.publish(target, [canonical.skeleton(metadata)])
 
 
 def sweep(paths: ManifestPaths) -> None:
@@ -134,26 +135,13 @@ def sweep(paths: ManifestPaths) -> None:
         disk.remove(path)
 
 
-def _install(
-    paths: ManifestPaths,
-    target: str,
-    parts: Iterable[bytes | memoryview],
-    publish: Callable[[str, str], None],
-    like: str | None = None,
-) -> None:
-    """Write a file whole and synced beside `target`, then give it that name."""
-    temporary = paths.temporary(target)
-    fd = disk.create(temporary, like=like)
-    try:
-        for part in parts:
-            disk.append(fd, part)
-            disk.rest()
-        disk.sync_data(fd)
-        publish(temporary, target)
-        disk.sync_directory(paths.directory)
-    except BaseException:
-        with suppress(OSError):
-            disk.remove(temporary)
-        raise
-    finally:
-        disk.close(fd)
+def _install_index(paths: ManifestPaths, parts: Iterable[bytes | memoryview]) -> None:
+    target = Target(paths.temporary(paths.index), paths.index, paths.directory)
+    publish.publish(target, _resting(parts), like=paths.canonical)
+
+
+def _resting(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The parts, with a moment for other threads after each."""
+    for part in parts:
+        yield part
+        disk.rest()

@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums, disk, publish
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.log import wal
@@ -181,19 +181,12 @@ class _Compaction:
 
     def _merge(self, cut: _Cut, found: _Input) -> CompactionReport:
         store, last = self._store, found.last
-        fd = disk.create(self._temporary, like=self._paths.canonical)
-        try:
+        with publish.unfinished(self._temporary, like=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
             told = Base(out.size, checksums.hex_crc(out.crc), last)
             pause = _tell(store, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
-        except BaseException:
-            with suppress(OSError):
-                disk.remove(self._temporary)
-            raise
-        finally:
-            disk.close(fd)
         base.write_index(self._paths, columns, head)  # (6)
         pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))  # (7)
         self._delete_covered(last)  # (8)

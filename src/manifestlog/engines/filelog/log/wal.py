@@ -17,13 +17,13 @@ import errno
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.log import lines
 from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
+from manifestlog.engines.filelog.publish import Target
 from manifestlog.errors import DamagedManifestError
 
 if TYPE_CHECKING:
@@ -359,20 +359,9 @@ def create_segment(
     path = paths.segment(number)
     if paths.segment_numbers(names)[-1:] > [number]:
         raise FileExistsError(errno.EEXIST, "a later segment exists", path)
-    temporary = paths.temporary(path)
     opening = Opening(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
-    fd = disk.create(temporary, like=like or paths.canonical)
-    try:
-        disk.append(fd, lines.opening_line(opening))
-        disk.sync_data(fd)
-        disk.publish_new(temporary, path)
-        disk.sync_directory(paths.directory)
-    except BaseException:
-        disk.close(fd)
-        with suppress(OSError):
-            disk.remove(temporary)
-        raise
-    segment = Segment(path, fd)
+    target = Target(paths.temporary(path), path, paths.directory, must_be_new=True)
+    segment = Segment(path, publish.publish_open(target, [lines.opening_line(opening)], like=like or paths.canonical))
     segment.is_named = True
     return segment
 

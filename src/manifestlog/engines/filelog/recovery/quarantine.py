@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.log.lines import Base
+from manifestlog.engines.filelog.publish import Target
 from manifestlog.engines.filelog.recovery.salvage import Loss, Salvage
 from manifestlog.engines.reports import CheckReport, Finding
 from manifestlog.errors import DamagedManifestError
@@ -29,8 +29,6 @@ from manifestlog.model.rows import Row, utc_text
 from manifestlog.names import REPORT, SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from manifestlog.names import ManifestPaths
 
 _MARK = b"# set aside by a repair; it goes on in the next segment "
@@ -148,26 +146,11 @@ def copy(path: str, target: str) -> None:
     fd = disk.open_read(path)
     try:
         temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
-        _write_new(target, temporary, disk.blocks(fd, 0, disk.size(fd)), path)
+        publish.publish(Target(temporary, target), disk.blocks(fd, 0, disk.size(fd)), like=path)
     finally:
         disk.close(fd)
     if not _is_copied(path, target):
         raise DamagedManifestError(target, 0, "the copy does not read back as it was written")
-
-
-def _write_new(target: str, temporary: str, parts: Iterable[bytes], like: str) -> None:
-    fd = disk.create(temporary, like=like)
-    try:
-        for part in parts:
-            disk.append(fd, part)
-        disk.sync_data(fd)
-        disk.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            disk.remove(temporary)
-        raise
-    finally:
-        disk.close(fd)
 
 
 def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) -> RepairReport:
@@ -185,8 +168,8 @@ def write_report(paths: ManifestPaths, folder: str, report: RepairReport, told: 
     It is renamed from beside the manifest: where that fails, because `quarantine` is on another file system, moving the
     originals would fail, too, and then it would be too late.
     """
-    temporary = paths.temporary(paths.canonical)
-    _write_new(os.path.join(folder, REPORT), temporary, [_as_json(report, told)], like)
+    target = Target(paths.temporary(paths.canonical), os.path.join(folder, REPORT))
+    publish.publish(target, [_as_json(report, told)], like=like)
 
 
 def _as_json(report: RepairReport, told: Base) -> bytes:

@@ -35,11 +35,11 @@ What is damaged is told by `check`, what can be saved by `storage.weigh`. Not un
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums, disk, publish
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.layout import Canonical, Scanned
@@ -162,20 +162,12 @@ class _Repair:
         # The time of the repair makes these bytes others than the old canonical's, so that the log tells the two apart.
         metadata = saved.metadata | {"total_records": count, "ts_updated": utc_text(datetime.now(UTC))}
         temporary = self._paths.temporary(self._paths.canonical)
-        like = saved.files[-1]
-        fd = disk.create(temporary, like=like)
-        try:
+        with publish.unfinished(temporary, like=saved.files[-1]) as fd:
             told = _written(fd, saved, metadata, quarantine.next_number(self._paths, saved) - 1)
             disk.sync_data(fd)
             scanned = _read_again(temporary, told, count)
             # Here, because its name must be on the disk before (5) says that nothing else counts.
             disk.sync_directory(self._paths.directory)
-        except BaseException:
-            with suppress(OSError):
-                disk.remove(temporary)
-            raise
-        finally:
-            disk.close(fd)
         return _New(temporary, told, scanned)
 
     def _set_up(self, saved: Salvage, report: RepairReport, told: Base) -> str:
