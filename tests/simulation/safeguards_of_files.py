@@ -264,8 +264,8 @@ READING = [
         "the log knows its canonical",
         "a canonical that was edited, swapped, or brought back",
         "bits of the canonical, without an index",
-        "engines.filelog.log.wal:Wal.covered_by", "for base in reversed(self.bases):",
-        "for base in self.bases[-1:]:\n        return base.covers\n    for base in reversed(self.bases):",
+        "engines.filelog.log.fold:covered_by", "for base in reversed(bases):",
+        "for base in bases[-1:]:\n        return base.covers\n    for base in reversed(bases):",
     ),
     one(
         "a log without its canonical is damage",

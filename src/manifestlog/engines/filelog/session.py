@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.log.fold import CHANGES
 from manifestlog.engines.filelog.log.lines import Op
-from manifestlog.engines.filelog.log.wal import CHANGES, OvertakenError
+from manifestlog.engines.filelog.log.wal import OvertakenError
 from manifestlog.engines.filelog.state import State
 from manifestlog.errors import (
     DiskFullError,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base_files
 from manifestlog.engines.filelog.canonical.files import BaseFiles
-from manifestlog.engines.filelog.log import lines, wal
+from manifestlog.engines.filelog.log import fold, lines, wal
 from manifestlog.engines.filelog.log.lines import Base, Op
 from manifestlog.engines.filelog.log.wal import OvertakenError, Wal
 from manifestlog.engines.filelog.overlay import Overlay
@@ -130,8 +130,8 @@ class State:
         elif op.kind == "meta":
             self.metadata |= op.data["metadata"]
         elif op.kind == "compacted":
-            self._rebase(Base(**op.data["base"]))
-        if op.kind in wal.CHANGES:
+            self._rebase(fold.stated(op))
+        if op.kind in fold.CHANGES:
             self.metadata["ts_updated"] = op.data.get("ts_last", op.ts)
 
     def _count(self) -> None:
@@ -165,7 +165,7 @@ class State:
             base = base_files.open_base(self.paths)
         except FileNotFoundError:
             return
-        if base.identity != (told.size, told.crc):
+        if base.identity != told.identity:
             return  # already the next one: its own line will come
         self._take(base, self.overlay.behind(told.covers))
         self.wal.drop_covered(told.covers)

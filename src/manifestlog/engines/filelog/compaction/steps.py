@@ -37,7 +37,7 @@ from zlib import crc32
 from manifestlog.engines.filelog import checksums, disk, publish
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
-from manifestlog.engines.filelog.log import wal
+from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Op
 from manifestlog.engines.filelog.session import explain, now_text
 from manifestlog.engines.filelog.state import State
@@ -219,7 +219,7 @@ class _Compaction:
         first = _covered_by(self._store, found.identity) + 1
 
         def take(segment: int, op: Op) -> None:
-            if op.kind in wal.CHANGES:
+            if op.kind in fold.CHANGES:
                 state.apply(segment, op)
                 disk.rest()
 

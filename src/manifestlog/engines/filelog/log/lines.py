@@ -51,6 +51,11 @@ class Base(NamedTuple):
     crc: str
     covers: int
 
+    @property
+    def identity(self) -> tuple[int, str]:
+        """(size, CRC): what tells this file from any other."""
+        return self.size, self.crc
+
 
 class Summary(NamedTuple):
     """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`).

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk, publish
-from manifestlog.engines.filelog.log import lines
+from manifestlog.engines.filelog.log import fold, lines
 from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
 from manifestlog.engines.filelog.publish import Target
@@ -37,8 +37,6 @@ Ops = list[tuple[int, Op]]
 Take = Callable[[int, Op], None]
 """Receives a decoded line and the number of its segment."""
 
-CHANGES = frozenset({"put", "batch", "forget", "meta"})
-
 
 class OvertakenError(Exception):
     """The segments to follow were compacted away: load again. Never leaves the engine."""
@@ -52,7 +50,7 @@ class Wal:
         self._ts_created = ts_created
         self._writable = writable
         self.current = current
-        self.bases: list[Base] = list(current.opening.bases)
+        self.bases: fold.Bases = current.opening.bases
         self.covers = 0
         self.compacted_at = ""
         self.compaction_s = 0.0
@@ -91,12 +89,12 @@ class Wal:
 
         Raises `DamagedManifestError` when the log does not know this canonical.
         """
-        for base in reversed(self.bases):
-            if (base.size, base.crc) == canonical:
-                return base.covers
-        raise DamagedManifestError(
-            self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
-        )
+        covers = fold.covered_by(self.bases, canonical)
+        if covers is None:
+            raise DamagedManifestError(
+                self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
+            )
+        return covers
 
     def replay(self, first: int, take: Take) -> None:
         """Hand over the lines of every segment from `first` to before the current one, each checked by its successor."""
@@ -127,18 +125,16 @@ class Wal:
 
     def _note(self, number: int, op: Op) -> None:
         """Remember what a line says of the canonical, and since when there is something to merge."""
-        if op.kind in CHANGES:
+        if op.kind in fold.CHANGES:
             self._changed.setdefault(number, op.ts)
-        elif op.kind == "compacted" and number >= self._compacted_in:
+            return
+        if op.kind == "compacted" and number >= self._compacted_in:
             self._compacted_in, self.compacted_at, self.compaction_s = number, op.ts, op.data["seconds"]
         if number < self.current.number:
             # Replayed after the current segment, whose first line has the outcome of all that. An old `compacted` would
             # strike out a canonical that was announced since, and our next segment would not know it.
             return
-        if op.kind == "compacting":
-            self.bases.append(Base(**op.data["base"]))
-        elif op.kind == "compacted":
-            self.bases = [Base(**op.data["base"])]
+        self.bases = fold.after(self.bases, op)
 
     def follow(self, take: Take) -> None:
         """Hand over what was appended since the last call, across seals and fences.
@@ -189,7 +185,7 @@ class Wal:
                 successor = _open(self._paths, number, self._ts_created, writable=self._writable)
             except FileNotFoundError:
                 raise OvertakenError from None
-            if begins_anew(successor.opening):
+            if fold.begins_anew(successor.opening):
                 successor.unpin()
                 raise OvertakenError
             return successor
@@ -250,7 +246,7 @@ class Wal:
                 # The successor says so. Left without one, it would be synced again by the next, who does not know.
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
                 self.poison(self.current)
-        self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases)))
+        self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
 
     def be_writer(self) -> None:
         """From now on count as a writer, whom others leave the compaction on closing to."""
@@ -331,19 +327,11 @@ def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int, 
         end.unpin()
 
 
-def begins_anew(opening: Opening) -> bool:
-    """Whether a repair has started this segment: its canonical holds all before it, whatever others know of that.
-
-    After a compaction at least the segment in which it is announced lies between the two.
-    """
-    return any(base.covers == opening.segment - 1 for base in opening.bases) and opening.segment > 1
-
-
 def create_segment(
     paths: ManifestPaths,
     ts_created: str,
     previous: Summary | None,
-    bases: tuple[Base, ...],
+    bases: fold.Bases,
     like: str | None = None,
 ) -> Segment:
     """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.

@@ -23,12 +23,11 @@ from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.columns import rows_add_up
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.layout import Canonical
-from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
 from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
 from manifestlog.engines.filelog.log.segment import may_be_a_crashs
-from manifestlog.engines.filelog.log.wal import begins_anew
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
@@ -52,11 +51,11 @@ class _Segment:
     opening: Opening
     told: Summary | None
     """What the next segment says of this one; its lines up to there are counted."""
+    bases: fold.Bases
     lines: int = 0
     length: int = 0
     counted: int = 0
     chain: int = 0
-    bases: list[Base] = field(default_factory=list)
     damage: list[Piece] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     """The first line of each damaged stretch that was moved there, and would be lost."""
@@ -236,7 +235,7 @@ def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: Chec
 
 
 def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport) -> _Segment:
-    segment = _Segment(path, opening, told, bases=list(opening.bases))
+    segment = _Segment(path, opening, told, opening.bases)
     fd = disk.open_read(path)
     try:
         end = disk.size(fd)
@@ -276,10 +275,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         segment.synced = max(segment.synced, op.data.get("synced", 0))
         if op.kind == "seal":
             segment.sealed_end = piece.end + (not piece.terminated)
-        if op.kind == "compacting":
-            segment.bases.append(Base(**op.data["base"]))
-        elif op.kind == "compacted":
-            segment.bases = [Base(**op.data["base"])]
+        segment.bases = fold.after(segment.bases, op)
     except (ValueError, KeyError, TypeError) as error:
         report.damage(segment.path, piece.offset, f"the line says nothing known ({error})")
 
@@ -314,19 +310,19 @@ def _judge(segment: _Segment, report: CheckReport) -> None:
 
 def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: _Read, report: CheckReport) -> None:
     """Whether the log knows this canonical, and has every segment that it does not hold."""
-    covers = [base.covers for base in last.bases if (base.size, base.crc) == read.identity]
-    if not covers:
-        interrupted = ", or a repair was interrupted before it was in place" if begins_anew(last.opening) else ""
+    covers = fold.covered_by(last.bases, read.identity)
+    if covers is None:
+        interrupted = ", or a repair was interrupted before it was in place" if fold.begins_anew(last.opening) else ""
         meaning = f"this is not the file that the log belongs to: it was edited, swapped or cut{interrupted}"
         report.damage(paths.canonical, 0, meaning)
         return
-    for number in range(covers[-1] + 1, numbers[-1]):
+    for number in range(covers + 1, numbers[-1]):
         if number not in numbers:
             report.damage(
                 paths.segment(number), None, f"segment {number} is missing, and the canonical does not hold it"
             )
     for number in numbers:
-        if number <= covers[-1]:
+        if number <= covers:
             report.note(paths.segment(number), None, "the canonical holds all of it; the next compaction removes it")
 
 

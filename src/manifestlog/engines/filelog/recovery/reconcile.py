@@ -21,13 +21,14 @@ from zlib import crc32
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
-from manifestlog.engines.filelog.log.wal import begins_anew
+from manifestlog.engines.filelog.log import fold
+from manifestlog.engines.filelog.log.lines import Base
 from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.model.rows import PROCESSES, Row, utc_text
 
 if TYPE_CHECKING:
-    from manifestlog.engines.filelog.log.lines import Base, Summary
+    from manifestlog.engines.filelog.log.lines import Summary
     from manifestlog.engines.filelog.overlay import Overlay
     from manifestlog.engines.filelog.recovery.salvage_canonical import Gap
     from manifestlog.engines.filelog.recovery.salvage_log import Salvaged as Segment
@@ -74,7 +75,7 @@ def look(paths: ManifestPaths) -> Salvage:
     covered = _covers(found.source, bases, index)
     if covered.base is not None and index is not None:
         made_for = index.head.stamp.size, index.head.crc
-        index = index if made_for == (covered.base.size, covered.base.crc) else None
+        index = index if made_for == covered.base.identity else None
     _weigh_log(paths, found, segments, covered)
     _weigh_canonical(paths, found, index, bases, covered)
     found.metadata = _complete(paths, found, segments, index, covered)
@@ -105,7 +106,7 @@ def _identity(
             votes[pair] += 1
             if pair[0] == paths.name:
                 votes[pair] += 1
-            if source is not None and source.identity in {(base.size, base.crc) for base in segment.bases}:
+            if source is not None and fold.covered_by(segment.bases, source.identity) is not None:
                 votes[pair] += len(read) * 3
     return votes.most_common(1)[0][0] if votes else None
 
@@ -125,19 +126,19 @@ def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage)
     return dict(sorted(ours.items()))
 
 
-def _bases(segments: dict[int, Segment], source: salvage_canonical.Salvaged | None) -> list[Base]:
+def _bases(segments: dict[int, Segment], source: salvage_canonical.Salvaged | None) -> fold.Bases:
     """Which canonicals the log's end names, the latest last."""
     oldest = min(segments, default=0)
     for number, segment in reversed(segments.items()):
-        here = source is not None and source.identity in {(base.size, base.crc) for base in segment.bases}
+        here = source is not None and fold.covered_by(segment.bases, source.identity) is not None
         # A repair's first segment beside those that it was to replace: its canonical has never come.
-        stillborn = segment.opening is not None and begins_anew(segment.opening) and not here and number > oldest
+        stillborn = segment.opening is not None and fold.begins_anew(segment.opening) and not here and number > oldest
         if segment.bases and not stillborn:
             return segment.bases
-    return []
+    return ()
 
 
-def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: list[Base]) -> int:
+def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
     """The highest number that any segment of this manifest can have had, as far as anything tells."""
     told = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
     if index is not None and index.head.covers:
@@ -146,7 +147,7 @@ def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index 
 
 
 def _is_anothers(
-    source: salvage_canonical.Salvaged, identity: tuple[str, str] | None, bases: list[Base], index: Index | None
+    source: salvage_canonical.Salvaged, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
 ) -> bool:
     """Whether a canonical belongs to another manifest: created at another time, and nothing else speaks for it."""
     told = source.metadata.get("ts_created")
@@ -168,10 +169,10 @@ class _Covered(NamedTuple):
     known: bool
 
 
-def _covers(source: salvage_canonical.Salvaged | None, bases: list[Base], index: Index | None) -> _Covered:
-    for base in reversed(bases):
-        if source is not None and source.whole and (base.size, base.crc) == source.identity:
-            return _Covered(base.covers, base, known=True)
+def _covers(source: salvage_canonical.Salvaged | None, bases: fold.Bases, index: Index | None) -> _Covered:
+    known = fold.covered_by(bases, source.identity) if source is not None and source.whole else None
+    if source is not None and known is not None:
+        return _Covered(known, Base(*source.identity, known), known=True)
     for base in reversed(bases):
         if source is not None and base.size == source.identity[0]:
             return _Covered(base.covers, base, known=False)
@@ -266,7 +267,7 @@ def _weigh_end(found: Salvage, segment: Segment, told: Summary | None, *, covere
 
 
 def _weigh_canonical(
-    paths: ManifestPaths, found: Salvage, index: Index | None, bases: list[Base], covered: _Covered
+    paths: ManifestPaths, found: Salvage, index: Index | None, bases: fold.Bases, covered: _Covered
 ) -> None:
     source = found.source
     if source is not None and covered.known:
@@ -317,7 +318,7 @@ def _lose_absent(paths: ManifestPaths, found: Salvage, index: Index, here: bytea
             run = []
 
 
-def _weigh_missing(paths: ManifestPaths, found: Salvage, bases: list[Base]) -> None:
+def _weigh_missing(paths: ManifestPaths, found: Salvage, bases: fold.Bases) -> None:
     if bases and min(base.covers for base in bases) == 0 and bases[0].size < len(_SMALLEST):
         found.note(paths.canonical, None, None, "missing; it held no record, and the log has everything since")
         return

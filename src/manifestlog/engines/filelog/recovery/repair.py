@@ -25,7 +25,7 @@ Invariants:
 - Until (7) nobody can open the manifest; after it, it holds everything that could be saved.
 - The active segment is copied, not moved, because of those who have it open at its end: they look only whether it has
   grown. The mark makes it grow by what is no line, so they look for the next segment, and that one sends them to load
-  again (`wal.begins_anew`). Moved, or marked later, it would take the next line of a writer that knows nothing.
+  again (`fold.begins_anew`). Moved, or marked later, it would take the next line of a writer that knows nothing.
 - Segment numbers go on behind the highest that anything tells of, those in quarantine included.
 - A repair of a manifest that is sound, and so a second repair, changes nothing.
 
@@ -44,7 +44,7 @@ from manifestlog.engines.filelog.canonical import files as base, layout as canon
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.layout import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
-from manifestlog.engines.filelog.log import wal
+from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
 from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
@@ -307,5 +307,5 @@ def _write_index(paths: ManifestPaths, new: _New | None = None) -> None:
 
 def _covered_by(paths: ManifestPaths, identity: tuple[int, str]) -> int:
     numbers = paths.segment_numbers(disk.list_names(paths.directory))
-    bases = salvage_log.read(paths.segment(numbers[-1]), numbers[-1]).bases if numbers else []
-    return next((base.covers for base in reversed(bases) if (base.size, base.crc) == identity), 0)
+    bases = salvage_log.read(paths.segment(numbers[-1]), numbers[-1]).bases if numbers else ()
+    return fold.covered_by(bases, identity) or 0

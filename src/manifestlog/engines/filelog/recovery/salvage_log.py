@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, disk
-from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
 from manifestlog.engines.filelog.log.moved import Search
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Salvaged:
     size: int
     opening: Opening | None
     salt: int | None
-    bases: list[Base] = field(default_factory=list)
+    bases: fold.Bases = ()
     damage: list[Piece] = field(default_factory=list)
     named: dict[int, list[str]] = field(default_factory=dict)
     """Checksums that can be read in a damaged stretch, by its offset; nothing vouches for them."""
@@ -89,7 +89,7 @@ def read(path: str, number: int) -> Salvaged:
         salt = opening.salt if opening else _recovered_salt(fd, size, first)
         found = Salvaged(path, opening.segment if opening else number, size, opening, salt)
         if opening is not None:
-            found.bases = list(opening.bases)
+            found.bases = opening.bases
         if salt is None:
             found.damage = [Piece(0, size, None)]
             found.named[0] = _named(fd, 0, size)
@@ -139,7 +139,7 @@ def _count_in_order(fd: int, found: Salvaged) -> None:
     """Count the lines anew as they were written, and what is missing between them."""
     found.lines = found.end = found.chain = found.synced = 0
     found.next = None
-    found.bases = list(found.opening.bases) if found.opening is not None else []
+    found.bases = found.opening.bases if found.opening is not None else ()
     there: set[str] = set()
     for origin, line in _in_order(fd, found):
         op = decoded(line)
@@ -160,7 +160,7 @@ def _open(found: Salvaged, line: bytes) -> None:
     """Take the first line over, which stands elsewhere."""
     opening = lines.decode_opening(line, found.path)
     if opening is not None:
-        found.opening, found.number, found.bases = opening, opening.segment, list(opening.bases)
+        found.opening, found.number, found.bases = opening, opening.segment, opening.bases
 
 
 def _checksums(op: Op) -> list[str]:
@@ -182,11 +182,8 @@ def _in_order(fd: int, found: Salvaged) -> Iterator[tuple[int, bytes]]:
 
 def _note(found: Salvaged, op: Op) -> None:
     found.synced = max(found.synced, op.data.get("synced", 0))
-    if op.kind == "compacting":
-        found.bases.append(Base(**op.data["base"]))
-    elif op.kind == "compacted":
-        found.bases = [Base(**op.data["base"])]
-    elif op.kind == "seal":
+    found.bases = fold.after(found.bases, op)
+    if op.kind == "seal":
         found.next = found.number + 1
 
 
