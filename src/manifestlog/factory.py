@@ -1,13 +1,15 @@
-"""Managers by name, for code that is told by its configuration which kind of manifest to open."""
+"""Managers by name, for code that is told by its configuration which kind to open; and what a new manifest says of itself."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import ClassVar
 
+from manifestlog import names as naming
 from manifestlog.errors import UnknownManifestTypeError
 from manifestlog.manager import AbstractManifest, DownloadManifestManager, ProcessedManifestManager
-from manifestlog.model.models import ManifestMetadata
+from manifestlog.model.models import ETLProcess, ManifestMetadata
 
 
 class ManifestFactory:
@@ -44,3 +46,37 @@ class ManifestFactory:
         except KeyError:
             raise UnknownManifestTypeError(name, tuple(sorted(cls._types))) from None
         return manifest_class(path, metadata)
+
+
+DEFAULT_ETL_VERSION = "1.0.0"
+
+
+class UnrecordableFolderError(ValueError):
+    """A manifest cannot say where it is, as its folder's name is not UTF-8."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            f"{directory}: this folder's name is not UTF-8, and a manifest says where it is: choose another folder"
+        )
+
+
+def fresh_metadata(
+    path: str | os.PathLike[str],
+    process: ETLProcess | None = None,
+    etl_version: str | None = None,
+    root_dir: str | None = None,
+) -> ManifestMetadata:
+    """The metadata of a manifest to be made at `path`; its root is its own folder unless another one is stated.
+
+    Raises `UnrecordableFolderError`, and `ValueError` for a bad file name.
+    """
+    directory = naming.resolve(path).directory
+    try:
+        directory.encode()
+    except UnicodeEncodeError:
+        raise UnrecordableFolderError(directory) from None
+    return ManifestMetadata(
+        process=process or ETLProcess.EXTRACTOR,
+        etl_version=etl_version or DEFAULT_ETL_VERSION,
+        root_dir=Path(root_dir or directory),
+    )

@@ -1,4 +1,4 @@
-"""Every file name of a manifest: built here, parsed here, spelt nowhere else.
+"""Every file name of a manifest, and the endings of working files: built here, parsed here, spelt nowhere else.
 
 ::
 
@@ -11,10 +11,15 @@
     systems_download.manifest.*.tmp-1234-5eed…   being written by process 1234; never read
     quarantine/systems_download-20260101T120000Z/    what a repair has set aside, under its own names, and report.json
 
+    systems.json.gz.5eed1234.part                being fetched; also .part.json, .decoded, .rejected beside it
+    .manifestlog.claims                          in a data folder: which sources are being worked on
+    .manifestlog.seen                            in a data folder: when sources have last answered
+
 Invariants:
 
 - `parse` undoes `build` for every name, and a name that does not parse is nobody's business.
 - Symbolic links are resolved once, here; from then on a manifest is one directory and one stem.
+- A working file is no data, whoever looks: no source's file has such a name, and none is registered or missed.
 
 It does not look into files, and does not list directories.
 """
@@ -35,6 +40,14 @@ SUFFIX = ".manifest.json"
 NAME_PATTERN = "<domain>_<process>.manifest.json"
 REPORT = "report.json"
 NAME_RULE = "lower-case letters, digits and '-', two or more parts joined by '_'"
+
+PART = ".part"
+PART_STATE = ".part.json"
+REJECTED = ".rejected"
+DECODED = ".decoded"
+WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
+CLAIMS_NAME = ".manifestlog.claims"
+SEEN_NAME = ".manifestlog.seen"
 
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
 
@@ -142,6 +155,17 @@ def belongs_to_manifest(file_name: str) -> bool:
     """Whether a file of this name is one of a manifest's, an unfinished one included."""
     name, _, rest = file_name.partition(".manifest.")
     return bool(rest) and _STEM.fullmatch(name) is not None
+
+
+def working_suffix(file_name: str) -> str:
+    """The ending that makes a file of this name a working file; empty for any other."""
+    lower = file_name.lower()
+    return next((suffix for suffix in WORKING_SUFFIXES if lower.endswith(suffix)), "")
+
+
+def is_working(file_name: str) -> bool:
+    """Whether a file of this name is a working file of a data folder: no data, and deleted or written anew by a run."""
+    return file_name in (CLAIMS_NAME, SEEN_NAME) or bool(working_suffix(file_name))
 
 
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:

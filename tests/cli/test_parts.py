@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import multiprocessing
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.program import records_of
 from manifestlog.cli import durations as span
-from manifestlog.cli.settings import settle
 from manifestlog.cli.ui import output
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.walk import FileTask
-from manifestlog.ingest.worker import Batch, Job, Tally, work
+from manifestlog.ingest.worker import Batch, IngestCounts, IngestJob, answering
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.verdict import Verdict
+from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Interrupts, Pool
 
 if TYPE_CHECKING:
@@ -27,23 +27,20 @@ if TYPE_CHECKING:
 class Ear:
     def __init__(self) -> None:
         self.bytes = 0
-        self.tallies: list[Tally] = []
+        self.tallies: list[IngestCounts] = []
 
-    def heard(self, news: int) -> None:
+    def on_progress(self, news: int) -> None:
         self.bytes += news
 
-    def done(self, result: Tally) -> None:
+    def on_done(self, result: IngestCounts) -> None:
         self.tallies.append(result)
 
-    def lost(self, task: Batch, how: str) -> bool:
+    def on_worker_died(self, task: Batch, how: str) -> bool:
         raise AssertionError(f"{how}: {task}")
 
 
 def job_of(path: Path) -> Job:
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("directory", "as_json", "quiet", "verbose", "lock_timeout", "no_progress"), None
-    )
-    return Job(str(path), None, "1.0.0", settle({}, nothing), logging.ERROR)
+    return Job(partial(answering, IngestJob(str(path), None, "1.0.0", None)))
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
@@ -57,7 +54,7 @@ def test_workers_start_in_every_way(filled: Path, tree: Path, method: str) -> No
     ):
         pool.run(ear, interrupts.asked)
     assert sum(tally.verdicts[Verdict.NEW] for tally in ear.tallies) == 1
-    assert sum(tally.files for tally in ear.tallies) == 4
+    assert sum(sum(tally.verdicts.values()) for tally in ear.tallies) == 4
     assert ear.bytes == 9
     with DownloadManifestManager(filled, read_only=True) as manifest:
         assert len(manifest) == 4

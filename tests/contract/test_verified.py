@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.audit.journal import Verified, line
+from manifestlog.audit.journal import VerificationJournal, line
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
 from manifestlog.names import ManifestPaths, resolve
 
@@ -30,14 +30,14 @@ def _line(expected: Expected = FILES[0], level: Level = Level.FULL, when: str = 
 
 
 def _keep(paths: ManifestPaths, *lines: bytes) -> None:
-    with Verified(paths) as verified:
+    with VerificationJournal(paths) as verified:
         for one in lines:
             verified.keep(one)
-        assert verified.why_not is None
+        assert verified.write_error is None
 
 
 def _when(paths: ManifestPaths, expected: Expected = FILES[0], level: Level = Level.FULL) -> int:
-    with Verified(paths) as verified:
+    with VerificationJournal(paths) as verified:
         return verified.when(expected, level)
 
 
@@ -142,7 +142,7 @@ def test_a_name_that_is_no_unicode_is_not_kept() -> None:
 
 
 def test_two_runs_at_once_keep_all_that_they_did(paths: ManifestPaths) -> None:
-    with Verified(paths) as one, Verified(paths) as other:
+    with VerificationJournal(paths) as one, VerificationJournal(paths) as other:
         one.keep(_line(FILES[0]))
         other.keep(_line(FILES[1]))
         one.keep(_line(FILES[2]))
@@ -171,7 +171,7 @@ def test_after_rewriting_lines_are_kept_as_before(paths: ManifestPaths) -> None:
 
 
 def test_nothing_is_rewritten_while_another_run_has_it_open(paths: ManifestPaths) -> None:
-    with Verified(paths):
+    with VerificationJournal(paths):
         _crowd(paths)
         before = _read(paths)
         _keep(paths, _line())
@@ -202,33 +202,33 @@ def test_it_is_as_readable_as_the_manifest(paths: ManifestPaths) -> None:
 
 def test_a_folder_in_its_place_is_told(paths: ManifestPaths) -> None:
     os.mkdir(paths.verified)
-    with Verified(paths) as verified:
+    with VerificationJournal(paths) as verified:
         verified.keep(_line())
         assert verified.when(FILES[0], Level.FULL) == NEVER
-        assert isinstance(verified.why_not, IsADirectoryError)
+        assert isinstance(verified.write_error, IsADirectoryError)
 
 
 def test_a_pipe_in_its_place_is_told_and_nobody_waits_for_it(paths: ManifestPaths) -> None:
     os.mkfifo(paths.verified)
-    with Verified(paths) as verified:
+    with VerificationJournal(paths) as verified:
         verified.keep(_line())
-        assert verified.why_not is not None
+        assert verified.write_error is not None
 
 
 def test_a_link_in_its_place_is_not_written_through(paths: ManifestPaths, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     os.symlink(victim, paths.verified)
-    with Verified(paths) as verified:
+    with VerificationJournal(paths) as verified:
         verified.keep(_line())
-        assert verified.why_not is not None
+        assert verified.write_error is not None
     assert victim.read_bytes() == b"mine"
 
 
 def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
-    with Verified(ManifestPaths(str(tmp_path / "gone"), "x_download")) as verified:
+    with VerificationJournal(ManifestPaths(str(tmp_path / "gone"), "x_download")) as verified:
         verified.keep(_line())
-        assert verified.why_not is not None
+        assert verified.write_error is not None
 
 
 # -- it is no part of the ledger ---------------------------------------------------------------------------------------

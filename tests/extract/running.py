@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from extract.builders import source
 from manifestlog.extract import Defaults, PipelineOrchestrator, Waiting
-from manifestlog.extract.claims import CLAIMS_NAME, Claims
+from manifestlog.extract.claims import Claims
 from manifestlog.extract.context import Desk
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
+from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog.extract import claims as module
-from manifestlog.extract.claims import CLAIMS_NAME, Claims
+from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
+from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,9 @@ import pytest
 from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
 from manifestlog.extract import Stale
-from manifestlog.extract.claims import SEEN_NAME, Claims
+from manifestlog.extract.claims import Claims
 from manifestlog.extract.paths import part, target
+from manifestlog.names import SEEN_NAME
 from support import answers
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from extract.builders import raw_source, source
 from extract.running import pattern
 from extract.runs import Home
 from manifestlog.extract import Defaults, Result, paths as place
-from manifestlog.extract.claims import CLAIMS_NAME, Claims
+from manifestlog.extract.claims import Claims
+from manifestlog.names import CLAIMS_NAME
 from support import answers
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from hypothesis import assume, given, strategies as st
 from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
-from manifestlog.extract import paths as place, safe_names as names
+from manifestlog import names as naming
+from manifestlog.extract import paths as place
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 
@@ -161,4 +162,4 @@ def test_every_name_fits_the_file_system(made: ETLSource) -> None:
 def test_no_data_file_is_taken_for_a_working_file(made: ETLSource) -> None:
     target = place.target(DATA, made)
     data = [target.name, place.other_target(target, CHECKSUM).name]
-    assert [name for name in data if name.endswith((names.PART, names.PART_STATE, names.REJECTED))] == []
+    assert [name for name in data if name.endswith((naming.PART, naming.PART_STATE, naming.REJECTED))] == []

@@ -138,13 +138,13 @@ class _Heard:
     def __init__(self) -> None:
         self.results: list[Any] = []
 
-    def heard(self, news: Any) -> None:
+    def on_progress(self, news: Any) -> None:
         """Nothing is told."""
 
-    def done(self, result: Any) -> None:
+    def on_done(self, result: Any) -> None:
         self.results.append(result)
 
-    def lost(self, task: Any, how: str) -> bool:
+    def on_worker_died(self, task: Any, how: str) -> bool:
         raise AssertionError(f"{task}: {how}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog.audit import plan as verify
-from manifestlog.audit.plan import NEVER, Expected, FileState, Level, Plan, Seen, files_of, judge
+from manifestlog.audit.plan import NEVER, Expected, FileStat, FileState, Level, VerifyPlan, files_of, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 FILE = Expected("/data/a", "a" * 64, 5)
-GOOD = Seen(size=5, checksum="a" * 64)
+GOOD = FileStat(size=5, checksum="a" * 64)
 
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
 def test_a_file_that_is_not_there_is_missing(level: Level, number: int) -> None:
-    assert judge(FILE, Seen(error=number, why="gone"), level) == (FileState.MISSING, "there is no such file")
+    assert judge(FILE, FileStat(error=number, why="gone"), level) == (FileState.MISSING, "there is no such file")
 
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG])
 def test_what_cannot_be_looked_at_is_unreadable_and_says_why(level: Level, number: int) -> None:
-    assert judge(FILE, Seen(error=number, why="because"), level) == (FileState.UNREADABLE, "because")
+    assert judge(FILE, FileStat(error=number, why="because"), level) == (FileState.UNREADABLE, "because")
 
 
 @pytest.mark.parametrize("level", Level)
 def test_something_that_is_no_file_is_changed(level: Level) -> None:
-    found = judge(FILE, Seen(is_file=False, size=5), level)
+    found = judge(FILE, FileStat(is_file=False, size=5), level)
     assert found is not None
     assert found.state is FileState.CHANGED
 
@@ -42,37 +42,38 @@ def test_something_that_is_no_file_is_changed(level: Level) -> None:
 @pytest.mark.parametrize(
     ("level", "seen", "state"),
     [
-        (Level.PRESENCE, Seen(size=9), FileState.OK),
-        (Level.SIZE, Seen(size=9), FileState.CHANGED),
-        (Level.FULL, Seen(size=9), FileState.CHANGED),
-        (Level.SIZE, Seen(size=5), FileState.OK),
+        (Level.PRESENCE, FileStat(size=9), FileState.OK),
+        (Level.SIZE, FileStat(size=9), FileState.CHANGED),
+        (Level.FULL, FileStat(size=9), FileState.CHANGED),
+        (Level.SIZE, FileStat(size=5), FileState.OK),
         (Level.SIZE, GOOD._replace(checksum="b" * 64), FileState.OK),
         (Level.FULL, GOOD._replace(checksum="b" * 64), FileState.CHANGED),
         (Level.FULL, GOOD, FileState.OK),
-        (Level.FULL, Seen(moved=True), FileState.CHANGED),
+        (Level.FULL, FileStat(moved=True), FileState.CHANGED),
     ],
 )
-def test_each_level_looks_at_more(level: Level, seen: Seen, state: FileState) -> None:
+def test_each_level_looks_at_more(level: Level, seen: FileStat, state: FileState) -> None:
     found = judge(FILE, seen, level)
     assert found is not None
     assert found.state is state
 
 
 def test_a_file_of_the_right_size_must_be_read_to_tell() -> None:
-    assert judge(FILE, Seen(size=5), Level.FULL) is None
+    assert judge(FILE, FileStat(size=5), Level.FULL) is None
 
 
 def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
-    found = judge(FILE, Seen(moved=True), Level.FULL)
+    found = judge(FILE, FileStat(moved=True), Level.FULL)
     assert found is not None
     assert found.reason == "it changed while it was read"
 
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize(
-    "seen", [Seen(error=errno.ENOENT), Seen(error=errno.EIO, why="x"), Seen(is_file=False), Seen(moved=True)]
+    "seen",
+    [FileStat(error=errno.ENOENT), FileStat(error=errno.EIO, why="x"), FileStat(is_file=False), FileStat(moved=True)],
 )
-def test_what_is_not_ok_has_a_reason(level: Level, seen: Seen) -> None:
+def test_what_is_not_ok_has_a_reason(level: Level, seen: FileStat) -> None:
     found = judge(FILE, seen, level)
     assert found is not None
     assert bool(found.reason) == (found.state is not FileState.OK)
@@ -114,14 +115,14 @@ def test_a_path_that_two_sources_name_counts_once() -> None:
     assert _paths(_row("a", "x", 3, ("x", 1), ("/root/x", 2))) == ["/root/x"]
 
 
-def _plan(*rows: Row, verified: Callable[[Expected], int] = lambda _: NEVER) -> Plan:
+def _plan(*rows: Row, verified: Callable[[Expected], int] = lambda _: NEVER) -> VerifyPlan:
     by_checksum = {row["checksum"]: row for row in rows}
-    plan = Plan(by_checksum.get, "/root")
+    plan = VerifyPlan(by_checksum.get, "/root")
     plan.fill(sorted(by_checksum), verified)
     return plan
 
 
-def _order(plan: Plan) -> list[str]:
+def _order(plan: VerifyPlan) -> list[str]:
     return [expected.path.removeprefix("/root/") for expected in plan]
 
 
@@ -164,7 +165,7 @@ def _held_by_a_plan(count: int) -> int:
     def fetch(checksum: str) -> Row:
         return _row("a", f"/data/{checksum}") | {"checksum": checksum}
 
-    plan = Plan(fetch, "/root")
+    plan = VerifyPlan(fetch, "/root")
     tracemalloc.start()
     try:
         plan.fill((f"{number:064x}" for number in range(count)), lambda _: NEVER)

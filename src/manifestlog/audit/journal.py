@@ -69,10 +69,10 @@ def _parse(text: bytes) -> _Said | None:
         return None
 
 
-class Verified:
+class VerificationJournal:
     """The file of one manifest, open for one run; use it as a context manager.
 
-    Where the folder or the file cannot be written, it is read, and nothing is kept: `why_not` says why.
+    Where the folder or the file cannot be written, it is read, and nothing is kept: `write_error` says why.
     """
 
     def __init__(self, paths: ManifestPaths) -> None:
@@ -80,14 +80,14 @@ class Verified:
         self._fd: int | None = None
         self._last: dict[int, int] = {}
         self._lines = 0
-        self.why_not: OSError | None = None
+        self.write_error: OSError | None = None
 
-    def __enter__(self) -> Verified:
+    def __enter__(self) -> VerificationJournal:
         try:
             self._fd = self._open()
             disk.lock_shared(self._fd)
         except OSError as error:
-            self.why_not = error
+            self.write_error = error
         try:
             self._load()
             self._shorten()
@@ -109,7 +109,7 @@ class Verified:
         return disk.open_append(self._paths.verified)
 
     def _give_up(self, error: OSError) -> None:
-        self.why_not = self.why_not or error
+        self.write_error = self.write_error or error
         if self._fd is not None:
             disk.close(self._fd)
             self._fd = None
@@ -149,7 +149,7 @@ class Verified:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def keep(self, lines: bytes) -> None:
-        """Append whole lines; what cannot be written is not kept, and `why_not` says why."""
+        """Append whole lines; what cannot be written is not kept, and `write_error` says why."""
         if self._fd is None or not lines:
             return
         try:

@@ -8,7 +8,7 @@ Invariants:
 - A plan holds numbers, but for its first files no objects: about 70 bytes a file, however long its path; the records of all
   others are read again when it is their turn.
 
-Nothing here looks at a data file: that is the command line's, in many processes. `judge` is told what was seen.
+Nothing here looks at a data file: that is the workers'. `judge` is told what was seen.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Expected(NamedTuple):
     size: int
 
 
-class Seen(NamedTuple):
+class FileStat(NamedTuple):
     """What was found at a path, as far as anybody looked."""
 
     error: int = 0
@@ -80,7 +80,7 @@ class Judgement(NamedTuple):
 _OK = Judgement(FileState.OK)
 
 
-def judge(expected: Expected, seen: Seen, level: Level) -> Judgement | None:
+def judge(expected: Expected, seen: FileStat, level: Level) -> Judgement | None:
     """What it means that this was seen; None when the checksum is needed to tell."""
     if seen.error in _GONE_ERRNOS:
         return Judgement(FileState.MISSING, "there is no such file")
@@ -126,7 +126,7 @@ def _place(path: str, root: str, former: str | None) -> str:
     return below(root, path if rest is None else rest)
 
 
-class Plan:
+class VerifyPlan:
     """The files to look at, in order.
 
     `fetch` gives the record of a checksum, as of one moment; `verified` says when a file was last verified, in microseconds

@@ -10,12 +10,11 @@ Invariants:
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from manifestlog.extract.safe_names import REJECTED
-from manifestlog.ingest.walk import Failure, Found, Naming, Skipped, Why, find
-from manifestlog.names import ManifestPaths
+from manifestlog.ingest.walk import Failure, Found, Naming, Skipped, SkipReason, find
+from manifestlog.names import REJECTED, ManifestPaths
 
 
 class Known:
@@ -43,9 +42,13 @@ def _real(folder: str) -> str:
         return folder
 
 
-def unregistered(folders: Sequence[str], known: Known, own: ManifestPaths) -> Iterator[str | Failure]:
+def unregistered(
+    folders: Sequence[str], known: Known, own: ManifestPaths, asked_to_stop: Callable[[], int]
+) -> Iterator[str | Failure]:
     """Every file below these folders that is not known; a `Failure` for what could not be looked into."""
     for one in find(folders, Naming(None, None), own):
+        if asked_to_stop():
+            return
         if isinstance(one, Failure):
             yield one
         elif not _comes_and_goes(one) and one.path not in known:
@@ -55,4 +58,4 @@ def unregistered(folders: Sequence[str], known: Known, own: ManifestPaths) -> It
 def _comes_and_goes(one: Found) -> bool:
     # A rejected file stays until somebody has looked at it, so it is told.
     is_rejected = one.path.lower().endswith(REJECTED)
-    return isinstance(one, Skipped) and one.why is not Why.EMPTY and not is_rejected
+    return isinstance(one, Skipped) and one.why is not SkipReason.EMPTY and not is_rejected

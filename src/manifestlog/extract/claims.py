@@ -32,10 +32,8 @@ from typing import Self
 
 from manifestlog.extract import part_file as parts
 from manifestlog.extract.errors import ExtractError
+from manifestlog.names import CLAIMS_NAME
 
-CLAIMS_NAME = ".manifestlog.claims"
-SEEN_NAME = ".manifestlog.seen"
-"""Beside it: when sources with a `stale_after` have last answered (`freshness`)."""
 _WAIT_S = 60.0
 _LOOK_EVERY_S = 0.005
 _RUNS_NOTED_MAX = 999

@@ -20,12 +20,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manifestlog.extract.claims import SEEN_NAME, Claims
+from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.report import Outcome, Result, Stale
 from manifestlog.manager import DownloadManifestManager
+from manifestlog.names import SEEN_NAME
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)
 

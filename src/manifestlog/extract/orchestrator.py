@@ -13,8 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from manifestlog.extract import freshness, safe_names as names
@@ -29,8 +31,9 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport
-from manifestlog.extract.worker import Job, work
+from manifestlog.extract.worker import ExtractJob, answering
 from manifestlog.manager import DownloadManifestManager
+from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Pool, is_daemonic
 
 log = logging.getLogger("manifestlog")
@@ -40,10 +43,6 @@ OnEvent = Callable[[Event], None]
 
 def _nobody(_: Event) -> None:
     """Nobody listens."""
-
-
-def _nothing() -> None:
-    """A worker begins."""
 
 
 class PipelineOrchestrator:
@@ -58,15 +57,19 @@ class PipelineOrchestrator:
         defaults: Defaults | None = None,
         on_event: OnEvent | None = None,
         secrets: Iterable[str] = (),
+        initializer: Callable[[], None] | None = None,
         begin_worker: Callable[[], None] | None = None,
     ) -> None:
         """Work for an open manifest; files go to `<data_dir>/<dataset>/`.
 
         `fetcher` is by default one for http, https and all that fsspec opens. `defaults.jobs` is the number of worker
         processes; with 1 everything happens in this process. `on_event` is called in this process with every event.
-        What is in `secrets` is in no error message, and is sent to no server that one of a source redirects to. `begin_worker` is called first in every worker process, to set up
-        its logging for instance: a process that is not forked inherits none. It must be picklable there.
+        What is in `secrets` is in no error message, and is sent to no server that one of a source redirects to. Every worker
+        process calls `initializer` first, to set up its logging for instance: a process that is not forked inherits
+        none. It must be picklable there. `begin_worker` is its former name, and deprecated.
         """
+        if begin_worker is not None:
+            warnings.warn("begin_worker is deprecated: give it as initializer", DeprecationWarning, stacklevel=2)
         self._manifest = manifest
         self._defaults = defaults or Defaults(jobs=1)
         self._secrets = frozenset(secrets)
@@ -75,7 +78,7 @@ class PipelineOrchestrator:
             raise ExtractError(f"data_dir: expected a folder on this machine, {ADDRESS_REMEDY}")
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
-        self._begin_worker = begin_worker or _nothing
+        self._initializer = initializer or begin_worker
         self.report = RunReport()
         """Of the last run; while one is under way, and after it was ended by an error, what has come of it."""
 
@@ -96,8 +99,9 @@ class PipelineOrchestrator:
         if is_daemonic() or (self._defaults.jobs == 1 and asked_to_stop is None):
             self._run_here(waiting, listener, asked_to_stop or int)
         else:
-            job = Job(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._begin_worker)
-            with Pool(work, job, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
+            job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
+            work_of_each = Job(partial(answering, job), self._initializer)
+            with Pool(work, work_of_each, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
                 pool.run(listener, asked_to_stop or int)
         report.stale = freshness.look(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
@@ -116,7 +120,7 @@ class PipelineOrchestrator:
             for source in sources:
                 if asked_to_stop():
                     break
-                listener.done(extract(desk, source))
+                listener.on_done(extract(desk, source))
 
     def _desk(self, claims: Claims) -> Desk:
         return Desk(
@@ -159,18 +163,18 @@ class _Listener:
     on_event: OnEvent
     lost_once: set[tuple[str, str]] = field(default_factory=set)
 
-    def heard(self, news: Event) -> None:
+    def on_progress(self, news: Event) -> None:
         self.on_event(news)
 
-    def done(self, result: Outcome) -> None:
+    def on_done(self, result: Outcome) -> None:
         self.report.outcomes.append(result)
         self.on_event(Finished(result))
 
-    def lost(self, task: ETLSource, how: str) -> bool:
+    def on_worker_died(self, task: ETLSource, how: str) -> bool:
         pair = task.source_id, task.dataset
         if pair not in self.lost_once:
             self.lost_once.add(pair)
             return True
         error = f"two workers that had it died, the last one {how}: run it again"
-        self.done(Outcome(*pair, Result.FAILED, error=error))
+        self.on_done(Outcome(*pair, Result.FAILED, error=error))
         return False

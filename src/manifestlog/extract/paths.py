@@ -24,6 +24,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from manifestlog import names as naming
 from manifestlog.extract import safe_names as names
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
@@ -56,7 +57,7 @@ def pattern(data_dir: Path, source: ETLSource) -> re.Pattern[str]:
     folder, name = data_dir.joinpath(*source.dataset.split("/")), name_of(source)
     stem, suffixes = names.split_suffixes(name)
     other = rf"{re.escape(stem)}-[0-9a-f]{{{CHECKSUM_DIGITS}}}{re.escape(suffixes)}"
-    working = rf"\.[0-9a-f]{{{KEY_DIGITS}}}(?:{'|'.join(map(re.escape, names.WORKING_SUFFIXES))})"
+    working = rf"\.[0-9a-f]{{{KEY_DIGITS}}}(?:{'|'.join(map(re.escape, naming.WORKING_SUFFIXES))})"
     file = rf"{re.escape(str(folder))}/(?:{other}|{re.escape(name)}(?:{working})?)"
     folders = "|".join(re.escape(str(path)) for path in (folder, *folder.parents[:-1]))
     return re.compile(rf"(?<!\S)({file}|{folders})(?![^\s:;,])(?!\S*\?)")
@@ -69,22 +70,22 @@ def targets(target: Path, checksum: str) -> tuple[Path, Path]:
 
 def part(target: Path, source: ETLSource) -> Path:
     """The file that this source, and no other, is fetched into."""
-    return _beside(target, source, names.PART)
+    return _beside(target, source, naming.PART)
 
 
 def part_state(part: Path) -> Path:
     """What is known of a part, beside it."""
-    return part.with_name(part.name.removesuffix(names.PART) + names.PART_STATE)
+    return part.with_name(part.name.removesuffix(naming.PART) + naming.PART_STATE)
 
 
 def decoded(part: Path) -> Path:
     """Where a part is decoded to, before that takes its place."""
-    return part.with_name(part.name.removesuffix(names.PART) + names.DECODED)
+    return part.with_name(part.name.removesuffix(naming.PART) + naming.DECODED)
 
 
 def rejected(target: Path, source: ETLSource) -> Path:
     """Where a file goes that is not what its source is pinned to, or expected to have."""
-    return _beside(target, source, names.REJECTED)
+    return _beside(target, source, naming.REJECTED)
 
 
 def _beside(target: Path, source: ETLSource, suffix: str) -> Path:

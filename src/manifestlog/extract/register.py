@@ -23,7 +23,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manifestlog.extract import expectations, part_file as parts, paths as place, safe_names as names
+from manifestlog import names as naming
+from manifestlog.extract import expectations, part_file as parts, paths as place
 from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.context import Desk
 from manifestlog.extract.decide import EMPTY, etag_to_record
@@ -221,7 +222,7 @@ def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation,
 def _is_there(path: Path, length: int) -> bool:
     """Whether the content lies there to stay: older versions of `add` registered parts and rejected files as well."""
     try:
-        return not names.is_working(path.name) and path.stat().st_size == length
+        return not naming.working_suffix(path.name) and path.stat().st_size == length
     except OSError:
         return False  # also where we may not look: whoever registered it keeps his, and we keep ours
 

@@ -15,14 +15,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from manifestlog.names import PART, PART_STATE, REJECTED, working_suffix
+
 NAME_BYTES_MAX = 180
-PART = ".part"
-PART_STATE = ".part.json"
-REJECTED = ".rejected"
 NAMELESS = "download"
 
-DECODED = ".decoded"
-WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
 _FORBIDDEN = frozenset('/\\:*?"<>|\N{REPLACEMENT CHARACTER}')
 # Controls, invisible formatting (it can turn the reading direction), half characters, separators of lines.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -51,7 +48,7 @@ def problem(name: str) -> str | None:
         return "ends in a dot or a space"
     if _RESERVED.fullmatch(name):
         return "is reserved on Windows"
-    if _working_suffix(name):
+    if working_suffix(name):
         return f"ends in {PART}, {PART_STATE} or {REJECTED}, as working files do"
     if len(name.encode()) > NAME_BYTES_MAX:
         return f"is longer than {NAME_BYTES_MAX} bytes"
@@ -63,11 +60,6 @@ def is_address(path: str) -> bool:
     return _ADDRESS.match(path) is not None
 
 
-def is_working(name: str) -> bool:
-    """Whether a file of this name is a working file: no data, and deleted sooner or later."""
-    return bool(_working_suffix(name))
-
-
 def harmless(text: str) -> str:
     """A safe name as close to this text as can be; `download` for an empty one."""
     name = unicodedata.normalize("NFC", text) or NAMELESS
@@ -76,7 +68,7 @@ def harmless(text: str) -> str:
     name = "".join("_" if _is_forbidden(character) else character for character in name)
     name = _shortened(name, NAME_BYTES_MAX - 1)  # one byte less: a reserved name gets one in front
     name = _EDGES.sub(lambda found: "_" * len(found[0]), name)
-    if ending := _working_suffix(name):
+    if ending := working_suffix(name):
         at = len(name) - len(ending)
         name = f"{name[:at]}_{name[at + 1 :]}"
     return f"_{name}" if _RESERVED.fullmatch(name) else name
@@ -100,11 +92,6 @@ def split_suffixes(name: str) -> tuple[str, str]:
 
 def _is_forbidden(character: str) -> bool:
     return character in _FORBIDDEN or unicodedata.category(character) in _FORBIDDEN_CATEGORIES
-
-
-def _working_suffix(name: str) -> str:
-    lower = name.lower()
-    return next((suffix for suffix in WORKING_SUFFIXES if lower.endswith(suffix)), "")
 
 
 def _shortened(name: str, bytes_max: int) -> str:

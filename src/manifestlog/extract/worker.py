@@ -1,37 +1,32 @@
-"""One worker process of a run: given sources one by one, it fetches and registers them, and tells how it goes.
+"""What one worker of a run works with: given sources one by one, it fetches and registers them, and tells how it goes.
 
 Invariants:
 
-- A worker answers every source, unless it is asked to stop in the middle of one; then it keeps what has come of it.
 - A worker closes the manifest that it was given: its own copy after a fork, one that it opened itself otherwise.
-- A worker never outlives the process that started it.
+
+Signals, logging and the watch over the parent are `workers.main`'s.
 """
 
 from __future__ import annotations
 
-import gc
-import logging
-import signal
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from manifestlog.errors import ManifestError
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import Desk
 from manifestlog.extract.download import extract
 from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.report import Outcome
 from manifestlog.manager import DownloadManifestManager
-from manifestlog.workers.pool import Done, end_with_parent, next_task
-from manifestlog.workers.stop import Stop, StopAskedError
-
-log = logging.getLogger("manifestlog")
+from manifestlog.workers.link import WorkerLink
 
 
-class Job(NamedTuple):
+class ExtractJob(NamedTuple):
     """What every worker of a run is given."""
 
     manifest: DownloadManifestManager
@@ -39,30 +34,11 @@ class Job(NamedTuple):
     data_dir: Path
     defaults: Defaults
     secrets: frozenset[str]
-    begin: Callable[[], None]
-    """What every worker calls first."""
 
 
-def work(parent: Connection[Any, Any], job: Job) -> None:
-    """What a worker process runs."""
-    stop = Stop()
-    # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop.ask)
-    end_with_parent()
-    # What was inherited is never collected here: a destructor that is interrupted by a signal would tell the terminal.
-    gc.freeze()
-    job.begin()
-    with suppress(BrokenPipeError, StopAskedError):
-        try:
-            with job.manifest, Claims(job.data_dir) as claims:
-                _serve(parent, job, claims, stop)
-        except (ManifestError, OSError) as error:
-            parent.send(error)
-    parent.close()
-
-
-def _serve(parent: Connection[Any, Any], job: Job, claims: Claims, stop: Stop) -> None:
-    desk = Desk(job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, parent.send, stop)
-    while not stop.asked and (source := next_task(parent)) is not None:
-        parent.send(Done(extract(desk, source)))
+@contextmanager
+def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[ETLSource], Outcome]]:
+    """Open what a worker needs; gives what makes an outcome of a source."""
+    with job.manifest, Claims(job.data_dir) as claims:
+        desk = Desk(job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop)
+        yield partial(extract, desk)

@@ -1,4 +1,4 @@
-"""Which files `add` is about: folders walked, links and odd files told apart.
+"""Which files a run is about: folders walked, links and odd files told apart.
 
 Invariants:
 
@@ -15,13 +15,11 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from manifestlog.extract.claims import CLAIMS_NAME, SEEN_NAME
-from manifestlog.extract.safe_names import is_working
-from manifestlog.ingest.listed import Entry, Facts
-from manifestlog.names import SUFFIX, ManifestPaths, parse_manifest_name
+from manifestlog.ingest.index_file import KnownFacts, ListedFile
+from manifestlog.names import SUFFIX, ManifestPaths, is_working, parse_manifest_name
 
 
-class Why(StrEnum):
+class SkipReason(StrEnum):
     """Why something is skipped."""
 
     SPECIAL = "pipe, socket or device"
@@ -35,9 +33,9 @@ class Why(StrEnum):
 
 
 _MANY = {
-    Why.SPECIAL: "pipes, sockets or devices",
-    Why.WORKING: "working files of extract",
-    Why.EMPTY: "empty files",
+    SkipReason.SPECIAL: "pipes, sockets or devices",
+    SkipReason.WORKING: "working files of extract",
+    SkipReason.EMPTY: "empty files",
 }
 
 
@@ -48,7 +46,7 @@ class FileTask(NamedTuple):
     source_id: str
     dataset: str
     size: int
-    facts: Facts = Facts()
+    facts: KnownFacts = KnownFacts()
 
 
 class Failure(NamedTuple):
@@ -62,14 +60,14 @@ class Skipped(NamedTuple):
     """Something that is no content to register."""
 
     path: str
-    why: Why
+    why: SkipReason
 
 
 Found = FileTask | Failure | Skipped
 
 
 class Naming(NamedTuple):
-    """What the command line says about names; None for the defaults."""
+    """What the caller says about names; None for the defaults."""
 
     source_id: str | None
     dataset: str | None
@@ -96,9 +94,9 @@ def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Fo
             yield from _look(path, name, names.dataset or _name_of(folder), names, own)
 
 
-def find_listed(entries: Sequence[Entry], names: Naming, own: ManifestPaths) -> Iterator[Found]:
-    """Every file of an index; what the command line says of names is for those that the index gives none."""
-    for entry in entries:
+def find_listed(listed: Sequence[ListedFile], names: Naming, own: ManifestPaths) -> Iterator[Found]:
+    """Every listed file; what the caller says of names is for those that were listed without."""
+    for entry in listed:
         path = os.path.abspath(entry.path)
         if os.path.isdir(path):
             yield Failure(path, "it is a folder; an index names files")
@@ -144,19 +142,19 @@ def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestP
     if stat.S_ISDIR(found.st_mode):
         return
     if not stat.S_ISREG(found.st_mode):
-        yield Skipped(path, Why.SPECIAL)
+        yield Skipped(path, SkipReason.SPECIAL)
     elif not _is_ledger(path, own):
         if _is_working(path):
-            yield Skipped(path, Why.WORKING)
+            yield Skipped(path, SkipReason.WORKING)
         elif found.st_size == 0:
-            yield Skipped(path, Why.EMPTY)
+            yield Skipped(path, SkipReason.EMPTY)
         else:
             yield FileTask(path, names.source_id or source_id, dataset, found.st_size)
 
 
 def _is_working(path: str) -> bool:
     name = os.path.basename(os.path.realpath(path) if os.path.islink(path) else path)
-    return name in (CLAIMS_NAME, SEEN_NAME) or is_working(name)
+    return is_working(name)
 
 
 def _is_ledger(path: str, own: ManifestPaths) -> bool:

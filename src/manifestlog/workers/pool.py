@@ -55,13 +55,13 @@ class Done(NamedTuple):
 class Listener(Protocol):
     """Who hears how it goes."""
 
-    def heard(self, news: Any) -> None:
+    def on_progress(self, news: Any) -> None:
         """A worker tells how far it is."""
 
-    def done(self, result: Any) -> None:
+    def on_done(self, result: Any) -> None:
         """A task is done."""
 
-    def lost(self, task: Any, how: str) -> bool:
+    def on_worker_died(self, task: Any, how: str) -> bool:
         """The worker that had this task died; true gives it to another one."""
 
 
@@ -203,12 +203,12 @@ class Pool:
             return
         if isinstance(message, Done):
             del self._in_hand[connection]
-            listener.done(message.result)
+            listener.on_done(message.result)
             self._give(connection, self._next())
         elif isinstance(message, Exception):
             self._failed(connection, message)
         else:
-            listener.heard(message)
+            listener.on_progress(message)
 
     def _failed(self, connection: Connection[Any, Any], error: Exception) -> None:
         """A worker could not go on: the run ends, unless it can do without this one."""
@@ -241,7 +241,7 @@ class Pool:
         if self._stopping:
             return
         # Whatever its exit code: somebody else's SIGTERM makes it end well, in the middle of things.
-        if task is not None and listener.lost(task, _how(process.exitcode or 0)):
+        if task is not None and listener.on_worker_died(task, _how(process.exitcode or 0)):
             self._again.append(task)
         self._fill()
 
@@ -280,6 +280,11 @@ def _how(exit_code: int) -> str:
         return f"was killed by {signal.Signals(-exit_code).name}"
     except ValueError:
         return f"was killed by signal {-exit_code}"
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: a worker for each is the default."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_daemonic() -> bool:
@@ -330,22 +335,3 @@ def next_task(parent: Connection[Any, Any]) -> Any:
         return parent.recv()
     except (EOFError, OSError):
         return None
-
-
-def end_with_parent() -> None:
-    """Have this worker told to end (SIGTERM) when whoever started it dies, whatever it is waiting for by then.
-
-    Its pipe would not tell, as a fork holds both ends, and a server that says nothing may keep it for minutes.
-    """
-    try:
-        threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
-    except RuntimeError as error:  # a limit on threads, which Python gives no number
-        raise OSError(errno.EAGAIN, str(error)) from error
-
-
-def _watch_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        # To the main thread, not to the process: only its own signal ends its wait.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

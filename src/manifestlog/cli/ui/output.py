@@ -235,8 +235,13 @@ def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
     logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
 
 
+def hear_library_again(settings: Settings) -> None:
+    """The same in a worker that opens again what its parent has opened: what that warned of was said then."""
+    hear_library(settings, least=logging.ERROR)
+
+
 def hear_library_in_worker(settings: Settings) -> None:
-    """The same in a process that was not forked; one that was has all of it, and a stderr that a live display has taken."""
+    """The same as `hear_library` in a process that was not forked; one that was has all of it, and a stderr that a live display has taken."""
     if not _listening(logging.getLogger(PROGRAM)):
         hear_library(settings)
 

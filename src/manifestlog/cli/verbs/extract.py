@@ -132,7 +132,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
             defaults=config.defaults,
             on_event=view.hear,
             secrets=config.from_environment,
-            begin_worker=partial(output.hear_library_in_worker, settings),
+            initializer=partial(output.hear_library_in_worker, settings),
         )
         try:
             report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog import names as naming
+from manifestlog import factory
 from manifestlog.cli import reading, target, validators as texts
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
@@ -13,8 +13,6 @@ from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.models import ETLProcess, ManifestMetadata
-
-DEFAULT_VERSION = "1.0.0"
 
 
 def _checked_version(value: str | None) -> str | None:
@@ -44,7 +42,7 @@ def init(
             "--etl-version",
             metavar="VERSION",
             callback=_checked_version,
-            help=f"Version of the pipeline's code; {DEFAULT_VERSION} without it.",
+            help=f"Version of the pipeline's code; {factory.DEFAULT_ETL_VERSION} without it.",
         ),
     ] = None,
 ) -> int:
@@ -73,19 +71,11 @@ def init(
 def fresh_metadata(
     path: Path, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
 ) -> ManifestMetadata:
-    """The metadata of a manifest to be made at `path`; its root is its own folder unless another one is stated."""
-    directory = naming.resolve(path).directory
+    """The metadata of a manifest to be made at `path`."""
     try:
-        directory.encode()
-    except UnicodeEncodeError:
-        raise CommandError(
-            f"{directory}: this folder's name is not UTF-8, and a manifest says where it is: choose another folder"
-        ) from None
-    return ManifestMetadata(
-        process=process or ETLProcess.EXTRACTOR,
-        etl_version=etl_version or DEFAULT_VERSION,
-        root_dir=Path(root_dir or directory),
-    )
+        return factory.fresh_metadata(path, process, etl_version, root_dir)
+    except factory.UnrecordableFolderError as error:
+        raise CommandError(str(error)) from None
 
 
 def create(settings: Settings, path: Path, metadata: ManifestMetadata) -> ManifestMetadata:

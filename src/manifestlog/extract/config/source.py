@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from manifestlog.extract import safe_names as names
 from manifestlog.extract.expectations import Expectations
+from manifestlog.model.headers import HEADER_VALUE
 from manifestlog.model.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -32,7 +33,6 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASKED_BY_US = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
 SPAN_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
-HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
 
 
 def _checked_url(url: str) -> str:

@@ -32,9 +32,10 @@ from urllib3.util.retry import Retry
 
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, is_credential, safe_url
-from manifestlog.extract.config.source import HEADER_VALUE, ETLSource
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head
 from manifestlog.extract.fetchers.settings import wrong_setting
+from manifestlog.model.headers import HEADER_VALUE
 
 _BLOCK_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")

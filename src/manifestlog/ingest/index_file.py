@@ -1,4 +1,4 @@
-"""An index file for `add`: which files are here, and what is known of each from whoever has fetched it.
+"""An index file: which files are here, and what is known of each from whoever has fetched it.
 
 ::
 
@@ -10,7 +10,7 @@ CSV with a first line of names, or JSON lines where the file ends in `.jsonl`. T
 
 Invariants:
 
-- All of it is read and checked before anything is registered; what is wrong is a usage error that names the line.
+- All of it is read and checked before anything is registered; what is wrong is an error that names the line.
 - Relative paths begin at the folder of the index.
 """
 
@@ -21,18 +21,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import typer
-
-from manifestlog.extract.config.source import HEADER_VALUE
+from manifestlog.model.headers import HEADER_VALUE
 from manifestlog.model.models import ManifestRecord
 from manifestlog.model.rows import normal_checksum
 
-HINT = "--index"
 _USED = ("file_path", "source_id", "dataset", "etag", "last_modified", "ts_downloaded", "checksum")
 
 
-class Facts(NamedTuple):
-    """What is known of a file beside its bytes."""
+class IndexFileError(ValueError):
+    """An index cannot be read as one; the message begins with its path."""
+
+
+class KnownFacts(NamedTuple):
+    """What is known of a file beside its bytes; text as the server sent it, a time in UTC."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -40,24 +41,23 @@ class Facts(NamedTuple):
     checksum: str | None = None
 
 
-class Entry(NamedTuple):
-    """A file of an index."""
+class ListedFile(NamedTuple):
+    """A file of an index, or any of which more is known than where it is."""
 
     path: str
-    source_id: str | None
-    dataset: str | None
-    facts: Facts
+    source_id: str | None = None
+    dataset: str | None = None
+    facts: KnownFacts = KnownFacts()
 
 
-def read(path: str) -> list[Entry]:
-    """Every file that the index at this path names; raises `typer.BadParameter`."""
+def read_index(path: str | os.PathLike[str]) -> list[ListedFile]:
+    """Every file that the index at this path names; raises `IndexFileError`, and `OSError` where it cannot be opened."""
+    path = os.fspath(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = list(_json_lines(file) if path.lower().endswith(".jsonl") else _csv_lines(file))
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=HINT) from None
     except (ValueError, RecursionError, csv.Error) as error:
-        raise typer.BadParameter(f"{path}: {error}", param_hint=HINT) from None
+        raise IndexFileError(f"{path}: {error}") from None
     folder = os.path.dirname(os.path.abspath(path))
     return [_entry(f"{path}: line {number}", folder, row) for number, row in lines]
 
@@ -79,36 +79,32 @@ def _csv_lines(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield rows.line_num, row
 
 
-def _entry(where: str, folder: str, row: dict[str, Any]) -> Entry:
+def _entry(where: str, folder: str, row: dict[str, Any]) -> ListedFile:
     unknown = [name for name in row if name not in ManifestRecord.model_fields]
     if unknown:
-        raise _wrong(where, f"unknown name {unknown[0]!r}; expected some of {', '.join(_USED)}")
+        raise IndexFileError(f"{where}: unknown name {unknown[0]!r}; expected some of {', '.join(_USED)}")
     values = {name: row.get(name) or None for name in _USED}
     wrong = next((name for name, value in values.items() if not isinstance(value, str | None)), None)
     if wrong is not None:
-        raise _wrong(where, f"{wrong}: expected a text")
+        raise IndexFileError(f"{where}: {wrong}: expected a text")
     path = values["file_path"]
     if path is None:
-        raise _wrong(where, "file_path is missing")
+        raise IndexFileError(f"{where}: file_path is missing")
     try:
         facts = facts_of(values["etag"], values["last_modified"], values["ts_downloaded"], values["checksum"])
     except ValueError as error:
-        raise _wrong(where, str(error)) from None
-    return Entry(os.path.join(folder, path), values["source_id"], values["dataset"], facts)
+        raise IndexFileError(f"{where}: {error}") from None
+    return ListedFile(os.path.join(folder, path), values["source_id"], values["dataset"], facts)
 
 
-def _wrong(where: str, reason: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{where}: {reason}", param_hint=HINT)
-
-
-def facts_of(etag: str | None, last_modified: str | None, ts: str | None, checksum: str | None = None) -> Facts:
+def facts_of(etag: str | None, last_modified: str | None, ts: str | None, checksum: str | None = None) -> KnownFacts:
     """The facts as they were written; raises `ValueError`."""
     for name, value in (("etag", etag), ("last_modified", last_modified)):
         if value is not None and not HEADER_VALUE.fullmatch(value):
             raise ValueError(f"{name}: expected one line of Latin-1 text, as the server sent it")
     if checksum is not None and normal_checksum(checksum) is None:
         raise ValueError("checksum: expected 64 hexadecimal digits")
-    return Facts(etag, last_modified, None if ts is None else _moment(ts), checksum and checksum.lower())
+    return KnownFacts(etag, last_modified, None if ts is None else _moment(ts), checksum and checksum.lower())
 
 
 def _moment(text: str) -> datetime:

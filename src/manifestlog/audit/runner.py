@@ -1,0 +1,196 @@
+"""Data files are compared with the manifest, by several processes.
+
+Invariants:
+
+- Nothing is written but the journal of verifications, which orders the next run and decides nothing else.
+- A worker that dies costs its files this run, and no other.
+
+How a run is shown is not known here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
+
+from manifestlog import names as naming
+from manifestlog.audit.journal import VerificationJournal
+from manifestlog.audit.ledger import LedgerFiles, opened
+from manifestlog.audit.plan import Expected, FileState, Level, VerifyPlan
+from manifestlog.audit.report import AuditReport, Began, Event, VerifyOptions, sample_size
+from manifestlog.audit.untracked import Known, unregistered
+from manifestlog.audit.worker import AuditCounts, AuditJob, Batch, FileFinding, answering
+from manifestlog.ingest.walk import Failure, reason
+from manifestlog.manager import AbstractManifest
+from manifestlog.options import ManifestOptions
+from manifestlog.workers.batching import batches
+from manifestlog.workers.events import Progress, WorkersStarted
+from manifestlog.workers.main import Job, see_through
+from manifestlog.workers.pool import usable_cpus
+
+_BATCH_FILES_MAX = 256
+_BATCH_BYTES_MAX = 16 << 20
+_BATCHES_A_WORKER = 8
+"""With fewer, some workers would be done long before the others."""
+_SEED_BITS = 32
+_UNREGISTERED = "unregistered"
+
+OnEvent = Callable[[Event], None]
+
+
+def _nobody(_: Event) -> None:
+    """Nobody listens."""
+
+
+def run(
+    manifest: AbstractManifest | str | os.PathLike[str],
+    wanted: VerifyOptions | None = None,
+    *,
+    jobs: int | None = None,
+    options: ManifestOptions | None = None,
+    keep_findings: bool = True,
+    on_event: OnEvent | None = None,
+    asked_to_stop: Callable[[], int] | None = None,
+    initializer: Callable[[], None] | None = None,
+) -> AuditReport:
+    """Look whether the files that a manifest names are what it says of them; nothing is written to the manifest.
+
+    `manifest` is an open one, or the path of one that is opened to read, with `options`. Files that were never verified come
+    first, then those whose verification is the oldest. `jobs` is the number of worker processes, one a CPU without it; with 1
+    everything happens in this process, unless `asked_to_stop` is given.
+
+    `on_event` is called in this process with every event, each finding among them; without `keep_findings` the report holds
+    none, so that a million need no memory. `asked_to_stop` is looked at often: from 1 on the run ends soon, and the next one
+    goes on with what is left; from 2 on at once. Every worker process calls `initializer` first, to set up its logging for
+    instance; where processes are not forked it must be picklable. Raises `ManifestError` when the manifest cannot be read.
+    """
+    wanted, hear, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
+    deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
+    with opened(manifest, options) as found:
+        paths = naming.resolve(found.path)
+        with VerificationJournal(paths) as journal:
+            ledger = LedgerFiles(found, _text(wanted.root), _text(wanted.former))
+            plan = ledger.plan(wanted.level, journal)
+            report = AuditReport(wanted.level, len(plan), superseded=plan.superseded)
+            _draw(plan, wanted, report)
+            going_on = _Run(report, plan, journal, hear, keep_findings=keep_findings)
+            began = time.perf_counter()
+            try:
+                hear(Began(paths.canonical, report))
+                job = Job(partial(answering, AuditJob(wanted.level, deadline_s)), initializer)
+                going_on.see_through(job, jobs, deadline_s, asked_to_stop)
+                if wanted.untracked and not report.interrupted:
+                    folders = [os.fspath(one) for one in wanted.untracked]
+                    going_on.look_for_untracked(folders, ledger.paths(), paths, asked_to_stop or int)
+            finally:
+                report.seconds = time.perf_counter() - began
+        if journal.write_error is not None:
+            report.journal_error = f"{paths.verified}: {reason(journal.write_error)}"
+    return report
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _draw(plan: VerifyPlan, wanted: VerifyOptions, report: AuditReport) -> None:
+    """Leave the sample in the plan, if one is wanted."""
+    if wanted.sample is not None:
+        report.seed = secrets.randbits(_SEED_BITS) if wanted.seed is None else wanted.seed
+        plan.sample(sample_size(wanted.sample, len(plan)), report.seed)
+    report.planned = len(plan)
+
+
+class _Run:
+    """One run over the planned files: what came of them."""
+
+    def __init__(
+        self,
+        report: AuditReport,
+        plan: VerifyPlan,
+        journal: VerificationJournal,
+        on_event: OnEvent,
+        *,
+        keep_findings: bool,
+    ) -> None:
+        self._report, self._plan, self._journal = report, plan, journal
+        self._on_event, self._keep_findings = on_event, keep_findings
+
+    def see_through(self, job: Job, jobs: int, deadline_s: float, asked_to_stop: Callable[[], int] | None) -> None:
+        tasks = batches(
+            self._in_time(deadline_s),
+            items_max=max(1, min(_BATCH_FILES_MAX, len(self._plan) // (jobs * _BATCHES_A_WORKER))),
+            bytes_max=_BATCH_BYTES_MAX if self._report.level is Level.FULL else math.inf,
+            size_of=lambda expected: expected.size,
+        )
+        try:
+            see_through(
+                job,
+                tasks,
+                self,
+                jobs,
+                name="manifestlog-verify",
+                on_start=lambda: self._on_event(WorkersStarted(self._total_bytes)),
+                asked_to_stop=asked_to_stop,
+            )
+        finally:
+            self._report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
+
+    def _in_time(self, deadline_s: float) -> Iterator[Expected]:
+        for expected in self._plan:
+            if time.monotonic() >= deadline_s:
+                return
+            yield expected
+
+    def _total_bytes(self, _enough: threading.Event) -> int:
+        return self._plan.total_bytes
+
+    def look_for_untracked(
+        self, folders: Sequence[str], paths: Iterator[str], own: naming.ManifestPaths, asked: Callable[[], int]
+    ) -> None:
+        """Name the files that no record names."""
+        self._report.unregistered = 0
+        known = Known(
+            takewhile(lambda _: not asked(), paths)
+        )  # once asked to stop, nothing is compared with it any more
+        for one in unregistered(folders, known, own, asked):
+            if isinstance(one, Failure):
+                self._report.folders_unreadable += 1
+                self._found(FileFinding(FileState.UNREADABLE.value, one.path, None, one.reason))
+            else:
+                self._report.unregistered += 1
+                self._found(FileFinding(_UNREGISTERED, one, None, "no record names it"))
+        self._report.interrupted = asked() > 0
+
+    def _found(self, finding: FileFinding) -> None:
+        if self._keep_findings:
+            self._report.findings.append(finding)
+        self._on_event(finding)
+
+    # -- what the workers tell ---------------------------------------------------------------------------------------
+
+    def on_progress(self, news: int) -> None:
+        self._on_event(Progress(news))
+
+    def on_done(self, result: AuditCounts) -> None:
+        """A batch is done, or as much of it as there was time for."""
+        self._journal.keep(result.lines)
+        self._report.bytes += result.bytes
+        for state, number in result.states.items():
+            self._report.states[state] += number
+        for finding in result.findings:
+            self._found(finding)
+
+    def on_worker_died(self, task: Batch, how: str) -> bool:
+        """Its files are told, and not given to another worker that might die of them, too."""
+        self._report.states[FileState.UNREADABLE] += len(task)
+        for file in task:
+            why = f"not looked at: the worker that had it {how}; run it again"
+            self._found(FileFinding(FileState.UNREADABLE.value, file.path, file.checksum, why))
+        return False
