@@ -59,7 +59,7 @@ OWED: dict[str, set[str]] = {
     "audit.journal": {"engines.filelog.disk"},  # appends, locks and renames as the engine does; `disk` is no ground yet
     "cli.fast_path": {"engines.filelog.opening"},
     "cli.verbs.cat": {
-        "engines.filelog.canonical.layout",
+        "engines.filelog.canonical.write",
         "engines.filelog.engine",
         "engines.filelog.state",
         "engines.filelog.view",

@@ -14,9 +14,9 @@ import pytest
 
 from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, names as naming
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import index, layout as canonical
+from manifestlog.engines.filelog.canonical import index, scan
 from manifestlog.engines.filelog.canonical.columns import Columns
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport
 from support.integrity import active_segment, segments
@@ -236,7 +236,7 @@ LIES: dict[str, Callable[[Columns], None]] = {
 def test_an_index_that_says_something_else_is_damage(sound: Path, lie: str) -> None:
     """Right in itself, with the canonical's stamp, and wrong: no bit flip, but a bug would look like this."""
     source = Canonical(str(sound), disk.open_read(str(sound)))
-    scanned = canonical.scan(source)
+    scanned = scan.scan(source)
     LIES[lie](scanned.columns)
     stamp = disk.path_stamp(str(sound))
     assert stamp is not None
@@ -292,7 +292,7 @@ def test_a_compaction_that_ends_while_the_canonical_is_read_is_no_damage(
     path: Path, open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The segments that were listed before are gone by then."""
-    manifest, real = open_manifest(), canonical.fold
+    manifest, real = open_manifest(), scan.fold
     manifest.add(make_record(1))
 
     def fold(*args: Any) -> Any:
@@ -301,6 +301,6 @@ def test_a_compaction_that_ends_while_the_canonical_is_read_is_no_damage(
         manifest.compact()
         return found
 
-    monkeypatch.setattr(canonical, "fold", fold)
+    monkeypatch.setattr(scan, "fold", fold)
     report = check(naming.resolve(path))
     assert (report.damaged, report.records) == (False, 1)

@@ -21,7 +21,7 @@ from manifestlog import (
     ReadOnlyError,
 )
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base, index, layout as canonical, merge
+from manifestlog.engines.filelog.canonical import files as base, index, merge, scan
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.index import Index
 from manifestlog.engines.filelog.lock import FileLock
@@ -402,9 +402,9 @@ def test_a_merged_index_is_the_one_that_a_scan_gives(manifest: DownloadManifestM
     manifest.add_many([record(f"new-{n}", n, source=f"s{n % 9}") for n in range(50)])
     manifest.save()
     merged = Path(resolve(path).index).read_bytes()
-    source = canonical.Canonical(str(path), disk.open_read(str(path)))
+    source = scan.Canonical(str(path), disk.open_read(str(path)))
     head = Index(merged).head
-    assert b"".join(index.encode(canonical.scan(source).columns, head)) == merged
+    assert b"".join(index.encode(scan.scan(source).columns, head)) == merged
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import files as base, layout as canonical
+from manifestlog.engines.filelog.canonical import files as base, scan
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, repair as repairing
@@ -63,7 +63,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "before 2, reading": lambda: before(weigh, "look", die),
     "before 3, the new canonical": lambda: before(_Repair, "_write", die),
     "in 3, half a file": lambda: _half_written(repairing, "_written"),
-    "in 3, before it is read again": lambda: before(canonical, "scan", die),
+    "in 3, before it is read again": lambda: before(scan, "scan", die),
     "before 4, the folder": lambda: before(_Repair, "_set_up", die),
     "in 4, before the copy": lambda: before(quarantine, "copy", die),
     "in 4, before the report": lambda: before(quarantine, "write_report", die),

@@ -21,10 +21,10 @@ from itertools import chain, islice, pairwise
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, disk
-from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
+from manifestlog.engines.filelog.canonical import columns, index, layout, scan, write
 from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.lines import Op
@@ -200,12 +200,12 @@ def check_canonical(data: bytes) -> None:
     """A canonical is refused, or every record in it is found again; what needed no import is canonical to the byte."""
     source = Canonical("fuzz", _memory_file(data))
     try:
-        scanned = canonical.scan(source)
+        scanned = scan.scan(source)
     except DamagedManifestError as error:
         _check_place(error, data)
         return
     assert scanned.crc == f"{crc32(data):08x}"
-    ManifestMetadata.model_validate({name: scanned.metadata[name] for name in canonical.METADATA})
+    ManifestMetadata.model_validate({name: scanned.metadata[name] for name in layout.METADATA})
     lay = data if source.memory is None else source.memory
     found = Index(b"".join(index.encode(scanned.columns, index.Head(disk.Stamp(0, 0, 0), "", 0, scanned.metadata))))
     records = []
@@ -217,7 +217,7 @@ def check_canonical(data: bytes) -> None:
         record_from_row(row)
         _check_sources(found, number, row)
         records.append((row["checksum"], raw))
-    assert canonical.render(scanned.metadata, records) == lay
+    assert write.render(scanned.metadata, records) == lay
     assert {key.lower() for key in json.loads(data.decode("utf-8-sig"))["records"]} == {key for key, _ in records}
 
 

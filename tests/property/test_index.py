@@ -30,9 +30,9 @@ from hypothesis import HealthCheck, Phase, example, given, settings, strategies 
 
 from manifestlog import DownloadManifestManager, Verdict
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import columns, index, layout as canonical
+from manifestlog.engines.filelog.canonical import columns, index, scan, write
 from manifestlog.engines.filelog.canonical.index import Head, Index
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.model import codec
 
 from .model import Model, Pair, Seen
@@ -188,11 +188,11 @@ def check_rebuilt(path: Path) -> None:
     data = path.read_bytes()
     document = json.loads(data)
     rows = ((checksum, codec.dumps(document["records"][checksum])) for checksum in sorted(document["records"]))
-    assert canonical.render(document["metadata"], rows) == data
+    assert write.render(document["metadata"], rows) == data
     fd = disk.open_read(os.fspath(path))
     try:
         source = Canonical(os.fspath(path), fd)
-        scanned = canonical.scan(source)
+        scanned = scan.scan(source)
         assert source.memory is None, "what we write is canonical"
         found = Index.open(os.fspath(path.with_name(INDEX)))
         assert found is not None

@@ -258,7 +258,7 @@ READING = [
         "a record from the canonical has a CRC",
         "rot handed out as a record",
         "bits of the canonical",
-        "engines.filelog.canonical.layout:Canonical.record", "if crc32(raw) != crc:", "if False:",
+        "engines.filelog.canonical.scan:Canonical.record", "if crc32(raw) != crc:", "if False:",
     ),
     one(
         "the log knows its canonical",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import scan, write
 from manifestlog.engines.filelog.canonical.index import Head, Index, encode
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import codec
 from manifestlog.model.rows import Row
@@ -45,12 +45,12 @@ SKELETON = b"""{
 
 def _render(*rows: Row) -> bytes:
     ordered = sorted((r["checksum"], codec.dumps(r)) for r in rows)
-    return canonical.render(METADATA | {"total_records": len(rows)}, ordered)
+    return write.render(METADATA | {"total_records": len(rows)}, ordered)
 
 
 def test_an_empty_manifest_is_the_skeleton() -> None:
     """Byte for byte."""
-    assert canonical.skeleton(METADATA) == SKELETON
+    assert write.skeleton(METADATA) == SKELETON
 
 
 def test_two_records_lie_as_in_the_design() -> None:
@@ -75,12 +75,12 @@ def test_the_metadata_lies_as_json_would_indent_it() -> None:
     """Also with nested unknown members."""
     metadata = METADATA | {"owner": {"team": "data", "who": ["a", "b"]}, "none": {}}
     expected = json.dumps({"metadata": metadata, "records": {}}, indent=4, ensure_ascii=False) + "\n"
-    assert canonical.skeleton(metadata) == expected.encode()
+    assert write.skeleton(metadata) == expected.encode()
 
 
-def _scan(path: Path) -> tuple[canonical.Scanned, Index, Canonical]:
+def _scan(path: Path) -> tuple[scan.Scanned, Index, Canonical]:
     source = Canonical(str(path), disk.open_read(str(path)))
-    scanned = canonical.scan(source)
+    scanned = scan.scan(source)
     head = Head(disk.stamp(source.fd), scanned.crc, 0, scanned.metadata)
     return scanned, Index(b"".join(encode(scanned.columns, head))), source
 
@@ -146,5 +146,5 @@ def test_odd_text_in_the_metadata_is_no_end(tmp_path: Path, text: str) -> None:
     """A root directory may be called anything."""
     path = tmp_path / "a_b.manifest.json"
     metadata = METADATA | {"root_dir": text, "total_records": 1}
-    path.write_bytes(canonical.render(metadata, [(sha("a"), codec.dumps(row("a")))]))
+    path.write_bytes(write.render(metadata, [(sha("a"), codec.dumps(row("a")))]))
     assert _scan(path)[0].metadata == metadata

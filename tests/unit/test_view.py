@@ -13,7 +13,7 @@ import pytest
 from contract.builders import QUIET, record
 from manifestlog import DownloadManifestManager, ManifestOptions, Verdict
 from manifestlog.engines.filelog.canonical.index import Index
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.overlay import Overlay
 from support.records import metadata
 

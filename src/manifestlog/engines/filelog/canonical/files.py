@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk, publish
-from manifestlog.engines.filelog.canonical import index, layout as canonical
+from manifestlog.engines.filelog.canonical import index, scan as scanning, write
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.publish import Target
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
         return _with(source, found, adopted=True)
     if found is not None:
         log.info("%s: the index is of another canonical; scanning", paths.index)
-    scanned = canonical.scan(source)
+    scanned = scanning.scan(source)
     head = Head(stamp, scanned.crc, 0, scanned.metadata)
     return BaseFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
 
 
 def _is_copy(source: Canonical, stamp: disk.Stamp, head: Head) -> bool:
     """Whether the file has the bytes that this index is of; `stamp` is older than the look, so that a change shows in it."""
-    return stamp.size == head.stamp.size and canonical.checksum(source, stamp.size) == head.crc
+    return stamp.size == head.stamp.size and scanning.checksum(source, stamp.size) == head.crc
 
 
 def _with(source: Canonical, found: Index, *, adopted: bool = False) -> BaseFiles:
@@ -126,7 +126,7 @@ def write_index(paths: ManifestPaths, columns: Columns | RowColumns, head: Head)
 def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
     """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
     target = Target(paths.temporary(paths.canonical), paths.canonical, paths.directory, must_be_new=True)
-    publish.publish(target, [canonical.skeleton(metadata)])
+    publish.publish(target, [write.skeleton(metadata)])
 
 
 def sweep(paths: ManifestPaths) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -29,11 +28,11 @@ from manifestlog.model.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from manifestlog.engines.filelog.canonical.columns import Buffer
     from manifestlog.engines.filelog.canonical.files import BaseFiles
+    from manifestlog.engines.filelog.canonical.scan import Canonical
+    from manifestlog.engines.filelog.canonical.write import Writer
     from manifestlog.engines.filelog.overlay import Overlay
 
-_WRITE_BYTES = 1 << 20
 _CHANGES_A_REST = 8
 _OFFSETS_AT_ONCE = 1024
 _ONES = b"\1\0\0\0\0\0\0\0" * _OFFSETS_AT_ONCE
@@ -46,31 +45,6 @@ class Change(NamedTuple):
     position: int
     present: bool
     raw: bytes | None
-
-
-@dataclass(slots=True)
-class Writer:
-    """A file being written in large pieces, with the length and CRC so far."""
-
-    fd: int
-    size: int = 0
-    crc: int = 0
-    _parts: list[Buffer] = field(default_factory=list)
-    _waiting: int = 0
-
-    def write(self, data: Buffer) -> None:
-        self._parts.append(data)
-        self.size += len(data)
-        self._waiting += len(data)
-        if self._waiting >= _WRITE_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        data = b"".join(self._parts)
-        disk.append(self.fd, data)
-        self.crc = crc32(data, self.crc)
-        self._parts, self._waiting = [], 0
-        disk.rest()
 
 
 def plan(base: BaseFiles, overlay: Overlay) -> list[Change]:
@@ -96,7 +70,7 @@ def records_after(base: BaseFiles, changes: list[Change]) -> int:
 class _Old:
     """The old canonical, read once from front to back; `crc` is over all that was read."""
 
-    def __init__(self, source: canonical.Canonical, end: int) -> None:
+    def __init__(self, source: Canonical, end: int) -> None:
         self._blocks = source.blocks(0, end)
         self._block = memoryview(b"")
         self._start = 0
@@ -215,7 +189,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
             disk.rest()
     run.copy(done, base.index.count)
     columns = run.columns(_splice(base, sources))
-    out.write(canonical.FOOT if count else canonical.EMPTY_FOOT)
+    out.write(canonical.foot(empty=count == 0))
     out.flush()
     return Merged(columns, run.old.crc)
 

@@ -37,6 +37,7 @@ from zlib import crc32
 from manifestlog.engines.filelog import checksums, disk, publish
 from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
+from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Op
 from manifestlog.engines.filelog.session import explain, now_text
@@ -47,7 +48,6 @@ from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.columns import RowColumns
-    from manifestlog.engines.filelog.canonical.merge import Writer
     from manifestlog.engines.filelog.engine import Store
 
 log = logging.getLogger("manifestlog")
@@ -238,7 +238,7 @@ class _Compaction:
         raise DamagedManifestError(self._paths.canonical, 0, "the bytes between the records are not what was written")
 
     def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
-        out = merge.Writer(fd)
+        out = Writer(fd)
         metadata = found.state.live_metadata()
         columns, old_crc = merge.write(found.base, found.changes, metadata, out)
         self._check_base(found.base, old_crc)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, disk
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.columns import rows_add_up
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
-from manifestlog.engines.filelog.canonical.layout import Canonical
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
@@ -179,7 +179,7 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
         return None
     comparison = _Comparison(index)
     try:
-        metadata, _, crc = canonical.fold(source, comparison.take)
+        metadata, _, crc = scan.fold(source, comparison.take)
     except DamagedManifestError as error:
         if isinstance(error, NotAManifestError) and _is_alone(paths):
             raise

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout as canonical
+from manifestlog.engines.filelog.canonical import layout, write
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.log import fold
 from manifestlog.engines.filelog.log.lines import Base
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _UNDONE = "what was written there is lost, and a record that was forgotten there may be back"
 
 
-_SMALLEST = canonical.render(
-    dict.fromkeys(canonical.METADATA, ""),
+_SMALLEST = write.render(
+    dict.fromkeys(layout.METADATA, ""),
     [
         (
             "0" * 64,
@@ -343,7 +343,7 @@ def _weigh_gaps(paths: ManifestPaths, found: Salvage, source: salvage_canonical.
 def _made_good(found: Salvage, gap: Gap, source: salvage_canonical.Salvaged) -> bool:
     """Whether nothing is lost with this stretch: it is the file's head, or the log has all that it names."""
     if gap.offset == 0 and not gap.named:
-        return canonical.METADATA[0] in source.metadata
+        return layout.METADATA[0] in source.metadata
     return bool(gap.named) and all(found.has(checksum) for checksum in gap.named)
 
 
@@ -371,12 +371,12 @@ def _complete(
     if found.made_up:
         made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
         found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {made_up}")
-    return {name: row.get(name, guesses[name]) for name in canonical.METADATA} | row
+    return {name: row.get(name, guesses[name]) for name in layout.METADATA} | row
 
 
 def _without_strangers(paths: ManifestPaths, found: Salvage, told: Row, known: Row) -> Row:
     """Metadata without members that nobody knows: one whose name was hit is still a member, but none that was written."""
-    strangers = [name for name in told if name not in canonical.METADATA and name not in known]
+    strangers = [name for name in told if name not in layout.METADATA and name not in known]
     if strangers:
         found.note(paths.canonical, 0, None, f"unknown metadata is left out: {', '.join(strangers)}")
     return {name: value for name, value in told.items() if name not in strangers}

@@ -40,9 +40,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import checksums, disk, publish
-from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
+from manifestlog.engines.filelog.canonical import files as base, scan, write
 from manifestlog.engines.filelog.canonical.index import Head
-from manifestlog.engines.filelog.canonical.layout import Canonical, Scanned
+from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
@@ -226,22 +226,13 @@ def _count(paths: ManifestPaths, saved: Salvage, report: RepairReport) -> int:
 
 
 def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> Base:
-    out = merge.Writer(fd)
-    out.write(canonical.head(metadata, empty=not metadata["total_records"]))
-    first = True
-    for checksum, raw, _ in saved.records():
-        if not first:
-            out.write(canonical.BETWEEN)
-        out.write(canonical.entry(checksum, raw))
-        first = False
-    out.write(canonical.EMPTY_FOOT if first else canonical.FOOT)
-    out.flush()
+    out = write.write(fd, metadata, ((checksum, raw) for checksum, raw, _ in saved.records()))
     return Base(out.size, checksums.hex_crc(out.crc), covers)
 
 
 def _read_again(path: str, told: Base, count: int) -> Scanned:
     source = Canonical(path, disk.open_read(path))
-    scanned = canonical.scan(source)
+    scanned = scan.scan(source)
     read = disk.size(source.fd), scanned.crc, scanned.columns.count
     if read != (told.size, told.crc, count) or source.memory is not None:
         raise DamagedManifestError(path, 0, "the new canonical does not read back as it was written")
@@ -282,7 +273,7 @@ def _is_of(folder: str, told: Base, opening: Opening) -> bool:
 def _is_file(path: str, told: Base) -> bool:
     source = Canonical(path, disk.open_read(path))
     size = disk.size(source.fd)
-    return size == told.size and canonical.checksum(source, size) == told.crc
+    return size == told.size and scan.checksum(source, size) == told.crc
 
 
 # -- the index ---------------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout as canonical
-from manifestlog.engines.filelog.canonical.layout import KEY_BYTES, Canonical
+from manifestlog.engines.filelog.canonical import layout, scan
+from manifestlog.engines.filelog.canonical.layout import KEY_BYTES
+from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, merge, normalise
@@ -75,7 +76,7 @@ def read(path: str) -> Salvaged | None:
     except FileNotFoundError:
         return None
     try:
-        metadata, counted, crc = canonical.fold(source, _Count().take)
+        metadata, counted, crc = scan.fold(source, _Count().take)
     except DamagedManifestError:
         return _in_pieces(source)
     identity = (disk.size(source.fd), crc)
@@ -98,7 +99,7 @@ def _in_pieces(source: Canonical) -> Salvaged:
         found = _joined(streamed())
         count = len(found)
         records = lambda: iter(found)  # noqa: E731 -- the other branch's is a function because it is long
-    identity = (size, canonical.checksum(source, size))
+    identity = (size, scan.checksum(source, size))
     return Salvaged(identity, False, _metadata(source), count, records, gaps)
 
 
@@ -220,10 +221,10 @@ def _readable(name: str, text: str) -> Any:
     """The value of one member if it can be one: the others are made up for it to be looked at alone."""
     others = {"process": "loader", "etl_version": "1", "root_dir": "/"}
     others |= dict.fromkeys(("ts_created", "ts_updated"), "2000-01-01T00:00:00Z")
-    if name not in canonical.METADATA:
+    if name not in layout.METADATA:
         return None
     try:
-        checked, _ = canonical.checked_metadata(others | {name: json.loads(text)})
+        checked, _ = layout.checked_metadata(others | {name: json.loads(text)})
     except ValueError:
         return None
     return checked[name]
