@@ -37,7 +37,7 @@ FOLDERS: dict[str, set[str]] = {
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
 GROUND = {"errors", "options", "names"}
-FACE = {"manager", "records", "factory", "open_managers"}
+FACE = {"manager", "records", "factory", "open_managers", "corrections", "root"}
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
@@ -47,43 +47,24 @@ INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
     ("overlay", "view", "canonical.merge", "canonical.files"),
     ("state",),
     ("session",),
+    ("kept_index", "compaction"),
     ("engine",),
-    ("compaction",),
-    ("opening",),
+    ("driver",),
 )
 """The way of a record, lowest first: imports point down. `recovery` reads `log` and `canonical`, never `session` or above."""
 
-RECOVERY_MAY_NOT_KNOW = {"session", "engine", "compaction", "opening"}
+RECOVERY_MAY_NOT_KNOW = {"session", "kept_index", "compaction", "engine", "driver"}
 
 OWED: dict[str, set[str]] = {
-    "audit.journal": {"engines.filelog.disk"},  # appends, locks and renames as the engine does; `disk` is no ground yet
-    "cli.fast_path": {"engines.filelog.opening"},
-    "cli.verbs.cat": {
-        "engines.filelog.canonical.write",
-        "engines.filelog.engine",
-        "engines.filelog.state",
-        "engines.filelog.view",
-    },
+    "audit.journal": {"engines.filelog.disk"},
+    "cli.verbs.cat": {"engines.filelog.canonical.write"},
     "cli.verbs.check": {"engines.filelog.recovery.check"},
-    "cli.verbs.doctor": {
-        "engines.filelog.engine",
-        "engines.filelog.recovery.doctor",
-        "engines.filelog.recovery.probes",
-    },
+    "cli.verbs.doctor": {"engines.filelog.recovery.doctor", "engines.filelog.recovery.probes"},
     "cli.verbs.repair": {
         "engines.filelog.recovery.quarantine",
         "engines.filelog.recovery.repair",
         "engines.filelog.recovery.salvage",
     },
-    "cli.verbs.status": {"engines.filelog.compaction.steps", "engines.filelog.engine"},
-    "manager": {
-        "engines.filelog.compaction.background",
-        "engines.filelog.compaction.steps",
-        "engines.filelog.engine",
-        "engines.filelog.opening",
-    },
-    "model.batches": {"engines.filelog.engine"},
-    "records": {"engines.filelog.engine"},
 }
 """Imports that the table forbids and that are still to be paid."""
 

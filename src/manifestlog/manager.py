@@ -5,7 +5,7 @@ Invariants:
 - One manager per file and process; asking again for the same gives the same object.
 - A manager opened without changes to make writes nothing but an index where none fits, and a read-only one never does.
 
-Everything about locks, bytes and durability is in `store` and below.
+Everything about locks, bytes and durability is the engine's (`engines`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import names as naming
-from manifestlog.engines.filelog import opening
-from manifestlog.engines.filelog.compaction.background import Runner
-from manifestlog.engines.filelog.compaction.steps import compact, is_due, leave
-from manifestlog.engines.filelog.engine import Store
-from manifestlog.engines.reports import CompactionOutcome, CompactionReport
-from manifestlog.errors import AddManyStoppedError, ManifestClosedError, ManifestError, ManifestInUseError
+from manifestlog import corrections, root
+from manifestlog.engines.protocol import Engine, Snapshot
+from manifestlog.engines.registry import driver_for
+from manifestlog.engines.reports import CompactionReport
+from manifestlog.errors import AddManyStoppedError, ManifestInUseError
+from manifestlog.model.adoption import Stored, adopt, is_same_root
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
 from manifestlog.model.models import (
@@ -33,6 +32,7 @@ from manifestlog.model.models import (
     ManifestMetadata,
     ManifestRecord,
     Observation,
+    metadata_row,
     record_from_row,
     refuse_unkept_metadata,
 )
@@ -40,8 +40,8 @@ from manifestlog.model.relocation import Relocation
 from manifestlog.model.retiming import Retimed
 from manifestlog.model.rows import normal_checksum
 from manifestlog.model.verdict import Verdict
-from manifestlog.open_managers import open_managers
-from manifestlog.options import Durability, ManifestOptions
+from manifestlog.open_managers import Entry, open_managers
+from manifestlog.options import ManifestOptions
 from manifestlog.records import Records
 
 log = logging.getLogger("manifestlog")
@@ -55,8 +55,7 @@ class AbstractManifest(ABC):
     Threads may share a manager. After a fork it works in the child. Use it as a context manager, or call `close`.
     """
 
-    _store: Store
-    _runner: Runner
+    _engine: Engine
     _version: str
 
     def __new__(
@@ -72,60 +71,82 @@ class AbstractManifest(ABC):
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
         `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
         """
-        paths = naming.resolve(path)
+        driver = driver_for(path)
+        location = driver.locate(os.fspath(path))
         refuse_unkept_metadata(metadata)
         with open_managers.lock:
-            found = cast("AbstractManifest | None", open_managers.get(paths))
-            if found is not None:
-                found.check_same(cls, metadata, options, read_only=read_only)
+            entry = open_managers.get(location.key)
+            if entry is not None:
+                found = cast("AbstractManifest", entry.manager)
+                if differs := found._difference(cls, metadata, options, read_only=read_only):  # noqa: SLF001 -- of this class
+                    raise ManifestInUseError(location.display, differs)
+                entry.holders += 1
                 return cast("Self", found)
             self = super().__new__(cls)
-            self._store, self._version = opening.open_store(
-                paths, metadata, options or ManifestOptions(), read_only=read_only
-            )
-            self._runner = Runner(self._store)
-            self._store.session.on_write = self._runner.after_write
-            open_managers.add(paths, self)
+            given = None if metadata is None else metadata_row(metadata)
+            self._engine = driver.open(location, given, options or ManifestOptions(), read_only=read_only)
+            try:
+                self._version = self._adopt(metadata)
+            except BaseException:
+                self._engine.close()
+                raise
+            open_managers.add(location.key, Entry(self, self._engine))
             return self
 
-    def check_same(
+    def _adopt(self, metadata: ManifestMetadata | None) -> str:
+        """Take over what the opener's metadata changes; gives the version that it stamps records with."""
+        if metadata is None:
+            return str(self._engine.metadata()["etl_version"])
+        changes, refused_root = adopt(self._stored(), metadata_row(metadata))
+        if refused_root is not None:
+            log.warning(
+                "%s: root_dir stays %s, not %s, because relative paths of its records begin there; if the files have moved,"
+                " run `manifestlog relocate`",
+                self._engine.location.display,
+                self._engine.metadata()["root_dir"],
+                refused_root,
+            )
+        if changes and not self._engine.read_only:
+            self._engine.set_metadata(changes)
+        return metadata.etl_version
+
+    def _stored(self) -> Stored:
+        engine = self._engine
+        has_relative_path = functools.partial(root.has_relative_path, engine)
+        return Stored(engine.location.display, engine.location.directory, engine.metadata(), has_relative_path)
+
+    def _difference(
         self,
         cls: type[AbstractManifest],
         metadata: ManifestMetadata | None,
         options: ManifestOptions | None,
         *,
         read_only: bool,
-    ) -> None:
-        """Raise `ManifestInUseError` when this open manager is not what is asked for."""
-        differs = None
+    ) -> str | None:
+        """In what this open manager is not what is asked for; None when it is."""
         if type(self) is not cls:
-            differs = f"class ({type(self).__name__})"
-        elif options is not None and options != self._store.options:
-            differs = f"options ({self._store.options})"
-        elif read_only != self._store.session.read_only:
-            differs = f"read_only ({self._store.session.read_only})"
-        elif metadata is not None and (field := self._other_metadata(metadata)):
-            differs = f"metadata ({field})"
-        if differs:
-            raise ManifestInUseError(str(self.path), differs)
+            return f"class ({type(self).__name__})"
+        if options is not None and options != self._engine.options:
+            return f"options ({self._engine.options})"
+        if read_only != self._engine.read_only:
+            return f"read_only ({self._engine.read_only})"
+        if metadata is not None and (field := self._other_metadata(metadata)):
+            return f"metadata ({field})"
+        return None
 
     def _other_metadata(self, given: ManifestMetadata) -> str | None:
-        stored = self._store.metadata()
-        pairs = {
-            "process": (given.process.value, stored["process"]),
-            "root_dir": (
-                opening.root_to_adopt(self._store, str(given.root_dir)) or stored["root_dir"],
-                stored["root_dir"],
-            ),
-            "etl_version": (given.etl_version, self._version),
-        }
-        return next((name for name, (one, other) in pairs.items() if one != other), None)
+        stored = self._stored()
+        if given.process.value != stored.metadata["process"]:
+            return "process"
+        if not is_same_root(stored, str(given.root_dir)) and not stored.has_relative_path():
+            return "root_dir"
+        return "etl_version" if given.etl_version != self._version else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that is handed a manager opens the file for itself.
-        store = self._store
+        engine = self._engine
         metadata = self.metadata.model_copy(update={"etl_version": self._version})
-        opener = functools.partial(type(self), options=store.options, read_only=store.session.read_only)
+        opener = functools.partial(type(self), options=engine.options, read_only=engine.read_only)
         return opener, (self.path, metadata)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -133,18 +154,18 @@ class AbstractManifest(ABC):
     @property
     def path(self) -> Path:
         """The canonical file, links resolved."""
-        return Path(self._store.paths.canonical)
+        return Path(self._engine.location.display)
 
     @property
     def metadata(self) -> ManifestMetadata:
         """The manifest's metadata as of now; a copy."""
-        known = {k: v for k, v in self._store.metadata().items() if k in ManifestMetadata.model_fields}
+        known = {k: v for k, v in self._engine.metadata().items() if k in ManifestMetadata.model_fields}
         return ManifestMetadata.model_validate(known)
 
     @property
     def root(self) -> Path:
         """The absolute folder at which relative paths of records begin: `root_dir`, which begins at the manifest's own folder."""
-        return Path(self._store.root())
+        return Path(root.root_of(self._engine))
 
     def locate(self, seen: ManifestRecord | Observation) -> Path:
         """Where the file of a record, or of one of its `also_seen`, is; the same from every working folder."""
@@ -152,7 +173,7 @@ class AbstractManifest(ABC):
 
     def stated(self, path: str | os.PathLike[str]) -> Path:
         """An absolute path as a record should state it: relative when it lies below `root`, else as it is."""
-        return Path(self._store.stated(os.fspath(path)))
+        return Path(root.stated(self._engine, os.fspath(path)))
 
     @property
     def version(self) -> str:
@@ -162,30 +183,34 @@ class AbstractManifest(ABC):
     @property
     def records(self) -> Records:
         """Checksum → record, live and read-only; an iteration sees one moment."""
-        return Records(self._store)
+        return Records(self._engine)
 
     def has_checksum(self, sha256: str) -> bool:
         """Whether this content was ever registered, by any process; false for text that is no checksum."""
         key = normal_checksum(sha256)
-        return key is not None and self._store.has(key)
+        return key is not None and self._engine.has(key)
 
     def get(self, checksum: str) -> ManifestRecord | None:
         """The record of this content."""
         key = normal_checksum(checksum)
-        row = self._store.get(key) if key else None
+        row = self._engine.get(key) if key else None
         return record_from_row(row) if row is not None else None
 
     def get_record_by_source(self, source_id: str, dataset: str | None = None) -> ManifestRecord | None:
         """The latest record of a source, with that source's own path, ETag and time; over all its datasets without one."""
-        row = self._store.current(source_id, dataset)
+        row = self._engine.latest(source_id, dataset)
         return record_from_row(row) if row is not None else None
+
+    def snapshot(self) -> Snapshot:
+        """The manifest at this moment, as plain rows in order of their checksums: for tools that read all of it."""
+        return self._engine.snapshot()
 
     def refresh(self) -> None:
         """Take notice of what other processes wrote. Every read does so by itself."""
-        self._store.total()
+        self._engine.count()
 
     def __len__(self) -> int:
-        return self._store.total()
+        return self._engine.count()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.records)
@@ -203,7 +228,7 @@ class AbstractManifest(ABC):
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
         """
-        verdict, row = self._store.add(encoded(record, self._store.options), live=live)
+        verdict, row = self._engine.add(encoded(record, self._engine.options), live=live)
         return AddResult(verdict, record if row is None else record_from_row(row))
 
     def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
@@ -213,8 +238,8 @@ class AbstractManifest(ABC):
         """
         landed = dict.fromkeys(Verdict, 0)
         try:
-            for batch in batches(records, self._store.options):
-                for verdict, count in self._store.add_batch(batch).items():
+            for batch in batches(records, self._engine.options):
+                for verdict, count in self._engine.add_batch(batch).items():
                     landed[verdict] += count
         except Exception as cause:
             raise AddManyStoppedError(landed, cause) from cause
@@ -250,13 +275,14 @@ class AbstractManifest(ABC):
             raise ValueError(f"a record has no field {', '.join(unknown)}")
         if normal_checksum(value["checksum"]) != checksum:
             raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
-        verdict, row = self._store.update(checksum, changes_of(value))
+        verdict, row = self._engine.update(checksum, changes_of(value))
+        assert row is not None
         return AddResult(verdict, record_from_row(row))
 
     def forget(self, checksum: str) -> bool:
         """Remove a content with everything observed of it; false when it was not there. Durable as `add` is."""
         key = normal_checksum(checksum)
-        return key is not None and self._store.forget(key)
+        return key is not None and self._engine.forget(key)
 
     def relocate(
         self, old: str | os.PathLike[str], new: str | os.PathLike[str], *, dry_run: bool = False
@@ -269,7 +295,7 @@ class AbstractManifest(ABC):
         before, after = os.fspath(old), os.fspath(new)
         if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
             raise ValueError(f"{wrong!r} is no absolute path")
-        return self._store.relocate(before, after, dry_run=dry_run)
+        return corrections.relocate(self._engine, before, after, dry_run=dry_run)
 
     def retime(
         self,
@@ -284,7 +310,7 @@ class AbstractManifest(ABC):
         Such a record goes right before the source's latest one with a believable time, or to now where there is none, where
         live downloads have followed it, or with `keep_current`. One atomic batch; returns what was changed, or would be.
         """
-        return self._store.retime(source_id, dataset, keep_current=keep_current, dry_run=dry_run)
+        return corrections.retime(self._engine, source_id, dataset, keep_current=keep_current, dry_run=dry_run)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -293,44 +319,22 @@ class AbstractManifest(ABC):
 
         Returns at once when a compaction runs elsewhere. Raises `DamagedManifestError` with nothing changed.
         """
-        if if_needed and not is_due(self._store):
-            return CompactionReport(CompactionOutcome.NOTHING_TO_DO, records_total=self._store.total())
-        return compact(self._store)
+        return self._engine.compact(if_needed=if_needed)
 
     def save(self) -> CompactionReport:
         """Bring everything into the canonical file: when this returns, it holds all that was acknowledged before.
 
         Raises `LockTimeoutError` when a compaction elsewhere does not end within `lock_timeout_s`.
         """
-        return compact(self._store, wait=True)
+        return self._engine.compact(wait=True)
 
     def close(self) -> None:
-        """End the use of this manager; the last writer to do so leaves nothing in the log. May be called again."""
-        open_managers.remove(self._store.paths, self)
-        if self._store.session.closed:
-            return
-        try:
-            self._runner.stop()
-            if not (self._store.session.read_only or self._store.session.unused):
-                self._leave()
-        except ManifestClosedError:
-            pass
-        finally:
-            self._store.session.close()
+        """End this use of the manager; the last holder's close ends it, and the last writer leaves nothing in the log.
 
-    def _leave(self) -> None:
-        options = self._store.options
-        try:
-            if options.durability is Durability.INTERVAL:
-                self._store.session.sync()
-            if leave(self._store) and options.compact_on_close:
-                # After one that still runs elsewhere: it began before our last records.
-                compact(self._store, wait=True)
-            else:
-                opening.keep_index(self._store)
-        except (ManifestError, OSError) as error:
-            # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
-            log.error("%s: not compacted on closing: %s", self.path, error)
+        Who opened a manifest twice has one manager and closes it twice.
+        """
+        if open_managers.release(self._engine.location.key, self):
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -341,26 +345,7 @@ class AbstractManifest(ABC):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path}{' (closed)' if self._store.session.closed else ''}>"
-
-    # -- hooks of the registry -----------------------------------------------------------------------------------
-
-    def before_fork(self) -> None:
-        try:
-            self._runner.pause()
-            self._store.session.before_fork()
-        except BaseException:  # Ctrl-C: the fork goes on all the same, and nobody would resume what is not halted
-            self._runner.resume()
-            raise
-
-    def after_fork_in_parent(self) -> None:
-        self._store.session.after_fork_in_parent()
-        self._runner.resume()
-
-    def after_fork_in_child(self) -> None:
-        self._store.session.drop_inherited()
-        self._runner = Runner(self._store)
-        self._store.session.on_write = self._runner.after_write
+        return f"<{type(self).__name__} {self.path}{' (closed)' if self._engine.closed else ''}>"
 
 
 class DownloadManifestManager(AbstractManifest):

@@ -1,8 +1,9 @@
-"""The managers that are open in this process: one a file, forgotten when closed, looked after at fork and exit.
+"""The managers that are open in this process: one a manifest, looked after at fork and exit.
 
 Invariants:
 
-- There is at most one open manager for a file, however its path is spelt.
+- There is at most one open manager for a manifest, however its location is spelt.
+- A manager is closed when every holder has closed it: each opening counts, and each close takes one away.
 - The hooks are installed when the first manager opens, never by an import.
 
 This is the one place with state that outlives a call; everything else is reached through a manager.
@@ -14,37 +15,42 @@ import atexit
 import os
 import threading
 from contextlib import ExitStack
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from manifestlog.names import ManifestPaths
+if TYPE_CHECKING:
+    from manifestlog.engines.protocol import Engine
 
 
-class Registered(Protocol):
+class Closable(Protocol):
     """What the registry asks of a manager."""
-
-    def before_fork(self) -> None: ...
-
-    def after_fork_in_parent(self) -> None: ...
-
-    def after_fork_in_child(self) -> None: ...
 
     def close(self) -> None: ...
 
 
-class Registry:
-    """Open managers by file. Hold `lock` around a look followed by an `add`."""
+@dataclass(slots=True)
+class Entry:
+    """An open manager, the engine that it uses, and how many hold it."""
+
+    manager: Closable
+    engine: Engine
+    holders: int = 1
+
+
+class OpenManagers:
+    """Open managers by the key of their location. Hold `lock` around a look followed by an `add`."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._open: dict[ManifestPaths, Registered] = {}
-        self._paused: list[Registered] = []
+        self._open: dict[str, Entry] = {}
+        self._paused: list[Entry] = []
         self._hooked = False
 
-    def get(self, paths: ManifestPaths) -> Registered | None:
-        return self._open.get(paths)
+    def get(self, key: str) -> Entry | None:
+        return self._open.get(key)
 
-    def add(self, paths: ManifestPaths, manager: Registered) -> None:
-        self._open[paths] = manager
+    def add(self, key: str, entry: Entry) -> None:
+        self._open[key] = entry
         if not self._hooked:
             self._hooked = True
             atexit.register(self._close_all)
@@ -54,38 +60,46 @@ class Registry:
                 after_in_child=self._after_fork_in_child,
             )
 
-    def remove(self, paths: ManifestPaths, manager: Registered) -> None:
+    def release(self, key: str, manager: Closable) -> bool:
+        """One holder less; true for the last one, and for a manager that is not open any more."""
         with self.lock:
-            if self._open.get(paths) is manager:
-                del self._open[paths]
+            entry = self._open.get(key)
+            if entry is None or entry.manager is not manager:
+                return True
+            entry.holders -= 1
+            if entry.holders > 0:
+                return False
+            del self._open[key]
+            return True
 
     def _close_all(self) -> None:
         # A script that ends without close() still leaves a canonical that holds everything.
-        for manager in list(self._open.values()):
-            manager.close()
+        for entry in list(self._open.values()):
+            entry.holders = 1
+            entry.manager.close()
 
     def _before_fork(self) -> None:
         self.lock.acquire()
         self._paused = []
-        for manager in list(self._open.values()):
-            manager.before_fork()
+        for entry in list(self._open.values()):
+            entry.engine.before_fork()
             # One by one: what fails here aborts no fork, and only what was halted is let go again.
-            self._paused.append(manager)
+            self._paused.append(entry)
 
     def _after_fork_in_parent(self) -> None:
         try:
             with ExitStack() as all_of_them:  # whatever one of them raises
-                for manager in self._paused:
-                    all_of_them.callback(manager.after_fork_in_parent)
+                for entry in self._paused:
+                    all_of_them.callback(entry.engine.after_fork_in_parent)
         finally:
             self._paused = []
             self.lock.release()
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
-        for manager in self._paused:
-            manager.after_fork_in_child()
+        for entry in self._paused:
+            entry.engine.after_fork_in_child()
         self._paused = []
 
 
-open_managers = Registry()
+open_managers = OpenManagers()

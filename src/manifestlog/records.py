@@ -19,25 +19,23 @@ from manifestlog.model.models import ManifestRecord, record_from_row
 from manifestlog.model.rows import normal_checksum
 
 if TYPE_CHECKING:
-    from manifestlog.engines.filelog.engine import Store
+    from manifestlog.engines.protocol import Engine
 
 
-def iterate(store: Store) -> Iterator[tuple[str, ManifestRecord]]:
+def iterate(engine: Engine) -> Iterator[tuple[str, ManifestRecord]]:
     """(checksum, record) of everything, sorted by checksum, as of now."""
-    frozen, checksums = store.frozen()
-    for checksum in checksums:
-        raw = frozen.raw(checksum)
-        assert raw is not None
-        yield checksum, record_from_row(codec.loads(raw))
+    for row in engine.snapshot().rows():
+        yield row["checksum"], record_from_row(row)
 
 
 class _Moment:
     """The manifest at one moment, whose keys are handed out, and whose records are then asked for in the same order."""
 
-    def __init__(self, store: Store, *, lasting: bool) -> None:
+    def __init__(self, engine: Engine, *, lasting: bool) -> None:
         self.lasting = lasting
         """Whether it goes on behind its last key, until each was asked for."""
-        self._frozen, self._checksums = store.frozen()
+        self._frozen = engine.snapshot()
+        self._checksums = self._frozen.checksums()
         self._expected: Iterator[str] | None = None
         self._next: str | None = None
         self._given: str | None = None
@@ -63,15 +61,15 @@ class _Moment:
         return self._expected is not None and self._next is None and self._given is None
 
     def record(self, checksum: str) -> ManifestRecord | None:
-        raw = self._frozen.raw(checksum)
+        raw = self._frozen.encoded(checksum)
         return None if raw is None else record_from_row(codec.loads(raw))
 
 
 class Records(Mapping[str, ManifestRecord]):
     """Checksum → record."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._moments: dict[int, list[_Moment]] = {}
 
     def __getitem__(self, checksum: str) -> ManifestRecord:
@@ -82,7 +80,7 @@ class Records(Mapping[str, ManifestRecord]):
         return record
 
     def _of_now(self, key: str) -> ManifestRecord | None:
-        row = self._store.get(key)
+        row = self._engine.get(key)
         return None if row is None else record_from_row(row)
 
     def _of_a_moment(self, key: str) -> ManifestRecord | None:
@@ -102,13 +100,13 @@ class Records(Mapping[str, ManifestRecord]):
 
     def __contains__(self, checksum: object) -> bool:
         key = normal_checksum(checksum)
-        return key is not None and self._store.has(key)
+        return key is not None and self._engine.has(key)
 
     def __len__(self) -> int:
-        return self._store.total()
+        return self._engine.count()
 
     def __iter__(self) -> Iterator[str]:
-        return self._while_it_runs(_Moment(self._store, lasting=False))
+        return self._while_it_runs(_Moment(self._engine, lasting=False))
 
     def _while_it_runs(self, moment: _Moment) -> Iterator[str]:
         thread = get_ident()
@@ -123,7 +121,7 @@ class Records(Mapping[str, ManifestRecord]):
 
     def copied_keys(self) -> Iterator[str]:
         """What `keys` iterates over: `[]` goes on answering for this moment behind the last of them."""
-        moment = _Moment(self._store, lasting=True)
+        moment = _Moment(self._engine, lasting=True)
         # One at a time, the newest: who takes keys and never asks for them all keeps no more than that.
         moments = self._moments.setdefault(get_ident(), [])
         moments[:] = [*(one for one in moments if not one.lasting), moment]
@@ -137,10 +135,10 @@ class Records(Mapping[str, ManifestRecord]):
 
     def pairs(self) -> Iterator[tuple[str, ManifestRecord]]:
         """What `items` iterates over."""
-        return iterate(self._store)
+        return iterate(self._engine)
 
     def __repr__(self) -> str:
-        return f"<records of {self._store.paths.canonical}>"
+        return f"<records of {self._engine.location.display}>"
 
 
 class _Keys(KeysView[str]):

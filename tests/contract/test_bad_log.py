@@ -19,6 +19,7 @@ from manifestlog import (
     NewerFormatError,
     Verdict,
 )
+from support.engines import engine_of
 
 from .builders import META, QUIET, answers, files_of, line_at, record, salt_of, segments_of, sha
 
@@ -172,7 +173,7 @@ def damaged(path: Path) -> DamagedManifestError:
         manager.add_many(record(f"c{n}", n) for n in range(10))
         manager.add(record("last", 20))
         segment = segments_of(path.parent)[0]
-        manager._store.session.transact(lambda state: state.start_log().rotate())
+        engine_of(manager).session.transact(lambda state: state.start_log().rotate())
     _flip(segment, _line_starts(segment.read_bytes())[1] + 100)
     return _refused(path)
 
@@ -592,7 +593,7 @@ def spoken(path: Path) -> list[bytes]:
     newer = META.model_copy(update={"etl_version": "2"})
     with DownloadManifestManager(path, newer, options=QUIET) as manager:
         first = segments_of(path.parent)[0]
-        manager._store.session.transact(lambda state: state.start_log().rotate())
+        engine_of(manager).session.transact(lambda state: state.start_log().rotate())
     return _lines(first)
 
 
@@ -676,7 +677,7 @@ def torn_seal(path: Path) -> tuple[Path, list[bytes]]:
     with DownloadManifestManager(path, META, options=QUIET) as manager:
         for number in range(4):
             manager.add(record(f"c{number}", number))
-        manager._store.session.transact(lambda state: state.start_log().rotate())
+        engine_of(manager).session.transact(lambda state: state.start_log().rotate())
     first, second = segments_of(path.parent)
     second.unlink()
     return first, _lines(first)

@@ -21,6 +21,7 @@ from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.extract.config.configuration import load_config
 from manifestlog.extract.errors import ConfigError
 from manifestlog.names import resolve
+from support.engines import engine_of
 
 from .builders import META, QUIET, line_at, record, salt_of, segments_of, sha
 
@@ -263,7 +264,7 @@ def test_a_record_that_is_too_big_is_rejected_before_the_lock(path: Path, start:
             return str(error.value)
 
     def hold(link: Any) -> None:
-        with DownloadManifestManager(path, META, options=QUIET) as manifest, manifest._store.session._append_lock:
+        with DownloadManifestManager(path, META, options=QUIET) as manifest, engine_of(manifest).session._append_lock:
             link.send("held")
             link.recv()
 

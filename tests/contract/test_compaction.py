@@ -26,6 +26,7 @@ from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.index import Index
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.names import resolve
+from support.engines import engine_of
 
 from .builders import QUIET, meta, record, segments_of, sha
 
@@ -450,4 +451,4 @@ def test_a_long_batch_is_noticed_at_once(opener: Opener) -> None:
     """Few lines may make a long log."""
     manager = opener(options=replace(QUIET, compact_log_bytes_min=1, compact_log_bytes_max=1))
     manager.add_many([record("a"), record("b", source="other")])
-    assert manager._store.session.log_is_long
+    assert engine_of(manager).session.log_is_long

@@ -264,7 +264,7 @@ def test_two_holders_of_one_lock_fail(directory: Path, monkeypatch: pytest.Monke
 _SECOND = """
 import signal, sys
 from multiprocessing import util
-from manifestlog import trials
+from manifestlog.engines.filelog.recovery import probes as trials
 
 def spawn(path, args, passed):
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -281,7 +281,7 @@ second.kill()
 _ENDED = """
 import os, signal, sys
 from multiprocessing import active_children, util
-from manifestlog import trials
+from manifestlog.engines.filelog.recovery import probes as trials
 
 def spawn(path, args, passed):
     if "--multiprocessing-fork" in map(str, args):

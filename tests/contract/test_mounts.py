@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.engines.filelog import disk, mounts, opening
+from manifestlog.engines.filelog import disk, driver, mounts
 from manifestlog.engines.filelog.mounts import Kind, file_system, kind
 
 from .builders import record
@@ -82,7 +82,7 @@ def test_a_block_device_is_not_looked_up() -> None:
     assert not mounts.may_be_remote(os.makedev(254, 0))
 
 
-# -- on opening --------------------------------------------------------------------------------------------------------
+# -- on opening -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def on_nfs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(disk, "device", lambda _path: os.makedev(0, 40))
     monkeypatch.setattr(disk, "mount_table", table)
-    opening._warn_of_network.cache_clear()
+    driver._warn_of_network.cache_clear()
     return looks
 
 

@@ -14,6 +14,7 @@ import pytest
 from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions, names as naming
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
+from support.engines import engine_of
 
 from .builders import META, files_of, line_at, record, segments_of, sha
 
@@ -230,7 +231,7 @@ def test_a_repair_takes_a_doubled_line_once(tmp_path: Path) -> None:
 def test_moved_lines_of_a_sealed_segment_are_damage_that_a_repair_mends(tmp_path: Path) -> None:
     path, active, lines = _fill(tmp_path)
     with DownloadManifestManager(path, options=DEFAULT) as manager:
-        manager._store.session.transact(lambda state: state.start_log().rotate())
+        engine_of(manager).session.transact(lambda state: state.start_log().rotate())
     lines = active.read_bytes().splitlines(keepends=True)
     active.write_bytes(b"".join(_swapped(lines, 2, 5)))
     assert _refused(path) is not None

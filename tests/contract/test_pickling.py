@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import AddResult, DownloadManifestManager, ManifestOptions, ManifestRecord, Verdict
+from support.engines import engine_of
 
 from .builders import QUIET, at, meta, record, sha
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def _add_there(manager: DownloadManifestManager, each: ManifestRecord, answers: SimpleQueue[object]) -> None:
     with manager:
-        answers.put((manager.add(each), manager._store.options))
+        answers.put((manager.add(each), engine_of(manager).options))
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -38,7 +39,8 @@ def test_a_child_adds_through_a_manager_it_was_handed(manifest: DownloadManifest
 
 def test_in_the_same_process_it_is_the_same_object(manifest: DownloadManifestManager) -> None:
     """Unpickled where it is open, a manager is the one that is open."""
-    assert pickle.loads(pickle.dumps(manifest)) is manifest
+    with pickle.loads(pickle.dumps(manifest)) as again:
+        assert again is manifest
 
 
 def test_a_manager_remembers_its_options(manifest: DownloadManifestManager) -> None:
@@ -46,7 +48,7 @@ def test_a_manager_remembers_its_options(manifest: DownloadManifestManager) -> N
     data = pickle.dumps(manifest)
     manifest.close()
     with pickle.loads(data) as again:
-        assert again._store.options == QUIET
+        assert engine_of(again).options == QUIET
 
 
 def test_a_manager_remembers_being_read_only(opener: Opener) -> None:

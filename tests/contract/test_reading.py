@@ -359,6 +359,6 @@ def test_empty_optional_fields_are_absent_from_json(manifest: DownloadManifestMa
 
 def test_the_same_words_for_both_managers(opener: Opener) -> None:
     """An add through one handle is read through another that was opened read-only afterwards."""
-    opener(options=QUIET).add(record("a"))
-    opener().close()
+    with opener(options=QUIET) as manifest:
+        manifest.add(record("a"))
     assert sha("a") in opener(None, read_only=True)

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -19,13 +19,14 @@ from manifestlog import (
     ManifestOptions,
     ProcessedManifestManager,
 )
-from manifestlog.names import ManifestPaths
-from manifestlog.open_managers import Registry
+from manifestlog.open_managers import Entry, OpenManagers
 
 from .builders import META, QUIET, meta, record, sha
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from manifestlog.engines.protocol import Engine
 
     from .conftest import Opener
 
@@ -55,27 +56,28 @@ def test_a_path_with_dots_meets_the_open_manager(opener: Opener, path: Path) -> 
     """`a/../b` is the same file."""
     (path.parent / "a").mkdir()
     manager = opener()
-    assert DownloadManifestManager(path.parent / "a" / ".." / path.name) is manager
+    assert opener(None, path=path.parent / "a" / ".." / path.name) is manager
 
 
 def test_a_text_path_meets_the_open_manager(opener: Opener, path: Path) -> None:
     """A path may be text."""
     manager = opener()
-    assert DownloadManifestManager(str(path)) is manager
+    with DownloadManifestManager(str(path)) as again:
+        assert again is manager
 
 
 def test_a_relative_path_meets_the_open_manager(opener: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path is the same file."""
     manager = opener()
     monkeypatch.chdir(path.parent)
-    assert DownloadManifestManager(path.name) is manager
+    assert opener(None, path=Path(path.name)) is manager
 
 
 def test_a_linked_directory_meets_the_open_manager(opener: Opener, path: Path, tmp_path: Path) -> None:
     """A symbolic link to the directory leads to the same file."""
     manager = opener()
     (tmp_path / "link").symlink_to(path.parent)
-    assert DownloadManifestManager(tmp_path / "link" / path.name) is manager
+    assert opener(None, path=tmp_path / "link" / path.name) is manager
 
 
 def test_a_linked_file_meets_the_open_manager(opener: Opener, tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_a_linked_file_meets_the_open_manager(opener: Opener, tmp_path: Path) ->
     manager = opener()
     link = tmp_path / "alias_download.manifest.json"
     link.symlink_to(manager.path)
-    assert DownloadManifestManager(link) is manager
+    assert opener(None, path=link) is manager
 
 
 def test_the_path_has_its_links_resolved(opener: Opener, path: Path, tmp_path: Path) -> None:
@@ -164,6 +166,32 @@ def test_closing_an_old_manager_leaves_the_new_one_alone(opener: Opener) -> None
     assert opener() is new
 
 
+def test_one_holder_does_not_close_it_for_another(opener: Opener) -> None:
+    """Who opened it goes on, whoever else has opened and closed it."""
+    mine = opener()
+    with opener():
+        pass
+    assert mine.add(record("a")).verdict == "new"
+
+
+def test_the_last_holder_closes_it(opener: Opener) -> None:
+    """As many closes as openings end it."""
+    mine, other = opener(), opener()
+    mine.close()
+    other.close()
+    with pytest.raises(ManifestClosedError):
+        len(mine)
+
+
+def test_a_refused_opening_is_no_holder(manifest: DownloadManifestManager) -> None:
+    """Who did not get it has nothing to close."""
+    with pytest.raises(ManifestInUseError):
+        DownloadManifestManager(manifest.path, read_only=True)
+    manifest.close()
+    with pytest.raises(ManifestClosedError):
+        len(manifest)
+
+
 def test_a_context_closes(opener: Opener) -> None:
     """Leaving the `with` block closes."""
     with opener() as manager:
@@ -224,7 +252,8 @@ def test_threads_that_open_at_once_get_one_object(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found[0].close()
+    for manager in found:
+        manager.close()
     assert len({id(manager) for manager in found}) == 1
 
 
@@ -252,7 +281,7 @@ def test_a_failed_opening_leaves_nothing_open(opener: Opener, path: Path) -> Non
 
 
 class Unlucky:
-    """A manager whose hook fails after a fork."""
+    """An engine whose hook fails after a fork, and its manager."""
 
     def __init__(self) -> None:
         self.released = False
@@ -274,10 +303,10 @@ class Unlucky:
 @pytest.fixture
 def unlucky() -> list[Unlucky]:
     """Two of them, after a fork."""
-    registry, managers = Registry(), [Unlucky(), Unlucky()]
+    registry, managers = OpenManagers(), [Unlucky(), Unlucky()]
     registry._hooked = True
     for number, manager in enumerate(managers):
-        registry.add(ManifestPaths("/nowhere", f"a_{number}"), manager)
+        registry.add(f"/nowhere/a_{number}", Entry(manager, cast("Engine", manager)))
     registry._before_fork()
     with pytest.raises(RuntimeError):
         registry._after_fork_in_parent()

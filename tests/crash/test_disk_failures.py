@@ -24,9 +24,10 @@ from manifestlog import (
     names as naming,
 )
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.engine import Store
+from manifestlog.engines.filelog.engine import FileEngine
 from manifestlog.engines.filelog.log import segment as segment_module
 from manifestlog.engines.filelog.log.segment import Segment
+from support.engines import engine_of
 from support.integrity import active_segment, load_canonical, puts, segments
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
 
@@ -289,7 +290,7 @@ def test_a_compaction_under_a_real_limit_fails_cleanly(path: Path, start: Start)
 
 def test_a_sync_behind_a_failed_one_leaves_the_segment(durable: DownloadManifestManager) -> None:
     """Where the one who failed could not: the next first line says what was announced in it."""
-    session = durable._store.session
+    session = engine_of(durable).session
     wal = session._state.wal
     assert wal is not None
     wal.poison(wal.current)
@@ -422,8 +423,8 @@ def test_a_handler_that_waits_for_a_thread_that_waits_for_the_sync_does_not_wait
         real(segment)
 
     def handler() -> None:
-        manifest._store.session.log_is_long = True
-        manifest._runner.after_write()
+        engine_of(manifest).session.log_is_long = True
+        engine_of(manifest).background.after_write()
         waiting.wait(20)
         manifest.close()
 
@@ -461,7 +462,7 @@ def but_for_its_newline(path: Path) -> None:
         for number in range(3):
             manifest.add(make_record(number))
             ends.append(active_segment(path).stat().st_size)
-        other = Store(naming.resolve(path), QUICK, read_only=True)
+        other = FileEngine(naming.resolve(path), QUICK, read_only=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * ends[2] - ends[1] - 1, hard))
         try:
             assert manifest.add(make_record(3)).verdict == "new"

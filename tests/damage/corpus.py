@@ -23,6 +23,7 @@ from manifestlog import DownloadManifestManager, Durability, ManifestOptions
 from manifestlog.engines.filelog import engine as store
 from manifestlog.engines.filelog.compaction import steps as compactor
 from manifestlog.engines.filelog.log import wal
+from support.engines import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _same_every_time(seed: int) -> Iterator[None]:
 
 
 def _rotate(manager: DownloadManifestManager) -> None:
-    manager._store.session.transact(lambda state: state.start_log().rotate())
+    engine_of(manager).session.transact(lambda state: state.start_log().rotate())
 
 
 def build(directory: Path, name: str = NAME, *, seed: int = 1, born: ManifestMetadata = META) -> Corpus:

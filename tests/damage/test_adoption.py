@@ -21,6 +21,7 @@ from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from manifestlog.engines.filelog.recovery.repair import repair
 from manifestlog.names import resolve
+from support.engines import engine_of
 from support.integrity import check_manifest
 from support.records import NAME
 
@@ -38,7 +39,7 @@ def _open(path: Path, *, read_only: bool = False) -> DownloadManifestManager:
 
 
 def _base(manager: DownloadManifestManager) -> BaseFiles:
-    return manager._store.session._state.base
+    return engine_of(manager).session._state.base
 
 
 def _made(folder: Path, prefix: str = "c") -> Path:

@@ -23,6 +23,7 @@ from manifestlog import (
     ManifestOptions,
     ManifestRecord,
 )
+from support.engines import engine_of
 
 NAME = "systems_download.manifest.json"
 T0 = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -53,7 +54,7 @@ def record(content: str, minute: float, source: str, **more: Any) -> ManifestRec
 
 def rotate(manager: DownloadManifestManager) -> None:
     """Seal the active segment, and start the next."""
-    manager._store.session.transact(lambda state: state.start_log().rotate())
+    engine_of(manager).session.transact(lambda state: state.start_log().rotate())
 
 
 def make(directory: Path) -> None:

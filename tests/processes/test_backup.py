@@ -16,6 +16,7 @@ from cli.program import Program
 from manifestlog import DamagedManifestError, DownloadManifestManager
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.names import resolve
+from support.engines import engine_of
 from support.integrity import check_manifest, load_canonical
 from support.packages import program
 from support.records import NAME, QUICK, checksum, make_record, metadata
@@ -220,7 +221,7 @@ def test_the_index_of_a_copy_is_as_good_as_the_original(path: Path, two_moments:
     copy = two_moments / path.name
     assert check(resolve(copy)).findings == []
     with DownloadManifestManager(copy, read_only=True) as manifest:
-        assert not manifest._store.session._state.base.from_scan
+        assert not engine_of(manifest).session._state.base.from_scan
 
 
 def test_the_index_of_another_canonical_is_made_anew(path: Path, two_moments: Path) -> None:

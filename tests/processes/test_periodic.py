@@ -14,6 +14,7 @@ from cli.program import wait_until
 from manifestlog import Durability, LockTimeoutError, ManifestOptions, Verdict
 from manifestlog.engines.filelog.canonical import merge
 from manifestlog.engines.filelog.compaction import background as runner
+from support.engines import engine_of
 from support.integrity import active_segment, load_canonical
 from support.records import checksum, make_record
 
@@ -143,9 +144,9 @@ def test_an_interrupted_fork_ends_no_periodic_work(open_manifest: Callable[..., 
     """Ctrl-C in the hook before it: the system forks all the same, and calls no hook of ours after it."""
     manifest = open_manifest(ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1))
     manifest.add(make_record(0))
-    interrupted = mock.patch.object(manifest._store.session, "before_fork", side_effect=KeyboardInterrupt)
+    interrupted = mock.patch.object(engine_of(manifest).session, "before_fork", side_effect=KeyboardInterrupt)
     with interrupted, pytest.raises(KeyboardInterrupt):
-        manifest.before_fork()
+        engine_of(manifest).before_fork()
     manifest.add(make_record(1))
     wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
 

@@ -34,6 +34,7 @@ from manifestlog.engines.filelog.canonical import columns, index, scan, write
 from manifestlog.engines.filelog.canonical.index import Head, Index
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.model import codec
+from support.engines import engine_of
 
 from .model import Model, Pair, Seen
 from .setting import META, T0, options, record_of
@@ -275,7 +276,7 @@ def _copy(path: Path, made: bytes | None, *, other_file: bool) -> Iterator[Path]
 def _told(played: _Played, made: bytes | None, *, fits: bool = False, other_file: bool = False) -> dict[str, object]:
     with _copy(played.path, made, other_file=other_file) as copy:
         with closing(DownloadManifestManager(copy, options=OPTIONS, read_only=True)) as reader:
-            base = reader._store.session._state.base
+            base = engine_of(reader).session._state.base
             if fits:
                 assert (base.from_scan, base.adopted) == (False, other_file), "the index was not used"
             read = check_meaning(ask(reader), played.model)
@@ -288,7 +289,7 @@ def _check_kept(copy: Path, read: dict[str, object]) -> None:
     """Who may write keeps the index that was adopted or made, and it says the same."""
     DownloadManifestManager(copy, options=OPTIONS).close()
     with closing(DownloadManifestManager(copy, options=OPTIONS, read_only=True)) as reader:
-        base = reader._store.session._state.base
+        base = engine_of(reader).session._state.base
         assert base.kept or not base.index.count
         assert ask(reader) == read
 

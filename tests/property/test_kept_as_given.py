@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from contract.builders import META, QUIET, answers
 from manifestlog import DownloadManifestManager, ManifestRecord, Observation, RecordRejectedError
+from support.engines import engine_of
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6) | st.sampled_from("abc")
@@ -54,7 +55,7 @@ def test_what_was_added_is_the_same_in_log_and_canonical(records: list[ManifestR
         path.with_suffix(".idx").unlink()
         with DownloadManifestManager(path, options=QUIET, read_only=True) as manager:
             assert answers(manager) == told, "read without an index"
-            assert not manager._store.session._state.base.foreign, "what we write is canonical"
+            assert not engine_of(manager).session._state.base.foreign, "what we write is canonical"
 
 
 def _writable(

@@ -33,17 +33,16 @@ from manifestlog import (
     RecordNotFoundError,
     Verdict,
 )
-from manifestlog.engines.filelog.opening import open_store
+from manifestlog.engines.filelog import driver
 from manifestlog.model import codec
 from manifestlog.model.codec import encoded_bytes
 from manifestlog.model.models import record_from_row, row_from_record
-from manifestlog.names import resolve
 
 from .model import Model, Pair, Seen
 from .setting import META, T0, options, record_of
 
 if TYPE_CHECKING:
-    from manifestlog.engines.filelog.engine import Store
+    from manifestlog.engines.filelog.engine import FileEngine
 
 OPTIONS = options(segment_bytes_max=1500, batch_records_max=3)
 
@@ -79,7 +78,7 @@ class ManifestMachine(RuleBasedStateMachine):
         self.path = self.folder / "systems_download.manifest.json"
         self.model = Model()
         self.manager = None
-        self.other: Store | None = None
+        self.other: FileEngine | None = None
 
     @initialize()
     def create(self) -> None:
@@ -97,9 +96,9 @@ class ManifestMachine(RuleBasedStateMachine):
             self.other.session.close()
             self.other = None
 
-    def _another_process(self) -> Store:
+    def _another_process(self) -> FileEngine:
         if self.other is None:
-            self.other, _ = open_store(resolve(self.path), None, OPTIONS, read_only=False)
+            self.other = driver.open(driver.locate(str(self.path)), None, OPTIONS, read_only=False)
         return self.other
 
     @property
@@ -129,7 +128,7 @@ class ManifestMachine(RuleBasedStateMachine):
     @rule(event=events)
     def add_elsewhere(self, event: tuple[str, Pair, Seen]) -> None:
         record = record_of(*event)
-        verdict, stored = self._another_process().add((encoded_bytes(codec.dumps(row_from_record(record))), True))
+        verdict, stored = self._another_process().add(encoded_bytes(codec.dumps(row_from_record(record))))
         assert verdict == self.model.add(*event)
         self._check_view(record if stored is None else record_from_row(stored), event[0], event[1])
 
@@ -249,12 +248,12 @@ class ManifestMachine(RuleBasedStateMachine):
     @is_open
     @rule()
     def a_reader_alongside_agrees(self) -> None:
-        reader, _ = open_store(resolve(self.path), None, OPTIONS, read_only=True)
+        reader = driver.open(driver.locate(str(self.path)), None, OPTIONS, read_only=True)
         try:
-            assert reader.total() == len(self.model.contents)
+            assert reader.count() == len(self.model.contents)
             assert [reader.has(c) for c in CHECKSUMS] == [c in self.model.contents for c in CHECKSUMS]
             for pair in PAIRS:
-                row = reader.current(*pair)
+                row = reader.latest(*pair)
                 found = self.model.current(*pair)
                 assert (row and row["checksum"]) == (found and found[1])
         finally:

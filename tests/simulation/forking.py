@@ -12,12 +12,11 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.engines.filelog.compaction.background import Runner
+from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.view import View
+from manifestlog.open_managers import Entry
 
 if TYPE_CHECKING:
-    from manifestlog.manager import AbstractManifest
-
     from .kernel import Process
     from .machine import Machine
 
@@ -28,21 +27,22 @@ def fork(machine: Machine, parent: Process) -> Process:
     child.fds = parent.fds.copy()
     for description in child.fds.values():
         description.users += 1
-    child.registry._open = {paths: _copy(manager) for paths, manager in parent.registry._open.items()}
+    child.registry._open = {key: _copy(entry) for key, entry in parent.registry._open.items()}
     return child
 
 
 def run_hooks(child: Process) -> None:
     """What the registry does in a forked child; called in the child."""
-    for manager in child.registry._open.values():
-        manager.after_fork_in_child()
+    for entry in child.registry._open.values():
+        entry.engine.after_fork_in_child()
 
 
-def _copy(manager: Any) -> AbstractManifest:
-    made: AbstractManifest = object.__new__(type(manager))
+def _copy(entry: Entry) -> Entry:
+    manager: Any = entry.manager
+    made = object.__new__(type(manager))
     made.__dict__.update(manager.__dict__)
-    made._store = store = copy.copy(manager._store)
-    store.session = session = copy.copy(store.session)
+    made._engine = engine = copy.copy(manager._engine)
+    engine.session = session = copy.copy(engine.session)
     session._append_lock = copy.copy(session._append_lock)
     session._compact_lock = copy.copy(session._compact_lock)
     if not session.closed:
@@ -52,6 +52,5 @@ def _copy(manager: Any) -> AbstractManifest:
             state.wal.current = copy.copy(state.wal.current)
         state.base = dataclasses.replace(state.base, canonical=copy.copy(state.base.canonical))
         state.view = View(state.base, (state.overlay,))
-    made._runner = Runner(store)
-    session.on_write = made._runner.after_write
-    return made
+    engine.background = Background(session)
+    return Entry(made, engine, entry.holders)

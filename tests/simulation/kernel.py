@@ -27,7 +27,7 @@ import posixpath
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.open_managers import Registry
+from manifestlog.open_managers import OpenManagers
 
 from .disk import Inode, Node, SimDisk
 
@@ -85,7 +85,7 @@ class Process:
         self.dead = False
         self.first_fd = next(_thousands) * _FDS_EACH
         self.fds: dict[int, Description] = {}
-        self.registry = Registry()
+        self.registry = OpenManagers()
         self.registry._hooked = True  # no hooks of the real process
         self.result: Any = None
         self.error: BaseException | None = None

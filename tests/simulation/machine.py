@@ -13,7 +13,7 @@
 Invariants:
 
 - What the engine sees of the system is a function of disk, seed and hooks: no real time, file, process number or random number.
-- The managers of each process are its own (`Registry`), and so is what `os.getpid` says.
+- The managers of each process are its own (`OpenManagers`), and so is what `os.getpid` says.
 - The garbage collector is off while a process runs: `__del__` closes files, and a collection at some allocation would make a
   system call there. `boot` collects now and then.
 
@@ -45,7 +45,7 @@ from .syscalls import Syscalls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from manifestlog.open_managers import Registry
+    from manifestlog.open_managers import OpenManagers
 
 T = TypeVar("T")
 
@@ -162,7 +162,7 @@ class _Managers:
     def __getattr__(self, name: str) -> Any:
         process = self._machine.current
         assert process is not None
-        registry: Registry = process.registry
+        registry: OpenManagers = process.registry
         return getattr(registry, name)
 
 

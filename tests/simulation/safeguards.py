@@ -65,17 +65,15 @@ TOGETHER = [
         "the verdict is found under the lock",
         "two winners for one content",
         "schedules",
-        "engines.filelog.engine:Store.add", "return self.session.transact(lambda state: self._add(state, event, live=live))",
-        "row, verdict, stored, known = self.session.read(lambda state: _decide(state.view, event[0], self._root(state)))\n"
-        "    if stored is None:\n        return verdict, view(known, pair_of(row))\n"
-        "    self.session.transact(lambda state: self._append_put(state, self._put_of(stored)))\n"
-        "    return verdict, view(stored, pair_of(row))",
+        "engines.filelog.engine:FileEngine.add", "return self._transact(lambda state: self._add(state, record, live=live))",
+        "plan = self.session.read(lambda state: plan_add(state.view, record, self._rules(state), live=live))\n"
+        "    return self._transact(lambda state: self._record(state, plan))",
     ),
     one(
         "new is said only when neither content nor source is known",
         "a source's second content taken for its first",
         "schedules",
-        "engines.filelog.view:View.knows", "checksum in overlay.entries or overlay.has_source(source_id)", "checksum in overlay.entries",
+        "engines.filelog.view:View.might_know", "checksum in overlay.entries or overlay.has_source(source_id)", "checksum in overlay.entries",
     ),
     one(
         "ties are ranked",

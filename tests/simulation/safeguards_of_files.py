@@ -147,7 +147,7 @@ LINES = [
         "a batch is one line",
         "half of a batch after a crash",
         "crash: add_many",
-        "engines.filelog.engine:Store._add_batch", 'self.session.append(state, Op("batch", now_text(), puts, {}))',
+        "engines.filelog.engine:FileEngine._add_batch", 'self.session.append(state, Op("batch", now_text(), puts, {}))',
         'for one in puts:\n            self.session.append(state, Op("put", now_text(), [one], {}))',
     ),
 ]  # fmt: skip

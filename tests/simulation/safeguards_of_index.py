@@ -113,7 +113,7 @@ ADOPTION = [
         "an index is kept under the compaction lock only",
         "the index of yesterday over that of a compaction",
         "a copy that is opened beside a compaction",
-        "engines.filelog.opening:keep_index", "if alone and (found", "if (found",
+        "engines.filelog.kept_index:keep_index", "if alone and (found", "if (found",
     ),
     one(
         "what an index holds of another tool's file has a CRC",

@@ -24,6 +24,7 @@ from manifestlog import (
     ManifestRecord,
     RecordNotFoundError,
 )
+from support.engines import engine_of
 from support.records import EPOCH, checksum
 
 from .scenario import open_manifest
@@ -199,7 +200,7 @@ def child(history: History, chosen: ManifestOptions, seed: str, busy: bool = Fal
 
 def _locks(process: Process) -> set[int]:
     """The descriptors of locks that the managers of a process know, and that a child has to close."""
-    sessions = [cast("Any", manager)._store.session for manager in process.registry._open.values()]
+    sessions = [cast("Any", entry.engine).session for entry in process.registry._open.values()]
     return {lock._fd for session in sessions for lock in (session._append_lock, session._compact_lock)}
 
 
@@ -245,14 +246,15 @@ def gremlin(history: History, scheduler: Scheduler, seed: str) -> None:
             scheduler.kill(victim)
         elif (
             (chosen := _manager_of(victim)) is not None
-            and not chosen._store.session.read_only
+            and not engine_of(chosen).session.read_only
             and not _opens_a_lock(victim)
         ):
-            scheduler.fork(child, history, chosen._store.options, seed + "f", True, hooks=False, parent=victim)
+            scheduler.fork(child, history, engine_of(chosen).options, seed + "f", True, hooks=False, parent=victim)
 
 
 def _manager_of(process: Process) -> Any:
-    return next(iter(process.registry._open.values()), None)
+    entry = next(iter(process.registry._open.values()), None)
+    return None if entry is None else entry.manager
 
 
 def _wait(sleep: Callable[[float], None], turns: int) -> None:

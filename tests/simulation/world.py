@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from support.engines import engine_of
 from support.records import EPOCH, MANUAL
 
 from .disk import SimDisk
@@ -167,7 +168,7 @@ def rotate(world: World) -> None:
         log.prepare(0, world.options.segment_bytes_max)
         log.rotate()
 
-    world.open()._store.session.transact(act)
+    engine_of(world.open()).session.transact(act)
 
 
 def compact(world: World) -> None:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from manifestlog.engines.filelog.compaction.steps import seconds_until_due
-from manifestlog.engines.filelog.opening import is_newer
 from manifestlog.engines.reports import LogStatus
+from manifestlog.model.adoption import is_newer
 from manifestlog.options import ManifestOptions
 
-# -- opening.is_newer --------------------------------------------------------------------------------------------------
+# -- adoption.is_newer -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

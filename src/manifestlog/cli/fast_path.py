@@ -14,11 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from manifestlog import names as naming
 from manifestlog.cli.invoke import call
 from manifestlog.cli.settings import Settings, settle
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.opening import open_store
+from manifestlog.engines.registry import driver_for
 from manifestlog.model.rows import normal_checksum
 
 _FLAGS = {
@@ -65,9 +64,9 @@ def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 def has(settings: Settings, path: Path, checksum: str) -> int:
     """Say whether a content was ever registered: exit code 0 or 1."""
-    store, _ = open_store(naming.resolve(path), None, settings.options(), read_only=True)
-    with closing(store.session):
-        known = store.has(checksum)
+    driver = driver_for(path)
+    with closing(driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)) as engine:
+        known = engine.has(checksum)
     if settings.as_json:
         output.document({"checksum": checksum, "has": known})
     return 0 if known else 1

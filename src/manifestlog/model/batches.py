@@ -12,33 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from manifestlog.engines.filelog.engine import Event
 from manifestlog.model import codec
-from manifestlog.model.codec import encoded_bytes
+from manifestlog.model.codec import Encoded, encoded_bytes
 from manifestlog.model.models import ManifestRecord, members
 from manifestlog.options import ManifestOptions
 
 
-def encoded(record: ManifestRecord, options: ManifestOptions) -> Event:
+def encoded(record: ManifestRecord, options: ManifestOptions) -> Encoded:
     """A record as the engine takes it; raises `RecordRejectedError`, and `TypeError` for what is no record."""
     if not isinstance(record, ManifestRecord):
         raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
     raw = codec.encode_row(members(record), options.record_bytes_max)
     if record.also_seen:
-        return encoded_bytes(raw), False
-    return (raw, record.checksum, (record.source_id,)), True
+        return encoded_bytes(raw)
+    return raw, record.checksum, (record.source_id,)
 
 
-def batches(records: Iterable[ManifestRecord], options: ManifestOptions) -> Iterator[list[Event]]:
+def batches(records: Iterable[ManifestRecord], options: ManifestOptions) -> Iterator[list[Encoded]]:
     """The records in batches; what the iterable or a record raises comes behind the last whole batch."""
-    batch: list[Event] = []
+    batch: list[Encoded] = []
     waiting = 0
     for record in records:
-        event = encoded(record, options)
-        if batch and (len(batch) >= options.batch_records_max or waiting + len(event[0][0]) > options.batch_bytes_max):
+        one = encoded(record, options)
+        if batch and (len(batch) >= options.batch_records_max or waiting + len(one[0]) > options.batch_bytes_max):
             yield batch
             batch, waiting = [], 0
-        batch.append(event)
-        waiting += len(event[0][0])
+        batch.append(one)
+        waiting += len(one[0])
     if batch:
         yield batch

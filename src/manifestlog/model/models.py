@@ -233,3 +233,15 @@ def record_from_row(row: Row) -> ManifestRecord:
             ]
         }
     return ManifestRecord.model_validate(known)
+
+
+def metadata_row(metadata: ManifestMetadata) -> Row:
+    """The metadata as it stands in the canonical file."""
+    return {
+        "process": metadata.process.value,
+        "etl_version": metadata.etl_version,
+        "root_dir": str(metadata.root_dir),
+        "total_records": metadata.total_records,
+        "ts_created": utc_text(metadata.ts_created),
+        "ts_updated": utc_text(metadata.ts_updated),
+    }

@@ -2,41 +2,32 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 
-from manifestlog import names as naming
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.filelog.canonical import write
-from manifestlog.engines.filelog.engine import Store
-from manifestlog.engines.filelog.state import State
-from manifestlog.engines.filelog.view import View
+from manifestlog.engines.protocol import Snapshot
+from manifestlog.engines.registry import driver_for
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model.rows import Row
 
 _LINES_AT_ONCE = 1000
 
 
 def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
     """Print the whole manifest as JSON, with what is still in the log."""
-    paths = naming.resolve(target.locate(settings, manifest))
-    store = Store(paths, settings.options(), read_only=True)
-    try:
-        metadata, view = store.session.read(_moment)
+    path = str(target.locate(settings, manifest))
+    driver = driver_for(path)
+    with closing(driver.open(driver.locate(path), None, settings.options(), read_only=True)) as engine:
         terminal = sys.stdout.isatty()  # elsewhere it is the file, byte for byte
+        snapshot = engine.snapshot()
         with output.until_enough():
-            for part in _some(write.document(metadata, _records(view, paths.canonical))):
+            for part in _some(write.document(snapshot.metadata, _records(snapshot, path))):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)
-    finally:
-        store.session.close()
     return 0
-
-
-def _moment(state: State) -> tuple[Row, View]:
-    """Metadata and records of one and the same moment."""
-    return state.live_metadata(), state.view.frozen()
 
 
 def _some(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -45,9 +36,9 @@ def _some(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield some
 
 
-def _records(view: View, path: str) -> Iterator[tuple[str, bytes]]:
-    for checksum in view.checksums():
-        raw = view.raw(checksum)
+def _records(snapshot: Snapshot, path: str) -> Iterator[tuple[str, bytes]]:
+    for checksum in snapshot.checksums():
+        raw = snapshot.encoded(checksum)
         if raw is None:
             raise DamagedManifestError(path, 0, f"the record {checksum} is in the index but not in the file")
         yield checksum, raw

@@ -12,9 +12,10 @@ from manifestlog import names as naming
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.engine import Store
+from manifestlog.corrections import from_the_future
 from manifestlog.engines.filelog.recovery.doctor import examine
 from manifestlog.engines.filelog.recovery.probes import Finding, Verdict
+from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestError
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -55,12 +56,10 @@ def _record_times(settings: Settings, place: str) -> Finding:
     ahead = []
     for name in sorted(name for file in os.listdir(place) if (name := naming.parse_manifest_name(file))):
         with suppress(ManifestError, OSError, ValueError):
-            paths = naming.resolve(naming.ManifestPaths(place, name).canonical)
-            store = Store(paths, settings.options(), read_only=True)
-            try:
-                found = store.from_the_future()
-            finally:
-                store.session.close()
+            driver = driver_for(place)
+            location = driver.locate(os.path.join(place, f"{name}{naming.SUFFIX}"))
+            with closing(driver.open(location, None, settings.options(), read_only=True)) as engine:
+                found = from_the_future(engine)
             if found:
                 ahead.append(f"{name}: {len(found):,} stamped in the future, up to {found[-1][3]}Z")
     if not ahead:

@@ -10,8 +10,8 @@ from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.compaction.steps import log_status
-from manifestlog.engines.filelog.engine import Store
+from manifestlog.corrections import from_the_future
+from manifestlog.engines.registry import driver_for
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
@@ -66,7 +66,8 @@ def ahead_of_time(path: str, count: int) -> str:
 def _look(settings: Settings, path: Path) -> _Status:
     paths = naming.resolve(path)
     try:
-        store = Store(paths, settings.options(), read_only=True)
+        driver = driver_for(path)
+        engine = driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)
     except ManifestNotFoundError as error:
         output.complain(error)
         return _unusable(path, paths, "missing", None, error.exit_code)
@@ -82,9 +83,9 @@ def _look(settings: Settings, path: Path) -> _Status:
     except OSError as error:
         return _unusable(path, paths, "failed", f"{error.filename or path}: {error.strerror or error}", 1)
     try:
-        log, metadata, ahead = log_status(store), store.metadata(), store.from_the_future()
+        log, metadata, ahead = engine.log_status(), engine.metadata(), from_the_future(engine)
     finally:
-        store.session.close()
+        engine.close()
     return _Status(
         target.name_of(path),
         paths.canonical,

@@ -1,63 +1,78 @@
-"""What can be asked of an open manifest and what can be done to it, on rows.
+"""The engine of plain files: one open manifest, asked and written through its session.
 
-The way of a record: `add` → `Session.transact` (three locks, everything read that others wrote) → `_add` → `decide`
-(verdict) → `Session.append` (one line) → the locks are released → the line is synced.
+The way of a record: `add` → `Session.transact` (three locks, everything read that others wrote) → `plan_add` (verdict) →
+`Session.append` (one line) → the locks are released → the line is synced.
 
 Invariants:
 
-- A write is decided and appended in one transaction, so of many that add one unknown content exactly one is first.
+- A write is planned and appended in one transaction, so of many that add one unknown content exactly one is first.
 - Encoding and its errors come before the locks; only what a merge made is encoded under them.
+- The last writer to close merges the log into the canonical file, unless its options say otherwise.
 
 It knows rows, not models, and neither locks nor syncs by itself (`session`).
 """
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, TypeVar
 
+from manifestlog.engines.filelog.compaction.background import Background
+from manifestlog.engines.filelog.compaction.steps import compact, is_due, leave, log_status
+from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
-from manifestlog.engines.filelog.state import State
 from manifestlog.engines.filelog.view import View
-from manifestlog.errors import RecordNotFoundError
+from manifestlog.engines.protocol import Added, Capability, Location
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
+from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError
 from manifestlog.model import codec, roots
-from manifestlog.model.codec import Encoded, encoded_row
-from manifestlog.model.relocation import Move, Relocation
-from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
-from manifestlog.model.rows import (
-    Row,
-    Sighting,
-    find_observation,
-    normalise,
-    observation,
-    observations,
-    order_of,
-    pair_of,
-    view,
-)
-from manifestlog.model.verdict import Verdict, decide, later_than_current, ranked
+from manifestlog.model.verdict import Verdict
+from manifestlog.model.writes import Rules, plan_add, plan_update
+from manifestlog.options import Durability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from manifestlog.engines.filelog.state import State
+    from manifestlog.model.codec import Encoded
+    from manifestlog.model.rows import Row, Sighting
+    from manifestlog.model.writes import History, Plan
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
-Event = tuple[Encoded, bool]
-"""A record, encoded before any lock is taken, and whether its own source is the only one that it names."""
+log = logging.getLogger("manifestlog")
+
+T = TypeVar("T")
+
+CAPABILITIES = frozenset(
+    {Capability.SHARED, Capability.DURABLE, Capability.COMPACTION, Capability.CHECK, Capability.REPAIR}
+)
 
 
-class Store:
-    """The operations on one open manifest; `session` is the way to it."""
+def location_of(paths: ManifestPaths) -> Location:
+    """Where the manifest of these files is."""
+    return Location(paths.canonical, paths.canonical, paths.name, paths.directory)
+
+
+class FileEngine:
+    """One open manifest in plain files, shared with every other process that opens it."""
+
+    capabilities = CAPABILITIES
 
     def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
+        """Open it; raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`."""
         self.paths = paths
         self.options = options
+        self.read_only = read_only
+        self.location = location_of(paths)
         self.session = Session(paths, options, read_only=read_only)
+        self.background = Background(self.session)
+
+    @property
+    def closed(self) -> bool:
+        return self.session.closed
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -68,114 +83,66 @@ class Store:
         """The row with this checksum."""
         return self.session.read(lambda state: state.view.row(checksum))
 
-    def current(self, source_id: str, dataset: str | None) -> Row | None:
+    def latest(self, source_id: str, dataset: str | None) -> Row | None:
         """A source's latest row, as it sees it."""
-        return self.session.read(lambda state: state.view.current(source_id, dataset))
+        return self.session.read(lambda state: state.view.latest(source_id, dataset))
 
-    def frozen(self) -> tuple[View, Iterator[str]]:
-        """A view that stays as it is now, and its checksums, sorted."""
-
-        def freeze(state: State) -> tuple[View, Iterator[str]]:
-            frozen = state.view.frozen()
-            return frozen, frozen.checksums()
-
-        return self.session.read(freeze)
-
-    def total(self) -> int:
+    def count(self) -> int:
         return self.session.read(lambda state: state.total)
 
     def metadata(self) -> Row:
         return self.session.read(lambda state: state.live_metadata())
 
-    def root(self) -> str:
-        """The absolute folder at which relative paths begin."""
-        return self.session.read(self._root)
-
-    def stated(self, path: str) -> str:
-        """An absolute path as a record should state it: relative when it lies below the root, else as it is."""
-        root = self.root()
-        folder, name = os.path.split(path)
-        found = roots.stated(root, path)
-        if os.path.isabs(path) and (found == path or os.pardir in path.split(os.sep)):
-            found = roots.stated(root, os.path.join(os.path.realpath(folder), name))  # the root has its links resolved
-        return path if os.path.isabs(found) else found
-
-    def _root(self, state: State) -> str:
-        return roots.root_of(str(state.metadata["root_dir"]), self.paths.directory)
+    def snapshot(self) -> FileSnapshot:
+        return self.session.read(lambda state: FileSnapshot(state.view.frozen(), state.live_metadata(), self.paths))
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, event: Event, *, live: bool = False) -> tuple[Verdict, Row | None]:
-        """Record one event; the answer holds the row as its source sees it, None when the event itself became the record.
+    def add(self, record: Encoded, *, live: bool = False) -> Added:
+        """Record one content; a live one gets a time behind its source's current record."""
+        return self._transact(lambda state: self._add(state, record, live=live))
 
-        A live event gets a time behind its source's current record.
-        """
-        return self.session.transact(lambda state: self._add(state, event, live=live))
+    def _add(self, state: State, record: Encoded, *, live: bool) -> Added:
+        plan = plan_add(state.view, record, self._rules(state), live=live, distrusts=state.distrusts)
+        return self._record(state, plan)
 
-    def _add(self, state: State, event: Event, *, live: bool = False) -> tuple[Verdict, Row | None]:
-        put, alone = event
-        _, checksum, source_ids = put
-        if alone and not state.view.knows(checksum, source_ids[0]):
-            # `decide` would say the same; most additions are this, and need not be parsed for it.
-            self._append_put(state, put)
-            return Verdict.NEW, None
-        if live:
-            put = self._later_than_current(state.view, put)
-        row, verdict, stored, known = _decide(state.view, put, self._root(state))
-        if stored is None:
-            assert known is not None
-            if not state.distrusts(checksum):
-                return verdict, view(known, pair_of(row))
-            # Its line is in a segment whose sync failed: "already there" would promise what the disk did not.
-            stored = known
-        self._append_put(state, put if stored is row else self._encoded_bytes(stored))
-        return verdict, None if stored is row and put is event[0] else view(stored, pair_of(row))
+    def _record(self, state: State, plan: Plan) -> Added:
+        if plan.record is not None:
+            self.session.append(state, Op("put", now_text(), [plan.record], {}))
+        return Added(plan.verdict, plan.row)
 
-    def _later_than_current(self, seen: View, put: Encoded) -> Encoded:
-        row: Row = codec.loads(put[0])
-        moved = later_than_current(row, _sightings(seen, row))
-        return put if moved is row else self._encoded_bytes(moved)
+    def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
+        """Record many as one line: all of them or none."""
+        return self._transact(lambda state: self._add_batch(state, records))
 
-    def _append_put(self, state: State, put: Encoded) -> None:
-        self.session.append(state, Op("put", now_text(), [put], {}))
-
-    def _encoded_bytes(self, row: Row) -> Encoded:
-        return encoded_row(codec.encode_row(row, self.options.record_bytes_max), row)
-
-    def add_batch(self, events: list[Event]) -> dict[Verdict, int]:
-        """Record many events as one line: all of them or none."""
-        return self.session.transact(lambda state: self._add_batch(state, events))
-
-    def _add_batch(self, state: State, events: list[Event]) -> dict[Verdict, int]:
+    def _add_batch(self, state: State, records: Sequence[Encoded]) -> dict[Verdict, int]:
         staged = Overlay()
         seen = View(state.base, (staged, state.overlay))
+        rules = self._rules(state)
         counts = dict.fromkeys(Verdict, 0)
         puts: list[Encoded] = []
-        for event in events:
-            verdict, put = self._stage(state, seen, event)
-            counts[verdict] += 1
-            if put is not None:
-                puts.append(put)
+        for record in records:
+            plan = plan_add(seen, record, rules, distrusts=state.distrusts)
+            counts[plan.verdict] += 1
+            if plan.record is not None:
+                puts.append(plan.record)
                 staged.put_all(puts[-1:], 0)
         if puts:
             self.session.append(state, Op("batch", now_text(), puts, {}))
         return counts
 
-    def _stage(self, state: State, seen: View, event: Event) -> tuple[Verdict, Encoded | None]:
-        """The verdict on one event of a batch, and what is to be written if anything."""
-        put, alone = event
-        if alone and not seen.knows(put[1], put[2][0]):
-            return Verdict.NEW, put
-        row, verdict, stored, known = _decide(seen, put, self._root(state))
-        if stored is None and state.distrusts(put[1]):
-            stored = known
-        if stored is None:
-            return verdict, None
-        return verdict, put if stored is row else self._encoded_bytes(stored)
+    def update(self, checksum: str, changes: Row) -> Added:
+        """Replace members of a record; raises `RecordNotFoundError`."""
+        return self._transact(lambda state: self._update(state, checksum, changes))
+
+    def _update(self, state: State, checksum: str, changes: Row) -> Added:
+        return self._record(
+            state, plan_update(state.view, checksum, changes, self._rules(state), distrusts=state.distrusts)
+        )
 
     def forget(self, checksum: str) -> bool:
         """Remove a content and all that was observed of it; false when it was not there."""
-        return self.session.transact(lambda state: self._forget(state, checksum))
+        return self._transact(lambda state: self._forget(state, checksum))
 
     def _forget(self, state: State, checksum: str) -> bool:
         known = state.view.has(checksum)
@@ -183,142 +150,127 @@ class Store:
             self.session.append(state, Op("forget", now_text(), [], {"checksum": checksum}))
         return known
 
-    def update(self, checksum: str, changes: Row) -> tuple[Verdict, Row]:
-        """Replace members of a record; raises `RecordNotFoundError`."""
-        return self.session.transact(lambda state: self._update(state, checksum, changes))
+    def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
+        """Replace rows by what the plan makes of them, as one line: all of them or none."""
+        self._transact(lambda state: self._rewrite(state, plan))
 
-    def _update(self, state: State, checksum: str, changes: Row) -> tuple[Verdict, Row]:
-        known = state.view.row(checksum)
-        if known is None:
-            raise RecordNotFoundError(checksum)
-        changed, _ = normalise(known | changes, checksum)
-        if changed != known:
-            changed, _ = normalise(_ranked_anew(state.view, known, known | changes, checksum), checksum)
-        if changed == known:
-            if state.distrusts(checksum):
-                self._append_put(state, self._encoded_bytes(known))
-            return Verdict.DUPLICATE, known
-        self._append_put(state, self._encoded_bytes(changed))
-        return Verdict.REFRESHED, changed
-
-    def set_metadata(self, changes: dict[str, str]) -> None:
-        """Change members of the manifest's metadata."""
-        self.session.transact(lambda state: self._set_metadata(state, changes))
-
-    def _set_metadata(self, state: State, changes: dict[str, str]) -> None:
-        if changes.items() <= state.metadata.items():
-            return
-        self.session.append(state, Op("meta", now_text(), [], {"metadata": changes}))
-
-    def has_relative_path(self) -> bool:
-        """Whether a record names a relative path, which leads elsewhere when the root changes."""
-        frozen, checksums = self.frozen()
-        rows = (frozen.row(checksum) for checksum in checksums)
-        return any(not os.path.isabs(seen["file_path"]) for row in rows if row for seen in observations(row))
-
-    def from_the_future(self) -> list[tuple[str, str, str, str]]:
-        """(source_id, dataset, checksum, time) of all that is stamped in the future, by source and in order of time."""
-        moment = horizon(datetime.now(UTC))
-        return self.session.read(lambda state: _later(state.view.frozen(), moment))
-
-    def retime(self, source_id: str | None, dataset: str | None, *, keep_current: bool, dry_run: bool) -> list[Retimed]:
-        """Give what is stamped in the future the time that it must have had; `None` is every source, every dataset."""
-        now = datetime.now(UTC)
-
-        def act(state: State) -> list[Retimed]:
-            seen = state.view.frozen()
-            ahead: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-            for source, name, checksum, when in _later(seen, horizon(now)):
-                if source_id in (None, source) and dataset in (None, name):
-                    ahead[source, name].append((when, checksum))
-            changes: list[Retimed] = []
-            for (source, name), found in ahead.items():
-                latest = seen.latest_until(source, name, horizon(now))
-                before = None if latest is None else latest.order[0]
-                after = new_times([when for when, _ in found], before, now, keep_current=keep_current)
-                changes += [Retimed(source, name, c, f"{w}Z", t) for (w, c), t in zip(found, after, strict=True)]
-            if changes and not dry_run:
-                self._retime(state, changes)
-            return changes
-
-        return self.session.read(act) if dry_run else self.session.transact(act)
-
-    def _retime(self, state: State, changes: list[Retimed]) -> None:
-        times: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
-        for one in changes:
-            times[one.checksum][one.source_id, one.dataset] = one.after
-        rows = ((state.view.row(checksum), by_pair) for checksum, by_pair in times.items())
-        puts = [self._encoded_bytes(with_times(row, by_pair)) for row, by_pair in rows if row is not None]
-        self.session.append(state, Op("batch", now_text(), puts, {}))
-
-    def relocate(self, old: str, new: str, *, dry_run: bool) -> Relocation:
-        """Move every path below the folder `old`, as of now, to `new`; then the root, where it lies there."""
-        move = Move(self.paths.directory, str(self.metadata()["root_dir"]), old, new)
-        batches, paths = self._to_move(move)
-        for checksums in [] if dry_run else batches:
-            self.session.transact(lambda state, checksums=checksums: self._move(state, move, checksums))  # type: ignore[misc]
-        if move.root_dir is not None and not dry_run:
-            self.set_metadata({"root_dir": move.root_dir})
-        return Relocation(sum(map(len, batches)), paths, move.root_dir, len(batches))
-
-    def _to_move(self, move: Move) -> tuple[list[list[str]], int]:
-        """(the checksums of rows that a move changes, in batches that a segment holds; the number of paths)."""
-        frozen, checksums = self.frozen()
-        batches: list[list[str]] = []
-        waiting, paths = self.options.segment_bytes_max, 0
-        for checksum in checksums:
-            row = frozen.row(checksum)
-            assert row is not None
-            moved, changed = move.row(row)
-            if not changed:
-                continue
-            length = len(codec.encode_row(moved, self.options.record_bytes_max))  # raises before anything is written
-            if waiting + length > self.options.segment_bytes_max:
-                batches.append([])
-                waiting = 0
-            batches[-1].append(checksum)
-            waiting += length
-            paths += changed
-        return batches, paths
-
-    def _move(self, state: State, move: Move, checksums: list[str]) -> None:
-        rows = (state.view.row(checksum) for checksum in checksums)
-        moved = (move.row(row) for row in rows if row is not None)
-        puts = [self._encoded_bytes(row) for row, changed in moved if changed]
-        if puts:
+    def _rewrite(self, state: State, plan: Callable[[History], Sequence[Encoded]]) -> None:
+        if puts := list(plan(state.view)):
             self.session.append(state, Op("batch", now_text(), puts, {}))
 
+    def set_metadata(self, changes: Mapping[str, str]) -> None:
+        """Change members of the manifest's metadata."""
+        self._transact(lambda state: self._set_metadata(state, dict(changes)))
 
-def _decide(seen: View, put: Encoded, root: str) -> tuple[Row, Verdict, Row | None, Row | None]:
-    """(the event's row, verdict, the row to append if any, the row known before)."""
-    row: Row = codec.loads(put[0])
-    known = seen.row(put[1])
-    verdict, stored = decide(row, known, _sightings(seen, row), root)
-    return row, verdict, stored, known
+    def _set_metadata(self, state: State, changes: dict[str, str]) -> None:
+        if not changes.items() <= state.metadata.items():
+            self.session.append(state, Op("meta", now_text(), [], {"metadata": changes}))
+
+    def _transact(self, act: Callable[[State], T]) -> T:
+        result = self.session.transact(act)
+        self.background.after_write()
+        return result
+
+    def _rules(self, state: State) -> Rules:
+        root = roots.root_of(str(state.metadata["root_dir"]), self.paths.directory)
+        return Rules(root, self.options.record_bytes_max)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def compact(self, *, wait: bool = False, if_needed: bool = False) -> CompactionReport:
+        """Merge the log into the canonical file, after a compaction that runs elsewhere or (`wait=False`) not beside it.
+
+        Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
+        """
+        if if_needed and not is_due(self.session):
+            return CompactionReport(CompactionOutcome.NOTHING_TO_DO, records_total=self.count())
+        return compact(self.session, wait=wait)
+
+    def log_status(self) -> LogStatus:
+        return log_status(self.session)
+
+    def close(self) -> None:
+        """End the use; the last writer to do so leaves nothing in the log."""
+        if self.session.closed:
+            return
+        try:
+            self.background.stop()
+            if not (self.read_only or self.session.unused):
+                self._leave()
+        except ManifestClosedError:
+            pass
+        finally:
+            self.session.close()
+
+    def _leave(self) -> None:
+        try:
+            if self.options.durability is Durability.INTERVAL:
+                self.session.sync()
+            if leave(self.session) and self.options.compact_on_close:
+                # After one that still runs elsewhere: it began before our last records.
+                compact(self.session, wait=True)
+            else:
+                keep_index(self.session)
+        except (ManifestError, OSError) as error:
+            # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
+            log.error("%s: not compacted on closing: %s", self.paths.canonical, error)
+
+    # -- forks ---------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let no thread be in the middle of anything; raises nothing but what interrupts it, with everything resumed."""
+        try:
+            self.background.pause()
+            self.session.before_fork()
+        except BaseException:  # Ctrl-C: the fork goes on all the same, and nobody would resume what is not halted
+            self.background.resume()
+            raise
+
+    def after_fork_in_parent(self) -> None:
+        self.session.after_fork_in_parent()
+        self.background.resume()
+
+    def after_fork_in_child(self) -> None:
+        self.session.drop_inherited()
+        self.background = Background(self.session)
 
 
-def _later(frozen: View, moment: str) -> list[tuple[str, str, str, str]]:
-    rows = list(frozen.later_than(moment))
-    found = [(o, row["checksum"]) for row in rows for o in observations(row) if order_of(o)[0] > moment]
-    return [
-        (*pair_of(o), checksum, order_of(o)[0])
-        for o, checksum in sorted(found, key=lambda one: (pair_of(one[0]), order_of(one[0])))
-    ]
+class FileSnapshot:
+    """The manifest at one moment: a frozen view and the metadata that go together."""
 
+    def __init__(self, view: View, metadata: Row, paths: ManifestPaths) -> None:
+        self.metadata = metadata
+        self._view = view
+        self._paths = paths
 
-def _ranked_anew(seen: View, known: Row, edited: Row, checksum: str) -> Row:
-    """The edited row with the rank that its own observation has at its time, which may be another now.
+    def __len__(self) -> int:
+        return int(self.metadata["total_records"])
 
-    Not that of the latest one: an observation that was moved back in time leaves the front to one that was not edited.
-    """
-    edited = edited | {"tie": 0}
-    normal, _ = normalise(edited, checksum)
-    own = find_observation(normal, pair_of(edited))
-    assert own is not None
-    event = observation(own) | {"checksum": checksum}
-    return edited | {"tie": ranked(event, _sightings(seen, event), known).get("tie", 0)}
+    def checksums(self) -> Iterator[str]:
+        return self._view.checksums()
 
+    def encoded(self, checksum: str) -> bytes | None:
+        return self._view.raw(checksum)
 
-def _sightings(seen: View, row: Row) -> list[Sighting]:
-    """What the row's source and dataset had last, and what its source had at the row's very time."""
-    return seen.around(*pair_of(row), order_of(row)[0])
+    def rows(self) -> Iterator[Row]:
+        for checksum in self._view.checksums():
+            raw = self._view.raw(checksum)
+            if raw is None:
+                reason = f"the record {checksum} is in the index but not in the file"
+                raise DamagedManifestError(self._paths.canonical, 0, reason)
+            yield codec.loads(raw)
+
+    def row(self, checksum: str) -> Row | None:
+        return self._view.row(checksum)
+
+    def might_know(self, checksum: str, source_id: str) -> bool:
+        return self._view.might_know(checksum, source_id)
+
+    def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
+        return self._view.recent(source_id, dataset, moment)
+
+    def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
+        return self._view.latest_until(source_id, dataset, moment)
+
+    def later_than(self, moment: str) -> Iterator[Row]:
+        return self._view.later_than(moment)

@@ -7,7 +7,7 @@ Invariants:
 - Whatever is asked is asked of knowledge that holds everything acknowledged before the call, by whichever process.
 - Whoever answers "already there" answers for its durability too: a transaction syncs what it relied on.
 
-It does not know what is read or written (`store`), and starts no thread.
+It does not know what is read or written (`engine`), and starts no thread.
 """
 
 from __future__ import annotations
@@ -98,7 +98,6 @@ class Session:
         self.options = options
         self.read_only = read_only
         self.closed = False
-        self.on_write: Callable[[], None] | None = None
         self.log_is_long = False
         self._must_load = False
         self._fencing = False
@@ -218,8 +217,6 @@ class Session:
             raise
         if unsynced is not None:
             self._make_durable(*unsynced)
-        if self.on_write is not None:
-            self.on_write()
         return result
 
     def _give_up(self, path: str) -> NoReturn:

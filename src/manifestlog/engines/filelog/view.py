@@ -49,7 +49,7 @@ class View(NamedTuple):
                 return entry[0] is not None
         return self.base.index.find(bytes.fromhex(checksum)) >= 0
 
-    def knows(self, checksum: str, source_id: str) -> bool:
+    def might_know(self, checksum: str, source_id: str) -> bool:
         """Whether anything here can matter to a record of this content and source; rather yes than no."""
         for overlay in self.overlays:
             if checksum in overlay.entries or overlay.has_source(source_id):
@@ -64,10 +64,10 @@ class View(NamedTuple):
         row: Row = codec.loads(raw)
         return row
 
-    def current(self, source_id: str, dataset: str | None) -> Row | None:
+    def latest(self, source_id: str, dataset: str | None) -> Row | None:
         """The latest record of a source as it sees it; over all its datasets with `dataset=None`."""
         groups = self.base.index.groups(source_id, dataset)
-        if len(groups) == 1 and (row := self._usual_current(source_id, dataset, groups[0])) is not None:
+        if len(groups) == 1 and (row := self._usual_latest(source_id, dataset, groups[0])) is not None:
             return row
         found = max(self._latest(source_id, dataset, groups), default=None)
         if found is None:
@@ -75,7 +75,7 @@ class View(NamedTuple):
         row = self.row(found.checksum)
         return None if row is None else view(row, (source_id, found.dataset))
 
-    def _usual_current(self, source_id: str, dataset: str | None, group: range) -> Row | None:
+    def _usual_latest(self, source_id: str, dataset: str | None, group: range) -> Row | None:
         """The same where it is quickly told: only the canonical knows the source, in one dataset, alone; else None."""
         if any(overlay.has_source(source_id) for overlay in self.overlays):
             return None
@@ -87,7 +87,7 @@ class View(NamedTuple):
         alone = pair_of(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
         return row if alone and not self._named(row["checksum"], len(self.overlays)) else None
 
-    def around(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
+    def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
         """What a source's write at this moment has to know: what it had last in this dataset, and what in any at that very time.
 
         Of the latter, of each dataset at least the two of the highest rank, if it had as many.

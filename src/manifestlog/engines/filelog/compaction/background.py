@@ -31,7 +31,7 @@ from manifestlog.options import Durability
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifestlog.engines.filelog.engine import Store
+    from manifestlog.engines.filelog.session import Session
 
 log = logging.getLogger("manifestlog")
 
@@ -148,19 +148,19 @@ class _Loop:
         return True
 
 
-class Runner:
-    """The periodic work of one store."""
+class Background:
+    """The periodic work of one open manifest."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._begun = False
         self._paused: list[_Loop] = []
         self._compactions: _Loop | None = None
         self._loops: list[_Loop] = []
-        options, path = store.options, store.paths.canonical
+        options, path = session.options, session.paths.canonical
         if options.durability is Durability.INTERVAL:
             interval = options.sync_interval_s
-            self._loops.append(_Loop(path, store.session.sync, lambda: interval / 2, failed_s=interval / 2))
+            self._loops.append(_Loop(path, session.sync, lambda: interval / 2, failed_s=interval / 2))
         if options.auto_compact:
             failed_s = options.compact_interval_s / 4
             self._compactions = _Loop(
@@ -172,7 +172,7 @@ class Runner:
         """Begin with the first write; look at once when the log is past its limit."""
         if not self._begun:
             self._begin()
-        if self._store.session.log_is_long and self._compactions is not None:
+        if self._session.log_is_long and self._compactions is not None:
             self._compactions.wake()
 
     def _begin(self) -> None:
@@ -198,11 +198,11 @@ class Runner:
             loop.begin()
 
     def _compact_if_due(self) -> None:
-        if is_due(self._store):
-            compact(self._store)
+        if is_due(self._session):
+            compact(self._session)
 
     def _until_due_s(self) -> float:
         due = float("inf")
         with suppress(ManifestError, OSError):
-            due = seconds_until_due(log_status(self._store), self._store.options, datetime.now(UTC))
-        return min(due, self._store.options.compact_interval_s / 4)
+            due = seconds_until_due(log_status(self._session), self._session.options, datetime.now(UTC))
+        return min(due, self._session.options.compact_interval_s / 4)

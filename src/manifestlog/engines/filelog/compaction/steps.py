@@ -40,7 +40,7 @@ from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Op
-from manifestlog.engines.filelog.session import explain, now_text
+from manifestlog.engines.filelog.session import Session, explain, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
@@ -48,7 +48,6 @@ from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.columns import RowColumns
-    from manifestlog.engines.filelog.engine import Store
 
 log = logging.getLogger("manifestlog")
 
@@ -67,7 +66,7 @@ class _Input:
     changes: list[merge.Change]
 
 
-def compact(store: Store, *, wait: bool = False) -> CompactionReport:
+def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     """Merge the log into the canonical; with `wait`, after a compaction that runs elsewhere, else not beside one.
 
     On return the canonical is durable and holds everything that was acknowledged before the call.
@@ -75,16 +74,16 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     """
     began = time.perf_counter()
     try:
-        with store.session.alone_compacting(wait=wait) as alone:  # (1)
+        with session.alone_compacting(wait=wait) as alone:  # (1)
             if not alone:
                 return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
-            return _Compaction(store, began).run()
+            return _Compaction(session, began).run()
     except OSError as error:
-        explain(store.paths.canonical, error)
+        explain(session.paths.canonical, error)
         raise
 
 
-def log_status(store: Store) -> LogStatus:
+def log_status(session: Session) -> LogStatus:
     """How much is in the log, and since when."""
 
     def look(state: State) -> LogStatus:
@@ -101,12 +100,12 @@ def log_status(store: Store) -> LogStatus:
             wal_.compaction_s,
         )
 
-    return store.session.read(look)
+    return session.read(look)
 
 
-def leave(store: Store) -> bool:
+def leave(session: Session) -> bool:
     """Stop being counted as a writer; true for the last one, when it leaves something to merge."""
-    if not store.session.read(lambda state: state.wal is not None and state.wal.writes):
+    if not session.read(lambda state: state.wal is not None and state.wal.writes):
         return False
 
     def act(state: State) -> bool:
@@ -114,7 +113,7 @@ def leave(store: Store) -> bool:
             return False
         return state.wal.changed_since is not None
 
-    return store.session.transact(act)
+    return session.transact(act)
 
 
 class _Cut(NamedTuple):
@@ -124,71 +123,73 @@ class _Cut(NamedTuple):
     held_s: float
 
 
-def _cut(store: Store) -> _Cut:
+def _cut(session: Session) -> _Cut:
     """Seal what is to be merged, so that nothing more is written into it."""
 
     def act(state: State) -> _Cut:
         began = time.perf_counter()
-        base.sweep(store.paths)
+        base.sweep(session.paths)
         if state.wal is None and not state.base.foreign:
             return _Cut(None, 0.0)
         log_ = state.start_log()
-        log_.prepare(0, store.options.segment_bytes_max)
+        log_.prepare(0, session.options.segment_bytes_max)
         if log_.current_changed:
             log_.rotate()
         merges = log_.changed_since is not None or state.base.foreign
         return _Cut(log_.current.number - 1 if merges else None, time.perf_counter() - began)
 
-    return store.session.transact(act)
+    return session.transact(act)
 
 
-def _tell(store: Store, kind: str, told: Base, seconds: float) -> float:
+def _tell(session: Session, kind: str, told: Base, seconds: float) -> float:
     """Say in the log which canonical is coming, or has come; durable on return. Gives the seconds under the lock."""
 
     def act(state: State) -> float:
         began = time.perf_counter()
-        store.session.append(state, Op(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
+        session.append(state, Op(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
         return time.perf_counter() - began
 
-    held_s = store.session.transact(act)
-    store.session.sync()
+    held_s = session.transact(act)
+    session.sync()
     return held_s
 
 
-def _covered_by(store: Store, identity: tuple[int, str]) -> int:
+def _covered_by(session: Session, identity: tuple[int, str]) -> int:
     """Up to which segment the canonical of this (size, CRC) holds everything."""
-    return store.session.read(lambda state: state.wal.covered_by(identity) if state.wal else 0)
+    return session.read(lambda state: state.wal.covered_by(identity) if state.wal else 0)
 
 
 class _Compaction:
-    def __init__(self, store: Store, began: float) -> None:
-        self._store = store
-        self._paths = store.paths
+    def __init__(self, session: Session, began: float) -> None:
+        self._session = session
+        self._paths = session.paths
         self._began = began
-        self._temporary = store.paths.temporary(store.paths.canonical)
+        self._temporary = session.paths.temporary(session.paths.canonical)
 
     def run(self) -> CompactionReport:
-        store = self._store
-        store.session.sync()  # the bulk of the disk's work, before writers are kept out
-        cut = _cut(store)  # (2)
+        session = self._session
+        session.sync()  # the bulk of the disk's work, before writers are kept out
+        cut = _cut(session)  # (2)
         if cut.last is None:
             self._tidy()
-            return self._report(CompactionOutcome.NOTHING_TO_DO, total=store.total(), pause=cut.held_s)
+            return self._report(
+                CompactionOutcome.NOTHING_TO_DO, total=session.read(lambda state: state.total), pause=cut.held_s
+            )
         with suppress(IndexDamagedError):
             return self._merge(cut, self._read(cut.last, scan=False))
         # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
         return self._merge(cut, self._read(cut.last, scan=True))
 
     def _merge(self, cut: _Cut, found: _Input) -> CompactionReport:
-        store, last = self._store, found.last
+        session, last = self._session, found.last
         with publish.unfinished(self._temporary, like=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
             told = Base(out.size, checksums.hex_crc(out.crc), last)
-            pause = _tell(store, "compacting", told, 0.0)
+            pause = _tell(session, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
         base.write_index(self._paths, columns, head)  # (6)
-        pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))  # (7)
+        pause = max(pause, _tell(session, "compacted", told, time.perf_counter() - self._began))  # (7)
         self._delete_covered(last)  # (8)
         return self._report(
             CompactionOutcome.COMPACTED,
@@ -206,7 +207,7 @@ class _Compaction:
     def _tidy(self) -> None:
         """Finish what a compactor that died after (5) has left to do."""
         found = base.open_base(self._paths)
-        covers = _covered_by(self._store, found.identity)
+        covers = _covered_by(self._session, found.identity)
         if not found.kept:
             base.keep_index(self._paths, found, covers)
         disk.sync_directory(self._paths.directory)  # it may have died before its own
@@ -216,7 +217,7 @@ class _Compaction:
         found = base.open_base(self._paths, scan=scan)
         found.index.check_all()
         state = State(self._paths, found, None, writable=False)
-        first = _covered_by(self._store, found.identity) + 1
+        first = _covered_by(self._session, found.identity) + 1
 
         def take(segment: int, op: Op) -> None:
             if op.kind in fold.CHANGES:
@@ -287,6 +288,6 @@ def _age(since: str, now: datetime, wanted_s: float) -> float:
     return wanted_s - age_s if age_s >= 0 else 0.0
 
 
-def is_due(store: Store) -> bool:
+def is_due(session: Session) -> bool:
     """Whether a compaction is wanted now."""
-    return seconds_until_due(log_status(store), store.options, datetime.now(UTC)) <= 0
+    return seconds_until_due(log_status(session), session.options, datetime.now(UTC)) <= 0

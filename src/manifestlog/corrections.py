@@ -1,0 +1,84 @@
+"""Corrections of many records at once: paths after a move, times after a clock that was ahead.
+
+Invariants:
+
+- Each batch is one transaction. A correction that is interrupted is finished by running it again.
+- A dry run reads a snapshot and writes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manifestlog.model.codec import encode_row
+from manifestlog.model.relocation import Move, Relocation
+from manifestlog.model.writes import Rules, future_observations, plan_moves, plan_new_times, retimed_records
+from manifestlog.root import root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manifestlog.engines.protocol import Engine
+    from manifestlog.model.codec import Encoded
+    from manifestlog.model.retiming import Retimed
+    from manifestlog.model.writes import History
+
+
+def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation:
+    """Move every path below the directory `old`, as of now, to `new`; then the root, where it lies there."""
+    move = Move(engine.location.directory, str(engine.metadata()["root_dir"]), old, new)
+    rules = _rules(engine)
+    batches, paths = _to_move(engine, move)
+    for checksums in [] if dry_run else batches:
+        engine.rewrite(lambda known, checksums=checksums: plan_moves(known, move, checksums, rules))  # type: ignore[misc]
+    if move.root_dir is not None and not dry_run:
+        engine.set_metadata({"root_dir": move.root_dir})
+    return Relocation(sum(map(len, batches)), paths, move.root_dir, len(batches))
+
+
+def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
+    """(the checksums of rows that a move changes, in batches that a segment holds; the number of paths)."""
+    options = engine.options
+    batches: list[list[str]] = []
+    waiting, paths = options.segment_bytes_max, 0
+    for row in engine.snapshot().rows():
+        moved, changed = move.row(row)
+        if not changed:
+            continue
+        length = len(encode_row(moved, options.record_bytes_max))  # raises before anything is written
+        if waiting + length > options.segment_bytes_max:
+            batches.append([])
+            waiting = 0
+        batches[-1].append(row["checksum"])
+        waiting += length
+        paths += changed
+    return batches, paths
+
+
+def retime(
+    engine: Engine, source_id: str | None, dataset: str | None, *, keep_current: bool, dry_run: bool
+) -> list[Retimed]:
+    """Give what is stamped in the future the time that it must have had; `None` is every source, every dataset."""
+    now = datetime.now(UTC)
+    rules = _rules(engine)
+    changes: list[Retimed] = []
+
+    def plan(known: History) -> Sequence[Encoded]:
+        changes[:] = plan_new_times(known, source_id, dataset, now, keep_current=keep_current)
+        return retimed_records(known, changes, rules)
+
+    if dry_run:
+        plan(engine.snapshot())
+    else:
+        engine.rewrite(plan)
+    return changes
+
+
+def from_the_future(engine: Engine) -> list[tuple[str, str, str, str]]:
+    """(source_id, dataset, checksum, time) of all that is stamped in the future, by source and in order of time."""
+    return future_observations(engine.snapshot(), datetime.now(UTC))
+
+
+def _rules(engine: Engine) -> Rules:
+    return Rules(root_of(engine), engine.options.record_bytes_max)

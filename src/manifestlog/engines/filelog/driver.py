@@ -1,0 +1,133 @@
+"""The way in to the engine of plain files: find a manifest, open or create it, check it.
+
+Invariants:
+
+- A manifest is created only where nothing is: a damaged or headless one is an error, never a fresh start.
+- Of several processes that create one manifest at once, one does and the others open it.
+- An opening that had to read the canonical whole leaves an index behind, unless it is a reader, may not, or another is at it.
+- Where locks or renames may not do what they promise, a warning says so once a process and directory; nothing is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from manifestlog import names
+from manifestlog.engines.filelog import disk, mounts
+from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
+from manifestlog.engines.filelog.kept_index import keep_index
+from manifestlog.engines.filelog.recovery import check as checking
+from manifestlog.engines.filelog.session import explain
+from manifestlog.errors import ManifestNotFoundError
+
+if TYPE_CHECKING:
+    from manifestlog.engines.protocol import Location
+    from manifestlog.engines.reports import CheckReport
+    from manifestlog.model.rows import Row
+    from manifestlog.names import ManifestPaths
+    from manifestlog.options import ManifestOptions
+
+log = logging.getLogger("manifestlog")
+
+capabilities = CAPABILITIES
+
+
+def locate(text: str) -> Location:
+    """Where the manifest at this path is, links followed; raises `ValueError` for a name outside the pattern."""
+    return location_of(names.resolve(text))
+
+
+def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
+    location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool
+) -> FileEngine:
+    """Open the manifest, or create it with `metadata`; on return a created one survives a power cut.
+
+    Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+    """
+    paths = paths_of(location)
+    try:
+        engine = _open_or_create(paths, metadata, options, read_only=read_only)
+    except OSError as error:
+        if not read_only:
+            explain(paths.canonical, error)
+        raise
+    try:
+        look_around(paths)
+        keep_index(engine.session)
+    except BaseException:
+        engine.session.close()
+        raise
+    return engine
+
+
+def paths_of(location: Location) -> ManifestPaths:
+    """The files of the manifest at this location."""
+    return names.ManifestPaths(location.directory, location.name)
+
+
+def check(location: Location) -> CheckReport:
+    """Read every byte of the manifest's files and name what is damaged; nothing is changed or locked."""
+    return checking.check(paths_of(location))
+
+
+def _open_or_create(
+    paths: ManifestPaths, metadata: Row | None, options: ManifestOptions, *, read_only: bool
+) -> FileEngine:
+    try:
+        return FileEngine(paths, options, read_only=read_only)
+    except ManifestNotFoundError:
+        if metadata is None or read_only:
+            raise
+    _create(paths, metadata)
+    return FileEngine(paths, options, read_only=read_only)
+
+
+def look_around(paths: ManifestPaths) -> None:
+    """Warn of a network file system, and of a canonical that has a second name; never fails."""
+    with suppress(OSError):
+        _warn_of_network(paths.directory, disk.device(paths.directory))
+        if disk.links(paths.canonical) > 1:
+            _warn_of_links(paths)
+
+
+@lru_cache(maxsize=1024)
+def _warn_of_network(directory: str, device: int) -> None:
+    if not mounts.may_be_remote(device):
+        return
+    found = mounts.file_system(disk.mount_table(), device, directory)
+    if mounts.kind(found) is mounts.Kind.NETWORK:
+        log.warning(
+            "%s: on a network file system (%s), where locks may not hold between machines and a sync may not reach a disk;"
+            " keep the manifest on a local disk of the machine that writes it and copy it from there"
+            " (`manifestlog doctor` tests the folder)",
+            directory,
+            found,
+        )
+
+
+def _warn_of_links(paths: ManifestPaths) -> None:
+    # Whoever creates a manifest gives it its name by a link, so for a moment there are two; a crash may leave them.
+    inode = disk.path_stamp(paths.canonical)
+    for left in paths.temporaries(disk.list_names(paths.directory)):
+        found = disk.path_stamp(left)
+        if found is not None and inode is not None and found.inode == inode.inode:
+            return
+    links = disk.links(paths.canonical)
+    if links > 1:
+        log.warning(
+            "%s: the file has %d names (hard links): the next compaction replaces this one only, the others keep what is"
+            " there now; open it by this name only, and back it up with a copy",
+            paths.canonical,
+            links,
+        )
+
+
+def _create(paths: ManifestPaths, metadata: Row) -> None:
+    disk.make_directory(paths.directory)
+    # Created by somebody else meanwhile, and perhaps even compacted, which sweeps unfinished files away.
+    with suppress(FileExistsError, FileNotFoundError):
+        base.create_canonical(paths, metadata | {"total_records": 0})
