@@ -13,7 +13,7 @@ from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base, scan
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
-from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, repair as repairing
+from manifestlog.engines.filelog.recovery import quarantine, reconcile, repair as repairing
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from support.children import children
@@ -60,7 +60,7 @@ def _second(owner: Any, name: str, condition: Callable[..., bool]) -> None:
 
 POINTS: dict[str, Callable[[], None]] = {
     "before 1, the locks": lambda: before(FileLock, "__enter__", die),
-    "before 2, reading": lambda: before(weigh, "look", die),
+    "before 2, reading": lambda: before(reconcile, "salvage_all", die),
     "before 3, the new canonical": lambda: before(_Repair, "_write", die),
     "in 3, half a file": lambda: _half_written(repairing, "_written"),
     "in 3, before it is read again": lambda: before(scan, "scan", die),

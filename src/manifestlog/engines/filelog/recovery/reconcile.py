@@ -1,4 +1,4 @@
-"""What can be saved of a damaged manifest, and what is lost: canonical, log and index weighed against each other.
+"""What can be saved of a damaged manifest, and what is lost: canonical, log and index compared with each other.
 
 Invariants:
 
@@ -13,30 +13,26 @@ It reads, and writes nothing (`repair`).
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import layout, write
-from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
-from manifestlog.engines.filelog.log import fold
-from manifestlog.engines.filelog.log.lines import Base
-from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
+from manifestlog.engines.filelog.recovery import salvage_log
+from manifestlog.engines.filelog.recovery.evidence import Evidence, collect
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.model.rows import PROCESSES, Row, utc_text
 
 if TYPE_CHECKING:
+    from manifestlog.engines.filelog.canonical.index import Index
     from manifestlog.engines.filelog.log.lines import Summary
     from manifestlog.engines.filelog.overlay import Overlay
-    from manifestlog.engines.filelog.recovery.salvage_canonical import Gap
+    from manifestlog.engines.filelog.recovery.salvage_canonical import Gap, Salvaged as CanonicalFile
     from manifestlog.engines.filelog.recovery.salvage_log import Salvaged as Segment
     from manifestlog.names import ManifestPaths
 
 _UNDONE = "what was written there is lost, and a record that was forgotten there may be back"
-
-
 _SMALLEST = write.render(
     dict.fromkeys(layout.METADATA, ""),
     [
@@ -49,167 +45,71 @@ _SMALLEST = write.render(
 """No canonical with a record in it is smaller."""
 
 
-def look(paths: ManifestPaths) -> Salvage:
+def salvage_all(paths: ManifestPaths) -> Salvage:
     """Read everything that lies on disk of this manifest.
 
     Raises `NewerFormatError` for a log that this version does not understand.
     """
     found = Salvage({})
-    file_numbers = paths.segment_numbers(disk.list_names(paths.directory))
-    read = [salvage_log.read(paths.segment(number), number) for number in file_numbers]
-    found.source = salvage_canonical.read(paths.canonical)
-    found.files = [paths.segment(number) for number in file_numbers]
-    index = _whole_index(paths)
-    identity = _identity(paths, read, found.source)
-    found.created = identity[1] if identity is not None else None
-    segments = _ours(read, identity, found)
-    bases = _bases(segments, found.source)
-    found.segments = file_numbers
-    found.last_number = _last_number(file_numbers, segments, index, bases)
-    if found.source is not None:
-        found.files.append(paths.canonical)
-        if _is_anothers(found.source, identity, bases, index):
-            size = found.source.identity[0]
-            found.lose(paths.canonical, 0, size, "this is another manifest's canonical: its records are left out")
-            found.source = None
-    covered = _covers(found.source, bases, index)
-    if covered.base is not None and index is not None:
-        made_for = index.head.stamp.size, index.head.crc
-        index = index if made_for == covered.base.identity else None
-    _weigh_log(paths, found, segments, covered)
-    _weigh_canonical(paths, found, index, bases, covered)
-    found.metadata = _complete(paths, found, segments, index, covered)
+    evidence = collect(paths, found)
+    _reconcile_log(evidence, found)
+    _reconcile_canonical(evidence, found)
+    found.metadata = _reconcile_metadata(evidence, found)
     return found
-
-
-def _whole_index(paths: ManifestPaths) -> Index | None:
-    index = Index.open(paths.index)
-    try:
-        if index is not None:
-            index.check_all()
-    except IndexDamagedError:
-        return None
-    return index
-
-
-# -- whose files these are ---------------------------------------------------------------------------------------------
-
-
-def _identity(
-    paths: ManifestPaths, read: list[Segment], source: salvage_canonical.Salvaged | None
-) -> tuple[str, str] | None:
-    """(name, time of creation) of the manifest, as the first lines of its log say it; most of them, if they differ."""
-    votes: Counter[tuple[str, str]] = Counter()
-    for segment in read:
-        if segment.opening is not None:
-            pair = segment.opening.manifest, segment.opening.ts_created
-            votes[pair] += 1
-            if pair[0] == paths.name:
-                votes[pair] += 1
-            if source is not None and fold.covered_by(segment.bases, source.identity) is not None:
-                votes[pair] += len(read) * 3
-    return votes.most_common(1)[0][0] if votes else None
-
-
-def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage) -> dict[int, Segment]:
-    """The segments of this manifest by their own numbers."""
-    ours: dict[int, Segment] = {}
-    for segment in sorted(read, key=lambda s: s.path.endswith(f"-{s.number:06d}.jsonl"), reverse=True):
-        opening = segment.opening
-        if opening is not None and (opening.manifest, opening.ts_created) != identity:
-            whose = f"manifest {opening.manifest!r} created at {opening.ts_created}"
-            found.note(segment.path, 0, segment.size, f"this is a segment of {whose}: it is left out")
-        elif segment.number in ours:
-            found.note(segment.path, 0, segment.size, f"segment {segment.number} once more: it is left out")
-        else:
-            ours[segment.number] = segment
-    return dict(sorted(ours.items()))
-
-
-def _bases(segments: dict[int, Segment], source: salvage_canonical.Salvaged | None) -> fold.Bases:
-    """Which canonicals the log's end names, the latest last."""
-    oldest = min(segments, default=0)
-    for number, segment in reversed(segments.items()):
-        here = source is not None and fold.covered_by(segment.bases, source.identity) is not None
-        # A repair's first segment beside those that it was to replace: its canonical has never come.
-        stillborn = segment.opening is not None and fold.begins_anew(segment.opening) and not here and number > oldest
-        if segment.bases and not stillborn:
-            return segment.bases
-    return ()
-
-
-def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
-    """The highest number that any segment of this manifest can have had, as far as anything tells."""
-    told = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
-    if index is not None and index.head.covers:
-        told.append(index.head.covers + 1)
-    return max(told, default=0)
-
-
-def _is_anothers(
-    source: salvage_canonical.Salvaged, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
-) -> bool:
-    """Whether a canonical belongs to another manifest: created at another time, and nothing else speaks for it."""
-    told = source.metadata.get("ts_created")
-    if identity is None or told is None or told == identity[1]:
-        return False
-    if any(base.size == source.identity[0] for base in bases):
-        return False
-    if index is None or not source.count:
-        return True
-    shared = sum(1 for checksum, _ in source.records() if index.find(bytes.fromhex(checksum)) >= 0)
-    return shared * 2 < source.count
-
-
-class _Covered(NamedTuple):
-    """Up to which segment the canonical holds everything, by which of the log's words, and whether it is this very file."""
-
-    last: int
-    base: Base | None
-    known: bool
-
-
-def _covers(source: salvage_canonical.Salvaged | None, bases: fold.Bases, index: Index | None) -> _Covered:
-    known = fold.covered_by(bases, source.identity) if source is not None and source.whole else None
-    if source is not None and known is not None:
-        return _Covered(known, Base(*source.identity, known), known=True)
-    for base in reversed(bases):
-        if source is not None and base.size == source.identity[0]:
-            return _Covered(base.covers, base, known=False)
-    if bases:
-        # Of several, the later ones were announced and may not have come.
-        first = min(bases, key=lambda base: base.covers)
-        return _Covered(first.covers, first, known=False)
-    # No log that says anything: what the canonical says is all there is.
-    whole = source is not None and source.whole and index is None
-    return _Covered(index.head.covers if index is not None else 0, None, known=whole)
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
 
 
-def _weigh_log(paths: ManifestPaths, found: Salvage, segments: dict[int, Segment], covered: _Covered) -> None:
-    needed = {number: segment for number, segment in segments.items() if number > covered.last}
-    left = {number: segment for number, segment in segments.items() if number <= covered.last}
-    unbroken = list(left) == list(range(min(left, default=0), covered.last + 1)) if left else True
-    for number in sorted(left.keys() | needed.keys()):
-        sound = _weigh_segment(found, segments[number], segments.get(number + 1), covered)
-        unbroken = unbroken and (sound or number > covered.last)
-    for number in range(covered.last + 1, found.last_number + 1):
-        if number not in segments:
-            doubt = " (or a crash kept it from being made)" if _may_never_have_been(number, segments) else ""
-            found.lose(paths.segment(number), None, None, f"segment {number} is missing{doubt}: {_UNDONE}")
-    if not covered.known:
-        for number, segment in left.items():
-            _replay(segment, number, found.over if unbroken else found.under)
-    for number, segment in needed.items():
-        _replay(segment, number, found.over)
+def _reconcile_log(evidence: Evidence, found: Salvage) -> None:
+    sound = _judge_segments(evidence, found)
+    _name_missing_segments(evidence, found)
+    _replay_segments(evidence, found, unbroken=_is_unbroken(evidence, sound))
+
+
+def _judge_segments(evidence: Evidence, found: Salvage) -> set[int]:
+    """Say what is missing of each segment; gives the numbers of those of which nothing is."""
+    sound: set[int] = set()
+    for number, segment in evidence.segments.items():
+        declared = _declared(evidence.segments.get(number + 1))
+        covered_whole = evidence.covered.known and number <= evidence.covered.last
+        if _judge_segment(found, segment, declared, covered_whole=covered_whole):
+            sound.add(number)
+    return sound
+
+
+def _declared(successor: Segment | None) -> Summary | None:
+    """What a segment's successor declares of it."""
+    return successor.opening.previous if successor is not None and successor.opening is not None else None
+
+
+def _is_unbroken(evidence: Evidence, sound: set[int]) -> bool:
+    """Whether no line is missing of the segments that the canonical holds, from the oldest that is there."""
+    numbers = evidence.covered_numbers
+    expected = range(numbers[0], evidence.covered.last + 1) if numbers else ()
+    return numbers == list(expected) and sound.issuperset(numbers)
+
+
+def _name_missing_segments(evidence: Evidence, found: Salvage) -> None:
+    for number in range(evidence.covered.last + 1, found.last_number + 1):
+        if number not in evidence.segments:
+            doubt = " (or a crash kept it from being made)" if _may_never_have_been(number, evidence.segments) else ""
+            missing = f"segment {number} is missing{doubt}: {_UNDONE}"
+            found.lose(evidence.paths.segment(number), None, None, missing)
 
 
 def _may_never_have_been(number: int, segments: dict[int, Segment]) -> bool:
     """Whether this is the segment behind the last one, which is sealed: there is a moment when it is not there yet."""
     before = segments.get(number - 1)
     return number > max(segments, default=0) and before is not None and before.next == number
+
+
+def _replay_segments(evidence: Evidence, found: Salvage, *, unbroken: bool) -> None:
+    if not evidence.covered.known:
+        for number in evidence.covered_numbers:
+            _replay(evidence.segments[number], number, found.over if unbroken else found.under)
+    for number in evidence.needed_numbers:
+        _replay(evidence.segments[number], number, found.over)
 
 
 def _replay(segment: Segment, number: int, into: Overlay) -> None:
@@ -220,10 +120,8 @@ def _replay(segment: Segment, number: int, into: Overlay) -> None:
             into.forget(op.data["checksum"], number)
 
 
-def _weigh_segment(found: Salvage, segment: Segment, successor: Segment | None, covered: _Covered) -> bool:
+def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *, covered_whole: bool) -> bool:
     """Say what is missing of one segment; true when nothing is."""
-    told = successor.opening.previous if successor is not None and successor.opening is not None else None
-    covered_whole = covered.known and segment.number <= covered.last
     sound = True
     for piece in segment.damage if segment.moved else ():
         count = piece.end - piece.offset
@@ -231,7 +129,7 @@ def _weigh_segment(found: Salvage, segment: Segment, successor: Segment | None, 
             segment.path, piece.offset, count, "lines that were moved here, or bytes that are no line of this segment"
         )
     for piece in segment.missing:
-        why = salvage_log.harmless(segment, piece, told)
+        why = salvage_log.harmless(segment, piece, declared)
         if why is None and covered_whole:
             why = "not what was written; the canonical holds all of this segment"
         if why is not None:
@@ -241,20 +139,20 @@ def _weigh_segment(found: Salvage, segment: Segment, successor: Segment | None, 
         wrong = "lines that were written here are missing" if segment.moved else "not what was written"
         meaning = f"{wrong}: {_UNDONE}"
         found.lose(segment.path, piece.offset, piece.end - piece.offset, meaning, segment.named.get(piece.offset))
-    if segment.torn_at is not None and (told is None or told.length <= segment.torn_at):
+    if segment.torn_at is not None and (declared is None or declared.length <= segment.torn_at):
         found.note(segment.path, segment.torn_at, segment.size - segment.torn_at, "an unfinished line, torn by a crash")
-    return _weigh_end(found, segment, told, covered_whole=covered_whole) and sound
+    return _judge_end(found, segment, declared, covered_whole=covered_whole) and sound
 
 
-def _weigh_end(found: Salvage, segment: Segment, told: Summary | None, *, covered_whole: bool) -> bool:
+def _judge_end(found: Salvage, segment: Segment, declared: Summary | None, *, covered_whole: bool) -> bool:
     reach = segment.end if segment.moved else segment.size
-    if told is not None and told.length > reach >= (told.synced or told.length):
+    if declared is not None and declared.length > reach >= (declared.synced or declared.length):
         found.note(segment.path, reach, 0, "cut behind a sync that failed, never acknowledged")
         return True
-    if told is not None and told.length > reach:
-        count: int | None = told.length - reach
+    if declared is not None and declared.length > reach:
+        count: int | None = declared.length - reach
         meaning = f"the file was cut: {_UNDONE}"
-    elif told is None and not segment.next and segment.number < max(found.segments):
+    elif declared is None and not segment.next and segment.number < max(found.segments):
         count, meaning = None, "nothing tells where this segment ended: it may have been cut"
     else:
         return True
@@ -266,24 +164,25 @@ def _weigh_end(found: Salvage, segment: Segment, told: Summary | None, *, covere
 # -- the canonical -----------------------------------------------------------------------------------------------------
 
 
-def _weigh_canonical(
-    paths: ManifestPaths, found: Salvage, index: Index | None, bases: fold.Bases, covered: _Covered
-) -> None:
-    source = found.source
-    if source is not None and covered.known:
+def _reconcile_canonical(evidence: Evidence, found: Salvage) -> None:
+    source = evidence.canonical
+    if source is not None and evidence.covered.known:
         return
     if source is not None and not source.whole:
-        found.index = index
-    if index is not None:
-        _compare(paths, found, index)
+        found.index = evidence.index
+    if evidence.index is not None:
+        _compare(evidence.paths, found, evidence.index)
     elif source is None:
-        _weigh_missing(paths, found, bases)
+        _judge_missing(evidence, found)
     elif source.whole:
         found.lose(
-            paths.canonical, None, None, "edited, swapped or cut: without its index nobody can tell what was changed"
+            evidence.paths.canonical,
+            None,
+            None,
+            "edited, swapped or cut: without its index nobody can tell what was changed",
         )
     else:
-        _weigh_gaps(paths, found, source)
+        _judge_gaps(evidence.paths, found, source)
 
 
 def _compare(paths: ManifestPaths, found: Salvage, index: Index) -> None:
@@ -318,16 +217,17 @@ def _lose_absent(paths: ManifestPaths, found: Salvage, index: Index, here: bytea
             run = []
 
 
-def _weigh_missing(paths: ManifestPaths, found: Salvage, bases: fold.Bases) -> None:
+def _judge_missing(evidence: Evidence, found: Salvage) -> None:
+    paths, bases = evidence.paths, evidence.bases
     if bases and min(base.covers for base in bases) == 0 and bases[0].size < len(_SMALLEST):
         found.note(paths.canonical, None, None, "missing; it held no record, and the log has everything since")
         return
-    told = f"with everything up to segment {bases[0].covers}" if bases else "and no log says what it held"
+    held = f"with everything up to segment {bases[0].covers}" if bases else "and no log says what it held"
     size = bases[-1].size if bases else None
-    found.lose(paths.canonical, 0, size, f"it is missing {told}: only what the log says is left")
+    found.lose(paths.canonical, 0, size, f"it is missing {held}: only what the log says is left")
 
 
-def _weigh_gaps(paths: ManifestPaths, found: Salvage, source: salvage_canonical.Salvaged) -> None:
+def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> None:
     total = source.metadata.get("total_records")
     if total is not None and 0 < total <= source.count:
         found.note(paths.canonical, None, None, f"all {source.count} records that it counts were read one by one")
@@ -340,7 +240,7 @@ def _weigh_gaps(paths: ManifestPaths, found: Salvage, source: salvage_canonical.
         found.lose(paths.canonical, source.identity[0], None, f"{total - source.count} records of {total} are lost")
 
 
-def _made_good(found: Salvage, gap: Gap, source: salvage_canonical.Salvaged) -> bool:
+def _made_good(found: Salvage, gap: Gap, source: CanonicalFile) -> bool:
     """Whether nothing is lost with this stretch: it is the file's head, or the log has all that it names."""
     if gap.offset == 0 and not gap.named:
         return layout.METADATA[0] in source.metadata
@@ -350,36 +250,41 @@ def _made_good(found: Salvage, gap: Gap, source: salvage_canonical.Salvaged) -> 
 # -- the metadata ------------------------------------------------------------------------------------------------------
 
 
-def _complete(
-    paths: ManifestPaths, found: Salvage, segments: dict[int, Segment], index: Index | None, covered: _Covered
-) -> Row:
-    """The metadata from whatever still tells it; what nobody tells is made up, and said to be."""
-    row: Row = dict(index.head.metadata) if index is not None else {}
-    if found.source is not None:
-        told = found.source.metadata
-        if not covered.known:
-            told = _without_strangers(paths, found, told, row)
-        row = row | told if found.source.whole else told | row
-    if found.created is not None:
-        row["ts_created"] = found.created
-    for number, segment in segments.items():
-        for op in salvage_log.ops(segment) if number > covered.last or not covered.known else ():
-            if op.kind == "meta":
-                row |= op.data["metadata"]
-    guesses = _guesses(paths)
+def _reconcile_metadata(evidence: Evidence, found: Salvage) -> Row:
+    """The metadata from whatever still states it; what nothing states is made up, and said to be."""
+    row = _stated_metadata(evidence, found)
+    guesses = _guesses(evidence.paths)
     found.made_up = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
     if found.made_up:
         made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
-        found.lose(paths.canonical, 0, None, f"metadata that nothing tells any more was made up: {made_up}")
+        meaning = f"metadata that nothing tells any more was made up: {made_up}"
+        found.lose(evidence.paths.canonical, 0, None, meaning)
     return {name: row.get(name, guesses[name]) for name in layout.METADATA} | row
 
 
-def _without_strangers(paths: ManifestPaths, found: Salvage, told: Row, known: Row) -> Row:
+def _stated_metadata(evidence: Evidence, found: Salvage) -> Row:
+    """What index, canonical and log state, the last word last."""
+    row: Row = dict(evidence.index.head.metadata) if evidence.index is not None else {}
+    if evidence.canonical is not None:
+        stated = evidence.canonical.metadata
+        if not evidence.covered.known:
+            stated = _without_strangers(evidence.paths, found, stated, row)
+        row = row | stated if evidence.canonical.whole else stated | row
+    if found.created is not None:
+        row["ts_created"] = found.created
+    for number in evidence.needed_numbers if evidence.covered.known else evidence.segments:
+        for op in salvage_log.ops(evidence.segments[number]):
+            if op.kind == "meta":
+                row |= op.data["metadata"]
+    return row
+
+
+def _without_strangers(paths: ManifestPaths, found: Salvage, stated: Row, known: Row) -> Row:
     """Metadata without members that nobody knows: one whose name was hit is still a member, but none that was written."""
-    strangers = [name for name in told if name not in layout.METADATA and name not in known]
+    strangers = [name for name in stated if name not in layout.METADATA and name not in known]
     if strangers:
         found.note(paths.canonical, 0, None, f"unknown metadata is left out: {', '.join(strangers)}")
-    return {name: value for name, value in told.items() if name not in strangers}
+    return {name: value for name, value in stated.items() if name not in strangers}
 
 
 def _guesses(paths: ManifestPaths) -> Row:

@@ -29,7 +29,7 @@ Invariants:
 - Segment numbers go on behind the highest that anything tells of, those in quarantine included.
 - A repair of a manifest that is sound, and so a second repair, changes nothing.
 
-What is damaged is told by `check`, what can be saved by `storage.weigh`. Not undone here: the quarantine is people's.
+What is damaged is told by `check`, what can be saved by `reconcile`. Not undone here: the quarantine is people's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
-from manifestlog.engines.filelog.recovery import quarantine, reconcile as weigh, salvage_log
+from manifestlog.engines.filelog.recovery import quarantine, reconcile, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
 from manifestlog.engines.filelog.recovery.salvage import Salvage
@@ -116,7 +116,7 @@ def _dry_run(paths: ManifestPaths, found: CheckReport) -> RepairReport:
     if unfinished is not None:
         report = quarantine.stored_report(paths, unfinished.folder, found)
     else:
-        saved = weigh.look(paths)
+        saved = reconcile.salvage_all(paths)
         report = quarantine.new_report(paths, found, saved)
         _count(paths, saved, report)
     report.outcome = RepairOutcome.WOULD_REPAIR
@@ -142,7 +142,7 @@ class _Repair:
             report = quarantine.stored_report(self._paths, unfinished.folder, self._found)
             return self._finish(report, unfinished.folder, unfinished.new)
         base.sweep(self._paths)
-        saved = weigh.look(self._paths)
+        saved = reconcile.salvage_all(self._paths)
         report = quarantine.new_report(self._paths, self._found, saved)
         new = self._write(saved, report)  # (3)
         folder = self._set_up(saved, report, new.told)  # (4)

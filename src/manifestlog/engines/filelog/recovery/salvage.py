@@ -6,7 +6,7 @@ Invariants:
 - Where an index decides, a record of the canonical counts only with the CRC that the index has for it.
 - The layers are merged while they are read: the canonical's records are not held in memory.
 
-How the layers come about, and what is lost, is found out one floor up (`weigh`).
+How the layers come about, and what is lost, is found out by `reconcile`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,178 @@
+"""What speaks of a damaged manifest: its segments, its canonical and its index, as far as they are its own.
+
+Invariants:
+
+- Files of another manifest are left out, and named as that.
+- An index counts only if it was made for the canonical that the log names.
+
+It reads, and decides nothing of what is lost (`reconcile`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
+from manifestlog.engines.filelog.log import fold
+from manifestlog.engines.filelog.log.lines import Base
+from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
+
+if TYPE_CHECKING:
+    from manifestlog.engines.filelog.recovery.salvage import Salvage
+    from manifestlog.engines.filelog.recovery.salvage_canonical import Salvaged as CanonicalFile
+    from manifestlog.engines.filelog.recovery.salvage_log import Salvaged as Segment
+    from manifestlog.names import ManifestPaths
+
+
+class Covered(NamedTuple):
+    """Up to which segment the canonical holds everything, by which of the log's words, and whether it is this very file."""
+
+    last: int
+    base: Base | None
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was found of one manifest. `segments` are in the order of their numbers."""
+
+    paths: ManifestPaths
+    segments: dict[int, Segment]
+    covered: Covered
+    index: Index | None
+    canonical: CanonicalFile | None
+    bases: fold.Bases
+    """The canonicals that the log's end names, the latest last."""
+
+    @property
+    def covered_numbers(self) -> list[int]:
+        """The segments whose changes the canonical holds."""
+        return [number for number in self.segments if number <= self.covered.last]
+
+    @property
+    def needed_numbers(self) -> list[int]:
+        """The segments whose changes the canonical does not hold."""
+        return [number for number in self.segments if number > self.covered.last]
+
+
+def collect(paths: ManifestPaths, found: Salvage) -> Evidence:
+    """Read everything that lies on disk of this manifest; what is left out of it is noted in `found`.
+
+    Raises `NewerFormatError` for a log that this version does not understand.
+    """
+    numbers = paths.segment_numbers(disk.list_names(paths.directory))
+    read = [salvage_log.read(paths.segment(number), number) for number in numbers]
+    canonical = salvage_canonical.read(paths.canonical)
+    found.files = [paths.segment(number) for number in numbers]
+    index = _whole_index(paths)
+    identity = _identity(paths, read, canonical)
+    found.created = identity[1] if identity is not None else None
+    segments = _ours(read, identity, found)
+    bases = _bases(segments, canonical)
+    found.segments = numbers
+    found.last_number = _last_number(numbers, segments, index, bases)
+    if canonical is not None:
+        found.files.append(paths.canonical)
+        if _is_anothers(canonical, identity, bases, index):
+            size = canonical.identity[0]
+            found.lose(paths.canonical, 0, size, "this is another manifest's canonical: its records are left out")
+            canonical = None
+    found.source = canonical
+    covered = _covers(canonical, bases, index)
+    if covered.base is not None and index is not None:
+        made_for = index.head.stamp.size, index.head.crc
+        index = index if made_for == covered.base.identity else None
+    return Evidence(paths, segments, covered, index, canonical, bases)
+
+
+def _whole_index(paths: ManifestPaths) -> Index | None:
+    index = Index.open(paths.index)
+    try:
+        if index is not None:
+            index.check_all()
+    except IndexDamagedError:
+        return None
+    return index
+
+
+def _identity(paths: ManifestPaths, read: list[Segment], source: CanonicalFile | None) -> tuple[str, str] | None:
+    """(name, time of creation) of the manifest, as the first lines of its log say it; most of them, if they differ."""
+    votes: Counter[tuple[str, str]] = Counter()
+    for segment in read:
+        if segment.opening is not None:
+            pair = segment.opening.manifest, segment.opening.ts_created
+            votes[pair] += 1
+            if pair[0] == paths.name:
+                votes[pair] += 1
+            if source is not None and fold.covered_by(segment.bases, source.identity) is not None:
+                votes[pair] += len(read) * 3
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage) -> dict[int, Segment]:
+    """The segments of this manifest by their own numbers."""
+    ours: dict[int, Segment] = {}
+    for segment in sorted(read, key=lambda s: s.path.endswith(f"-{s.number:06d}.jsonl"), reverse=True):
+        opening = segment.opening
+        if opening is not None and (opening.manifest, opening.ts_created) != identity:
+            whose = f"manifest {opening.manifest!r} created at {opening.ts_created}"
+            found.note(segment.path, 0, segment.size, f"this is a segment of {whose}: it is left out")
+        elif segment.number in ours:
+            found.note(segment.path, 0, segment.size, f"segment {segment.number} once more: it is left out")
+        else:
+            ours[segment.number] = segment
+    return dict(sorted(ours.items()))
+
+
+def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.Bases:
+    """Which canonicals the log's end names, the latest last."""
+    oldest = min(segments, default=0)
+    for number, segment in reversed(segments.items()):
+        here = source is not None and fold.covered_by(segment.bases, source.identity) is not None
+        # A repair's first segment beside those that it was to replace: its canonical has never come.
+        stillborn = segment.opening is not None and fold.begins_anew(segment.opening) and not here and number > oldest
+        if segment.bases and not stillborn:
+            return segment.bases
+    return ()
+
+
+def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
+    """The highest number that any segment of this manifest can have had, as far as anything tells."""
+    told = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
+    if index is not None and index.head.covers:
+        told.append(index.head.covers + 1)
+    return max(told, default=0)
+
+
+def _is_anothers(
+    source: CanonicalFile, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
+) -> bool:
+    """Whether a canonical belongs to another manifest: created at another time, and nothing else speaks for it."""
+    told = source.metadata.get("ts_created")
+    if identity is None or told is None or told == identity[1]:
+        return False
+    if any(base.size == source.identity[0] for base in bases):
+        return False
+    if index is None or not source.count:
+        return True
+    shared = sum(1 for checksum, _ in source.records() if index.find(bytes.fromhex(checksum)) >= 0)
+    return shared * 2 < source.count
+
+
+def _covers(source: CanonicalFile | None, bases: fold.Bases, index: Index | None) -> Covered:
+    known = fold.covered_by(bases, source.identity) if source is not None and source.whole else None
+    if source is not None and known is not None:
+        return Covered(known, Base(*source.identity, known), known=True)
+    for base in reversed(bases):
+        if source is not None and base.size == source.identity[0]:
+            return Covered(base.covers, base, known=False)
+    if bases:
+        # Of several, the later ones were announced and may not have come.
+        first = min(bases, key=lambda base: base.covers)
+        return Covered(first.covers, first, known=False)
+    # No log that says anything: what the canonical says is all there is.
+    whole = source is not None and source.whole and index is None
+    return Covered(index.head.covers if index is not None else 0, None, known=whole)
