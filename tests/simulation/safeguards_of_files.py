@@ -129,19 +129,19 @@ LINES = [
         "damage before a `synced` mark is no crash's",
         "an acknowledged record skipped as a crash's trace",
         "bits of the active segment",
-        "engines.filelog.log.segment:Segment._judge", "if not may_be_a_crashs(piece, self._marked, last):", "if piece is None:",
+        "engines.filelog.log.segment:Segment._refuse_unexplained", "if not explained_by_crash(piece, self._marked, last):", "if piece is None:",
     ),
     one(
         "damage behind every `synced` mark is a crash's",
         "a manifest that will not open after a power cut",
         "crash: add after additions, killed only",
-        "engines.filelog.log.segment:may_be_a_crashs", "return piece.offset >= synced and", "return False and",
+        "engines.filelog.log.segment:explained_by_crash", "return piece.offset >= synced and", "return False and",
     ),
     one(
         "a segment is compared with what its successor says",
         "lines gone from the end of a segment that was fenced",
         "moved lines",
-        "engines.filelog.log.segment:Segment.check_link", "if told is not None and", "if True or",
+        "engines.filelog.log.segment:Segment.check_link", "if declared is not None and", "if True or",
     ),
     one(
         "a batch is one line",
@@ -360,7 +360,7 @@ MOVED = [
         "`check` finds moved lines",
         "damage that a reader is told of, and `check` and `repair` are not",
         "moved lines: found by `check`",
-        "engines.filelog.recovery.check:_judge", "if moved is not None:", "if False:",
+        "engines.filelog.recovery.check:_classify_damage", "if moved is not None:", "if False:",
     ),
     one(
         "a repair takes moved lines back",

@@ -69,7 +69,7 @@ class Summary(NamedTuple):
     chain: str
     synced: int | None = None
 
-    def told(self) -> dict[str, Any]:
+    def members(self) -> dict[str, Any]:
         """Its members as they are written down."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
@@ -122,21 +122,21 @@ def summarise(segment: int, length: int, count: int, chain: int, damage: Iterabl
     return Summary(segment, length, count, checksums.hex_crc(chain))
 
 
-def agrees(told: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
+def matches(declared: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
     """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
-    if told._replace(synced=None) == found._replace(synced=None):
+    if declared._replace(synced=None) == found._replace(synced=None):
         return True
-    kept = told.synced
+    kept = declared.synced
     return kept is not None and found.length >= kept and all(piece.offset >= kept for piece in damage)
 
 
 def seal_body(summary: Summary) -> bytes:
-    told = summary.told()
-    return codec.dumps({"op": "seal", **told, "next": told.pop("segment") + 1})[:-1]
+    members = summary.members()
+    return codec.dumps({"op": "seal", **members, "next": members.pop("segment") + 1})[:-1]
 
 
 def opening_line(opening: Opening) -> bytes:
-    previous = opening.previous.told() if opening.previous else None
+    previous = opening.previous.members() if opening.previous else None
     body = codec.dumps(
         {"op": "open", "format": FORMAT}
         | opening._asdict()
@@ -265,8 +265,8 @@ def _check_shape(kind: str, data: dict[str, Any]) -> None:
         raise ValueError("metadata that is no text")
 
 
-def _base(told: dict[str, Any]) -> Base:
-    base = Base(**told)
+def _base(members: dict[str, Any]) -> Base:
+    base = Base(**members)
     if type(base.covers) is not int:
         raise ValueError("covers is no segment's number")
     return base

@@ -37,7 +37,7 @@ class Moved(NamedTuple):
     origin: int
     line: bytes
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"lines are not where they were written: the one at byte {self.place} belongs at byte {self.origin}"
 
 
@@ -93,21 +93,21 @@ def _candidates(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     for start, stop in pairwise([*starts, len(data)]):
         ends = [found.end() for found in framing.LINE_END.finditer(data, start, stop)]
         for end in ends[:-5:-1]:
-            told = _told(data[start:end])
-            if told is not None:
-                yield start, data[start:end], told.get("synced", 0)
+            members = _parsed(data[start:end])
+            if members is not None:
+                yield start, data[start:end], members.get("synced", 0)
                 break
 
 
-def _told(line: bytes) -> dict[str, int] | None:
+def _parsed(line: bytes) -> dict[str, int] | None:
     try:
-        told = codec.loads(line)
+        members = codec.loads(line)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and type(told.get("synced", 0)) is int else None
+    return members if isinstance(members, dict) and type(members.get("synced", 0)) is int else None
 
 
 def records_in(line: bytes) -> int:
     """How many records an intact line holds."""
-    told = codec.loads(line)
-    return len(told.get("records", ())) + ("record" in told)
+    members = codec.loads(line)
+    return len(members.get("records", ())) + ("record" in members)

@@ -51,7 +51,7 @@ class Tail(NamedTuple):
     terminated: bool = True
 
 
-def may_be_a_crashs(piece: Piece, synced: int, sealed_end: int | None) -> bool:
+def explained_by_crash(piece: Piece, synced: int, sealed_end: int | None) -> bool:
     """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
     return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
@@ -194,7 +194,7 @@ class Segment:
         tail = Tail(start + run.end, before.lines + len(run.puts), crc32(run.crcs, before.chain), synced)
         self._marked = max(self._marked, run.synced)
         if self._damage:
-            self._judge(self._damage, tail)
+            self._refuse_unexplained(self._damage, tail)
         yield Op("put", run.ts, run.puts, {"ts_last": run.ts_last})
         self.tail = tail
 
@@ -218,7 +218,7 @@ class Segment:
             count += 1
             chain = crc32(checksums.line_crc(line), chain)
         tail = Tail(length, count, chain, max(synced, self._marked), terminated)
-        self._judge(damage, tail)
+        self._refuse_unexplained(damage, tail)
         yield from ops
         self._damage, self.tail = damage, tail
 
@@ -231,7 +231,7 @@ class Segment:
                 joined = framing.with_damage(self._damage[-1:], damage)
                 offset = next(one.offset for one in joined if moved.place < one.end)
                 beyond = f"{self._search.records_beyond(offset)} good records lie beyond"
-                raise DamagedManifestError(self.path, offset, f"{moved.told()} in segment {self.number}; {beyond}")
+                raise DamagedManifestError(self.path, offset, f"{moved.describe()} in segment {self.number}; {beyond}")
 
     def _decode(self, line: bytes, offset: int) -> Op:
         try:
@@ -240,18 +240,18 @@ class Segment:
             raise DamagedManifestError(self.path, offset, f"the line says nothing known ({error})") from None
 
     def _check_seal(self, op: Op, tail: Tail) -> None:
-        told = (op.data["length"], op.data["lines"], op.data["chain"])
-        if told != (tail.length, tail.lines, checksums.hex_crc(tail.chain)):
+        declared = (op.data["length"], op.data["lines"], op.data["chain"])
+        if declared != (tail.length, tail.lines, checksums.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
-    def _judge(self, damage: list[Piece], tail: Tail) -> None:
+    def _refuse_unexplained(self, damage: list[Piece], tail: Tail) -> None:
         """Damage behind every `synced` mark may be a crash's; any other is not, and nothing goes on.
 
         What we have synced ourselves is no mark: we may have come after the crash.
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if not may_be_a_crashs(piece, self._marked, last):
+            if not explained_by_crash(piece, self._marked, last):
                 raise self._error(piece)
 
     def _error(self, piece: Piece) -> DamagedManifestError:
@@ -262,12 +262,12 @@ class Segment:
             f" {self._search.records_beyond(piece.end)} good records lie beyond",
         )
 
-    def check_link(self, told: Summary | None) -> None:
+    def check_link(self, declared: Summary | None) -> None:
         """Compare with what the successor says; raises `DamagedManifestError`.
 
         Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
         """
-        if told is not None and lines.agrees(told, self.summary(), self._damage):
+        if declared is not None and lines.matches(declared, self.summary(), self._damage):
             self.report_damage()
             return
         if self._damage:

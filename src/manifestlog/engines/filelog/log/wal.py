@@ -309,11 +309,11 @@ class Wal:
 def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool) -> Segment:
     path = paths.segment(number)
     segment = Segment.open(path, writable=writable)
-    told = (segment.opening.manifest, segment.opening.ts_created, segment.number)
-    if told != (paths.name, ts_created, number):
+    found = (segment.opening.manifest, segment.opening.ts_created, segment.number)
+    if found != (paths.name, ts_created, number):
         segment.unpin()
         raise DamagedManifestError(
-            path, 0, f"this is segment {told[2]} of manifest {told[0]!r} created at {told[1]}, not of this one"
+            path, 0, f"this is segment {found[2]} of manifest {found[0]!r} created at {found[1]}, not of this one"
         )
     return segment
 

@@ -27,7 +27,7 @@ from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
 from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
-from manifestlog.engines.filelog.log.segment import may_be_a_crashs
+from manifestlog.engines.filelog.log.segment import explained_by_crash
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
@@ -49,7 +49,7 @@ class _Segment:
 
     path: str
     opening: Opening
-    told: Summary | None
+    declared: Summary | None
     """What the next segment says of this one; its lines up to there are counted."""
     bases: fold.Bases
     lines: int = 0
@@ -69,7 +69,7 @@ class _Segment:
         self.lines += 1
         if self.damage:
             self.beyond += records_in(line)
-        if self.told is not None and piece.offset < self.told.length:
+        if self.declared is not None and piece.offset < self.declared.length:
             self.length, self.counted = piece.end, self.counted + 1
             self.chain = crc32(checksums.line_crc(line), self.chain)
 
@@ -209,7 +209,7 @@ def _check_log(paths: ManifestPaths, numbers: list[int], read: _Read | None, rep
             successor = openings.get(number + 1)
             last = _read(paths.segment(number), opening, successor.previous if successor else None, report)
             report.log_lines += last.lines
-            _judge(last, report)
+            _classify_damage(last, report)
     report.segments = len(numbers)
     if last is not None and read is not None:
         _check_base(paths, numbers, last, read, report)
@@ -234,8 +234,8 @@ def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: Chec
     return opening
 
 
-def _read(path: str, opening: Opening, told: Summary | None, report: CheckReport) -> _Segment:
-    segment = _Segment(path, opening, told, opening.bases)
+def _read(path: str, opening: Opening, declared: Summary | None, report: CheckReport) -> _Segment:
+    segment = _Segment(path, opening, declared, opening.bases)
     fd = disk.open_read(path)
     try:
         end = disk.size(fd)
@@ -280,27 +280,31 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         report.damage(segment.path, piece.offset, f"the line says nothing known ({error})")
 
 
-def _judge(segment: _Segment, report: CheckReport) -> None:
+def _classify_damage(segment: _Segment, report: CheckReport) -> None:
     """Say which of a segment's damage is damage, and which a crash explains."""
-    told = segment.told
-    as_told = told is None or lines.agrees(told, segment.summary(), segment.damage)
-    if told is not None and not as_told:
+    declared = segment.declared
+    as_declared = declared is None or lines.matches(declared, segment.summary(), segment.damage)
+    if declared is not None and not as_declared:
         report.damage(
             segment.path,
-            told.length,
-            f"it does not hold what segment {told.segment + 1} says: lines are missing or other",
+            declared.length,
+            f"it does not hold what segment {declared.segment + 1} says: lines are missing or other",
         )
     for piece in segment.damage:
         count = piece.end - piece.offset
         moved = next((one for one in segment.moved if piece.offset <= one.place < piece.end), None)
         if moved is not None:
             beyond = f"{segment.beyond} good records lie behind the first damage"
-            report.damage(segment.path, piece.offset, f"{moved.told()}; {beyond}")
-        elif told is not None and piece.offset >= told.length and may_be_a_crashs(piece, 0, segment.sealed_end):
+            report.damage(segment.path, piece.offset, f"{moved.describe()}; {beyond}")
+        elif (
+            declared is not None
+            and piece.offset >= declared.length
+            and explained_by_crash(piece, 0, segment.sealed_end)
+        ):
             report.note(
                 segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
             )
-        elif as_told and may_be_a_crashs(piece, segment.synced, segment.sealed_end):
+        elif as_declared and explained_by_crash(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
             report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")

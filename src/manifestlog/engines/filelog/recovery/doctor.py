@@ -188,16 +188,16 @@ def _room(directory: str, names: list[str]) -> Iterator[Finding]:
         key=lambda one: one[1],
         default=("", 0),
     )
-    told = f"{left.free_bytes / 1e6:,.0f} MB free"
+    room = f"{left.free_bytes / 1e6:,.0f} MB free"
     if name:
-        told += f"; a compaction of {name}, the largest here, takes {need / 1e6:,.1f} MB for a while"
+        room += f"; a compaction of {name}, the largest here, takes {need / 1e6:,.1f} MB for a while"
     advice = "free some space: without it the log only grows, and additions fail when the disk is full"
     verdict = Verdict.OK
     if left.free_bytes < need:
         verdict = Verdict.FAILED
     elif left.free_bytes < 2 * need + _ROOM_BYTES:
         verdict = Verdict.WARNING
-    yield Finding("free space", verdict, told, "" if verdict is Verdict.OK else advice)
+    yield Finding("free space", verdict, room, "" if verdict is Verdict.OK else advice)
     if left.free_inodes is not None:
         few = left.free_inodes < _ROOM_INODES
         verdict = Verdict.WARNING if few else Verdict.OK

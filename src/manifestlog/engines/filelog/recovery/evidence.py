@@ -141,18 +141,18 @@ def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.B
 
 def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
     """The highest number that any segment of this manifest can have had, as far as anything tells."""
-    told = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
+    known = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
     if index is not None and index.head.covers:
-        told.append(index.head.covers + 1)
-    return max(told, default=0)
+        known.append(index.head.covers + 1)
+    return max(known, default=0)
 
 
 def _is_anothers(
     source: CanonicalFile, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
 ) -> bool:
     """Whether a canonical belongs to another manifest: created at another time, and nothing else speaks for it."""
-    told = source.metadata.get("ts_created")
-    if identity is None or told is None or told == identity[1]:
+    created = source.metadata.get("ts_created")
+    if identity is None or created is None or created == identity[1]:
         return False
     if any(base.size == source.identity[0] for base in bases):
         return False

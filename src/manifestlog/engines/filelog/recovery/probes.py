@@ -82,11 +82,11 @@ def _guarded(name: str, test: Callable[[str], Finding], place: str) -> Iterator[
 
 
 class _SecondError(Exception):
-    """The second process does not do what it was told, with the reason."""
+    """The second process does not do what it was measured, with the reason."""
 
 
 class _Second:
-    """The other process, which does one thing after the other as it is told."""
+    """The other process, which does one thing after the other as it is measured."""
 
     def __init__(self, place: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -246,11 +246,13 @@ def _rename(second: _Second, place: str) -> Finding:
         count += 1
         _replace(target, count)
     reads, missing, half = second.ask("enough")
-    told = f"{count} replacements under {reads} reads"
+    measured = f"{count} replacements under {reads} reads"
     if missing or half:
         advice = "keep manifests on another file system: here a reader may see no file, or half of one"
-        return Finding("atomic rename", Verdict.FAILED, f"{told}: {missing} times no file, {half} times half", advice)
-    return Finding("atomic rename", Verdict.OK, f"{told}: always a whole file")
+        return Finding(
+            "atomic rename", Verdict.FAILED, f"{measured}: {missing} times no file, {half} times half", advice
+        )
+    return Finding("atomic rename", Verdict.OK, f"{measured}: always a whole file")
 
 
 def _replace(target: str, number: int) -> None:
@@ -309,14 +311,14 @@ def _sync_cost(place: str) -> Finding:
     finally:
         disk.close(fd)
     middle = statistics.median(took)
-    told = f"{_span(middle)} for one addition (median of {len(took)}), {_span(max(took))} at most"
+    measured = f"{_span(middle)} for one addition (median of {len(took)}), {_span(max(took))} at most"
     if middle < _NO_SYNC_S:
         means = "no disk is that fast: what is synced here may not survive a power cut"
-        return Finding("sync cost", Verdict.WARNING, f"{told}; {means}", "ask whoever runs this storage")
+        return Finding("sync cost", Verdict.WARNING, f"{measured}; {means}", "ask whoever runs this storage")
     if middle > _SLOW_SYNC_S:
         advice = "add with add_many, or choose Durability.INTERVAL where the last second may be lost"
-        return Finding("sync cost", Verdict.WARNING, f"{told}; a slow disk", advice)
-    return Finding("sync cost", Verdict.OK, told)
+        return Finding("sync cost", Verdict.WARNING, f"{measured}; a slow disk", advice)
+    return Finding("sync cost", Verdict.OK, measured)
 
 
 def _span(seconds: float) -> str:
@@ -336,7 +338,7 @@ def _clock(place: str) -> Finding:
             time.sleep(1e-3)
     finally:
         disk.close(fd)
-    told = f"files' times are {_span(apart)} from the system's, in steps of {_span(abs(step) / 1e9)} or less"
+    measured = f"files' times are {_span(apart)} from the system's, in steps of {_span(abs(step) / 1e9)} or less"
     if step < 0 or apart > CLOCK_SLACK_S:
         found = f"files' times are {apart:,.1f} s from the system's: they come from another clock"
         return Finding(
@@ -344,6 +346,6 @@ def _clock(place: str) -> Finding:
         )
     if step == 0 or step >= 1_000_000_000:
         return Finding(
-            "file times", Verdict.WARNING, f"{told}: coarse", "keep manifests on a file system with finer times"
+            "file times", Verdict.WARNING, f"{measured}: coarse", "keep manifests on a file system with finer times"
         )
-    return Finding("file times", Verdict.OK, told)
+    return Finding("file times", Verdict.OK, measured)

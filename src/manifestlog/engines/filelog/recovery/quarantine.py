@@ -162,17 +162,17 @@ def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) 
     return report
 
 
-def write_report(paths: ManifestPaths, folder: str, report: RepairReport, told: Base, like: str) -> None:
-    """Put the report into the folder, whole and synced; `told` is the new canonical.
+def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: Base, like: str) -> None:
+    """Put the report into the folder, whole and synced; `base` is the new canonical.
 
     It is renamed from beside the manifest: where that fails, because `quarantine` is on another file system, moving the
     originals would fail, too, and then it would be too late.
     """
     target = Target(paths.temporary(paths.canonical), os.path.join(folder, REPORT))
-    publish.publish(target, [_as_json(report, told)], like=like)
+    publish.publish(target, [_as_json(report, base)], like=like)
 
 
-def _as_json(report: RepairReport, told: Base) -> bytes:
+def _as_json(report: RepairReport, base: Base) -> bytes:
     lost = [loss._asdict() | {"file": os.path.basename(loss.file)} for loss in report.lost]
     notes = [note._asdict() | {"file": os.path.basename(note.file)} for note in report.notes]
     found = [finding._asdict() | {"file": os.path.basename(finding.file)} for finding in report.findings]
@@ -182,7 +182,7 @@ def _as_json(report: RepairReport, told: Base) -> bytes:
         del document[name]
     document |= {"kept": kept | {"from_log": report.records_from_log}, "ts": utc_text(datetime.now(UTC))}
     document["manifest"] = os.path.basename(report.manifest).removesuffix(SUFFIX)
-    document["written"] = {"canonical": {"size": told.size, "crc": told.crc}, "segment": told.covers + 1}
+    document["written"] = {"canonical": {"size": base.size, "crc": base.crc}, "segment": base.covers + 1}
     return codec.dumps_indented(document, 0) + b"\n"
 
 

@@ -29,7 +29,7 @@ Invariants:
 - Segment numbers go on behind the highest that anything tells of, those in quarantine included.
 - A repair of a manifest that is sound, and so a second repair, changes nothing.
 
-What is damaged is told by `check`, what can be saved by `reconcile`. Not undone here: the quarantine is people's.
+What is damaged is said by `check`, what can be saved by `reconcile`. Not undone here: the quarantine is people's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import checksums, disk, publish
-from manifestlog.engines.filelog.canonical import files as base, scan, write
+from manifestlog.engines.filelog.canonical import files, scan, write
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
@@ -64,7 +64,7 @@ class _New(NamedTuple):
     """The new generation: its canonical, still under another name, and the segment that follows it."""
 
     path: str
-    told: Base
+    base: Base
     scanned: Scanned | None
 
 
@@ -85,7 +85,7 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
             return _Repair(paths, found).run()
         report = quarantine.new_report(paths, found, None)
         if _index_is_bad(paths, found):
-            base.sweep(paths)
+            files.sweep(paths)
             _write_index(paths)
             report.outcome = RepairOutcome.INDEX_REBUILT
         return report
@@ -141,18 +141,18 @@ class _Repair:
             disk.sync_directory(self._paths.directory)
             report = quarantine.stored_report(self._paths, unfinished.folder, self._found)
             return self._finish(report, unfinished.folder, unfinished.new)
-        base.sweep(self._paths)
+        files.sweep(self._paths)
         saved = reconcile.salvage_all(self._paths)
         report = quarantine.new_report(self._paths, self._found, saved)
         new = self._write(saved, report)  # (3)
-        folder = self._set_up(saved, report, new.told)  # (4)
-        self._start_segment(saved, new.told)  # (5)
+        folder = self._set_up(saved, report, new.base)  # (4)
+        self._start_segment(saved, new.base)  # (5)
         return self._finish(report, folder, new)
 
     def _finish(self, report: RepairReport, folder: str, new: _New) -> RepairReport:
-        self._move_segments(folder, new.told)  # (6)
+        self._move_segments(folder, new.base)  # (6)
         self._swap_canonical(folder, new)  # (7)
-        base.sweep(self._paths)
+        files.sweep(self._paths)
         _write_index(self._paths, new)  # (8)
         report.outcome, report.quarantine = RepairOutcome.REPAIRED, folder
         return report
@@ -163,36 +163,36 @@ class _Repair:
         metadata = saved.metadata | {"total_records": count, "ts_updated": utc_text(datetime.now(UTC))}
         temporary = self._paths.temporary(self._paths.canonical)
         with publish.unfinished(temporary, like=saved.files[-1]) as fd:
-            told = _written(fd, saved, metadata, quarantine.next_number(self._paths, saved) - 1)
+            base = _written(fd, saved, metadata, quarantine.next_number(self._paths, saved) - 1)
             disk.sync_data(fd)
-            scanned = _read_again(temporary, told, count)
+            scanned = _read_again(temporary, base, count)
             # Here, because its name must be on the disk before (5) says that nothing else counts.
             disk.sync_directory(self._paths.directory)
-        return _New(temporary, told, scanned)
+        return _New(temporary, base, scanned)
 
-    def _set_up(self, saved: Salvage, report: RepairReport, told: Base) -> str:
+    def _set_up(self, saved: Salvage, report: RepairReport, base: Base) -> str:
         folder = quarantine.make_folder(self._paths)
         report.quarantine = folder
         like = saved.files[-1]
         if saved.segments:
             active = self._paths.segment(saved.segments[-1])
             quarantine.copy(active, os.path.join(folder, os.path.basename(active)))
-        quarantine.write_report(self._paths, folder, report, told, like)
+        quarantine.write_report(self._paths, folder, report, base, like)
         for directory in (folder, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
         return folder
 
-    def _start_segment(self, saved: Salvage, told: Base) -> None:
+    def _start_segment(self, saved: Salvage, base: Base) -> None:
         if saved.segments:
             quarantine.mark(self._paths.segment(saved.segments[-1]))
-        previous = Summary(told.covers, 0, 0, checksums.hex_crc(0)) if told.covers else None
+        previous = Summary(base.covers, 0, 0, checksums.hex_crc(0)) if base.covers else None
         created = saved.metadata["ts_created"]
-        wal.create_segment(self._paths, created, previous, (told,), saved.files[-1]).unpin()
+        wal.create_segment(self._paths, created, previous, (base,), saved.files[-1]).unpin()
 
-    def _move_segments(self, folder: str, told: Base) -> None:
+    def _move_segments(self, folder: str, base: Base) -> None:
         paths = self._paths
         for number in paths.segment_numbers(disk.list_names(paths.directory)):
-            if number > told.covers:
+            if number > base.covers:
                 continue
             aside = os.path.join(folder, os.path.basename(paths.segment(number)))
             if disk.exists(aside):
@@ -230,11 +230,11 @@ def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> Base:
     return Base(out.size, checksums.hex_crc(out.crc), covers)
 
 
-def _read_again(path: str, told: Base, count: int) -> Scanned:
+def _read_again(path: str, base: Base, count: int) -> Scanned:
     source = Canonical(path, disk.open_read(path))
     scanned = scan.scan(source)
     read = disk.size(source.fd), scanned.crc, scanned.columns.count
-    if read != (told.size, told.crc, count) or source.memory is not None:
+    if read != (base.size, base.crc, count) or source.memory is not None:
         raise DamagedManifestError(path, 0, "the new canonical does not read back as it was written")
     return scanned
 
@@ -254,26 +254,26 @@ def _unfinished(paths: ManifestPaths) -> _Unfinished | None:
     opening = salvage_log.read(paths.segment(numbers[-1]), numbers[-1]).opening if numbers else None
     if opening is None or len(opening.bases) != 1:
         return None
-    told = opening.bases[0]
+    base = opening.bases[0]
     for folder in quarantine.folders(paths):
-        if not _is_of(folder, told, opening):
+        if not _is_of(folder, base, opening):
             continue
         for path in paths.temporaries(names):
-            if path.startswith(paths.canonical) and _is_file(path, told):
-                return _Unfinished(folder, _New(path, told, None))
+            if path.startswith(paths.canonical) and _is_file(path, base):
+                return _Unfinished(folder, _New(path, base, None))
     return None
 
 
-def _is_of(folder: str, told: Base, opening: Opening) -> bool:
+def _is_of(folder: str, base: Base, opening: Opening) -> bool:
     report = quarantine.load_report(folder)
-    written = {"canonical": {"size": told.size, "crc": told.crc}, "segment": opening.segment}
-    return report.get("written") == written and told.covers == opening.segment - 1
+    written = {"canonical": {"size": base.size, "crc": base.crc}, "segment": opening.segment}
+    return report.get("written") == written and base.covers == opening.segment - 1
 
 
-def _is_file(path: str, told: Base) -> bool:
+def _is_file(path: str, base: Base) -> bool:
     source = Canonical(path, disk.open_read(path))
     size = disk.size(source.fd)
-    return size == told.size and scan.checksum(source, size) == told.crc
+    return size == base.size and scan.checksum(source, size) == base.crc
 
 
 # -- the index ---------------------------------------------------------------------------------------------------------
@@ -287,13 +287,13 @@ def _write_index(paths: ManifestPaths, new: _New | None = None) -> None:
     """Make the index anew; not for another tool's layout, which has none before the next compaction."""
     stamp = disk.path_stamp(paths.canonical)
     if new is not None and new.scanned is not None and stamp is not None:
-        head = Head(stamp, new.told.crc, new.told.covers, new.scanned.metadata)
-        base.write_index(paths, new.scanned.columns, head)
+        head = Head(stamp, new.base.crc, new.base.covers, new.scanned.metadata)
+        files.write_index(paths, new.scanned.columns, head)
         return
-    found = base.open_base(paths, scan=True)
+    found = files.open_base(paths, scan=True)
     if not found.foreign:
-        covers = new.told.covers if new is not None else _covered_by(paths, found.identity)
-        base.write_index(paths, found.index.columns(), found.index.head._replace(covers=covers))
+        covers = new.base.covers if new is not None else _covered_by(paths, found.identity)
+        files.write_index(paths, found.index.columns(), found.index.head._replace(covers=covers))
 
 
 def _covered_by(paths: ManifestPaths, identity: tuple[int, str]) -> int:

@@ -217,11 +217,11 @@ def _named(fd: int, start: int, end: int) -> list[str]:
     return [found.decode() for found in dict.fromkeys(_KEY.findall(text))][:_NAMED_MAX]
 
 
-def is_opening(found: Salvaged, piece: Piece, told: Summary | None) -> bool:
+def is_opening(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
     """Whether this damaged stretch is the segment's first line and nothing more: by the count of lines, or by its text."""
     if piece.offset != 0:
         return False
-    if told is not None and told.lines == found.lines + 1:
+    if declared is not None and declared.lines == found.lines + 1:
         return True
     fd = disk.open_read(found.path)
     try:
@@ -234,26 +234,26 @@ def is_opening(found: Salvaged, piece: Piece, told: Summary | None) -> bool:
     return ours and alone and len(text) <= _OPENING_BYTES_MAX and text.count(b'"op":"') <= 1
 
 
-def is_seal(found: Salvaged, piece: Piece, told: Summary | None) -> bool:
+def is_seal(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
     """Whether this damaged stretch is the segment's last line, which holds no record: what it was can be computed."""
     if found.salt is None or piece.offset != found.end or piece.end != found.size:
         return False
     line = checksums.seal_line(lines.seal_body(found.summary), found.salt, found.end)
-    if told is None:
+    if declared is None:
         return len(line) == piece.end - piece.offset
     chain = checksums.hex_crc(crc32(checksums.line_crc(line[:-1]), found.chain))
-    return told == Summary(found.number, found.end + len(line), found.lines + 1, chain)
+    return declared == Summary(found.number, found.end + len(line), found.lines + 1, chain)
 
 
-def harmless(segment: Salvaged, piece: Piece, told: Summary | None) -> str | None:
+def harmless(segment: Salvaged, piece: Piece, declared: Summary | None) -> str | None:
     """Why one of the stretches that are `missing` held nothing that counts; None when it may have."""
-    if told is not None and piece.offset >= told.length:
+    if declared is not None and piece.offset >= declared.length:
         return "behind the segment's end, fenced off by the next one"
-    if told is not None and told.synced is not None and piece.offset >= told.synced:
+    if declared is not None and declared.synced is not None and piece.offset >= declared.synced:
         return "behind a sync that failed, never acknowledged"
-    if segment.salt is not None and is_opening(segment, piece, told):
+    if segment.salt is not None and is_opening(segment, piece, declared):
         return "the segment's first line, which holds no record"
-    if is_seal(segment, piece, told):
+    if is_seal(segment, piece, declared):
         return "the segment's last line, which holds no record"
     return None
 
