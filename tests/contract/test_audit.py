@@ -1,0 +1,241 @@
+"""`manifestlog.audit`: data files compared with the ledger from Python; the command line's tests are in `tests/cli`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestNotFoundError, audit, ingest
+from manifestlog.names import resolve
+
+from .builders import QUIET
+from .test_ingest import SCRIPT, start_methods
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [f"{number}.txt" for number in range(10)]
+
+
+@pytest.fixture
+def tree(path: Path, tmp_path: Path) -> Path:
+    """Ten files of two bytes, all registered."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / name).write_bytes(name[:2].encode())
+    ingest.run(path, [folder], jobs=1, options=QUIET)
+    return folder
+
+
+def look(
+    path: Path, *, jobs: int = 1, on_event: Any = None, keep_findings: bool = True, **wanted: Any
+) -> audit.AuditReport:
+    options = audit.VerifyOptions(**wanted)
+    return audit.run(path, options, jobs=jobs, on_event=on_event, keep_findings=keep_findings)
+
+
+def counts(report: audit.AuditReport) -> dict[str, int]:
+    return {state.value: number for state, number in report.states.items() if number}
+
+
+# -- what is found -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tree")
+def test_files_as_the_ledger_says_are_ok(path: Path) -> None:
+    report = look(path)
+    assert (counts(report), report.findings, report.failed, report.left) == ({"ok": 10}, [], False, 0)
+    assert (report.files, report.planned, report.bytes) == (10, 10, 20)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_finding_says_which_file_and_why(path: Path, tree: Path, jobs: int) -> None:
+    (tree / "3.txt").unlink()
+    (tree / "7.txt").write_bytes(b"xx")
+    report = look(path, jobs=jobs)
+    assert (counts(report), report.failed) == ({"ok": 8, "missing": 1, "changed": 1}, True)
+    missing, changed = sorted(report.findings, key=lambda finding: finding.file_path)
+    assert missing == audit.FileFinding(
+        "missing", str(tree / "3.txt"), hashlib.sha256(b"3.").hexdigest(), "there is no such file"
+    )
+    assert (changed.file_path, changed.state) == (str(tree / "7.txt"), audit.FileState.CHANGED)
+
+
+def test_a_lesser_level_looks_at_less(path: Path, tree: Path) -> None:
+    (tree / "7.txt").write_bytes(b"xx")
+    assert [look(path, level=level).failed for level in audit.Level] == [False, False, True]
+
+
+def test_untracked_files_are_named_and_are_no_failure(path: Path, tree: Path) -> None:
+    (tree / "new.txt").write_bytes(b"new")
+    report = look(path, untracked=(tree,))
+    assert (report.unregistered, report.failed) == (1, False)
+    assert [(one.state, one.file_path) for one in report.findings] == [("unregistered", str(tree / "new.txt"))]
+
+
+@pytest.mark.usefixtures("tree")
+def test_nobody_asked_for_untracked_files(path: Path) -> None:
+    assert look(path).unregistered is None
+
+
+def test_another_root_can_be_given(path: Path, tree: Path) -> None:
+    moved = tree.rename(tree.with_name("elsewhere"))
+    assert look(path, root=moved, former=tree).states[audit.FileState.OK] == 10
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_sample_is_chosen_again_by_its_seed(path: Path) -> None:
+    report = look(path, sample="30%")
+    assert (report.files, report.planned, report.looked_at) == (10, 3, 3)
+    assert look(path, sample=3, seed=report.seed).seed == report.seed
+
+
+@pytest.mark.usefixtures("tree")
+def test_when_the_time_is_over_no_file_is_begun(path: Path) -> None:
+    report = look(path, max_duration_s=1e-9)
+    assert (report.looked_at, report.left) == (0, 10)
+
+
+@pytest.mark.usefixtures("tree")
+def test_the_next_run_begins_with_what_was_not_looked_at(path: Path) -> None:
+    look(path, sample=4)
+    look(path)
+    with open(resolve(path).verified, encoding="utf-8") as file:
+        order = [json.loads(line)["file_path"] for line in file]
+    assert len(order) == 14
+    assert set(order[:4]).isdisjoint(order[4:10])
+
+
+# -- how it is asked for -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"level": "deep"},
+        {"sample": 0},
+        {"sample": "0%"},
+        {"sample": "101%"},
+        {"sample": "some"},
+        {"max_duration_s": 0},
+        {"former": "/old"},
+    ],
+)
+def test_what_cannot_be_meant_is_a_value_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong)) if "level" not in wrong else "deep"):
+        audit.VerifyOptions(**wrong)
+
+
+@pytest.mark.usefixtures("tree")
+def test_an_open_manager_is_used_and_stays_open(path: Path) -> None:
+    with DownloadManifestManager(path, options=QUIET) as manifest:
+        assert audit.run(manifest, jobs=1).states[audit.FileState.OK] == 10
+        assert len(manifest) == 10
+
+
+def test_a_manifest_that_is_missing_is_told_and_nothing_is_made(path: Path) -> None:
+    with pytest.raises(ManifestNotFoundError):
+        look(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_damaged_manifest_is_told(path: Path, tree: Path) -> None:
+    del tree
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-40])
+    with pytest.raises(DamagedManifestError):
+        look(path)
+    path.write_bytes(sound)
+
+
+# -- how it goes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_events_tell_how_it_goes(path: Path, tree: Path, jobs: int) -> None:
+    (tree / "3.txt").unlink()
+    heard: list[audit.Event] = []
+    report = look(path, jobs=jobs, on_event=heard.append)
+    assert isinstance(heard[0], audit.Began)
+    assert heard[0].report is report
+    (started,) = (event for event in heard if isinstance(event, audit.WorkersStarted))
+    assert started.total_bytes(threading.Event()) == 20
+    assert sum(event.bytes_read for event in heard if isinstance(event, audit.Progress)) == 20
+    assert [event for event in heard if isinstance(event, audit.FileFinding)] == report.findings
+
+
+def test_findings_need_not_be_kept(path: Path, tree: Path) -> None:
+    (tree / "3.txt").unlink()
+    heard: list[audit.Event] = []
+    report = look(path, on_event=heard.append, keep_findings=False)
+    assert report.findings == []
+    assert [event.state for event in heard if isinstance(event, audit.FileFinding)] == ["missing"]
+
+
+def test_what_is_found_before_an_error_is_in_the_report(path: Path, tree: Path) -> None:
+    """The error of a listener ends the run; the report of the first event holds what was found by then."""
+    (tree / "3.txt").unlink()
+    reports: list[audit.AuditReport] = []
+
+    def hear(event: audit.Event) -> None:
+        if isinstance(event, audit.Began):
+            reports.append(event.report)
+        if isinstance(event, audit.FileFinding):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        look(path, on_event=hear)
+    assert len(reports[0].findings) == 1
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_run_that_is_asked_to_stop_says_so(path: Path) -> None:
+    report = audit.run(path, jobs=1, asked_to_stop=lambda: 1)
+    assert (report.interrupted, report.looked_at + report.left) == (True, 10)
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_cannot_be_remembered_is_said(path: Path) -> None:
+    journal = resolve(path).verified
+    os.mkdir(journal)
+    report = look(path)
+    assert report.journal_error == f"{journal}: Is a directory"
+    assert counts(report) == {"ok": 10}
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_report_can_be_pickled_and_written_as_json(path: Path) -> None:
+    report = look(path)
+    assert pickle.loads(pickle.dumps(report)) == report
+    assert report.as_json()["ok"] == 10
+
+
+@start_methods
+def test_a_plain_script_looks_at_files(path: Path, tree: Path, method: str) -> None:
+    (tree / "3.txt").unlink()
+    script = tree.parent / "look.py"
+    call = "print([one.state for one in audit.run(sys.argv[2], jobs=2).findings])"
+    script.write_text(SCRIPT.format(face="audit", call=call))
+    done = subprocess.run([sys.executable, script, method, path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("['missing']\n", "")
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_daemonic_process_looks_by_itself(path: Path) -> None:
+    """A worker of Celery may have no children."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(look(path, jobs=2).looked_at), daemon=True)
+    process.start()
+    assert ours.recv() == 10
+    process.join()
