@@ -37,7 +37,7 @@ FOLDERS: dict[str, set[str]] = {
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
 GROUND = {"errors", "options", "names"}
-FACE = {"manager", "records", "factory", "open_managers", "corrections", "root"}
+FACE = {"manager", "records", "factory", "open_managers", "corrections", "root", "adoption"}
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (

@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from manifestlog import corrections, root
+from manifestlog.adoption import Given, adopt_metadata, difference
 from manifestlog.engines.protocol import Engine, Snapshot
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestInUseError
-from manifestlog.model.adoption import Stored, adopt, is_same_root
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
 from manifestlog.model.models import (
@@ -44,7 +44,7 @@ from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
 from manifestlog.records import Records
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _UPDATABLE = frozenset(ManifestRecord.model_fields)
 
@@ -66,11 +66,7 @@ class AbstractManifest(ABC):
         options: ManifestOptions | None = None,
         read_only: bool = False,
     ) -> Self:
-        """Open the manifest at `path`, or create it when `metadata` says how.
-
-        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
-        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
-        """
+        # All of it is done here, as an open manager is given out again; `__init__` shows how, and to whom to hand arguments on.
         driver = driver_for(path)
         location = driver.locate(os.fspath(path))
         refuse_unkept_metadata(metadata)
@@ -78,69 +74,40 @@ class AbstractManifest(ABC):
             entry = open_managers.get(location.key)
             if entry is not None:
                 found = cast("AbstractManifest", entry.manager)
-                if differs := found._difference(cls, metadata, options, read_only=read_only):  # noqa: SLF001 -- of this class
+                kind = None if type(found) is cls else f"class ({type(found).__name__})"
+                given = Given(metadata, options, read_only)
+                if differs := kind or difference(entry.engine, found.version, given):
                     raise ManifestInUseError(location.display, differs)
                 entry.holders += 1
+                log.debug("%s: open already", location.display)
                 return cast("Self", found)
             self = super().__new__(cls)
-            given = None if metadata is None else metadata_row(metadata)
-            self._engine = driver.open(location, given, options or ManifestOptions(), read_only=read_only)
+            row = None if metadata is None else metadata_row(metadata)
+            self._engine = driver.open(location, row, options or ManifestOptions(), read_only=read_only)
             try:
-                self._version = self._adopt(metadata)
+                self._version = adopt_metadata(self._engine, metadata)
             except BaseException:
                 self._engine.close()
                 raise
             open_managers.add(location.key, Entry(self, self._engine))
-            return self
+        log.info(
+            "%s: opened%s, by %s %s", location.display, " to read" if read_only else "", cls.__name__, self._version
+        )
+        return self
 
-    def _adopt(self, metadata: ManifestMetadata | None) -> str:
-        """Take over what the opener's metadata changes; gives the version that it stamps records with."""
-        if metadata is None:
-            return str(self._engine.metadata()["etl_version"])
-        changes, refused_root = adopt(self._stored(), metadata_row(metadata))
-        if refused_root is not None:
-            log.warning(
-                "%s: root_dir stays %s, not %s, because relative paths of its records begin there; if the files have moved,"
-                " run `manifestlog relocate`",
-                self._engine.location.display,
-                self._engine.metadata()["root_dir"],
-                refused_root,
-            )
-        if changes and not self._engine.read_only:
-            self._engine.set_metadata(changes)
-        return metadata.etl_version
-
-    def _stored(self) -> Stored:
-        engine = self._engine
-        has_relative_path = functools.partial(root.has_relative_path, engine)
-        return Stored(engine.location.display, engine.location.directory, engine.metadata(), has_relative_path)
-
-    def _difference(
+    def __init__(  # noqa: B027 -- `__new__` has opened it; this is what editors and subclasses look for
         self,
-        cls: type[AbstractManifest],
-        metadata: ManifestMetadata | None,
-        options: ManifestOptions | None,
+        path: str | os.PathLike[str],
+        metadata: ManifestMetadata | None = None,
         *,
-        read_only: bool,
-    ) -> str | None:
-        """In what this open manager is not what is asked for; None when it is."""
-        if type(self) is not cls:
-            return f"class ({type(self).__name__})"
-        if options is not None and options != self._engine.options:
-            return f"options ({self._engine.options})"
-        if read_only != self._engine.read_only:
-            return f"read_only ({self._engine.read_only})"
-        if metadata is not None and (field := self._other_metadata(metadata)):
-            return f"metadata ({field})"
-        return None
+        options: ManifestOptions | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """Open the manifest at `path`, or create it when `metadata` says how.
 
-    def _other_metadata(self, given: ManifestMetadata) -> str | None:
-        stored = self._stored()
-        if given.process.value != stored.metadata["process"]:
-            return "process"
-        if not is_same_root(stored, str(given.root_dir)) and not stored.has_relative_path():
-            return "root_dir"
-        return "etl_version" if given.etl_version != self._version else None
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
+        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
+        """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that is handed a manager opens the file for itself.
@@ -333,8 +300,9 @@ class AbstractManifest(ABC):
 
         Who opened a manifest twice has one manager and closes it twice.
         """
-        if open_managers.release(self._engine.location.key, self):
+        if open_managers.release(self._engine.location.key, self) and not self._engine.closed:
             self._engine.close()
+            log.info("%s: closed", self._engine.location.display)
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,7 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _LINE_BYTES_MAX = 1 << 20
 _SPARE_LINES = 1_000

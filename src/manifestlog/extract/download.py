@@ -35,12 +35,13 @@ from manifestlog.extract.encoding import heard
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head, Response
 from manifestlog.extract.moved import notice
+from manifestlog.extract.reach import asks_by_post
 from manifestlog.extract.register import complete, decoded, finish_left
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
@@ -102,9 +103,8 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         if left is not None:
             return left
         assert record is not None
-        notice(desk, source, record)
-        path, size = str(desk.manifest.locate(record)), record.file_size
-        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
+        path, size, warning = str(desk.manifest.locate(record)), record.file_size, notice(desk, source, record)
+        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
 
 
 def _claimed(desk: Desk, source: ETLSource, name: str) -> Outcome:
@@ -224,6 +224,8 @@ class _Pace:
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
+    if asks_by_post(source, desk.defaults):
+        record = part = None  # neither conditions nor ranges: its content is compared, when it is here
     pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin is of decoded bytes
     ask = ask_for(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
     with _asked(desk, source, ask) as response:
@@ -241,6 +243,8 @@ def _asked(desk: Desk, source: ETLSource, ask: Ask) -> Iterator[Response]:
     with desk.stop.waiting():
         response = opened.__enter__()
     try:
+        how, status = f" from byte {ask.start} on" if ask.start else "", response.head.status
+        log.debug("%s/%s: asked%s, answered with status %d", source.dataset, source.source_id, how, status)
         yield response
     finally:
         opened.__exit__(None, None, None)
@@ -256,6 +260,8 @@ def _take(
 ) -> Action:
     """Do what the answer means for the part."""
     head = heard(desk.defaults, source, response.head)
+    if asks_by_post(source, desk.defaults):
+        head = head._replace(etag=None, last_modified=None, strong_date=None)  # of this answer, not of the next one
     action, (ask, _, part) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         haul.spliced = action.step is not Step.WHOLE and (haul.spliced or ask.if_range is None)

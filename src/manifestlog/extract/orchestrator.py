@@ -22,7 +22,7 @@ from pathlib import Path
 from manifestlog.extract import freshness, safe_names as names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
-from manifestlog.extract.config.redaction import Redactor
+from manifestlog.extract.config.redaction import Redactor, in_reach
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import Desk
 from manifestlog.extract.download import extract
@@ -30,13 +30,13 @@ from manifestlog.extract.dry_run import plan
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
-from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport
+from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.worker import ExtractJob, answering
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Pool, is_daemonic
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 OnEvent = Callable[[Event], None]
 
@@ -106,6 +106,7 @@ class PipelineOrchestrator:
         report.stale = freshness.look(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
+        log.info("%s: %s", self._manifest.path, _sum(report))
         return report
 
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
@@ -116,16 +117,14 @@ class PipelineOrchestrator:
                 self._defaults.jobs,
             )
         with Claims(self._data_dir) as claims:
-            desk = self._desk(claims)
+            desk = self._desk(claims, listener.on_progress)
             for source in sources:
                 if asked_to_stop():
                     break
                 listener.on_done(extract(desk, source))
 
-    def _desk(self, claims: Claims) -> Desk:
-        return Desk(
-            self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, self._on_event
-        )
+    def _desk(self, claims: Claims, tell: OnEvent) -> Desk:
+        return Desk(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, tell)
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
         """Unknown sizes first, as they may be anything; then the largest, so that no large one begins when all others end."""
@@ -151,22 +150,38 @@ def plan_all(
     """
     defaults = defaults or Defaults()
     fetcher = fetcher or RemoteFetcher(defaults)
+    hidden = [*secrets, *in_reach(defaults)]
     for source in sources:
-        yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, secrets))
+        yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
+
+
+def _details(outcome: Outcome) -> str:
+    said = outcome.error or outcome.warning
+    fetched = f", {outcome.bytes_fetched} bytes in {outcome.seconds:.3f} s" if outcome.bytes_fetched else ""
+    return f"{fetched}: {said}" if said else fetched
+
+
+def _sum(report: RunReport) -> str:
+    counts = ", ".join(f"{count} {result}" for result, count in report.counts.items() if count)
+    end = "interrupted" if report.interrupted else "through"
+    return f"{end} with {counts or 'no source'}; {report.bytes_fetched} bytes fetched in {report.seconds:.3f} s"
 
 
 @dataclass(slots=True)
 class _Listener:
-    """Collects what workers tell."""
+    """Collects what workers tell, and logs it."""
 
     report: RunReport
     on_event: OnEvent
     lost_once: set[tuple[str, str]] = field(default_factory=set)
 
     def on_progress(self, news: Event) -> None:
+        if isinstance(news, Waiting):
+            log.info("%s/%s: %s; again in %.1f s", news.dataset, news.source_id, news.reason, news.pause_s)
         self.on_event(news)
 
     def on_done(self, result: Outcome) -> None:
+        log.info("%s/%s: %s%s", result.dataset, result.source_id, result.result, _details(result))
         self.report.outcomes.append(result)
         self.on_event(Finished(result))
 

@@ -56,6 +56,8 @@ def read_index(path: str | os.PathLike[str]) -> list[ListedFile]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = list(_json_lines(file) if path.lower().endswith(".jsonl") else _csv_lines(file))
+    except UnicodeDecodeError:
+        raise IndexFileError(f"{path}: this is no text in UTF-8; save it as that") from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise IndexFileError(f"{path}: {error}") from None
     folder = os.path.dirname(os.path.abspath(path))

@@ -27,7 +27,7 @@ from manifestlog.workers.link import WorkerLink
 from manifestlog.workers.pool import Done, Listener, Pool, is_daemonic, next_task
 from manifestlog.workers.stop import Stop, StopAskedError
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 Answer = Callable[[Any], Any]
 """What makes a result of a task."""

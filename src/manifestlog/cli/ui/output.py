@@ -231,6 +231,7 @@ def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
         logger.removeHandler(old)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
+    handler.addFilter(_is_not_shown_otherwise)
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
 
@@ -238,6 +239,11 @@ def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
 def hear_library_again(settings: Settings) -> None:
     """The same in a worker that opens again what its parent has opened: what that warned of was said then."""
     hear_library(settings, least=logging.ERROR)
+
+
+def _is_not_shown_otherwise(record: logging.LogRecord) -> bool:
+    # What comes of each source is shown by `extract` itself, as its user wants it.
+    return record.levelno > logging.INFO or record.name != f"{PROGRAM}.extract.orchestrator"
 
 
 def hear_library_in_worker(settings: Settings) -> None:

@@ -74,7 +74,12 @@ def add(
     manifest: target.ManifestArgument,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            callback=texts.all_filled,
+            help="Files, and folders with all that is in them.",
+            show_default=False,
+        ),
     ] = None,
     *,
     source: _SourceOption = None,
@@ -120,6 +125,11 @@ def add(
         if view.report is not None and view.report.files:
             _tell(settings, view.report)  # what landed before is kept, and nobody else will say so
         raise
+    return _end(settings, report)
+
+
+def _end(settings: Settings, report: ingest.IngestReport) -> int:
+    """Say what came of the run; gives its exit code."""
     _tell(settings, report)
     if report.interrupted:
         output.remark(settings, "interrupted; what is counted above is registered")

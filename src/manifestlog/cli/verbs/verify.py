@@ -10,7 +10,7 @@ import typer
 from manifestlog import audit
 from manifestlog.audit import Level, VerifyOptions
 from manifestlog.audit.report import sample_size
-from manifestlog.cli import durations as span, target
+from manifestlog.cli import durations as span, target, validators as texts
 from manifestlog.cli.invoke import INTERRUPTED
 from manifestlog.cli.jobs import JobsOption
 from manifestlog.cli.settings import Settings
@@ -27,14 +27,29 @@ def _checked_sample(value: str | None) -> str | None:
 
 _RootOption = Annotated[
     str | None,
-    typer.Option("--root", metavar="DIR", help="Where relative paths begin [default: the manifest's root_dir]."),
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        callback=texts.filled,
+        help="Where relative paths begin [default: the manifest's root_dir].",
+    ),
 ]
 _FormerOption = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="OLD",
+        callback=texts.filled,
         help="With --root: absolute paths below OLD are looked for below --root [default: the manifest's root_dir].",
+    ),
+]
+_ExtraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--extra",
+        metavar="DIR",
+        callback=texts.all_filled,
+        help="Also name files in this folder that no record names.",
     ),
 ]
 
@@ -64,10 +79,7 @@ def verify(
     ] = None,
     root: _RootOption = None,
     former: _FormerOption = None,
-    extra: Annotated[
-        list[str] | None,
-        typer.Option("--extra", metavar="DIR", help="Also name files in this folder that no record names."),
-    ] = None,
+    extra: _ExtraOption = None,
 ) -> int:
     """Look whether the files are what the ledger says.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 capabilities = CAPABILITIES
 
@@ -131,3 +131,4 @@ def _create(paths: ManifestPaths, metadata: Row) -> None:
     # Created by somebody else meanwhile, and perhaps even compacted, which sweeps unfinished files away.
     with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata | {"total_records": 0})
+        log.info("%s: created", paths.canonical)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.session import Session
     from manifestlog.engines.filelog.state import State
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _FOREIGN_BYTES_MIN = 1 << 14
 

@@ -28,7 +28,7 @@ from manifestlog.model.rows import Row, utc_text
 if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _LOAD_TRIES = 100
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from manifestlog.errors import DamagedManifestError, NotAManifestError
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, merge, normalise
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _SHAPE_KEYS_MAX = 5
 _SHAPE_KEY_MAX = 40

@@ -49,7 +49,7 @@ from manifestlog.options import ManifestOptions
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.columns import RowColumns
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 COMPACTION_SHARE = 100
 """A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
@@ -76,11 +76,28 @@ def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     try:
         with session.alone_compacting(wait=wait) as alone:  # (1)
             if not alone:
+                log.debug("%s: is being compacted elsewhere", session.paths.canonical)
                 return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
-            return _Compaction(session, began).run()
+            report = _Compaction(session, began).run()
     except OSError as error:
         explain(session.paths.canonical, error)
         raise
+    _log(session.paths.canonical, report)
+    return report
+
+
+def _log(path: str, report: CompactionReport) -> None:
+    if report.outcome is not CompactionOutcome.COMPACTED:
+        log.debug("%s: nothing to compact", path)
+        return
+    log.info(
+        "%s: compacted: %d records merged, %d in all, %d bytes written in %.3f s",
+        path,
+        report.records_merged,
+        report.records_total,
+        report.bytes_written,
+        report.seconds,
+    )
 
 
 def log_status(session: Session) -> LogStatus:

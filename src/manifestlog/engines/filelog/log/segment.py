@@ -28,7 +28,7 @@ from manifestlog.engines.filelog.log.lines import Op, Opening, Run, Summary
 from manifestlog.engines.filelog.log.moved import Search
 from manifestlog.errors import DamagedManifestError
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 
 _TURN_S = 60.0

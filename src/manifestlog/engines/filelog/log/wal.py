@@ -29,7 +29,7 @@ from manifestlog.errors import DamagedManifestError
 if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 Ops = list[tuple[int, Op]]
 """Decoded lines with the number of their segment, in log order."""
@@ -247,6 +247,7 @@ class Wal:
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
                 self.poison(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
+        log.debug("%s: begun", self.current.path)
 
     def be_writer(self) -> None:
         """From now on count as a writer, whom others leave the compaction on closing to."""

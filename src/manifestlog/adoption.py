@@ -1,0 +1,80 @@
+"""What an opener asks of a manifest that exists: its metadata are taken over, or compared with those of an open one.
+
+Invariants:
+
+- What the metadata change is decided in one place (`model.adoption`), for an opening as for a comparison.
+- A manifest that is opened to read is never changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog import root
+from manifestlog.model.adoption import Stored, adopt, is_same_root
+from manifestlog.model.models import metadata_row
+
+if TYPE_CHECKING:
+    from manifestlog.engines.protocol import Engine
+    from manifestlog.model.models import ManifestMetadata
+    from manifestlog.options import ManifestOptions
+
+log = logging.getLogger(__name__)
+
+
+class Given(NamedTuple):
+    """How an opener wants a manifest; None: as it is."""
+
+    metadata: ManifestMetadata | None
+    options: ManifestOptions | None
+    read_only: bool
+
+
+def adopt_metadata(engine: Engine, metadata: ManifestMetadata | None) -> str:
+    """Take over what the opener's metadata change; gives the version that the opener stamps records with.
+
+    Raises `MetadataConflictError` for another process.
+    """
+    if metadata is None:
+        return str(engine.metadata()["etl_version"])
+    changes, refused_root = adopt(_stored(engine), metadata_row(metadata))
+    display = engine.location.display
+    if refused_root is not None:
+        log.warning(
+            "%s: root_dir stays %s, not %s, because relative paths of its records begin there; if the files have moved,"
+            " run `manifestlog relocate`",
+            display,
+            engine.metadata()["root_dir"],
+            refused_root,
+        )
+    if changes and not engine.read_only:
+        engine.set_metadata(changes)
+        log.info("%s: %s", display, ", ".join(f"{name} is {value} now" for name, value in changes.items()))
+    return metadata.etl_version
+
+
+def difference(engine: Engine, version: str, given: Given) -> str | None:
+    """In what an open manifest, opened with this version, is not what is asked for; None when it is."""
+    if given.options is not None and given.options != engine.options:
+        return f"options ({engine.options})"
+    if given.read_only != engine.read_only:
+        return f"read_only ({engine.read_only})"
+    if given.metadata is not None and (field := _other_metadata(engine, version, given.metadata)):
+        return f"metadata ({field})"
+    return None
+
+
+def _other_metadata(engine: Engine, version: str, given: ManifestMetadata) -> str | None:
+    stored = _stored(engine)
+    if given.process.value != stored.metadata["process"]:
+        return "process"
+    if not is_same_root(stored, str(given.root_dir)) and not stored.has_relative_path():
+        return "root_dir"
+    return "etl_version" if given.etl_version != version else None
+
+
+def _stored(engine: Engine) -> Stored:
+    has_relative_path = functools.partial(root.has_relative_path, engine)
+    return Stored(engine.location.display, engine.location.directory, engine.metadata(), has_relative_path)
