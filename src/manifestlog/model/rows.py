@@ -18,6 +18,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from manifestlog.model.checks import ABSENT, Check, check_members
+
 Row = dict[str, Any]
 Order = tuple[str, int]
 """When something was observed: (time, tie). Compare these, never the times as written."""
@@ -81,6 +83,16 @@ def normal_checksum(value: object) -> str | None:
 def utc_text(moment: datetime) -> str:
     """ISO-8601 with `Z` of an aware time."""
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()[:-6] + "Z"
+
+
+def normal_time(value: object) -> tuple[str, bool]:
+    """An ISO-8601 time in normal form, and whether it had no zone and was read as UTC; raises `ValueError`."""
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text is a `TypeError`
+        naive = moment.tzinfo is None
+        return utc_text(moment.replace(tzinfo=UTC) if naive else moment), naive
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def pair_of(row: Row) -> tuple[str, str]:
@@ -159,6 +171,35 @@ def tidy(row: Row) -> Row:
     return known | {name: value for name, value in row.items() if name not in known and name not in OPTIONAL}
 
 
+_RECORD = (
+    Check(
+        "file_size",
+        int,
+        "file_size {value!r:.40} is not a number of bytes above 0",
+        lambda size: type(size) is int and 0 < size <= FILE_SIZE_MAX,
+    ),
+    Check("also_seen", object, "also_seen is no list", lambda seen: not seen or isinstance(seen, list), ABSENT),
+    Check(
+        "derived_from", object, "derived_from is no list", lambda inputs: not inputs or isinstance(inputs, list), ABSENT
+    ),
+)
+"""What the members of a record have to be, but for its checksum and its observations."""
+
+_TEXT_OR_NULL = (str, type(None))
+_OBSERVATION = (
+    Check("source_id", str, "source_id is no text"),
+    Check("dataset", str, "dataset is no text"),
+    Check("file_path", str, "file_path is no text"),
+    Check("version", str, "version is no text"),
+    Check("source_id", str, "source_id is empty", bool),
+    Check("dataset", str, "dataset is empty", bool),
+    Check("etag", _TEXT_OR_NULL, "etag is neither text nor null"),
+    Check("last_modified", _TEXT_OR_NULL, "last_modified is neither text nor null"),
+    Check("tie", int, "tie is no whole number of 0 or more", lambda tie: type(tie) is int and tie >= 0, ABSENT),
+)
+"""What the members of an observation have to be, but for its time."""
+
+
 def normalise(row: object, key: str) -> tuple[Row, bool]:
     """A row as written by anybody → (normal row, whether a time had no zone and was read as UTC).
 
@@ -172,12 +213,9 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
     checksum = _checked_checksum(row["checksum"])
     if checksum != key.lower():
         raise ValueError(f"the key is {key[:80]!r}, the record's checksum {checksum!r}")
-    size = row["file_size"]
-    if type(size) is not int or not 0 < size <= FILE_SIZE_MAX:
-        raise ValueError(f"file_size {size!r:.40} is not a number of bytes above 0")
-    others = _checked_list(row, "also_seen")
-    inputs = [_checked_checksum(value) for value in _checked_list(row, "derived_from")]
-    checked = [_checked_observation(o) for o in (row, *others)]
+    check_members(row, _RECORD)
+    inputs = [_checked_checksum(value) for value in row.get("derived_from") or ()]
+    checked = [_checked_observation(o) for o in (row, *(row.get("also_seen") or ()))]
     content = row | {"checksum": checksum, "derived_from": inputs}
     seen = {pair_of(o): o for o, _ in reversed(checked)}
     seen[pair_of(row)] = observation(checked[0][0])
@@ -190,33 +228,13 @@ def _checked_checksum(value: object) -> str:
     return value.lower()
 
 
-def _checked_list(row: Row, name: str) -> list[Any]:
-    value = row.get(name) or []
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
-    return value
-
-
 def _checked_observation(seen: object) -> tuple[Row, bool]:
     if not isinstance(seen, dict):
         raise ValueError("also_seen holds something that is no JSON object")
-    for name in ("source_id", "dataset", "file_path", "version"):
-        if not isinstance(seen.get(name), str):
-            raise ValueError(f"{name} is no text")
-    for name in ("source_id", "dataset"):
-        if not seen[name]:
-            raise ValueError(f"{name} is empty")
-    for name in ("etag", "last_modified"):
-        if not isinstance(seen.get(name), str | None):
-            raise ValueError(f"{name} is neither text nor null")
-    tie = seen.get("tie", 0)
-    if type(tie) is not int or tie < 0:
-        raise ValueError("tie is no whole number of 0 or more")
+    check_members(seen, _OBSERVATION)
     try:
-        moment = datetime.fromisoformat(seen["ts_downloaded"])
-        naive = moment.tzinfo is None
-        stamp = utc_text(moment.replace(tzinfo=UTC) if naive else moment)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        stamp, naive = normal_time(seen.get("ts_downloaded"))
+    except ValueError:
         raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is no ISO-8601 time") from None
     # Without an ETag it says so, wherever it stands: the latest observation moves into the record's own fields.
     return seen | {"etag": seen.get("etag"), "ts_downloaded": stamp}, naive

@@ -23,11 +23,11 @@ It reads and writes nothing (`scan`, `write`).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from manifestlog.model import codec
-from manifestlog.model.rows import PROCESSES, Row, utc_text
+from manifestlog.model.checks import Check, check_members
+from manifestlog.model.rows import PROCESSES, Row, normal_time
 
 METADATA = ("process", "etl_version", "root_dir", "total_records", "ts_created", "ts_updated")
 KEY_BYTES = len('        "') + 64 + len('": ')
@@ -52,31 +52,38 @@ def foot(*, empty: bool) -> bytes:
     return EMPTY_FOOT if empty else FOOT
 
 
+_CHECKS = (
+    Check("process", str, "metadata.process is no text"),
+    Check("etl_version", str, "metadata.etl_version is no text"),
+    Check("root_dir", str, "metadata.root_dir is no text"),
+    Check(
+        "process",
+        str,
+        f"metadata.process is {{value!r:.40}}, not one of {', '.join(PROCESSES)}",
+        lambda process: process in PROCESSES,
+    ),
+    Check("etl_version", str, "metadata.etl_version is empty", bool),
+)
+"""What the members of the metadata have to be, but for the number of records and the times."""
+
+
 def checked_metadata(metadata: Any) -> tuple[Row, bool]:
     """The metadata in normal form, and whether a time had no zone; raises `ValueError` saying what is wrong."""
     if not isinstance(metadata, dict):
         raise ValueError("metadata is no JSON object")
-    fixed = dict(metadata)
-    fixed.setdefault("total_records", 0)
+    fixed: Row = {"total_records": 0} | metadata
     if type(fixed["total_records"]) is not int:
         raise ValueError("metadata.total_records is no whole number")
     for name in METADATA:
         if name not in fixed:
             raise ValueError(f"metadata has no {name}")
-    for name in ("process", "etl_version", "root_dir"):
-        if not isinstance(fixed[name], str):
-            raise ValueError(f"metadata.{name} is no text")
-    if fixed["process"] not in PROCESSES:
-        raise ValueError(f"metadata.process is {fixed['process']!r:.40}, not one of {', '.join(PROCESSES)}")
-    if not fixed["etl_version"]:
-        raise ValueError("metadata.etl_version is empty")
+    check_members(fixed, _CHECKS)
     naive = False
     for name in ("ts_created", "ts_updated"):
         try:
-            moment = datetime.fromisoformat(fixed[name])
-            naive = naive or moment.tzinfo is None
-            fixed[name] = utc_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-        except (TypeError, ValueError, OverflowError):
+            fixed[name], no_zone = normal_time(fixed[name])
+        except ValueError:
             raise ValueError(f"metadata.{name} is no ISO-8601 time") from None
+        naive = naive or no_zone
     known = {name: fixed[name] for name in METADATA}
     return known | {name: value for name, value in fixed.items() if name not in known}, naive
