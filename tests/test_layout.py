@@ -37,7 +37,7 @@ FOLDERS: dict[str, set[str]] = {
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
 GROUND = {"errors", "options", "names"}
-FACE = {"manager", "records", "factory", "open_managers", "corrections", "root", "adoption"}
+FACE = {"manager", "records", "factory", "open_managers", "corrections", "maintenance", "root", "adoption"}
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
@@ -58,13 +58,6 @@ RECOVERY_MAY_NOT_KNOW = {"session", "kept_index", "compaction", "engine", "drive
 OWED: dict[str, set[str]] = {
     "audit.journal": {"engines.filelog.disk"},
     "cli.verbs.cat": {"engines.filelog.canonical.write"},
-    "cli.verbs.check": {"engines.filelog.recovery.check"},
-    "cli.verbs.doctor": {"engines.filelog.recovery.doctor", "engines.filelog.recovery.probes"},
-    "cli.verbs.repair": {
-        "engines.filelog.recovery.quarantine",
-        "engines.filelog.recovery.repair",
-        "engines.filelog.recovery.salvage",
-    },
 }
 """Imports that the table forbids and that are still to be paid."""
 

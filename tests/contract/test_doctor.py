@@ -1,4 +1,4 @@
-"""`examine`: what it finds on a good folder, and that each trouble is found by the test that is for it."""
+"""`diagnose`: what it finds on a good folder, and that each trouble is found by the test that is for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
-from manifestlog.engines.filelog.recovery import probes as trials
-from manifestlog.engines.filelog.recovery.doctor import examine
-from manifestlog.engines.filelog.recovery.probes import Finding, Verdict
+from manifestlog.engines.filelog.recovery import probes
+from manifestlog.engines.filelog.recovery.doctor import diagnose
+from manifestlog.engines.reports import ProbeResult, ProbeStatus
 
 from .builders import record
 
@@ -49,14 +49,14 @@ TESTS = [
 LOCAL = "27 1 9:99 / / rw - ext4 /dev/vda rw\n"
 
 
-def found(directory: Path, **more: Any) -> dict[str, Finding]:
-    return {one.test: one for one in examine(str(directory), **more)}
+def found(directory: Path, **more: Any) -> dict[str, ProbeResult]:
+    return {one.test: one for one in diagnose(str(directory), **more)}
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at the folder without a second process, for tests of what comes before or after."""
-    monkeypatch.setattr(trials, "_with_second_process", lambda _place: iter(()))
+    monkeypatch.setattr(probes, "_with_second_process", lambda _place: iter(()))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_good_folder_passes_every_test(directory: Path) -> None:
 
 
 def test_a_good_folder_fails_no_test(directory: Path) -> None:
-    assert [one for one in found(directory).values() if one.verdict is Verdict.FAILED] == []
+    assert [one for one in found(directory).values() if one.status is ProbeStatus.FAILED] == []
 
 
 def test_nothing_is_left_behind(directory: Path) -> None:
@@ -97,14 +97,14 @@ def test_manifests_are_not_touched(directory: Path, opener: Opener) -> None:
 
 def test_it_goes_on_beside_a_writer(directory: Path, opener: Opener) -> None:
     manifest = opener()
-    for number, one in enumerate(examine(str(directory))):
+    for number, one in enumerate(diagnose(str(directory))):
         manifest.add(record(f"beside {number}"))
-        assert one.verdict is not Verdict.FAILED
+        assert one.status is not ProbeStatus.FAILED
 
 
 @pytest.mark.usefixtures("quick")
 def test_an_iterator_that_is_closed_early_leaves_nothing(directory: Path) -> None:
-    findings = examine(str(directory))
+    findings = diagnose(str(directory))
     while next(findings).test != "hard links":
         pass
     assert len(list(directory.iterdir())) == 1
@@ -123,13 +123,13 @@ def test_a_folder_that_a_killed_run_has_left_is_removed(directory: Path) -> None
 
 @pytest.mark.usefixtures("quick")
 def test_the_folder_of_another_run_stays(directory: Path) -> None:
-    findings = examine(str(directory))
+    findings = diagnose(str(directory))
     while next(findings).test != "hard links":
         pass
     (other,) = directory.iterdir()
     found(directory)
     assert other.exists()
-    assert [one.verdict for one in findings if one.verdict is Verdict.FAILED] == []
+    assert [one.status for one in findings if one.status is ProbeStatus.FAILED] == []
 
 
 # -- what is looked at -------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_the_folder_of_another_run_stays(directory: Path) -> None:
 def test_a_doubtful_file_system_is_a_warning(directory: Path, file_system: str, means: str) -> None:
     table = LOCAL + f"30 27 0:900 / {directory} rw - {file_system} x rw\n"
     one = found(directory, table=table)["file system"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert file_system in one.found
     assert means in one.found
     assert one.advice
@@ -159,7 +159,7 @@ def test_a_doubtful_file_system_is_a_warning(directory: Path, file_system: str, 
 def test_a_folder_that_others_may_write_is_a_warning(directory: Path) -> None:
     directory.chmod(0o777)
     one = found(directory)["permissions"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert "mode 0777" in one.found
 
 
@@ -175,7 +175,7 @@ def test_a_file_that_others_may_write_is_a_warning(directory: Path, opener: Open
     )
     file.chmod(0o666)
     one = found(directory)["permissions"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert file.name in one.found
 
 
@@ -183,7 +183,7 @@ def test_a_file_that_others_may_write_is_a_warning(directory: Path, opener: Open
 def test_a_foreign_file_beside_manifests_is_nobodys_business(directory: Path) -> None:
     (directory / "notes.txt").touch()
     (directory / "notes.txt").chmod(0o666)
-    assert found(directory)["permissions"].verdict is Verdict.OK
+    assert found(directory)["permissions"].status is ProbeStatus.OK
 
 
 @pytest.mark.usefixtures("quick")
@@ -191,7 +191,7 @@ def test_a_file_of_another_user_is_a_warning(directory: Path, opener: Opener, mo
     opener().close()
     monkeypatch.setattr(disk, "access", lambda _path: disk.Access(0o644, os.geteuid() + 77, True))
     one = found(directory)["owners"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert str(os.geteuid() + 77) in one.found
 
 
@@ -199,7 +199,7 @@ def test_a_file_of_another_user_is_a_warning(directory: Path, opener: Opener, mo
 def test_a_file_that_we_may_not_write_fails(directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     opener().close()
     monkeypatch.setattr(disk, "access", lambda _path: disk.Access(0o644, os.geteuid() + 77, False))
-    assert found(directory)["owners"].verdict is Verdict.FAILED
+    assert found(directory)["owners"].status is ProbeStatus.FAILED
 
 
 @pytest.mark.usefixtures("quick")
@@ -209,20 +209,20 @@ def test_a_manifest_that_is_a_link_is_a_warning(directory: Path, opener: Opener,
     elsewhere.mkdir()
     (elsewhere / path.name).symlink_to(path)
     one = found(elsewhere)["links"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert str(directory) in one.advice
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("free", "verdict"), [(1000, Verdict.FAILED), (50 << 20, Verdict.WARNING), (1 << 40, Verdict.OK)]
+    ("free", "verdict"), [(1000, ProbeStatus.FAILED), (50 << 20, ProbeStatus.WARNING), (1 << 40, ProbeStatus.OK)]
 )
 def test_room_is_asked_for_what_a_compaction_needs(
-    directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch, free: int, verdict: Verdict
+    directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch, free: int, verdict: ProbeStatus
 ) -> None:
     opener().add_many(record(f"r{n}", n) for n in range(20))
     monkeypatch.setattr(disk, "space", lambda _path: disk.Space(free, None))
-    assert found(directory)["free space"].verdict is verdict
+    assert found(directory)["free space"].status is verdict
 
 
 @pytest.mark.usefixtures("quick")
@@ -235,18 +235,18 @@ def test_the_largest_manifest_counts(directory: Path, opener: Opener) -> None:
 @pytest.mark.usefixtures("quick")
 def test_few_inodes_are_a_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "space", lambda _path: disk.Space(1 << 40, 3))
-    assert found(directory)["free inodes"].verdict is Verdict.WARNING
+    assert found(directory)["free inodes"].status is ProbeStatus.WARNING
 
 
 def test_a_read_only_folder_fails_and_says_so(open_to_all: Path, start: Start) -> None:
-    def look(_link: object) -> list[Finding]:
+    def look(_link: object) -> list[ProbeResult]:
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)
-        return list(examine(str(open_to_all)))
+        return list(diagnose(str(open_to_all)))
 
     open_to_all.chmod(0o555)
     findings = {one.test: one for one in start(look).result()}
-    assert findings["writing"].verdict is Verdict.FAILED
+    assert findings["writing"].status is ProbeStatus.FAILED
     assert "manifests can be read" in findings["writing"].found
     assert "locks exclude" not in findings
 
@@ -257,14 +257,14 @@ def test_a_read_only_folder_fails_and_says_so(open_to_all: Path, start: Start) -
 def test_two_holders_of_one_lock_fail(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileLock, "try_acquire", lambda _self: True)
     one = found(directory)["locks exclude"]
-    assert one.verdict is Verdict.FAILED
+    assert one.status is ProbeStatus.FAILED
     assert "two processes" in one.found
 
 
 _SECOND = """
 import signal, sys
 from multiprocessing import util
-from manifestlog.engines.filelog.recovery import probes as trials
+from manifestlog.engines.filelog.recovery import probes
 
 def spawn(path, args, passed):
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -273,7 +273,7 @@ def spawn(path, args, passed):
     return real(path, args, passed)
 
 real, util.spawnv_passfds = util.spawnv_passfds, spawn
-second = trials._Second(sys.argv[1])
+second = probes._Second(sys.argv[1])
 second.start()
 print(second.ask("lock"))
 second.kill()
@@ -281,7 +281,7 @@ second.kill()
 _ENDED = """
 import os, signal, sys
 from multiprocessing import active_children, util
-from manifestlog.engines.filelog.recovery import probes as trials
+from manifestlog.engines.filelog.recovery import probes
 
 def spawn(path, args, passed):
     if "--multiprocessing-fork" in map(str, args):
@@ -291,7 +291,7 @@ def spawn(path, args, passed):
 real, util.spawnv_passfds = util.spawnv_passfds, spawn
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:
-    list(trials.run(sys.argv[1]))
+    list(probes.run_probes(sys.argv[1]))
 except SystemExit as end:
     print(end.code, active_children())
 """
@@ -310,17 +310,17 @@ def test_a_signal_while_the_second_process_starts_ends_that_too(directory: Path)
 
 
 def test_a_lock_that_outlives_its_holder_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kill = trials._Second.kill
+    kill = probes._Second.kill
     calls = []
 
-    def later(self: trials._Second) -> None:
+    def later(self: probes._Second) -> None:
         calls.append(self)
         if len(calls) > 1:
             kill(self)
 
-    monkeypatch.setattr(trials._Second, "kill", later)
-    monkeypatch.setattr(trials, "PATIENCE_S", 0.5)
-    assert found(directory)["locks end"].verdict is Verdict.FAILED
+    monkeypatch.setattr(probes._Second, "kill", later)
+    monkeypatch.setattr(probes, "PATIENCE_S", 0.5)
+    assert found(directory)["locks end"].status is ProbeStatus.FAILED
 
 
 def test_a_system_without_locks_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,20 +331,20 @@ def test_a_system_without_locks_fails(directory: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(FileLock, "try_acquire", fail)
     one = found(directory)["locks exclude"]
-    assert one.verdict is Verdict.FAILED
+    assert one.status is ProbeStatus.FAILED
     assert os.strerror(errno.ENOLCK) in one.found
 
 
 def test_a_second_process_that_dies_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = trials._Second.ask
+    ask = probes._Second.ask
 
-    def die(self: trials._Second, order: str) -> Any:
+    def die(self: probes._Second, order: str) -> Any:
         self.kill()
         return ask(self, order)
 
-    monkeypatch.setattr(trials._Second, "ask", die)
+    monkeypatch.setattr(probes._Second, "ask", die)
     one = found(directory)["locks exclude"]
-    assert one.verdict is Verdict.FAILED
+    assert one.status is ProbeStatus.FAILED
     assert "died" in one.found
 
 
@@ -357,7 +357,7 @@ def test_a_replacement_with_a_gap_fails(directory: Path, monkeypatch: pytest.Mon
     real = disk.replace
     monkeypatch.setattr(disk, "replace", lambda a, b: clumsy(a, b) if os.path.exists(b) else real(a, b))
     one = found(directory)["atomic rename"]
-    assert one.verdict is Verdict.FAILED
+    assert one.status is ProbeStatus.FAILED
     assert " 0 times no file" not in one.found
 
 
@@ -373,7 +373,7 @@ def test_a_replacement_that_shows_half_a_file_fails(directory: Path, monkeypatch
 
     monkeypatch.setattr(disk, "replace", clumsy)
     one = found(directory)["atomic rename"]
-    assert one.verdict is Verdict.FAILED
+    assert one.status is ProbeStatus.FAILED
     assert " 0 times half" not in one.found
 
 
@@ -383,13 +383,13 @@ def test_a_system_without_hard_links_is_a_warning(directory: Path, monkeypatch: 
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", fail)
-    assert found(directory)["hard links"].verdict is Verdict.WARNING
+    assert found(directory)["hard links"].status is ProbeStatus.WARNING
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_new_file_that_takes_another_ones_place_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "publish_new", os.rename)
-    assert found(directory)["hard links"].verdict is Verdict.FAILED
+    assert found(directory)["hard links"].status is ProbeStatus.FAILED
 
 
 @pytest.mark.usefixtures("quick")
@@ -399,13 +399,15 @@ def test_a_sync_that_is_refused_fails(directory: Path, monkeypatch: pytest.Monke
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(disk, name, fail)
-    assert found(directory)[test].verdict is Verdict.FAILED
+    assert found(directory)[test].status is ProbeStatus.FAILED
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("seconds", "verdict"), [(0, Verdict.WARNING), (0.001, Verdict.OK), (0.03, Verdict.WARNING)])
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [(0, ProbeStatus.WARNING), (0.001, ProbeStatus.OK), (0.03, ProbeStatus.WARNING)]
+)
 def test_a_sync_that_is_too_fast_or_slow_is_a_warning(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: Verdict
+    directory: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: ProbeStatus
 ) -> None:
     now = [0.0]
 
@@ -415,7 +417,7 @@ def test_a_sync_that_is_too_fast_or_slow_is_a_warning(
     monkeypatch.setattr(disk, "sync_data", sync)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     one = found(directory)["sync cost"]
-    assert one.verdict is verdict
+    assert one.status is verdict
     assert "median of" in one.found
 
 
@@ -425,9 +427,9 @@ def test_coarse_file_times_are_a_warning(directory: Path, monkeypatch: pytest.Mo
     now = time.time_ns()
     seen = iter([now])
     monkeypatch.setattr(disk, "stamp", lambda _fd: disk.Stamp(1, next(seen, now + step_ns), 1))
-    monkeypatch.setattr(trials, "_GRANULARITY_S", 0.05)
+    monkeypatch.setattr(probes, "_GRANULARITY_S", 0.05)
     one = found(directory)["file times"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert "coarse" in one.found
 
 
@@ -444,7 +446,7 @@ def test_a_clock_that_is_set_meanwhile_is_a_warning(directory: Path, monkeypatch
     times = iter([real()])
     monkeypatch.setattr(time, "time", lambda: next(times, real() - 3600))
     one = found(directory)["clock"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert "moved by -3600" in one.found
 
 
@@ -453,5 +455,5 @@ def test_a_manifest_from_the_future_is_a_warning(directory: Path, opener: Opener
     opener().close()
     os.utime(path, (time.time() + 500, time.time() + 500))
     one = found(directory)["clock"]
-    assert one.verdict is Verdict.WARNING
+    assert one.status is ProbeStatus.WARNING
     assert "set back" in one.found

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from manifestlog.engines.filelog.recovery.quarantine import RepairReport
+    from manifestlog.engines.reports import RepairReport
 
 DEFAULT = ManifestOptions(auto_compact=False, compact_on_close=False)
 WEAKER = replace(DEFAULT, durability=Durability.PROCESS_KILL)

@@ -13,8 +13,8 @@ from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFo
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery.check import check
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.engines.reports import RepairOutcome
 from support.damage import ALL, FORGOTTEN, contents, files, fill, flip, folder, line_of, mend, stored
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, checksum, make_record

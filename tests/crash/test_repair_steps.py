@@ -15,7 +15,7 @@ from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, reconcile, repair as repairing
 from manifestlog.engines.filelog.recovery.check import check
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
+from manifestlog.engines.reports import RepairOutcome
 from support.children import children
 from support.damage import ALL, contents, files, fill, flip, folder, line_of, mend, named, stored
 from support.faults import before, die, die_before_call

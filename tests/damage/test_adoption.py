@@ -18,8 +18,8 @@ from contract.builders import META, QUIET, answers, files_of, record, segments_o
 from manifestlog import DamagedManifestError, DownloadManifestManager
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery.check import check
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.engines.reports import RepairOutcome
 from manifestlog.names import resolve
 from support.engines import engine_of
 from support.integrity import check_manifest

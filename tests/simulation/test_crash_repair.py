@@ -9,8 +9,8 @@ import pytest
 
 from manifestlog import DamagedManifestError
 from manifestlog.engines.filelog.recovery.check import check
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome
 from manifestlog.engines.filelog.recovery.repair import repair
+from manifestlog.engines.reports import RepairOutcome
 from manifestlog.names import resolve
 from support.records import MANUAL, checksum
 

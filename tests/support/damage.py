@@ -13,7 +13,7 @@ from support.integrity import segments
 from support.records import MANUAL, checksum, make_record, metadata
 
 if TYPE_CHECKING:
-    from manifestlog.engines.filelog.recovery.quarantine import RepairReport
+    from manifestlog.engines.reports import RepairReport
 
 SMALL_SEGMENTS = replace(MANUAL, segment_bytes_max=1500)
 IN_CANONICAL = range(6)

@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.protocol import Added, Capability, Location
-from manifestlog.engines.reports import CheckReport, CompactionOutcome, CompactionReport, LogStatus
+from manifestlog.engines.reports import (
+    CheckReport,
+    CompactionOutcome,
+    CompactionReport,
+    LogStatus,
+    ProbeResult,
+    RepairReport,
+)
 from manifestlog.errors import ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
 from manifestlog.model.rows import Row, Sighting, observations, order_of, utc_text, view
@@ -26,7 +33,7 @@ from manifestlog.model.writes import Rules, plan_add, plan_update
 from manifestlog.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from manifestlog.model.codec import Encoded
     from manifestlog.model.writes import History
@@ -55,6 +62,21 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
 def check(location: Location) -> CheckReport:
     """Nothing can be damaged that is nowhere."""
     return CheckReport(location.display)
+
+
+def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:  # noqa: ARG001 -- the protocol's
+    """Nothing to repair."""
+    return RepairReport(location.display)
+
+
+def diagnose(directory: str) -> Generator[ProbeResult]:  # noqa: ARG001 -- the protocol's
+    """No directory is used, so there is nothing to test."""
+    yield from ()
+
+
+def manifests(directory: str) -> list[str]:  # noqa: ARG001 -- the protocol's
+    """None is in a directory."""
+    return []
 
 
 class Records:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from manifestlog.model.writes import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.reports import CheckReport, CompactionReport, LogStatus
+    from manifestlog.engines.reports import CheckReport, CompactionReport, LogStatus, ProbeResult, RepairReport
     from manifestlog.model.codec import Encoded
     from manifestlog.model.rows import Row
     from manifestlog.model.verdict import Verdict
@@ -166,3 +166,12 @@ class Driver(Protocol):
 
     def check(self, location: Location) -> CheckReport:
         """Look for damage without changing anything."""
+
+    def repair(self, location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
+        """Mend what is damaged; without `REPAIR` there is nothing to do. With `dry_run`, say what would be done."""
+
+    def diagnose(self, directory: str) -> Generator[ProbeResult]:
+        """Test whether manifests can be kept in this directory; leaves nothing behind once it ends or is closed."""
+
+    def manifests(self, directory: str) -> Sequence[str]:
+        """The paths of the manifests in this directory, by name."""

@@ -47,6 +47,58 @@ class CheckReport:
         self.findings.append(Finding(NOTE, file, offset, meaning))
 
 
+class RepairOutcome(StrEnum):
+    """How a call of `repair` ended."""
+
+    NOTHING_TO_DO = "nothing_to_do"
+    INDEX_REBUILT = "index_rebuilt"
+    REPAIRED = "repaired"
+    WOULD_REBUILD_INDEX = "would_rebuild_index"
+    WOULD_REPAIR = "would_repair"
+
+
+class Loss(NamedTuple):
+    """Where something is lost, or (as a note) where nothing is: `bytes` of `file` from `offset`, None where unknown."""
+
+    file: str
+    offset: int | None
+    bytes: int | None
+    meaning: str
+    checksums: list[str]
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What was found, what was lost with it, and what was kept. `notes` are damage by which nothing is lost."""
+
+    manifest: str
+    outcome: RepairOutcome = RepairOutcome.NOTHING_TO_DO
+    findings: list[Finding] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
+    notes: list[Loss] = field(default_factory=list)
+    records: int = 0
+    records_from_log: int = 0
+    originals: list[str] = field(default_factory=list)
+    quarantine: str | None = None
+
+
+class ProbeStatus(StrEnum):
+    """How a test of a folder ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class ProbeResult(NamedTuple):
+    """What a test of a folder found, what that means, and what to do about it (empty when nothing)."""
+
+    test: str
+    status: ProbeStatus
+    found: str
+    advice: str = ""
+
+
 class CompactionOutcome(StrEnum):
     """How a call of `compact` ended."""
 

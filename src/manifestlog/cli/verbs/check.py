@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from manifestlog import names as naming
+from manifestlog import maintenance, names as naming
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.recovery.check import check as check_files
 from manifestlog.engines.reports import DAMAGE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestError
 
@@ -50,7 +49,7 @@ class _Result(NamedTuple):
 def _look(path: Path) -> _Result:
     paths = naming.resolve(path)
     try:
-        return _Result(paths.canonical, check_files(paths), None)
+        return _Result(paths.canonical, maintenance.check(path), None)
     except ManifestError as error:
         return _Result(paths.canonical, None, error)
     except OSError as error:

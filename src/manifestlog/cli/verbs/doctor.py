@@ -2,21 +2,17 @@
 
 import os
 import signal
-from contextlib import closing, suppress
+from contextlib import closing
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from manifestlog import names as naming
+from manifestlog import maintenance
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.corrections import from_the_future
-from manifestlog.engines.filelog.recovery.doctor import examine
-from manifestlog.engines.filelog.recovery.probes import Finding, Verdict
-from manifestlog.engines.registry import driver_for
-from manifestlog.errors import ManifestError
+from manifestlog.engines.reports import ProbeResult, ProbeStatus
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -39,45 +35,34 @@ def doctor(
         raise CommandError(f"{place}: {what}; make it (`mkdir -p`), or name another one", error="FileNotFoundError")
     before = signal.signal(signal.SIGTERM, _end)
     try:
-        with closing(examine(place)) as findings:
-            found = [*findings, _record_times(settings, place)]
+        with closing(maintenance.diagnose(place, settings.options())) as results:
+            found = [*results]
     finally:
         signal.signal(signal.SIGTERM, before)
-    failed = any(one.verdict is Verdict.FAILED for one in found)
+    failed = any(one.status is ProbeStatus.FAILED for one in found)
     if settings.as_json:
-        output.document({"directory": os.path.realpath(place), "failed": failed, "tests": [f._asdict() for f in found]})
+        output.document(
+            {"directory": os.path.realpath(place), "failed": failed, "tests": [_as_json(one) for one in found]}
+        )
     else:
         _show(settings, found)
     return 1 if failed else 0
-
-
-def _record_times(settings: Settings, place: str) -> Finding:
-    """Whether a record is stamped in the future. A manifest that cannot be opened is left to `status` and `check`."""
-    ahead = []
-    for name in sorted(name for file in os.listdir(place) if (name := naming.parse_manifest_name(file))):
-        with suppress(ManifestError, OSError, ValueError):
-            driver = driver_for(place)
-            location = driver.locate(os.path.join(place, f"{name}{naming.SUFFIX}"))
-            with closing(driver.open(location, None, settings.options(), read_only=True)) as engine:
-                found = from_the_future(engine)
-            if found:
-                ahead.append(f"{name}: {len(found):,} stamped in the future, up to {found[-1][3]}Z")
-    if not ahead:
-        return Finding("record times", Verdict.OK, "no record here is stamped in the future")
-    advice = "set the clock by NTP, then run `manifestlog retime` on each"
-    return Finding("record times", Verdict.WARNING, "; ".join(ahead), advice)
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(_TERMINATED)  # so that the tests' folder is removed on the way out
 
 
-def _show(settings: Settings, found: list[Finding]) -> None:
-    shown = [one for one in found if one.verdict is not Verdict.OK or not settings.quiet]
-    rows = [(one.test, one.verdict, _sentence(one)) for one in shown]
+def _show(settings: Settings, found: list[ProbeResult]) -> None:
+    shown = [one for one in found if one.status is not ProbeStatus.OK or not settings.quiet]
+    rows = [(one.test, one.status, _sentence(one)) for one in shown]
     if rows:
         output.table(["test", "verdict", "what was found, and what to do"], rows)
 
 
-def _sentence(one: Finding) -> str:
+def _as_json(one: ProbeResult) -> dict[str, str]:
+    return {"test": one.test, "verdict": one.status, "found": one.found, "advice": one.advice}
+
+
+def _sentence(one: ProbeResult) -> str:
     return f"{one.found}. {one.advice[0].upper()}{one.advice[1:]}" if one.advice else one.found

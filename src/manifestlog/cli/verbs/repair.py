@@ -5,14 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from manifestlog import names as naming
+from manifestlog import maintenance
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
-from manifestlog.engines.filelog.recovery.repair import repair as repair_files
-from manifestlog.engines.filelog.recovery.salvage import Loss
-from manifestlog.engines.reports import DAMAGE, Finding
+from manifestlog.engines.reports import DAMAGE, Finding, Loss, RepairOutcome, RepairReport
 
 _SHOWN = 3
 
@@ -28,8 +25,8 @@ def repair(
     The originals are moved to a folder in quarantine/ beside the manifest, with a report of what was lost, where, and what
     was kept; nothing is deleted. A sound manifest is left as it is. Exit code 0 when nothing was lost, 1 when something was.
     """
-    paths = naming.resolve(target.locate(settings, manifest))
-    report = repair_files(paths, dry_run=dry_run, lock_timeout_s=settings.lock_timeout_s)
+    path = target.locate(settings, manifest)
+    report = maintenance.repair(path, dry_run=dry_run, lock_timeout_s=settings.lock_timeout_s)
     if settings.as_json:
         output.document(_as_json(report))
     else:

@@ -20,13 +20,15 @@ from manifestlog.engines.filelog import disk, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.kept_index import keep_index
-from manifestlog.engines.filelog.recovery import check as checking
+from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import explain
 from manifestlog.errors import ManifestNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from manifestlog.engines.protocol import Location
-    from manifestlog.engines.reports import CheckReport
+    from manifestlog.engines.reports import CheckReport, ProbeResult, RepairReport
     from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
@@ -72,6 +74,22 @@ def paths_of(location: Location) -> ManifestPaths:
 def check(location: Location) -> CheckReport:
     """Read every byte of the manifest's files and name what is damaged; nothing is changed or locked."""
     return checking.check(paths_of(location))
+
+
+def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
+    """Write a damaged manifest anew from everything that is intact, and set the originals aside."""
+    return repairing.repair(paths_of(location), dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+
+
+def diagnose(directory: str) -> Generator[ProbeResult]:
+    """Test whether this directory keeps what manifests rely on."""
+    return doctor.diagnose(directory)
+
+
+def manifests(directory: str) -> list[str]:
+    """The paths of the manifests in this directory, by name."""
+    found = {name for file in disk.list_names(directory) if (name := names.parse_manifest_name(file))}
+    return [names.ManifestPaths(directory, name).canonical for name in sorted(found)]
 
 
 def _open_or_create(

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Manifests are looked at and never opened; what is tried (`trials`) is tried in a folder of its own inside this one.
+- Manifests are looked at and never opened; what is tried (`probes`) is tried in a folder of its own inside this one.
 - That folder is gone at the end, after Ctrl-C and failures too; one that a killed run has left goes with the next run.
 
 It mends nothing, and knows neither tables nor exit codes.
@@ -23,8 +23,9 @@ from manifestlog import names as naming
 from manifestlog.engines.filelog import disk, mounts
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.mounts import Kind
-from manifestlog.engines.filelog.recovery import probes as trials
-from manifestlog.engines.filelog.recovery.probes import CLOCK_SLACK_S, Finding, Verdict
+from manifestlog.engines.filelog.recovery import probes
+from manifestlog.engines.filelog.recovery.probes import CLOCK_SLACK_S
+from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.names import ManifestPaths
 
 _LEFT = re.compile(r"\.manifestlog-doctor-[0-9a-f]{12}")
@@ -33,7 +34,7 @@ _ROOM_INODES = 100
 _NAMES_SHOWN = 3
 
 
-def examine(directory: str, *, table: str | None = None) -> Generator[Finding]:
+def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResult]:
     """Test a folder, one finding after the other; close the iterator, or let it end, and nothing is left behind.
 
     `table` stands for the kernel's table of mounts. Raises `OSError` when the folder cannot be looked at at all.
@@ -47,12 +48,12 @@ def examine(directory: str, *, table: str | None = None) -> Generator[Finding]:
     yield from _room(directory, names)
     try:
         with _workplace(directory, names) as place:
-            yield Finding("writing", Verdict.OK, "files can be made here")
-            yield from trials.run(place)
+            yield ProbeResult("writing", ProbeStatus.OK, "files can be made here")
+            yield from probes.run_probes(place)
     except _CannotWriteError as error:
-        yield Finding(
+        yield ProbeResult(
             "writing",
-            Verdict.FAILED,
+            ProbeStatus.FAILED,
             f"no file can be made here ({error}); manifests can be read, and nothing further was tested",
             "run it as the user who writes, or give that user the right to write here",
         )
@@ -101,47 +102,47 @@ def _remove_if_left(place: str) -> None:
 # -- looked at ---------------------------------------------------------------------------------------------------------
 
 _MEANING = {
-    Kind.LOCAL: (Verdict.OK, "a file system of this machine", ""),
+    Kind.LOCAL: (ProbeStatus.OK, "a file system of this machine", ""),
     Kind.NETWORK: (
-        Verdict.WARNING,
+        ProbeStatus.WARNING,
         "a network file system: a lock may hold on one machine only, and a sync may not reach a disk",
         "keep manifests on a local disk of the machine that writes them, and copy them from there",
     ),
     Kind.MEMORY: (
-        Verdict.WARNING,
+        ProbeStatus.WARNING,
         "in memory: nothing here survives a power cut or a restart, whatever the durability",
         "keep manifests on a disk",
     ),
     Kind.OVERLAY: (
-        Verdict.WARNING,
+        ProbeStatus.WARNING,
         "a container's own layer: what is written here goes with the container",
         "mount a volume of the host for the manifests",
     ),
 }
 
 
-def _file_system(directory: str, table: str) -> Finding:
+def _file_system(directory: str, table: str) -> ProbeResult:
     found = mounts.file_system(table, disk.device(directory), directory)
-    verdict, means, advice = _MEANING[mounts.kind(found)]
-    return Finding("file system", verdict, f"{found or 'of unknown type'}; {means}", advice)
+    status, means, advice = _MEANING[mounts.kind(found)]
+    return ProbeResult("file system", status, f"{found or 'of unknown type'}; {means}", advice)
 
 
-def _permissions(directory: str, names: list[str]) -> Iterator[Finding]:
+def _permissions(directory: str, names: list[str]) -> Iterator[ProbeResult]:
     own = [os.path.join(directory, name) for name in names if naming.belongs_to_manifest(name)]
     seen = [(path, access) for path in [directory, *own] if (access := _access(path)) is not None]
     shared = [(path, _means(access, is_directory=path == directory)) for path, access in seen if access.mode & 0o002]
     advice = f"chmod o-w {directory} and the files in it"
-    yield _listed("permissions", shared, "not everybody may write here", advice, Verdict.WARNING)
+    yield _listed("permissions", shared, "not everybody may write here", advice, ProbeStatus.WARNING)
     locked = [
         (path, f"(mode {access.mode:04o}) is not writable for us") for path, access in seen if not access.writable
     ]
     others = [(path, f"is user {a.owner}'s") for path, a in seen if a.owner not in (disk.our_user(), 0)]
     if locked:
         advice = "run it as the user who writes, or share the files through a group and its umask (002)"
-        yield _listed("owners", locked, "", advice, Verdict.FAILED)
+        yield _listed("owners", locked, "", advice, ProbeStatus.FAILED)
     else:
         advice = "fine where those users share the manifest; otherwise find out who wrote here"
-        yield _listed("owners", others, "all files are ours to write", advice, Verdict.WARNING)
+        yield _listed("owners", others, "all files are ours to write", advice, ProbeStatus.WARNING)
 
 
 def _means(access: disk.Access, *, is_directory: bool) -> str:
@@ -154,16 +155,18 @@ def _means(access: disk.Access, *, is_directory: bool) -> str:
     return f"(mode {access.mode:04o}): {means}"
 
 
-def _elsewhere(directory: str, names: list[str]) -> Iterator[Finding]:
+def _elsewhere(directory: str, names: list[str]) -> Iterator[ProbeResult]:
     for name in _manifests(names):
         try:
             found = naming.resolve(ManifestPaths(directory, name).canonical).directory
         except ValueError as error:
-            yield Finding("links", Verdict.WARNING, str(error), "let it lead to a manifest, or give it another name")
+            yield ProbeResult(
+                "links", ProbeStatus.WARNING, str(error), "let it lead to a manifest, or give it another name"
+            )
             continue
         if found != directory:
             advice = f"test that folder as well: manifestlog doctor {found}"
-            yield Finding("links", Verdict.WARNING, f"{name} is a link; its files are in {found}", advice)
+            yield ProbeResult("links", ProbeStatus.WARNING, f"{name} is a link; its files are in {found}", advice)
 
 
 def _access(path: str) -> disk.Access | None:
@@ -173,15 +176,15 @@ def _access(path: str) -> disk.Access | None:
         return None  # gone since we looked, or a link to nowhere
 
 
-def _listed(test: str, found: list[tuple[str, str]], fine: str, advice: str, verdict: Verdict) -> Finding:
+def _listed(test: str, found: list[tuple[str, str]], fine: str, advice: str, status: ProbeStatus) -> ProbeResult:
     if not found:
-        return Finding(test, Verdict.OK, fine)
+        return ProbeResult(test, ProbeStatus.OK, fine)
     shown = [f"{os.path.basename(path)} {what}" for path, what in found[:_NAMES_SHOWN]]
     more = f" and {len(found) - _NAMES_SHOWN} more" if len(found) > _NAMES_SHOWN else ""
-    return Finding(test, verdict, "; ".join(shown) + more, advice)
+    return ProbeResult(test, status, "; ".join(shown) + more, advice)
 
 
-def _room(directory: str, names: list[str]) -> Iterator[Finding]:
+def _room(directory: str, names: list[str]) -> Iterator[ProbeResult]:
     left = disk.space(directory)
     name, need = max(
         ((name, _compaction_bytes(directory, name, names)) for name in _manifests(names)),
@@ -192,16 +195,16 @@ def _room(directory: str, names: list[str]) -> Iterator[Finding]:
     if name:
         room += f"; a compaction of {name}, the largest here, takes {need / 1e6:,.1f} MB for a while"
     advice = "free some space: without it the log only grows, and additions fail when the disk is full"
-    verdict = Verdict.OK
+    status = ProbeStatus.OK
     if left.free_bytes < need:
-        verdict = Verdict.FAILED
+        status = ProbeStatus.FAILED
     elif left.free_bytes < 2 * need + _ROOM_BYTES:
-        verdict = Verdict.WARNING
-    yield Finding("free space", verdict, room, "" if verdict is Verdict.OK else advice)
+        status = ProbeStatus.WARNING
+    yield ProbeResult("free space", status, room, "" if status is ProbeStatus.OK else advice)
     if left.free_inodes is not None:
         few = left.free_inodes < _ROOM_INODES
-        verdict = Verdict.WARNING if few else Verdict.OK
-        yield Finding("free inodes", verdict, f"{left.free_inodes:,} more files can be made", advice if few else "")
+        status = ProbeStatus.WARNING if few else ProbeStatus.OK
+        yield ProbeResult("free inodes", status, f"{left.free_inodes:,} more files can be made", advice if few else "")
 
 
 def _manifests(names: list[str]) -> list[str]:
@@ -215,14 +218,16 @@ def _compaction_bytes(directory: str, name: str, names: list[str]) -> int:
     return sum(stamp.size for path in files if (stamp := disk.path_stamp(path)) is not None)
 
 
-def _clock_went(directory: str, names: list[str], began: tuple[float, float]) -> Finding:
+def _clock_went(directory: str, names: list[str], began: tuple[float, float]) -> ProbeResult:
     jumped = (time.time() - began[0]) - (time.monotonic() - began[1])
     advice = "set the clock by NTP; the order in a manifest is not affected, times in records are"
     if abs(jumped) > CLOCK_SLACK_S:
-        return Finding("clock", Verdict.WARNING, f"the system's clock moved by {jumped:+.1f} s meanwhile", advice)
+        return ProbeResult(
+            "clock", ProbeStatus.WARNING, f"the system's clock moved by {jumped:+.1f} s meanwhile", advice
+        )
     stamps = [disk.path_stamp(ManifestPaths(directory, name).canonical) for name in _manifests(names)]
     ahead = max((stamp.mtime_ns / 1e9 - time.time() for stamp in stamps if stamp is not None), default=0.0)
     if ahead > CLOCK_SLACK_S:
         found = f"a manifest here is {ahead:,.0f} s younger than now: the clock was set back since, or is wrong"
-        return Finding("clock", Verdict.WARNING, found, advice)
-    return Finding("clock", Verdict.OK, "the system's clock runs evenly, and nothing here is from the future")
+        return ProbeResult("clock", ProbeStatus.WARNING, found, advice)
+    return ProbeResult("clock", ProbeStatus.OK, "the system's clock runs evenly, and nothing here is from the future")

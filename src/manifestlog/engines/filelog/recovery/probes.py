@@ -17,13 +17,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from enum import StrEnum
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.workers.pool import is_daemonic
 
 PATIENCE_S = 10.0
@@ -41,41 +41,26 @@ _SLOW_SYNC_S = 0.02
 _NO_SYNC_S = 20e-6
 
 
-class Verdict(StrEnum):
-    """How a test ended."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-class Finding(NamedTuple):
-    """What a test found, what that means, and what to do about it (empty when nothing)."""
-
-    test: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
-
-
-def run(place: str) -> Iterator[Finding]:
+def run_probes(place: str) -> Iterator[ProbeResult]:
     """Try everything, in a folder that nobody else uses."""
     yield from _with_second_process(place)
-    trials = {
+    probes = {
         "hard links": _hard_links,
         "directory sync": _directory_sync,
         "sync cost": _sync_cost,
         "file times": _clock,
     }
-    for name, trial in trials.items():
-        yield from _guarded(name, trial, place)
+    for name, probe in probes.items():
+        yield from _guarded(name, probe, place)
 
 
-def _guarded(name: str, test: Callable[[str], Finding], place: str) -> Iterator[Finding]:
+def _guarded(name: str, test: Callable[[str], ProbeResult], place: str) -> Iterator[ProbeResult]:
     try:
         yield test(place)
     except OSError as error:
-        yield Finding(name, Verdict.FAILED, f"{error.strerror or error}", "keep manifests on another file system")
+        yield ProbeResult(
+            name, ProbeStatus.FAILED, f"{error.strerror or error}", "keep manifests on another file system"
+        )
 
 
 # -- tried by two processes --------------------------------------------------------------------------------------------
@@ -168,10 +153,12 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
     return reads, missing, half
 
 
-def _with_second_process(place: str) -> Iterator[Finding]:
+def _with_second_process(place: str) -> Iterator[ProbeResult]:
     if is_daemonic():
         found = "not tried: this process is daemonic, and Python gives it no second process"
-        yield Finding("locks exclude", Verdict.WARNING, found, "run `manifestlog doctor` as a program of its own")
+        yield ProbeResult(
+            "locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a program of its own"
+        )
         return
     second = _Second(place)
     try:
@@ -182,13 +169,13 @@ def _with_second_process(place: str) -> Iterator[Finding]:
                 yield test(second, place)
             except (_SecondError, OSError) as error:
                 advice = "keep manifests on a local disk: without this, processes destroy each other's records"
-                yield Finding(name, Verdict.FAILED, str(error), advice)
+                yield ProbeResult(name, ProbeStatus.FAILED, str(error), advice)
     finally:
         second.kill()
         second.link.close()
 
 
-def _exclusion(second: _Second, place: str) -> Finding:
+def _exclusion(second: _Second, place: str) -> ProbeResult:
     test, advice = (
         "locks exclude",
         "keep manifests on a local disk; here two writers would destroy each other's records",
@@ -196,21 +183,21 @@ def _exclusion(second: _Second, place: str) -> Finding:
     ours = FileLock(os.path.join(place, _LOCK), PATIENCE_S)
     try:
         if not second.ask("lock"):
-            return Finding(test, Verdict.FAILED, "a lock that nobody holds is not given", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a lock that nobody holds is not given", advice)
         if ours.try_acquire():
-            return Finding(test, Verdict.FAILED, "two processes got one lock at the same time", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
         second.ask("unlock")
         if not ours.try_acquire():
-            return Finding(test, Verdict.FAILED, "a lock that was given back is not given again", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a lock that was given back is not given again", advice)
         if second.ask("lock"):
-            return Finding(test, Verdict.FAILED, "two processes got one lock at the same time", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
     finally:
         ours.release()
         ours.close()
-    return Finding(test, Verdict.OK, "a lock that one process holds is refused to another")
+    return ProbeResult(test, ProbeStatus.OK, "a lock that one process holds is refused to another")
 
 
-def _lock_ends(second: _Second, place: str) -> Finding:
+def _lock_ends(second: _Second, place: str) -> ProbeResult:
     test = "locks end"
     ours = FileLock(os.path.join(place, _LOCK), PATIENCE_S)
     shared = disk.open_lock(os.path.join(place, "shared"))
@@ -225,18 +212,20 @@ def _lock_ends(second: _Second, place: str) -> Finding:
         if not free or disk.held_by_others(shared):
             found = f"{PATIENCE_S:g} s after its holder was killed, a lock is still held"
             advice = "keep manifests on a local disk; here every killed process would stop all others"
-            return Finding(test, Verdict.FAILED, found, advice)
+            return ProbeResult(test, ProbeStatus.FAILED, found, advice)
     finally:
         ours.release()
         ours.close()
         disk.close(shared)
     if not seen:
         found = "a shared lock of another process is not seen: nobody can tell who is the last writer"
-        return Finding(test, Verdict.WARNING, found, "compact by `manifestlog compact --every 60s`, or on a local disk")
-    return Finding(test, Verdict.OK, "a lock goes with its process, kill -9 included")
+        return ProbeResult(
+            test, ProbeStatus.WARNING, found, "compact by `manifestlog compact --every 60s`, or on a local disk"
+        )
+    return ProbeResult(test, ProbeStatus.OK, "a lock goes with its process, kill -9 included")
 
 
-def _rename(second: _Second, place: str) -> Finding:
+def _rename(second: _Second, place: str) -> ProbeResult:
     target = os.path.join(place, "replaced")
     _replace(target, 0)
     second.ask("watch")
@@ -249,10 +238,10 @@ def _rename(second: _Second, place: str) -> Finding:
     measured = f"{count} replacements under {reads} reads"
     if missing or half:
         advice = "keep manifests on another file system: here a reader may see no file, or half of one"
-        return Finding(
-            "atomic rename", Verdict.FAILED, f"{measured}: {missing} times no file, {half} times half", advice
+        return ProbeResult(
+            "atomic rename", ProbeStatus.FAILED, f"{measured}: {missing} times no file, {half} times half", advice
         )
-    return Finding("atomic rename", Verdict.OK, f"{measured}: always a whole file")
+    return ProbeResult("atomic rename", ProbeStatus.OK, f"{measured}: always a whole file")
 
 
 def _replace(target: str, number: int) -> None:
@@ -273,7 +262,7 @@ def _new(place: str, name: str) -> str:
     return path
 
 
-def _hard_links(place: str) -> Finding:
+def _hard_links(place: str) -> ProbeResult:
     test = "hard links"
     taken = _new(place, "taken")
     disk.publish_new(_new(place, "one"), os.path.join(place, "named"))
@@ -283,22 +272,24 @@ def _hard_links(place: str) -> Finding:
         pass
     else:
         advice = "keep manifests on another file system"
-        return Finding(test, Verdict.FAILED, "a new file took the place of one that was there", advice)
+        return ProbeResult(test, ProbeStatus.FAILED, "a new file took the place of one that was there", advice)
     try:
         disk.link(taken, os.path.join(place, "linked"))
     except OSError as error:
         found = f"none here ({error.strerror}); new files get their names by a rename under a lock, which does as well"
-        return Finding(test, Verdict.WARNING, found, "create a manifest (`manifestlog init`) before processes share it")
-    return Finding(test, Verdict.OK, "a new file never takes the place of one that is there")
+        return ProbeResult(
+            test, ProbeStatus.WARNING, found, "create a manifest (`manifestlog init`) before processes share it"
+        )
+    return ProbeResult(test, ProbeStatus.OK, "a new file never takes the place of one that is there")
 
 
-def _directory_sync(place: str) -> Finding:
+def _directory_sync(place: str) -> ProbeResult:
     _new(place, "synced")
     disk.sync_directory(place)
-    return Finding("directory sync", Verdict.OK, "new names can be made to survive a power cut")
+    return ProbeResult("directory sync", ProbeStatus.OK, "new names can be made to survive a power cut")
 
 
-def _sync_cost(place: str) -> Finding:
+def _sync_cost(place: str) -> ProbeResult:
     fd = disk.create(os.path.join(place, "syncs"))
     took: list[float] = []
     ends = time.monotonic() + _SYNCS_S
@@ -314,18 +305,18 @@ def _sync_cost(place: str) -> Finding:
     measured = f"{_span(middle)} for one addition (median of {len(took)}), {_span(max(took))} at most"
     if middle < _NO_SYNC_S:
         means = "no disk is that fast: what is synced here may not survive a power cut"
-        return Finding("sync cost", Verdict.WARNING, f"{measured}; {means}", "ask whoever runs this storage")
+        return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; {means}", "ask whoever runs this storage")
     if middle > _SLOW_SYNC_S:
         advice = "add with add_many, or choose Durability.INTERVAL where the last second may be lost"
-        return Finding("sync cost", Verdict.WARNING, f"{measured}; a slow disk", advice)
-    return Finding("sync cost", Verdict.OK, measured)
+        return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; a slow disk", advice)
+    return ProbeResult("sync cost", ProbeStatus.OK, measured)
 
 
 def _span(seconds: float) -> str:
     return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
 
 
-def _clock(place: str) -> Finding:
+def _clock(place: str) -> ProbeResult:
     path = os.path.join(place, "clock")
     fd = disk.create(path)
     try:
@@ -341,11 +332,11 @@ def _clock(place: str) -> Finding:
     measured = f"files' times are {_span(apart)} from the system's, in steps of {_span(abs(step) / 1e9)} or less"
     if step < 0 or apart > CLOCK_SLACK_S:
         found = f"files' times are {apart:,.1f} s from the system's: they come from another clock"
-        return Finding(
-            "file times", Verdict.WARNING, found, "set both clocks by NTP; order in a manifest is not affected"
+        return ProbeResult(
+            "file times", ProbeStatus.WARNING, found, "set both clocks by NTP; order in a manifest is not affected"
         )
     if step == 0 or step >= 1_000_000_000:
-        return Finding(
-            "file times", Verdict.WARNING, f"{measured}: coarse", "keep manifests on a file system with finer times"
+        return ProbeResult(
+            "file times", ProbeStatus.WARNING, f"{measured}: coarse", "keep manifests on a file system with finer times"
         )
-    return Finding("file times", Verdict.OK, measured)
+    return ProbeResult("file times", ProbeStatus.OK, measured)

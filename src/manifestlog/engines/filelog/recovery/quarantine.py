@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.log.lines import Base
 from manifestlog.engines.filelog.publish import Target
-from manifestlog.engines.filelog.recovery.salvage import Loss, Salvage
-from manifestlog.engines.reports import CheckReport, Finding
+from manifestlog.engines.filelog.recovery.salvage import Salvage
+from manifestlog.engines.reports import CheckReport, Loss, RepairReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, utc_text
@@ -35,31 +34,6 @@ _MARK = b"# set aside by a repair; it goes on in the next segment "
 _MARK_EXTRA_MAX = 4096
 _NUMBER_MAX = 2**32
 """A report is no more than text: no number beyond this is believed."""
-
-
-class RepairOutcome(StrEnum):
-    """How a call of `repair` ended."""
-
-    NOTHING_TO_DO = "nothing_to_do"
-    INDEX_REBUILT = "index_rebuilt"
-    REPAIRED = "repaired"
-    WOULD_REBUILD_INDEX = "would_rebuild_index"
-    WOULD_REPAIR = "would_repair"
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What was found, what was lost with it, and what was kept. `notes` are damage by which nothing is lost."""
-
-    manifest: str
-    outcome: RepairOutcome = RepairOutcome.NOTHING_TO_DO
-    findings: list[Finding] = field(default_factory=list)
-    lost: list[Loss] = field(default_factory=list)
-    notes: list[Loss] = field(default_factory=list)
-    records: int = 0
-    records_from_log: int = 0
-    originals: list[str] = field(default_factory=list)
-    quarantine: str | None = None
 
 
 def next_number(paths: ManifestPaths, saved: Salvage) -> int:

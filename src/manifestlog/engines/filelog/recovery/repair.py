@@ -49,9 +49,8 @@ from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
 from manifestlog.engines.filelog.recovery import quarantine, reconcile, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
-from manifestlog.engines.filelog.recovery.quarantine import RepairOutcome, RepairReport
 from manifestlog.engines.filelog.recovery.salvage import Salvage
-from manifestlog.engines.reports import CheckReport
+from manifestlog.engines.reports import CheckReport, RepairOutcome, RepairReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.model.rows import Row, utc_text
 

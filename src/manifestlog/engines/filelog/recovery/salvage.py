@@ -14,10 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from heapq import merge as merge_sorted
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from manifestlog.engines.filelog.overlay import Overlay
+from manifestlog.engines.reports import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
 
 _CANONICAL = 1
 _NAMED_MAX = 1000
-
-
-class Loss(NamedTuple):
-    """Where something is lost, or (as a note) where nothing is: `bytes` of `file` from `offset`, None where unknown."""
-
-    file: str
-    offset: int | None
-    bytes: int | None
-    meaning: str
-    checksums: list[str]
 
 
 @dataclass(slots=True)
