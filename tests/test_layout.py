@@ -57,7 +57,6 @@ RECOVERY_MAY_NOT_KNOW = {"session", "kept_index", "compaction", "engine", "drive
 
 OWED: dict[str, set[str]] = {
     "audit.journal": {"engines.filelog.disk"},
-    "cli.verbs.cat": {"engines.filelog.canonical.write"},
 }
 """Imports that the table forbids and that are still to be paid."""
 

@@ -21,7 +21,7 @@ from itertools import chain, islice, pairwise
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, disk
-from manifestlog.engines.filelog.canonical import columns, index, layout, scan, write
+from manifestlog.engines.filelog.canonical import columns, index, scan
 from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
@@ -31,7 +31,7 @@ from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import DamagedManifestError, NewerFormatError
-from manifestlog.model import codec
+from manifestlog.model import codec, document
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import Row, observations
 
@@ -205,7 +205,7 @@ def check_canonical(data: bytes) -> None:
         _check_place(error, data)
         return
     assert scanned.crc == f"{crc32(data):08x}"
-    ManifestMetadata.model_validate({name: scanned.metadata[name] for name in layout.METADATA})
+    ManifestMetadata.model_validate({name: scanned.metadata[name] for name in document.METADATA})
     lay = data if source.memory is None else source.memory
     found = Index(b"".join(index.encode(scanned.columns, index.Head(disk.Stamp(0, 0, 0), "", 0, scanned.metadata))))
     records = []
@@ -217,7 +217,7 @@ def check_canonical(data: bytes) -> None:
         record_from_row(row)
         _check_sources(found, number, row)
         records.append((row["checksum"], raw))
-    assert write.render(scanned.metadata, records) == lay
+    assert document.render(scanned.metadata, records) == lay
     assert {key.lower() for key in json.loads(data.decode("utf-8-sig"))["records"]} == {key for key, _ in records}
 
 

@@ -30,10 +30,11 @@ from hypothesis import HealthCheck, Phase, example, given, settings, strategies 
 
 from manifestlog import DownloadManifestManager, Verdict
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import columns, index, scan, write
+from manifestlog.engines.filelog.canonical import columns, index, scan
 from manifestlog.engines.filelog.canonical.index import Head, Index
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.model import codec
+from manifestlog.model.document import render
 from support.engines import engine_of
 
 from .model import Model, Pair, Seen
@@ -189,7 +190,7 @@ def check_rebuilt(path: Path) -> None:
     data = path.read_bytes()
     document = json.loads(data)
     rows = ((checksum, codec.dumps(document["records"][checksum])) for checksum in sorted(document["records"]))
-    assert write.render(document["metadata"], rows) == data
+    assert render(document["metadata"], rows) == data
     fd = disk.open_read(os.fspath(path))
     try:
         source = Canonical(os.fspath(path), fd)

@@ -64,7 +64,7 @@ INDEX_AND_MERGE = [
         "a copied range ends before the comma of its last record",
         "two commas in a row",
         "histories with any index",
-        "engines.filelog.canonical.merge:_Merge.copy", "last - len(canonical.BETWEEN)", "last",
+        "engines.filelog.canonical.merge:_Merge.copy", "last - len(document.BETWEEN)", "last",
     ),
     one(
         "a source row is of one time",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import scan, write
+from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.index import Head, Index, encode
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import codec
+from manifestlog.model import codec, document
 from manifestlog.model.rows import Row
 
 from .builders import row, sha
@@ -45,12 +45,12 @@ SKELETON = b"""{
 
 def _render(*rows: Row) -> bytes:
     ordered = sorted((r["checksum"], codec.dumps(r)) for r in rows)
-    return write.render(METADATA | {"total_records": len(rows)}, ordered)
+    return document.render(METADATA | {"total_records": len(rows)}, ordered)
 
 
 def test_an_empty_manifest_is_the_skeleton() -> None:
     """Byte for byte."""
-    assert write.skeleton(METADATA) == SKELETON
+    assert document.skeleton(METADATA) == SKELETON
 
 
 def test_two_records_lie_as_in_the_design() -> None:
@@ -75,7 +75,7 @@ def test_the_metadata_lies_as_json_would_indent_it() -> None:
     """Also with nested unknown members."""
     metadata = METADATA | {"owner": {"team": "data", "who": ["a", "b"]}, "none": {}}
     expected = json.dumps({"metadata": metadata, "records": {}}, indent=4, ensure_ascii=False) + "\n"
-    assert write.skeleton(metadata) == expected.encode()
+    assert document.skeleton(metadata) == expected.encode()
 
 
 def _scan(path: Path) -> tuple[scan.Scanned, Index, Canonical]:
@@ -146,5 +146,5 @@ def test_odd_text_in_the_metadata_is_no_end(tmp_path: Path, text: str) -> None:
     """A root directory may be called anything."""
     path = tmp_path / "a_b.manifest.json"
     metadata = METADATA | {"root_dir": text, "total_records": 1}
-    path.write_bytes(write.render(metadata, [(sha("a"), codec.dumps(row("a")))]))
+    path.write_bytes(document.render(metadata, [(sha("a"), codec.dumps(row("a")))]))
     assert _scan(path)[0].metadata == metadata

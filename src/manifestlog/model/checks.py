@@ -9,11 +9,11 @@ ABSENT = object()
 
 
 class Check(NamedTuple):
-    """What one member has to be. `wrong` is the message for any other value, which it may name as `{value}`."""
+    """What one member has to be. `wrong` is the message for any other value, or makes it of that value."""
 
     member: str
     kinds: type | tuple[type, ...]
-    wrong: str
+    wrong: str | Callable[[Any], str]
     allows: Callable[[Any], bool] | None = None
     """Which values of these kinds are right; by default all."""
     default: object = None
@@ -27,4 +27,4 @@ def check_members(row: dict[str, Any], checks: Iterable[Check]) -> None:
         if value is ABSENT:
             continue
         if not isinstance(value, kinds) or (allows is not None and not allows(value)):
-            raise ValueError(wrong.format(value=value))
+            raise ValueError(wrong if isinstance(wrong, str) else wrong(value))

@@ -175,7 +175,7 @@ _RECORD = (
     Check(
         "file_size",
         int,
-        "file_size {value!r:.40} is not a number of bytes above 0",
+        lambda size: f"file_size {size!r:.40} is not a number of bytes above 0",
         lambda size: type(size) is int and 0 < size <= FILE_SIZE_MAX,
     ),
     Check("also_seen", object, "also_seen is no list", lambda seen: not seen or isinstance(seen, list), ABSENT),

@@ -8,10 +8,10 @@ from itertools import islice
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.filelog.canonical import write
 from manifestlog.engines.protocol import Snapshot
 from manifestlog.engines.registry import driver_for
 from manifestlog.errors import DamagedManifestError
+from manifestlog.model import document
 
 _LINES_AT_ONCE = 1000
 
@@ -24,7 +24,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
         terminal = sys.stdout.isatty()  # elsewhere it is the file, byte for byte
         snapshot = engine.snapshot()
         with output.until_enough():
-            for part in _some(write.document(snapshot.metadata, _records(snapshot, path))):
+            for part in _some(document.parts(snapshot.metadata, _records(snapshot, path))):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)
     return 0

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import disk, publish
-from manifestlog.engines.filelog.canonical import index, scan as scanning, write
+from manifestlog.engines.filelog.canonical import index, scan as scanning
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.publish import Target
+from manifestlog.model import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,7 +127,7 @@ def write_index(paths: ManifestPaths, columns: Columns | RowColumns, head: Head)
 def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
     """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
     target = Target(paths.temporary(paths.canonical), paths.canonical, paths.directory, must_be_new=True)
-    publish.publish(target, [write.skeleton(metadata)])
+    publish.publish(target, [document.skeleton(metadata)])
 
 
 def sweep(paths: ManifestPaths) -> None:

@@ -13,10 +13,9 @@ import logging
 from codecs import BOM_UTF8
 from typing import Any
 
-from manifestlog.engines.filelog.canonical import write
-from manifestlog.engines.filelog.canonical.layout import checked_metadata
 from manifestlog.errors import DamagedManifestError, NotAManifestError
 from manifestlog.model import codec
+from manifestlog.model.document import checked_metadata, render
 from manifestlog.model.rows import Row, merge, normalise
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def canonical_bytes(path: str, data: bytes) -> bytes:
         log.warning("%s: times without a zone were read as UTC", path)
     metadata["total_records"] = len(rows)
     _writable(path, data, b'"metadata"', metadata)
-    return write.render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
+    return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
 
 
 def _shape(document: Any) -> str:

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout as canonical
 from manifestlog.engines.filelog.canonical.columns import RowColumns, Rows
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
-from manifestlog.model import codec
+from manifestlog.model import codec, document
 from manifestlog.model.rows import Row
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class _Merge:
 
     def _separate(self) -> None:
         if not self._first:
-            self._out.write(canonical.BETWEEN)
+            self._out.write(document.BETWEEN)
         self._first = False
 
     def copy(self, start: int, end: int) -> None:
@@ -127,7 +126,7 @@ class _Merge:
         self._separate()
         first, last = self._places[start], self._places[end]
         shift = self._out.size - first
-        for block in self.old.take(first, last - len(canonical.BETWEEN)):
+        for block in self.old.take(first, last - len(document.BETWEEN)):
             self._out.write(block)
         for at in range(start, end, _OFFSETS_AT_ONCE):
             self._offsets.frombytes(_shifted(self._places[at : min(at + _OFFSETS_AT_ONCE, end)], shift))
@@ -138,7 +137,7 @@ class _Merge:
         if change.raw is not None:
             self._separate()
             self._offsets.append(self._out.size)
-            self._out.write(canonical.entry(change.checksum, change.raw))
+            self._out.write(document.entry(change.checksum, change.raw))
             digest, crc = bytes.fromhex(change.checksum), crc32(change.raw).to_bytes(4, sys.byteorder)
         self._digests.edit(change.position, drop=change.present, row=digest)
         self._crcs.edit(change.position, drop=change.present, row=crc)
@@ -147,7 +146,7 @@ class _Merge:
         """The new index's content; what is left of the old file is read for its CRC."""
         self.old.finish()
         # Where the records end, as a scan of the file will say: behind the last line, or at the end of an empty file.
-        self._offsets.append(self._out.size + len(canonical.BETWEEN if self._offsets else canonical.EMPTY_FOOT))
+        self._offsets.append(self._out.size + len(document.BETWEEN if self._offsets else document.EMPTY_FOOT))
         return RowColumns(self._digests, Rows(self._offsets, 8), self._crcs, sources)
 
 
@@ -172,7 +171,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
     its CRC tells the caller.
     """
     count = records_after(base, changes)
-    out.write(canonical.head(metadata, empty=count == 0))
+    out.write(document.head(metadata, empty=count == 0))
     run = _Merge(base, out)
     done = 0
     sources: list[tuple[bytes, bool]] = []
@@ -189,7 +188,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
             disk.rest()
     run.copy(done, base.index.count)
     columns = run.columns(_splice(base, sources))
-    out.write(canonical.foot(empty=count == 0))
+    out.write(document.foot(empty=count == 0))
     out.flush()
     return Merged(columns, run.old.crc)
 

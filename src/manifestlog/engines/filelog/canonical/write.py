@@ -1,11 +1,11 @@
-"""A canonical file is written from sorted records: to a descriptor, to a stream, or in memory.
+"""Writing a canonical file: whole, from sorted records, or piece by piece (`merge`).
 
 Invariants:
 
-- Records are never all held in memory, but where all of the file is asked for.
+- Records are not held in memory.
 - Length and CRC are those of the bytes as they were written.
 
-What the bytes are is `layout`'s business, and whose records they are the caller's.
+What the bytes are is `model.document`'s business, and whose records they are the caller's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout
+from manifestlog.model import document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from manifestlog.engines.filelog.canonical.columns import Buffer
     from manifestlog.model.rows import Row
@@ -26,30 +26,10 @@ if TYPE_CHECKING:
 _WRITE_BYTES = 1 << 20
 
 
-def document(metadata: Row, records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """A whole canonical file, a part for each record; `records` are (checksum, JSON), sorted by checksum."""
-    before = layout.head(metadata, empty=False)
-    empty = True
-    for checksum, raw in records:
-        yield before + layout.entry(checksum, raw)
-        before, empty = layout.BETWEEN, False
-    yield (layout.head(metadata, empty=True) if empty else b"") + layout.foot(empty=empty)
-
-
-def render(metadata: Row, records: Iterable[tuple[str, bytes]]) -> bytes:
-    """The same in one piece."""
-    return b"".join(document(metadata, records))
-
-
-def skeleton(metadata: Row) -> bytes:
-    """An empty manifest."""
-    return render(metadata, ())
-
-
 def write(fd: int, metadata: Row, records: Iterable[tuple[str, bytes]]) -> Writer:
-    """Append the same to an empty file; tells its length and CRC."""
+    """Write a whole canonical file from (checksum, JSON) sorted by checksum to an empty file; tells its length and CRC."""
     out = Writer(fd)
-    for part in document(metadata, records):
+    for part in document.parts(metadata, records):
         out.write(part)
     out.flush()
     return out

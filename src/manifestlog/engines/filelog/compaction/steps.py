@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, disk, publish
-from manifestlog.engines.filelog.canonical import files as base, layout as canonical, merge
+from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.log import fold, wal
@@ -44,6 +44,7 @@ from manifestlog.engines.filelog.session import Session, explain, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
+from manifestlog.model import document
 from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class _Compaction:
         columns, old_crc = merge.write(found.base, found.changes, metadata, out)
         self._check_base(found.base, old_crc)
         disk.sync_data(fd)
-        self._read_again(fd, out, canonical.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
+        self._read_again(fd, out, document.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
         return columns, out
 
     def _read_again(self, fd: int, out: Writer, lines_before_foot: int) -> None:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout, write
 from manifestlog.engines.filelog.recovery import salvage_log
 from manifestlog.engines.filelog.recovery.evidence import Evidence, collect
 from manifestlog.engines.filelog.recovery.salvage import Salvage
+from manifestlog.model import document
 from manifestlog.model.rows import PROCESSES, Row, utc_text
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths
 
 _UNDONE = "what was written there is lost, and a record that was forgotten there may be back"
-_SMALLEST = write.render(
-    dict.fromkeys(layout.METADATA, ""),
+_SMALLEST = document.render(
+    dict.fromkeys(document.METADATA, ""),
     [
         (
             "0" * 64,
@@ -243,7 +243,7 @@ def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> 
 def _made_good(found: Salvage, gap: Gap, source: CanonicalFile) -> bool:
     """Whether nothing is lost with this stretch: it is the file's head, or the log has all that it names."""
     if gap.offset == 0 and not gap.named:
-        return layout.METADATA[0] in source.metadata
+        return document.METADATA[0] in source.metadata
     return bool(gap.named) and all(found.has(checksum) for checksum in gap.named)
 
 
@@ -259,7 +259,7 @@ def _reconcile_metadata(evidence: Evidence, found: Salvage) -> Row:
         made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
         meaning = f"metadata that nothing tells any more was made up: {made_up}"
         found.lose(evidence.paths.canonical, 0, None, meaning)
-    return {name: row.get(name, guesses[name]) for name in layout.METADATA} | row
+    return {name: row.get(name, guesses[name]) for name in document.METADATA} | row
 
 
 def _stated_metadata(evidence: Evidence, found: Salvage) -> Row:
@@ -281,7 +281,7 @@ def _stated_metadata(evidence: Evidence, found: Salvage) -> Row:
 
 def _without_strangers(paths: ManifestPaths, found: Salvage, stated: Row, known: Row) -> Row:
     """Metadata without members that nobody knows: one whose name was hit is still a member, but none that was written."""
-    strangers = [name for name in stated if name not in layout.METADATA and name not in known]
+    strangers = [name for name in stated if name not in document.METADATA and name not in known]
     if strangers:
         found.note(paths.canonical, 0, None, f"unknown metadata is left out: {', '.join(strangers)}")
     return {name: value for name, value in stated.items() if name not in strangers}

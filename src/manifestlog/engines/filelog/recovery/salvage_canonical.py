@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.engines.filelog import disk
-from manifestlog.engines.filelog.canonical import layout, scan
-from manifestlog.engines.filelog.canonical.layout import KEY_BYTES
+from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
-from manifestlog.model import codec
+from manifestlog.model import codec, document
+from manifestlog.model.document import KEY_BYTES
 from manifestlog.model.rows import Row, merge, normalise
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _split(data: bytes) -> list[bytes]:
 
 
 def _of_line(line: bytes) -> tuple[str, bytes] | None:
-    """The record on a line of our layout."""
+    """The record on a line of our document."""
     if line[:9] != b'        "' or line[73:76] != b'": ':
         return None
     raw = line[KEY_BYTES:].removesuffix(b"\n").removesuffix(b",")
@@ -221,10 +221,10 @@ def _readable(name: str, text: str) -> Any:
     """The value of one member if it can be one: the others are made up for it to be looked at alone."""
     others = {"process": "loader", "etl_version": "1", "root_dir": "/"}
     others |= dict.fromkeys(("ts_created", "ts_updated"), "2000-01-01T00:00:00Z")
-    if name not in layout.METADATA:
+    if name not in document.METADATA:
         return None
     try:
-        checked, _ = layout.checked_metadata(others | {name: json.loads(text)})
+        checked, _ = document.checked_metadata(others | {name: json.loads(text)})
     except ValueError:
         return None
     return checked[name]

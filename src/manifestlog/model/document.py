@@ -1,4 +1,4 @@
-"""The canonical file's layout: the bytes around and between its records, and its metadata.
+"""A whole manifest as one JSON document: the bytes around and between its records, and its metadata.
 
 ::
 
@@ -18,16 +18,19 @@ Invariants:
 - The same records and metadata give the same bytes.
 - A line's record begins `KEY_BYTES` behind the line's start, so the sorted file is its own table.
 
-It reads and writes nothing (`scan`, `write`).
+No I/O. It is what the file engine keeps as its canonical file, and what `manifestlog cat` prints of any engine.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manifestlog.model import codec
 from manifestlog.model.checks import Check, check_members
 from manifestlog.model.rows import PROCESSES, Row, normal_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 METADATA = ("process", "etl_version", "root_dir", "total_records", "ts_created", "ts_updated")
 KEY_BYTES = len('        "') + 64 + len('": ')
@@ -52,6 +55,26 @@ def foot(*, empty: bool) -> bytes:
     return EMPTY_FOOT if empty else FOOT
 
 
+def parts(metadata: Row, records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+    """A whole document, a part for each record; `records` are (checksum, JSON), sorted by checksum."""
+    before = head(metadata, empty=False)
+    empty = True
+    for checksum, raw in records:
+        yield before + entry(checksum, raw)
+        before, empty = BETWEEN, False
+    yield (head(metadata, empty=True) if empty else b"") + foot(empty=empty)
+
+
+def render(metadata: Row, records: Iterable[tuple[str, bytes]]) -> bytes:
+    """A whole document in one piece."""
+    return b"".join(parts(metadata, records))
+
+
+def skeleton(metadata: Row) -> bytes:
+    """An empty manifest."""
+    return render(metadata, ())
+
+
 _CHECKS = (
     Check("process", str, "metadata.process is no text"),
     Check("etl_version", str, "metadata.etl_version is no text"),
@@ -59,7 +82,7 @@ _CHECKS = (
     Check(
         "process",
         str,
-        f"metadata.process is {{value!r:.40}}, not one of {', '.join(PROCESSES)}",
+        lambda process: f"metadata.process is {process!r:.40}, not one of {', '.join(PROCESSES)}",
         lambda process: process in PROCESSES,
     ),
     Check("etl_version", str, "metadata.etl_version is empty", bool),
