@@ -94,7 +94,12 @@ class FileEngine:
         return self.session.read(lambda state: state.live_metadata())
 
     def snapshot(self) -> FileSnapshot:
-        return self.session.read(lambda state: FileSnapshot(state.view.frozen(), state.live_metadata(), self.paths))
+        return self.session.read(self._freeze)
+
+    def _freeze(self, state: State) -> FileSnapshot:
+        frozen = state.view.frozen()
+        frozen.checksums()  # checks all of the index here, where the session answers damage by reading the canonical
+        return FileSnapshot(frozen, state.live_metadata(), self.paths)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
