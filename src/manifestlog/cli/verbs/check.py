@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from manifestlog import maintenance, names as naming
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
+from manifestlog.cli.outcomes import Outcome, for_each_manifest
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.reports import DAMAGE, CheckReport, Finding
-from manifestlog.errors import DamagedManifestError, ManifestError
+from manifestlog.errors import DamagedManifestError
 
 
 def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
@@ -19,49 +20,35 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     All manifests of the directory, or the named ones. Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
     leftovers of a crash) are no damage.
     """
-    paths = target.locate_all(settings, manifests)
-    results = [_look(path) for path in paths]
-    if len(results) == 1 and results[0].error is not None:
-        raise results[0].error
+    paths = [Path(naming.resolve(path).canonical) for path in target.locate_all(settings, manifests)]
+    outcomes = for_each_manifest(paths, _check)
     if settings.as_json:
-        output.document([_as_json(result) for result in results])
-    for result in results:
-        _tell(settings, result)
+        output.document([_as_json(outcome) for outcome in outcomes])
+    for outcome in outcomes:
+        _tell(settings, outcome)
     if not paths:
         output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
-    return worst(result.exit_code for result in results)
+    return worst(map(_exit_code, outcomes))
 
 
-class _Result(NamedTuple):
-    """What came of one manifest: a report, or why there is none."""
-
-    path: str
-    report: CheckReport | None
-    error: ManifestError | OSError | None
-
-    @property
-    def exit_code(self) -> int:
-        if self.error is not None:
-            return getattr(self.error, "exit_code", 1)
-        return DamagedManifestError.exit_code if self.report is not None and self.report.damaged else 0
-
-
-def _look(path: Path) -> _Result:
-    paths = naming.resolve(path)
+def _check(path: Path) -> CheckReport:
     try:
-        return _Result(paths.canonical, maintenance.check(path), None)
-    except ManifestError as error:
-        return _Result(paths.canonical, None, error)
+        return maintenance.check(path)
     except OSError as error:
-        error.filename = error.filename or paths.canonical  # a read does not know its file's name
-        return _Result(paths.canonical, None, error)
+        error.filename = error.filename or str(path)  # a read does not know its file's name
+        raise
 
 
-def _tell(settings: Settings, result: _Result) -> None:
-    if result.error is not None:
-        output.complain(output.reason(result.error))
-    elif result.report is not None and not settings.as_json:
-        _show(settings, result.report)
+def _exit_code(outcome: Outcome[CheckReport]) -> int:
+    report = outcome.result
+    return DamagedManifestError.exit_code if report is not None and report.damaged else outcome.exit_code
+
+
+def _tell(settings: Settings, outcome: Outcome[CheckReport]) -> None:
+    if outcome.error is not None:
+        output.complain(output.reason(outcome.error))
+    elif outcome.result is not None and not settings.as_json:
+        _show(settings, outcome.result)
 
 
 def _show(settings: Settings, report: CheckReport) -> None:
@@ -81,11 +68,11 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.level}: {os.path.basename(finding.file)}{where}: {finding.meaning}"
 
 
-def _as_json(result: _Result) -> dict[str, Any]:
-    report = result.report
+def _as_json(outcome: Outcome[CheckReport]) -> dict[str, Any]:
+    report = outcome.result
     if report is None:
-        assert result.error is not None
-        return {"manifest": result.path} | output.failure(result.error, result.exit_code)
+        assert outcome.error is not None
+        return {"manifest": str(outcome.path)} | output.failure(outcome.error, outcome.exit_code)
     return {
         "manifest": report.manifest,
         "damaged": report.damaged,

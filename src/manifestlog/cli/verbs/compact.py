@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from manifestlog.cli import durations as span, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
+from manifestlog.cli.outcomes import Outcome, attempt, for_each_manifest
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
@@ -26,18 +27,6 @@ from manifestlog.errors import ManifestError
 from manifestlog.manager import DownloadManifestManager
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-
-
-class _Result(NamedTuple):
-    """What came of one manifest: a report, or an error."""
-
-    path: Path
-    report: CompactionReport | None
-    error: ManifestError | OSError | None
-
-    @property
-    def exit_code(self) -> int:
-        return 0 if self.error is None else getattr(self.error, "exit_code", 1)
 
 
 def compact(
@@ -64,31 +53,27 @@ def compact(
     pause_s = span.interval(every)
     if pause_s is not None:
         return _serve(settings, manifests, pause_s, if_needed=if_needed)
-    results = [_compact(settings, path, if_needed=if_needed) for path in target.locate_all(settings, manifests)]
-    if len(results) == 1 and results[0].error is not None:
-        raise results[0].error
+    paths = target.locate_all(settings, manifests)
+    outcomes = for_each_manifest(paths, lambda path: _compact(settings, path, if_needed=if_needed))
     if settings.as_json:
-        output.document([_as_json(result) for result in results])
-    for result in results:
-        _tell(settings, result)
-    if not results:
+        output.document([_as_json(outcome) for outcome in outcomes])
+    for outcome in outcomes:
+        _tell(settings, outcome)
+    if not outcomes:
         output.remark(settings, f"{settings.directory}: no manifests here; nothing to compact")
-    return worst(result.exit_code for result in results)
+    return worst(outcome.exit_code for outcome in outcomes)
 
 
-def _compact(settings: Settings, path: Path, *, if_needed: bool) -> _Result:
-    try:
-        with DownloadManifestManager(path, options=settings.options()) as manifest:
-            return _Result(path, manifest.compact(if_needed=if_needed), None)
-    except (ManifestError, OSError) as error:
-        return _Result(path, None, error)
+def _compact(settings: Settings, path: Path, *, if_needed: bool) -> CompactionReport:
+    with DownloadManifestManager(path, options=settings.options()) as manifest:
+        return manifest.compact(if_needed=if_needed)
 
 
-def _tell(settings: Settings, result: _Result, say: Callable[[str], None] = output.line) -> None:
-    if result.error is not None:
-        output.complain(output.reason(result.error))
-    elif not settings.as_json and not settings.quiet and result.report is not None:
-        say(f"{target.name_of(result.path)}: {_sentence(result.report)}")
+def _tell(settings: Settings, outcome: Outcome[CompactionReport], say: Callable[[str], None] = output.line) -> None:
+    if outcome.error is not None:
+        output.complain(output.reason(outcome.error))
+    elif not settings.as_json and not settings.quiet and outcome.result is not None:
+        say(f"{target.name_of(outcome.path)}: {_sentence(outcome.result)}")
 
 
 def _sentence(report: CompactionReport) -> str:
@@ -104,11 +89,11 @@ def _sentence(report: CompactionReport) -> str:
     )
 
 
-def _as_json(result: _Result) -> dict[str, Any]:
-    named: dict[str, Any] = {"name": target.name_of(result.path), "path": str(result.path)}
-    if result.error is not None:
-        return named | {"outcome": "failed"} | output.failure(result.error, result.exit_code)
-    return named | asdict(result.report or CompactionReport(CompactionOutcome.NOTHING_TO_DO))
+def _as_json(outcome: Outcome[CompactionReport]) -> dict[str, Any]:
+    named: dict[str, Any] = {"name": target.name_of(outcome.path), "path": str(outcome.path)}
+    if outcome.error is not None:
+        return named | {"outcome": "failed"} | output.failure(outcome.error, outcome.exit_code)
+    return named | asdict(outcome.result or CompactionReport(CompactionOutcome.NOTHING_TO_DO))
 
 
 def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool) -> int:
@@ -137,10 +122,10 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
     for path in paths:
         if signal.sigpending() & set(_ENDING):
             return
-        result = _compact(settings, path, if_needed=if_needed)
-        idle = result.report is not None and result.report.outcome is CompactionOutcome.NOTHING_TO_DO
+        outcome = attempt(path, lambda path: _compact(settings, path, if_needed=if_needed))
+        idle = outcome.result is not None and outcome.result.outcome is CompactionOutcome.NOTHING_TO_DO
         if settings.as_json:
-            output.stream(json.dumps(_as_json(result)))
+            output.stream(json.dumps(_as_json(outcome)))
         if not idle or settings.verbose:
-            _tell(settings, result, output.stream)
+            _tell(settings, outcome, output.stream)
         sys.stdout.flush()

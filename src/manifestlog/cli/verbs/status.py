@@ -1,16 +1,18 @@
 """`status`: one row a manifest: how much is in it, how much waits in its log, is it sound."""
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from manifestlog import names as naming
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
+from manifestlog.cli.outcomes import Outcome, attempt
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.corrections import from_the_future
+from manifestlog.engines.protocol import Engine
 from manifestlog.engines.registry import driver_for
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 
@@ -64,31 +66,14 @@ def ahead_of_time(path: str, count: int) -> str:
 
 
 def _look(settings: Settings, path: Path) -> _Status:
-    paths = naming.resolve(path)
-    try:
-        driver = driver_for(path)
-        engine = driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)
-    except ManifestNotFoundError as error:
-        output.complain(error)
-        return _unusable(path, paths, "missing", None, error.exit_code)
-    except NotAManifestError as error:
-        output.complain(error)
-        return _unusable(path, paths, "not a manifest", error.shape, error.exit_code)
-    except DamagedManifestError as error:
-        where = f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
-        output.complain(error)
-        return _unusable(path, paths, "damaged", where, error.exit_code)
-    except ManifestError as error:
-        return _unusable(path, paths, "failed", str(error), error.exit_code)
-    except OSError as error:
-        return _unusable(path, paths, "failed", f"{error.filename or path}: {error.strerror or error}", 1)
-    try:
+    opened = attempt(path, lambda path: _open(settings, path))
+    if opened.result is None:
+        return _unusable(opened)
+    with closing(opened.result) as engine:
         log, metadata, ahead = engine.log_status(), engine.metadata(), from_the_future(engine)
-    finally:
-        engine.close()
     return _Status(
         target.name_of(path),
-        paths.canonical,
+        naming.resolve(path).canonical,
         metadata["total_records"],
         log.canonical_bytes,
         log.log_bytes,
@@ -99,12 +84,35 @@ def _look(settings: Settings, path: Path) -> _Status:
     )
 
 
-def _unusable(path: Path, paths: naming.ManifestPaths, state: str, reason: str | None, exit_code: int) -> _Status:
+def _open(settings: Settings, path: Path) -> Engine:
+    driver = driver_for(path)
+    return driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)
+
+
+def _state_of(opened: Outcome[Engine]) -> tuple[str, str | None]:
+    """(state, reason) of a manifest that cannot be opened."""
+    match opened.error:
+        case ManifestNotFoundError():
+            return "missing", None
+        case NotAManifestError() as error:
+            return "not a manifest", error.shape
+        case DamagedManifestError() as error:
+            return "damaged", f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
+        case OSError() as error if not isinstance(error, ManifestError):
+            return "failed", f"{error.filename or opened.path}: {error.strerror or error}"
+    return "failed", str(opened.error)
+
+
+def _unusable(opened: Outcome[Engine]) -> _Status:
+    state, reason = _state_of(opened)
+    if state != "failed" and isinstance(opened.error, ManifestError):
+        output.complain(opened.error)
+    paths = naming.resolve(opened.path)
     segments = []
     with suppress(OSError):
         segments = paths.segment_numbers(os.listdir(paths.directory))
     return _Status(
-        target.name_of(path),
+        target.name_of(opened.path),
         paths.canonical,
         None,
         _size(paths.canonical),
@@ -113,7 +121,7 @@ def _unusable(path: Path, paths: naming.ManifestPaths, state: str, reason: str |
         None,
         state,
         reason,
-        exit_code,
+        opened.exit_code,
     )
 
 
