@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from manifestlog import corrections, root
 from manifestlog.adoption import Given, adopt_metadata, difference
-from manifestlog.engines.protocol import Engine, Snapshot
+from manifestlog.engines.protocol import Capability, Engine, Location, Snapshot
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestInUseError
@@ -122,6 +122,16 @@ class AbstractManifest(ABC):
     def path(self) -> Path:
         """The canonical file, links resolved."""
         return Path(self._engine.location.display)
+
+    @property
+    def location(self) -> Location:
+        """Where the manifest is: a file's path or an engine's URL."""
+        return self._engine.location
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the engine that keeps this manifest can do beside keeping records."""
+        return self._engine.capabilities
 
     @property
     def metadata(self) -> ManifestMetadata:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestMetadata, ManifestOptions
+from manifestlog.engines.protocol import Capability
 from support.integrity import check_manifest
 
 from .builders import META, QUIET
@@ -39,11 +41,36 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         check_manifest(canonical)
 
 
+ENGINES = ("files", "memory")
+"""Every engine is held to the tests that need no files; a new one is added here."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module marked `every_engine` on each engine, but for those that look at files themselves."""
+    marked = metafunc.definition.get_closest_marker("every_engine")
+    looks_at_files = "path" in inspect.signature(metafunc.function).parameters
+    if marked and "opener" in metafunc.fixturenames and not looks_at_files:
+        files_only = metafunc.definition.get_closest_marker("files_only")
+        metafunc.parametrize("engine", ENGINES[:1] if files_only else ENGINES, indirect=True)
+
+
 @pytest.fixture
-def opener(path: Path) -> Iterator[Opener]:
+def engine(request: pytest.FixtureRequest) -> str:
+    """Which engine keeps the test's manifest."""
+    return getattr(request, "param", ENGINES[0])
+
+
+@pytest.fixture
+def location(engine: str, path: Path) -> str | Path:
+    """Where the test's manifest is."""
+    return path if engine == "files" else f"{engine}:{path.name.partition('.')[0]}"
+
+
+@pytest.fixture
+def opener(location: str | Path) -> Iterator[Opener]:
     """Opens managers, and closes them when the test is over."""
     opened: list[DownloadManifestManager] = []
-    usual_path = path
+    usual_path = location
 
     def open_one(
         metadata: ManifestMetadata | None = META,
@@ -59,6 +86,14 @@ def opener(path: Path) -> Iterator[Opener]:
     yield open_one
     for manager in opened:
         manager.close()
+
+
+def reopened(manager: DownloadManifestManager) -> DownloadManifestManager:
+    """The manifest closed and opened again, where it outlives its manager; else as it is."""
+    if Capability.DURABLE not in manager.capabilities:
+        return manager
+    manager.close()
+    return DownloadManifestManager(manager.path, options=QUIET)
 
 
 @pytest.fixture

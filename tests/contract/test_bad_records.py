@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+pytestmark = pytest.mark.every_engine
+
 NOBODY = 65534
 
 
@@ -136,6 +138,7 @@ def test_a_rejected_record_harms_nothing(manifest: DownloadManifestManager) -> N
     assert manifest.add(record("a")).verdict is Verdict.NEW
 
 
+@pytest.mark.files_only
 @pytest.mark.parametrize("size", [1, (1 << 53) + 1, (1 << 63) - 1])
 def test_a_large_size_is_exact(opener: Opener, size: int) -> None:
     """Sizes are whole numbers, through a compaction and reopening."""
@@ -146,6 +149,7 @@ def test_a_large_size_is_exact(opener: Opener, size: int) -> None:
     assert opener(None).records[sha("a")].file_size == size
 
 
+@pytest.mark.files_only
 def test_an_empty_last_modified_is_none(opener: Opener) -> None:
     """As it is not written, it is not there before either: with an index or without, the answer is the same."""
     manager = opener()
@@ -190,6 +194,7 @@ def test_a_content_of_too_many_sources_is_rejected(opener: Opener) -> None:
     assert (1 < kept < 10, 1 + len(manager.records[sha("a")].also_seen)) == (True, kept)
 
 
+@pytest.mark.files_only
 @pytest.mark.parametrize(
     "text",
     [

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+pytestmark = pytest.mark.every_engine
+
 
 @dataclass
 class State:
@@ -94,6 +96,7 @@ def test_the_version_is_the_openers_even_when_older(opener: Opener) -> None:
     assert opener(meta(etl_version="1.5.0")).add_from_event(Source(), Event()).record.version == "1.5.0"
 
 
+@pytest.mark.files_only
 def test_the_version_is_the_stored_one_without_metadata(opener: Opener) -> None:
     """An opener that says nothing stamps what is stored."""
     opener(meta(etl_version="2.0.0")).close()

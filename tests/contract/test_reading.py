@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+pytestmark = pytest.mark.every_engine
+
 JUNK = [
     "",
     "x",
@@ -288,6 +290,7 @@ def test_ts_updated_is_no_time_of_a_compaction(two: DownloadManifestManager) -> 
     assert two.metadata.ts_updated == before
 
 
+@pytest.mark.files_only
 def test_ts_updated_is_kept_by_reopening(two: DownloadManifestManager, opener: Opener) -> None:
     """The next opener sees the same time of the last change."""
     two.add(record("c"))
@@ -357,6 +360,7 @@ def test_empty_optional_fields_are_absent_from_json(manifest: DownloadManifestMa
     }
 
 
+@pytest.mark.files_only
 def test_the_same_words_for_both_managers(opener: Opener) -> None:
     """An add through one handle is read through another that was opened read-only afterwards."""
     with opener(options=QUIET) as manifest:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+pytestmark = pytest.mark.every_engine
+
 
 def test_the_same_words_give_the_same_object(opener: Opener) -> None:
     """Asking again for the same gives the same object."""
@@ -80,6 +82,7 @@ def test_a_linked_directory_meets_the_open_manager(opener: Opener, path: Path, t
     assert opener(None, path=tmp_path / "link" / path.name) is manager
 
 
+@pytest.mark.files_only
 def test_a_linked_file_meets_the_open_manager(opener: Opener, tmp_path: Path) -> None:
     """A symbolic link to the file, of any name, leads to the same file."""
     manager = opener()
@@ -145,6 +148,7 @@ def test_after_close_a_new_one_is_made(opener: Opener) -> None:
     assert opener() is not first
 
 
+@pytest.mark.files_only
 def test_after_close_another_way_is_fine(opener: Opener) -> None:
     """After a close, the file may be opened in another way."""
     opener().close()

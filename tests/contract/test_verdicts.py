@@ -8,13 +8,16 @@ import pytest
 
 from manifestlog import DownloadManifestManager, ManifestRecord, Verdict
 
-from .builders import QUIET, at, meta, record, segments_of, sha
+from .builders import at, meta, record, segments_of, sha
+from .conftest import reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Opener
+
+pytestmark = pytest.mark.every_engine
 
 
 A, B = "alpha", "beta"
@@ -92,8 +95,7 @@ def _compacted(manager: DownloadManifestManager) -> DownloadManifestManager:
 
 
 def _reopened(manager: DownloadManifestManager) -> DownloadManifestManager:
-    manager.close()
-    return DownloadManifestManager(manager.path, options=QUIET)
+    return reopened(manager)
 
 
 def _compacted_and_reopened(manager: DownloadManifestManager) -> DownloadManifestManager:

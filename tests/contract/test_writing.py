@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+pytestmark = pytest.mark.every_engine
+
 SMALL = replace(QUIET, record_bytes_max=600)
 
 
@@ -199,6 +201,7 @@ def test_forget_of_the_unknown_writes_nothing(manifest: DownloadManifestManager,
     assert files_of(path.parent) == before
 
 
+@pytest.mark.files_only
 @pytest.mark.parametrize("compacted", ["before", "after", "both", "never"])
 def test_forgotten_is_gone(opener: Opener, compacted: str) -> None:
     """A forgotten content is gone, wherever it was stored, also for the next opener."""
@@ -274,6 +277,7 @@ def test_update_replaces_the_given_fields(one: DownloadManifestManager) -> None:
     assert one.get(sha("a")) == record("a", etag="e2", file_path="/moved", file_size=5)
 
 
+@pytest.mark.files_only
 def test_update_survives_a_compaction_and_reopening(one: DownloadManifestManager, opener: Opener) -> None:
     """An update is kept."""
     one.update(sha("a"), _value())
