@@ -24,7 +24,7 @@ from manifestlog.adoption import Given, adopt_metadata, difference
 from manifestlog.engines.protocol import Capability, Engine, Location, Snapshot
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
-from manifestlog.errors import AddManyStoppedError, ManifestInUseError
+from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
 from manifestlog.model.models import (
@@ -110,8 +110,10 @@ class AbstractManifest(ABC):
         """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A child process that is handed a manager opens the file for itself.
+        # A child process that is handed a manager opens the manifest for itself.
         engine = self._engine
+        if Capability.SHARED not in engine.capabilities:
+            raise ManifestError(f"{engine.location.display}: kept in this process alone; open it where it is used")
         metadata = self.metadata.model_copy(update={"etl_version": self._version})
         opener = functools.partial(type(self), options=engine.options, read_only=engine.read_only)
         return opener, (self.path, metadata)
