@@ -48,7 +48,14 @@ class CheckReport:
 
 
 class RepairOutcome(StrEnum):
-    """How a call of `repair` ended."""
+    """How a call of `repair` ended.
+
+    - `NOTHING_TO_DO`: the manifest is sound.
+    - `INDEX_REBUILT`: the manifest is sound, and its index was made anew.
+    - `REPAIRED`: what was intact was kept; the report lists what was lost.
+    - `WOULD_REBUILD_INDEX`: a dry run; the index would be made anew.
+    - `WOULD_REPAIR`: a dry run; the manifest would be repaired.
+    """
 
     NOTHING_TO_DO = "nothing_to_do"
     INDEX_REBUILT = "index_rebuilt"
@@ -83,7 +90,12 @@ class RepairReport:
 
 
 class ProbeStatus(StrEnum):
-    """How a test of a folder ended."""
+    """How a test ended.
+
+    - `OK`: the folder is good enough in this respect.
+    - `WARNING`: it works, with a limit that the finding names.
+    - `FAILED`: a manifest must not lie here.
+    """
 
     OK = "ok"
     WARNING = "warning"
@@ -100,7 +112,12 @@ class ProbeResult(NamedTuple):
 
 
 class CompactionOutcome(StrEnum):
-    """How a call of `compact` ended."""
+    """How a call of `compact` ended.
+
+    - `COMPACTED`: the log was merged into a new canonical file.
+    - `NOTHING_TO_DO`: there was nothing to merge; the canonical file was not touched.
+    - `ALREADY_RUNNING`: another process or thread is compacting, and this call did not wait for it.
+    """
 
     COMPACTED = "compacted"
     NOTHING_TO_DO = "nothing_to_do"

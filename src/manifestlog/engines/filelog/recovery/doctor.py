@@ -230,4 +230,4 @@ def _clock_went(directory: str, names: list[str], began: tuple[float, float]) ->
     if ahead > CLOCK_SLACK_S:
         found = f"a manifest here is {ahead:,.0f} s younger than now: the clock was set back since, or is wrong"
         return ProbeResult("clock", ProbeStatus.WARNING, found, advice)
-    return ProbeResult("clock", ProbeStatus.OK, "the system's clock runs evenly, and nothing here is from the future")
+    return ProbeResult("clock", ProbeStatus.OK, "the system's clock runs evenly, and no file here is from the future")
