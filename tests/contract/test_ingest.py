@@ -173,6 +173,13 @@ def test_a_wrong_index_is_an_error_that_names_the_line(tmp_path: Path, text: str
         ingest.read_index(index)
 
 
+def test_an_index_that_is_no_text_is_told(tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    index.write_bytes(b"file_path\n\xff\n")
+    with pytest.raises(ingest.IndexFileError, match="no text in UTF-8"):
+        ingest.read_index(index)
+
+
 def test_an_index_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ingest.read_index(tmp_path / "index.csv")
@@ -190,6 +197,13 @@ def test_another_root_than_recorded_paths_begin_at_is_a_conflict(path: Path, tre
 def test_a_manifest_that_is_open_in_another_way_is_told(path: Path, tree: Path) -> None:
     with DownloadManifestManager(path, META, options=QUIET), pytest.raises(ManifestInUseError):
         register(path, tree)
+
+
+@pytest.mark.parametrize("place", ["memory:systems_download", "systems.json"])
+def test_what_is_no_manifest_file_is_a_value_error(tree: Path, place: str) -> None:
+    """Worker processes share a manifest through its files, so one in memory will not do."""
+    with pytest.raises(ValueError, match="no manifest file"):
+        ingest.run(place, [tree])
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -220,6 +234,16 @@ def test_events_tell_how_it_goes(path: Path, tree: Path, jobs: int) -> None:
     assert sum(event.bytes_read for event in heard if isinstance(event, ingest.Progress)) == 6
     assert [event for event in heard if isinstance(event, ingest.Failure)] == report.failures
     assert [event.why for event in heard if isinstance(event, ingest.Skipped)] == [ingest.SkipReason.EMPTY]
+
+
+def test_an_error_of_a_listener_leaves_no_worker(path: Path, tree: Path) -> None:
+    def hear(event: ingest.Event) -> None:
+        if isinstance(event, ingest.Progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        register(path, tree, jobs=2, on_event=hear)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_run_that_is_asked_to_stop_says_so(path: Path, tree: Path) -> None:

@@ -62,8 +62,8 @@ def run(
     """Look whether the files that a manifest names are what it says of them; nothing is written to the manifest.
 
     `manifest` is an open one, or the path of one that is opened to read, with `options`. Files that were never verified come
-    first, then those whose verification is the oldest. `jobs` is the number of worker processes, one a CPU without it; with 1
-    everything happens in this process, unless `asked_to_stop` is given.
+    first, then those whose verification is the oldest. `jobs` is the number of worker processes, one a CPU without it; with 1,
+    and in a daemonic process (a worker of Celery, say), everything happens in this process, unless `asked_to_stop` is given.
 
     `on_event` is called in this process with every event, each finding among them; without `keep_findings` the report holds
     none, so that a million need no memory. `asked_to_stop` is looked at often: from 1 on the run ends soon, and the next one

@@ -70,7 +70,8 @@ def run(
     `files` are files, and folders with all that is in them; `listed` are files of which more is known (`read_index`). Without
     `source_id` each file's path below the folder given is its source, without `dataset` the folder's name its dataset.
     `root_dir` is stated as the manifest's root: files below it are recorded relative to it. `jobs` is the number of worker
-    processes, one a CPU without it; with 1 everything happens in this process, unless `asked_to_stop` is given.
+    processes, one a CPU without it; with 1, and in a daemonic process (a worker of Celery, say), everything happens
+    in this process, unless `asked_to_stop` is given.
 
     `on_event` is called in this process with every event. `asked_to_stop` is looked at often: from 1 on the run ends soon and
     registers what it has hashed, from 2 on at once. Every worker process calls `initializer` first, to set up its logging for
