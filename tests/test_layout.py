@@ -56,7 +56,7 @@ INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
 RECOVERY_MAY_NOT_KNOW = {"session", "kept_index", "compaction", "engine", "driver"}
 
 OWED: dict[str, set[str]] = {
-    "audit.journal": {"engines.filelog.disk"},
+    "audit.journal": {"engines.filelog.disk", "engines.filelog.publish"},
 }
 """Imports that the table forbids and that are still to be paid."""
 

@@ -146,19 +146,19 @@ COMPACTING = [
         "the rename comes before `compacted`",
         "a log that knows no canonical but one to come",
         "crash: compact",
-        _RUN, _PUBLISH, '        _tell(store, "compacted", told, 0.0)\n' + _PUBLISH,
+        _RUN, _PUBLISH, '        _tell(session, "compacted", told, 0.0)\n' + _PUBLISH,
     ),
     one(
         "a canonical is announced",
         "a canonical that the log does not know",
         "crash: compact",
-        _RUN, 'pause = _tell(store, "compacting", told, 0.0)', "pause = 0.0",
+        _RUN, 'pause = _tell(session, "compacting", told, 0.0)', "pause = 0.0",
     ),
     one(
         "`compacted` is said",
         "a log that is merged again and again",
         "crash: compact, everything in full",
-        _RUN, 'pause = max(pause, _tell(store, "compacted", told, time.perf_counter() - self._began))', "pass",
+        _RUN, 'pause = max(pause, _tell(session, "compacted", told, time.perf_counter() - self._began))', "pass",
     ),
     one(
         "tombstones are merged",

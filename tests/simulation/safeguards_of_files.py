@@ -76,7 +76,7 @@ ON_THE_DISK = [
         "the announcement is synced before the rename",
         "a canonical that the log does not know",
         "crash: compact, killed only",
-        "engines.filelog.compaction.steps:_tell", "store.session.sync()", _NOT_SYNCED,
+        "engines.filelog.compaction.steps:_tell", "session.sync()", _NOT_SYNCED,
     ),
     one(
         "a line is synced before it is acknowledged",

@@ -86,7 +86,7 @@ INDEX_AND_MERGE = [
     ),
 ]  # fmt: skip
 
-_COPY = "return stamp.size == head.stamp.size and canonical.checksum(source, stamp.size) == head.crc"
+_COPY = "return stamp.size == head.stamp.size and scanning.checksum(source, stamp.size) == head.crc"
 ADOPTION = [
     one(
         "an index is not adopted on size alone",

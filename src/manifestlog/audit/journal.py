@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
-from manifestlog.engines.filelog import disk
+from manifestlog.engines.filelog import disk, publish
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -169,22 +169,19 @@ class VerificationJournal:
 
     def _rewrite(self, old: int, size: int) -> None:
         disk.remove(self._paths.verified_next)  # of a run that was killed here
-        new = disk.create(self._paths.verified_next, like=self._paths.verified)
-        try:
-            for text in _lines(old):
-                said = _parse(text)
-                if said is not None and self._last.get(said.key) == said.when_us:
-                    disk.append(new, text + b"\n")
-            disk.sync_data(new)
-            disk.replace(self._paths.verified_next, self._paths.verified)
-        except BaseException:
-            disk.close(new)
-            disk.remove(self._paths.verified_next)
-            raise
+        target = publish.Target(self._paths.verified_next, self._paths.verified)
+        new = publish.publish_open(target, self._latest(old), like=self._paths.verified)
         log.info("%s: rewritten, %d bytes instead of %d", self._paths.verified, disk.size(new), size)
         disk.close(old)
         self._fd = new
         disk.lock_shared(new)
+
+    def _latest(self, fd: int) -> Iterator[bytes]:
+        """The lines that none later has replaced."""
+        for text in _lines(fd):
+            said = _parse(text)
+            if said is not None and self._last.get(said.key) == said.when_us:
+                yield text + b"\n"
 
 
 def _lines(fd: int) -> Iterator[bytes]:

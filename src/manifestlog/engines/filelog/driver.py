@@ -16,10 +16,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from manifestlog import names
-from manifestlog.engines.filelog import disk, mounts
+from manifestlog.engines.filelog import disk, kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
-from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import explain
 from manifestlog.errors import ManifestNotFoundError
@@ -59,7 +58,7 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
         raise
     try:
         look_around(paths)
-        keep_index(engine.session)
+        kept_index.keep_index(engine.session)
     except BaseException:
         engine.session.close()
         raise

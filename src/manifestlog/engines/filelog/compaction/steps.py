@@ -60,8 +60,6 @@ COMPACTION_SHARE = 100
 class _Input:
     """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
 
-    last: int
-    """The last segment to merge."""
     base: base.BaseFiles
     state: State
     changes: list[merge.Change]
@@ -194,12 +192,12 @@ class _Compaction:
                 CompactionOutcome.NOTHING_TO_DO, total=session.read(lambda state: state.total), pause=cut.held_s
             )
         with suppress(IndexDamagedError):
-            return self._merge(cut, self._read(cut.last, scan=False))
+            return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=False))
         # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
-        return self._merge(cut, self._read(cut.last, scan=True))
+        return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=True))
 
-    def _merge(self, cut: _Cut, found: _Input) -> CompactionReport:
-        session, last = self._session, found.last
+    def _merge(self, last: int, held_s: float, found: _Input) -> CompactionReport:
+        session = self._session
         with publish.unfinished(self._temporary, like=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
             told = Base(out.size, checksums.hex_crc(out.crc), last)
@@ -214,7 +212,7 @@ class _Compaction:
             merged=len(found.changes),
             total=len(columns.crcs),
             written=out.size,
-            pause=max(pause, cut.held_s),
+            pause=max(pause, held_s),
         )
 
     def _report(
@@ -246,7 +244,7 @@ class _Compaction:
         changes = merge.plan(found, state.overlay)
         if merge.records_after(found, changes) != state.total:
             raise IndexDamagedError("the records do not add up")
-        return _Input(last, found, state, changes)
+        return _Input(found, state, changes)
 
     def _check_base(self, found: base.BaseFiles, crc: int) -> None:
         """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
