@@ -8,21 +8,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "GUIDE.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md")))
 _PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _examples() -> dict[str, str]:
     """Every block by a name of its own."""
     return {
-        f"{page.stem.lower()}_{number}.py": code
+        f"{page.stem.lower()}_{number}.py".replace("-", "_"): code
         for page in PAGES
         for number, code in enumerate(_PYTHON.findall(page.read_text("utf-8")), 1)
     }
 
 
-def test_both_pages_have_examples() -> None:
-    assert {name.partition("_")[0] for name in _examples()} == {"readme", "guide"}
+def test_readme_and_guide_have_examples() -> None:
+    assert {name.partition("_")[0] for name in _examples()} == {"readme", "python"}
 
 
 def test_mypy_strict_has_nothing_to_say(tmp_path: Path) -> None:
