@@ -16,7 +16,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.protocol import Added, Capability, Location
+from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import (
     CheckReport,
     CompactionOutcome,
@@ -29,7 +29,7 @@ from manifestlog.errors import ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
 from manifestlog.model.rows import Row, Sighting, observations, order_of, utc_text, view
 from manifestlog.model.verdict import Verdict
-from manifestlog.model.writes import Rules, plan_add, plan_update
+from manifestlog.model.writes import Added, Rules, plan_add, plan_update
 from manifestlog.names import check_name
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class MemoryEngine:
         with self._lock:
             plan = plan_add(self._open(), record, self._rules(), live=live)
             self._put([plan.record] if plan.record else [])
-        return Added(plan.verdict, plan.row)
+        return plan.answer
 
     def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
         counts = dict.fromkeys(Verdict, 0)
@@ -219,7 +219,7 @@ class MemoryEngine:
         with self._lock:
             plan = plan_update(self._open(), checksum, changes, self._rules())
             self._put([plan.record] if plan.record else [])
-        return Added(plan.verdict, plan.row)
+        return plan.answer
 
     def forget(self, checksum: str) -> bool:
         with self._lock:

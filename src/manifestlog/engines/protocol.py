@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from manifestlog.model.writes import History
+from manifestlog.model.writes import Added, History
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -55,14 +55,6 @@ class Location(NamedTuple):
     """The manifest's name, such as `systems_download`."""
     directory: str
     """The absolute directory at which a relative `root_dir` begins."""
-
-
-class Added(NamedTuple):
-    """The answer to a write."""
-
-    verdict: Verdict
-    row: Row | None
-    """The row as its source sees it; None when the record became exactly what was given."""
 
 
 class Snapshot(History, Protocol):

@@ -74,14 +74,23 @@ class Rules(NamedTuple):
     record_bytes_max: int
 
 
-class Plan(NamedTuple):
-    """The verdict on one write, and what to record."""
+class Added(NamedTuple):
+    """The answer to a write."""
 
     verdict: Verdict
+    row: Row | None
+    """The row as its source sees it; None when the record became exactly what was given."""
+
+
+class Plan(NamedTuple):
+    """The answer to one write, and what to record before it is given."""
+
+    answer: Added
     record: Encoded | None
     """What to write; None for nothing."""
-    row: Row | None
-    """The row as its source sees it; None when the record went in exactly as given."""
+
+
+_NEW = Added(Verdict.NEW, None)
 
 
 def trusted(_checksum: str) -> bool:
@@ -96,7 +105,7 @@ def plan_add(
     raw, checksum, source_ids = record
     if len(source_ids) == 1 and _HAS_ALIASES not in raw and not known.might_know(checksum, source_ids[0]):
         # `decide` would say the same; most additions are this, and need not be parsed for it.
-        return Plan(Verdict.NEW, record, None)
+        return Plan(_NEW, record)
     row: Row = codec.loads(raw)
     if live and (moved := later_than_current(row, _sightings(known, row))) is not row:
         row, record = moved, _encoded(moved, rules)
@@ -105,12 +114,11 @@ def plan_add(
     if stored is None:
         assert before is not None
         if not distrusts(checksum):
-            return Plan(verdict, None, view(before, pair_of(row)))
+            return Plan(Added(verdict, view(before, pair_of(row))), None)
         stored = before
     as_given = stored is row and record[0] is raw
-    return Plan(
-        verdict, record if stored is row else _encoded(stored, rules), None if as_given else view(stored, pair_of(row))
-    )
+    answer = Added(verdict, None if as_given else view(stored, pair_of(row)))
+    return Plan(answer, record if stored is row else _encoded(stored, rules))
 
 
 def plan_update(
@@ -125,8 +133,8 @@ def plan_update(
         after, _ = normalise(_ranked_anew(known, before, before | changes, checksum), checksum)
     if after == before:
         again = _encoded(before, rules) if distrusts(checksum) else None
-        return Plan(Verdict.DUPLICATE, again, before)
-    return Plan(Verdict.REFRESHED, _encoded(after, rules), after)
+        return Plan(Added(Verdict.DUPLICATE, before), again)
+    return Plan(Added(Verdict.REFRESHED, after), _encoded(after, rules))
 
 
 def plan_moves(known: Lookup, move: Move, checksums: Iterable[str], rules: Rules) -> list[Encoded]:

@@ -24,7 +24,7 @@ from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.view import View
-from manifestlog.engines.protocol import Added, Capability, Location
+from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError
 from manifestlog.model import codec, roots
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.state import State
     from manifestlog.model.codec import Encoded
     from manifestlog.model.rows import Row, Sighting
-    from manifestlog.model.writes import History, Plan
+    from manifestlog.model.writes import Added, History, Plan
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
@@ -69,6 +69,7 @@ class FileEngine:
         self.location = location_of(paths)
         self.session = Session(paths, options, read_only=read_only)
         self.background = Background(self.session)
+        self._rules_of = ("", Rules(paths.directory, options.record_bytes_max))
 
     @property
     def closed(self) -> bool:
@@ -108,13 +109,14 @@ class FileEngine:
         return self._transact(lambda state: self._add(state, record, live=live))
 
     def _add(self, state: State, record: Encoded, *, live: bool) -> Added:
-        plan = plan_add(state.view, record, self._rules(state), live=live, distrusts=state.distrusts)
-        return self._record(state, plan)
+        return self._record(
+            state, plan_add(state.view, record, self._rules(state), live=live, distrusts=state.distrusts)
+        )
 
     def _record(self, state: State, plan: Plan) -> Added:
         if plan.record is not None:
             self.session.append(state, Op("put", now_text(), [plan.record], {}))
-        return Added(plan.verdict, plan.row)
+        return plan.answer
 
     def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
         """Record many as one line: all of them or none."""
@@ -128,7 +130,7 @@ class FileEngine:
         puts: list[Encoded] = []
         for record in records:
             plan = plan_add(seen, record, rules, distrusts=state.distrusts)
-            counts[plan.verdict] += 1
+            counts[plan.answer.verdict] += 1
             if plan.record is not None:
                 puts.append(plan.record)
                 staged.put_all(puts[-1:], 0)
@@ -177,8 +179,11 @@ class FileEngine:
         return result
 
     def _rules(self, state: State) -> Rules:
-        root = roots.root_of(str(state.metadata["root_dir"]), self.paths.directory)
-        return Rules(root, self.options.record_bytes_max)
+        root_dir = state.metadata["root_dir"]
+        if root_dir != self._rules_of[0]:  # made once a root, not once a record
+            root = roots.root_of(str(root_dir), self.paths.directory)
+            self._rules_of = (root_dir, Rules(root, self.options.record_bytes_max))
+        return self._rules_of[1]
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
