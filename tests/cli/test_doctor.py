@@ -55,7 +55,7 @@ def test_a_failed_test_ends_with_1(run: Program, folder: Path, monkeypatch: pyte
     def fail(_path: str) -> None:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr("manifestlog.engines.filelog.disk.sync_directory", fail)
+    monkeypatch.setattr("manifestlog.files.disk.sync_directory", fail)
     result = run.here("doctor", folder, "--json")
     assert result.code == 1
     assert result.json["failed"] is True

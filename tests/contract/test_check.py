@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, names as naming
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import index, scan
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport
+from manifestlog.files import disk
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, make_record, metadata
 

@@ -20,11 +20,11 @@ from manifestlog import (
     ManifestOptions,
     ReadOnlyError,
 )
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base, index, merge, scan
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.index import Index
 from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.files import disk
 from manifestlog.names import resolve
 from support.engines import engine_of
 

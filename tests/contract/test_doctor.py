@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery import probes
 from manifestlog.engines.filelog.recovery.doctor import diagnose
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
+from manifestlog.files import disk
 
 from .builders import record
 

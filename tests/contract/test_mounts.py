@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.engines.filelog import disk, driver, mounts
+from manifestlog.engines.filelog import driver, mounts
 from manifestlog.engines.filelog.mounts import Kind, file_system, kind
+from manifestlog.files import disk
 
 from .builders import record
 

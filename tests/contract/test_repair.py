@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError, names as naming
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from manifestlog.engines.reports import RepairOutcome
+from manifestlog.files import disk
 from support.damage import ALL, FORGOTTEN, contents, files, fill, flip, folder, line_of, mend, stored
 from support.integrity import active_segment, segments
 from support.records import MANUAL, NAME, checksum, make_record

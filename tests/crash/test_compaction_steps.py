@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import DownloadManifestManager
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.compaction import steps as compactor
 from manifestlog.engines.filelog.session import Session
 from manifestlog.engines.reports import CompactionOutcome
+from manifestlog.files import disk
 from manifestlog.names import resolve
 from support.children import children
 from support.faults import before, die, die_before_call

@@ -23,10 +23,10 @@ from manifestlog import (
     ManifestOptions,
     names as naming,
 )
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.engine import FileEngine
 from manifestlog.engines.filelog.log import segment as segment_module
 from manifestlog.engines.filelog.log.segment import Segment
+from manifestlog.files import disk
 from support.engines import engine_of
 from support.integrity import active_segment, load_canonical, puts, segments
 from support.records import MANUAL, QUICK, checksum, make_record, metadata

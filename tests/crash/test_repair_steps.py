@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base, scan
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, reconcile, repair as repairing
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.reports import RepairOutcome
+from manifestlog.files import disk
 from support.children import children
 from support.damage import ALL, contents, files, fill, flip, folder, line_of, mend, named, stored
 from support.faults import before, die, die_before_call

@@ -21,8 +21,8 @@ from zlib import crc32
 
 from contract.builders import QUIET, files_of, record
 from manifestlog import DamagedManifestError, DownloadManifestManager, NewerFormatError
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import index
+from manifestlog.files import disk
 from manifestlog.model import codec
 from support.children import time_limit
 

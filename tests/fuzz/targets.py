@@ -20,7 +20,7 @@ from datetime import datetime
 from itertools import chain, islice, pairwise
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import columns, index, scan
 from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
@@ -31,6 +31,7 @@ from manifestlog.engines.filelog.log.lines import Op
 from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import DamagedManifestError, NewerFormatError
+from manifestlog.files import disk
 from manifestlog.model import codec, document
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import Row, observations

@@ -27,7 +27,7 @@ from manifestlog import (
     RecordNotFoundError,
     Verdict,
 )
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from support.children import Child
 from support.faults import before
 from support.integrity import file_descriptors, load_canonical

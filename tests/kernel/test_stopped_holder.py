@@ -19,7 +19,7 @@ import pytest
 
 from manifestlog import AddManyStoppedError, DownloadManifestManager, LockTimeoutError
 from manifestlog.cli.app import main
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from support.faults import before
 from support.integrity import load_canonical
 from support.records import QUICK, checksum, make_record, metadata

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestOptions
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from support.faults import before
 from support.integrity import active_segment, load_canonical
 from support.records import checksum, make_record, metadata

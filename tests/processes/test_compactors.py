@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, LockTimeoutError
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from support.faults import before
 from support.integrity import load_canonical
 from support.records import MANUAL, QUICK, checksum, make_record, metadata

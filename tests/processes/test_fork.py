@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestOptions, Verdict
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.files import disk
 from support.children import Child
 from support.records import MANUAL, QUICK, checksum, make_record, metadata
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DownloadManifestManager, LockTimeoutError
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from support.faults import before
 from support.records import QUICK, checksum, make_record, metadata
 

@@ -29,10 +29,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings, strategies as st
 
 from manifestlog import DownloadManifestManager, Verdict
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import columns, index, scan
 from manifestlog.engines.filelog.canonical.index import Head, Index
 from manifestlog.engines.filelog.canonical.scan import Canonical
+from manifestlog.files import disk
 from manifestlog.model import codec
 from manifestlog.model.document import render
 from support.engines import engine_of

@@ -1,6 +1,6 @@
 """The simulated kernel: what happens around every system call; processes, their descriptors and their locks.
 
-It stands one level below `manifestlog.engines.filelog.disk`, in the place of the modules `os`, `fcntl` and `mmap`. So the real disk
+It stands one level below `manifestlog.files.disk`, in the place of the modules `os`, `fcntl` and `mmap`. So the real disk
 module is under test as well, and what takes it several system calls (`publish_new`: link, unlink) has crash and switching
 points between them.
 

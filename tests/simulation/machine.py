@@ -33,10 +33,11 @@ from unittest import mock
 import filelock
 
 from manifestlog import manager, names as naming
-from manifestlog.engines.filelog import disk as disk_module, lock, session
+from manifestlog.engines.filelog import lock, session
 from manifestlog.engines.filelog.compaction import background as runner, steps as compactor
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
+from manifestlog.files import disk as disk_module
 
 from .disk import SimDisk
 from .kernel import Crash, Killed, Process

@@ -6,7 +6,7 @@ from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "engines.filelog.session:Session.transact"
 _NOT_SYNCED = "pass"
-_PUBLISH = "engines.filelog.publish:_complete"
+_PUBLISH = "files.publish:_complete"
 _A_SEGMENT = "'.wal-' in target.path"
 _SYNC = "engines.filelog.log.segment:Segment._sync_alone"
 _SYNCED_BEFORE = Edit(
@@ -49,7 +49,7 @@ ON_THE_DISK = [
         "a new directory's name is synced",
         "the whole manifest gone with its directory",
         "crash: create, with its folder",
-        "engines.filelog.disk:make_directory", "sync_directory(above)", _NOT_SYNCED,
+        "files.disk:make_directory", "sync_directory(above)", _NOT_SYNCED,
     ),
     one(
         "the skeleton is synced before it has a name",
@@ -181,13 +181,13 @@ APPENDING = [
         "a short write goes on",
         "half a record acknowledged",
         "calls fail: add, short write",
-        "engines.filelog.disk:append", "while written < len(data):", "while False:",
+        "files.disk:append", "while written < len(data):", "while False:",
     ),
     one(
         "a short read goes on",
         "an end of file where there is none",
         "calls fail: refresh, short read",
-        "engines.filelog.disk:read", "while got < count and", "while False and",
+        "files.disk:read", "while got < count and", "while False and",
     ),
     one(
         "nothing is appended after a failed sync",

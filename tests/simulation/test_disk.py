@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog.engines.filelog import disk as real_disk
+from manifestlog.files import disk as real_disk
 from support.integrity import check_manifest
 
 from .crash import EVERY, crash_states

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable

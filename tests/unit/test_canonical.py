@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.index import Head, Index, encode
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk
 from manifestlog.model import codec, document
 from manifestlog.model.rows import Row
 

@@ -9,10 +9,10 @@ from zlib import crc32
 
 import pytest
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import index
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.files import disk
 from manifestlog.model.rows import Row, observations
 
 from .builders import row, sha

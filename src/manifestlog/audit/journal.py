@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
-from manifestlog.engines.filelog import disk, publish
+from manifestlog.files import disk, publish
 from manifestlog.model import codec
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from manifestlog import names
-from manifestlog.engines.filelog import disk, kept_index, mounts
+from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import explain
 from manifestlog.errors import ManifestNotFoundError
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from manifestlog.engines.filelog import disk
 from manifestlog.errors import LockTimeoutError
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log.fold import CHANGES
@@ -36,6 +35,7 @@ from manifestlog.errors import (
     ManifestError,
     ReadOnlyError,
 )
+from manifestlog.files import disk
 from manifestlog.options import Durability, ManifestOptions
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import files as base_files
 from manifestlog.engines.filelog.canonical.files import BaseFiles
 from manifestlog.engines.filelog.log import fold, lines, wal
@@ -23,6 +22,7 @@ from manifestlog.engines.filelog.log.wal import OvertakenError, Wal
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.view import View
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.files import disk
 from manifestlog.model.rows import Row, utc_text
 
 if TYPE_CHECKING:

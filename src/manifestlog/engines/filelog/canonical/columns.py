@@ -18,7 +18,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Union
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.canonical import index, scan as scanning
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
-from manifestlog.engines.filelog.publish import Target
+from manifestlog.files import disk, publish
+from manifestlog.files.publish import Target
 from manifestlog.model import document
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical.columns import (
     DIGEST,
     ROW,
@@ -44,6 +43,7 @@ from manifestlog.engines.filelog.canonical.columns import (
     tables,
 )
 from manifestlog.engines.filelog.canonical.source_rows import TIE_MAX, order_bytes, short_hash, source_hash
+from manifestlog.files import disk
 from manifestlog.model import codec
 from manifestlog.model.rows import Order, Row
 

@@ -17,10 +17,10 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical.columns import RowColumns, Rows
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.files import disk
 from manifestlog.model import codec, document
 from manifestlog.model.rows import Row
 

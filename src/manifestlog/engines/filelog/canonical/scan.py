@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import foreign, index
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk
 from manifestlog.model import codec
 from manifestlog.model.document import BETWEEN, FOOT, KEY_BYTES, checked_metadata, head
 from manifestlog.model.rows import Row, is_checksum, normalise

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 from manifestlog.model import document
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk, publish
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
@@ -44,6 +44,7 @@ from manifestlog.engines.filelog.session import Session, explain, now_text
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
 from manifestlog.model import document
 from manifestlog.options import ManifestOptions
 

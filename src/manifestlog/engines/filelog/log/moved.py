@@ -19,8 +19,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing
+from manifestlog.files import disk
 from manifestlog.model import codec
 
 if TYPE_CHECKING:

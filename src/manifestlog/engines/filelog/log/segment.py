@@ -21,12 +21,13 @@ from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Op, Opening, Run, Summary
 from manifestlog.engines.filelog.log.moved import Search
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.log import fold, lines
 from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
-from manifestlog.engines.filelog.publish import Target
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
+from manifestlog.files.publish import Target
 
 if TYPE_CHECKING:
     from manifestlog.names import ManifestPaths

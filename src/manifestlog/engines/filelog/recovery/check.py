@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.columns import rows_add_up
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
@@ -31,6 +31,7 @@ from manifestlog.engines.filelog.log.segment import explained_by_crash
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.files import disk
 from manifestlog.names import ManifestPaths
 
 if TYPE_CHECKING:

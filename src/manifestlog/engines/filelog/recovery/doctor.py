@@ -20,12 +20,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
 from manifestlog import names as naming
-from manifestlog.engines.filelog import disk, mounts
+from manifestlog.engines.filelog import mounts
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.mounts import Kind
 from manifestlog.engines.filelog.recovery import probes
 from manifestlog.engines.filelog.recovery.probes import CLOCK_SLACK_S
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
+from manifestlog.files import disk
 from manifestlog.names import ManifestPaths
 
 _LEFT = re.compile(r"\.manifestlog-doctor-[0-9a-f]{12}")

@@ -14,11 +14,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.log import fold
 from manifestlog.engines.filelog.log.lines import Base
 from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.recovery.salvage import Salvage

@@ -21,9 +21,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
+from manifestlog.files import disk
 from manifestlog.workers.pool import is_daemonic
 
 PATIENCE_S = 10.0

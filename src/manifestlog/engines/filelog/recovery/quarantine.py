@@ -17,12 +17,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import disk, publish
 from manifestlog.engines.filelog.log.lines import Base
-from manifestlog.engines.filelog.publish import Target
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.engines.reports import CheckReport, Loss, RepairReport
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
+from manifestlog.files.publish import Target
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, utc_text
 from manifestlog.names import REPORT, SUFFIX

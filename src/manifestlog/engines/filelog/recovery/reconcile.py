@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.recovery import salvage_log
 from manifestlog.engines.filelog.recovery.evidence import Evidence, collect
 from manifestlog.engines.filelog.recovery.salvage import Salvage
+from manifestlog.files import disk
 from manifestlog.model import document
 from manifestlog.model.rows import PROCESSES, Row, utc_text
 

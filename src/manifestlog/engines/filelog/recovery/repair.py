@@ -40,7 +40,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import checksums, disk, publish
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import files, scan, write
 from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
@@ -52,6 +52,7 @@ from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.engines.reports import CheckReport, RepairOutcome, RepairReport
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
 from manifestlog.model.rows import Row, utc_text
 
 if TYPE_CHECKING:

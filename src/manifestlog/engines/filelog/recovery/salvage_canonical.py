@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.engines.filelog import disk
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk
 from manifestlog.model import codec, document
 from manifestlog.model.document import KEY_BYTES
 from manifestlog.model.rows import Row, merge, normalise

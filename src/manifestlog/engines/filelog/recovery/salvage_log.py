@@ -20,11 +20,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums, disk
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
 from manifestlog.engines.filelog.log.moved import Search
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

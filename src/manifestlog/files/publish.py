@@ -20,7 +20,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.filelog import disk
+from manifestlog.files import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
