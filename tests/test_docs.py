@@ -1,4 +1,4 @@
-"""What the README shows is what happens, and the tests that documents name are there."""
+"""The README shows what happens, the picture is up to date, and the tests that documents name exist."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from support.reader import blocks, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,32 @@ def test_the_quick_start_prints_what_its_comments_say(tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.stdout.splitlines(), done.stderr) == (expected, "")
+
+
+def test_the_commands_print_what_is_shown(tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text("utf-8")
+    with reading(tmp_path) as reader:
+        for block in blocks(page):
+            if block.kind != "python":
+                reader.follow(block)
+        assert reader.said
+
+
+# -- the picture of the README -----------------------------------------------------------------------------------------
+
+_TEXT = re.compile(r"<text [^>]*>([^<]*)</text>")
+
+
+def test_the_picture_shows_what_its_commands_print(tmp_path: Path) -> None:
+    drawn = tmp_path / "demo.svg"
+    subprocess.run([sys.executable, str(ROOT / "docs" / "picture.py"), str(drawn)], check=True)
+    new, committed = (_TEXT.findall(path.read_text("utf-8")) for path in (drawn, ROOT / "docs" / "demo.svg"))
+    assert new == committed, "the output has changed: run `make picture`"
+
+
+def test_the_picture_loads_nothing() -> None:
+    picture = (ROOT / "docs" / "demo.svg").read_text("utf-8")
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)\S+|url\((?!#)[^)]*\)|<script|<image", picture) == []
 
 
 def test_every_link_of_the_documents_leads_to_a_file() -> None:
@@ -100,7 +128,7 @@ SECTIONS = (
 
 
 @pytest.mark.parametrize(
-    ("page", "title"), [*(("docs/FORMAT.md", title) for title in SECTIONS), ("README.md", "What is guaranteed")]
+    ("page", "title"), [*(("docs/FORMAT.md", title) for title in SECTIONS), ("docs/TESTING.md", "What is guaranteed")]
 )
 def test_every_promise_in_a_table_of_promises_names_a_test(page: str, title: str) -> None:
     section = _section((ROOT / page).read_text("utf-8"), title)
