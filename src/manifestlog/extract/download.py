@@ -240,7 +240,7 @@ def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path:
 @contextmanager
 def _asked(desk: Desk, source: ETLSource, ask: Ask) -> Iterator[Response]:
     opened = desk.fetcher.open(source, ask)
-    with desk.stop.waiting():
+    with desk.stop.interruptible():
         response = opened.__enter__()
     try:
         how, status = f" from byte {ask.start} on" if ask.start else "", response.head.status
@@ -289,7 +289,7 @@ def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head
     with parts.Writer(path, head) as writer:
         blocks, told_at, pace = response.blocks(), 0.0, _Pace(desk, haul)
         while True:
-            with desk.stop.waiting():
+            with desk.stop.interruptible():
                 block = next(blocks, b"")
             if not block:
                 break

@@ -63,7 +63,7 @@ def _run(command: list[str], said: IO[bytes], stop: Stop, seconds_max: float) ->
     try:
         while time.monotonic() < deadline:
             # In slices, as `Stop.sleep` does.
-            with stop.waiting(), suppress(subprocess.TimeoutExpired):
+            with stop.interruptible(), suppress(subprocess.TimeoutExpired):
                 return int(process.wait(_LOOK_EVERY_S))
         return None
     finally:
