@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -68,8 +70,8 @@ def test_every_link_of_the_documents_leads_to_a_file() -> None:
 
 # -- tests that documents name -----------------------------------------------------------------------------------------
 
-PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
-_REFERENCE = re.compile(r"`((?:tests|benchmarks)/[^`:*@ ]*)?(?:::(\w+))?`")
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md")
+_REFERENCE = re.compile(r"`((?:tests|benchmarks|src)/[^`:*@ ]*)?(?:::(\w+))?`")
 
 
 def _named(text: str) -> Iterator[tuple[str, str | None]]:
@@ -89,6 +91,8 @@ def _tests_in(place: str) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_test_that_a_document_names_exists(page: Path) -> None:
     for place, name in _named(page.read_text("utf-8")):
+        if place.startswith("src/") and Path(place).stem.isupper():
+            continue  # a placeholder, such as `verbs/VERB.py`
         assert (ROOT / place).exists(), f"{page.name}: {place}"
         if name is not None:
             assert name in _tests_in(place), f"{page.name}: {place} has no {name}"
@@ -96,18 +100,45 @@ def test_every_test_that_a_document_names_exists(page: Path) -> None:
             assert _tests_in(place), f"{page.name}: there is no test in {place}"
 
 
-def _section(page: str, title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+def _section(page: str, title: str, level: str = "##") -> str:
+    found = re.search(rf"^{level} {re.escape(title)}$(.*?)(?=^#{{1,{len(level)}}} |\Z)", page, re.MULTILINE | re.DOTALL)
     assert found, title
     return found[1]
 
 
+# -- the generated page of tests ---------------------------------------------------------------------------------------
+
+FORMAT = (ROOT / "docs" / "FORMAT.md").read_text("utf-8")
+TESTS_PAGE = (ROOT / "docs" / "tests.md").read_text("utf-8")
+PROMISES = tomllib.loads((ROOT / "docs" / "tests.toml").read_text("utf-8"))["section"]
+
+
+def test_the_page_of_tests_is_up_to_date() -> None:
+    written = runpy.run_path(str(ROOT / "docs" / "tests_page.py"))["page"]()
+    assert written == TESTS_PAGE, "run `python docs/tests_page.py`"
+
+
+@pytest.mark.parametrize("section", PROMISES, ids=lambda section: section["title"])
+def test_every_promise_names_a_test(section: dict[str, Any]) -> None:
+    for row in section["row"]:
+        assert row["promise"]
+        assert row["held_by"], row["promise"]
+        assert len(list(_named(" ".join(f"`{one}`" for one in row["held_by"])))) == len(row["held_by"])
+
+
+@pytest.mark.parametrize("section", PROMISES, ids=lambda section: section["title"])
+def test_the_page_of_tests_names_each_of_them(section: dict[str, Any]) -> None:
+    shown = _section(TESTS_PAGE, section["title"], "###")
+    held_by = [one for row in section["row"] for one in row["held_by"]]
+    assert [f"{place}::{name}" if name else place for place, name in _named(shown)] == held_by
+
+
 @pytest.mark.parametrize("title", ["7. Writers MUST", "8. Readers MUST"])
 def test_every_rule_of_the_format_names_a_test(title: str) -> None:
-    section = _section((ROOT / "docs" / "FORMAT.md").read_text("utf-8"), title)
-    rules = re.findall(r"^(\d+)\. ", section, re.MULTILINE)
+    rules = re.findall(r"^(\d+)\. ", _section(FORMAT, title), re.MULTILINE)
+    table = _section(TESTS_PAGE, title, "###")
     held = [
-        number for number, cell in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE) if list(_named(cell))
+        number for number, cell in re.findall(r"^\| (\d+) \| .* \| (.*) \|$", table, re.MULTILINE) if list(_named(cell))
     ]
     assert rules
     assert held == rules
@@ -127,9 +158,22 @@ SECTIONS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("page", "title"), [*(("docs/FORMAT.md", title) for title in SECTIONS), ("docs/TESTING.md", "What is guaranteed")]
-)
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_promise_of_a_section_of_the_format_names_a_test(title: str) -> None:
+    assert _section(FORMAT, title)
+    rows = re.findall(r"^\| (?!promise |-).*\|$", _section(TESTS_PAGE, title, "###"), re.MULTILINE)
+    assert rows, f"{title}: no table of promises"
+    assert [row for row in rows if not list(_named(row))] == []
+
+
+def test_the_page_of_tests_knows_every_section_of_the_format_that_promises_something() -> None:
+    """What the terms mean (1) and the worked example (13) promise nothing of their own."""
+    titles = re.findall(r"^## (.*)$", FORMAT, re.MULTILINE)
+    promising = [title for title in titles if title.split(".")[0] not in ("1", "13")]
+    assert [section["title"] for section in PROMISES if section["page"] == "FORMAT.md"] == promising
+
+
+@pytest.mark.parametrize(("page", "title"), [("docs/TESTING.md", "What is guaranteed")])
 def test_every_promise_in_a_table_of_promises_names_a_test(page: str, title: str) -> None:
     section = _section((ROOT / page).read_text("utf-8"), title)
     table = re.search(r"^\| \w+ \| (?:held|shown) by \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", section, re.MULTILINE)
