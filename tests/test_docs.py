@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.reader import blocks, reading
+from test_layout import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,3 +180,48 @@ def test_every_promise_in_a_table_of_promises_names_a_test(page: str, title: str
     table = re.search(r"^\| \w+ \| (?:held|shown) by \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", section, re.MULTILINE)
     assert table, f"{page}, {title}: no table of promises"
     assert [row for row in table[1].splitlines() if not list(_named(row))] == []
+
+
+# -- architecture and decisions ----------------------------------------------------------------------------------------
+
+DECISIONS = ROOT / "docs" / "decisions"
+GROUPS = sorted(path for path in DECISIONS.glob("*.md") if path.name not in ("index.md", "left-undone.md"))
+
+
+def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
+    section = _section((ROOT / "docs" / "ARCHITECTURE.md").read_text("utf-8"), "Who may import whom")
+    rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \|(.*)\|$", section, re.MULTILINE)
+    assert {folder: set(re.findall(r"`([\w.]+)`", known)) for folder, known in rows} == FOLDERS
+
+
+def _decisions(page: Path) -> dict[int, str]:
+    """The titles of the decisions on a page, by number."""
+    return {
+        int(number): title for number, title in re.findall(r"^## (\d+)\. (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", GROUPS, ids=lambda page: page.name)
+def test_every_decision_has_context_decision_and_consequence(page: Path) -> None:
+    assert list(_decisions(page)) == sorted(_decisions(page)), "newest last"
+    for record in re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        parts = re.findall(r"^\*\*(\w+)\.\*\* ", record, re.MULTILINE)
+        assert parts == ["Context", "Decision", "Consequence"], record.splitlines()[0]
+
+
+def test_the_index_of_decisions_has_each_of_them_once() -> None:
+    index = (DECISIONS / "index.md").read_text("utf-8")
+    listed = re.findall(r"^\| (\d+) \| \[(.*)\]\(([\w-]+\.md)#([\w-]+)\) \|$", index, re.MULTILINE)
+    assert [int(number) for number, *_ in listed] == list(range(1, len(listed) + 1))
+    kept = {(str(n), title, page.name) for page in GROUPS for n, title in _decisions(page).items()}
+    assert {(number, title, page) for number, title, page, _ in listed} == kept
+    assert len(kept) == len(listed)
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "ARCHITECTURE.md", *GROUPS], ids=lambda page: page.name)
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    """A module is named by its path below the package, from any of its folders on."""
+    modules = [f"/{path.relative_to(ROOT)}" for path in (*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.py"))]
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", page.read_text("utf-8"))
+    named = [name for name in named if not name.startswith("tests/")]
+    assert [name for name in named if not any(module.endswith(f"/{name}") for module in modules)] == []
