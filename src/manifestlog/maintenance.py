@@ -1,8 +1,8 @@
-"""Checking, repairing and diagnosing manifests from Python: what the verbs `check`, `repair` and `doctor` call.
+"""Looking after manifests from Python: what the verbs `status`, `check`, `repair` and `doctor` call.
 
 Invariants:
 
-- Each works without an open manifest, so also on one that is damaged.
+- Each takes a path or URL and needs no open manifest, so it also works on a damaged one.
 - A report is plain data, the same for every engine.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog import names
 from manifestlog.corrections import from_the_future
@@ -26,6 +26,47 @@ if TYPE_CHECKING:
 
 Manifest = str | os.PathLike[str]
 """The path or URL of a manifest."""
+
+
+class ManifestStatus(NamedTuple):
+    """How much is in a manifest, and whether it can be opened. Sizes in bytes; counts and times are None when it cannot."""
+
+    name: str
+    path: str
+    canonical_bytes: int
+    log_bytes: int
+    segments: int
+    total_records: int | None = None
+    ts_updated: str | None = None
+    from_the_future: int | None = None
+    """Observations that a clock has stamped in the future."""
+    to_merge: bool = False
+    """Whether records wait in the log for a compaction."""
+    error: ManifestError | OSError | None = None
+    """Why it cannot be opened."""
+
+
+def status(manifest: Manifest, options: ManifestOptions | None = None) -> ManifestStatus:
+    """Open a manifest to read, and report how much is in it; one that cannot be opened is reported as well."""
+    driver = driver_for(manifest)
+    location = driver.locate(os.fspath(manifest))
+    try:
+        engine = driver.open(location, None, options or ManifestOptions(), read_only=True)
+    except (ManifestError, OSError) as error:
+        return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
+    with closing(engine):
+        log, metadata, ahead = engine.log_status(), engine.metadata(), from_the_future(engine)
+    return ManifestStatus(
+        location.name,
+        location.display,
+        log.canonical_bytes,
+        log.log_bytes,
+        log.segments,
+        metadata["total_records"],
+        metadata["ts_updated"],
+        len(ahead),
+        log.changed_since is not None,
+    )
 
 
 def check(manifest: Manifest) -> CheckReport:

@@ -21,6 +21,7 @@ from manifestlog.engines.reports import (
     CheckReport,
     CompactionOutcome,
     CompactionReport,
+    Footprint,
     LogStatus,
     ProbeResult,
     RepairReport,
@@ -67,6 +68,11 @@ def check(location: Location) -> CheckReport:
 def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:  # noqa: ARG001 -- the protocol's
     """Nothing to repair."""
     return RepairReport(location.display)
+
+
+def footprint(location: Location) -> Footprint:  # noqa: ARG001 -- the protocol's
+    """It takes no room that lasts."""
+    return Footprint()
 
 
 def diagnose(directory: str) -> Generator[ProbeResult]:  # noqa: ARG001 -- the protocol's

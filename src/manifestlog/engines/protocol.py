@@ -20,7 +20,14 @@ from manifestlog.model.writes import Added, History
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.reports import CheckReport, CompactionReport, LogStatus, ProbeResult, RepairReport
+    from manifestlog.engines.reports import (
+        CheckReport,
+        CompactionReport,
+        Footprint,
+        LogStatus,
+        ProbeResult,
+        RepairReport,
+    )
     from manifestlog.model.codec import Encoded
     from manifestlog.model.rows import Row
     from manifestlog.model.verdict import Verdict
@@ -161,6 +168,9 @@ class Driver(Protocol):
 
     def repair(self, location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
         """Mend what is damaged; without `REPAIR` there is nothing to do. With `dry_run`, say what would be done."""
+
+    def footprint(self, location: Location) -> Footprint:
+        """How much room it takes, whatever state it is in."""
 
     def diagnose(self, directory: str) -> Generator[ProbeResult]:
         """Test whether manifests can be kept in this directory; leaves nothing behind once it ends or is closed."""

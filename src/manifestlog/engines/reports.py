@@ -136,6 +136,14 @@ class CompactionReport:
     writer_pause_s: float = 0.0
 
 
+class Footprint(NamedTuple):
+    """How much room a manifest takes, in bytes; known also of one that cannot be opened."""
+
+    canonical_bytes: int = 0
+    log_bytes: int = 0
+    segments: int = 0
+
+
 class LogStatus(NamedTuple):
     """How much is in the log. Sizes in bytes; `changed_since` and `compacted_at` are the times of log lines."""
 

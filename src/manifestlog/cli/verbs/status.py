@@ -1,20 +1,16 @@
 """`status`: one row a manifest: how much is in it, how much waits in its log, is it sound."""
 
 import os
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from manifestlog import names as naming
+from manifestlog import maintenance
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
-from manifestlog.cli.outcomes import Outcome, attempt
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.corrections import from_the_future
-from manifestlog.engines.protocol import Engine
-from manifestlog.engines.registry import driver_for
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.maintenance import ManifestStatus
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
 _WORDS = ("manifest", "state")
@@ -66,70 +62,39 @@ def ahead_of_time(path: str, count: int) -> str:
 
 
 def _look(settings: Settings, path: Path) -> _Status:
-    opened = attempt(path, lambda path: _open(settings, path))
-    if opened.result is None:
-        return _unusable(opened)
-    with closing(opened.result) as engine:
-        log, metadata, ahead = engine.log_status(), engine.metadata(), from_the_future(engine)
+    found = maintenance.status(path, settings.options())
+    state, reason = _state_of(found, path)
+    if state != "failed" and isinstance(found.error, ManifestError):
+        output.complain(found.error)
     return _Status(
         target.name_of(path),
-        naming.resolve(path).canonical,
-        metadata["total_records"],
-        log.canonical_bytes,
-        log.log_bytes,
-        log.segments,
-        metadata["ts_updated"],
-        "ok" if log.changed_since is None else "to merge",
-        from_the_future=len(ahead),
+        found.path,
+        found.total_records,
+        found.canonical_bytes,
+        found.log_bytes,
+        found.segments,
+        found.ts_updated,
+        state,
+        reason,
+        0 if found.error is None else getattr(found.error, "exit_code", 1),
+        found.from_the_future,
     )
 
 
-def _open(settings: Settings, path: Path) -> Engine:
-    driver = driver_for(path)
-    return driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)
-
-
-def _state_of(opened: Outcome[Engine]) -> tuple[str, str | None]:
-    """(state, reason) of a manifest that cannot be opened."""
-    match opened.error:
+def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
+    """(state, reason why it cannot be opened)."""
+    match found.error:
+        case None:
+            return "to merge" if found.to_merge else "ok", None
         case ManifestNotFoundError():
             return "missing", None
         case NotAManifestError() as error:
             return "not a manifest", error.shape
         case DamagedManifestError() as error:
             return "damaged", f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
-        case OSError() as error if not isinstance(error, ManifestError):
-            return "failed", f"{error.filename or opened.path}: {error.strerror or error}"
-    return "failed", str(opened.error)
-
-
-def _unusable(opened: Outcome[Engine]) -> _Status:
-    state, reason = _state_of(opened)
-    if state != "failed" and isinstance(opened.error, ManifestError):
-        output.complain(opened.error)
-    paths = naming.resolve(opened.path)
-    segments = []
-    with suppress(OSError):
-        segments = paths.segment_numbers(os.listdir(paths.directory))
-    return _Status(
-        target.name_of(opened.path),
-        paths.canonical,
-        None,
-        _size(paths.canonical),
-        sum(_size(paths.segment(number)) for number in segments),
-        len(segments),
-        None,
-        state,
-        reason,
-        opened.exit_code,
-    )
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0
+        case ManifestError() as error:
+            return "failed", str(error)
+    return "failed", f"{found.error.filename or path}: {found.error.strerror or found.error}"
 
 
 def _as_json(row: _Status) -> dict[str, object]:

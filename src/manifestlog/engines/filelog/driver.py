@@ -21,6 +21,7 @@ from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import explain
+from manifestlog.engines.reports import Footprint
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.files import disk
 
@@ -79,6 +80,23 @@ def check(location: Location) -> CheckReport:
 def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
     """Write a damaged manifest anew from everything that is intact, and set the originals aside."""
     return repairing.repair(paths_of(location), dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+
+
+def footprint(location: Location) -> Footprint:
+    """How much room its files take; what cannot be read counts nothing."""
+    paths = paths_of(location)
+    segments: list[int] = []
+    with suppress(OSError):
+        segments = paths.segment_numbers(disk.list_names(paths.directory))
+    log_bytes = sum(_size(paths.segment(number)) for number in segments)
+    return Footprint(_size(paths.canonical), log_bytes, len(segments))
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):
+        stamp = disk.path_stamp(path)
+        return 0 if stamp is None else stamp.size
+    return 0
 
 
 def diagnose(directory: str) -> Generator[ProbeResult]:
