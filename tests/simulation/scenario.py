@@ -7,13 +7,15 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord
+from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord, manager
 from support import records
 from support.records import EPOCH, MANUAL, NAME
 
 from .disk import SimDisk
 
 if TYPE_CHECKING:
+    from manifestlog.open_managers import OpenManagers
+
     from .machine import Machine
 
 DIRECTORY = "/sim/manifests"
@@ -43,8 +45,18 @@ def new_disk() -> SimDisk:
 def open_manifest(
     options: ManifestOptions = MANUAL, *, read_only: bool = False, version: str = "1.0.0"
 ) -> DownloadManifestManager:
-    """Open, or create, the manifest in the running process."""
-    return DownloadManifestManager(PATH, None if read_only else metadata(version), options=options, read_only=read_only)
+    """Open, or create, the manifest in the running process; there it is held once, however often it is opened.
+
+    So whoever closes it closes it, also in a forked child, where those are not who held it in the parent.
+    """
+    found = DownloadManifestManager(
+        PATH, None if read_only else metadata(version), options=options, read_only=read_only
+    )
+    managers: OpenManagers = vars(manager)["open_managers"]  # the simulation puts its own there
+    entry = managers.get(found.location.key)
+    assert entry is not None
+    entry.holders = 1
+    return found
 
 
 def contents(machine: Machine, disk: SimDisk, *, write: bool = True) -> dict[str, ManifestRecord]:

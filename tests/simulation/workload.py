@@ -192,8 +192,6 @@ def child(history: History, chosen: ManifestOptions, seed: str, busy: bool = Fal
     if busy:
         history.not_ours[process.pid] = frozenset(process.fds) - _locks(process)
     me = opened(history, chosen, dice)
-    for entry in process.registry._open.values():
-        entry.holders = 1  # those who held it in the parent are not here to close it
     for _ in range(2):
         dice.choice(MIXED)(me)
     me.close()
