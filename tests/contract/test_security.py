@@ -223,7 +223,10 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 MAY_OPEN_TO_WRITE = {
     ("cli/ui/output.py", "Path(os.devnull).open"),
-    ("extract/part_file.py", "place.part_state(part).write_text"),  # of the one process that holds the source's claim
+    (
+        "extract/part_file.py",
+        "paths.part_state_path(part).write_text",
+    ),  # of the one process that holds the source's claim
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from extract.builders import source
 from manifestlog.extract import Defaults, PipelineOrchestrator, Waiting
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.context import Desk
+from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.names import CLAIMS_NAME
 
@@ -86,11 +86,11 @@ class Here:
         """A run with the source at this address."""
         return self.one(source(url, source_id=source_id, dataset=dataset), **defaults)
 
-    def desk(self, claims: Claims, **more: Any) -> Desk:
+    def context(self, claims: Claims, **more: Any) -> WorkerContext:
         """What a worker would work with."""
         defaults = Defaults(**FAST)
-        return Desk(
-            self.manifest, RemoteFetcher(defaults), self.data_dir, claims, defaults, tell=self.events.append, **more
+        return WorkerContext(
+            self.manifest, RemoteFetcher(defaults), self.data_dir, claims, defaults, emit=self.events.append, **more
         )
 
     @property

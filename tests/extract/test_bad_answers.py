@@ -377,7 +377,7 @@ def test_an_encoding_that_nobody_asked_for_is_warned_of(
     here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.fetch(bad.script("/a", answers.unasked_encoding(BODY, ETAG)))
-    assert [record.levelname for record in caplog.records if "encoded as gzip" in record.getMessage()] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if "compressed (gzip)" in record.getMessage()] == ["WARNING"]
 
 
 def test_an_encoded_body_that_is_cut_is_gone_on_with(here: Here, bad: BadServer) -> None:

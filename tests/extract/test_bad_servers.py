@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extract.running import pattern
-from manifestlog.extract import Result, part_file as parts
+from manifestlog.extract import Result, part_file
 from support import answers
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_a_cut_body_with_a_weak_etag_begins_anew(here: Here, bad: BadServer) -> 
 @pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
 def test_a_cut_body_whose_etag_no_header_holds_begins_anew(here: Here, bad: BadServer, etag: str) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
-    parts.write_state(here.part, replace(parts.read_state(here.part) or parts.State(), etag=etag))
+    part_file.write_state(here.part, replace(part_file.read_state(here.part) or part_file.PartState(), etag=etag))
     here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))
     assert (len(bad.requests), ranges(bad), here.body()) == (2, [None, None], BODY)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.extract import claims as module
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
 from manifestlog.names import CLAIMS_NAME
@@ -200,7 +199,7 @@ def test_a_claim_that_is_waited_for_comes_when_its_holder_is_killed(tmp_path: Pa
 
 
 def test_waiting_ends_some_day(ours: Claims, theirs: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WAIT_S", 0.0)
+    monkeypatch.setattr("manifestlog.extract.claims._WAIT_S", 0.0)
     with ours.trying("part", "a"), pytest.raises(ExtractError, match="claimed by another"), theirs.waiting("part", "a"):
         pass
 

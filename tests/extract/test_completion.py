@@ -11,10 +11,10 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result, part_file as parts, paths as place
+from manifestlog.extract import Result, part_file, paths
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.register import complete
+from manifestlog.extract.register import register
 from support import answers
 from support.faults import die
 from support.records import QUICK, metadata
@@ -33,10 +33,10 @@ OTHER = pattern(900, 1)
 ETAG = '"a"'
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "announce": (parts, "announce"),
-    "finish": (parts, "finish"),
+    "record_intent": (part_file, "record_intent"),
+    "publish": (part_file, "publish"),
     "register": (DownloadManifestManager, "add"),
-    "discard": (parts, "discard"),
+    "discard": (part_file, "discard"),
 }
 OF_AN_ALIAS = ["register", "discard"]
 """What is done with a content that is there already."""
@@ -48,7 +48,7 @@ def die_at(step: str, when: str) -> None:
     real = getattr(owner, name)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
-        if name == "discard" and not place.part_state(args[0]).exists():
+        if name == "discard" and not paths.part_state_path(args[0]).exists():
             return real(*args, **kwargs)  # before anything has begun
         if when == "after":
             real(*args, **kwargs)
@@ -117,7 +117,7 @@ def test_there_is_never_a_record_without_its_file(
     here.check()
 
 
-@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "before")])
+@pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "before")])
 def test_what_was_left_is_said_to_be_new(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, step, when)
@@ -169,19 +169,19 @@ def test_a_file_without_validators_is_finished_by_the_next_run(
 
 
 @before_and_after
-@pytest.mark.parametrize("step", ["finish", "register"])
+@pytest.mark.parametrize("step", ["publish", "register"])
 def test_a_run_that_dies_time_and_again_is_finished_in_the_end(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
-    crash(url, "announce", "after")
-    crash(url, "finish", "before")
+    crash(url, "record_intent", "after")
+    crash(url, "publish", "before")
     crash(url, step, when)
     here.fetch(url)
     assert (here.files, bad.bodies["/a"], len(here.manifest.records)) == (["systems/a"], len(BODY), 1)
 
 
-@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "after")])
+@pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "after")])
 def test_what_was_left_is_registered_also_when_the_server_is_gone(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
@@ -191,7 +191,7 @@ def test_what_was_left_is_registered_also_when_the_server_is_gone(
     assert (here.body(), here.files) == (BODY, ["systems/a"])
 
 
-@pytest.mark.parametrize(("step", "when"), [("announce", "after"), ("finish", "after"), ("register", "after")])
+@pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "after")])
 def test_what_was_left_is_registered_also_when_there_is_something_newer(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
@@ -201,7 +201,7 @@ def test_what_was_left_is_registered_also_when_there_is_something_newer(
     assert (here.body(), set(here.manifest.records)) == (OTHER, {sha256(BODY), sha256(OTHER)})
 
 
-@pytest.mark.parametrize("step", ["announce", "finish"])
+@pytest.mark.parametrize("step", ["record_intent", "publish"])
 def test_what_was_left_is_finished_whichever_way_leads_to_the_folder(
     here: Here, bad: BadServer, start: Start, path: Path, tmp_path: Path, step: str
 ) -> None:
@@ -215,7 +215,7 @@ def test_what_was_left_is_finished_whichever_way_leads_to_the_folder(
 
 def test_what_was_left_has_the_time_of_its_last_byte(here: Here, bad: BadServer, crash: Crash) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
-    crash(url, "finish", "after")
+    crash(url, "publish", "after")
     (state,) = here.data_dir.rglob("*.part.json")
     told = json.loads(state.read_bytes())["ts_completed"]
     here.fetch(url)
@@ -224,7 +224,7 @@ def test_what_was_left_has_the_time_of_its_last_byte(here: Here, bad: BadServer,
 
 def test_a_name_that_was_taken_meanwhile_is_left_to_its_owner(here: Here, bad: BadServer, crash: Crash) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
-    crash(url, "announce", "after")
+    crash(url, "record_intent", "after")
     (here.data_dir / "systems" / "a").write_bytes(OTHER)
     here.fetch(url)
     assert (here.body(), (here.data_dir / "systems" / "a").read_bytes()) == (BODY, OTHER)
@@ -234,7 +234,7 @@ def test_a_part_that_was_changed_behind_its_announcement_is_not_registered(
     here: Here, bad: BadServer, crash: Crash
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
-    crash(url, "announce", "after")
+    crash(url, "record_intent", "after")
     here.part.write_bytes(OTHER)
     here.fetch(url)
     assert (here.body(), len(here.manifest.records)) == (BODY, 1)
@@ -244,7 +244,7 @@ def test_a_file_that_was_changed_behind_its_announcement_is_not_registered(
     here: Here, bad: BadServer, crash: Crash
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
-    crash(url, "finish", "after")
+    crash(url, "publish", "after")
     (here.data_dir / "systems" / "a").write_bytes(OTHER)
     here.fetch(url)
     assert (here.body(), here.record().file_path.name) == (BODY, f"a-{sha256(BODY)[:12]}")
@@ -267,7 +267,7 @@ def test_a_file_that_was_changed_behind_its_announcement_is_not_registered(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("step", ["announce", "finish"])
+@pytest.mark.parametrize("step", ["record_intent", "publish"])
 def test_an_announcement_that_is_wrong_does_no_harm(
     here: Here, bad: BadServer, crash: Crash, step: str, change: dict[str, str]
 ) -> None:
@@ -279,7 +279,7 @@ def test_an_announcement_that_is_wrong_does_no_harm(
     assert (here.body(), here.files) == (BODY, ["systems/a"])
 
 
-@pytest.mark.parametrize("step", ["announce", "finish"])
+@pytest.mark.parametrize("step", ["record_intent", "publish"])
 def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServer, crash: Crash, step: str) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, step, "after")
@@ -289,6 +289,6 @@ def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServe
 
 def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
     one = source(source_id="a", dataset="systems")
-    part = place.part(place.target(here.data_dir, one), one)
+    part = paths.part_path(paths.path_for(here.data_dir, one), one)
     with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed by somebody else"):
-        complete(here.desk(claims), one, part, sha256(BODY))
+        register(here.context(claims), one, part, sha256(BODY))

@@ -15,8 +15,8 @@ from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
 from manifestlog.extract import Result, load_config
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.expectations import Content, Expectations, Last, problem, suspicion
-from manifestlog.extract.register import decoded, finish_left
+from manifestlog.extract.expectations import Content, Expectations, PreviousContent, html_warning, violation
+from manifestlog.extract.register import decode_part, finish_interrupted
 from support import answers
 
 if TYPE_CHECKING:
@@ -149,18 +149,18 @@ def test_what_was_decoded_is_judged_by_the_run_that_finishes_it(here: Here, bad:
     """A run that is killed between the two leaves a part whose end is announced."""
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
-    from manifestlog.extract import part_file as parts, paths as place
-    from manifestlog.extract.fetchers.protocol import Head
+    from manifestlog.extract import part_file, paths
+    from manifestlog.extract.fetchers.protocol import ResponseHead
     from manifestlog.extract.register import UnexpectedError
 
-    target = place.target(here.data_dir, one)
-    parts.make_folder(target.parent)
-    part = place.part(target, one)
-    with parts.Writer(part, Head(200, encoding="gzip")) as writer:
+    target = paths.path_for(here.data_dir, one)
+    part_file.make_directory(target.parent)
+    part = paths.part_path(target, one)
+    with part_file.PartWriter(part, ResponseHead(200, encoding="gzip")) as writer:
         writer.write(gzip.compress(CSV))
-    decoded(part, target)
+    decode_part(part, target)
     with Claims(here.data_dir) as claims, pytest.raises(UnexpectedError):
-        finish_left(here.desk(claims), one, part)
+        finish_interrupted(here.context(claims), one, part)
 
 
 # -- a page in place of the data ---------------------------------------------------------------------------------------
@@ -227,25 +227,25 @@ STARTS = {
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_format_is_known_by_its_beginning(start: str) -> None:
-    assert problem(Expectations(starts_with=start), content(STARTS[start]), None) is None
+    assert violation(Expectations(starts_with=start), content(STARTS[start]), None) is None
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_page_is_none_of_the_formats(start: str) -> None:
-    assert problem(Expectations(starts_with=start), content(PAGE), None) is not None
+    assert violation(Expectations(starts_with=start), content(PAGE), None) is not None
 
 
 def test_a_parquet_file_that_is_cut_is_none() -> None:
     cut = content(STARTS["parquet"][:-1])
-    assert problem(Expectations(starts_with="parquet"), cut, None) is not None
+    assert violation(Expectations(starts_with="parquet"), cut, None) is not None
 
 
 def test_utf_16_is_text() -> None:
-    assert problem(Expectations(starts_with="csv"), content("id,name".encode("utf-16")), None) is None
+    assert violation(Expectations(starts_with="csv"), content("id,name".encode("utf-16")), None) is None
 
 
 def test_bytes_are_no_table() -> None:
-    assert problem(Expectations(starts_with="csv"), content(b"\x00\x01\x02"), None) is not None
+    assert violation(Expectations(starts_with="csv"), content(b"\x00\x01\x02"), None) is not None
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_bytes_are_no_table() -> None:
     [("m.csv", True), ("m.json.gz", True), ("m.html", False), ("m.html.gz", False), ("get.php", False), ("m", False)],
 )
 def test_which_names_say_otherwise(name: str, is_told: bool) -> None:
-    assert (suspicion(Expectations(), content(PAGE, name, "text/html"), None) is not None) == is_told
+    assert (html_warning(Expectations(), content(PAGE, name, "text/html"), None) is not None) == is_told
 
 
 def test_what_a_last_content_was_that_cannot_be_read_is_not_known() -> None:
-    assert suspicion(Expectations(), content(PAGE, "m", "text/html"), Last(10, "m", None)) is None
+    assert html_warning(Expectations(), content(PAGE, "m", "text/html"), PreviousContent(10, "m", None)) is None
 
 
 # -- validate ----------------------------------------------------------------------------------------------------------

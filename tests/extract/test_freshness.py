@@ -12,7 +12,7 @@ from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
 from manifestlog.extract import Stale
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.paths import part, target
+from manifestlog.extract.paths import part_path, path_for
 from manifestlog.names import SEEN_NAME
 from support import answers
 
@@ -93,7 +93,10 @@ def test_a_source_that_another_run_holds_grows_stale(here: Here, bad: BadServer)
     fetched(here, days=8)
     seen(here, days=8)
     one = source(url, source_id="a", dataset="systems")
-    with Claims(here.data_dir) as claims, claims.trying("part", claims.name_of(part(target(here.data_dir, one), one))):
+    with (
+        Claims(here.data_dir) as claims,
+        claims.trying("part", claims.name_of(part_path(path_for(here.data_dir, one), one))),
+    ):
         assert stale(here, url) == ["a"]
 
 
@@ -220,7 +223,7 @@ def test_a_stale_source_fails_a_run_that_is_asked_to(home: Home, options: tuple[
     home.run()
     one = source(**json.loads((home.folder / "etl.config.json").read_text())["sources"][0])
     text = json.dumps({"dumps": {"a": "2020-01-01T00:00:00+00:00"}})
-    with Claims(home.data) as claims, claims.trying("part", claims.name_of(part(target(home.data, one), one))):
+    with Claims(home.data) as claims, claims.trying("part", claims.name_of(part_path(path_for(home.data, one), one))):
         (home.data / SEEN_NAME).write_text(text)
         forget(home)
         assert home.run(*options).code == code

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from extract.builders import raw_config, raw_source, source
 from extract.running import NOON, pattern
-from manifestlog.extract import Ask, Defaults, MissingExtraError, Progress, RemoteFetcher, Result, plan_all
+from manifestlog.extract import Defaults, FetchRequest, MissingExtraError, Progress, RemoteFetcher, Result, plan_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -348,5 +348,5 @@ def test_without_the_extra_the_fetcher_says_so(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match="pip install") as caught:
-        RemoteFetcher(Defaults()).probe(source(url), Ask())
+        RemoteFetcher(Defaults()).probe(source(url), FetchRequest())
     assert caught.value.library == library

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from manifestlog.extract import Ask, Defaults, ETLSource, Head, PipelineOrchestrator
+from manifestlog.extract import Defaults, ETLSource, FetchRequest, PipelineOrchestrator, ResponseHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Body(NamedTuple):
-    head: Head
+    head: ResponseHead
 
     def blocks(self) -> Iterator[bytes]:
         yield b"content"
@@ -28,11 +28,11 @@ class Body(NamedTuple):
 class Local:
     """A fetcher that needs no server."""
 
-    def probe(self, _source: ETLSource, _ask: Ask) -> Head:
-        return Head(200)
+    def probe(self, _source: ETLSource, _ask: FetchRequest) -> ResponseHead:
+        return ResponseHead(200)
 
     @contextmanager
-    def open(self, source: ETLSource, ask: Ask) -> Iterator[Body]:
+    def open(self, source: ETLSource, ask: FetchRequest) -> Iterator[Body]:
         yield Body(self.probe(source, ask))
 
 

@@ -12,7 +12,7 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager, ManifestRecord
-from manifestlog.extract import Result, RunReport, claims, part_file as parts
+from manifestlog.extract import Result, RunReport, claims, part_file
 from support import answers
 from support.records import QUICK, metadata
 
@@ -183,14 +183,14 @@ def test_a_name_that_is_being_given_is_not_taken_whichever_way_leads_to_the_fold
     here: Here, bad: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "link").symlink_to(here.data_dir)
-    real, inner = parts.announce, []
+    real, inner = part_file.record_intent, []
 
     def interrupted(*args: Any) -> None:
-        monkeypatch.setattr(parts, "announce", real)
+        monkeypatch.setattr(part_file, "record_intent", real)
         inner.append(Here(here.manifest, tmp_path / "link").fetch(f"{bad.url}/sub/a", source_id="b").result)
         real(*args)
 
-    monkeypatch.setattr(parts, "announce", interrupted)
+    monkeypatch.setattr(part_file, "record_intent", interrupted)
     monkeypatch.setattr(claims, "_WAIT_S", 0.0)
     bad.script("/sub/a", answers.whole(OTHER))
     here.fetch(bad.script("/a", answers.whole(BODY)))

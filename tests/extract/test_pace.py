@@ -11,7 +11,7 @@ import pytest
 from extract.builders import raw_source, source
 from extract.running import pattern
 from extract.runs import Home
-from manifestlog.extract import Defaults, Result, paths as place
+from manifestlog.extract import Defaults, Result, paths
 from manifestlog.extract.claims import Claims
 from manifestlog.names import CLAIMS_NAME
 from support import answers
@@ -132,7 +132,7 @@ def claimed(here: Here, url: str) -> Iterator[None]:
     one = source(url, source_id="a", dataset="systems")
     here.data_dir.mkdir(exist_ok=True)
     with Claims(here.data_dir) as claims:
-        part = claims.name_of(place.part(place.target(here.data_dir, one), one))
+        part = claims.name_of(paths.part_path(paths.path_for(here.data_dir, one), one))
         (here.data_dir / "systems").mkdir(exist_ok=True)
         with claims.trying("part", part) as ours:
             assert ours
@@ -190,7 +190,7 @@ def test_the_warning_is_shown_under_quiet(tmp_path: Path, bad: BadServer) -> Non
     home.configure(one)
     home.data.joinpath("systems").mkdir(parents=True)
     found = source(one["url"], source_id="a", dataset="systems")
-    name = place.part(place.target(home.data, found), found)
+    name = paths.part_path(paths.path_for(home.data, found), found)
     with Claims(home.data) as claims, claims.trying("part", claims.name_of(name)):
         results = [home.run("--quiet") for _ in range(3)]
     assert [len(result.json.get("warnings", [])) for result in results] == [0, 0, 1]

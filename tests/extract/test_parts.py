@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from extract.running import pattern, sha256
-from manifestlog.extract import part_file as parts
+from manifestlog.extract import part_file
 from manifestlog.extract.decide import Part
-from manifestlog.extract.fetchers.protocol import Head
-from manifestlog.extract.part_file import State, Writer
+from manifestlog.extract.fetchers.protocol import ResponseHead
+from manifestlog.extract.part_file import PartState, PartWriter
 
 BODY = pattern(1000)
-HEAD = Head(200, '"a"', "Mon, 01 Jan 2024 00:00:00 GMT", len(BODY))
+HEAD = ResponseHead(200, '"a"', "Mon, 01 Jan 2024 00:00:00 GMT", len(BODY))
 NAME = "systems.json.5eed1234"
 
 
@@ -39,30 +39,30 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture
 def another_boot(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Use `setattr` on it to begin another boot."""
-    monkeypatch.setattr(parts, "_this_boot", lambda: "first")
+    monkeypatch.setattr(part_file, "_this_boot", lambda: "first")
     return monkeypatch
 
 
 def reboot(patch: pytest.MonkeyPatch, name: str = "second") -> None:
-    patch.setattr(parts, "_this_boot", lambda: name)
+    patch.setattr(part_file, "_this_boot", lambda: name)
 
 
-def write(part: Path, body: bytes, head: Head = HEAD) -> None:
+def write(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """A body that comes whole."""
-    with Writer(part, head) as writer:
+    with PartWriter(part, head) as writer:
         writer.write(body)
 
 
-def cut(part: Path, body: bytes, head: Head = HEAD) -> None:
+def cut(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """A body that breaks off behind this."""
-    with pytest.raises(Broken), Writer(part, head) as writer:  # noqa: PT012 -- the writer is what ends with it
+    with pytest.raises(Broken), PartWriter(part, head) as writer:  # noqa: PT012 -- the writer is what ends with it
         writer.write(body)
         raise Broken
 
 
-def killed(part: Path, body: bytes, head: Head = HEAD) -> None:
+def killed(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """What a killed process leaves of a body: no end of any block is run."""
-    writer = Writer(part, head)
+    writer = PartWriter(part, head)
     writer.write(body)
     os.close(writer._fd)
 
@@ -75,7 +75,7 @@ def left(part: Path) -> list[str]:
 
 
 def test_a_writer_hashes_what_it_writes(part: Path) -> None:
-    with Writer(part, HEAD) as writer:
+    with PartWriter(part, HEAD) as writer:
         writer.write(BODY[:300])
         writer.write(BODY[300:])
         assert (writer.sha256, writer.length_bytes) == (sha256(BODY), len(BODY))
@@ -90,7 +90,7 @@ def test_a_writer_begins_anew_where_the_body_does(part: Path) -> None:
 
 def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
     cut(part, BODY[:400])
-    with Writer(part, HEAD._replace(start=400)) as writer:
+    with PartWriter(part, HEAD._replace(start=400)) as writer:
         writer.write(BODY[400:])
         assert (writer.sha256, writer.length_bytes) == (sha256(BODY), len(BODY))
     assert part.read_bytes() == BODY
@@ -98,7 +98,7 @@ def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
 
 def test_a_writer_cuts_what_lies_behind_the_beginning_of_the_body(part: Path) -> None:
     cut(part, BODY[:400] + b"other")
-    with Writer(part, HEAD._replace(start=400)) as writer:
+    with PartWriter(part, HEAD._replace(start=400)) as writer:
         assert writer.sha256 == sha256(BODY[:400])
     assert part.read_bytes() == BODY[:400]
 
@@ -106,29 +106,29 @@ def test_a_writer_cuts_what_lies_behind_the_beginning_of_the_body(part: Path) ->
 def test_a_writer_takes_over_a_part_longer_than_a_block(part: Path) -> None:
     long = pattern(3_000_000)
     cut(part, long)
-    with Writer(part, HEAD._replace(start=len(long))) as writer:
+    with PartWriter(part, HEAD._replace(start=len(long))) as writer:
         assert writer.sha256 == sha256(long)
 
 
 def test_what_came_before_an_error_is_kept(part: Path) -> None:
     cut(part, BODY[:400])
-    assert parts.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_what_came_before_an_error_counts_as_synced(part: Path) -> None:
     cut(part, BODY[:400])
-    found = parts.read_state(part)
+    found = part_file.read_state(part)
     assert found is not None
     assert found.synced_bytes == 400
 
 
 def test_an_error_before_the_first_byte_leaves_an_empty_part(part: Path) -> None:
     cut(part, b"")
-    assert parts.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_an_error_comes_out_of_the_writer_as_it_is(part: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Writer(part, HEAD) as writer:  # noqa: PT012 -- the writer is what ends with it
+    with pytest.raises(KeyboardInterrupt), PartWriter(part, HEAD) as writer:  # noqa: PT012 -- the writer is what ends with it
         writer.write(BODY)
         raise KeyboardInterrupt
 
@@ -137,12 +137,12 @@ def test_a_writer_closes_its_file_when_the_state_cannot_be_written(part: Path, s
     state.mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(IsADirectoryError):
-        Writer(part, HEAD)
+        PartWriter(part, HEAD)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_full_disk_is_told_with_the_name_of_the_part(part: Path) -> None:
-    with Writer(part, HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
+    with PartWriter(part, HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
         os.dup2(full.fileno(), writer._fd)
         with pytest.raises(OSError, match=NAME) as caught:
             writer.write(BODY)
@@ -153,12 +153,12 @@ def test_a_full_disk_is_told_with_the_name_of_the_part(part: Path) -> None:
 
 
 def test_there_is_no_part_where_nothing_was_begun(part: Path) -> None:
-    assert parts.load(part) is None
+    assert part_file.load(part) is None
 
 
 def test_a_killed_process_loses_nothing_that_it_wrote(part: Path) -> None:
     killed(part, BODY[:400])
-    assert parts.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_only_synced_bytes_count(part: Path, another_boot: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_after_another_boot_only_synced_bytes_count(part: Path, another_boot: py
     with part.open("ab") as file:
         file.write(BODY[400:700])
     reboot(another_boot)
-    assert parts.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_a_part_is_cut_to_what_was_synced(part: Path, another_boot: pytest.MonkeyPatch) -> None:
@@ -174,32 +174,32 @@ def test_after_another_boot_a_part_is_cut_to_what_was_synced(part: Path, another
     with part.open("ab") as file:
         file.write(bytes(300))
     reboot(another_boot)
-    parts.load(part)
+    part_file.load(part)
     assert part.read_bytes() == BODY[:400]
 
 
 def test_after_another_boot_nothing_of_a_killed_process_counts(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     killed(part, BODY[:400])
     reboot(another_boot)
-    assert parts.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_a_part_is_never_longer_than_it_is(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     cut(part, BODY[:400])
     os.truncate(part, 100)
     reboot(another_boot)
-    found = parts.load(part)
+    found = part_file.load(part)
     assert (found is not None and found.length_bytes, part.stat().st_size) == (100, 100)
 
 
 def test_where_boots_cannot_be_told_apart_only_synced_bytes_count(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     reboot(another_boot, "")
     killed(part, BODY[:400])
-    assert parts.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_this_boot_has_a_name() -> None:
-    assert len(parts._this_boot()) == 36
+    assert len(part_file._this_boot()) == 36
 
 
 # -- broken states -----------------------------------------------------------------------------------------------------
@@ -229,53 +229,53 @@ BROKEN: dict[str, bytes] = {
 def test_a_state_that_cannot_be_used_is_none(part: Path, state: Path, content: bytes) -> None:
     part.write_bytes(BODY)
     state.write_bytes(content)
-    assert parts.read_state(part) is None
+    assert part_file.read_state(part) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"synced_bytes":-1}'])
 def test_a_part_whose_state_cannot_be_used_is_dropped(part: Path, state: Path, content: bytes) -> None:
     part.write_bytes(BODY)
     state.write_bytes(content)
-    assert (parts.load(part), left(part)) == (None, [])
+    assert (part_file.load(part), left(part)) == (None, [])
 
 
 def test_a_part_without_state_is_dropped(part: Path) -> None:
     part.write_bytes(BODY)
-    assert (parts.load(part), left(part)) == (None, [])
+    assert (part_file.load(part), left(part)) == (None, [])
 
 
 def test_a_state_without_part_is_dropped(part: Path) -> None:
-    parts.write_state(part, State(etag='"a"'))
-    assert (parts.load(part), left(part)) == (None, [])
+    part_file.write_state(part, PartState(etag='"a"'))
+    assert (part_file.load(part), left(part)) == (None, [])
 
 
 def test_a_state_comes_back_as_it_was_written(part: Path) -> None:
-    whole = State('"ä"', "date", 9, "boot", 5, "00" * 32, "/data/x", "2024-01-01T00:00:00+00:00")
-    parts.write_state(part, whole)
-    assert parts.read_state(part) == whole
+    whole = PartState('"ä"', "date", 9, "boot", 5, "00" * 32, "/data/x", "2024-01-01T00:00:00+00:00")
+    part_file.write_state(part, whole)
+    assert part_file.read_state(part) == whole
 
 
 def test_a_state_holds_what_is_known_and_no_nulls(part: Path, state: Path) -> None:
-    parts.write_state(part, State(etag='"a"'))
+    part_file.write_state(part, PartState(etag='"a"'))
     assert json.loads(state.read_bytes()) == {"etag": '"a"', "boot": "", "synced_bytes": 0}
 
 
 def test_half_a_state_is_none(part: Path, state: Path) -> None:
-    parts.write_state(part, State(etag='"a"'))
+    part_file.write_state(part, PartState(etag='"a"'))
     whole = state.read_bytes()
     for length in range(len(whole)):
         state.write_bytes(whole[:length])
-        assert parts.read_state(part) is None
+        assert part_file.read_state(part) is None
 
 
 def test_discarding_leaves_nothing(part: Path, state: Path) -> None:
     cut(part, BODY)
-    parts.discard(part)
+    part_file.discard(part)
     assert left(part) == []
 
 
 def test_discarding_nothing_is_fine(part: Path) -> None:
-    parts.discard(part)
+    part_file.discard(part)
     assert left(part) == []
 
 
@@ -284,23 +284,23 @@ def test_discarding_nothing_is_fine(part: Path) -> None:
 
 def test_announcing_keeps_what_is_known(part: Path) -> None:
     write(part, BODY)
-    parts.announce(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
-    found = parts.read_state(part)
+    part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
+    found = part_file.read_state(part)
     assert found is not None
     assert (found.etag, found.sha256, found.file_path) == (HEAD.etag, sha256(BODY), str(part.parent / "x"))
 
 
 def test_beginning_anew_takes_an_announcement_back(part: Path) -> None:
-    parts.announce(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
+    part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     write(part, BODY)
-    found = parts.read_state(part)
+    found = part_file.read_state(part)
     assert found is not None
     assert found.sha256 is None
 
 
 def test_finishing_gives_the_part_its_name(part: Path) -> None:
     write(part, BODY)
-    parts.finish(part, part.parent / "systems.json")
+    part_file.publish(part, part.parent / "systems.json")
     assert ((part.parent / "systems.json").read_bytes(), part.exists()) == (BODY, False)
 
 
@@ -321,28 +321,28 @@ def test_a_part_is_synced_before_it_gets_its_name_and_its_folder_after(
     write(part, BODY)
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    parts.finish(part, target)
+    part_file.publish(part, target)
     assert done == [f"sync {part}", f"replace {target}", f"sync {part.parent}"]
 
 
 def test_new_folders_are_synced_from_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(parts, "sync_directories", synced.extend)
-    parts.make_folder(tmp_path / "a" / "b")
+    monkeypatch.setattr(part_file, "sync_directories", synced.extend)
+    part_file.make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(parts, "sync_directories", synced.extend)
-    parts.make_folder(tmp_path)
+    monkeypatch.setattr(part_file, "sync_directories", synced.extend)
+    part_file.make_directory(tmp_path)
     assert synced == []
 
 
 def test_the_digest_of_a_file_is_its_sha256(part: Path) -> None:
     part.write_bytes(BODY)
-    assert parts.digest(part) == hashlib.sha256(BODY).hexdigest()
+    assert part_file.sha256_of(part) == hashlib.sha256(BODY).hexdigest()
 
 
 def test_a_file_that_is_not_there_has_no_size(part: Path) -> None:
-    assert parts.size_of(part) is None
+    assert part_file.size_of(part) is None

@@ -10,8 +10,8 @@ import pytest
 
 from extract.builders import source
 from extract.running import pattern, sha256
-from manifestlog.extract import Ask, Head, Result
-from manifestlog.extract.decide import Part, Step, ask_for, decide
+from manifestlog.extract import FetchRequest, ResponseHead, Result
+from manifestlog.extract.decide import Part, Step, build_request, decide
 from support import answers
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_another_content_of_a_later_date_is_fetched_whole(here: Here, bad: BadSe
     ],
 )
 def test_what_names_a_part(part: Part, validator: str | None) -> None:
-    assert ask_for(None, part) == (Ask(start=40, if_range=validator) if validator else Ask())
+    assert build_request(None, part) == (FetchRequest(start=40, if_range=validator) if validator else FetchRequest())
 
 
 # -- by the pin --------------------------------------------------------------------------------------------------------
@@ -156,13 +156,16 @@ def test_a_pinned_part_whose_server_knows_no_ranges_begins_anew(here: Here, bad:
 
 
 def test_a_pinned_part_is_asked_for_by_its_validator_if_it_has_one() -> None:
-    assert ask_for(None, Part(40, '"a"', None, 100), pinned=True) == Ask(start=40, if_range='"a"')
+    assert build_request(None, Part(40, '"a"', None, 100), pinned=True) == FetchRequest(start=40, if_range='"a"')
 
 
 def test_of_an_empty_part_nothing_is_asked_for() -> None:
-    assert ask_for(None, Part(0, None, None, 100), pinned=True) == Ask()
+    assert build_request(None, Part(0, None, None, 100), pinned=True) == FetchRequest()
 
 
 def test_the_rest_of_another_length_begins_anew_though_pinned() -> None:
     part = Part(40, None, None, 100)
-    assert decide(ask_for(None, part, pinned=True), None, part, Head(206, None, None, 90, 40)).step is Step.RESTART
+    assert (
+        decide(build_request(None, part, pinned=True), None, part, ResponseHead(206, None, None, 90, 40)).step
+        is Step.RESTART
+    )

@@ -20,10 +20,10 @@ from extract.builders import source
 from extract.running import pattern
 from extract.runs import Home, entry
 from manifestlog.extract import (
-    Ask,
     Defaults,
     ExtractConfig,
     FetchError,
+    FetchRequest,
     PipelineOrchestrator,
     RemoteFetcher,
     Result,
@@ -167,7 +167,7 @@ def test_an_error_of_the_fetcher_shows_no_secret(bad: BadServer, steps: tuple[St
     fetcher = RemoteFetcher(Defaults(headers=DEFAULTS, timeout_read_s=0.1))
     told = ""
     try:
-        with fetcher.open(scripted(bad, *steps), Ask()) as response:
+        with fetcher.open(scripted(bad, *steps), FetchRequest()) as response:
             list(response.blocks())
     except FetchError as error:
         told = f"{error!r} {error} {vars(error)} {''.join(traceback.format_exception(error))}"

@@ -67,7 +67,7 @@ def stopping(true: Callable[[], object]) -> Iterator[Stop]:
 def stopped(here: Here, one: ETLSource, true: Callable[[], object]) -> None:
     """A source that is stopped as soon as this is true."""
     with Claims(here.data_dir) as claims, stopping(true) as stop, pytest.raises(StopAskedError):
-        extract(here.desk(claims, stop=stop), one)
+        extract(here.context(claims, stop=stop), one)
 
 
 def slow(bad: BadServer) -> str:
@@ -120,7 +120,7 @@ def test_nothing_begins_once_it_is_stopped(here: Here, bad: BadServer) -> None:
     stop = Stop()
     stop.ask()
     with Claims(here.data_dir) as claims, pytest.raises(StopAskedError):
-        extract(here.desk(claims, stop=stop), source(bad.script("/a", answers.whole(BODY))))
+        extract(here.context(claims, stop=stop), source(bad.script("/a", answers.whole(BODY))))
     assert bad.requests == []
 
 
@@ -135,7 +135,7 @@ def test_what_was_stopped_is_claimed_no_longer(here: Here, bad: BadServer) -> No
     one = source(slow(bad))
     with Claims(here.data_dir) as claims, stopping(lambda: has_part(here.data_dir, 400)) as stop:
         with pytest.raises(StopAskedError):
-            extract(here.desk(claims, stop=stop), one)
+            extract(here.context(claims, stop=stop), one)
         assert here.one(one).result is Result.NEW
 
 

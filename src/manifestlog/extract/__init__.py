@@ -1,14 +1,18 @@
-"""Extractors: a list of remote sources, several worker processes, one manifest that decides what has to be fetched.
+"""Extractors: fetch remote sources in worker processes and register what changed in one manifest.
 
-The way of a source: `PipelineOrchestrator.run` → a worker (`worker`) → `download.extract`: the four steps → `parts` (what
-lies on the disk) and `decide` (what an answer means). It stands on the manager's public interface and nothing below it.
+A source takes this way: `PipelineOrchestrator.run` → a worker (`worker`) → `download.extract`, which runs the four steps.
+`decide` says what a response means, `part_file` keeps what lies on the disk, `register` adds the record. The package uses
+the manager's public interface only.
 """
+
+import warnings
+from typing import Any
 
 from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config
 from manifestlog.extract.config.source import Conditions, DownloadEvent, ETLSource, SourceState
 from manifestlog.extract.errors import ConfigError, ExtractError
 from manifestlog.extract.fetchers.dispatch import MissingExtraError, RemoteFetcher
-from manifestlog.extract.fetchers.protocol import Ask, Fetcher, FetchError, Head, Response
+from manifestlog.extract.fetchers.protocol import Fetcher, FetchError, FetchRequest, Response, ResponseHead
 from manifestlog.extract.orchestrator import PipelineOrchestrator, plan_all
 from manifestlog.extract.report import (
     Event,
@@ -24,7 +28,7 @@ from manifestlog.extract.report import (
 )
 
 __all__ = [
-    "Ask",
+    "FetchRequest",
     "Conditions",
     "ConfigError",
     "Defaults",
@@ -36,7 +40,7 @@ __all__ = [
     "FetchError",
     "Fetcher",
     "Finished",
-    "Head",
+    "ResponseHead",
     "MissingExtraError",
     "Outcome",
     "PipelineOrchestrator",
@@ -53,3 +57,14 @@ __all__ = [
     "load_config",
     "plan_all",
 ]
+
+_RENAMED = {"Ask": FetchRequest, "Head": ResponseHead}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class by its former name, with a `DeprecationWarning`."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    renamed = _RENAMED[name]
+    warnings.warn(f"{name} is deprecated: use {renamed.__name__}", DeprecationWarning, stacklevel=2)
+    return renamed

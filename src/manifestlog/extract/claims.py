@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from manifestlog.extract import part_file as parts
+from manifestlog.extract import part_file
 from manifestlog.extract.errors import ExtractError
 from manifestlog.names import CLAIMS_NAME
 
@@ -49,7 +49,7 @@ class Claims:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / CLAIMS_NAME
-        parts.make_folder(data_dir)
+        part_file.make_directory(data_dir)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def name_of(self, path: Path) -> str:
@@ -81,7 +81,7 @@ class Claims:
                 raise ExtractError(f"{self._path}: {kind} {name} is claimed by another process; run it again later")
             time.sleep(_LOOK_EVERY_S)
 
-    def leave(self, name: str) -> list[str]:
+    def record_skip(self, name: str) -> list[str]:
         """Note that this run leaves a name to another one; gives the times of the runs in a row that have done so."""
         with self.waiting("notes", ""):
             notes = self._notes()
@@ -89,7 +89,7 @@ class Claims:
             self._write(notes)
             return notes[name]
 
-    def take(self, name: str) -> None:
+    def clear_skips(self, name: str) -> None:
         """Forget the runs that have left this name to another one: it is ours now."""
         if os.fstat(self._fd).st_size:
             with self.waiting("notes", ""):

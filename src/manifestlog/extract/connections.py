@@ -3,7 +3,7 @@
 Invariants:
 
 - A body that ends without TLS's own end mark is an error.
-- Between two pieces of a body, and before the end of a head, a server may take `patience_s` from its first byte on,
+- Between two pieces of a body, and before the end of a head, a server may take `timeout_s` from its first byte on,
   however many bytes it trickles meanwhile. How long it may send nothing is the socket's own time-out.
 
 It does not know what is asked, nor what an answer means.
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class _Patience(io.RawIOBase):
+class _DeadlineReader(io.RawIOBase):
     """The bytes of an answer, as long as its reader has patience."""
 
-    def __init__(self, raw: io.RawIOBase, patience_s: float) -> None:
-        self._raw, self._patience_s = raw, patience_s
-        self._until: float | None = None
+    def __init__(self, raw: io.RawIOBase, timeout_s: float) -> None:
+        self._raw, self._timeout_s = raw, timeout_s
+        self._deadline: float | None = None
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """Wait for something else: all of the patience is there again."""
-        self._until = None
+        self._deadline = None
 
     def readable(self) -> bool:
         return True
@@ -46,12 +46,12 @@ class _Patience(io.RawIOBase):
         return self._raw.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._until is not None and time.monotonic() > self._until:
-            reason = f"the server answers byte by byte, and its time (stall_s, {self._patience_s:g} s) is over"
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            reason = f"the server answers byte by byte, and its time (stall_s, {self._timeout_s:g} s) is over"
             raise FetchError(reason, transient=True)
         size: int | None = self._raw.readinto(buffer)
-        if self._until is None:  # a server that thinks for long has not begun
-            self._until = time.monotonic() + self._patience_s
+        if self._deadline is None:  # a server that thinks for long has not begun
+            self._deadline = time.monotonic() + self._timeout_s
         return size
 
     def close(self) -> None:
@@ -60,16 +60,16 @@ class _Patience(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
+class _TimedResponse(http.client.HTTPResponse):
     """An answer that is read with patience, but not with endless patience."""
 
-    def __init__(self, patience_s: float, sock: Any, *arguments: Any, **options: Any) -> None:
+    def __init__(self, timeout_s: float, sock: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
-        self._patience = _Patience(self.fp.detach(), patience_s)
-        self.fp = io.BufferedReader(self._patience)
+        self._reader = _DeadlineReader(self.fp.detach(), timeout_s)
+        self.fp = io.BufferedReader(self._reader)
 
     def read1(self, n: int = -1) -> bytes:
-        self._patience.begin()
+        self._reader.restart()
         return super().read1(n)
 
 
@@ -93,13 +93,13 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
 class Adapter(requests.adapters.HTTPAdapter):
     """The library's, with our connections, through a proxy as well; it repeats nothing."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         super().__init__(max_retries=Retry(0, read=False))
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
-        self._use_ours(self.poolmanager)
+        self._use_our_connections(self.poolmanager)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """The certificate of a proxy is verified as well, though it is asked for an address without TLS."""
@@ -107,18 +107,18 @@ class Adapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
-        self._use_ours(manager)
+        self._use_our_connections(manager)
         return manager
 
-    def _use_ours(self, manager: urllib3.PoolManager) -> None:
+    def _use_our_connections(self, manager: urllib3.PoolManager) -> None:
         manager.pool_classes_by_scheme = {
-            scheme: _with_our_connections(pool, self._patience_s)
+            scheme: _with_our_connections(pool, self._timeout_s)
             for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
 
 @cache
-def _with_our_connections(pool: Any, patience_s: float) -> Any:
+def _with_our_connections(pool: Any, timeout_s: float) -> Any:
     """The same kind of pool, with connections that are ours as well: those through a SOCKS proxy are made in another way."""
     if hasattr(pool, "is_ours"):
         return pool
@@ -126,6 +126,6 @@ def _with_our_connections(pool: Any, patience_s: float) -> Any:
     bases = (
         (_TlsConnection, of_library) if issubclass(of_library, urllib3.connection.HTTPSConnection) else (of_library,)
     )
-    answer: Callable[..., _Answer] = partial(_Answer, patience_s)
+    answer: Callable[..., _TimedResponse] = partial(_TimedResponse, timeout_s)
     connection = type("_Connection", bases, {"response_class": staticmethod(answer)})
     return type("_Pool", (pool,), {"ConnectionCls": connection, "is_ours": True})

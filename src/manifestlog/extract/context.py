@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifestlog.extract import paths as place
+from manifestlog.extract import paths
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
-from manifestlog.extract.config.redaction import Redactor, in_reach
+from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Outcome, Result
@@ -26,7 +26,7 @@ def _nobody(_: Event) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class WorkerContext:
     """What a worker works with; `data_dir` is absolute."""
 
     manifest: DownloadManifestManager
@@ -35,7 +35,7 @@ class Desk:
     claims: Claims
     defaults: Defaults
     secrets: frozenset[str] = frozenset()
-    tell: Callable[[Event], None] = _nobody
+    emit: Callable[[Event], None] = _nobody
     stop: Stop = field(default_factory=Stop)
 
     def redacted(self, source: ETLSource, error: BaseException) -> str:
@@ -44,9 +44,9 @@ class Desk:
         The paths of its files lose only what came from the environment. They are recorded anyway, and whoever is told to
         look for a file has to find it: `?format=json` makes a secret of the word, and would take it out of every path.
         """
-        hidden = Redactor.of(source, self.defaults.headers, [*self.secrets, *in_reach(self.defaults)]).redact
+        hidden = Redactor.of(source, self.defaults.headers, [*self.secrets, *secrets_in_options(self.defaults)]).redact
         hidden_in_path = Redactor.hiding(self.secrets).without_secrets
-        pieces = re.split(place.pattern(self.data_dir, source), _text(error))
+        pieces = re.split(paths.own_paths_pattern(self.data_dir, source), _text(error))
         # Every second piece is a path.
         return "".join(hidden_in_path(piece) if n % 2 else hidden(piece) for n, piece in enumerate(pieces))
 

@@ -16,18 +16,18 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from manifestlog.extract.fetchers.protocol import Ask, Head
+from manifestlog.extract.fetchers.protocol import FetchRequest, ResponseHead
 from manifestlog.model.models import ManifestRecord
 
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0
-WORTHLESS_ETAG = '""'
+UNRELIABLE_ETAG = '""'
 """What is recorded in place of an ETag that this source has sent for different contents: from then on it counts as none."""
 EMPTY = "the server sent an empty file, and a record is of at least one byte: check the source"
 _NOT_MODIFIED = 304
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})
 """What may be better next time: also what stands before a server says of it (520 to 530). The rest is about the request."""
-_PATIENT = frozenset({202, 403, *range(500, 600)})
+_RETRY_IF_ASKED = frozenset({202, 403, *range(500, 600)})
 """What is final by itself, but not when the server says how long to wait."""
 _HINTS = {
     202: "the server is still preparing it: run it again later",
@@ -84,22 +84,24 @@ class Action(NamedTuple):
     after_s: float | None = None
 
 
-def ask_for(record: ManifestRecord | None, part: Part | None, *, by_date: bool = True, pinned: bool = False) -> Ask:
+def build_request(
+    record: ManifestRecord | None, part: Part | None, *, by_date: bool = True, pinned: bool = False
+) -> FetchRequest:
     """What to ask, given the source's record and the part of an earlier attempt.
 
     A date is sent only if `by_date`. It asks for what is newer, so "not modified" is also the answer of a server that has
     an older file there; without it the whole answer's head is compared with the record (`decide`). The rest of a part
     that nothing names is asked for only if the content is `pinned`: then its checksum decides.
     """
-    etag = telling(record.etag) if record else None
+    etag = usable_etag(record.etag) if record else None
     last_modified = record.last_modified if record and etag is None and by_date else None
-    validator = _range_validator(part, worthless=_has_worthless_etags(record))
+    validator = _range_validator(part, unreliable=_has_unreliable_etags(record))
     if part is None or part.length_bytes == 0 or (validator is None and not pinned):
-        return Ask(etag, last_modified)
-    return Ask(etag, last_modified, part.length_bytes, validator)
+        return FetchRequest(etag, last_modified)
+    return FetchRequest(etag, last_modified, part.length_bytes, validator)
 
 
-def _range_validator(part: Part | None, *, worthless: bool) -> str | None:
+def _range_validator(part: Part | None, *, unreliable: bool) -> str | None:
     """What names the part's content byte for byte (RFC 9110, 13.1.5).
 
     A weak ETag does not; the date beside it does if it is known to be strong (8.8.2.2), and without an ETag unless it is
@@ -107,20 +109,20 @@ def _range_validator(part: Part | None, *, worthless: bool) -> str | None:
     """
     if part is None:
         return None
-    etag = None if worthless else telling(part.etag)
+    etag = None if unreliable else usable_etag(part.etag)
     if etag is not None and not etag.startswith("W/"):
         return etag
     is_strong = part.strong_date is not False if etag is None else part.strong_date is True
     return part.last_modified if is_strong else None
 
 
-def telling(etag: str | None) -> str | None:
+def usable_etag(etag: str | None) -> str | None:
     """The ETag, or None when it is empty and so the same for whatever content."""
     return None if etag is None or etag.removeprefix("W/").strip('"') == "" else etag
 
 
-def _has_worthless_etags(record: ManifestRecord | None) -> bool:
-    return record is not None and record.etag is not None and telling(record.etag) is None
+def _has_unreliable_etags(record: ManifestRecord | None) -> bool:
+    return record is not None and record.etag is not None and usable_etag(record.etag) is None
 
 
 def etag_to_record(before: ManifestRecord | None, checksum: str, etag: str | None) -> str | None:
@@ -128,14 +130,14 @@ def etag_to_record(before: ManifestRecord | None, checksum: str, etag: str | Non
 
     An ETag that came with two contents is worthless, and so are this source's others from then on.
     """
-    if telling(etag) is None:
+    if usable_etag(etag) is None:
         return None
     proven = before is not None and before.checksum != checksum and before.etag == etag
-    return WORTHLESS_ETAG if proven or _has_worthless_etags(before) else etag
+    return UNRELIABLE_ETAG if proven or _has_unreliable_etags(before) else etag
 
 
-def decide(ask: Ask, record: ManifestRecord | None, part: Part | None, head: Head) -> Action:
-    """What to do with this answer to `ask`."""
+def decide(request: FetchRequest, record: ManifestRecord | None, part: Part | None, head: ResponseHead) -> Action:
+    """What to do with this answer to `request`."""
     if head.status == _NOT_MODIFIED:
         if record is None:
             return Action(
@@ -143,18 +145,18 @@ def decide(ask: Ask, record: ManifestRecord | None, part: Part | None, head: Hea
             )
         return Action(Step.UNCHANGED)
     if head.status == 200:
-        return _whole(record, head)
+        return _decide_full(record, head)
     if head.status == 206:
-        return _rest(ask, part, head)
-    if head.status == 416 and ask.start:
-        return _nothing_behind(part, head)
-    if head.status in _TRANSIENT or (head.status in _PATIENT and head.retry_after_s is not None):
-        return _later(head)
+        return _decide_partial(request, part, head)
+    if head.status == 416 and request.start:
+        return _decide_unsatisfiable(part, head)
+    if head.status in _TRANSIENT or (head.status in _RETRY_IF_ASKED and head.retry_after_s is not None):
+        return _decide_retry(head)
     hint = _HINTS.get(head.status, "check the source's url")
     return Action(Step.FAIL, f"HTTP {head.status}: {hint}")
 
 
-def _whole(record: ManifestRecord | None, head: Head) -> Action:
+def _decide_full(record: ManifestRecord | None, head: ResponseHead) -> Action:
     if head.length_bytes == 0:
         return Action(Step.FAIL, EMPTY)
     if record is not None and _is_recorded(record, head):
@@ -162,23 +164,23 @@ def _whole(record: ManifestRecord | None, head: Head) -> Action:
     return Action(Step.WHOLE)
 
 
-def _is_recorded(record: ManifestRecord, head: Head) -> bool:
+def _is_recorded(record: ManifestRecord, head: ResponseHead) -> bool:
     """Whether a server that ignores conditions has answered them nevertheless."""
     if contradicts(record, head):
         return False
-    ours, theirs = telling(record.etag), telling(head.etag)
-    if not _has_worthless_etags(record) and (ours is not None or theirs is not None):
+    ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
+    if not _has_unreliable_etags(record) and (ours is not None or theirs is not None):
         return ours == theirs
     same_time = head.last_modified is not None and head.last_modified == record.last_modified
     return same_time and head.length_bytes == record.file_size
 
 
-def contradicts(record: ManifestRecord, head: Head) -> bool:
+def contradicts(record: ManifestRecord, head: ResponseHead) -> bool:
     """Whether any validator that both name differs: then there is news, whatever the others or the status say.
 
     To "not modified" ETags are compared as the server has compared them, weakly (RFC 9110, 13.1.2).
     """
-    ours, theirs = telling(record.etag), telling(head.etag)
+    ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
     if head.status == _NOT_MODIFIED:
         ours, theirs = (etag and etag.removeprefix("W/") for etag in (ours, theirs))
     if ours is not None and theirs is not None and ours != theirs:
@@ -186,15 +188,15 @@ def contradicts(record: ManifestRecord, head: Head) -> bool:
     if head.length_bytes is not None and head.encoding is None and head.length_bytes != record.file_size:
         return True
     dates = (record.last_modified, head.last_modified)
-    return None not in dates and _moment(dates[0]) != _moment(dates[1])
+    return None not in dates and _timestamp(dates[0]) != _timestamp(dates[1])
 
 
-def is_denied(record: ManifestRecord | None, head: Head) -> bool:
+def contradicts_not_modified(record: ManifestRecord | None, head: ResponseHead) -> bool:
     """Whether "not modified" comes with a validator that says otherwise: ask again without conditions then."""
     return head.status == _NOT_MODIFIED and record is not None and contradicts(record, head)
 
 
-def _moment(date: str | None) -> object:
+def _timestamp(date: str | None) -> object:
     """What a date of HTTP means; what is none is compared as text."""
     try:
         return parsedate_to_datetime(date or "").timestamp()
@@ -202,17 +204,17 @@ def _moment(date: str | None) -> object:
         return date
 
 
-def _rest(ask: Ask, part: Part | None, head: Head) -> Action:
-    if part is None or not ask.start:
+def _decide_partial(request: FetchRequest, part: Part | None, head: ResponseHead) -> Action:
+    if part is None or not request.start:
         return Action(Step.FAIL, "the server sent a part of the file, but was asked for all: check the source's url")
-    if head.start != part.length_bytes or _is_another(part, head):
+    if head.start != part.length_bytes or _is_other_content(part, head):
         return Action(Step.RESTART, "the server went on with something else")
     return Action(Step.RESUME)
 
 
-def _is_another(part: Part, head: Head) -> bool:
+def _is_other_content(part: Part, head: ResponseHead) -> bool:
     pairs = [
-        (telling(part.etag), telling(head.etag)),
+        (usable_etag(part.etag), usable_etag(head.etag)),
         (part.total_bytes, head.length_bytes),
         (part.last_modified, head.last_modified),
     ]
@@ -221,13 +223,13 @@ def _is_another(part: Part, head: Head) -> bool:
     return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
 
 
-def _nothing_behind(part: Part | None, head: Head) -> Action:
-    if part is not None and head.length_bytes == part.length_bytes and not _is_another(part, head):
+def _decide_unsatisfiable(part: Part | None, head: ResponseHead) -> Action:
+    if part is not None and head.length_bytes == part.length_bytes and not _is_other_content(part, head):
         return Action(Step.COMPLETE)
     return Action(Step.RESTART, "the server has nothing behind what we have")
 
 
-def _later(head: Head) -> Action:
+def _decide_retry(head: ResponseHead) -> Action:
     reason = f"HTTP {head.status}"
     if head.retry_after_s is not None and head.retry_after_s > RETRY_AFTER_MAX_S:
         wanted = f"{reason}: the server wants to be left alone for {head.retry_after_s:.0f} s: run it again after that"

@@ -27,31 +27,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
-from manifestlog.extract import part_file as parts, paths as place
+from manifestlog.extract import part_file, paths
 from manifestlog.extract.config.source import Conditions, ETLSource
-from manifestlog.extract.context import Desk
-from manifestlog.extract.decide import Action, Part, Step, ask_for, decide, is_denied, pause_s
-from manifestlog.extract.encoding import heard
+from manifestlog.extract.content_encoding import resolve_encoding
+from manifestlog.extract.context import WorkerContext
+from manifestlog.extract.decide import Action, Part, Step, build_request, contradicts_not_modified, decide, pause_s
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head, Response
-from manifestlog.extract.moved import notice
-from manifestlog.extract.reach import asks_by_post
-from manifestlog.extract.register import complete, decoded, finish_left
+from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response, ResponseHead
+from manifestlog.extract.missing_file import missing_file_warning
+from manifestlog.extract.register import decode_part, finish_interrupted, register
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
+from manifestlog.extract.request_options import uses_post
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord
 
 log = logging.getLogger(__name__)
 
-_TELL_EVERY_S = 0.1
+_EMIT_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
 """So many runs in a row leave a source to another one before somebody is warned."""
-_HEADWAY_BYTES = 1 << 20
+_PROGRESS_BYTES = 1 << 20
 """So much more of the content than ever before makes up for failures: a large file may be cut many times."""
 
 
 @dataclass(slots=True)
-class _Haul:
+class _Attempts:
     """What the attempts on one source have brought so far."""
 
     bytes: int = 0
@@ -65,53 +65,59 @@ class _Haul:
     """Whether the part was continued without a validator: its halves may be of two contents."""
 
 
-def extract(desk: Desk, source: ETLSource) -> Outcome:
+def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     """Fetch a source if it has changed, and register what it brought.
 
     What goes wrong with the source is an outcome. Raises `ManifestError` for what goes wrong with the manifest, and
     `StopAskedError` when somebody asked to stop; what has come of the file is kept either way.
     """
     began = time.monotonic()
-    haul = _Haul(deadline=began + (desk.defaults.timeout_total_s or math.inf))
+    attempts = _Attempts(deadline=began + (context.defaults.timeout_total_s or math.inf))
     try:
-        outcome = _extract(desk, source, haul)
+        outcome = _extract(context, source, attempts)
     except (ExtractError, RecordRejectedError) as error:
-        outcome = desk.failed(source, error)
+        outcome = context.failed(source, error)
     except ManifestError:
         raise  # also those that are an `OSError` as well: without its manifest no source can go on
     except OSError as error:
-        outcome = desk.failed(source, error)
-    return outcome._replace(bytes_fetched=haul.bytes, seconds=time.monotonic() - began)
+        outcome = context.failed(source, error)
+    return outcome._replace(bytes_fetched=attempts.bytes, seconds=time.monotonic() - began)
 
 
-def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
-    target = place.target(desk.data_dir, source)
-    part = place.part(target, source)
-    parts.make_folder(target.parent)
-    name = desk.claims.name_of(part)
-    with desk.claims.trying("part", name) as ours:
+def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> Outcome:
+    target = paths.path_for(context.data_dir, source)
+    part = paths.part_path(target, source)
+    part_file.make_directory(target.parent)
+    name = context.claims.name_of(part)
+    with context.claims.trying("part", name) as ours:
         if not ours:
-            return _claimed(desk, source, name)
+            return _skip_claimed(context, source, name)
         with suppress(OSError, ExtractError):
-            desk.claims.take(name)
-        desk.tell(Started(source.source_id, source.dataset))
-        left = finish_left(desk, source, part)
-        record = known(desk.manifest, source)
-        if not has_pinned(record, source) and _bring(desk, source, record, part, haul):
-            return complete(desk, source, part, decoded(part, target) or haul.sha256 or parts.digest(part))
-        parts.discard(part)
+            context.claims.clear_skips(name)
+        context.emit(Started(source.source_id, source.dataset))
+        left = finish_interrupted(context, source, part)
+        record = current_record(context.manifest, source)
+        if not has_pinned(record, source) and _download(context, source, record, part, attempts):
+            return register(
+                context, source, part, decode_part(part, target) or attempts.sha256 or part_file.sha256_of(part)
+            )
+        part_file.discard(part)
         if left is not None:
             return left
         assert record is not None
-        path, size, warning = str(desk.manifest.locate(record)), record.file_size, notice(desk, source, record)
+        path, size, warning = (
+            str(context.manifest.locate(record)),
+            record.file_size,
+            missing_file_warning(context, source, record),
+        )
         return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
 
 
-def _claimed(desk: Desk, source: ETLSource, name: str) -> Outcome:
+def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outcome:
     """Leave a source to another run; warn when runs in a row have had to: that one may hang."""
     warning = None
     with suppress(OSError, ExtractError):  # a note that cannot be written costs the warning only
-        runs = desk.claims.leave(name)
+        runs = context.claims.record_skip(name)
         if len(runs) >= _CLAIMED_RUNS_MAX:
             often = f"claimed in the last {len(runs)} runs, since {runs[0]}"
             warning = f"{often}: look for a run that hangs, and end it"
@@ -121,13 +127,13 @@ def _claimed(desk: Desk, source: ETLSource, name: str) -> Outcome:
 # -- 1 state check -----------------------------------------------------------------------------------------------------
 
 
-def known(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
+def current_record(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
     """The source's record; None where what is there now must not be compared with it."""
     record = manifest.get_record_by_source(source.source_id, source.dataset)
-    return record if record is not None and _may_compare(record, source) else None
+    return record if record is not None and _is_comparable(record, source) else None
 
 
-def _may_compare(record: ManifestRecord, source: ETLSource) -> bool:
+def _is_comparable(record: ManifestRecord, source: ETLSource) -> bool:
     """Not with another content than the pinned one, and not against the source's `Conditions`."""
     if source.checksum not in (None, record.checksum) or source.conditions is Conditions.NEVER:
         return False
@@ -135,7 +141,7 @@ def _may_compare(record: ManifestRecord, source: ETLSource) -> bool:
 
 
 def has_pinned(record: ManifestRecord | None, source: ETLSource) -> bool:
-    """Whether `known` gave the very content that the source is pinned to: nothing else would be taken, so nobody asks."""
+    """Whether `current_record` gave the very content that the source is pinned to: nothing else would be taken, so nobody asks."""
     return record is not None and source.checksum is not None
 
 
@@ -146,28 +152,32 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
     """
     if record is None:
         return False
-    names = place.targets(Path(place.name_of(source)), record.checksum)
+    names = paths.candidate_paths(Path(paths.file_name_of(source)), record.checksum)
     return record.file_path.name in (path.name for path in names)
 
 
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------
 
 
-def _bring(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: Path, haul: _Haul) -> bool:
+def _download(
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
+) -> bool:
     """Fetch; what was continued on the strength of a pin, and is not the pinned content, is fetched once more as a whole."""
-    came = _fetch(desk, source, record, part, haul)
-    if came and haul.spliced and (haul.sha256 or parts.digest(part)) != source.checksum:
-        parts.discard(part)
-        haul.sha256 = None
-        return _fetch(desk, source, record, part, haul)
+    came = _fetch(context, source, record, part, attempts)
+    if came and attempts.spliced and (attempts.sha256 or part_file.sha256_of(part)) != source.checksum:
+        part_file.discard(part)
+        attempts.sha256 = None
+        return _fetch(context, source, record, part, attempts)
     return came
 
 
-def _fetch(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: Path, haul: _Haul) -> bool:
+def _fetch(
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
+) -> bool:
     """Bring the whole content into the part; false when the server has nothing new."""
     while True:
         try:
-            action = _attempt(desk, source, record, part, haul)
+            action = _attempt(context, source, record, part, attempts)
         except FetchError as error:
             if not error.transient:
                 raise
@@ -177,42 +187,42 @@ def _fetch(desk: Desk, source: ETLSource, record: ManifestRecord | None, part: P
         if action.step is Step.FAIL:
             raise FetchError(action.reason, transient=False)
         if action.step is Step.RESTART:
-            parts.discard(part)
-        _pause(desk, source, action, haul)
+            part_file.discard(part)
+        _pause(context, source, action, attempts)
 
 
-def _pause(desk: Desk, source: ETLSource, action: Action, haul: _Haul) -> None:
+def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: _Attempts) -> None:
     """Wait before the next attempt; raises `FetchError` when there have been enough."""
-    haul.failures += 1
-    if haul.failures > desk.defaults.retries:
-        raise FetchError(f"{action.reason}; {haul.failures} attempts in all: run it again later", transient=True)
-    seconds = pause_s(haul.failures, desk.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
-    if time.monotonic() + seconds > haul.deadline:
-        raise _out_of_time(desk, action.reason)
-    desk.tell(
-        Waiting(source.source_id, source.dataset, desk.redacted(source, FetchError(action.reason, True)), seconds)
+    attempts.failures += 1
+    if attempts.failures > context.defaults.retries:
+        raise FetchError(f"{action.reason}; {attempts.failures} attempts in all: run it again later", transient=True)
+    seconds = pause_s(attempts.failures, context.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
+    if time.monotonic() + seconds > attempts.deadline:
+        raise _timeout_error(context, action.reason)
+    context.emit(
+        Waiting(source.source_id, source.dataset, context.redacted(source, FetchError(action.reason, True)), seconds)
     )
-    desk.stop.sleep(seconds)
+    context.stop.sleep(seconds)
 
 
-def _out_of_time(desk: Desk, what: str) -> FetchError:
-    kept = f"not done within timeout_total_s ({desk.defaults.timeout_total_s:g} s): {what}"
+def _timeout_error(context: WorkerContext, what: str) -> FetchError:
+    kept = f"not done within timeout_total_s ({context.defaults.timeout_total_s:g} s): {what}"
     return FetchError(f"{kept}; the part is kept: run it again to go on", transient=False)
 
 
-class _Pace:
+class _PaceCheck:
     """Ends a body that trickles, and one that is not here when its source has had its time."""
 
-    def __init__(self, desk: Desk, haul: _Haul) -> None:
-        self._desk, self._deadline = desk, haul.deadline
+    def __init__(self, context: WorkerContext, attempts: _Attempts) -> None:
+        self._context, self._deadline = context, attempts.deadline
         self._since, self._bytes = time.monotonic(), 0
 
-    def took(self, size_bytes: int) -> None:
+    def add(self, size_bytes: int) -> None:
         """So many bytes came; raises `FetchError` when they are too few, or too late."""
-        now, wanted = time.monotonic(), self._desk.defaults
+        now, wanted = time.monotonic(), self._context.defaults
         self._bytes += size_bytes
         if now > self._deadline:
-            raise _out_of_time(self._desk, "the body is still coming")
+            raise _timeout_error(self._context, "the body is still coming")
         seconds = now - self._since
         if seconds >= wanted.stall_s:
             if self._bytes < wanted.bytes_per_s_min * seconds:
@@ -221,58 +231,60 @@ class _Pace:
             self._since, self._bytes = now, 0
 
 
-def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
+def _attempt(
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, path: Path, attempts: _Attempts
+) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
-    part = parts.load(path)
-    if asks_by_post(source, desk.defaults):
+    part = part_file.load(path)
+    if uses_post(source, context.defaults):
         record = part = None  # neither conditions nor ranges: its content is compared, when it is here
     pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin is of decoded bytes
-    ask = ask_for(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
-    with _asked(desk, source, ask) as response:
-        if not is_denied(record, response.head):
-            return _take(desk, source, response, (ask, record, part), path, haul)
+    request = build_request(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
+    with _send(context, source, request) as response:
+        if not contradicts_not_modified(record, response.head):
+            return _handle_response(context, source, response, (request, record, part), path, attempts)
     # "Not modified", with a validator that says otherwise: what is there now is sent only without conditions.
-    ask = ask_for(None, part, pinned=pinned)
-    with _asked(desk, source, ask) as response:
-        return _take(desk, source, response, (ask, None, part), path, haul)
+    request = build_request(None, part, pinned=pinned)
+    with _send(context, source, request) as response:
+        return _handle_response(context, source, response, (request, None, part), path, attempts)
 
 
 @contextmanager
-def _asked(desk: Desk, source: ETLSource, ask: Ask) -> Iterator[Response]:
-    opened = desk.fetcher.open(source, ask)
-    with desk.stop.interruptible():
+def _send(context: WorkerContext, source: ETLSource, request: FetchRequest) -> Iterator[Response]:
+    opened = context.fetcher.open(source, request)
+    with context.stop.interruptible():
         response = opened.__enter__()
     try:
-        how, status = f" from byte {ask.start} on" if ask.start else "", response.head.status
+        how, status = f" from byte {request.start} on" if request.start else "", response.head.status
         log.debug("%s/%s: asked%s, answered with status %d", source.dataset, source.source_id, how, status)
         yield response
     finally:
         opened.__exit__(None, None, None)
 
 
-def _take(
-    desk: Desk,
+def _handle_response(
+    context: WorkerContext,
     source: ETLSource,
     response: Response,
-    asked: tuple[Ask, ManifestRecord | None, Part | None],
+    asked: tuple[FetchRequest, ManifestRecord | None, Part | None],
     path: Path,
-    haul: _Haul,
+    attempts: _Attempts,
 ) -> Action:
     """Do what the answer means for the part."""
-    head = heard(desk.defaults, source, response.head)
-    if asks_by_post(source, desk.defaults):
+    head = resolve_encoding(context.defaults, source, response.head)
+    if uses_post(source, context.defaults):
         head = head._replace(etag=None, last_modified=None, strong_date=None)  # of this answer, not of the next one
-    action, (ask, _, part) = decide(*asked, head), asked
+    action, (request, _, part) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
-        haul.spliced = action.step is not Step.WHOLE and (haul.spliced or ask.if_range is None)
+        attempts.spliced = action.step is not Step.WHOLE and (attempts.spliced or request.if_range is None)
     if action.step is Step.WHOLE:
-        return _receive(desk, source, response, path, head._replace(start=0), haul)
+        return _receive(context, source, response, path, head._replace(start=0), attempts)
     if action.step is Step.RESUME and part is not None:
-        return _receive(desk, source, response, path, _rest_of(part, head), haul)
+        return _receive(context, source, response, path, _merged_head(part, head), attempts)
     return action
 
 
-def _rest_of(part: Part, head: Head) -> Head:
+def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
     """The head of a rest, with what only the head of the beginning said."""
     return head._replace(
         etag=head.etag or part.etag,
@@ -284,29 +296,31 @@ def _rest_of(part: Part, head: Head) -> Head:
     )
 
 
-def _receive(desk: Desk, source: ETLSource, response: Response, path: Path, head: Head, haul: _Haul) -> Action:
+def _receive(
+    context: WorkerContext, source: ETLSource, response: Response, path: Path, head: ResponseHead, attempts: _Attempts
+) -> Action:
     """Take the body from where the head says that it begins; the part is whole when it is as long as was said."""
-    with parts.Writer(path, head) as writer:
-        blocks, told_at, pace = response.blocks(), 0.0, _Pace(desk, haul)
+    with part_file.PartWriter(path, head) as writer:
+        blocks, emitted_at, pace = response.blocks(), 0.0, _PaceCheck(context, attempts)
         while True:
-            with desk.stop.interruptible():
+            with context.stop.interruptible():
                 block = next(blocks, b"")
             if not block:
                 break
             writer.write(block)
-            haul.bytes += len(block)
-            pace.took(len(block))
-            if writer.length_bytes >= haul.reached_bytes + _HEADWAY_BYTES:
-                haul.reached_bytes, haul.failures = writer.length_bytes, 0
-            if time.monotonic() - told_at > _TELL_EVERY_S:
-                told_at = time.monotonic()
-                desk.tell(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))
+            attempts.bytes += len(block)
+            pace.add(len(block))
+            if writer.length_bytes >= attempts.reached_bytes + _PROGRESS_BYTES:
+                attempts.reached_bytes, attempts.failures = writer.length_bytes, 0
+            if time.monotonic() - emitted_at > _EMIT_EVERY_S:
+                emitted_at = time.monotonic()
+                context.emit(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))
         _check_length(writer.length_bytes, head)
-        haul.sha256 = writer.sha256
+        attempts.sha256 = writer.sha256
     return Action(Step.COMPLETE)
 
 
-def _check_length(length_bytes: int, head: Head) -> None:
+def _check_length(length_bytes: int, head: ResponseHead) -> None:
     said = head.length_bytes
     if said is not None and length_bytes != said:
         where = f"at byte {length_bytes} of {said}"

@@ -10,13 +10,13 @@ from __future__ import annotations
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor
 from manifestlog.extract.config.source import Conditions, ETLSource
-from manifestlog.extract.decide import Step, ask_for, decide, is_denied, telling
-from manifestlog.extract.download import has_pinned, has_recorded_name, known
-from manifestlog.extract.encoding import heard
+from manifestlog.extract.content_encoding import resolve_encoding
+from manifestlog.extract.decide import Step, build_request, contradicts_not_modified, decide, usable_etag
+from manifestlog.extract.download import current_record, has_pinned, has_recorded_name
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import Ask, Fetcher, Head
-from manifestlog.extract.reach import asks_by_post
+from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, ResponseHead
 from manifestlog.extract.report import Plan
+from manifestlog.extract.request_options import uses_post
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord
 
@@ -33,21 +33,21 @@ def plan(
     defaults: Defaults,
 ) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
-    record = known(manifest, source) if manifest is not None else None
+    record = current_record(manifest, source) if manifest is not None else None
     if has_pinned(record, source):
         return Plan(source.source_id, source.dataset, "unchanged", "the pinned content is recorded")
-    if asks_by_post(source, defaults):
+    if uses_post(source, defaults):
         return Plan(
             source.source_id, source.dataset, "fetch", "it is asked by POST, and only its content can be compared"
         )
     try:
-        head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
-        if is_denied(record, head):
-            head = _head(fetcher, source, Ask())
-        head = heard(defaults, source, head)
+        head = _head(fetcher, source, build_request(record, None, by_date=has_recorded_name(record, source)))
+        if contradicts_not_modified(record, head):
+            head = _head(fetcher, source, FetchRequest())
+        head = resolve_encoding(defaults, source, head)
     except (ExtractError, OSError) as error:
         return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
-    action = decide(Ask(), record, None, head)
+    action = decide(FetchRequest(), record, None, head)
     if action.step is Step.UNCHANGED:
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
     if action.step is Step.WHOLE:
@@ -56,21 +56,21 @@ def plan(
     return Plan(source.source_id, source.dataset, "failed", action.reason + later)
 
 
-def _head(fetcher: Fetcher, source: ETLSource, ask: Ask) -> Head:
+def _head(fetcher: Fetcher, source: ETLSource, request: FetchRequest) -> ResponseHead:
     """What the server says before the body; asked for as a run would where its answer to `HEAD` may be another."""
-    head = fetcher.probe(source, ask)
+    head = fetcher.probe(source, request)
     if head.status in _OF_THE_METHOD or (head.status == _FOUND and head.length_bytes == 0):
-        with fetcher.open(source, ask) as response:  # the body is left where it is
+        with fetcher.open(source, request) as response:  # the body is left where it is
             return response.head
     return head
 
 
-def _why(source: ETLSource, record: ManifestRecord | None, head: Head) -> str:
+def _why(source: ETLSource, record: ManifestRecord | None, head: ResponseHead) -> str:
     if source.conditions is Conditions.NEVER:
         return "it is asked for without conditions"
     if record is None:
         return "nothing of it is recorded"
-    ours, theirs = telling(record.etag), telling(head.etag)
+    ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
     if ours is not None and theirs is not None and ours != theirs:
         return f"its ETag was {record.etag}, now it is {head.etag}"
     if None not in (head.last_modified, record.last_modified) and head.last_modified != record.last_modified:

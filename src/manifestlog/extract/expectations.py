@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import safe_names
 
 HEAD_BYTES = 4096
 """So much of the beginning of a content is looked at."""
@@ -95,7 +95,7 @@ class Content(NamedTuple):
     tail: bytes
 
 
-class Last(NamedTuple):
+class PreviousContent(NamedTuple):
     """The source's last content: its length, its name, and how it begins (None where it cannot be read)."""
 
     length_bytes: int
@@ -103,7 +103,7 @@ class Last(NamedTuple):
     head: bytes | None
 
 
-def wanted(source: Expectations, defaults: Expectations) -> Expectations:
+def effective(source: Expectations, defaults: Expectations) -> Expectations:
     """What counts for a source: its own, else the default."""
     found = {
         name: theirs if (theirs := getattr(source, name)) is not None else getattr(defaults, name)
@@ -112,25 +112,25 @@ def wanted(source: Expectations, defaults: Expectations) -> Expectations:
     return Expectations.model_construct(**found)
 
 
-def problem(expected: Expectations, content: Content, last: Last | None) -> str | None:
+def violation(expected: Expectations, content: Content, previous: PreviousContent | None) -> str | None:
     """Which expectation a content does not meet, and what to do; None when it meets all."""
     found = (
         _wrong_type(expected, content)
         or _wrong_size(expected, content.length_bytes)
-        or _shrunk(expected, content.length_bytes, last)
+        or _shrunk(expected, content.length_bytes, previous)
         or _wrong_start(expected, content)
     )
-    return found or (suspicion(expected, content, last) if expected.strict else None)
+    return found or (html_warning(expected, content, previous) if expected.strict else None)
 
 
-def suspicion(expected: Expectations, content: Content, last: Last | None) -> str | None:
+def html_warning(expected: Expectations, content: Content, previous: PreviousContent | None) -> str | None:
     """Why this may be an error page in place of the data; None where nothing says so, or HTML is expected."""
     if _media_type(content) not in _HTML_TYPES or expected.content_type:
         return None
     suffixes = _suffixes(content.name)
     if suffixes and not suffixes & _SAYS_HTML and not suffixes <= _SAYS_NOTHING:
         why = f"its name, {content.name}, says otherwise"
-    elif last is not None and not _was_html(last):
+    elif previous is not None and not _was_html(previous):
         why = "its last content was not HTML"
     else:
         return None
@@ -143,13 +143,13 @@ def _media_type(content: Content) -> str:
 
 
 def _suffixes(name: str) -> set[str]:
-    suffixes = names.split_suffixes(name.lower())[1]
+    suffixes = safe_names.split_suffixes(name.lower())[1]
     return {f".{suffix}" for suffix in suffixes.split(".")[1:]}
 
 
-def _was_html(last: Last) -> bool:
+def _was_html(previous: PreviousContent) -> bool:
     """Whether the last content was HTML, or may have been."""
-    return bool(_suffixes(last.name) & _SAYS_HTML) or last.head is None or is_html(last.head)
+    return bool(_suffixes(previous.name) & _SAYS_HTML) or previous.head is None or is_html(previous.head)
 
 
 def is_html(head: bytes) -> bool:
@@ -176,13 +176,13 @@ def _wrong_size(expected: Expectations, length_bytes: int) -> str | None:
     return None
 
 
-def _shrunk(expected: Expectations, length_bytes: int, last: Last | None) -> str | None:
-    if expected.shrink_max is None or last is None:
+def _shrunk(expected: Expectations, length_bytes: int, previous: PreviousContent | None) -> str | None:
+    if expected.shrink_max is None or previous is None:
         return None
-    if length_bytes >= last.length_bytes * (1 - expected.shrink_max):
+    if length_bytes >= previous.length_bytes * (1 - expected.shrink_max):
         return None
-    share = 1 - length_bytes / last.length_bytes
-    sizes = f"from {last.length_bytes:,} to {length_bytes:,} bytes"
+    share = 1 - length_bytes / previous.length_bytes
+    sizes = f"from {previous.length_bytes:,} to {length_bytes:,} bytes"
     return f"it shrank {sizes}, by a share of {share:.2f}, more than shrink_max ({expected.shrink_max:g})"
 
 

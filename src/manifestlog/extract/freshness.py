@@ -38,7 +38,7 @@ _Pair = tuple[str, str]
 """source_id and dataset."""
 
 
-def look(
+def update(
     manifest: DownloadManifestManager,
     data_dir: Path,
     defaults: Defaults,
@@ -55,7 +55,7 @@ def look(
     records = {pair: manifest.get_record_by_source(*pair) for pair in watched}
     known = {pair: record.ts_downloaded for pair, record in records.items() if record and record.ts_downloaded <= now}
     known |= dict.fromkeys(answered & watched.keys(), now)
-    seen = _noted(data_dir, watched, known, now)
+    seen = _update_notes(data_dir, watched, known, now)
     return [
         Stale(*pair, seen[pair], span, was_fetched=records[pair] is not None)
         for pair, span in watched.items()
@@ -63,7 +63,7 @@ def look(
     ]
 
 
-def _noted(
+def _update_notes(
     data_dir: Path, watched: Iterable[_Pair], known: dict[_Pair, datetime], now: datetime
 ) -> dict[_Pair, datetime]:
     """When each source was last heard of, given what is known without notes; noted for the next run."""

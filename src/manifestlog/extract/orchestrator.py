@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from manifestlog.extract import freshness, safe_names as names
+from manifestlog.extract import freshness, safe_names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
-from manifestlog.extract.config.redaction import Redactor, in_reach
+from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.context import Desk
+from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import extract
 from manifestlog.extract.dry_run import plan
 from manifestlog.extract.errors import ExtractError
@@ -74,7 +74,7 @@ class PipelineOrchestrator:
         self._defaults = defaults or Defaults(jobs=1)
         self._secrets = frozenset(secrets)
         self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
-        if names.is_address(os.fspath(data_dir)):
+        if safe_names.is_address(os.fspath(data_dir)):
             raise ExtractError(f"data_dir: expected a folder on this machine, {ADDRESS_REMEDY}")
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _nobody
@@ -103,7 +103,7 @@ class PipelineOrchestrator:
             work_of_each = Job(partial(answering, job), self._initializer)
             with Pool(work, work_of_each, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
                 pool.run(listener, asked_to_stop or int)
-        report.stale = freshness.look(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
+        report.stale = freshness.update(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
         log.info("%s: %s", self._manifest.path, _sum(report))
@@ -117,14 +117,14 @@ class PipelineOrchestrator:
                 self._defaults.jobs,
             )
         with Claims(self._data_dir) as claims:
-            desk = self._desk(claims, listener.on_progress)
+            context = self._context(claims, listener.on_progress)
             for source in sources:
                 if asked_to_stop():
                     break
-                listener.on_done(extract(desk, source))
+                listener.on_done(extract(context, source))
 
-    def _desk(self, claims: Claims, tell: OnEvent) -> Desk:
-        return Desk(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, tell)
+    def _context(self, claims: Claims, emit: OnEvent) -> WorkerContext:
+        return WorkerContext(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, emit)
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
         """Unknown sizes first, as they may be anything; then the largest, so that no large one begins when all others end."""
@@ -150,7 +150,7 @@ def plan_all(
     """
     defaults = defaults or Defaults()
     fetcher = fetcher or RemoteFetcher(defaults)
-    hidden = [*secrets, *in_reach(defaults)]
+    hidden = [*secrets, *secrets_in_options(defaults)]
     for source in sources:
         yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
 

@@ -10,7 +10,7 @@ Invariants:
 - A part is gone on with only as far as it can be trusted: all of it in the boot that wrote it (what `write` took, a
   killed process does not lose), after that the bytes that were synced.
 - A state that cannot be read, or only half of it, is none; then the part begins anew.
-- `finish` returns when the data file has its name and its bytes for good: only then may it be registered.
+- `publish` returns when the data file has its name and its bytes for good: only then may it be registered.
 
 It does not know sources, servers or manifests.
 """
@@ -27,16 +27,16 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from manifestlog.extract import paths as place
+from manifestlog.extract import paths
 from manifestlog.extract.decide import Part
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import Head
+from manifestlog.extract.fetchers.protocol import ResponseHead
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PartState:
     """What lies beside a part; checksum, path and time only when the part is whole."""
 
     etag: str | None = None
@@ -61,17 +61,17 @@ def _this_boot() -> str:
         return ""
 
 
-def read_state(part: Path) -> State | None:
+def read_state(part: Path) -> PartState | None:
     """What is known of a part, or None."""
     try:
-        data = json.loads(place.part_state(part).read_bytes())
-        state = State(**data)
-        return state if _is_sound(state) else None
+        data = json.loads(paths.part_state_path(part).read_bytes())
+        state = PartState(**data)
+        return state if _is_valid(state) else None
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def _is_sound(state: State) -> bool:
+def _is_valid(state: PartState) -> bool:
     texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.encoding, state.content_type)
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
@@ -83,14 +83,14 @@ def _is_sound(state: State) -> bool:
     )
 
 
-def write_state(part: Path, state: State) -> None:
+def write_state(part: Path, state: PartState) -> None:
     """Write what is known of a part.
 
     In place: a crash in the middle leaves no state, and costs fetching one file again; a rename for each would cost a
     run over small files a third of its time.
     """
     text = json.dumps({k: v for k, v in asdict(state).items() if v is not None})
-    place.part_state(part).write_text(text, encoding="utf-8")
+    paths.part_state_path(part).write_text(text, encoding="utf-8")
 
 
 def size_of(path: Path) -> int | None:
@@ -116,28 +116,28 @@ def load(part: Path) -> Part | None:
 
 def discard(part: Path) -> None:
     """Remove a part and what is known of it."""
-    for path in (part, place.part_state(part), place.decoded(part)):
+    for path in (part, paths.part_state_path(part), paths.decoded_path(part)):
         path.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Writer:
+class PartWriter:
     """An open part that takes the body as it comes; a context manager that keeps what came, however it ends."""
 
-    def __init__(self, part: Path, head: Head) -> None:
+    def __init__(self, part: Path, head: ResponseHead) -> None:
         """Open it where the head says that the body begins; 0 begins anew."""
         self._path = part
         self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._sha = hashlib.sha256()
         self.length_bytes = 0
-        before = read_state(part) or State()
+        before = read_state(part) or PartState()
         synced = min(before.synced_bytes, head.start)
-        self._state = State(
+        self._state = PartState(
             head.etag,
             head.last_modified,
             head.length_bytes,
@@ -149,13 +149,13 @@ class Writer:
         )
         try:
             os.ftruncate(self._fd, head.start)
-            self._take_over(head.start)
+            self._hash_existing(head.start)
             write_state(part, self._state)
         except BaseException:
             os.close(self._fd)
             raise
 
-    def _take_over(self, start: int) -> None:
+    def _hash_existing(self, start: int) -> None:
         while self.length_bytes < start and (block := os.read(self._fd, _BLOCK_BYTES)):
             self._sha.update(block)
             self.length_bytes += len(block)
@@ -176,7 +176,7 @@ class Writer:
         """Of everything so far."""
         return self._sha.hexdigest()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> PartWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -189,14 +189,14 @@ class Writer:
             os.close(self._fd)
 
 
-def announce(part: Path, sha256: str, file_path: Path, ts_completed: str) -> None:
-    """Say that the part is whole and what it will be called, before it is; see `finish`."""
-    state = read_state(part) or State()
+def record_intent(part: Path, sha256: str, file_path: Path, ts_completed: str) -> None:
+    """Say that the part is whole and what it will be called, before it is; see `publish`."""
+    state = read_state(part) or PartState()
     whole = replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed)
     write_state(part, whole)
 
 
-def finish(part: Path, file_path: Path) -> None:
+def publish(part: Path, file_path: Path) -> None:
     """Give a whole part its name, for good.
 
     ::
@@ -228,17 +228,17 @@ def sync_directories(folders: Iterable[Path]) -> None:
             os.close(fd)
 
 
-def make_folder(folder: Path) -> None:
+def make_directory(folder: Path) -> None:
     """Make a folder and those above it, for good."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise _no_folder(folder) from None
+        raise _directory_error(folder) from None
     sync_directories(path.parent for path in reversed(missing))
 
 
-def _no_folder(folder: Path) -> ExtractError:
+def _directory_error(folder: Path) -> ExtractError:
     """What stands in the way of a folder."""
     for path in (folder, *folder.parents):
         if path.is_symlink() and not path.exists():

@@ -5,7 +5,7 @@ Invariants:
 - A safe name stays in its folder, on every common system: no separator, no `..`, nothing hidden, nothing reserved.
 - A safe name is never one of a working file, so no data file is ever taken for one.
 - A safe name leaves room in NAME_MAX (255 bytes) for 12 checksum digits, a source's key and `.part.json`.
-- `harmless` gives a safe name whatever the text, the same for the same text, and changes no safe name.
+- `sanitize` gives a safe name whatever the text, the same for the same text, and changes no safe name.
 
 It does not know sources or folders, and looks at no disk.
 """
@@ -60,7 +60,7 @@ def is_address(path: str) -> bool:
     return _ADDRESS.match(path) is not None
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """A safe name as close to this text as can be; `download` for an empty one."""
     name = unicodedata.normalize("NFC", text) or NAMELESS
     if problem(name) is None:

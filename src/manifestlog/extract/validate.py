@@ -28,25 +28,29 @@ _SHOWN_BYTES = 2000
 _SHOWN_CHARACTERS = 300
 
 
-def complaint(command: Sequence[str], content: Path, name: str, stop: Stop, seconds_max: float) -> str | None:
+def run_validate_command(
+    command: Sequence[str], content: Path, name: str, stop: Stop, seconds_max: float
+) -> str | None:
     """What the command has against the content, None when it ends with 0; raises `StopAskedError`."""
-    before = _mark(content)
-    with tempfile.TemporaryDirectory(prefix="manifestlog-") as folder, tempfile.TemporaryFile() as said:
+    before = _fingerprint(content)
+    with tempfile.TemporaryDirectory(prefix="manifestlog-") as folder, tempfile.TemporaryFile() as output:
         link = Path(folder, name)
         link.symlink_to(content)
         try:
-            code = _run([*command, str(link)], said, stop, seconds_max)
+            code = _run([*command, str(link)], output, stop, seconds_max)
         except OSError as error:
             return f"the validate command cannot be run ({command[0]}: {error.strerror}): correct it"
         if code is None:
             return f"the validate command took longer than timeout_total_s ({seconds_max:g} s)"
         if code:
             how = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
-            return f"the validate command {how}{_last_line(said)}"
-    return None if _mark(content) == before else "the validate command has changed the file, which it may only read"
+            return f"the validate command {how}{_last_line(output)}"
+    return (
+        None if _fingerprint(content) == before else "the validate command has changed the file, which it may only read"
+    )
 
 
-def _mark(path: Path) -> tuple[int, ...] | None:
+def _fingerprint(path: Path) -> tuple[int, ...] | None:
     try:
         seen = path.stat()
     except FileNotFoundError:
@@ -54,11 +58,11 @@ def _mark(path: Path) -> tuple[int, ...] | None:
     return seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
-def _run(command: list[str], said: IO[bytes], stop: Stop, seconds_max: float) -> int | None:
+def _run(command: list[str], output: IO[bytes], stop: Stop, seconds_max: float) -> int | None:
     """Its exit code; None when it was ended for taking too long."""
     deadline = time.monotonic() + seconds_max
     process = subprocess.Popen(  # noqa: S603 -- the user's own command, as a list
-        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     try:
         while time.monotonic() < deadline:
@@ -72,8 +76,8 @@ def _run(command: list[str], said: IO[bytes], stop: Stop, seconds_max: float) ->
         process.wait()
 
 
-def _last_line(said: IO[bytes]) -> str:
-    said.seek(max(0, said.seek(0, os.SEEK_END) - _SHOWN_BYTES))
-    lines = said.read().decode(errors="replace").split("\n")
+def _last_line(output: IO[bytes]) -> str:
+    output.seek(max(0, output.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+    lines = output.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f", it says: {last[:_SHOWN_CHARACTERS]}" if last else ""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.context import Desk
+from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import extract
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Outcome
@@ -40,5 +40,7 @@ class ExtractJob(NamedTuple):
 def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[ETLSource], Outcome]]:
     """Open what a worker needs; gives what makes an outcome of a source."""
     with job.manifest, Claims(job.data_dir) as claims:
-        desk = Desk(job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop)
-        yield partial(extract, desk)
+        context = WorkerContext(
+            job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop
+        )
+        yield partial(extract, context)

@@ -160,9 +160,9 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
         if not config.data_dir.is_relative_to(root):
             metadata.root_dir = Path(_root_dir(config))
     except ManifestNotFoundError:
-        from manifestlog.extract.part_file import make_folder  # noqa: PLC0415
+        from manifestlog.extract.part_file import make_directory  # noqa: PLC0415
 
-        make_folder(path.parent)
+        make_directory(path.parent)
         metadata = fresh_metadata(path, etl_version=config.etl_version, root_dir=_root_dir(config))
     return DownloadManifestManager(path, metadata, options=options)
 

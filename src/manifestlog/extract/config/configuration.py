@@ -22,15 +22,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import paths as place, reach, safe_names as names
-from manifestlog.extract.config import days
+from manifestlog.extract import paths, request_options, safe_names
+from manifestlog.extract.config import run_day
 from manifestlog.extract.config.reader import Place, read, repeated, shown
 from manifestlog.extract.config.redaction import SECRET_CHARACTERS_MIN
 from manifestlog.extract.config.source import STRICT, ETLSource, Headers, Span, WithHeaders
 from manifestlog.extract.config.variables import Problem, expand, sources_of
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
-from manifestlog.extract.reach import Reach
+from manifestlog.extract.request_options import RequestOptions
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
 
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
@@ -49,7 +49,7 @@ def _folder(value: object, info: ValidationInfo) -> object:
         return value
     if not str(value) or not str(value).isprintable():
         raise ValueError("expected the path of a folder; write . for the configuration's own")
-    if names.is_address(str(value)):
+    if safe_names.is_address(str(value)):
         raise ValueError(f"expected a folder on this machine, {ADDRESS_REMEDY}")
     if _SHELLS.match(str(value)):
         raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a folder of that name)")
@@ -67,7 +67,7 @@ def _manifest(name: str) -> str:
 
 
 def _zone(name: str) -> str:
-    days.zone(name)
+    run_day.time_zone(name)
     return name
 
 
@@ -82,7 +82,7 @@ _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
 
-class Defaults(Expectations, Reach, WithHeaders):
+class Defaults(Expectations, RequestOptions, WithHeaders):
     """How every source is fetched."""
 
     jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
@@ -110,7 +110,7 @@ class ExtractConfig(BaseModel):
     manifests_dir: _Folder = Field(description="the path of a folder")
     data_dir: _Folder = Field(description="the path of a folder")
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
-        default=days.UTC_NAME, description="a time zone such as Europe/Berlin"
+        default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
     )
     manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="a manifest's name")
     defaults: Defaults = Field(default=Defaults(), description="an object")
@@ -138,12 +138,12 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day
     context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": found.used}
     try:
         config = ExtractConfig.model_validate(raw, context=context)
-        _keep_private(config, found.private)
+        _mark_private(config, found.private)
         problems += _conflicts(config)
     except ValidationError as error:
         known = {problem.place for problem in problems}
         problems += [p for p in map(_problem, error.errors(include_input=False)) if p.place not in known]
-    problems += _states(raw)
+    problems += _runtime_only(raw)
     if problems:
         raise _error(name, problems)
     sources = (
@@ -159,14 +159,14 @@ def _error(path: str, problems: list[Problem]) -> ConfigError:
     return ConfigError(path, shown(first.place), reason)
 
 
-def _keep_private(config: ExtractConfig, places: list[Place]) -> None:
+def _mark_private(config: ExtractConfig, places: list[Place]) -> None:
     """Mark the headers at these places: their values came from the environment."""
     if names := [str(place[-1]) for place in places if place[:2] == ("defaults", "headers")]:
-        config.defaults.keep_private(names)
+        config.defaults.mark_private(names)
     for number, source in enumerate(config.sources):
         where = ("sources", number, "headers")
         if names := [str(place[-1]) for place in places if place[:3] == where]:
-            source.keep_private(names)
+            source.mark_private(names)
 
 
 # -- problems ----------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
 
 def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of a model by the names that a configuration has for them, those that many share last."""
-    shared = Reach.model_fields | Expectations.model_fields
+    shared = RequestOptions.model_fields | Expectations.model_fields
     own_first = sorted(
         model.model_fields.items(), key=lambda item: [*shared].index(item[0]) if item[0] in shared else -1
     )
@@ -216,7 +216,7 @@ def _unknown(where: Place) -> str:
     return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
 
 
-def _states(raw: dict[str, Any]) -> Iterator[Problem]:
+def _runtime_only(raw: dict[str, Any]) -> Iterator[Problem]:
     """What is known from earlier runs, and how this one asks, is no matter of a configuration."""
     for number, source in enumerate(sources_of(raw)):
         for name in _OF_RUNS:
@@ -227,8 +227,12 @@ def _states(raw: dict[str, Any]) -> Iterator[Problem]:
 
 def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
     """What is right alone and wrong together, or names a file that is not there."""
-    yield from (Problem(("defaults", field), reason) for field, reason in reach.missing(config.defaults))
-    if config.defaults.body and not any(reach.asks_by_post(source, config.defaults) for source in config.sources):
+    yield from (
+        Problem(("defaults", field), reason) for field, reason in request_options.missing_files(config.defaults)
+    )
+    if config.defaults.body and not any(
+        request_options.uses_post(source, config.defaults) for source in config.sources
+    ):
         yield Problem(("defaults", "body"), "is sent by POST only; set method to POST, or remove it")
     first: dict[tuple[str, str], int] = {}
     for number, source in enumerate(config.sources):
@@ -236,14 +240,17 @@ def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
         if earlier != number:
             reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
             yield Problem(("sources", number), reason)
-        wrong = [*reach.misplaced(source, source.url, config.defaults), *reach.missing(source)]
+        wrong = [
+            *request_options.unusable_fields(source, source.url, config.defaults),
+            *request_options.missing_files(source),
+        ]
         yield from (Problem(("sources", number, field), reason) for field, reason in wrong)
-        name = place.name_of(source)
+        name = paths.file_name_of(source)
         if source.file_name is None and any(
             len(v) >= SECRET_CHARACTERS_MIN and v in name for v in config.from_environment
         ):
             reason = "puts a value from the environment into the file's name; give a file_name"
             yield Problem(("sources", number, "url"), reason)
-        if place.target(config.data_dir, source).parent == config.manifests_dir:
+        if paths.path_for(config.data_dir, source).parent == config.manifests_dir:
             reason = "expected another folder than manifests_dir, where only manifests belong; choose another name"
             yield Problem(("sources", number, "dataset"), reason)

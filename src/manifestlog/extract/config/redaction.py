@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.reach import Reach, sent, texts_in
+from manifestlog.extract.request_options import RequestOptions, encoded_body, strings_in
 
 MASK = "***"
 SECRET_CHARACTERS_MIN = 4
@@ -74,7 +74,7 @@ class Redactor:
     @classmethod
     def of(cls, source: ETLSource, headers: Mapping[str, str], more: Iterable[str] = ()) -> Redactor:
         """For the secrets of this source, of the default headers, and `more`, such as values from the environment."""
-        of_source = (*_in_url(source.url), *_in_headers(source.headers), *in_reach(source))
+        of_source = (*_in_url(source.url), *_in_headers(source.headers), *secrets_in_options(source))
         return cls.hiding([*of_source, *_in_headers(headers), *more])
 
     @classmethod
@@ -148,12 +148,12 @@ def _in_url(url: str) -> Iterator[str]:
         yield value if equals else name
 
 
-def in_reach(reach: Reach) -> Iterator[str]:
+def secrets_in_options(options: RequestOptions) -> Iterator[str]:
     """What may be secret in the settings of how a server is reached: a proxy's userinfo, and a body as it is and as it is sent."""
-    yield from _in_url(reach.proxy or "")
-    body, _ = sent(reach.model_copy(update={"method": "POST"})) or (b"", "")
+    yield from _in_url(options.proxy or "")
+    body, _ = encoded_body(options.model_copy(update={"method": "POST"})) or (b"", "")
     yield body.decode()
-    for text in texts_in(reach.body):
+    for text in strings_in(options.body):
         yield text
         yield from (pair.partition("=")[2] for pair in text.split("&"))
 

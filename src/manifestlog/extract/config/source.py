@@ -21,9 +21,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import safe_names
 from manifestlog.extract.expectations import Expectations
-from manifestlog.extract.reach import HTTP, Reach, has_host, has_unseen
+from manifestlog.extract.request_options import HTTP, RequestOptions, has_host, has_invisible
 from manifestlog.model.headers import HEADER_VALUE
 from manifestlog.model.models import Checksum, UtcTime
 
@@ -40,7 +40,7 @@ def _checked_url(url: str) -> str:
         url = url.replace(
             " ", "%20"
         )  # people copy names of files, and an address that holds a space cannot be told safely
-    if has_unseen(url):
+    if has_invisible(url):
         raise ValueError("expected an address without spaces and control characters; write a space as %20")
     if scheme is None:
         raise ValueError("expected an address with a scheme; write it like https://host/path/file")
@@ -52,7 +52,7 @@ def _checked_url(url: str) -> str:
 def _checked_dataset(dataset: str) -> str:
     parts = unicodedata.normalize("NFC", dataset).split("/")
     for number, part in enumerate(parts, 1):
-        if wrong := names.problem(part):
+        if wrong := safe_names.problem(part):
             which = f"part {number} of the path" if len(parts) > 1 else "the name"
             raise ValueError(f"expected a folder below the data folder, but {which} {wrong}; choose another name")
     return "/".join(parts)
@@ -60,7 +60,7 @@ def _checked_dataset(dataset: str) -> str:
 
 def _checked_file_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
-    if wrong := names.problem(name):
+    if wrong := safe_names.problem(name):
         raise ValueError(f"expected one safe file name, but the name {wrong}; choose another name")
     return name
 
@@ -112,7 +112,7 @@ class WithHeaders(BaseModel):
         """The names, in lower case, of the headers whose values came from the environment: no other server gets those."""
         return self._private_headers
 
-    def keep_private(self, names: Iterable[str]) -> None:
+    def mark_private(self, names: Iterable[str]) -> None:
         """Mark these headers; for whoever has read the configuration, before anybody else has it."""
         self._private_headers = frozenset(name.lower() for name in names)
 
@@ -138,7 +138,7 @@ class SourceState(BaseModel):
     last_etag: str | None = Field(default=None, description="the ETag of its last answer, quotes included")
 
 
-class ETLSource(Expectations, Reach, WithHeaders):
+class ETLSource(Expectations, RequestOptions, WithHeaders):
     """A remote source: what it is called, where it is, and where its files go."""
 
     source_id: str = Field(min_length=1, description="a text that is not empty")

@@ -18,8 +18,8 @@ from datetime import date
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from manifestlog.extract import safe_names as names
-from manifestlog.extract.config import days
+from manifestlog.extract import safe_names
+from manifestlog.extract.config import run_day
 from manifestlog.extract.config.reader import Place
 from manifestlog.extract.config.source import Conditions
 
@@ -30,7 +30,7 @@ _VARIABLE_OF_BODIES = re.compile(
     r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}\x22\x27]*%[^{}\x22\x27]*)\}"
 )
 """In bodies too: languages of queries have variables of their own, `$id`, and objects that look like `{date: $d}`."""
-_LEFT_ALONE = re.compile(r"\$\{[A-Za-z_]|\{date:")
+_UNEXPANDED = re.compile(r"\$\{[A-Za-z_]|\{date:")
 _NAMES = ("source_id", "dataset", "file_name")
 _FOLDERS = (("manifests_dir",), ("data_dir",))
 """Their own check says more."""
@@ -57,7 +57,7 @@ class _Text(NamedTuple):
 
 
 @dataclass(slots=True)
-class Found:
+class Expansion:
     """What came of the variables of a configuration."""
 
     problems: list[Problem] = field(default_factory=list)
@@ -75,7 +75,7 @@ class _Values:
     environ: Mapping[str, str]
     day: date
 
-    def put_in(self, text: str, found: Found, pattern: re.Pattern[str]) -> tuple[str, list[str]]:
+    def substitute(self, text: str, found: Expansion, pattern: re.Pattern[str]) -> tuple[str, list[str]]:
         """The text with its variables, and what is wrong with them."""
         problems: list[str] = []
         is_name = pattern is _VARIABLE_OF_NAMES
@@ -90,10 +90,10 @@ class _Values:
 
         return pattern.sub(value_of, text), problems
 
-    def _value(self, name: str | None, form: str | None, found: Found, *, is_name: bool) -> str:
-        if form is not None or name == days.VARIABLE:
+    def _value(self, name: str | None, form: str | None, found: Expansion, *, is_name: bool) -> str:
+        if form is not None or name == run_day.VARIABLE:
             found.names_a_day = True
-            return days.written(self.day, "%F" if form is None else form)
+            return run_day.format_day(self.day, "%F" if form is None else form)
         if name is None:
             raise ValueError("expected ${NAME} behind a $; write $$ for a plain $")
         if is_name:
@@ -104,18 +104,18 @@ class _Values:
         return self.environ[name]
 
 
-def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = None) -> Found:
+def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = None) -> Expansion:
     """Put variables in, wherever the data has the shape for it; `day` is what `--day` says."""
-    found = Found()
+    found = Expansion()
     texts = list(_texts(raw))
     values = _Values(environ, _day(raw, environ, day, texts, found))
-    found.problems += _left_alone(raw, {text.place for text in texts})
+    found.problems += _unexpanded(raw, {text.place for text in texts})
     for number, source in enumerate(sources_of(raw)):
         if isinstance(source, dict):
-            _tell_days_apart(number, source, _sent(source, raw.get("defaults")), values, found)
+            _resolve_conditions(number, source, _sent(source, raw.get("defaults")), values, found)
     for text in texts:
         before = text.text
-        text.owner[text.key], wrong = values.put_in(before, found, text.pattern)
+        text.owner[text.key], wrong = values.substitute(before, found, text.pattern)
         found.private += [text.place] if "${" in before else []
         found.problems += [Problem(text.place, reason) for reason in wrong]
     if day is not None and not found.names_a_day:
@@ -123,21 +123,25 @@ def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = No
     return found
 
 
-def _day(raw: dict[str, Any], environ: Mapping[str, str], said: str | None, texts: list[_Text], found: Found) -> date:
+def _day(
+    raw: dict[str, Any], environ: Mapping[str, str], said: str | None, texts: list[_Text], found: Expansion
+) -> date:
     """The day of the run. The variable DAY may be anything where nothing names a day."""
     try:
-        where = days.zone(raw.get("time_zone", days.UTC_NAME))
+        where = run_day.time_zone(raw.get("time_zone", run_day.UTC_NAME))
     except ValueError:
-        where = days.zone(days.UTC_NAME)  # the model says so
+        where = run_day.time_zone(run_day.UTC_NAME)  # the model says so
     try:
-        return days.day_of(said, environ, where)
+        return run_day.resolve_day(said, environ, where)
     except ValueError as error:
         if said is not None:
-            found.problems.append(Problem((), f"--day: expected {days.RULE}"))
+            found.problems.append(Problem((), f"--day: expected {run_day.RULE}"))
         for text in texts:
-            if said is None and any(name == days.VARIABLE or form for _, name, form in text.pattern.findall(text.text)):
+            if said is None and any(
+                name == run_day.VARIABLE or form for _, name, form in text.pattern.findall(text.text)
+            ):
                 found.problems.append(Problem(text.place, str(error)))
-        return days.day_of("today", {}, where)
+        return run_day.resolve_day("today", {}, where)
 
 
 def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
@@ -146,46 +150,46 @@ def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
     return tuple(text.text for text in _body((), both)) if both.get("method") == "POST" else ()
 
 
-def _tell_days_apart(
-    number: int, source: dict[str, Any], bodies: tuple[str, ...], values: _Values, found: Found
+def _resolve_conditions(
+    number: int, source: dict[str, Any], bodies: tuple[str, ...], values: _Values, found: Expansion
 ) -> None:
     """When this source's record may be asked about; gives files of an address that names a day names that do so."""
-    nobody = Found()
+    nobody = Expansion()
 
     def on(day: date, *keys: str) -> tuple[str, ...]:
         texts = [(key, source.get(key)) for key in keys]
         that = _Values(values.environ, day)
         patterns = {key: _VARIABLE_OF_NAMES if key in _NAMES else _VARIABLE for key in keys}
-        return tuple(that.put_in(text, nobody, patterns[key])[0] for key, text in texts if isinstance(text, str))
+        return tuple(that.substitute(text, nobody, patterns[key])[0] for key, text in texts if isinstance(text, str))
 
     def asked(day: date) -> tuple[str, ...]:
         that = _Values(values.environ, day)
-        return on(day, "url") + tuple(that.put_in(text, nobody, _VARIABLE_OF_BODIES)[0] for text in bodies)
+        return on(day, "url") + tuple(that.substitute(text, nobody, _VARIABLE_OF_BODIES)[0] for text in bodies)
 
     def name(day: date) -> tuple[str, ...]:
         return on(day, "file_name") if source.get("file_name") is not None else (_last_part(on(day, "url")),)
 
-    def settle() -> Conditions:
-        return days.conditions(values.day, asked, lambda day: on(day, "source_id", "dataset"), name)
+    def resolve() -> Conditions:
+        return run_day.conditions_for(values.day, asked, lambda day: on(day, "source_id", "dataset"), name)
 
     if not isinstance(source.get("url"), str):
         return
-    settled = settle()
-    if settled is Conditions.NEVER and source.get("file_name") is None:
-        stem, suffixes = names.split_suffixes(name(values.day)[0])
-        source["file_name"] = names.harmless(f"{stem}-{values.day}{suffixes}").replace("${", "$${")
-        settled = Conditions.SAME_NAME
-    found.conditions[number] = settled
+    conditions = resolve()
+    if conditions is Conditions.NEVER and source.get("file_name") is None:
+        stem, suffixes = safe_names.split_suffixes(name(values.day)[0])
+        source["file_name"] = safe_names.sanitize(f"{stem}-{values.day}{suffixes}").replace("${", "$${")
+        conditions = Conditions.SAME_NAME
+    found.conditions[number] = conditions
 
 
 def _last_part(urls: tuple[str, ...]) -> str:
     try:
-        return names.harmless(unquote(urlsplit(urls[0]).path.rpartition("/")[2]))
+        return safe_names.sanitize(unquote(urlsplit(urls[0]).path.rpartition("/")[2]))
     except ValueError:
-        return names.NAMELESS  # no address: the model says so
+        return safe_names.NAMELESS  # no address: the model says so
 
 
-def _left_alone(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
+def _unexpanded(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
     """Variables where they would be taken literally."""
     waiting: list[tuple[Place, object]] = [((), raw)]
     while waiting:
@@ -194,7 +198,7 @@ def _left_alone(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
             waiting += [((*place, key), inner) for key, inner in value.items()]
         elif isinstance(value, list):
             waiting += [((*place, number), inner) for number, inner in enumerate(value)]
-        elif isinstance(value, str) and place not in expanded and place not in _FOLDERS and _LEFT_ALONE.search(value):
+        elif isinstance(value, str) and place not in expanded and place not in _FOLDERS and _UNEXPANDED.search(value):
             yield Problem(place, "variables are not expanded here; write the value out")
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import Ask, Fetcher, Head, Response
-from manifestlog.extract.reach import is_http
+from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, Response, ResponseHead
+from manifestlog.extract.request_options import is_http
 
 
 class MissingExtraError(ExtractError):
@@ -40,13 +40,13 @@ class RemoteFetcher:
         self._pid = 0
         self._fetchers: dict[str, Fetcher] = {}
 
-    def open(self, source: ETLSource, ask: Ask) -> AbstractContextManager[Response]:
+    def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
         """Ask for the content."""
-        return self._of(source).open(source, ask)
+        return self._of(source).open(source, request)
 
-    def probe(self, source: ETLSource, ask: Ask) -> Head:
+    def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
         """Ask for the head only."""
-        return self._of(source).probe(source, ask)
+        return self._of(source).probe(source, request)
 
     def check(self, source: ETLSource) -> None:
         """Raise `MissingExtraError` when the library for this source is not installed."""

@@ -28,7 +28,7 @@ import fsspec
 from fsspec.implementations.ftp import FTPFileSystem
 
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head
+from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, ResponseHead
 
 _BLOCK_BYTES = 1 << 20
 _ETAG_NAMES = ("ETag", "etag", "e_tag", "md5Hash", "content_md5")
@@ -41,12 +41,12 @@ _HTTP = ("http", "https")
 class FileResponse(NamedTuple):
     """What a store has."""
 
-    head: Head
+    head: ResponseHead
     file: Any
 
     def blocks(self) -> Iterator[bytes]:
         """The body from where the head says that it begins."""
-        with _told():
+        with _translated_errors():
             if self.file is None:
                 return
             self.file.seek(self.head.start)
@@ -63,25 +63,25 @@ class FsspecFetcher:
             told.setLevel(logging.INFO)  # below that its stores tell paths with their userinfo
 
     @contextmanager
-    def open(self, source: ETLSource, ask: Ask) -> Iterator[FileResponse]:
+    def open(self, source: ETLSource, request: FetchRequest) -> Iterator[FileResponse]:
         """Ask for the content."""
         store, path = self._find(source)
-        head = self._head(source, store, path, ask)
+        head = self._head(source, store, path, request)
         if head.status >= 300:
             yield FileResponse(head, None)
             return
-        with _told():
+        with _translated_errors():
             file = store.open(path, "rb")
         with file:
             yield FileResponse(head, file)
 
-    def probe(self, source: ETLSource, ask: Ask) -> Head:
+    def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
         """Ask what the store knows of it."""
-        return self._head(source, *self._find(source), ask)
+        return self._head(source, *self._find(source), request)
 
     def _find(self, source: ETLSource) -> tuple[Any, str]:
         scheme = source.url.partition("://")[0]
-        with _told():
+        with _translated_errors():
             try:
                 store, path = _opened(source.url)
             except ImportError as error:
@@ -93,8 +93,8 @@ class FsspecFetcher:
                 raise FetchError(reason, transient=False) from None
         return store, path
 
-    def _head(self, source: ETLSource, store: Any, path: str, ask: Ask) -> Head:
-        with _told(", where %25 stands for a percent sign" if "%" in source.url else ""):
+    def _head(self, source: ETLSource, store: Any, path: str, request: FetchRequest) -> ResponseHead:
+        with _translated_errors(", where %25 stands for a percent sign" if "%" in source.url else ""):
             store.invalidate_cache()  # a store remembers its listings, and would not see what has changed
             info = store.info(path)
             info |= _exact_time(store, path, info)
@@ -103,13 +103,13 @@ class FsspecFetcher:
         etag, last_modified = _etag(info), _time(info)
         length = info.get("size")
         mark = etag or last_modified
-        if mark is not None and mark == (ask.etag or ask.last_modified):
+        if mark is not None and mark == (request.etag or request.last_modified):
             # A store's ETag is made from the content: the same content, stored again, has another time and is no news.
-            return Head(304, etag, None if etag else last_modified, length)
-        if ask.start and length is not None and ask.if_range in (None, mark):
-            status = 206 if ask.start < length else 416
-            return Head(status, etag, last_modified, length, ask.start, content_type=_type(info))
-        return Head(200, etag, last_modified, length, content_type=_type(info))
+            return ResponseHead(304, etag, None if etag else last_modified, length)
+        if request.start and length is not None and request.if_range in (None, mark):
+            status = 206 if request.start < length else 416
+            return ResponseHead(status, etag, last_modified, length, request.start, content_type=_type(info))
+        return ResponseHead(200, etag, last_modified, length, content_type=_type(info))
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -180,7 +180,7 @@ def _from_ftp(text: str) -> str:
 
 
 @contextmanager
-def _told(hint: str = "") -> Iterator[None]:
+def _translated_errors(hint: str = "") -> Iterator[None]:
     """Errors of a store as ours."""
     try:
         yield

@@ -6,7 +6,7 @@ Invariants:
 - Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
   without them it may send another representation, or refuse.
 - A body without a length that ends because its connection was cut is an error wherever that can be told: in chunks, over TLS.
-- Certificates are verified. Proxies and trusted authorities come from the configuration (`reach`), else from the environment.
+- Certificates are verified. Proxies and trusted authorities come from the configuration (`request_options`), else from the environment.
 - A client certificate and a body go to a source's own server only, the certificate over TLS only.
 - No error shows a header, and none an address that has not been made safe.
 
@@ -37,9 +37,16 @@ from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, is_credential, safe_url
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.connections import Adapter
-from manifestlog.extract.fetchers.protocol import Ask, FetchError, Head
-from manifestlog.extract.fetchers.settings import CHECK_PROXY, wrong_setting
-from manifestlog.extract.reach import DIRECT, HTTP, Reach, sent, settled, unusable
+from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, ResponseHead
+from manifestlog.extract.fetchers.setting_errors import CHECK_PROXY, explain_setting_error
+from manifestlog.extract.request_options import (
+    DIRECT,
+    HTTP,
+    RequestOptions,
+    effective_options,
+    encoded_body,
+    tls_problem,
+)
 from manifestlog.model.headers import HEADER_VALUE
 
 _BLOCK_BYTES = 1 << 20
@@ -60,24 +67,24 @@ def _without_secrets(told: logging.LogRecord) -> bool:
 class HttpResponse(NamedTuple):
     """An answer over HTTP."""
 
-    head: Head
+    head: ResponseHead
     answer: requests.Response
 
     def blocks(self) -> Iterator[bytes]:
         """The body as it comes."""
-        with _told():
+        with _translated_errors():
             # `read1` gives what is there: `read` would wait for a whole block, at one byte a second for days.
             while block := self.answer.raw.read1(_BLOCK_BYTES, decode_content=False):
                 yield block
 
 
-class _Request(NamedTuple):
+class _Hop(NamedTuple):
     """What is asked next, on the way through redirects."""
 
     method: str
     url: str
     headers: dict[str, str]
-    reach: Reach
+    options: RequestOptions
     body: bytes | None = None
 
 
@@ -97,97 +104,95 @@ class HttpFetcher:
             logging.getLogger(name).addFilter(_without_secrets)  # the same one twice counts once
 
     @contextmanager
-    def open(self, source: ETLSource, ask: Ask) -> Iterator[HttpResponse]:
+    def open(self, source: ETLSource, request: FetchRequest) -> Iterator[HttpResponse]:
         """Ask for the content."""
-        with _told():
-            answer = self._follow(source, ask)
+        with _translated_errors():
+            answer = self._follow(source, request)
         # Closed, not drained: what we leave of a body we did not want to have.
         with answer:
-            with _told():
+            with _translated_errors():
                 head = _head(answer)
                 if head.status == _NOT_MODIFIED:
                     _keep_connection(answer)
             yield HttpResponse(head, answer)
 
-    def probe(self, source: ETLSource, ask: Ask) -> Head:
+    def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
         """Ask for the head only."""
-        with _told(), self._follow(source, ask, method="HEAD") as answer:
+        with _translated_errors(), self._follow(source, request, method="HEAD") as answer:
             _keep_connection(answer)
             return _head(answer)
 
-    def _follow(self, source: ETLSource, ask: Ask, *, method: str | None = None) -> requests.Response:
+    def _follow(self, source: ETLSource, request: FetchRequest, *, method: str | None = None) -> requests.Response:
         self._session.cookies.clear()  # those of another source
-        request = self._first(source, method)
+        hop = self._first_hop(source, method)
         for _ in range(self._defaults.redirects_max + 1):
-            answer = self._send(request, ask)
+            answer = self._send(hop, request)
             target = self._session.get_redirect_target(answer)
             if target is None:
                 return answer
             answer.close()
-            request = self._redirected(source, request, answer.status_code, urljoin(request.url, target))
-        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(request.url)}"
+            hop = self._next_hop(source, hop, answer.status_code, urljoin(hop.url, target))
+        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(hop.url)}"
         raise FetchError(f"{many}: check the source's url", transient=False)
 
-    def _first(self, source: ETLSource, method: str | None) -> _Request:
-        reach, headers = settled(source, self._defaults), _configured(self._defaults, source)
-        if (reach.cert, reach.key, reach.ca) not in self._usable:
-            if wrong := unusable(reach):
+    def _first_hop(self, source: ETLSource, method: str | None) -> _Hop:
+        options, headers = effective_options(source, self._defaults), _configured(self._defaults, source)
+        if (options.cert, options.key, options.ca) not in self._usable:
+            if wrong := tls_problem(options):
                 raise FetchError(wrong, transient=False)
-            self._usable.add((reach.cert, reach.key, reach.ca))
-        body, content_type = (None if method else sent(reach)) or (None, None)
+            self._usable.add((options.cert, options.key, options.ca))
+        body, content_type = (None if method else encoded_body(options)) or (None, None)
         if content_type is not None:
             headers = {"content-type": content_type, **headers}
-        return _Request(method or reach.method or "GET", source.url, headers, reach, body)
+        return _Hop(method or options.method or "GET", source.url, headers, options, body)
 
-    def _redirected(self, source: ETLSource, request: _Request, status: int, url: str) -> _Request:
+    def _next_hop(self, source: ETLSource, hop: _Hop, status: int, url: str) -> _Hop:
         """What is asked where a redirect leads: by GET after a POST, but for 307 and 308 (RFC 9110, 15.4)."""
         if urlsplit(url).scheme.lower() not in HTTP:
             raise FetchError(f"the server redirects to {safe_url(url)}, away from HTTP: check the source's url", False)
-        if request.method == "POST" and status not in (307, 308):
-            kept = {name: value for name, value in request.headers.items() if not name.startswith("content-")}
-            request = request._replace(method="GET", headers=kept, body=None)
-        if not self._session.should_strip_auth(request.url, url):  # type: ignore[no-untyped-call]
-            return request._replace(url=_with_userinfo_of(request.url, url))
-        if request.body is not None:
+        if hop.method == "POST" and status not in (307, 308):
+            kept = {name: value for name, value in hop.headers.items() if not name.startswith("content-")}
+            hop = hop._replace(method="GET", headers=kept, body=None)
+        if not self._session.should_strip_auth(hop.url, url):  # type: ignore[no-untyped-call]
+            return hop._replace(url=_with_userinfo_of(hop.url, url))
+        if hop.body is not None:
             where = f"the server redirects the POST to another one, {safe_url(url)} (HTTP {status})"
             raise FetchError(
                 f"{where}, and the body is not sent there: if it is meant for that one, make it the url", False
             )
-        kept = {name: value for name, value in request.headers.items() if self._may_travel(source, name, value)}
-        return request._replace(
-            url=url, headers=kept, reach=request.reach.model_copy(update={"cert": None, "key": None})
-        )
+        kept = {name: value for name, value in hop.headers.items() if self._may_forward(source, name, value)}
+        return hop._replace(url=url, headers=kept, options=hop.options.model_copy(update={"cert": None, "key": None}))
 
-    def _may_travel(self, source: ETLSource, name: str, value: str) -> bool:
+    def _may_forward(self, source: ETLSource, name: str, value: str) -> bool:
         owner = source if name in map(str.lower, source.headers) else self._defaults
         is_secret = any(secret in value for secret in self._secrets if secret)
         return not (is_credential(name, value) or name in owner.private_headers or is_secret)
 
-    def _send(self, request: _Request, ask: Ask) -> requests.Response:
-        headers, reach = _headers(request.headers, ask), request.reach
-        userinfo = get_auth_from_url(request.url)
+    def _send(self, hop: _Hop, request: FetchRequest) -> requests.Response:
+        headers, options = _headers(hop.headers, request), hop.options
+        userinfo = get_auth_from_url(hop.url)
         # Said in any case, or requests would look into ~/.netrc, for servers that we were redirected to as well.
-        auth = userinfo if any(userinfo) and "authorization" not in headers else _as_it_is
+        auth = userinfo if any(userinfo) and "authorization" not in headers else _no_auth
         # What stands here is stronger than the environment, what is None is not; a session's own settings would be weaker.
         return self._session.request(
-            request.method,
-            request.url,
+            hop.method,
+            hop.url,
             headers=headers,
-            data=request.body,
+            data=hop.body,
             auth=auth,
             timeout=(self._defaults.timeout_connect_s, self._defaults.timeout_read_s),
             stream=True,
             allow_redirects=False,
-            verify=reach.ca or None,
-            cert=_certificate(request),
-            proxies=dict.fromkeys(HTTP, "" if reach.proxy == DIRECT else reach.proxy) if reach.proxy else None,
+            verify=options.ca or None,
+            cert=_certificate(hop),
+            proxies=dict.fromkeys(HTTP, "" if options.proxy == DIRECT else options.proxy) if options.proxy else None,
         )
 
 
-def _certificate(request: _Request) -> tuple[str, str] | str | None:
+def _certificate(hop: _Hop) -> tuple[str, str] | str | None:
     """Not without TLS: a proxy that is reached over TLS would be shown it."""
-    cert, key = request.reach.cert, request.reach.key
-    if not cert or not request.url.lower().startswith("https:"):
+    cert, key = hop.options.cert, hop.options.key
+    if not cert or not hop.url.lower().startswith("https:"):
         return None
     return (cert, key) if key else cert
 
@@ -196,7 +201,7 @@ def _patience_s(defaults: Defaults) -> float:
     return min(defaults.stall_s, defaults.timeout_total_s or math.inf) if defaults.bytes_per_s_min else math.inf
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
@@ -220,12 +225,12 @@ def _configured(defaults: Defaults, source: ETLSource) -> dict[str, str]:
     return {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
 
 
-def _headers(configured: Mapping[str, str], ask: Ask) -> dict[str, str]:
+def _headers(configured: Mapping[str, str], request: FetchRequest) -> dict[str, str]:
     """The headers of a request: ours before the configured ones."""
     found = {"accept-encoding": "identity", **configured}
-    asked = {"if-none-match": ask.etag, "if-modified-since": ask.last_modified}
-    if ask.start and (ask.if_range is None or _can_be_sent(ask.if_range)):
-        asked |= {"range": f"bytes={ask.start}-", "if-range": ask.if_range}
+    asked = {"if-none-match": request.etag, "if-modified-since": request.last_modified}
+    if request.start and (request.if_range is None or _can_be_sent(request.if_range)):
+        asked |= {"range": f"bytes={request.start}-", "if-range": request.if_range}
     return found | {name: value for name, value in asked.items() if value is not None and _can_be_sent(value)}
 
 
@@ -237,10 +242,10 @@ def _can_be_sent(validator: str | None) -> bool:
     return validator is not None and HEADER_VALUE.fullmatch(validator) is not None
 
 
-def _head(answer: requests.Response) -> Head:
+def _head(answer: requests.Response) -> ResponseHead:
     start, length = _extent(answer)
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
-    return Head(
+    return ResponseHead(
         status=answer.status_code,
         etag=answer.headers.get("ETag") or None,  # an empty one would be the same for ever
         last_modified=answer.headers.get("Last-Modified") or None,
@@ -295,7 +300,7 @@ def _retry_after_s(value: str | None) -> float | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Errors of the libraries as ours."""
     try:
         yield
@@ -310,7 +315,7 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     """What happened, in a few words, and whether it may be better next time."""
     chain = list(_causes(error))
     told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
-    if (reason := wrong_setting(chain)) is not None:
+    if (reason := explain_setting_error(chain)) is not None:
         return reason, False
     if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
         return "the connection was cut without TLS's end mark, so the file may be cut as well", True

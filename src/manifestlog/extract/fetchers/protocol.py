@@ -1,7 +1,7 @@
 """The fetcher's interface: what is asked of a server, what it says before the body, how the body comes.
 
 Any object with these two methods can take the place of the built-in ones (`remote`): a prober of one's own, a
-downloader that knows a private protocol. `Head.status` speaks HTTP whatever the protocol is: 200 a whole body, 206 the
+downloader that knows a private protocol. `ResponseHead.status` speaks HTTP whatever the protocol is: 200 a whole body, 206 the
 rest of one, 304 nothing new.
 
 It does not decide what an answer means: that is `decide`.
@@ -17,7 +17,7 @@ from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 
 
-class Ask(NamedTuple):
+class FetchRequest(NamedTuple):
     """What to ask for: everything, everything if it has changed, or the rest of it."""
 
     etag: str | None = None
@@ -30,7 +30,7 @@ class Ask(NamedTuple):
     """… if it still is what this names; all of it otherwise (`If-Range`). None: whatever it is, the pin decides."""
 
 
-class Head(NamedTuple):
+class ResponseHead(NamedTuple):
     """What the server says before the body."""
 
     status: int
@@ -52,7 +52,7 @@ class Response(Protocol):
     """An answer whose body has not been read yet."""
 
     @property
-    def head(self) -> Head: ...
+    def head(self) -> ResponseHead: ...
 
     def blocks(self) -> Iterator[bytes]:
         """The body as it comes, in blocks that are never empty; raises `FetchError` when it breaks off."""
@@ -61,10 +61,10 @@ class Response(Protocol):
 class Fetcher(Protocol):
     """A way to sources. It must be picklable when several processes are to use it."""
 
-    def open(self, source: ETLSource, ask: Ask) -> AbstractContextManager[Response]:
+    def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
         """Ask for the content; raises `FetchError`."""
 
-    def probe(self, source: ETLSource, ask: Ask) -> Head:
+    def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
         """Ask for the head only; raises `FetchError`."""
 
 

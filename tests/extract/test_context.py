@@ -8,7 +8,7 @@ import pytest
 
 from extract.builders import CHECKSUM, source
 from extract.running import Here
-from manifestlog.extract import paths as place
+from manifestlog.extract import paths
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
 
@@ -22,21 +22,21 @@ ONE = source(URL, dataset="json/systems", file_name="prices-2024.json.gz")
 def said(here: Here, error: BaseException, secrets: Iterable[str] = ()) -> str:
     """What is said of an error of this source."""
     with Claims(here.data_dir) as claims:
-        return here.desk(claims, secrets=frozenset(secrets)).redacted(ONE, error)
+        return here.context(claims, secrets=frozenset(secrets)).redacted(ONE, error)
 
 
 @pytest.fixture(params=["target", "other target", "part", "state of the part", "rejected", "folder", "folder above"])
 def own(request: pytest.FixtureRequest, here: Here) -> str:
     """A path of the source."""
-    target = place.target(here.data_dir, ONE)
-    part = place.part(target, ONE)
+    target = paths.path_for(here.data_dir, ONE)
+    part = paths.part_path(target, ONE)
     return str(
         {
             "target": target,
-            "other target": place.other_target(target, CHECKSUM),
+            "other target": paths.alternate_path(target, CHECKSUM),
             "part": part,
-            "state of the part": place.part_state(part),
-            "rejected": place.rejected(target, ONE),
+            "state of the part": paths.part_state_path(part),
+            "rejected": paths.rejected_path(target, ONE),
             "folder": target.parent,
             "folder above": target.parent.parent,
         }[request.param]
@@ -56,7 +56,7 @@ def test_a_secret_beside_a_path_is_hidden(here: Here, own: str) -> None:
 
 
 def test_a_value_from_the_environment_is_hidden_in_a_path_as_well(here: Here) -> None:
-    part = place.part(place.target(here.data_dir, ONE), ONE)
+    part = paths.part_path(paths.path_for(here.data_dir, ONE), ONE)
     assert said(here, PermissionError(13, "Denied", str(part)), ["prices"]).startswith(f"{part.parent}/***-2024.json")
 
 

@@ -47,7 +47,7 @@ def is_http(url: str) -> bool:
     return url.partition("://")[0].lower() in HTTP
 
 
-def has_unseen(text: str) -> bool:
+def has_invisible(text: str) -> bool:
     """Whether a text holds spaces, control characters, or halves of characters."""
     return any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
@@ -66,7 +66,7 @@ def _proxy(value: str) -> str:
     scheme, separator, _ = value.partition("://")
     if value in ("", DIRECT):
         return value
-    if not separator or has_unseen(value) or not has_host(value):
+    if not separator or has_invisible(value) or not has_host(value):
         raise ValueError(f"expected an address like http://proxy.example.org:3128, or {DIRECT}; correct it")
     if scheme.lower() not in _PROXY_SCHEMES:
         raise ValueError(f"expected a proxy of one of the schemes {', '.join(_PROXY_SCHEMES)}; correct it")
@@ -90,7 +90,7 @@ def _body(value: object) -> object:
 _File = Annotated[str | None, BeforeValidator(_file)]
 
 
-class Reach(BaseModel):
+class RequestOptions(BaseModel):
     """How a server is reached and asked; None says nothing, and an empty text takes back what the defaults say."""
 
     cert: _File = Field(default=None, description="the path of a file, a client certificate in PEM")
@@ -105,23 +105,23 @@ class Reach(BaseModel):
     )
 
 
-def settled(source: Reach, defaults: Reach) -> Reach:
+def effective_options(source: RequestOptions, defaults: RequestOptions) -> RequestOptions:
     """What counts for a source: its own, else the default."""
     found = {
         name: theirs if (theirs := getattr(source, name)) is not None else getattr(defaults, name)
-        for name in Reach.model_fields
+        for name in RequestOptions.model_fields
     }
     if source.cert is not None:
         found["key"] = source.key
-    return Reach.model_construct(**found)
+    return RequestOptions.model_construct(**found)
 
 
-def asks_by_post(source: Reach, defaults: Reach) -> bool:
+def uses_post(source: RequestOptions, defaults: RequestOptions) -> bool:
     """Whether a source is asked by POST; then nothing but the content tells whether its answer is news."""
     return (source.method or defaults.method) == "POST"
 
 
-def sent(wanted: Reach) -> tuple[bytes, str] | None:
+def encoded_body(wanted: RequestOptions) -> tuple[bytes, str] | None:
     """The body to send, and what is said to be its type; None where there is none."""
     if wanted.method != "POST" or not wanted.body:
         return None
@@ -130,7 +130,7 @@ def sent(wanted: Reach) -> tuple[bytes, str] | None:
     return json.dumps(wanted.body).encode(), _OBJECT_TYPE
 
 
-def texts_in(body: object) -> Iterator[str]:
+def strings_in(body: object) -> Iterator[str]:
     """Every text in a body, its keys left out."""
     waiting = [body]
     while waiting:
@@ -146,10 +146,10 @@ def texts_in(body: object) -> Iterator[str]:
 # -- what is wrong -----------------------------------------------------------------------------------------------------
 
 
-def misplaced(source: Reach, url: str, defaults: Reach) -> Iterator[tuple[str, str]]:
+def unusable_fields(source: RequestOptions, url: str, defaults: RequestOptions) -> Iterator[tuple[str, str]]:
     """(field, reason) of what a source at this address cannot use, or lacks."""
     if not is_http(url):
-        for name in Reach.model_fields:
+        for name in RequestOptions.model_fields:
             if getattr(source, name) and (name, getattr(source, name)) != ("method", "GET"):
                 yield name, "counts for http and https only, and the url has another scheme; remove it"
         return
@@ -158,11 +158,11 @@ def misplaced(source: Reach, url: str, defaults: Reach) -> Iterator[tuple[str, s
             "cert",
             "expected a url with https, as a certificate is shown over TLS only; correct the url, or remove it",
         )
-    if source.body and not asks_by_post(source, defaults):
+    if source.body and not uses_post(source, defaults):
         yield "body", "is sent by POST only; set method to POST, or remove it"
 
 
-def missing(owner: Reach) -> Iterator[tuple[str, str]]:
+def missing_files(owner: RequestOptions) -> Iterator[tuple[str, str]]:
     """(field, reason) of files that are not there, or not named."""
     if owner.key and not owner.cert:
         yield "key", "expected a cert beside it, the certificate that it is the key of; add cert, or remove key"
@@ -182,7 +182,7 @@ def _no_password() -> str:
     raise _EncryptedError
 
 
-def unusable(wanted: Reach) -> str | None:
+def tls_problem(wanted: RequestOptions) -> str | None:
     """Why certificate, key or authorities cannot be used, and what to do; None when they can."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:

@@ -8,23 +8,23 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from manifestlog.extract import paths as place
+from manifestlog.extract import paths
 from manifestlog.extract.config.redaction import Redactor
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.context import Desk
+from manifestlog.extract.context import WorkerContext
 from manifestlog.model.models import ManifestRecord
 
 
-def notice(desk: Desk, source: ETLSource, record: ManifestRecord) -> str | None:
+def missing_file_warning(context: WorkerContext, source: ETLSource, record: ManifestRecord) -> str | None:
     """A warning when the recorded file is not there, without what came from the environment."""
-    recorded = desk.manifest.locate(record)
+    recorded = context.manifest.locate(record)
     if _size(recorded) is not None:
         return None
-    targets = place.targets(place.target(desk.data_dir, source), record.checksum)
+    targets = paths.candidate_paths(paths.path_for(context.data_dir, source), record.checksum)
     found = next((path for path in targets if _size(path) == record.file_size), None)
-    advice = _advice(desk.manifest.path, recorded, found, record.checksum)
+    advice = _advice(context.manifest.path, recorded, found, record.checksum)
     text = f"its file is not at {recorded}, where its record leads; {advice}"
-    return Redactor.hiding(desk.secrets).without_secrets(text)
+    return Redactor.hiding(context.secrets).without_secrets(text)
 
 
 def _size(path: Path) -> int | None:

@@ -14,19 +14,19 @@ from collections.abc import Iterable
 
 CHECK_PROXY = "correct proxy for the source, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
 _ALERT = re.compile(r"ALERT_(\w+)\]")
-_WANTED = "CERTIFICATE_REQUIRED"
-_REFUSED = (
+_ALERT_REQUIRED = "CERTIFICATE_REQUIRED"
+_ALERTS_REFUSED = (
     "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
     "UNKNOWN_CA", "ACCESS_DENIED",
 )  # fmt: skip
 
 
-def wrong_setting(causes: Iterable[BaseException]) -> str | None:
+def explain_setting_error(causes: Iterable[BaseException]) -> str | None:
     """Which setting is wrong and what to do, or what of the server no setting can mend; None for anything else."""
-    return next(filter(None, map(_wrong, causes)), None)
+    return next(filter(None, map(_explain, causes)), None)
 
 
-def _wrong(error: BaseException) -> str | None:
+def _explain(error: BaseException) -> str | None:
     text, kind = str(error), type(error).__name__
     if kind == "InvalidSchema" and "SOCKS" in text:
         return f"a SOCKS proxy is set, and PySocks is not installed: pip install PySocks, or {CHECK_PROXY}"
@@ -37,7 +37,7 @@ def _wrong(error: BaseException) -> str | None:
     if kind == "SOCKS5AuthError" or (isinstance(error, OSError) and text.startswith("Tunnel connection failed: 407")):
         return f"the proxy wants other credentials: {CHECK_PROXY}"
     if kind == "SSLError" and (alert := _ALERT.search(text)):
-        return _alerted(alert[1])
+        return _explain_alert(alert[1])
     if kind == "SSLError" and "WRONG_VERSION_NUMBER" in text:
         return "what answers there does not speak TLS: check the scheme and the port of the source's url"
     if kind == "InvalidHeader" and "Content-Length" in text:
@@ -49,11 +49,11 @@ def _wrong(error: BaseException) -> str | None:
     return None
 
 
-def _alerted(alert: str) -> str | None:
+def _explain_alert(alert: str) -> str | None:
     """What a server's alert says of the client certificate; None when it is about something else."""
-    if alert == _WANTED:
+    if alert == _ALERT_REQUIRED:
         return "the server wants a client certificate: set cert, and key, for the source"
-    if alert in _REFUSED:
+    if alert in _ALERTS_REFUSED:
         said = alert.replace("_", " ").lower()
         return (
             f"the server refuses the client certificate ({said}): correct cert and key, or ask whoever runs the server"

@@ -11,7 +11,7 @@ import pytest
 from extract.builders import config_error, raw_config, raw_source
 from extract.runs import Home, entry
 from manifestlog.extract import load_config
-from manifestlog.extract.reach import Reach, sent, settled
+from manifestlog.extract.request_options import RequestOptions, effective_options, encoded_body
 from support import answers
 
 if TYPE_CHECKING:
@@ -141,20 +141,25 @@ def test_these_are_proxies(write: Write, proxy: str) -> None:
 def test_a_key_belongs_to_the_certificate_beside_it(
     own: dict[str, str], defaults: dict[str, str], expected: tuple[str | None, str | None]
 ) -> None:
-    found = settled(Reach(**own), Reach(**defaults))  # type: ignore[arg-type]
+    found = effective_options(RequestOptions(**own), RequestOptions(**defaults))  # type: ignore[arg-type]
     assert (found.cert, found.key) == expected
 
 
 def test_what_is_settled_once_is_settled() -> None:
-    defaults = Reach(cert="/d", key="/k", ca="/c", proxy="http://host", method="POST", body="x")
-    for own in (Reach(), Reach(cert=""), Reach(proxy="none", body=""), Reach(method="GET")):
-        found = settled(own, defaults)
-        assert settled(found, defaults) == found
+    defaults = RequestOptions(cert="/d", key="/k", ca="/c", proxy="http://host", method="POST", body="x")
+    for own in (
+        RequestOptions(),
+        RequestOptions(cert=""),
+        RequestOptions(proxy="none", body=""),
+        RequestOptions(method="GET"),
+    ):
+        found = effective_options(own, defaults)
+        assert effective_options(found, defaults) == found
 
 
 def test_nothing_is_sent_by_get() -> None:
-    assert sent(Reach(body="x")) is None
-    assert sent(Reach(body="", method="POST")) is None
+    assert encoded_body(RequestOptions(body="x")) is None
+    assert encoded_body(RequestOptions(body="", method="POST")) is None
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given, strategies as st
 
-from manifestlog.extract import safe_names as names
+from manifestlog.extract import safe_names
 
 SAFE = [
     "systems.json.gz",
@@ -89,27 +89,27 @@ UNSAFE = [
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_safe_name_has_no_problem(name: str) -> None:
-    assert names.problem(name) is None
+    assert safe_names.problem(name) is None
 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_safe_name_stays_as_it_is(name: str) -> None:
-    assert names.harmless(name) == name
+    assert safe_names.sanitize(name) == name
 
 
 @pytest.mark.parametrize("name", [name for name, _ in UNSAFE])
 def test_an_unsafe_name_has_a_problem(name: str) -> None:
-    assert names.problem(name) is not None
+    assert safe_names.problem(name) is not None
 
 
 @pytest.mark.parametrize(("name", "expected"), [(name, expected) for name, expected in UNSAFE if expected])
 def test_an_unsafe_name_is_made_harmless(name: str, expected: str) -> None:
-    assert names.harmless(name) == expected
+    assert safe_names.sanitize(name) == expected
 
 
 @pytest.mark.parametrize("name", [name for name, _ in UNSAFE])
 def test_what_is_made_harmless_is_safe(name: str) -> None:
-    assert names.problem(names.harmless(name)) is None
+    assert safe_names.problem(safe_names.sanitize(name)) is None
 
 
 NASTY = st.lists(
@@ -129,25 +129,25 @@ NASTY = st.lists(
 @example("con" + " " * 300)
 @example("e" * 178 + "\u0301" * 5)
 def test_any_text_becomes_a_safe_name(text: str) -> None:
-    assert names.problem(names.harmless(text)) is None
+    assert safe_names.problem(safe_names.sanitize(text)) is None
 
 
 @given(NASTY)
 def test_a_safe_name_is_one_part_of_a_path(text: str) -> None:
-    name = names.harmless(text)
+    name = safe_names.sanitize(text)
     assert (name in ("", ".", ".."), {"/", "\\", "\0"} & set(name)) == (False, set())
 
 
 @given(NASTY)
 def test_making_harmless_twice_changes_nothing_more(text: str) -> None:
-    once = names.harmless(text)
-    assert names.harmless(once) == once
+    once = safe_names.sanitize(text)
+    assert safe_names.sanitize(once) == once
 
 
 @given(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=30))
 def test_letters_and_digits_are_kept(text: str) -> None:
     name = unicodedata.normalize("NFC", text) + "x"  # no reserved name
-    assert names.harmless(name) == name
+    assert safe_names.sanitize(name) == name
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_letters_and_digits_are_kept(text: str) -> None:
     ],
 )
 def test_suffixes_are_split_off(name: str, stem: str, suffixes: str) -> None:
-    assert names.split_suffixes(name) == (stem, suffixes)
+    assert safe_names.split_suffixes(name) == (stem, suffixes)

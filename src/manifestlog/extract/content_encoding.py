@@ -16,10 +16,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifestlog.extract import paths as place
+from manifestlog.extract import paths
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.fetchers.protocol import FetchError, Head
+from manifestlog.extract.fetchers.protocol import FetchError, ResponseHead
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ _WITH_CONTENT = (200, 206)
 _DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-def heard(defaults: Defaults, source: ETLSource, head: Head) -> Head:
+def resolve_encoding(defaults: Defaults, source: ETLSource, head: ResponseHead) -> ResponseHead:
     """The head with the encoding that is to be decoded, or with none when the body is kept as it comes."""
     if head.encoding is None or head.status not in _WITH_CONTENT:
         return head
     wanted = source.decode if source.decode is not None else defaults.decode
     can_be = head.encoding in _DECODABLE
-    is_named = place.name_of(source).lower().endswith(_SUFFIXES.get(head.encoding, ()))
+    is_named = paths.file_name_of(source).lower().endswith(_SUFFIXES.get(head.encoding, ()))
     if wanted and not can_be:
         reason = f"the server sends it encoded as {head.encoding}, which cannot be decoded here: set decode = false"
         raise FetchError(f"{reason} to keep it as it comes", transient=False)

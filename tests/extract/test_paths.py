@@ -11,8 +11,8 @@ from hypothesis import assume, given, strategies as st
 from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
-from manifestlog import names as naming
-from manifestlog.extract import paths as place
+from manifestlog import names
+from manifestlog.extract import paths
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 
@@ -65,15 +65,15 @@ NAME_MAX = 255
     ],
 )
 def test_a_name_comes_from_the_address(url: str, name: str) -> None:
-    assert place.name_of(source(url)) == name
+    assert paths.file_name_of(source(url)) == name
 
 
 def test_a_configured_name_wins() -> None:
-    assert place.name_of(source("https://host/x.csv", file_name="y.csv")) == "y.csv"
+    assert paths.file_name_of(source("https://host/x.csv", file_name="y.csv")) == "y.csv"
 
 
 def test_a_target_lies_in_its_dataset() -> None:
-    assert place.target(DATA, source(dataset="a/b")) == DATA / "a/b/systems.json.gz"
+    assert paths.path_for(DATA, source(dataset="a/b")) == DATA / "a/b/systems.json.gz"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_target_lies_in_its_dataset() -> None:
 )
 def test_a_source_that_nobody_validated_does_not_leave_either(wrong: dict[str, str]) -> None:
     with pytest.raises(ExtractError, match="source spansh_systems"):
-        place.target(DATA, source().model_copy(update=wrong))
+        paths.path_for(DATA, source().model_copy(update=wrong))
 
 
 @pytest.mark.parametrize(
@@ -95,30 +95,30 @@ def test_a_source_that_nobody_validated_does_not_leave_either(wrong: dict[str, s
     ],
 )
 def test_the_checksum_goes_before_the_suffixes(name: str, other: str) -> None:
-    assert place.other_target(DATA / name, CHECKSUM) == DATA / other
+    assert paths.alternate_path(DATA / name, CHECKSUM) == DATA / other
 
 
 def test_a_part_lies_beside_its_target() -> None:
-    assert place.part(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.part"
+    assert paths.part_path(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.part"
 
 
 def test_a_parts_state_lies_beside_the_part() -> None:
-    assert place.part_state(DATA / "x.csv.12345678.part") == DATA / "x.csv.12345678.part.json"
+    assert paths.part_state_path(DATA / "x.csv.12345678.part") == DATA / "x.csv.12345678.part.json"
 
 
 def test_a_rejected_file_lies_beside_its_target() -> None:
-    assert place.rejected(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.rejected"
+    assert paths.rejected_path(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.rejected"
 
 
 @pytest.mark.parametrize("other", [{"source_id": "x"}, {"dataset": "x"}, {"source_id": "spansh_systems\0x"}])
 def test_another_source_has_another_part(other: dict[str, str]) -> None:
-    assert place.part(DATA / "x", source(**other)) != place.part(DATA / "x", source())
+    assert paths.part_path(DATA / "x", source(**other)) != paths.part_path(DATA / "x", source())
 
 
 def test_the_part_does_not_depend_on_the_address() -> None:
     """A new token in the query must not lose what was fetched."""
     moved = source("https://other/systems.json.gz?t=2")
-    assert place.part(DATA / "x", moved) == place.part(DATA / "x", source())
+    assert paths.part_path(DATA / "x", moved) == paths.part_path(DATA / "x", source())
 
 
 SEGMENTS = st.lists(
@@ -148,18 +148,18 @@ def sources(draw: st.DrawFn) -> ETLSource:
 
 @given(sources())
 def test_a_target_never_leaves_its_folder(made: ETLSource) -> None:
-    assert Path(os.path.normpath(place.target(DATA, made))).parent == DATA / "star_systems"
+    assert Path(os.path.normpath(paths.path_for(DATA, made))).parent == DATA / "star_systems"
 
 
 @given(sources())
 def test_every_name_fits_the_file_system(made: ETLSource) -> None:
-    target = place.other_target(place.target(DATA, made), CHECKSUM)
-    longest = [target, place.part_state(place.part(target, made)), place.rejected(target, made)]
+    target = paths.alternate_path(paths.path_for(DATA, made), CHECKSUM)
+    longest = [target, paths.part_state_path(paths.part_path(target, made)), paths.rejected_path(target, made)]
     assert max(len(os.fsencode(path.name)) for path in longest) <= NAME_MAX
 
 
 @given(sources())
 def test_no_data_file_is_taken_for_a_working_file(made: ETLSource) -> None:
-    target = place.target(DATA, made)
-    data = [target.name, place.other_target(target, CHECKSUM).name]
-    assert [name for name in data if name.endswith((naming.PART, naming.PART_STATE, naming.REJECTED))] == []
+    target = paths.path_for(DATA, made)
+    data = [target.name, paths.alternate_path(target, CHECKSUM).name]
+    assert [name for name in data if name.endswith((names.PART, names.PART_STATE, names.REJECTED))] == []

@@ -27,7 +27,7 @@ _OTHERS = tuple(sign * days for days in (1, 2, 7, 28, 31, 366) for sign in (1, -
 """Steps to other days: what is the same for all of them does not tell one day from another."""
 
 
-def zone(name: object) -> tzinfo:
+def time_zone(name: object) -> tzinfo:
     """The zone of this name; raises `ValueError`."""
     if name == UTC_NAME:
         return UTC
@@ -39,7 +39,7 @@ def zone(name: object) -> tzinfo:
         ) from None
 
 
-def day_of(said: str | None, environ: Mapping[str, str], where: tzinfo) -> date:
+def resolve_day(said: str | None, environ: Mapping[str, str], where: tzinfo) -> date:
     """The day of a run; `said` is what `--day` says. Raises `ValueError`."""
     today = datetime.now(where).date()
     text = environ.get(VARIABLE, "today") if said is None else said
@@ -55,7 +55,7 @@ def day_of(said: str | None, environ: Mapping[str, str], where: tzinfo) -> date:
     raise ValueError(f"{whose}: expected {RULE}")
 
 
-def written(day: date, form: str) -> str:
+def format_day(day: date, form: str) -> str:
     """The day as `{date:form}` wants it; raises `ValueError`."""
     letters = _DIRECTIVE.findall(form)
     if not letters or not _OF_A_DAY.issuperset(letters) or "" in letters:
@@ -67,7 +67,7 @@ Texts = Callable[[date], tuple[str, ...]]
 """The texts of a source as they would be on a day."""
 
 
-def conditions(day: date, address: Texts, identity: Texts, name: Texts) -> Conditions:
+def conditions_for(day: date, address: Texts, identity: Texts, name: Texts) -> Conditions:
     """When a source's record may be compared with what its address has on this day."""
     others = [other for other in map(_other(day), _OTHERS) if other and address(other) != address(day)]
     if all(identity(other) != identity(day) for other in others):
