@@ -186,19 +186,19 @@ def test_list_shows_where_the_file_is_now(moved: Program) -> None:
 
 def test_extract_goes_on_where_a_pipeline_has_moved_to(moved: Program) -> None:
     result = moved("extract", CONFIG)
-    assert ("unchanged        1" in result.out, "where its record leads" in result.err) == (True, False)
+    assert ("unchanged        1" in result.out, "the recorded file is missing" in result.err) == (True, False)
 
 
 def test_extract_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
     file = fetched / "data" / "raw" / "dumps" / "a.json"
     file.unlink()
-    assert f"its file is not at {file}, where its record leads" in Program(fetched)("extract", CONFIG).err
+    assert f"{file}: the recorded file is missing" in Program(fetched)("extract", CONFIG).err
 
 
 def test_a_nightly_job_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
     (fetched / "data" / "raw" / "dumps" / "a.json").unlink()
     result = Program(fetched)("extract", CONFIG, "--quiet", "--json")
-    assert "where its record leads" in result.err
+    assert "the recorded file is missing" in result.err
     assert [told["source_id"] for told in result.json["warnings"]] == ["a.json"]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a configuration, objects as JSON, and give its path."""
+    """Write a configuration, objects as JSON, and return its path."""
 
     def write_it(content: Any) -> Path:
         path = tmp_path / "etl.config.json"
@@ -35,7 +35,7 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def here(manifest: DownloadManifestManager, tmp_path: Path) -> Iterator[Here]:
-    """Runs on the test's manifest; when the test is over, every record's file is what the record says."""
+    """Runs on the test's manifest; after the test, every record's file is checked."""
     found = Here(manifest, tmp_path / "data")
     yield found
     found.check()
@@ -50,7 +50,7 @@ def bad() -> Iterator[BadServer]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What nginx serves."""
+    """The directory nginx serves."""
     path = tmp_path / "served"
     path.mkdir()
     return path
@@ -65,5 +65,5 @@ def real(folder: Path) -> Iterator[Nginx]:
 
 @pytest.fixture
 def put(folder: Path, real: Nginx) -> Put:
-    """Put a file on the server that behaves: `put(name, body)` gives its url."""
+    """Put a file on the server that behaves: `put(name, body)` returns its URL."""
     return Put(folder, real)

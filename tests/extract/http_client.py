@@ -26,7 +26,7 @@ def connect(url: str) -> http.client.HTTPConnection:
 
 
 def ask(url: str, method: str = "GET", **headers: str) -> Answer:
-    """Headers by their names in Python: `if_none_match='"a"'`."""
+    """Send a request; headers by their Python names: `if_none_match='"a"'`."""
     connection = connect(url)
     try:
         return ask_on(connection, url, method, **headers)
@@ -35,7 +35,7 @@ def ask(url: str, method: str = "GET", **headers: str) -> Answer:
 
 
 def ask_on(connection: http.client.HTTPConnection, url: str, method: str = "GET", **headers: str) -> Answer:
-    """The same on a connection that stays."""
+    """Send a request on an open connection."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, urlsplit(url).path, headers={"accept-encoding": "identity"} | named)
     with connection.getresponse() as response:

@@ -1,4 +1,4 @@
-"""Sources through the whole extract step, in this process: run them, and look at what they left."""
+"""Runs of sources through the whole extract step in this process, and access to what they leave."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sha256(body: bytes) -> str:
 
 
 def pattern(size_bytes: int, seed: int = 0) -> bytes:
-    """Bytes of which no stretch is like another: a piece in the wrong place changes the checksum."""
+    """Return bytes without repetition: a block at the wrong position changes the checksum."""
     return random.Random(seed).randbytes(size_bytes)
 
 
@@ -47,7 +47,7 @@ class Put:
         self.folder, self.real, self.seconds = folder, real, NOON
 
     def __call__(self, name: str, body: bytes) -> str:
-        """The body at this name, a second later than the last one; its url."""
+        """Write the body under this name, one second later than the last one; return its URL."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
@@ -58,14 +58,14 @@ class Put:
 
 @dataclass
 class Here:
-    """A manifest, a data folder, and what the runs told."""
+    """A manifest, a data directory, and the events of the runs."""
 
     manifest: DownloadManifestManager
     data_dir: Path
     events: list[Event] = field(default_factory=list)
 
     def run(self, *sources: ETLSource, secrets: Iterable[str] = (), fetcher: Any = None, **defaults: Any) -> RunReport:
-        """A run in this process."""
+        """Run these sources in this process."""
         wanted = Defaults(**FAST | defaults)
         orchestrator = PipelineOrchestrator(
             self.manifest,
@@ -78,16 +78,16 @@ class Here:
         return orchestrator.run(sources)
 
     def one(self, one_source: ETLSource, **defaults: Any) -> Outcome:
-        """A run with one source."""
+        """Run one source."""
         (outcome,) = self.run(one_source, **defaults).outcomes
         return outcome
 
     def fetch(self, url: str, *, source_id: str = "a", dataset: str = "systems", **defaults: Any) -> Outcome:
-        """A run with the source at this address."""
+        """Run the source at this URL."""
         return self.one(source(url, source_id=source_id, dataset=dataset), **defaults)
 
     def context(self, claims: Claims, **more: Any) -> WorkerContext:
-        """What a worker would work with."""
+        """Return the context of a worker."""
         defaults = Defaults(**FAST)
         return WorkerContext(
             self.manifest, RemoteFetcher(defaults), self.data_dir, claims, defaults, emit=self.events.append, **more
@@ -95,13 +95,13 @@ class Here:
 
     @property
     def files(self) -> list[str]:
-        """Everything in the data folder but the file of the claims, in its order."""
+        """Everything in the data directory except the claims file, sorted."""
         found = (path for path in self.data_dir.rglob("*") if path.is_file() and path.name != CLAIMS_NAME)
         return sorted(path.relative_to(self.data_dir).as_posix() for path in found)
 
     @property
     def part(self) -> Path:
-        """The one part that is there."""
+        """The only part."""
         (part,) = self.data_dir.rglob("*.part")
         return part
 
@@ -115,11 +115,11 @@ class Here:
         return record
 
     def body(self, source_id: str = "a", dataset: str = "systems") -> bytes:
-        """The bytes of a source's file."""
+        """Return the bytes of a source's file."""
         return self.record(source_id, dataset).file_path.read_bytes()
 
     def check(self) -> None:
-        """Every record's file, and that of every observation, is what the record says."""
+        """Check that the file of every record and observation has the recorded content."""
         for checksum, record in self.manifest.records.items():
             for path in (record.file_path, *(seen.file_path for seen in record.also_seen)):
                 assert path.is_absolute()

@@ -1,4 +1,4 @@
-"""Whole runs of the extract step in a folder of their own, and what is left behind there."""
+"""Whole runs of the extract step in a directory of their own, and what they leave."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ NOTHING = dict.fromkeys(["new", "changed", "alias", "reverted", "refreshed", "un
 
 
 def entry(url: str, **more: Any) -> dict[str, Any]:
-    """A source as it stands in a file; it is called by the last part of its address."""
+    """Return a source as in a configuration file, named after the last segment of its URL."""
     return {"source_id": url.rpartition("/")[2], "dataset": DATASET, "url": url} | more
 
 
 def counts(result: Result) -> dict[str, int]:
-    """The counts of a run's `--json` that are not 0."""
+    """Return the nonzero counts of a run's `--json`."""
     return {name: result.json[name] for name in NOTHING if result.json[name]}
 
 
 @dataclass(frozen=True)
 class Home:
-    """A folder with a configuration, and what runs make of it."""
+    """A directory with a configuration, and the results of its runs."""
 
     folder: Path
 
@@ -55,7 +55,7 @@ class Home:
         return self.folder / "data" / "raw"
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """`manifestlog extract etl.config.json --json` in a session of its own, as a shell would start it."""
+        """Start `manifestlog extract etl.config.json --json` in its own session, as a shell would."""
         return self.start_python("-m", "manifestlog", "extract", "etl.config.json", "--json", *map(str, arguments))
 
     def start_python(self, *arguments: str) -> subprocess.Popen[str]:
@@ -72,23 +72,25 @@ class Home:
         return finish(self.start(*arguments))
 
     def files(self) -> list[Path]:
-        """Everything in the data folder, the file of the claims left out."""
+        """Return everything in the data directory except the claims file."""
         return sorted(path for path in self.data.rglob("*") if path.is_file() and path.name != ".manifestlog.claims")
 
     def parts(self) -> list[Path]:
         return [path for path in self.files() if path.name.endswith(".part")]
 
     def part_bytes(self, *names: str) -> int:
-        """How much lies in the parts of these sources, or of all."""
+        """Return the size of the parts of these sources, or of all."""
         paths = [path for path in self.parts() if not names or path.name.partition(".")[0] in names]
         return sum(map(_size, paths))
 
     def contents(self) -> Counter[bytes]:
-        """The SHA-256 of every file, and how often it is there."""
+        """Return the SHA-256 of every file, with its number of copies."""
         return Counter(hashlib.sha256(path.read_bytes()).digest() for path in self.files())
 
     def check(self, expected: Mapping[str, bytes]) -> None:
-        """Every source is registered with its content, every content is there once, and nothing else is there."""
+        """Check that every source is registered with its content, every content is stored once, and nothing else is
+        there.
+        """
         wanted = {name: hashlib.sha256(body).hexdigest() for name, body in expected.items()}
         with checked(self.manifest.parent), DownloadManifestManager(self.manifest, read_only=True) as manifest:
             sightings = list(_sightings(manifest))
@@ -100,7 +102,7 @@ class Home:
 
 
 def members(process: subprocess.Popen[str]) -> list[int]:
-    """The living processes of a session, whoever started them."""
+    """Return the living processes of a session, including grandchildren."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     return [pid for pid in pids if _session(pid) == process.pid and is_alive(pid)]
 
@@ -115,12 +117,12 @@ def _session(pid: int) -> int:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # it has just got its name
+    except FileNotFoundError:  # it was just published
         return 0
 
 
 def _sightings(manifest: DownloadManifestManager) -> Iterator[tuple[str, Path, str]]:
-    """(source, its file, its checksum) of everything that was ever registered."""
+    """Yield (source, file, checksum) of every observation."""
     for checksum in manifest:
         record = manifest.get(checksum)
         assert record is not None

@@ -1,4 +1,4 @@
-"""Addresses of files: percent-encoded as every address is, whatever the name."""
+"""URLs of files: percent-encoding for any file name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_file_is_kept_under_the_name_that_it_has(here: Here, site: Path, nam
 
 
 @pytest.mark.parametrize("name", ["a dump.gz", "Größe.gz", "100%.gz", "#1.gz"])
-def test_a_name_is_taken_as_it_is_where_it_can_mean_one_thing_only(here: Here, site: Path, name: str) -> None:
+def test_an_unambiguous_name_is_kept_as_is(here: Here, site: Path, name: str) -> None:
     write(site / name)
     assert here.fetch(f"file://{site}/{name}").result is Result.NEW
 
@@ -79,7 +79,7 @@ def test_a_folder_of_an_odd_name_is_fetched_from_by_ftp(here: Here, site: Path, 
     assert here.fetch(f"{ftp}/100%25%20%231/a%20b.gz").result is Result.NEW
 
 
-def test_a_plain_space_is_taken_as_it_is_by_ftp(here: Here, site: Path, ftp: str) -> None:
+def test_ftp_keeps_a_plain_space(here: Here, site: Path, ftp: str) -> None:
     write(site / "a dump.gz")
     assert here.fetch(f"{ftp}/a dump.gz").result is Result.NEW
 
@@ -102,7 +102,7 @@ def test_a_space_that_no_address_has_is_refused(url: str) -> None:
         source(url)
 
 
-def test_a_missing_file_whose_address_holds_a_percent_sign_says_how_to_write_it(here: Here, site: Path) -> None:
+def test_a_missing_file_with_a_percent_sign_says_how_to_write_it(here: Here, site: Path) -> None:
     assert here.fetch(f"file://{site}/a%20b.gz").error == (
-        "there is no such file: check the source's url, where %25 stands for a percent sign"
+        "no such file: check the source's url (%25 stands for a percent sign)"
     )

@@ -1,4 +1,4 @@
-"""Answers that lie, mean nothing, come late or not at all: the source fails or is mended, and the run goes on."""
+"""Responses that are wrong, meaningless, late or missing: the source fails or recovers, and the run continues."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def test_a_length_that_is_too_large_fails(here: Here, bad: BadServer) -> None:
     assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)
 
 
-def test_what_is_told_of_a_length_that_is_too_large_is_a_cut(here: Here, bad: BadServer) -> None:
+def test_a_length_that_is_too_large_is_reported_as_a_cut(here: Here, bad: BadServer) -> None:
     outcome = here.fetch(bad.script("/a", answers.wrong_length(BODY, len(BODY) + 1)))
     assert outcome.error is not None
     assert "cut" in outcome.error
 
 
-def test_of_a_length_that_is_too_small_nothing_is_read_behind_it(here: Here, bad: BadServer) -> None:
+def test_nothing_is_read_beyond_a_length_that_is_too_small(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.wrong_length(BODY, len(BODY) - 1, ETAG)))
     assert here.body() == BODY[:-1]
 
 
-def test_a_length_that_was_wrong_once_is_mended(here: Here, bad: BadServer) -> None:
+def test_a_length_that_was_wrong_once_is_retried(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.wrong_length(BODY, len(BODY) + 1, ETAG), answers.whole(BODY, ETAG)))
     assert here.body() == BODY
 
@@ -84,12 +84,12 @@ def test_an_empty_file_fails_and_leaves_nothing(here: Here, bad: BadServer, empt
 
 
 @pytest.mark.parametrize("empty", [answers.whole(b""), answers.exactly(200, {})])
-def test_an_empty_file_is_not_asked_for_again(here: Here, bad: BadServer, empty: Step) -> None:
+def test_an_empty_file_is_not_requested_again(here: Here, bad: BadServer, empty: Step) -> None:
     here.fetch(bad.script("/a", empty))
     assert len(bad.requests) == 1
 
 
-def test_a_source_that_has_become_empty_keeps_what_it_had(here: Here, bad: BadServer) -> None:
+def test_a_source_that_became_empty_keeps_its_content(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG), answers.whole(b"", '"b"'))
     here.fetch(url)
     assert (here.fetch(url).result, here.body(), here.files) == (Result.FAILED, BODY, ["systems/a"])
@@ -111,7 +111,7 @@ def test_a_source_without_validators_is_fetched_every_time(here: Here, bad: BadS
     assert (outcome.result, outcome.bytes_fetched, here.files) == (Result.UNCHANGED, len(BODY), ["systems/a"])
 
 
-def test_a_source_without_validators_is_asked_for_without_conditions(here: Here, bad: BadServer) -> None:
+def test_a_source_without_validators_is_requested_without_conditions(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.no_validators(BODY))
     here.fetch(url)
     here.fetch(url)
@@ -132,7 +132,7 @@ def test_content_that_changes_at_every_request_is_changed_every_time(here: Here,
 
 
 def ignores_conditions(body: bytes, headers: dict[str, str], sent: threading.Event) -> Step:
-    """200 whatever was asked; most of the body only when the test says so."""
+    """Return 200 for every request; most of the body only when the test asks for it."""
 
     def step(exchange: Exchange) -> None:
         exchange.head(200, headers | {"Content-Length": str(len(body))})
@@ -187,9 +187,9 @@ def test_a_server_in_trouble_is_asked_so_often_and_no_more(here: Here, bad: BadS
     assert (outcome.result, len(bad.requests), len(here.waits)) == (Result.FAILED, 3, 2)
 
 
-def test_what_is_given_up_says_why_and_after_how_many_attempts(here: Here, bad: BadServer) -> None:
+def test_a_failure_says_why_and_after_how_many_attempts(here: Here, bad: BadServer) -> None:
     error = here.fetch(bad.script("/a", answers.status(503)), retries=2).error
-    assert error == "HTTP 503; 3 attempts in all: run it again later"
+    assert error == "HTTP 503; 3 attempts failed: run extract again later"
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -237,9 +237,7 @@ def test_a_wish_that_means_nothing_is_none(here: Here, bad: BadServer, wish: str
 
 
 @pytest.mark.parametrize("wish", ["601", "86400", "999999999999999999999", "Fri, 31 Dec 2999 23:59:59 GMT"])
-def test_a_server_that_wants_to_be_left_alone_for_long_is_not_asked_again(
-    here: Here, bad: BadServer, wish: str
-) -> None:
+def test_a_server_that_asks_for_a_long_pause_is_not_retried(here: Here, bad: BadServer, wish: str) -> None:
     outcome = here.fetch(bad.script("/a", answers.status(429, wish)))
     assert (outcome.result, len(bad.requests), here.waits) == (Result.FAILED, 1, [])
 
@@ -250,7 +248,7 @@ def test_pauses_grow(here: Here, bad: BadServer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 451, 501])
-def test_a_final_answer_is_not_asked_for_again(here: Here, bad: BadServer, status: int) -> None:
+def test_a_final_answer_is_not_requested_again(here: Here, bad: BadServer, status: int) -> None:
     outcome = here.fetch(bad.script("/a", answers.status(status, body=b"an error page")))
     assert (outcome.result, len(bad.requests), here.files) == (Result.FAILED, 1, [])
 
@@ -299,7 +297,7 @@ def test_a_refused_connection_is_tried_again_and_fails(here: Here) -> None:
 def test_a_name_that_is_not_known_fails_and_says_so(here: Here) -> None:
     error = here.fetch("http://nowhere.invalid/a", retries=0).error
     assert error is not None
-    assert "name is not known" in error
+    assert "name cannot be resolved" in error
 
 
 def test_a_server_that_never_answers_fails_after_the_time_for_reading(here: Here, bad: BadServer) -> None:
@@ -308,7 +306,7 @@ def test_a_server_that_never_answers_fails_after_the_time_for_reading(here: Here
     assert "timeout_read_s" in error
 
 
-def test_a_body_that_stands_still_is_gone_on_with(here: Here, bad: BadServer) -> None:
+def test_a_body_that_stalls_is_resumed(here: Here, bad: BadServer) -> None:
     still = answers.slow(BODY, 400, threading.Event(), ETAG)
     here.fetch(bad.script("/a", still, answers.whole(BODY, ETAG)), timeout_read_s=0.2)
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
@@ -368,19 +366,19 @@ def test_a_long_etag_is_kept(here: Here, bad: BadServer) -> None:
 # -- encodings ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_encoding_that_nobody_asked_for_is_stored_as_it_came_with_decode_false(here: Here, bad: BadServer) -> None:
+def test_an_unrequested_encoding_is_stored_as_sent_with_decode_false(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.unasked_encoding(BODY, ETAG)), decode=False)
     assert here.body() == gzip.compress(BODY, mtime=0)
 
 
-def test_an_encoding_that_nobody_asked_for_is_warned_of(
+def test_an_unrequested_encoding_is_logged_as_a_warning(
     here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.fetch(bad.script("/a", answers.unasked_encoding(BODY, ETAG)))
     assert [record.levelname for record in caplog.records if "compressed (gzip)" in record.getMessage()] == ["WARNING"]
 
 
-def test_an_encoded_body_that_is_cut_is_gone_on_with(here: Here, bad: BadServer) -> None:
+def test_an_encoded_body_that_is_cut_is_resumed(here: Here, bad: BadServer) -> None:
     zipped = gzip.compress(BODY, mtime=0)
     told = {"Content-Encoding": "gzip", "ETag": ETAG, "Content-Length": str(len(zipped))}
     whole = answers.whole(zipped, ETAG, headers={"Content-Encoding": "gzip"})

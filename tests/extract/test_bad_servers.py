@@ -1,4 +1,4 @@
-"""Bodies that are cut, and contents that change: nothing is fetched twice, nothing wrong is put together, and it ends."""
+"""Truncated bodies and changing contents: nothing is fetched twice or joined wrongly, and every run ends."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_of_a_cut_body_every_byte_is_sent_once(here: Here, bad: BadServer, kind:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_rest_of_a_cut_body_is_asked_for_by_its_etag(here: Here, bad: BadServer, cut: int) -> None:
+def test_the_rest_of_a_cut_body_is_requested_by_its_etag(here: Here, bad: BadServer, cut: int) -> None:
     here.fetch(bad.script("/a", answers.cut_at(cut, BODY, ETAG), answers.whole(BODY, ETAG)))
     expected = (f"bytes={cut}-", ETAG) if cut else (None, None)
     assert (ranges(bad)[1], conditions(bad)[1]) == expected
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_next_run_goes_on_with_a_cut_body(here: Here, bad: BadServer, cut: int) -> None:
+def test_the_next_run_continues_with_a_cut_body(here: Here, bad: BadServer, cut: int) -> None:
     url = bad.script("/a", answers.cut_at(cut, BODY, ETAG), answers.whole(BODY, ETAG))
     assert here.fetch(url, retries=0).result is Result.FAILED
     assert here.fetch(url, retries=0).result is Result.NEW
@@ -87,24 +87,24 @@ def test_a_body_is_put_together_over_many_runs(here: Here, bad: BadServer) -> No
     assert (results[-1], here.body(), bad.bodies["/a"]) == (Result.NEW, BODY, len(BODY))
 
 
-def test_a_cut_body_with_a_date_only_is_gone_on_with_by_that(here: Here, bad: BadServer) -> None:
+def test_a_cut_body_with_a_date_only_is_resumed_by_it(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, None, MONDAY), answers.whole(BODY, None, MONDAY)))
     assert (conditions(bad), bad.bodies["/a"], here.body()) == ([None, MONDAY], len(BODY), BODY)
 
 
-def test_a_cut_body_without_validators_begins_anew(here: Here, bad: BadServer) -> None:
+def test_a_cut_body_without_validators_starts_again(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY), answers.no_validators(BODY)))
     assert (ranges(bad), bad.bodies["/a"], here.body()) == ([None, None], 400 + len(BODY), BODY)
 
 
-def test_a_cut_body_with_a_weak_etag_begins_anew(here: Here, bad: BadServer) -> None:
+def test_a_cut_body_with_a_weak_etag_starts_again(here: Here, bad: BadServer) -> None:
     date = format_datetime(datetime.now(UTC), usegmt=True)  # too recent to name bytes; an old one does (test_ranges)
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", date), answers.weak(BODY, ETAG)))
     assert (ranges(bad), conditions(bad), here.body()) == ([None, None], [None, None], BODY)
 
 
 @pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
-def test_a_cut_body_whose_etag_no_header_holds_begins_anew(here: Here, bad: BadServer, etag: str) -> None:
+def test_a_cut_body_whose_etag_no_header_holds_starts_again(here: Here, bad: BadServer, etag: str) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
     part_file.write_state(here.part, replace(part_file.read_state(here.part) or part_file.PartState(), etag=etag))
     here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))
@@ -133,7 +133,7 @@ def test_a_large_body_may_be_cut_more_often_than_there_are_retries(here: Here, b
 
 
 @pytest.mark.parametrize("etag", [None, f"W/{ETAG}"])
-def test_a_large_body_that_begins_anew_at_every_cut_fails(here: Here, bad: BadServer, etag: str | None) -> None:
+def test_a_large_body_that_starts_again_at_every_cut_fails(here: Here, bad: BadServer, etag: str | None) -> None:
     cut = answers.cut_at(2 * MIB, pattern(3 * MIB), etag)
     outcome = here.fetch(bad.script("/a", cut, cut, cut, answers.status(404)), retries=2)
     assert (outcome.result, len(bad.requests)) == (Result.FAILED, 3)
@@ -158,18 +158,18 @@ def test_a_body_up_to_the_end_of_the_connection_is_whole(here: Here, bad: BadSer
 # -- changed in the middle ---------------------------------------------------------------------------------------------
 
 
-def test_content_that_changed_meanwhile_is_taken_whole(here: Here, bad: BadServer) -> None:
+def test_content_that_changed_meanwhile_is_fetched_in_full(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(OTHER, '"b"')))
     assert (conditions(bad), here.body(), here.record().etag) == ([None, ETAG], OTHER, '"b"')
 
 
-def test_content_that_changed_meanwhile_and_is_cut_again_is_gone_on_with(here: Here, bad: BadServer) -> None:
+def test_content_that_changed_meanwhile_and_is_cut_again_is_resumed(here: Here, bad: BadServer) -> None:
     steps = (answers.cut_at(400, BODY, ETAG), answers.cut_at(300, OTHER, '"b"'), answers.whole(OTHER, '"b"'))
     here.fetch(bad.script("/a", *steps))
     assert (ranges(bad)[2], conditions(bad)[2], here.body()) == ("bytes=300-", '"b"', OTHER)
 
 
-def test_content_that_changed_between_two_runs_is_taken_whole(here: Here, bad: BadServer) -> None:
+def test_content_that_changed_between_two_runs_is_fetched_in_full(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(OTHER, '"b"'))
     here.fetch(url, retries=0)
     here.fetch(url, retries=0)
@@ -189,7 +189,7 @@ def test_a_server_that_ignores_ranges_sends_it_all_again(here: Here, bad: BadSer
 
 
 def ignores_if_range(body: bytes, headers: dict[str, str]) -> Step:
-    """Sends the rest of what it has now, whatever it was when the part was sent."""
+    """Send the rest of the current content, even if the part belongs to an older one."""
 
     def step(exchange: Exchange) -> None:
         start = int(exchange.request.headers.get("range", "bytes=0-")[6:-1])
@@ -200,45 +200,45 @@ def ignores_if_range(body: bytes, headers: dict[str, str]) -> Step:
     return step
 
 
-def test_the_rest_of_another_etag_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_another_etag_is_not_appended_to_a_part(here: Here, bad: BadServer) -> None:
     changed = ignores_if_range(BODY[::-1], {"ETag": '"b"'})
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), changed))
     assert here.body() == BODY[::-1]
 
 
-def test_the_rest_of_another_date_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_another_date_is_not_appended_to_a_part(here: Here, bad: BadServer) -> None:
     changed = ignores_if_range(BODY[::-1], {"Last-Modified": TUESDAY})
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, None, MONDAY), changed))
     assert here.body() == BODY[::-1]
 
 
-def test_the_rest_of_another_length_is_not_put_behind_a_part(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_another_length_is_not_appended_to_a_part(here: Here, bad: BadServer) -> None:
     changed = ignores_if_range(OTHER, {"ETag": ETAG})
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), changed))
     assert here.body() == OTHER
 
 
 @pytest.mark.parametrize("start", [0, 399, 401])
-def test_the_rest_from_elsewhere_is_not_put_behind_a_part(here: Here, bad: BadServer, start: int) -> None:
+def test_the_rest_from_elsewhere_is_not_appended_to_a_part(here: Here, bad: BadServer, start: int) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.wrong_range(BODY, start, ETAG)))
     assert (ranges(bad), here.body()) == ([None, "bytes=400-", None], BODY)
 
 
 @pytest.mark.parametrize("told", [None, "", "nonsense", "bytes */1000", "items 400-999/1000", "bytes 400-999"])
-def test_a_rest_that_does_not_say_from_where_is_not_taken(here: Here, bad: BadServer, told: str | None) -> None:
+def test_a_rest_without_a_position_is_refused(here: Here, bad: BadServer, told: str | None) -> None:
     headers = {"ETag": ETAG} | ({} if told is None else {"Content-Range": told})
     steps = (answers.cut_at(400, BODY, ETAG), answers.exactly(206, headers, BODY[400:]), answers.whole(BODY, ETAG))
     here.fetch(bad.script("/a", *steps))
     assert here.body() == BODY
 
 
-def test_a_rest_of_unknown_length_is_taken(here: Here, bad: BadServer) -> None:
+def test_a_rest_of_unknown_length_is_accepted(here: Here, bad: BadServer) -> None:
     rest = answers.exactly(206, {"ETag": ETAG, "Content-Range": "bytes 400-999/*"}, BODY[400:])
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG), rest))
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
 
 
-def test_a_rest_in_pieces_is_taken(here: Here, bad: BadServer) -> None:
+def test_a_rest_in_pieces_is_accepted(here: Here, bad: BadServer) -> None:
     piece = answers.exactly(
         206, {"ETag": ETAG, "Content-Range": "bytes 400-499/1000", "Content-Length": "100"}, BODY[400:500]
     )
@@ -246,7 +246,7 @@ def test_a_rest_in_pieces_is_taken(here: Here, bad: BadServer) -> None:
     assert (ranges(bad)[2], here.body(), bad.bodies["/a"]) == ("bytes=500-", BODY, len(BODY))
 
 
-def test_a_part_of_a_body_that_nobody_asked_a_part_of_fails(here: Here, bad: BadServer) -> None:
+def test_an_unrequested_part_of_a_body_fails(here: Here, bad: BadServer) -> None:
     outcome = here.fetch(bad.script("/a", answers.exactly(206, {"Content-Range": "bytes 0-99/1000"}, BODY[:100])))
     assert (outcome.result, here.files) == (Result.FAILED, [])
 
@@ -255,14 +255,14 @@ def test_a_part_of_a_body_that_nobody_asked_a_part_of_fails(here: Here, bad: Bad
 
 
 def whole_part(here: Here, bad: BadServer, *then: Step, etag: str | None = ETAG) -> str:
-    """A part that holds everything, as a run leaves it that was killed behind the last byte; the url."""
+    """A complete part, as left by a run killed after the last byte; return its URL."""
     url = bad.script("/a", answers.chunked_cut(BODY, len(BODY), etag), *then)
     here.fetch(url, retries=0)
     assert here.part.read_bytes() == BODY
     return url
 
 
-def test_a_part_that_is_whole_is_taken(here: Here, bad: BadServer) -> None:
+def test_a_complete_part_is_accepted(here: Here, bad: BadServer) -> None:
     url = whole_part(here, bad, answers.whole(BODY, ETAG))
     assert (here.fetch(url).result, here.body(), bad.bodies["/a"]) == (Result.NEW, BODY, len(BODY))
 
@@ -272,14 +272,14 @@ def test_a_part_that_is_whole_keeps_its_validators(here: Here, bad: BadServer) -
     assert here.record().etag == ETAG
 
 
-def test_a_part_longer_than_the_content_begins_anew(here: Here, bad: BadServer) -> None:
+def test_a_part_longer_than_the_content_starts_again(here: Here, bad: BadServer) -> None:
     shorter = answers.exactly(416, {"Content-Range": f"bytes */{len(OTHER)}"})
     here.fetch(whole_part(here, bad, shorter, answers.whole(OTHER, '"b"')))
     assert (ranges(bad)[1:], here.body()) == (["bytes=1000-", None], OTHER)
 
 
 @pytest.mark.parametrize("told", [None, "bytes */*", "nonsense"])
-def test_a_416_that_does_not_say_how_long_begins_anew(here: Here, bad: BadServer, told: str | None) -> None:
+def test_a_416_without_a_length_starts_again(here: Here, bad: BadServer, told: str | None) -> None:
     headers = {"Content-Length": "0"} | ({} if told is None else {"Content-Range": told})
     here.fetch(whole_part(here, bad, answers.exactly(416, headers), answers.whole(BODY, ETAG)))
     assert (ranges(bad)[1:], here.body()) == (["bytes=1000-", None], BODY)

@@ -1,4 +1,4 @@
-"""The misbehaving server, as the other tests here rely on it: each behaviour once."""
+"""The misbehaving test server: each of its behaviours once."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_whole_sends_ranges(bad: BadServer, asked: str, told: str, body: bytes) 
     assert (answer.status, answer.headers["content-range"], answer.body) == (206, told, body)
 
 
-def test_a_range_behind_the_end_is_416(bad: BadServer) -> None:
+def test_a_range_after_the_end_is_416(bad: BadServer) -> None:
     answer = ask(bad.script("/a", answers.whole(BODY)), range="bytes=10-")
     assert (answer.status, answer.headers["content-range"], answer.body) == (416, "bytes */10", b"")
 
@@ -120,7 +120,7 @@ def test_requests_take_one_step_each_and_the_last_repeats(bad: BadServer) -> Non
     assert [ask(url).status for _ in range(3)] == [404, 200, 200]
 
 
-def test_what_was_asked_is_written_down(bad: BadServer) -> None:
+def test_requests_are_logged(bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY))
     ask(url, if_none_match='"x"')
     ask(url, "HEAD")

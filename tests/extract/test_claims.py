@@ -1,4 +1,4 @@
-"""Claims: one holder, in whichever process; gone with it."""
+"""Claims: at most one holder across all processes, released when it dies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def get(claims: Claims, name: str = "a", kind: str = "part") -> bool:
 
 
 def hold(link: Link, folder: Path, name: str) -> bool:
-    """A child: say whether the claim is ours, and hold it until told."""
+    """Child process: report whether the claim succeeded, and hold it until told."""
     with Claims(folder) as claims, claims.trying("part", name) as found:
         link.send(found)
         link.recv()
@@ -47,7 +47,7 @@ def hold(link: Link, folder: Path, name: str) -> bool:
 
 
 def hold_and_fork(link: Link, folder: Path, name: str) -> None:
-    """A child that is killed while a program that it has started still runs."""
+    """Child process that is killed while a program it started still runs."""
     with Claims(folder) as claims, claims.trying("part", name) as found:
         # Heard from, it has closed what it may not inherit: its starter goes on a moment before that.
         command = ["sh", "-c", "echo started && exec sleep 100"]
@@ -59,14 +59,14 @@ def hold_and_fork(link: Link, folder: Path, name: str) -> None:
 
 
 def wait_for(link: Link, folder: Path) -> str:
-    """A child: wait for a claim."""
+    """Child process: wait for a claim."""
     with Claims(folder) as claims:
         link.send("waiting")
         with claims.waiting("part", "a"):
             return "mine"
 
 
-def test_a_claim_that_nobody_has_is_ours(ours: Claims) -> None:
+def test_a_free_claim_succeeds(ours: Claims) -> None:
     assert get(ours)
 
 
@@ -105,13 +105,13 @@ def test_the_same_name_in_another_folder_is_another_claim(ours: Claims, tmp_path
         assert get(theirs)
 
 
-def test_a_file_is_claimed_by_one_name_whichever_way_leads_to_the_folder(ours: Claims, tmp_path: Path) -> None:
+def test_a_file_is_claimed_by_one_name_through_any_link_to_the_directory(ours: Claims, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with Claims(tmp_path / "link") as theirs:
         assert ours.name_of(tmp_path / "systems" / "a") == theirs.name_of(tmp_path / "link" / "systems" / "a")
 
 
-def test_a_file_is_claimed_by_one_name_whichever_dataset_leads_to_it(ours: Claims, tmp_path: Path) -> None:
+def test_a_file_is_claimed_by_one_name_through_any_dataset(ours: Claims, tmp_path: Path) -> None:
     (tmp_path / "bodies").symlink_to("systems")
     assert ours.name_of(tmp_path / "systems" / "a") == ours.name_of(tmp_path / "bodies" / "a")
 
@@ -226,7 +226,7 @@ def test_nothing_is_written(ours: Claims, tmp_path: Path) -> None:
     assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [(CLAIMS_NAME, 0)]
 
 
-def test_a_file_that_is_left_blocks_nobody(tmp_path: Path, start: Start) -> None:
+def test_a_leftover_claims_file_blocks_no_process(tmp_path: Path, start: Start) -> None:
     for _ in range(3):
         child = start(hold, tmp_path, "a")
         assert child.receive()

@@ -1,4 +1,4 @@
-"""Client certificates and authorities of a source, against a real server over TLS that demands them."""
+"""Client certificates and authorities of a source, against a TLS server that requires them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def demanding(authority: Authority) -> ssl.SSLContext:
 
 @pytest.fixture
 def server(demanding: ssl.SSLContext) -> Iterator[BadServer]:
-    """A server that nobody vouches for but the authority, and that wants to know who asks."""
+    """A server whose certificate only the test authority signed, and that requires a client certificate."""
     with misbehaving(demanding) as found:
         yield found
 
 
 def shown(authority: Authority, client: Issued, url: str, **more: Any) -> ETLSource:
-    """A source that shows its certificate."""
+    """A source with a client certificate."""
     return source(url, source_id="a", dataset="systems", ca=authority.ca, cert=client.cert, key=client.key, **more)
 
 
@@ -151,7 +151,7 @@ def test_a_certificate_does_not_come_back_from_another_server(
         assert (outcome.result, other.requests[0].client, len(server.requests)) == (Result.FAILED, None, 1)
 
 
-def test_ca_counts_behind_a_redirect(here: Here, server: BadServer, authority: Authority, client: Issued) -> None:
+def test_ca_applies_after_a_redirect(here: Here, server: BadServer, authority: Authority, client: Issued) -> None:
     with misbehaving(authority.context()) as other:
         url = server.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
         assert here.one(shown(authority, client, url)).result is Result.NEW
@@ -160,9 +160,9 @@ def test_ca_counts_behind_a_redirect(here: Here, server: BadServer, authority: A
 # -- the wrong ones ----------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_wants_a_certificate_is_named(here: Here, server: BadServer, authority: Authority) -> None:
+def test_a_server_that_requires_a_certificate_is_reported(here: Here, server: BadServer, authority: Authority) -> None:
     outcome = here.fetch(server.script("/a", answers.whole(BODY)), ca=authority.ca)
-    assert outcome.error == "the server wants a client certificate: set cert, and key, for the source"
+    assert outcome.error == "the server requires a client certificate: set cert and key for the source"
     assert here.waits == []
 
 
@@ -171,7 +171,7 @@ def test_a_certificate_that_the_server_refuses_is_named(
 ) -> None:
     stranger = Authority.make(tmp_path / "strangers").issue("stranger")
     outcome = here.one(shown(authority, stranger, server.script("/a", answers.whole(BODY))))
-    assert "the server refuses the client certificate (unknown ca): correct cert and key" in (outcome.error or "")
+    assert "the server rejects the client certificate (unknown ca): correct cert and key" in (outcome.error or "")
     assert (here.waits, server.requests) == ([], [])
 
 
@@ -181,8 +181,8 @@ def test_a_server_that_speaks_an_older_tls_is_named_as_well(here: Here, authorit
     stranger = Authority.make(tmp_path / "strangers").issue("stranger")
     with misbehaving(context) as server:
         url = server.script("/a", answers.whole(BODY))
-        assert "set cert, and key" in (here.fetch(url, ca=authority.ca).error or "")
-        assert "refuses the client certificate" in (here.one(shown(authority, stranger, url)).error or "")
+        assert "set cert and key" in (here.fetch(url, ca=authority.ca).error or "")
+        assert "rejects the client certificate" in (here.one(shown(authority, stranger, url)).error or "")
     assert here.waits == []
 
 
@@ -195,7 +195,7 @@ def test_a_server_of_another_authority_is_not_trusted(
     assert "ca for the source" in (outcome.error or "")
 
 
-def test_an_encrypted_key_is_named_and_nobody_is_asked_for_its_password(
+def test_an_encrypted_key_is_reported_without_a_password_prompt(
     here: Here, server: BadServer, authority: Authority
 ) -> None:
     one = authority.issue("encrypted", encrypted=True)
@@ -218,7 +218,7 @@ def test_a_key_of_another_certificate_is_named(
 ) -> None:
     one = Issued(client.cert, authority.issue("other").key)
     outcome = here.one(shown(authority, one, server.script("/a", answers.whole(BODY))))
-    assert outcome.error == "key: it is not the key of the certificate: correct cert or key"
+    assert outcome.error == "key: it does not belong to the certificate: correct cert or key"
 
 
 @pytest.mark.parametrize("field", ["cert", "key", "ca"])
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_used_is_named(
     assert (here.waits, server.requests) == ([], [])
 
 
-def test_one_source_that_cannot_show_its_certificate_stops_nobody(
+def test_one_source_that_cannot_show_its_certificate_stops_no_other(
     here: Here, server: BadServer, authority: Authority, client: Issued
 ) -> None:
     right = shown(authority, client, server.script("/a", answers.whole(BODY)))

@@ -1,4 +1,4 @@
-"""A run with a clock that was ahead: the next runs, with the right one, fetch what is new and nothing twice."""
+"""A run with a clock ahead of time: later runs with the right clock fetch what is new, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ YEAR = timedelta(days=365)
 
 @pytest.fixture
 def address(here: Here, bad: BadServer) -> str:
-    """Its first content was fetched when the clock was a year ahead; then there is another, and nothing new."""
+    """Its first content was fetched while the clock was a year ahead; then comes another, then nothing new."""
     url = bad.script(
         "/a", *(answers.exactly(200, {"ETag": f'"{n}"', "Content-Length": "1000"}, pattern(1000, n)) for n in (1, 2, 2))
     )
@@ -30,11 +30,11 @@ def address(here: Here, bad: BadServer) -> str:
     return url
 
 
-def test_what_is_new_is_changed(here: Here, address: str) -> None:
+def test_new_content_is_changed(here: Here, address: str) -> None:
     assert here.fetch(address).result is Result.CHANGED
 
 
-def test_what_is_new_is_current(here: Here, address: str) -> None:
+def test_new_content_is_current(here: Here, address: str) -> None:
     here.fetch(address)
     assert here.record().etag == '"2"'
 

@@ -1,4 +1,4 @@
-"""The last steps of a source: whatever dies, wherever, the next run finishes; and no name is taken from anybody."""
+"""The last steps of a source: after a crash at any step the next run finishes, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OF_AN_ALIAS = ["register", "discard"]
 
 
 def die_at(step: str, when: str) -> None:
-    """From now on this process dies at this step. For children only: never undone."""
+    """Kill this process at this step from now on. For child processes only: never undone."""
     owner, name = STEPS[step]
     real = getattr(owner, name)
 
@@ -65,7 +65,7 @@ def run_and_die(link: Link, path: Path, data_dir: Path, url: str, step: str, whe
 
 @pytest.fixture
 def crash(start: Start, path: Path, here: Here) -> Crash:
-    """Fetch an address in a process that is killed before or after a step."""
+    """Fetch a URL in a process that is killed before or after a step."""
 
     def crash_it(url: str, step: str, when: str) -> None:
         child = start(run_and_die, path, here.data_dir, url, step, when)
@@ -118,7 +118,9 @@ def test_there_is_never_a_record_without_its_file(
 
 
 @pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "before")])
-def test_what_was_left_is_said_to_be_new(here: Here, bad: BadServer, crash: Crash, step: str, when: str) -> None:
+def test_an_interrupted_download_is_reported_as_new(
+    here: Here, bad: BadServer, crash: Crash, step: str, when: str
+) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, step, when)
     assert here.fetch(url).result is Result.NEW
@@ -182,7 +184,7 @@ def test_a_run_that_dies_time_and_again_is_finished_in_the_end(
 
 
 @pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "after")])
-def test_what_was_left_is_registered_also_when_the_server_is_gone(
+def test_an_interrupted_download_is_registered_even_without_the_server(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG), answers.status(404))
@@ -192,7 +194,7 @@ def test_what_was_left_is_registered_also_when_the_server_is_gone(
 
 
 @pytest.mark.parametrize(("step", "when"), [("record_intent", "after"), ("publish", "after"), ("register", "after")])
-def test_what_was_left_is_registered_also_when_there_is_something_newer(
+def test_an_interrupted_download_is_registered_even_if_there_is_a_newer_one(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG), answers.whole(OTHER, '"b"'))
@@ -202,7 +204,7 @@ def test_what_was_left_is_registered_also_when_there_is_something_newer(
 
 
 @pytest.mark.parametrize("step", ["record_intent", "publish"])
-def test_what_was_left_is_finished_whichever_way_leads_to_the_folder(
+def test_an_interrupted_download_is_finished_through_any_link_to_the_directory(
     here: Here, bad: BadServer, start: Start, path: Path, tmp_path: Path, step: str
 ) -> None:
     here.data_dir.mkdir()
@@ -213,7 +215,7 @@ def test_what_was_left_is_finished_whichever_way_leads_to_the_folder(
     assert (here.body(), here.files, bad.bodies["/a"]) == (BODY, ["systems/a"], len(BODY))
 
 
-def test_what_was_left_has_the_time_of_its_last_byte(here: Here, bad: BadServer, crash: Crash) -> None:
+def test_an_interrupted_download_has_the_time_of_its_last_byte(here: Here, bad: BadServer, crash: Crash) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, "publish", "after")
     (state,) = here.data_dir.rglob("*.part.json")
@@ -230,7 +232,7 @@ def test_a_name_that_was_taken_meanwhile_is_left_to_its_owner(here: Here, bad: B
     assert (here.body(), (here.data_dir / "systems" / "a").read_bytes()) == (BODY, OTHER)
 
 
-def test_a_part_that_was_changed_behind_its_announcement_is_not_registered(
+def test_a_part_that_was_changed_after_its_intent_was_recorded_is_not_registered(
     here: Here, bad: BadServer, crash: Crash
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
@@ -240,7 +242,7 @@ def test_a_part_that_was_changed_behind_its_announcement_is_not_registered(
     assert (here.body(), len(here.manifest.records)) == (BODY, 1)
 
 
-def test_a_file_that_was_changed_behind_its_announcement_is_not_registered(
+def test_a_file_that_was_changed_after_its_intent_was_recorded_is_not_registered(
     here: Here, bad: BadServer, crash: Crash
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
@@ -280,7 +282,9 @@ def test_an_announcement_that_is_wrong_does_no_harm(
 
 
 @pytest.mark.parametrize("step", ["record_intent", "publish"])
-def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServer, crash: Crash, step: str) -> None:
+def test_an_interrupted_download_is_not_registered_against_a_pin(
+    here: Here, bad: BadServer, crash: Crash, step: str
+) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
     crash(url, step, "after")
     outcome = here.one(source(url, source_id="a", dataset="systems", checksum=sha256(OTHER)))
@@ -290,5 +294,5 @@ def test_what_was_left_is_not_registered_against_a_pin(here: Here, bad: BadServe
 def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
     one = source(source_id="a", dataset="systems")
     part = paths.part_path(paths.path_for(here.data_dir, one), one)
-    with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed by somebody else"):
+    with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed during the download"):
         register(here.context(claims), one, part, sha256(BODY))

@@ -1,4 +1,4 @@
-"""When a server is asked, and when nothing that is recorded keeps it from sending: pins, `Conditions`, forced runs."""
+"""When conditional requests are sent and when not: pins, `Conditions`, forced runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forced(one: ETLSource) -> ETLSource:
     return one.model_copy(update={"conditions": Conditions.NEVER})
 
 
-def test_a_satisfied_pin_is_not_asked_for(here: Here, bad: BadServer, pinned: ETLSource) -> None:
+def test_a_satisfied_pin_is_not_requested(here: Here, bad: BadServer, pinned: ETLSource) -> None:
     here.one(pinned)
     assert len(bad.asked("/a")) == 1
 
@@ -43,17 +43,17 @@ def test_a_satisfied_pin_is_unchanged(here: Here, pinned: ETLSource) -> None:
     assert (outcome.result, outcome.bytes_saved) == (Result.UNCHANGED, len(BODY))
 
 
-def test_a_satisfied_pin_is_not_asked_for_in_dry(here: Here, bad: BadServer, pinned: ETLSource) -> None:
+def test_a_satisfied_pin_is_not_requested_in_dry(here: Here, bad: BadServer, pinned: ETLSource) -> None:
     (plan,) = plan_all(here.manifest, [pinned])
     assert (plan.action, plan.why, len(bad.asked("/a"))) == ("unchanged", "the pinned content is recorded", 1)
 
 
-def test_another_pin_is_asked_for(here: Here, bad: BadServer, pinned: ETLSource) -> None:
+def test_another_pin_is_requested(here: Here, bad: BadServer, pinned: ETLSource) -> None:
     bad.script("/a", answers.whole(OTHER, '"b"'))
     assert here.one(pinned.model_copy(update={"checksum": sha256(OTHER)})).result is Result.CHANGED
 
 
-def test_a_satisfied_pin_is_asked_for_when_forced(here: Here, bad: BadServer, pinned: ETLSource) -> None:
+def test_a_satisfied_pin_is_requested_when_forced(here: Here, bad: BadServer, pinned: ETLSource) -> None:
     here.one(forced(pinned))
     assert len(bad.asked("/a")) == 2
 
@@ -71,12 +71,12 @@ def test_a_forced_source_of_the_same_content_is_unchanged(here: Here, pinned: ET
 
 
 def test_a_forced_source_is_fetched_whatever_its_validators_say(here: Here, bad: BadServer, pinned: ETLSource) -> None:
-    """The very ETag, other bytes."""
+    """The same ETag, other bytes."""
     bad.script("/a", answers.whole(OTHER, ETAG))
     assert here.one(forced(pinned).model_copy(update={"checksum": None})).result is Result.CHANGED
 
 
-def test_a_forced_source_brings_a_lost_file_back(here: Here, pinned: ETLSource) -> None:
+def test_a_forced_source_restores_a_lost_file(here: Here, pinned: ETLSource) -> None:
     here.record().file_path.unlink()
     here.one(forced(pinned))
     assert here.body() == BODY
@@ -84,10 +84,10 @@ def test_a_forced_source_brings_a_lost_file_back(here: Here, pinned: ETLSource) 
 
 def test_a_forced_source_says_why_in_dry(here: Here, pinned: ETLSource) -> None:
     (plan,) = plan_all(here.manifest, [forced(pinned)])
-    assert (plan.action, plan.why) == ("fetch", "it is asked for without conditions")
+    assert (plan.action, plan.why) == ("fetch", "it is requested without conditions")
 
 
 @pytest.mark.parametrize("where", ["s3://bucket/raw", "file:///srv/data"])
 def test_files_cannot_go_to_an_address(here: Here, where: str) -> None:
-    with pytest.raises(ExtractError, match="expected a folder on this machine"):
+    with pytest.raises(ExtractError, match="expected a local directory"):
         PipelineOrchestrator(here.manifest, data_dir=where)

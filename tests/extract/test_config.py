@@ -1,4 +1,4 @@
-"""The configuration: what is taken, and how it is said what is wrong."""
+"""The configuration: accepted values, and the messages for refused ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_relative_folders_lie_beside_the_configuration(write: Write, tmp_path: P
 
 
 @pytest.mark.parametrize("folder", ["./s3://x", "a:b", "./~", "a~", "a/~", "a$", "$", "$1", "a $ b"])
-def test_what_no_shell_would_expand_is_a_name_like_any_other(write: Write, tmp_path: Path, folder: str) -> None:
+def test_a_name_that_no_shell_expands_is_accepted(write: Write, tmp_path: Path, folder: str) -> None:
     assert _load(write(raw_config(data_dir=folder))).data_dir == tmp_path / folder
 
 
@@ -160,12 +160,12 @@ def test_other_dollars_of_names_stay(write: Write, text: str, name: str) -> None
     assert _load(write(raw_config(raw_source(source_id=text)))).sources[0].source_id == name
 
 
-def test_what_came_from_the_environment_is_known(write: Write) -> None:
+def test_values_from_the_environment_are_known(write: Write) -> None:
     raw = raw_config(raw_source(url="https://host/${A}"), defaults={"headers": {"X": "${B}"}})
     assert _load(write(raw), {"A": "a", "B": "b", "C": "c"}).from_environment == {"a", "b"}
 
 
-def test_what_came_from_the_environment_can_be_redacted(write: Write) -> None:
+def test_values_from_the_environment_can_be_redacted(write: Write) -> None:
     config = _load(write(raw_config(raw_source(url="https://host/${A}/x"))), {"A": SECRET})
     redactor = Redactor.of(config.sources[0], config.defaults.headers, config.from_environment)
     assert redactor.redact(f"no {SECRET} there") == "no *** there"
@@ -199,7 +199,7 @@ def test_a_variable_that_is_not_set_is_named(write: Write, raw: Any, field: str)
 )
 def test_a_dollar_that_means_nothing_is_refused(write: Write, url: str) -> None:
     error = config_error(write(raw_config(raw_source(url=url))), {"A": "1", "1": "1", "": "1"})
-    assert error.reason == "expected ${NAME} behind a $; write $$ for a plain $"
+    assert error.reason == "expected ${NAME} after a $; write $$ for a plain $"
 
 
 def test_a_variable_that_makes_the_address_wrong_is_named_by_its_place(write: Write) -> None:
@@ -213,29 +213,29 @@ WRONG = [
     # configuration, field, words of the reason
     (raw_config(etl_version=""), "etl_version", "expected a text that is not empty"),
     (raw_config(etl_version=1), "etl_version", "expected a text"),
-    (raw_config(manifests_dir=""), "manifests_dir", "expected the path of a folder"),
-    (raw_config(data_dir=None), "data_dir", "expected the path of a folder"),
-    (raw_config(data_dir="a\0b"), "data_dir", "expected the path of a folder"),
+    (raw_config(manifests_dir=""), "manifests_dir", "expected the path of a directory"),
+    (raw_config(data_dir=None), "data_dir", "expected the path of a directory"),
+    (raw_config(data_dir="a\0b"), "data_dir", "expected the path of a directory"),
     (raw_config(data_dir="~"), "data_dir", "~ and variables are not expanded"),
     (raw_config(data_dir="~/data"), "data_dir", "~ and variables are not expanded"),
     (raw_config(manifests_dir="~etl/manifests"), "manifests_dir", "~ and variables are not expanded"),
     (raw_config(data_dir="$DATA/raw"), "data_dir", "~ and variables are not expanded"),
     (raw_config(manifests_dir="/srv/${NAME}"), "manifests_dir", "~ and variables are not expanded"),
     *[
-        (raw_config(**{key: where}), key, "expected a folder on this machine")
+        (raw_config(**{key: where}), key, "expected a local directory")
         for key in ("data_dir", "manifests_dir")
         for where in ("s3://bucket/raw", "gs:/bucket", "file:///srv/data", "simplecache::s3://bucket")
     ],
     (raw_config(manifest="systems"), "manifest", "<domain>_<process>"),
-    (raw_config(manifest="m/systems_download"), "manifest", "without folder"),
+    (raw_config(manifest="m/systems_download"), "manifest", "without directory"),
     (raw_config(manifest="systems_download.manifest.json"), "manifest", "suffix"),
     (raw_config(defaults=[]), "defaults", "expected an object"),
-    (raw_config(defaults={"jobs": 0}), "defaults.jobs", "expected a whole number from 1 to 1024"),
+    (raw_config(defaults={"jobs": 0}), "defaults.jobs", "expected an integer from 1 to 1024"),
     (raw_config(defaults={"jobs": 1025}), "defaults.jobs", "from 1 to 1024"),
-    (raw_config(defaults={"jobs": "4"}), "defaults.jobs", "whole number"),
-    (raw_config(defaults={"jobs": 4.0}), "defaults.jobs", "whole number"),
-    (raw_config(defaults={"jobs": True}), "defaults.jobs", "whole number"),
-    (raw_config(defaults={"jobs": 10**400}), "defaults.jobs", "whole number"),
+    (raw_config(defaults={"jobs": "4"}), "defaults.jobs", "an integer"),
+    (raw_config(defaults={"jobs": 4.0}), "defaults.jobs", "an integer"),
+    (raw_config(defaults={"jobs": True}), "defaults.jobs", "an integer"),
+    (raw_config(defaults={"jobs": 10**400}), "defaults.jobs", "an integer"),
     (raw_config(defaults={"retries": -1}), "defaults.retries", "from 0 to 100"),
     (raw_config(defaults={"redirects_max": 101}), "defaults.redirects_max", "from 0 to 100"),
     (raw_config(defaults={"backoff_s": -0.1}), "defaults.backoff_s", "seconds, from 0"),
@@ -245,7 +245,7 @@ WRONG = [
     (raw_config(defaults={"timeout_connect_s": float("inf")}), "defaults.timeout_connect_s", "seconds"),
     (raw_config(defaults={"timeout": 1}), "defaults.timeout", "unknown key; expected timeout_"),
     (raw_config(defaults={"headers": []}), "defaults.headers", "object"),
-    (raw_config(defaults={"headers": {"X Y": "1"}}), 'defaults.headers["X Y"]', "name of a header"),
+    (raw_config(defaults={"headers": {"X Y": "1"}}), 'defaults.headers["X Y"]', "header name"),
     (raw_config(jobs=4), "jobs", "unknown key"),
     (raw_config(source=[]), "source", "unknown key; expected sources, or another of etl_version, "),
     (raw_config(sources={}), "sources", "expected a list of objects"),
@@ -254,15 +254,15 @@ WRONG = [
     (raw_config("https://host/x"), "sources[0]", "expected an object"),
     (raw_config(raw_source(), {}), "sources[1].source_id", "is missing; add it: a text that is not empty"),
     (raw_config(raw_source(url="host/x")), "sources[0].url", "https://host/path/file"),
-    (raw_config(raw_source(url=None)), "sources[0].url", "expected an address like"),
-    (raw_config(raw_source(url=["x"])), "sources[0].url", "expected an address like"),
-    (raw_config(raw_source(dataset="../x")), "sources[0].dataset", "below the data folder"),
-    (raw_config(raw_source(file_name="a/b")), "sources[0].file_name", "one safe file name"),
-    (raw_config(raw_source(file_name=5)), "sources[0].file_name", "one safe file name"),
+    (raw_config(raw_source(url=None)), "sources[0].url", "expected a URL like"),
+    (raw_config(raw_source(url=["x"])), "sources[0].url", "expected a URL like"),
+    (raw_config(raw_source(dataset="../x")), "sources[0].dataset", "inside data_dir"),
+    (raw_config(raw_source(file_name="a/b")), "sources[0].file_name", "a safe file name"),
+    (raw_config(raw_source(file_name=5)), "sources[0].file_name", "a safe file name"),
     (raw_config(raw_source(checksum="x")), "sources[0].checksum", "64 hexadecimal digits"),
     (raw_config(raw_source(headers={"X-Key": 5})), "sources[0].headers.X-Key", "expected a text"),
     (raw_config(raw_source(headers={"X-Key": "a\nb"})), "sources[0].headers.X-Key", "one line"),
-    (raw_config(raw_source(headers={"": "a"})), 'sources[0].headers[""]', "name of a header"),
+    (raw_config(raw_source(headers={"": "a"})), 'sources[0].headers[""]', "header name"),
     (raw_config(raw_source(URL="https://host")), "sources[0].URL", "unknown key"),
     (
         raw_config(raw_source(uri="https://host")),
@@ -293,7 +293,7 @@ def test_a_missing_key_is_named(write: Write, key: str) -> None:
 
 def test_a_message_begins_with_file_and_place(write: Write) -> None:
     path = write(raw_config(defaults={"retries": 101}))
-    assert str(config_error(path)) == f"{path}: defaults.retries: expected a whole number from 0 to 100; correct it"
+    assert str(config_error(path)) == f"{path}: defaults.retries: expected an integer from 0 to 100; correct it"
 
 
 @pytest.mark.parametrize(("problems", "more"), [(1, None), (2, "(and 1 more problem)"), (4, "(and 3 more problems)")])
@@ -303,11 +303,11 @@ def test_several_problems_are_counted(write: Write, problems: int, more: str | N
 
 
 def test_one_wrong_text_is_one_problem(write: Write) -> None:
-    """An address is not called wrong on top, because its variable is missing."""
+    """A URL with an unset variable is not reported as invalid too."""
     assert "more" not in config_error(write(raw_config(raw_source(url="${TOKEN}")))).reason
 
 
-def test_a_source_that_stands_twice_names_both_places(write: Write) -> None:
+def test_a_source_that_appears_twice_names_both_places(write: Write) -> None:
     error = config_error(write(raw_config(raw_source(), raw_source(dataset="b"), raw_source(url="https://other/"))))
     assert (error.field, "same source_id and dataset as sources[0]" in error.reason) == ("sources[2]", True)
 
@@ -372,8 +372,8 @@ VALUES = st.recursive(
 
 @given(st.sampled_from([*raw_config(), "defaults", "x"]), VALUES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
-def test_any_json_is_taken_or_refused(write: Write, key: str, value: Any) -> None:
-    """No other error gets out."""
+def test_any_json_is_accepted_or_refused(write: Write, key: str, value: Any) -> None:
+    """No other error is raised."""
     path = write(raw_config(raw_source(), **{key: value}) if key != "sources" else raw_config(value))
     try:
         _load(path)

@@ -1,4 +1,4 @@
-"""Bodies that are encoded in transit: what is kept, and that nothing changes each night."""
+"""Bodies with a Content-Encoding: what is stored, and that it does not change each night."""
 
 from __future__ import annotations
 
@@ -78,22 +78,22 @@ def test_a_pin_is_of_the_decoded_bytes(here: Here, bad: BadServer) -> None:
 
 
 @pytest.mark.parametrize("payload", [BODY, zipped(BODY)[:-9], zipped(BODY)[:-8] + b"\0" * 8, b"\x1f\x8b"])
-def test_a_body_that_is_not_what_its_encoding_says_fails(here: Here, bad: BadServer, payload: bytes) -> None:
+def test_a_body_that_does_not_match_its_encoding_fails(here: Here, bad: BadServer, payload: bytes) -> None:
     outcome = here.fetch(bad.script("/api.json", encoded(payload)))
     assert (outcome.result, "Content-Encoding" in str(outcome.error), here.files) == (Result.FAILED, True, [])
 
 
-def test_what_stands_for_nothing_fails(here: Here, bad: BadServer) -> None:
+def test_a_body_that_decodes_to_nothing_fails(here: Here, bad: BadServer) -> None:
     outcome = here.fetch(bad.script("/api.json", encoded(zipped(b""))))
     assert (outcome.result, here.files) == (Result.FAILED, [])
 
 
-def test_an_encoding_that_nobody_can_decode_is_kept_as_it_comes(here: Here, bad: BadServer) -> None:
+def test_an_unsupported_encoding_is_stored_as_sent(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/api.json", encoded(BODY, "br")))
     assert here.body() == BODY
 
 
-def test_an_encoding_that_nobody_can_decode_fails_where_it_is_to_be(here: Here, bad: BadServer) -> None:
+def test_an_unsupported_encoding_fails_with_decode(here: Here, bad: BadServer) -> None:
     outcome = here.fetch(bad.script("/api.json", encoded(BODY, "br")), decode=True)
     assert (outcome.result, "decode = false" in str(outcome.error)) == (Result.FAILED, True)
 
@@ -106,12 +106,12 @@ def test_a_cut_body_is_continued_by_the_next_run_and_decoded(here: Here, bad: Ba
     assert (here.fetch(url).result, here.body(), bad.bodies["/api.json"]) == (Result.NEW, BODY, len(whole))
 
 
-def test_the_rest_in_an_encoding_is_not_put_behind_plain_bytes(here: Here, bad: BadServer) -> None:
+def test_the_rest_in_an_encoding_is_not_appended_to_plain_bytes(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/api.json", answers.cut_at(400, BODY, ETAG), encoded(zipped(BODY), etag=ETAG)))
     assert here.body() == BODY
 
 
-def test_a_configured_encoding_is_asked_for(here: Here, put: Put) -> None:
+def test_a_configured_encoding_is_requested(here: Here, put: Put) -> None:
     plain = b'{"a":1}' * 1000
     here.one(source(put("a.json", plain), source_id="a", dataset="systems", headers={"Accept-Encoding": "gzip"}))
     assert ([request.content_encoding for request in put.real.requests()], here.body()) == (["gzip"], plain)
@@ -120,18 +120,18 @@ def test_a_configured_encoding_is_asked_for(here: Here, put: Put) -> None:
 @pytest.mark.parametrize("name", ["If-None-Match", "if-modified-since", "Range", "If-Range"])
 def test_a_header_that_would_be_dropped_is_refused(write: Write, name: str) -> None:
     error = config_error(write(raw_config(raw_source(headers={name: "x"}))))
-    assert "extract sends itself" in str(error)
+    assert "extract sends this header itself" in str(error)
 
 
 @pytest.mark.parametrize(
     ("name", "encoding", "said"),
     [
-        ("/api.json", "gzip", "stored decompressed, by the end of its name"),
-        ("/api.json", "br", "stored as it comes, as that cannot be decompressed here"),
-        ("/a.json.br", "br", "stored as it comes, by the end of its name"),
+        ("/api.json", "gzip", "stored decompressed (because of the file name's suffix"),
+        ("/api.json", "br", "stored as sent (because this encoding is not supported"),
+        ("/a.json.br", "br", "stored as sent (because of the file name's suffix"),
     ],
 )
-def test_what_becomes_of_it_is_told(
+def test_the_log_says_how_it_is_stored(
     here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, name: str, encoding: str, said: str
 ) -> None:
     caplog.set_level(logging.INFO, "manifestlog")

@@ -1,4 +1,4 @@
-"""What a worker says of an error: no secret of its source, and the paths of its files as they are on the disk."""
+"""Error messages of a worker: no secret of the source, but the exact paths of its files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE = source(URL, dataset="json/systems", file_name="prices-2024.json.gz")
 
 
 def said(here: Here, error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """What is said of an error of this source."""
+    """Return the message for an error of this source."""
     with Claims(here.data_dir) as claims:
         return here.context(claims, secrets=frozenset(secrets)).redacted(ONE, error)
 
@@ -44,15 +44,15 @@ def own(request: pytest.FixtureRequest, here: Here) -> str:
 
 
 def test_a_path_of_the_source_is_whole(here: Here, own: str) -> None:
-    assert said(here, ExtractError(f"it is kept as {own}: look at it")) == f"it is kept as {own}: look at it"
+    assert said(here, ExtractError("inspect the file", own)) == f"{own}: inspect the file"
 
 
 def test_the_path_of_an_error_of_the_system_is_whole(here: Here, own: str) -> None:
-    assert said(here, PermissionError(13, "Denied", own)) == f"{own}: Denied: mend that, then run it again"
+    assert said(here, PermissionError(13, "Denied", own)) == f"{own}: Denied; fix the cause, then run extract again"
 
 
 def test_a_secret_beside_a_path_is_hidden(here: Here, own: str) -> None:
-    assert said(here, ExtractError(f"json {own}, 2024")) == f"*** {own}, ***"
+    assert said(here, ExtractError("json, 2024", own)) == f"{own}: ***, ***"
 
 
 def test_a_value_from_the_environment_is_hidden_in_a_path_as_well(here: Here) -> None:
@@ -61,10 +61,24 @@ def test_a_value_from_the_environment_is_hidden_in_a_path_as_well(here: Here) ->
 
 
 @pytest.mark.parametrize("before", ["https://host", "file://", "x", "'"])
-def test_a_path_within_something_else_is_none(here: Here, own: str, before: str) -> None:
+def test_a_path_within_other_text_is_redacted(here: Here, own: str, before: str) -> None:
     assert "json" not in said(here, ExtractError(f"{before}{own} failed"))
+    assert "json" not in said(here, ExtractError("failed", f"{before}{own}"))
 
 
 @pytest.mark.parametrize("behind", ["?token=json", "?json", "/json", "-json", "+json", ":?json", "json"])
-def test_a_path_with_something_behind_it_is_none(here: Here, own: str, behind: str) -> None:
+def test_a_path_followed_by_other_text_is_redacted(here: Here, own: str, behind: str) -> None:
     assert "json" not in said(here, ExtractError(f"GET {own}{behind} failed"))
+    assert "json" not in said(here, PermissionError(13, "Denied", f"{own}{behind}"))
+
+
+@pytest.mark.parametrize("digits", ["jsonjsonjson", "0a4d1234567", "0A4D12345678"])
+def test_a_name_similar_to_the_alternate_one_is_redacted(here: Here, digits: str) -> None:
+    target = paths.path_for(here.data_dir, ONE)
+    like = target.with_name(f"prices-2024-{digits}.json.gz")
+    assert "json" not in said(here, ExtractError("failed", str(like)))
+
+
+def test_no_path_in_a_detail_is_exempt(here: Here, own: str) -> None:
+    """Only `path` is exempt: a detail may contain anything."""
+    assert "json" not in said(here, ExtractError(f"it is kept as {own}"))

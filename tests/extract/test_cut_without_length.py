@@ -1,4 +1,4 @@
-"""A body without a length that is cut: it is never registered where the transport can tell."""
+"""Truncated bodies without a length: never registered where the transport shows the truncation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BODY = pattern(1000)
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """Of a server with a certificate of its own, which clients are told to trust."""
+    """The TLS context of a server with its own certificate, which clients trust."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     names = "subjectAltName=IP:127.0.0.1"
     subprocess.run(
@@ -44,7 +44,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 @contextmanager
 def serving(context: ssl.SSLContext, answer: bytes, *, says_end: bool) -> Iterator[str]:
-    """A server over TLS that sends the same to everybody, and ends with TLS's end mark or without it; its url."""
+    """A TLS server that sends the same to every client, with or without a close_notify; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_serve, args=(server, context, answer, says_end), daemon=True)
         thread.start()
@@ -80,7 +80,7 @@ def test_a_body_over_tls_that_is_cut_fails(here: Here, context: ssl.SSLContext) 
         assert here.fetch(url).result is Result.FAILED
 
 
-def test_what_is_told_of_it_is_a_cut(here: Here, context: ssl.SSLContext) -> None:
+def test_it_is_reported_as_a_cut(here: Here, context: ssl.SSLContext) -> None:
     with serving(context, without_length(BODY), says_end=False) as url:
         assert "the connection was cut" in (here.fetch(url).error or "")
 

@@ -1,4 +1,4 @@
-"""What an answer means, by table."""
+"""What responses mean, as tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def part(length: int = 40, etag: str | None = None, last_modified: str | None = 
 
 
 def step_of(head: ResponseHead, known: ManifestRecord | None = None, begun: Part | None = None) -> Step:
-    """What is done with this answer to the question that `build_request` makes."""
+    """Return the step for this response to the request of `build_request`."""
     return decide(build_request(known, begun), known, begun, head).step
 
 
@@ -61,7 +61,7 @@ def step_of(head: ResponseHead, known: ManifestRecord | None = None, begun: Part
         pytest.param(record(None, MONDAY), part(40, '"b"'), FetchRequest(None, MONDAY, 40, '"b"'), id="both, by date"),
     ],
 )
-def test_what_is_asked(known: ManifestRecord | None, begun: Part | None, ask: FetchRequest) -> None:
+def test_the_request(known: ManifestRecord | None, begun: Part | None, ask: FetchRequest) -> None:
     assert build_request(known, begun) == ask
 
 
@@ -73,7 +73,7 @@ def test_an_etag_is_asked_by_whatever_the_address() -> None:
     assert build_request(record('"a"', MONDAY), None, by_date=False) == FetchRequest(etag='"a"')
 
 
-def test_the_rest_of_a_part_is_asked_for_by_its_own_date() -> None:
+def test_the_rest_of_a_part_is_requested_by_its_own_date() -> None:
     assert build_request(record(None, MONDAY), part(40, None, TUESDAY), by_date=False) == FetchRequest(
         start=40, if_range=TUESDAY
     )
@@ -111,7 +111,7 @@ def test_the_rest_of_a_part_is_asked_for_by_its_own_date() -> None:
         pytest.param(None, ResponseHead(416), Step.FAIL, id="no such range, but nobody asked for one"),
     ],
 )
-def test_what_an_answer_to_a_question_for_the_whole_means(
+def test_the_meaning_of_a_response_to_a_full_request(
     known: ManifestRecord | None, head: ResponseHead, step: Step
 ) -> None:
     assert step_of(head, known) is step
@@ -163,15 +163,15 @@ def test_what_an_answer_to_a_question_for_the_whole_means(
         ),
     ],
 )
-def test_what_an_answer_to_a_question_for_the_rest_means(begun: Part, head: ResponseHead, step: Step) -> None:
+def test_the_meaning_of_a_response_to_a_range_request(begun: Part, head: ResponseHead, step: Step) -> None:
     assert step_of(head, None, begun) is step
 
 
-def test_nothing_new_is_believed_also_when_a_part_lies_there() -> None:
+def test_not_modified_is_accepted_even_with_a_part() -> None:
     assert step_of(ResponseHead(304), record('"a"'), part(40, '"b"')) is Step.UNCHANGED
 
 
-def test_the_recorded_content_is_not_taken_again_because_a_part_lies_there() -> None:
+def test_a_part_does_not_cause_a_download_of_the_recorded_content() -> None:
     assert step_of(ResponseHead(200, '"a"', None, 100), record('"a"'), part(40, '"b"')) is Step.UNCHANGED
 
 
@@ -211,7 +211,7 @@ def test_a_status_that_waiting_does_not_mend_is_final(status: int) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(status, retry_after_s=2.0)).step is Step.FAIL
 
 
-def test_what_is_being_prepared_is_said_to_be() -> None:
+def test_a_file_in_preparation_is_reported() -> None:
     assert "still preparing" in decide(FetchRequest(), None, None, ResponseHead(202)).reason
 
 
@@ -220,7 +220,7 @@ def test_the_wish_of_the_server_is_handed_on(after_s: float) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(429, retry_after_s=after_s)).after_s == after_s
 
 
-def test_a_server_that_wants_to_be_left_alone_for_long_is() -> None:
+def test_a_server_that_asks_for_a_long_pause_is_reported() -> None:
     action = decide(FetchRequest(), None, None, ResponseHead(503, retry_after_s=RETRY_AFTER_MAX_S + 1))
     assert (action.step, "601 s" in action.reason) == (Step.FAIL, True)
 
@@ -259,15 +259,13 @@ def test_there_is_an_action_for_whatever_a_server_sends(
 
 
 @given(known=RECORDS, begun=PARTS)
-def test_a_range_is_never_asked_for_without_naming_its_content(
-    known: ManifestRecord | None, begun: Part | None
-) -> None:
+def test_a_range_is_never_requested_without_a_validator(known: ManifestRecord | None, begun: Part | None) -> None:
     ask = build_request(known, begun)
     assert (ask.start > 0) == (ask.if_range is not None)
 
 
 @given(known=RECORDS, begun=PARTS, head=HEADS)
-def test_what_is_not_gone_on_with_says_why(
+def test_an_action_that_ends_the_attempt_says_why(
     known: ManifestRecord | None, begun: Part | None, head: ResponseHead
 ) -> None:
     action = decide(build_request(known, begun), known, begun, head)

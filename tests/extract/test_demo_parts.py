@@ -1,4 +1,4 @@
-"""The programs of the demo: its dump files, and the server that it fetches them from."""
+"""The programs of the demo: its dump files and its server."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_another_seed_gives_other_bytes(made: Path, tmp_path: Path) -> None:
     assert not set(contents(tmp_path).values()) & set(contents(made).values())
 
 
-def test_change_lets_as_many_files_grow_as_told(folder: Path) -> None:
+def test_change_grows_the_given_number_of_files(folder: Path) -> None:
     before = contents(folder)
     dumps("change", folder, "--files", 3)
     after = contents(folder)
@@ -122,7 +122,7 @@ def test_the_configuration_names_every_file(made: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """What is served lies in `served`, and something that is not lies beside it."""
+    """A server that serves `served`; a file beside it is not served."""
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "a.txt").write_bytes(TEXT)
     (tmp_path / "secret.txt").write_bytes(b"secret")
@@ -205,7 +205,7 @@ def test_the_demo_server_keeps_connections(url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_demo_server_ends_with_a_line_on_what_it_served(
+def test_the_demo_server_ends_with_a_summary_line(
     server: subprocess.Popen[str], url: str, number: signal.Signals
 ) -> None:
     etag = ask(url).headers["etag"]

@@ -1,4 +1,4 @@
-"""What a dry run says of one source: as a run would find it, without its body."""
+"""The dry run of one source: the result of a real run, without the body."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def methods(bad: BadServer) -> list[str]:
 
 
 def to_head(said: Step, then: Step) -> Step:
-    """Another answer to `HEAD` than to `GET`."""
+    """Respond to `HEAD` differently than to `GET`."""
     return lambda exchange: (said if exchange.request.method == "HEAD" else then)(exchange)
 
 
@@ -51,7 +51,7 @@ otherwise = pytest.mark.parametrize(
 @otherwise
 def test_a_server_that_answers_head_otherwise_is_asked_as_a_run_would(here: Here, bad: BadServer, step: Step) -> None:
     found = plan(here, bad.script("/a", step))
-    assert (found.action, found.why, found.length_bytes) == ("fetch", "nothing of it is recorded", len(BODY))
+    assert (found.action, found.why, found.length_bytes) == ("fetch", "it has no record", len(BODY))
 
 
 @otherwise
@@ -84,7 +84,7 @@ def test_nothing_new_is_believed_also_of_no_length(here: Here, bad: BadServer) -
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])
-def test_what_a_run_would_be_refused_as_well_fails(here: Here, bad: BadServer, status: int) -> None:
+def test_a_request_that_a_run_could_not_send_fails(here: Here, bad: BadServer, status: int) -> None:
     found = plan(here, bad.script("/a", answers.status(status)))
     assert (found.action, found.why.partition(":")[0]) == ("failed", f"HTTP {status}")
 
@@ -114,10 +114,10 @@ def test_a_length_counts_where_the_body_is_kept_as_it_comes(here: Here, bad: Bad
 def test_the_length_of_a_compressed_body_is_no_news(here: Here, bad: BadServer) -> None:
     url = bad.script("/a.json", answers.whole(gzip.compress(BODY), headers=GZIP))
     here.fetch(url)
-    assert plan(here, url).why == "the server gives nothing to tell by whether it has changed"
+    assert plan(here, url).why == "the server sends no validator, so a change cannot be ruled out"
 
 
-def test_what_could_not_be_decoded_would_fail(here: Here, bad: BadServer) -> None:
+def test_an_unsupported_encoding_would_fail(here: Here, bad: BadServer) -> None:
     url = bad.script("/a.json", answers.whole(BODY, headers={"Content-Encoding": "br"}))
     found = plan(here, url, decode=True)
     assert (found.action, "decode = false" in found.why) == ("failed", True)

@@ -1,4 +1,4 @@
-"""What a content is expected to be: what fails is kept aside, and pages in place of data are told."""
+"""Expectations about a content: failures are kept as rejected files, and HTML pages in place of data are reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def zipped() -> bytes:
 
 
 def sent(body: bytes, content_type: str | None = "text/csv") -> Step:
-    """A whole body of this type."""
+    """A complete body of this type."""
     headers = {} if content_type is None else {"Content-Type": content_type}
     return answers.exactly(200, headers | {"Content-Length": str(len(body))}, body)
 
@@ -71,23 +71,23 @@ MET = [
 
 
 @pytest.mark.parametrize("expected", MET)
-def test_what_is_met_is_registered(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
+def test_content_that_meets_expectations_is_registered(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
     assert fetch(here, bad.script("/a.csv", sent(CSV)), **expected).result is Result.NEW
 
 
 @pytest.mark.parametrize("expected", UNMET)
-def test_what_is_not_met_fails(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
+def test_a_failed_expectation_fails_the_source(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
     assert fetch(here, bad.script("/a.csv", sent(CSV)), **expected).result is Result.FAILED
 
 
 @pytest.mark.parametrize("expected", UNMET)
-def test_what_is_not_met_is_not_registered(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
+def test_content_that_fails_is_not_registered(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
     fetch(here, bad.script("/a.csv", sent(CSV)), **expected)
     assert not here.manifest.records
 
 
 @pytest.mark.parametrize("expected", UNMET)
-def test_what_is_not_met_is_kept_aside(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
+def test_content_that_fails_is_kept_as_rejected(here: Here, bad: BadServer, expected: dict[str, Any]) -> None:
     fetch(here, bad.script("/a.csv", sent(CSV)), **expected)
     (name,) = here.files
     assert (name.endswith(".rejected"), (here.data_dir / name).read_bytes()) == (True, CSV)
@@ -145,8 +145,8 @@ def test_a_content_may_shrink_by_a_share(here: Here, bad: BadServer, size: int, 
     assert fetch(here, url, shrink_max=0.5).result is result
 
 
-def test_what_was_decoded_is_judged_by_the_run_that_finishes_it(here: Here, bad: BadServer) -> None:
-    """A run that is killed between the two leaves a part whose end is announced."""
+def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad: BadServer) -> None:
+    """A run that is killed in between leaves a part with a recorded intent."""
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
     from manifestlog.extract import part_file, paths
@@ -168,13 +168,13 @@ def test_what_was_decoded_is_judged_by_the_run_that_finishes_it(here: Here, bad:
 
 def test_a_page_whose_name_says_otherwise_is_warned_of(here: Here, bad: BadServer) -> None:
     outcome = fetch(here, bad.script("/m.csv", sent(PAGE, "text/html; charset=utf-8")))
-    assert "m.csv, says otherwise" in (outcome.warning or "")
+    assert "m.csv says otherwise" in (outcome.warning or "")
 
 
 def test_a_page_in_place_of_data_is_warned_of(here: Here, bad: BadServer) -> None:
     url = bad.script("/export", sent(CSV), sent(PAGE, "text/html"))
     fetch(here, url)
-    assert "its last content was not HTML" in (fetch(here, url).warning or "")
+    assert "the previous content was not HTML" in (fetch(here, url).warning or "")
 
 
 def test_a_page_after_a_page_is_nothing_to_look_at(here: Here, bad: BadServer) -> None:
@@ -256,7 +256,7 @@ def test_which_names_say_otherwise(name: str, is_told: bool) -> None:
     assert (html_warning(Expectations(), content(PAGE, name, "text/html"), None) is not None) == is_told
 
 
-def test_what_a_last_content_was_that_cannot_be_read_is_not_known() -> None:
+def test_the_type_of_unreadable_previous_content_is_unknown() -> None:
     assert html_warning(Expectations(), content(PAGE, "m", "text/html"), PreviousContent(10, "m", None)) is None
 
 
@@ -273,9 +273,9 @@ def test_no_shell_reads_the_command(here: Here, bad: BadServer) -> None:
     assert fetch(here, bad.script("/a.csv", sent(CSV)), validate="true; false").result is Result.FAILED
 
 
-def test_what_the_command_says_is_shown(here: Here, bad: BadServer) -> None:
+def test_the_output_of_the_command_is_shown(here: Here, bad: BadServer) -> None:
     outcome = fetch(here, bad.script("/a.csv", sent(CSV)), validate=["sh", "-c", "echo 'too few rows'; exit 3"])
-    assert "ended with 3, it says: too few rows" in (outcome.error or "")
+    assert "exited with 3, output: too few rows" in (outcome.error or "")
 
 
 def test_a_command_that_is_not_there_is_named(here: Here, bad: BadServer) -> None:
@@ -285,7 +285,7 @@ def test_a_command_that_is_not_there_is_named(here: Here, bad: BadServer) -> Non
 
 def test_a_command_must_not_change_the_file(here: Here, bad: BadServer) -> None:
     outcome = fetch(here, bad.script("/a.csv", sent(CSV)), validate=["sh", "-c", 'echo x >> "$1"', "-"])
-    assert "has changed the file" in (outcome.error or "")
+    assert "changed the file" in (outcome.error or "")
 
 
 def test_a_command_that_takes_too_long_is_ended(here: Here, bad: BadServer) -> None:
@@ -293,7 +293,7 @@ def test_a_command_that_takes_too_long_is_ended(here: Here, bad: BadServer) -> N
     assert "took longer than timeout_total_s" in (outcome.error or "")
 
 
-def test_a_run_that_is_stopped_leaves_no_command_behind(tmp_path: Path, bad: BadServer) -> None:
+def test_a_run_that_is_stopped_leaves_no_command_running(tmp_path: Path, bad: BadServer) -> None:
     home, noted = Home(tmp_path), tmp_path / "pids"
     command = ["sh", "-c", f"sleep 300 & echo $$ $! > {noted}.new; mv {noted}.new {noted}; wait"]
     home.configure(entry(bad.script("/a.csv", sent(CSV)), validate=command))
@@ -317,7 +317,7 @@ def _runs(pid: int) -> bool:
 # -- the configuration -------------------------------------------------------------------------------------------------
 
 
-def test_a_relative_program_lies_beside_the_configuration(write: Write) -> None:
+def test_a_relative_program_path_starts_at_the_configuration(write: Write) -> None:
     path = write(raw_config(raw_source(validate="bin/check --rows 10")))
     (found,) = load_config(path, {}).sources
     assert found.validate_command == (os.path.join(path.parent, "bin/check"), "--rows", "10")
@@ -344,7 +344,7 @@ def test_a_wrong_expectation_is_named(write: Write, wrong: dict[str, Any], in_de
     assert config_error(write(raw)).field.startswith(prefix + key)
 
 
-def test_an_unknown_key_is_told_with_the_name_in_a_configuration(write: Write) -> None:
+def test_an_unknown_key_is_reported_with_its_name_in_a_configuration(write: Write) -> None:
     assert "expected validate, or another of" in config_error(write(raw_config(raw_source(validat="x")))).reason
 
 

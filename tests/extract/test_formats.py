@@ -1,4 +1,4 @@
-"""Configurations that are not strict JSON, and what is said where their parser is not installed."""
+"""Configurations that are not strict JSON, and the messages when their parser is not installed."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_without_the_parser_the_message_names_it(tmp_path: Path, monkeypatch: py
 
 def test_a_mistake_beside_comments_is_named_by_its_place(tmp_path: Path) -> None:
     reason = config_error(written(tmp_path, "a.json", '// x\n{"secret" "s3cret"}')).reason
-    assert (reason, "s3cret" in reason) == ("line 2, column 11: the syntax is wrong; correct it", False)
+    assert (reason, "s3cret" in reason) == ("line 2, column 11: invalid syntax; correct it", False)
 
 
-def test_a_key_that_stands_twice_beside_comments_is_found(tmp_path: Path) -> None:
+def test_a_key_that_appears_twice_beside_comments_is_found(tmp_path: Path) -> None:
     error = config_error(written(tmp_path, "a.json", '{"etl_version": 1, "etl_version": 2} // x'))
-    assert (error.field, "stands twice" in error.reason) == ("etl_version", True)
+    assert (error.field, "the key appears twice" in error.reason) == ("etl_version", True)
 
 
 def test_two_slashes_in_an_address_are_no_comment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_words_and_days_of_yaml_are_texts(tmp_path: Path) -> None:
     assert (source.source_id, source.dataset) == ("no", "2024-05-01")
 
 
-def test_what_is_shared_in_yaml_is_expanded_once(tmp_path: Path) -> None:
+def test_shared_values_in_yaml_are_expanded_once(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, "a.yaml", YAML), {})
     assert [source.url for source in config.sources] == ["https://host/${A}/x"] * 2
 
@@ -94,9 +94,9 @@ def test_without_its_parser_yaml_names_it(tmp_path: Path, monkeypatch: pytest.Mo
     assert "pip install 'manifestlog[formats]'" in config_error(written(tmp_path, "a.yaml", YAML)).reason
 
 
-def test_a_key_that_stands_twice_in_yaml_is_found(tmp_path: Path) -> None:
+def test_a_key_that_appears_twice_in_yaml_is_found(tmp_path: Path) -> None:
     error = config_error(written(tmp_path, "a.yaml", YAML + "manifest: x\n"))
-    assert (error.field, "stands twice" in error.reason) == ("manifest", True)
+    assert (error.field, "the key appears twice" in error.reason) == ("manifest", True)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_key_that_stands_twice_in_yaml_is_found(tmp_path: Path) -> None:
         ("a: [", "line 1, column 5"),
         ("a: b: c", "line 1, column 5"),
         ("? [a]\n: b", "expected a text as a key"),
-        ("<<: 5", "expected a mapping behind <<"),
+        ("<<: 5", "expected a mapping after <<"),
         ("a: \x01", "characters"),
         ("--- a\n--- b", "line 2"),
         ("a: *b", "line 1, column 4"),
@@ -114,7 +114,7 @@ def test_a_key_that_stands_twice_in_yaml_is_found(tmp_path: Path) -> None:
         ("", "top level"),
     ],
 )
-def test_yaml_that_cannot_be_taken_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_unsupported_yaml_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in config_error(written(tmp_path, "a.yaml", text)).reason
 
 

@@ -1,4 +1,4 @@
-"""Sources that have not answered for longer than their `stale_after`."""
+"""Sources that were not confirmed within their `stale_after`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def stale(here: Here, url: str, span: str | None = "7d", **defaults: Any) -> lis
 
 
 def seen(here: Here, **ago: float) -> None:
-    """As if the source had last answered so long ago."""
+    """Make the source last confirmed this long ago."""
     text = json.dumps({"systems": {"a": (datetime.now(UTC) - timedelta(**ago)).isoformat()}})
     (here.data_dir / SEEN_NAME).write_text(text)
 
 
 def fetched(here: Here, **ago: float) -> None:
-    """As if the source had last been fetched, and heard of, so long ago."""
+    """Make the source last fetched and confirmed this long ago."""
     record = here.record()
     here.manifest.forget(record.checksum)
     here.manifest.add(record.model_copy(update={"ts_downloaded": datetime.now(UTC) - timedelta(**ago)}))
@@ -120,7 +120,7 @@ def test_without_it_nothing_is_noted(here: Here, bad: BadServer) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"systems":1}', b'{"systems":{"a":1}}', b"[" * 100_000])
-def test_what_cannot_be_read_counts_as_nothing(here: Here, bad: BadServer, content: bytes) -> None:
+def test_unreadable_notes_count_as_none(here: Here, bad: BadServer, content: bytes) -> None:
     url = bad.script("/a", OK, GONE)
     stale(here, url)
     (here.data_dir / SEEN_NAME).write_bytes(content)
@@ -175,14 +175,14 @@ def test_notes_that_no_run_has_looked_at_for_a_year_go(here: Here, bad: BadServe
     assert set(json.loads((here.data_dir / SEEN_NAME).read_text())["daily"]) == {"last-week"}
 
 
-def test_a_span_is_told_as_it_was_written() -> None:
+def test_a_duration_is_shown_as_it_was_written() -> None:
     assert str(Stale("a", "b", datetime(2026, 1, 1, tzinfo=UTC), 36 * 3600, was_fetched=True)) == (
-        "b/a: stale: not fetched or confirmed since 2026-01-01T00:00:00+00:00, longer ago than stale_after (36h)"
+        "b/a: stale: not fetched or confirmed since 2026-01-01T00:00:00+00:00, which exceeds stale_after (36h)"
     )
 
 
 @pytest.mark.parametrize("wrong", ["", "0d", "7", 7, "7 d", "-1d", "week"])
-def test_what_is_no_span_is_named(write: Write, wrong: object) -> None:
+def test_an_invalid_duration_is_reported(write: Write, wrong: object) -> None:
     assert config_error(write(raw_config(raw_source(stale_after=wrong)))).field == "sources[0].stale_after"
 
 
@@ -191,7 +191,7 @@ def test_what_is_no_span_is_named(write: Write, wrong: object) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, bad: BadServer) -> Home:
-    """A source that is stale without having failed: another run has claimed it."""
+    """A source that is stale without a failure: another run has claimed it."""
     found = Home(tmp_path)
     found.configure(entry(bad.script("/a", OK), stale_after="7d"))
     return found

@@ -1,4 +1,4 @@
-"""Sources that fsspec opens: what a store tells of a file stands in for what a server would say."""
+"""Sources of fsspec: a store's properties of a file replace the validators of a server."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ OTHER = pattern(1000, 1)
 
 
 class StoreError(Exception):
-    """What a store's own library raises; it shows the address, with a password."""
+    """An error of a store's own library; it contains the URL with a password."""
 
     def __init__(self) -> None:
         super().__init__("could not read store://user:password@host/x")
 
 
 class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A store whose answers a test decides."""
+    """A store with the responses a test sets."""
 
     protocol = "store"
     store: dict[str, Any] = {}  # noqa: RUF012 -- as the class above keeps its files
@@ -121,14 +121,14 @@ def test_a_file_that_was_only_touched_is_refreshed(here: Here, tmp_path: Path) -
 def test_a_missing_file_fails_at_once(here: Here, tmp_path: Path) -> None:
     outcome = here.fetch(f"file://{tmp_path}/none")
     assert (outcome.result, outcome.error, here.waits) == (
-        Result.FAILED, "there is no such file: check the source's url", [],
+        Result.FAILED, "no such file: check the source's url", [],
     )  # fmt: skip
 
 
 def test_a_folder_fails_at_once(here: Here, tmp_path: Path) -> None:
     outcome = here.fetch(f"file://{tmp_path}")
     assert (outcome.result, outcome.error, here.waits) == (
-        Result.FAILED, "it is a folder, not a file: check the source's url", [],
+        Result.FAILED, "the url names a directory, not a file: check the source's url", [],
     )  # fmt: skip
 
 
@@ -139,10 +139,10 @@ def test_an_empty_file_fails(here: Here, tmp_path: Path) -> None:
 
 
 class Broken(BaseException):
-    """Stands for whatever ends a process in an orderly way."""
+    """Anything that ends a process in an orderly way."""
 
 
-def test_a_file_is_gone_on_with_where_it_was_broken_off(here: Here, tmp_path: Path) -> None:
+def test_a_file_is_resumed_where_it_broke_off(here: Here, tmp_path: Path) -> None:
     large = pattern(3_500_000)
     put(tmp_path / "a.json", large, NOON)
 
@@ -195,8 +195,8 @@ def test_a_store_in_memory_is_changed(here: Here) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_what_a_store_does_not_have_fails(here: Here) -> None:
-    assert here.fetch("memory://none.json").error == "there is no such file: check the source's url"
+def test_a_file_that_a_store_does_not_have_fails(here: Here) -> None:
+    assert here.fetch("memory://none.json").error == "no such file: check the source's url"
 
 
 @pytest.mark.parametrize("name", ["ETag", "etag", "e_tag"])
@@ -289,11 +289,11 @@ def test_a_store_that_cannot_be_planned_is_a_plan_that_failed(here: Here, store:
 # -- schemes -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_scheme_that_nobody_knows_fails_at_once(here: Here) -> None:
+def test_an_unknown_scheme_fails_at_once(here: Here) -> None:
     outcome = here.fetch("nobody://host/a")
     assert (outcome.result, here.waits) == (Result.FAILED, [])
     assert outcome.error is not None
-    assert "scheme nobody is not known" in outcome.error
+    assert "fsspec does not support the scheme nobody" in outcome.error
 
 
 @pytest.mark.skipif(any(path for path in sys.path if Path(path, "s3fs").exists()), reason="s3fs is installed")

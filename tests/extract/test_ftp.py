@@ -1,4 +1,4 @@
-"""Sources on a real FTP server: what it tells of a file's time is enough to fetch nothing twice."""
+"""Sources on a real FTP server: the file time is enough to fetch nothing twice."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_file_of_another_length_is_fetched(here: Here, site: Path, url: str) -
 
 
 @pytest.mark.parametrize("without", [KINDS["MLSD"], KINDS["MDTM"]])
-def test_a_second_is_told_from_the_next(here: Here, site: Path, without: tuple[str, ...]) -> None:
+def test_times_one_second_apart_differ(here: Here, site: Path, without: tuple[str, ...]) -> None:
     with serving(site, *without) as url:
         here.fetch(f"{url}/a.json")
         put(site, OTHER, NOON + 1)
@@ -81,5 +81,5 @@ def test_a_wrong_password_fails_at_once_and_says_so(here: Here, site: Path) -> N
     with serving(site) as url:
         outcome = here.fetch(f"{url.replace('word@', 'wrong@')}/a.json")
     assert (outcome.error, here.waits) == (
-        "the server wants other credentials (FTP 530): check the source's url", [],
+        "the server rejects the credentials (FTP 530): check the source's url", [],
     )  # fmt: skip

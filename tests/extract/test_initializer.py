@@ -1,4 +1,4 @@
-"""What every worker process of a run calls first, and its former name."""
+"""The initializer that each worker process of a run calls first, and its former name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Body(NamedTuple):
 
 
 class Local:
-    """A fetcher that needs no server."""
+    """A fetcher without a server."""
 
     def probe(self, _source: ETLSource, _ask: FetchRequest) -> ResponseHead:
         return ResponseHead(200)
@@ -41,7 +41,7 @@ def leave_a_trace(folder: Path) -> None:
 
 
 def run(manifest: DownloadManifestManager, tmp_path: Path, **initializer: Any) -> list[str]:
-    """The results of one source, fetched by a worker process."""
+    """Return the results of one source, fetched by a worker process."""
     orchestrator = PipelineOrchestrator(
         manifest, Local(), data_dir=tmp_path / "data", defaults=Defaults(jobs=2), **initializer
     )

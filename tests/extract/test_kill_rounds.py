@@ -1,4 +1,6 @@
-"""`kill -9` of workers and whole runs at random moments, until a run ends by itself: nothing is lost, doubled or left."""
+"""`kill -9` of workers and whole runs at random moments until a run ends by itself: nothing is lost, duplicated or left
+over.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ JOBS = 3
 
 
 def contents(chance: random.Random) -> dict[str, bytes]:
-    """Large files, which take a moment at this rate; small ones, so that many are completed; and the same content twice."""
+    """Large files, which take a moment at this rate; many small ones, so that many complete; one content twice."""
     files = {f"large-{n}.gz": chance.randbytes(chance.randint(300_000, 600_000)) for n in range(3)}
     files |= {f"small-{n}.gz": chance.randbytes(chance.randint(1, 5_000)) for n in range(8)}
     return files | {"large-again.gz": files["large-0.gz"], "small-again.gz": files["small-0.gz"]}
@@ -36,7 +38,7 @@ def contents(chance: random.Random) -> dict[str, bytes]:
 
 @dataclass
 class Outcome:
-    """What the rounds did, and which of them went wrong."""
+    """What the rounds did, and which of them failed."""
 
     wrong: list[str] = field(default_factory=list)
     runs_killed: int = 0
@@ -46,7 +48,7 @@ class Outcome:
 
 
 def _kill_one(process: subprocess.Popen[str], chance: random.Random, outcome: Outcome) -> None:
-    """After a random pause, which the run's own end cuts short: a worker, or the parent."""
+    """Kill a worker or the parent after a random pause, unless the run ends first."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(chance.uniform(0, PAUSE_MAX_S))
     if process.poll() is not None:
@@ -65,14 +67,14 @@ def _is_at_work(process: subprocess.Popen[str], home: Home) -> bool:
 
 
 def _end(process: subprocess.Popen[str]) -> int:
-    """Wait for a run, and for its workers, which may be a moment behind if it was killed; its exit code."""
+    """Wait for a run and its workers, which may end a moment later if it was killed; return the exit code."""
     result = finish(process)
     wait_until(lambda: members(process) == [])
     return result.code
 
 
 def _round(home: Home, chance: random.Random, outcome: Outcome) -> None:
-    """Start it, kill some of it, start it again, until there were enough kills; then let it come to its end."""
+    """Start a run, kill parts of it and restart it until there were enough kills; then let it finish."""
     kills = chance.randint(1, KILLS_MAX)
     while kills > 0:
         process = home.start()
@@ -118,15 +120,15 @@ def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_every_file_is_there_once_right_and_registered(outcome: Outcome) -> None:
-    """And no part is left, and the manifest is sound: `Home.check`."""
+    """No part is left, and the manifest is intact: `Home.check`."""
     assert outcome.wrong == []
 
 
 def test_something_was_killed(outcome: Outcome) -> None:
-    """The check above is no empty one."""
+    """The check above is not vacuous."""
     assert outcome.runs_killed + outcome.workers_killed > 0
 
 
-def test_parts_were_gone_on_with(outcome: Outcome) -> None:
-    """Neither is it one of files that were fetched anew each time."""
+def test_parts_were_resumed(outcome: Outcome) -> None:
+    """Nor were all files fetched from the start."""
     assert outcome.resumed_bytes > 0

@@ -1,4 +1,4 @@
-"""What a run of extract logs: one line for each source, at INFO, whatever came of it; and never a secret."""
+"""The log of a run: one line at INFO for each source, whatever its result, without secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOBODY = "http://me:pass-5ecret@127.0.0.1:1/a?key=5ecret-too"
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Told:
-    """What the orchestrator said at INFO, durations as `0 s`."""
+    """Return the orchestrator's messages at INFO, with durations as `0 s`."""
     caplog.set_level(logging.INFO, "manifestlog")
 
     def texts() -> list[str]:
@@ -40,16 +40,16 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_outcome_is_logged_and_the_sum(here: Here, put: Put, told: Told, jobs: int) -> None:
-    """In the process that runs the pipeline, by however many workers it came."""
+    """The process of the pipeline logs it, for any number of workers."""
     one = source(put("a", BODY), source_id="a", dataset="systems")
     here.run(one, jobs=jobs)
     here.run(one, jobs=jobs)
     path = here.manifest.path
     assert told() == [
         "systems/a: new, 1000 bytes in 0 s",
-        f"{path}: through with 1 new; 1000 bytes fetched in 0 s",
+        f"{path}: done: 1 new; 1000 bytes fetched in 0 s",
         "systems/a: unchanged",
-        f"{path}: through with 1 unchanged; 0 bytes fetched in 0 s",
+        f"{path}: done: 1 unchanged; 0 bytes fetched in 0 s",
     ]
 
 
@@ -63,7 +63,7 @@ def test_a_source_that_fails_is_logged_without_its_secrets(here: Here, told: Tol
 def test_an_attempt_that_failed_is_logged(here: Here, bad: BadServer, told: Told) -> None:
     url = bad.script("/a", answers.status(503), answers.whole(BODY))
     here.run(source(url, source_id="a", dataset="systems"))
-    assert told()[:2] == ["systems/a: HTTP 503; again in 0 s", "systems/a: new, 1000 bytes in 0 s"]
+    assert told()[:2] == ["systems/a: HTTP 503; retrying in 0 s", "systems/a: new, 1000 bytes in 0 s"]
 
 
 def test_a_warning_is_logged_with_its_outcome(here: Here, bad: BadServer, told: Told) -> None:
@@ -73,10 +73,10 @@ def test_a_warning_is_logged_with_its_outcome(here: Here, bad: BadServer, told: 
     assert told()[0] == f"systems/a: new, 1000 bytes in 0 s: {outcome.warning}"
 
 
-def test_debug_says_what_was_asked_and_answered(here: Here, put: Put, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_logs_requests_and_responses(here: Here, put: Put, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "manifestlog")
     one = source(put("a", BODY), source_id="a", dataset="systems")
     here.run(one)
     here.run(one)
     debug = [r.getMessage() for r in caplog.records if r.name == "manifestlog.extract.download"]
-    assert debug == [f"systems/a: asked, answered with status {status}" for status in (200, 304)]
+    assert debug == [f"systems/a: requested, response status {status}" for status in (200, 304)]

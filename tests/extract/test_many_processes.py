@@ -1,4 +1,4 @@
-"""Many processes at one list of sources: each body once, whoever dies, and whoever is asked to stop."""
+"""Many processes on one list of sources: each body is fetched once, whatever is killed or stopped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 class Ran(NamedTuple):
-    """Two runs after each other, and the bodies that the server had sent after each."""
+    """Two runs in sequence, and the bodies the server had sent after each."""
 
     home: Home
     first: Result
@@ -111,7 +111,7 @@ def test_every_content_is_registered_and_kept_once(ran: Ran) -> None:
     ran.home.check(FILES)
 
 
-def test_nobody_complains(ran: Ran) -> None:
+def test_no_process_reports_an_error(ran: Ran) -> None:
     assert (ran.first.code, ran.first.err, ran.second.code, ran.second.err) == (0, "", 0, "")
 
 
@@ -130,7 +130,9 @@ def _were_asked(server: BadServer, paths: list[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def overlap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlap]:
-    """Two runs whose four workers begin the same list in the same moment: each had to wait for a source of its own first."""
+    """Two runs whose four workers start the same list at the same moment; each first had to wait for a source of its
+    own.
+    """
     home = Home(tmp_path_factory.mktemp("home"))
     served = tmp_path_factory.mktemp("served")
     for name, content in FILES.items():
@@ -167,7 +169,7 @@ def test_overlapping_runs_leave_the_rest_to_each_other(overlap: Overlap) -> None
 
 
 def test_overlapping_runs_both_fetch(overlap: Overlap) -> None:
-    """The checks above are no empty ones."""
+    """The checks above are not vacuous."""
     assert all(result.json["new"] > 10 for result in overlap.results)
 
 
@@ -199,24 +201,24 @@ def bad() -> Iterator[BadServer]:
 
 
 def stalling() -> Step:
-    """So many bytes, and then nothing for ever."""
+    """Send this many bytes, then nothing."""
     return answers.slow(BODY, FIRST_BYTES, threading.Event(), '"e"')
 
 
 def one_stalls(home: Home, bad: BadServer, *then: Step, jobs: int = 2) -> None:
-    """Six sources; the first one stalls as long as no other step comes behind it."""
+    """Six sources; the first one stalls until another step follows."""
     large = bad.script("/large", stalling(), *then)
     small = [bad.script(f"/{name}", answers.whole(body, f'"{name}"')) for name, body in SMALL.items()]
     home.configure(*map(entry, [large, *small]), jobs=jobs)
 
 
 def until_stalled(home: Home) -> None:
-    """What the server sent before it stopped has been written."""
+    """Wait until everything the server sent is written."""
     wait_until(lambda: home.part_bytes("large") == FIRST_BYTES)
 
 
 def only_worker(process: subprocess.Popen[str], *others: int) -> int:
-    """The worker that is left when all tasks but one are done."""
+    """Return the worker that is left when all tasks but one are done."""
     found: list[int] = wait_until(lambda: len(w := [*{*children_of(process.pid)} - {*others}]) == 1 and w)
     return found[0]
 
@@ -233,7 +235,7 @@ def test_a_killed_workers_source_is_done_by_another_one(home: Home, bad: BadServ
     assert counts(finish(process)) == {"new": 6}
 
 
-def test_a_killed_workers_part_is_gone_on_with(home: Home, bad: BadServer) -> None:
+def test_a_killed_workers_part_is_resumed(home: Home, bad: BadServer) -> None:
     one_stalls(home, bad, whole())
     process = home.start()
     until_stalled(home)
@@ -244,7 +246,7 @@ def test_a_killed_workers_part_is_gone_on_with(home: Home, bad: BadServer) -> No
 
 
 def test_a_terminated_workers_source_is_done_by_another_one(home: Home, bad: BadServer) -> None:
-    """SIGTERM by somebody else lets a worker end well, but not with what it had."""
+    """SIGTERM from outside lets a worker end well, but not finish its source."""
     one_stalls(home, bad, whole())
     process = home.start()
     until_stalled(home)
@@ -279,7 +281,7 @@ def test_a_source_that_lost_two_workers_keeps_its_part(home: Home, bad: BadServe
 
 
 def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer) -> None:
-    """Both workers stall, so the small sources are still to be begun."""
+    """Both workers stall, so the small sources have not started."""
     two = [bad.script(f"/{name}", stalling(), whole()) for name in ("large", "second")]
     small = [bad.script(f"/{name}", answers.whole(body)) for name, body in SMALL.items()]
     home.configure(*map(entry, [*two, *small]), jobs=2)
@@ -294,7 +296,7 @@ def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer)
 
 
 def kill_parent(process: subprocess.Popen[str]) -> list[int]:
-    """Its workers."""
+    """Kill the parent; return its workers."""
     workers = children_of(process.pid)
     process.kill()
     process.wait()
@@ -335,7 +337,7 @@ def test_workers_do_not_outlive_a_killed_parent_in_a_pause(home: Home, bad: BadS
     wait_until(lambda: not any(map(is_alive, workers)))
 
 
-def test_the_next_run_goes_on_with_what_a_killed_one_left(home: Home, bad: BadServer) -> None:
+def test_the_next_run_resumes_what_a_killed_one_left(home: Home, bad: BadServer) -> None:
     killed_while_stalled(home, bad, whole())
     result = home.run()
     assert (result.code, result.json["claimed"]) == (0, 0)
@@ -347,7 +349,7 @@ def test_the_next_run_goes_on_with_what_a_killed_one_left(home: Home, bad: BadSe
 
 
 def ctrl_c(process: subprocess.Popen[str]) -> None:
-    """As a terminal does it: to everybody in the group."""
+    """Send SIGINT to the whole group, as a terminal does."""
     os.killpg(process.pid, signal.SIGINT)
 
 
@@ -359,7 +361,7 @@ def terminate(process: subprocess.Popen[str]) -> None:
     params=[(ctrl_c, 1), (ctrl_c, 2), (terminate, 1), (terminate, 2)], ids=lambda p: f"{p[0].__name__}-{p[1]}"
 )
 def stopped(request: pytest.FixtureRequest, home: Home, bad: BadServer) -> Result:
-    """A run that was asked to stop in the middle of a body, and whose workers are gone."""
+    """A run that was asked to stop in the middle of a body, and whose workers have ended."""
     stop, jobs = request.param
     one_stalls(home, bad, whole(), jobs=jobs)
     process = home.start()
@@ -386,7 +388,7 @@ def test_asked_to_stop_it_keeps_the_part(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("stopped")
-def test_the_next_run_goes_on_with_the_part_of_a_stopped_one(home: Home, bad: BadServer) -> None:
+def test_the_next_run_continues_with_the_part_of_a_stopped_one(home: Home, bad: BadServer) -> None:
     assert home.run().code == 0
     assert bad.asked("/large")[-1].headers["range"] == f"bytes={FIRST_BYTES}-"
     home.check({"large": BODY} | SMALL)
@@ -409,7 +411,7 @@ def test_ctrl_c_while_the_server_does_not_answer_ends_it(home: Home, bad: BadSer
 
 
 def test_ctrl_c_in_the_moment_of_starting_ends_it(home: Home, bad: BadServer) -> None:
-    """A worker that was forked a moment ago has no handler of its own yet."""
+    """A worker that was just forked has no handler of its own yet."""
     urls = [bad.script(f"/{number}", stalling()) for number in range(8)]
     home.configure(*map(entry, urls), jobs=8)
     codes = []
@@ -424,14 +426,14 @@ def test_ctrl_c_in_the_moment_of_starting_ends_it(home: Home, bad: BadServer) ->
 
 
 def pending(pid: int) -> int:
-    """The signals that wait for a process, as a mask."""
+    """Return the pending signals of a process as a mask."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     lines = dict(line.split(":\t", 1) for line in status.splitlines())
     return int(lines["SigPnd"], 16) | int(lines["ShdPnd"], 16)
 
 
 def test_a_second_ctrl_c_kills_workers_that_do_not_end(home: Home, bad: BadServer) -> None:
-    """A worker that was suspended cannot hear the first one."""
+    """A suspended worker does not receive the first one."""
     one_stalls(home, bad)
     process = home.start()
     until_stalled(home)
@@ -447,8 +449,8 @@ def test_a_second_ctrl_c_kills_workers_that_do_not_end(home: Home, bad: BadServe
 # -- a run that is stuck -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_to_another_one_what_that_is_at(home: Home, bad: BadServer) -> None:
-    """Also when that one is stuck."""
+def test_a_run_skips_a_source_that_another_run_holds(home: Home, bad: BadServer) -> None:
+    """Even if the other run hangs."""
     one_stalls(home, bad)
     stuck = home.start()
     until_stalled(home)

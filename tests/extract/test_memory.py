@@ -1,4 +1,4 @@
-"""A worker holds a block of a body, never the body."""
+"""A worker holds one block of a body in memory, never the whole body."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
     ],
 )
 def fetched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int]:
-    """(peak memory of the worker, length of the file that it fetched)"""
+    """Return (peak memory of the worker, length of the file it fetched)."""
     home, served = Home(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("served")
     with (served / "large.bin").open("wb") as file:
         file.truncate(request.param)  # a hole: it takes no space
@@ -52,6 +52,6 @@ def test_the_whole_of_a_large_file_is_fetched(fetched: tuple[int, int]) -> None:
     assert fetched[1] >= 200_000_000
 
 
-def test_the_worker_is_what_was_measured(fetched: tuple[int, int]) -> None:
+def test_the_measured_process_is_the_worker(fetched: tuple[int, int]) -> None:
     """A child that does nothing is much smaller than one that has loaded the libraries."""
     assert fetched[0] > 20_000_000

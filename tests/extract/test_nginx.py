@@ -1,4 +1,4 @@
-"""nginx, as the other tests here rely on it: each behaviour once."""
+"""nginx as a test server: each of its behaviours once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_nginx_serves_a_changed_file_at_once(real: Nginx, folder: Path) -> None:
     assert ask(real.url + "/a.json").body == b"other"
 
 
-def test_nginx_writes_down_what_was_asked(real: Nginx) -> None:
+def test_nginx_logs_the_requests(real: Nginx) -> None:
     ask(real.url + "/a.json", range="bytes=0-4", if_none_match='"a"', if_modified_since=DATE)
     (asked,) = real.requests()
     assert (asked.method, asked.uri, asked.status, asked.body_bytes_sent) == ("GET", "/a.json", 206, 5)

@@ -1,4 +1,4 @@
-"""One source at a time, from a server that behaves: what is asked, what is kept, what is recorded."""
+"""One source on a correct server: requests, files and records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_unknown_source_is_new(here: Here, put: Put) -> None:
     assert here.fetch(put("a.json", BODY)).result is Result.NEW
 
 
-def test_a_new_source_lies_in_the_folder_of_its_dataset(here: Here, put: Put) -> None:
+def test_a_new_source_is_in_the_directory_of_its_dataset(here: Here, put: Put) -> None:
     here.fetch(put("a.json", BODY), dataset="stars/near")
     assert here.files == ["stars/near/a.json"]
 
@@ -42,7 +42,7 @@ def test_a_new_source_has_the_bytes_of_the_server(here: Here, put: Put) -> None:
     assert here.body() == BODY
 
 
-def test_a_record_says_what_was_fetched(here: Here, put: Put) -> None:
+def test_a_record_describes_the_download(here: Here, put: Put) -> None:
     here.fetch(put("a.json", BODY))
     record = here.record()
     assert (record.checksum, record.file_size) == (sha256(BODY), len(BODY))
@@ -63,7 +63,7 @@ def test_a_record_holds_an_absolute_path(here: Here, put: Put, tmp_path: Path, m
     assert here.record().file_path == tmp_path / "data" / "systems" / "a.json"
 
 
-def test_an_outcome_says_where_the_file_is_and_what_it_took(here: Here, put: Put) -> None:
+def test_an_outcome_has_path_and_costs(here: Here, put: Put) -> None:
     outcome = here.fetch(put("a.json", BODY))
     assert outcome.file_path == str(here.record().file_path)
     assert (outcome.bytes_fetched, outcome.bytes_saved, outcome.error) == (len(BODY), 0, None)
@@ -107,12 +107,12 @@ def test_a_gzipped_file_stays_gzipped(here: Here, put: Put) -> None:
     assert here.body() == zipped
 
 
-def test_no_encoding_is_asked_for(here: Here, put: Put, real: Nginx) -> None:
+def test_no_encoding_is_requested(here: Here, put: Put, real: Nginx) -> None:
     here.fetch(put("a.json", b'{"a":1}' * 1000))
     assert [request.content_encoding for request in real.requests()] == [None]
 
 
-def test_encodings_cannot_be_asked_for_by_a_header(here: Here, put: Put) -> None:
+def test_encodings_cannot_be_requested_by_a_header(here: Here, put: Put) -> None:
     plain = b'{"a":1}' * 1000
     here.one(source(put("a.json", plain), source_id="a", dataset="systems", headers={"Accept-Encoding": "gzip"}))
     assert here.body() == plain
@@ -132,7 +132,7 @@ def test_a_source_that_has_not_changed_is_unchanged(here: Here, put: Put) -> Non
     assert here.fetch(url).result is Result.UNCHANGED
 
 
-def test_an_unchanged_source_is_asked_for_by_its_etag_only(here: Here, put: Put, real: Nginx) -> None:
+def test_an_unchanged_source_is_requested_by_its_etag_only(here: Here, put: Put, real: Nginx) -> None:
     url = put("a.json", BODY)
     here.fetch(url)
     here.fetch(url)
@@ -141,7 +141,7 @@ def test_an_unchanged_source_is_asked_for_by_its_etag_only(here: Here, put: Put,
     assert (asked.http_if_none_match, asked.http_if_modified_since) == (here.record().etag, None)
 
 
-def test_an_unchanged_source_says_what_was_saved(here: Here, put: Put) -> None:
+def test_an_unchanged_source_reports_the_bytes_saved(here: Here, put: Put) -> None:
     url = put("a.json", BODY)
     here.fetch(url)
     outcome = here.fetch(url)
@@ -163,7 +163,7 @@ def test_a_source_with_a_date_only_is_unchanged_by_its_date(here: Here, bad: Bad
     assert here.fetch(url).result is Result.UNCHANGED
 
 
-def test_a_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: BadServer) -> None:
+def test_a_source_with_a_date_only_is_requested_by_its_date(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY, last_modified=MONDAY))
     here.fetch(url)
     here.fetch(url)
@@ -171,7 +171,7 @@ def test_a_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: Bad
     assert (asked.get("if-modified-since"), asked.get("if-none-match")) == (MONDAY, None)
 
 
-def test_a_changed_source_with_a_date_only_is_asked_for_by_its_date(here: Here, bad: BadServer) -> None:
+def test_a_changed_source_with_a_date_only_is_requested_by_its_date(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY, None, MONDAY), answers.whole(OTHER, None, TUESDAY))
     here.fetch(url)
     here.fetch(url)
@@ -191,7 +191,7 @@ def test_an_etag_is_kept_as_it_came(here: Here, bad: BadServer, etag: str) -> No
 
 
 @pytest.mark.parametrize("etag", ['W/"a"', '"a"', "bare", '"ä"'])
-def test_an_etag_is_asked_for_as_it_came(here: Here, bad: BadServer, etag: str) -> None:
+def test_an_etag_is_requested_as_it_came(here: Here, bad: BadServer, etag: str) -> None:
     url = bad.script("/a", answers.whole(BODY, etag))
     here.fetch(url)
     here.fetch(url)
@@ -299,7 +299,7 @@ def test_an_older_file_at_another_address_is_changed(here: Here, bad: BadServer)
     assert (outcome.result, here.body()) == (Result.CHANGED, OTHER)
 
 
-def test_a_file_at_another_address_is_not_asked_for_by_the_date_of_the_first(here: Here, bad: BadServer) -> None:
+def test_a_file_at_another_address_is_not_requested_by_the_date_of_the_first(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/2024-02.csv", answers.whole(BODY, last_modified=TUESDAY)))
     here.fetch(bad.script("/2024-01.csv", answers.whole(OTHER, last_modified=MONDAY)))
     assert "if-modified-since" not in bad.requests[-1].headers

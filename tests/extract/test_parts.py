@@ -1,4 +1,4 @@
-"""A part and what is known of it: as far as it can be trusted, and no further."""
+"""A part and its state: trusted exactly as far as it is safe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def another_boot(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Use `setattr` on it to begin another boot."""
+    """Use `setattr` on it to simulate a reboot."""
     monkeypatch.setattr(part_file, "_this_boot", lambda: "first")
     return monkeypatch
 
@@ -48,20 +48,20 @@ def reboot(patch: pytest.MonkeyPatch, name: str = "second") -> None:
 
 
 def write(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
-    """A body that comes whole."""
+    """Write a complete body."""
     with PartWriter(part, head) as writer:
         writer.write(body)
 
 
 def cut(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
-    """A body that breaks off behind this."""
+    """Write a body that breaks off after this."""
     with pytest.raises(Broken), PartWriter(part, head) as writer:  # noqa: PT012 -- the writer is what ends with it
         writer.write(body)
         raise Broken
 
 
 def killed(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
-    """What a killed process leaves of a body: no end of any block is run."""
+    """Leave what a killed process leaves of a body: no `finally` or `with` block runs."""
     writer = PartWriter(part, head)
     writer.write(body)
     os.close(writer._fd)
@@ -82,7 +82,7 @@ def test_a_writer_hashes_what_it_writes(part: Path) -> None:
     assert part.read_bytes() == BODY
 
 
-def test_a_writer_begins_anew_where_the_body_does(part: Path) -> None:
+def test_a_writer_starts_again_with_the_body(part: Path) -> None:
     write(part, BODY)
     write(part, b"short")
     assert part.read_bytes() == b"short"
@@ -96,7 +96,7 @@ def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
     assert part.read_bytes() == BODY
 
 
-def test_a_writer_cuts_what_lies_behind_the_beginning_of_the_body(part: Path) -> None:
+def test_a_writer_truncates_the_part_to_the_start_of_the_body(part: Path) -> None:
     cut(part, BODY[:400] + b"other")
     with PartWriter(part, HEAD._replace(start=400)) as writer:
         assert writer.sha256 == sha256(BODY[:400])
@@ -110,12 +110,12 @@ def test_a_writer_takes_over_a_part_longer_than_a_block(part: Path) -> None:
         assert writer.sha256 == sha256(long)
 
 
-def test_what_came_before_an_error_is_kept(part: Path) -> None:
+def test_bytes_before_an_error_are_kept(part: Path) -> None:
     cut(part, BODY[:400])
     assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
-def test_what_came_before_an_error_counts_as_synced(part: Path) -> None:
+def test_bytes_before_an_error_count_as_synced(part: Path) -> None:
     cut(part, BODY[:400])
     found = part_file.read_state(part)
     assert found is not None
@@ -141,7 +141,7 @@ def test_a_writer_closes_its_file_when_the_state_cannot_be_written(part: Path, s
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_full_disk_is_told_with_the_name_of_the_part(part: Path) -> None:
+def test_a_full_disk_is_reported_with_the_path_of_the_part(part: Path) -> None:
     with PartWriter(part, HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
         os.dup2(full.fileno(), writer._fd)
         with pytest.raises(OSError, match=NAME) as caught:
@@ -255,7 +255,7 @@ def test_a_state_comes_back_as_it_was_written(part: Path) -> None:
     assert part_file.read_state(part) == whole
 
 
-def test_a_state_holds_what_is_known_and_no_nulls(part: Path, state: Path) -> None:
+def test_a_state_contains_no_nulls(part: Path, state: Path) -> None:
     part_file.write_state(part, PartState(etag='"a"'))
     assert json.loads(state.read_bytes()) == {"etag": '"a"', "boot": "", "synced_bytes": 0}
 
@@ -282,7 +282,7 @@ def test_discarding_nothing_is_fine(part: Path) -> None:
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-def test_announcing_keeps_what_is_known(part: Path) -> None:
+def test_recording_the_intent_keeps_the_state(part: Path) -> None:
     write(part, BODY)
     part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     found = part_file.read_state(part)
@@ -290,7 +290,7 @@ def test_announcing_keeps_what_is_known(part: Path) -> None:
     assert (found.etag, found.sha256, found.file_path) == (HEAD.etag, sha256(BODY), str(part.parent / "x"))
 
 
-def test_beginning_anew_takes_an_announcement_back(part: Path) -> None:
+def test_starting_again_discards_the_intent(part: Path) -> None:
     part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     write(part, BODY)
     found = part_file.read_state(part)

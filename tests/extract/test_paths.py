@@ -1,4 +1,4 @@
-"""Where files lie."""
+"""The paths of a source's files."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_a_configured_name_wins() -> None:
     assert paths.file_name_of(source("https://host/x.csv", file_name="y.csv")) == "y.csv"
 
 
-def test_a_target_lies_in_its_dataset() -> None:
+def test_a_data_file_is_in_its_dataset() -> None:
     assert paths.path_for(DATA, source(dataset="a/b")) == DATA / "a/b/systems.json.gz"
 
 
 @pytest.mark.parametrize(
     "wrong", [{"dataset": "../x"}, {"dataset": "/x"}, {"file_name": "../x"}, {"file_name": "/etc/x"}]
 )
-def test_a_source_that_nobody_validated_does_not_leave_either(wrong: dict[str, str]) -> None:
+def test_an_unvalidated_source_does_not_leave_it_either(wrong: dict[str, str]) -> None:
     with pytest.raises(ExtractError, match="source spansh_systems"):
         paths.path_for(DATA, source().model_copy(update=wrong))
 
@@ -98,15 +98,15 @@ def test_the_checksum_goes_before_the_suffixes(name: str, other: str) -> None:
     assert paths.alternate_path(DATA / name, CHECKSUM) == DATA / other
 
 
-def test_a_part_lies_beside_its_target() -> None:
+def test_a_part_is_beside_its_target() -> None:
     assert paths.part_path(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.part"
 
 
-def test_a_parts_state_lies_beside_the_part() -> None:
+def test_a_parts_state_is_beside_the_part() -> None:
     assert paths.part_state_path(DATA / "x.csv.12345678.part") == DATA / "x.csv.12345678.part.json"
 
 
-def test_a_rejected_file_lies_beside_its_target() -> None:
+def test_a_rejected_file_is_beside_its_target() -> None:
     assert paths.rejected_path(DATA / "x.csv", source()) == DATA / "x.csv.5afb65ea.rejected"
 
 
@@ -116,7 +116,7 @@ def test_another_source_has_another_part(other: dict[str, str]) -> None:
 
 
 def test_the_part_does_not_depend_on_the_address() -> None:
-    """A new token in the query must not lose what was fetched."""
+    """A new token in the query must not discard the part."""
     moved = source("https://other/systems.json.gz?t=2")
     assert paths.part_path(DATA / "x", moved) == paths.part_path(DATA / "x", source())
 
@@ -135,7 +135,7 @@ SEGMENTS = st.lists(
 
 @st.composite
 def sources(draw: st.DrawFn) -> ETLSource:
-    """With addresses of any shape."""
+    """Sources with URLs of any shape."""
     url = draw(st.sampled_from(["https://host/", "https://host", "file:///", "s3://b/k", "x+y::z://"])) + "".join(
         draw(SEGMENTS)
     )
@@ -159,7 +159,7 @@ def test_every_name_fits_the_file_system(made: ETLSource) -> None:
 
 
 @given(sources())
-def test_no_data_file_is_taken_for_a_working_file(made: ETLSource) -> None:
+def test_no_data_file_is_mistaken_for_a_working_file(made: ETLSource) -> None:
     target = paths.path_for(DATA, made)
     data = [target.name, paths.alternate_path(target, CHECKSUM).name]
     assert [name for name in data if name.endswith((names.PART, names.PART_STATE, names.REJECTED))] == []

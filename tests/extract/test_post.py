@@ -1,4 +1,4 @@
-"""Sources that are asked by POST: what is sent, what is not, and how their answers are compared."""
+"""Sources that use POST: what is sent, what is not, and how responses are compared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def posted(url: str, **more: Any) -> ETLSource:
 
 
 def echo(exchange: Exchange) -> None:
-    """Another answer to each question."""
+    """Respond differently to each request body."""
     answers.whole(b"the answer to " + exchange.request.body, ETAG, MONDAY)(exchange)
 
 
@@ -94,7 +94,7 @@ def test_get_sends_neither_body_nor_content_type(here: Here, bad: BadServer) -> 
 # -- how answers are compared ------------------------------------------------------------------------------------------
 
 
-def test_the_same_content_is_unchanged_and_asked_for_without_conditions(here: Here, bad: BadServer) -> None:
+def test_the_same_content_is_unchanged_and_requested_without_conditions(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.whole(BODY, ETAG, MONDAY)))
     assert [here.one(one).result for _ in range(3)] == [Result.NEW, Result.UNCHANGED, Result.UNCHANGED]
     assert {request.method for request in bad.requests} == {"POST"}
@@ -124,18 +124,18 @@ def test_a_source_that_was_asked_by_get_is_asked_by_post_without_conditions(here
     assert here.one(posted(url)).result is Result.CHANGED
 
 
-def test_a_cut_answer_is_asked_for_from_its_beginning(here: Here, bad: BadServer) -> None:
+def test_a_cut_answer_is_requested_from_its_beginning(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(BODY, ETAG)))
     assert (here.one(one).result, here.body()) == (Result.NEW, BODY)
     assert not NEVER_SENT & {name for request in bad.requests for name in request.headers}
 
 
-def test_a_part_of_an_earlier_run_is_not_gone_on_with(here: Here, bad: BadServer) -> None:
+def test_a_part_of_an_earlier_run_is_not_resumed(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.cut_at(400, BODY, ETAG), answers.whole(OTHER, ETAG)))
     assert (here.one(one, retries=0).result, here.one(one).result, here.body()) == (Result.FAILED, Result.NEW, OTHER)
 
 
-def test_a_pinned_content_that_is_recorded_is_not_asked_for(here: Here, bad: BadServer) -> None:
+def test_a_pinned_content_that_is_recorded_is_not_requested(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY))
     here.one(posted(url))
     outcome = here.one(posted(url, checksum=here.record().checksum))
@@ -148,7 +148,7 @@ def test_a_busy_server_is_asked_again(here: Here, bad: BadServer) -> None:
     assert [json.loads(request.body) for request in bad.requests] == [QUESTION, QUESTION]
 
 
-def test_nothing_new_that_nobody_asked_about_fails(here: Here, bad: BadServer) -> None:
+def test_not_modified_to_an_unconditional_request_fails(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.whole(BODY), answers.exactly(304, {})))
     assert [here.one(one).result for _ in range(2)] == [Result.NEW, Result.FAILED]
 
@@ -180,12 +180,12 @@ def test_another_question_of_the_same_source_is_compared_by_content(here: Here, 
 # -- a plan ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_asks_nobody(here: Here, bad: BadServer) -> None:
+def test_a_dry_run_sends_no_post(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY))
     (plan,) = plan_all(here.manifest, [posted(url)])
     assert (plan.action, plan.why, bad.requests) == (
         "fetch",
-        "it is asked by POST, and only its content can be compared",
+        "it is requested by POST, so only its content can be compared",
         [],
     )
 
@@ -194,7 +194,7 @@ def test_a_plan_asks_nobody(here: Here, bad: BadServer) -> None:
 
 
 @pytest.mark.parametrize("code", [301, 302, 303])
-def test_behind_a_redirect_it_is_a_get_without_a_body(here: Here, bad: BadServer, code: int) -> None:
+def test_after_a_redirect_it_is_a_get_without_a_body(here: Here, bad: BadServer, code: int) -> None:
     bad.script("/b", answers.whole(BODY))
     outcome = here.one(posted(bad.script("/a", answers.redirect("/b", code)), headers={"Content-Language": "en"}))
     asked = bad.requests[-1]
@@ -203,7 +203,7 @@ def test_behind_a_redirect_it_is_a_get_without_a_body(here: Here, bad: BadServer
 
 
 @pytest.mark.parametrize("code", [307, 308])
-def test_behind_these_redirects_it_stays_what_it_is(here: Here, bad: BadServer, code: int) -> None:
+def test_after_these_redirects_it_stays_a_post(here: Here, bad: BadServer, code: int) -> None:
     bad.script("/b", answers.whole(BODY))
     outcome = here.one(posted(bad.script("/a", answers.redirect("/b", code))))
     asked = bad.requests[-1]
@@ -225,7 +225,7 @@ def test_a_body_does_not_go_to_another_server(here: Here, bad: BadServer, code: 
         url = bad.script("/a", answers.redirect(other.script("/b?token=5ecret", answers.whole(BODY)), code))
         outcome = here.one(posted(url))
         assert (outcome.result, other.requests, here.waits) == (Result.FAILED, [], [])
-        assert f"{other.url}/b?token=*** (HTTP {code}), and the body is not sent there" in (outcome.error or "")
+        assert f"{other.url}/b?token=*** (HTTP {code}); the body is not sent there" in (outcome.error or "")
 
 
 def test_a_post_without_a_body_may_go_to_another_server(here: Here, bad: BadServer) -> None:

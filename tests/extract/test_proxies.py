@@ -1,4 +1,4 @@
-"""The proxy of a source, a real one on loopback."""
+"""The proxy of a source: a real one on loopback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment whose proxy is not there."""
+    """An environment whose proxy does not exist."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         for one in (name, name.upper()):
             monkeypatch.setenv(one, "http://127.0.0.1:1")
@@ -113,7 +113,7 @@ def test_an_empty_proxy_takes_back_the_defaults(
     assert (here.one(one, proxy=proxy.url).result, proxy.asked) == (Result.NEW, [])
 
 
-def test_the_proxy_stays_behind_a_redirect_to_another_server(here: Here, bad: BadServer, proxy: Proxy) -> None:
+def test_the_proxy_stays_after_a_redirect_to_another_server(here: Here, bad: BadServer, proxy: Proxy) -> None:
     with misbehaving() as other:
         target = other.script("/b", answers.whole(BODY))
         url = bad.script("/a", answers.redirect(target))
@@ -138,19 +138,19 @@ def test_a_proxy_that_refuses_the_credentials_is_named_at_once(
         plain = here.one(source(bad.script("/a", answers.whole(BODY)), proxy=proxy.url))
         secure = here.one(source("https://127.0.0.1:9/a", proxy=proxy.url, ca=authority.ca))
     for outcome in (plain, secure):
-        assert "the proxy wants other credentials: correct proxy" in (outcome.error or "")
+        assert "the proxy rejects the credentials: correct proxy" in (outcome.error or "")
     assert (here.waits, bad.requests) == ([], [])
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_not_there_is_named(here: Here, scheme: str) -> None:
     outcome = here.one(source(f"{scheme}://127.0.0.1:9/a", proxy="http://127.0.0.1:1"), retries=0)
-    assert "the proxy refuses or does not answer (Connection refused): correct proxy" in (outcome.error or "")
+    assert "the proxy refuses or does not respond (Connection refused): correct proxy" in (outcome.error or "")
 
 
-def test_a_proxy_whose_name_nobody_knows_is_named(here: Here) -> None:
+def test_a_proxy_whose_name_cannot_be_resolved_is_reported(here: Here) -> None:
     outcome = here.one(source("http://127.0.0.1:9/a", proxy="http://nowhere.invalid:3128"), retries=0)
-    assert "the proxy refuses or does not answer" in (outcome.error or "")
+    assert "the proxy refuses or does not respond" in (outcome.error or "")
 
 
 def test_a_proxy_that_speaks_tls_sees_no_client_certificate(here: Here, bad: BadServer, authority: Authority) -> None:
@@ -195,36 +195,38 @@ def test_a_socks_proxy_of_the_environment_is_used_over_tls(
         assert len(proxy.asked) == 1
 
 
-def test_a_body_that_is_cut_behind_a_socks_proxy_fails(here: Here, authority: Authority) -> None:
+def test_a_body_that_is_cut_through_a_socks_proxy_fails(here: Here, authority: Authority) -> None:
     with proxying(socks=True) as proxy, misbehaving(authority.context()) as server:
-        cut = answers.exactly(200, {"Connection": "close"}, BODY)  # without a length, and without TLS's end mark
+        cut = answers.exactly(200, {"Connection": "close"}, BODY)  # without a length, and without a TLS close_notify
         outcome = here.one(source(server.script("/a", cut), proxy=proxy.url, ca=authority.ca), retries=0)
-        assert "without TLS's end mark" in (outcome.error or "")
+        assert "without a TLS close_notify" in (outcome.error or "")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_socks_proxy_that_is_not_there_is_named(here: Here, scheme: str) -> None:
     outcome = here.one(source(f"{scheme}://127.0.0.1:9/a", proxy="socks5h://127.0.0.1:1"), retries=0)
-    assert "the proxy refuses or does not answer" in (outcome.error or "")
+    assert "the proxy refuses or does not respond" in (outcome.error or "")
 
 
 def test_a_socks_proxy_that_refuses_the_credentials_is_named_at_once(here: Here, bad: BadServer) -> None:
     with proxying("user:password", socks=True) as proxy:
         address = proxy.url.replace("://", "://user:wrong@")
         outcome = here.one(source(bad.script("/a", answers.whole(BODY)), proxy=address))
-        assert "the proxy wants other credentials: correct proxy" in (outcome.error or "")
+        assert "the proxy rejects the credentials: correct proxy" in (outcome.error or "")
         assert (here.waits, proxy.asked) == ([], [])
 
 
 def test_a_socks_proxy_that_cannot_reach_the_server_is_named(here: Here) -> None:
     with proxying(socks=True) as proxy:
         outcome = here.one(source("http://127.0.0.1:1/a", proxy=proxy.url), retries=0)
-        assert ("the proxy refuses or does not answer" in (outcome.error or ""), len(proxy.asked)) == (True, 1)
+        assert ("the proxy refuses or does not respond" in (outcome.error or ""), len(proxy.asked)) == (True, 1)
 
 
 # -- what servers say --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("code", "words"), [(400, "cert if it wants one"), (405, "set method"), (415, "Content-Type")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(400, "cert if the server requires one"), (405, "set method"), (415, "Content-Type")]
+)
 def test_a_status_that_a_setting_may_mend_names_it(here: Here, bad: BadServer, code: int, words: str) -> None:
     assert words in (here.fetch(bad.script("/a", answers.status(code))).error or "")

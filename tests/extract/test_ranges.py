@@ -1,4 +1,4 @@
-"""Continuing a part: by a date where the standard lets it name bytes, and by nothing where a pin decides."""
+"""Resuming a part: by a date where the standard allows it, and without a validator where a pin decides."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ago(seconds: float) -> str:
 
 
 def dated(body: bytes, headers: dict[str, str], size_bytes: int | None = None) -> Answer:
-    """The right answer with these headers, cut behind so many bytes."""
+    """The correct response with these headers, cut after this many bytes."""
 
     def step(exchange: Exchange) -> None:
         content = answers.Content(body, headers.get("ETag"), headers.get("Last-Modified"), headers)
@@ -44,7 +44,7 @@ def dated(body: bytes, headers: dict[str, str], size_bytes: int | None = None) -
 
 
 def cut(here: Here, bad: BadServer, headers: dict[str, str], **more: Any) -> Outcome:
-    """A file that is cut in the middle, and then whole."""
+    """A file that is cut in the middle, then complete."""
     url = bad.script("/a", dated(BODY, headers, 400), dated(BODY, headers))
     return here.one(source(url, source_id="a", dataset="systems", **more))
 
@@ -65,13 +65,13 @@ def test_a_part_of_an_old_date_is_continued(
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
 
 
-def test_what_is_asked_by_is_the_date(here: Here, bad: BadServer) -> None:
+def test_the_date_is_the_validator_of_the_request(here: Here, bad: BadServer) -> None:
     cut(here, bad, {"Last-Modified": MONDAY, "ETag": WEAK})
     assert bad.requests[-1].headers["if-range"] == MONDAY
 
 
 @pytest.mark.parametrize("etag", [{}, {"ETag": WEAK}], ids=["no ETag", "weak ETag"])
-def test_a_part_of_a_recent_date_begins_anew(here: Here, bad: BadServer, etag: dict[str, str]) -> None:
+def test_a_part_of_a_recent_date_starts_again(here: Here, bad: BadServer, etag: dict[str, str]) -> None:
     cut(here, bad, {"Last-Modified": ago(30)} | etag)
     assert (here.body(), bad.bodies["/a"]) == (BODY, 400 + len(BODY))
 
@@ -116,7 +116,7 @@ def test_another_content_of_a_later_date_is_fetched_whole(here: Here, bad: BadSe
         pytest.param(Part(40, '"a"', MONDAY, 100, strong_date=True), '"a"', id="both strong"),
     ],
 )
-def test_what_names_a_part(part: Part, validator: str | None) -> None:
+def test_validators_that_identify_a_part(part: Part, validator: str | None) -> None:
     assert build_request(None, part) == (FetchRequest(start=40, if_range=validator) if validator else FetchRequest())
 
 
@@ -129,7 +129,7 @@ def test_a_pinned_part_without_a_validator_is_continued(here: Here, bad: BadServ
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
 
 
-def test_a_part_without_a_validator_and_a_pin_begins_anew(here: Here, bad: BadServer) -> None:
+def test_a_part_without_a_validator_and_a_pin_starts_again(here: Here, bad: BadServer) -> None:
     cut(here, bad, {})
     assert (here.body(), bad.bodies["/a"]) == (BODY, 400 + len(BODY))
 
@@ -139,7 +139,7 @@ def test_a_pinned_part_of_another_content_is_fetched_whole_in_the_same_run(here:
     assert (outcome.result, here.body(), here.files) == (Result.NEW, BODY, ["systems/a"])
 
 
-def test_what_is_not_the_pinned_content_is_kept_aside_whole(here: Here, bad: BadServer) -> None:
+def test_content_other_than_the_pinned_one_is_kept_as_rejected(here: Here, bad: BadServer) -> None:
     outcome = pinned(here, bad.script("/a", answers.cut_at(400, BODY), answers.whole(OTHER)), pattern(10))
     (kept,) = here.data_dir.rglob("*.rejected")
     assert (outcome.result, kept.read_bytes()) == (Result.FAILED, OTHER)
@@ -150,20 +150,20 @@ def test_a_pinned_part_that_is_all_there_is_complete(here: Here, bad: BadServer)
     assert (pinned(here, url, BODY).result, here.body()) == (Result.NEW, BODY)
 
 
-def test_a_pinned_part_whose_server_knows_no_ranges_begins_anew(here: Here, bad: BadServer) -> None:
+def test_a_pinned_part_whose_server_supports_no_ranges_starts_again(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.cut_at(400, BODY), answers.ignores_range(BODY))
     assert (pinned(here, url, BODY).result, here.body()) == (Result.NEW, BODY)
 
 
-def test_a_pinned_part_is_asked_for_by_its_validator_if_it_has_one() -> None:
+def test_a_pinned_part_is_requested_by_its_validator_if_it_has_one() -> None:
     assert build_request(None, Part(40, '"a"', None, 100), pinned=True) == FetchRequest(start=40, if_range='"a"')
 
 
-def test_of_an_empty_part_nothing_is_asked_for() -> None:
+def test_an_empty_part_causes_no_range_request() -> None:
     assert build_request(None, Part(0, None, None, 100), pinned=True) == FetchRequest()
 
 
-def test_the_rest_of_another_length_begins_anew_though_pinned() -> None:
+def test_the_rest_of_another_length_starts_again_though_pinned() -> None:
     part = Part(40, None, None, 100)
     assert (
         decide(build_request(None, part, pinned=True), None, part, ResponseHead(206, None, None, 90, 40)).step

@@ -1,4 +1,4 @@
-"""Configurations that cannot be read, and the errors themselves."""
+"""Configurations that cannot be parsed, and the error classes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
         (b"null", "expected an object at the top level"),
         (b'{"a": "\xff"}', "not UTF-8 at byte 7"),
         (b'{"a": ' + b"[" * 200_000, "nested too deeply"),
-        (b'{"a": ' + b"9" * 5_000 + b"}", "too long"),
+        (b'{"a": ' + b"9" * 5_000 + b"}", "too many digits"),
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_what_is_no_json_is_refused(write: Write, content: bytes, words: str) -> None:
+def test_invalid_json_is_refused(write: Write, content: bytes, words: str) -> None:
     error = config_error(write(content))
     assert (error.field, words in error.reason) == ("", True)
 
@@ -46,7 +46,7 @@ def test_what_is_no_json_is_refused(write: Write, content: bytes, words: str) ->
         ('a = "1"\na = "2"', "line 2, column 8: Cannot overwrite a value"),
     ],
 )
-def test_what_is_no_toml_is_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_toml_is_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "etl.TOML").write_text(content, encoding="utf-8")
     assert words in config_error(tmp_path / "etl.TOML").reason
 
@@ -60,24 +60,24 @@ def test_what_is_no_toml_is_refused(tmp_path: Path, content: str, words: str) ->
         ('{"a": {}, "a": {}, "a": {}}', "a"),
     ],
 )
-def test_a_key_that_stands_twice_is_named(write: Write, text: str, field: str) -> None:
+def test_a_key_that_appears_twice_is_named(write: Write, text: str, field: str) -> None:
     error = config_error(write(text.encode()))
-    assert (error.field, error.reason) == (field, "stands twice; keep one")
+    assert (error.field, error.reason) == (field, "the key appears twice; keep one")
 
 
-def test_keys_that_stand_twice_are_named_in_the_order_of_the_file(write: Write) -> None:
+def test_keys_that_appear_twice_are_named_in_the_order_of_the_file(write: Write) -> None:
     error = config_error(write(b'{"b": [{"x": 1, "x": 2}], "a": 1, "a": 2}'))
-    assert (error.field, error.reason) == ("b[0].x", "stands twice; keep one (and 1 more problem)")
+    assert (error.field, error.reason) == ("b[0].x", "the key appears twice; keep one (and 1 more problem)")
 
 
 def test_a_deeply_nested_value_is_a_problem_like_others(write: Write) -> None:
-    """As deep as the JSON parser goes."""
+    """As deep as the JSON parser allows."""
     assert config_error(write(b'{"sources": ' + b"[" * 900 + b"]" * 900 + b"}")).exit_code == 2
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
-    expected = f"{path}: No such file or directory; give the path of a configuration that can be read"
+    expected = f"{path}: No such file or directory; name a readable configuration file"
     assert str(config_error(path)) == expected
 
 

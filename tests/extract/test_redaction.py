@@ -1,4 +1,4 @@
-"""Secrets: what an address shows, and what is left of a text."""
+"""Secrets: safe URLs, and redacted texts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_address_shows_no_secret(url: str, shown: str) -> None:
         "\ud800",
     ],
 )
-def test_what_is_no_address_is_not_shown(text: str) -> None:
+def test_an_invalid_url_is_not_shown(text: str) -> None:
     assert safe_url(text) == "***"
 
 
@@ -165,7 +165,7 @@ def test_the_secrets_of_default_headers_are_removed() -> None:
     ],
 )
 def test_addresses_in_a_text_are_made_safe(text: str, expected: str) -> None:
-    """Also those of others, such as a redirect's target."""
+    """Other URLs too, such as a redirect's target."""
     assert _redactor().redact(text) == expected
 
 
@@ -190,7 +190,7 @@ def test_a_redactor_goes_to_another_process() -> None:
 
 
 def test_a_value_that_is_no_text_of_characters_is_removed() -> None:
-    """An environment may hold any bytes."""
+    """An environment may contain any bytes."""
     assert _redactor(more=("caf\udce9s",)).redact("a caf\udce9s") == "a ***"
 
 
@@ -206,7 +206,7 @@ VALUES = st.lists(PIECES, min_size=1, max_size=4).map("".join).filter(lambda val
 @given(st.lists(VALUES, min_size=1, max_size=4), st.data())
 @example(["****"], None)
 def test_no_secret_of_four_characters_is_left(secrets: list[str], data: Any) -> None:
-    """Whatever is around it, and whatever an address in the text becomes."""
+    """Whatever surrounds it, and whatever a URL in the text becomes."""
     pieces = (
         ["********"] if data is None else data.draw(st.lists(st.one_of(PIECES, st.sampled_from(secrets)), max_size=12))
     )

@@ -1,4 +1,4 @@
-"""Redirects: followed, but not for ever, and with the secrets of a source to its own server only."""
+"""Redirects: followed up to a limit, with a source's secrets sent to its own server only."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_conditions_are_asked_of_the_target(here: Here, bad: BadServer) -> None:
     assert (here.fetch(url).result, bad.requests[-1].headers["if-none-match"]) == (Result.UNCHANGED, ETAG)
 
 
-def test_a_cut_body_is_gone_on_with_behind_a_redirect(here: Here, bad: BadServer) -> None:
+def test_a_cut_body_is_resumed_after_a_redirect(here: Here, bad: BadServer) -> None:
     bad.script("/b", answers.cut_at(400, BODY, ETAG), answers.whole(BODY, ETAG))
     here.fetch(bad.script("/a", answers.redirect("/b")))
     assert (here.body(), bad.bodies["/b"]) == (BODY, len(BODY))
@@ -156,7 +156,7 @@ CREDENTIALS = ["Proxy-Authorization", "X-Auth-Token", "PRIVATE-TOKEN", "Ocp-Apim
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
-def test_what_is_named_like_a_credential_does_not_follow(here: Here, bad: BadServer, name: str) -> None:
+def test_a_header_named_like_a_credential_does_not_follow(here: Here, bad: BadServer, name: str) -> None:
     with misbehaving() as other:
         url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
         here.one(source(url, headers={name: "0123456789"}))
@@ -188,9 +188,7 @@ def test_a_header_from_the_environment_does_not_follow_in_a_worker(here: Here, b
         assert "x-purpose" not in other.requests[0].headers
 
 
-def test_a_value_that_looks_like_a_token_does_not_follow_under_a_name_that_nobody_knows(
-    here: Here, bad: BadServer
-) -> None:
+def test_a_value_that_looks_like_a_token_does_not_follow_under_an_unknown_name(here: Here, bad: BadServer) -> None:
     with misbehaving() as other:
         url = bad.script("/a", answers.redirect(other.script("/b", answers.whole(BODY))))
         here.one(source(url, headers={"X-Purpose": "d3adbeef"}))

@@ -1,4 +1,4 @@
-"""How a source's server is reached, as a configuration says it: what is taken, and what is refused before anything is fetched."""
+"""The request options of a source: accepted values, and values refused before any request."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def beside(write: Write, *names: str) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no certificate": (one(cert="no.pem"), "sources[0].cert", "there is no such file"),
-    "no key": (one(cert="here.pem", key="no.key"), "sources[0].key", "there is no such file"),
+    "no certificate": (one(cert="no.pem"), "sources[0].cert", "no such file"),
+    "no key": (one(cert="here.pem", key="no.key"), "sources[0].key", "no such file"),
     "no authorities": (one(ca="no.pem"), "sources[0].ca", "correct the path"),
-    "a folder": (one(ca="."), "sources[0].ca", "there is no such file"),
-    "of the defaults": (raw_config(defaults={"ca": "no.pem"}), "defaults.ca", "there is no such file"),
-    "a home": (one(cert="~/me.pem"), "sources[0].cert", "~ is not expanded; write it out"),
+    "a folder": (one(ca="."), "sources[0].ca", "no such file"),
+    "of the defaults": (raw_config(defaults={"ca": "no.pem"}), "defaults.ca", "no such file"),
+    "a home": (one(cert="~/me.pem"), "sources[0].cert", "(~ is not expanded); write the path out"),
     "a variable in a path": (one(ca="${CA}"), "sources[0].ca", "variables are not expanded here"),
     "no path": (one(cert=5), "sources[0].cert", "expected the path of a file, a client certificate in PEM"),
     "a key alone": (one(key="here.pem"), "sources[0].key", "add cert, or remove key"),
     "a key alone in the defaults": (raw_config(defaults={"key": "here.pem"}), "defaults.key", "add cert"),
-    "a certificate without TLS": (one(url="http://host/a", cert="here.pem"), "sources[0].cert", "with https"),
+    "a certificate without TLS": (one(url="http://host/a", cert="here.pem"), "sources[0].cert", "an https url"),
     "a certificate over FTP": (one(url=FTP, cert="here.pem"), "sources[0].cert", "http and https only"),
     "authorities over FTP": (one(url=FTP, ca="here.pem"), "sources[0].ca", "http and https only"),
     "a proxy over FTP": (one(url=FTP, proxy="http://host:1"), "sources[0].proxy", "http and https only"),
@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a small method": (one(method="post"), "sources[0].method", "expected GET or POST"),
     "a list as body": (one(method="POST", body=["x"]), "sources[0].body", "expected a text, or an object"),
     "a number as body": (one(method="POST", body=5), "sources[0].body", "expected a text, or an object"),
-    "no number of JSON": (one(method="POST", body={"a": math.nan}), "sources[0].body", "of what JSON has"),
+    "no number of JSON": (one(method="POST", body={"a": math.nan}), "sources[0].body", "of JSON values"),
     "half a character": (one(method="POST", body="\ud800"), "sources[0].body", "expected a text"),
     "an unset variable": (one(method="POST", body={"a": ["${NO}"]}), "sources[0].body.a[0]", "NO is not set"),
     "an unset variable of a proxy": (one(proxy="http://u:${NO}@host:1"), "sources[0].proxy", "NO is not set"),
@@ -73,12 +73,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "http, https, socks4, socks4a, socks5",
     ),
     "a proxy with a space": (one(proxy="http://ho st:1"), "sources[0].proxy", "correct it"),
-    "no proxy": (one(proxy=5), "sources[0].proxy", "expected an address like http://proxy.example.org:3128, or none"),
+    "no proxy": (one(proxy=5), "sources[0].proxy", "expected a URL like http://proxy.example.org:3128, or none"),
 }
 
 
 @pytest.mark.parametrize(("raw", "field", "words"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_is_named_with_its_place_and_remedy(
+def test_an_impossible_value_is_reported_with_its_place_and_remedy(
     write: Write, raw: dict[str, Any], field: str, words: str
 ) -> None:
     beside(write, "here.pem")
@@ -109,7 +109,7 @@ def test_paths_begin_at_the_configuration_s_folder(write: Write, monkeypatch: py
     ]
 
 
-def test_the_defaults_may_hold_what_only_some_sources_use(write: Write) -> None:
+def test_the_defaults_may_have_options_that_only_some_sources_use(write: Write) -> None:
     beside(write, "here.pem")
     defaults = {"cert": "here.pem", "ca": "here.pem", "proxy": "http://host:1", "method": "POST", "body": "x"}
     pair = [raw_source(url=FTP), raw_source(source_id="b", url="http://host/b")]
@@ -145,7 +145,7 @@ def test_a_key_belongs_to_the_certificate_beside_it(
     assert (found.cert, found.key) == expected
 
 
-def test_what_is_settled_once_is_settled() -> None:
+def test_effective_options_are_stable() -> None:
     defaults = RequestOptions(cert="/d", key="/k", ca="/c", proxy="http://host", method="POST", body="x")
     for own in (
         RequestOptions(),
@@ -170,7 +170,7 @@ def test_a_wrong_setting_ends_the_run_before_anything_is_fetched(tmp_path: Path,
     home.configure(entry(bad.script("/a", answers.whole(b"a"))), entry(f"{bad.url}/b", ca="no.pem"))
     done = home.run()
     assert (done.code, bad.requests, home.data.exists()) == (2, [], False)
-    assert "etl.config.json: sources[1].ca: there is no such file" in done.err
+    assert "etl.config.json: sources[1].ca: no such file" in done.err
 
 
 def test_a_question_is_asked_by_the_command(tmp_path: Path, bad: BadServer) -> None:

@@ -1,4 +1,4 @@
-"""The day of a run: where it is put in, which one it is, and that one day is never taken for another."""
+"""The day of a run: which one it is, where it is inserted, and that records of different days are never confused."""
 
 from __future__ import annotations
 
@@ -88,18 +88,18 @@ def test_a_variable_that_is_no_day_is_refused(write: Write) -> None:
         load(write, raw_config(raw_source(url=URL)), None, DAY="monday")
 
 
-def test_a_variable_that_nobody_asks_for_may_be_anything(write: Write) -> None:
+def test_an_unused_variable_may_have_any_value(write: Write) -> None:
     assert load(write, raw_config(), None, DAY="monday").source_id == "spansh_systems"
 
 
 def test_a_day_that_nothing_names_is_refused(write: Write) -> None:
-    with pytest.raises(ConfigError, match="--day: nothing here names a day"):
+    with pytest.raises(ConfigError, match="--day: no source uses the day"):
         load(write, raw_config())
 
 
 @pytest.mark.parametrize("form", ["", "Y-m", "%H", "%Y-%", "%s"])
 def test_a_form_that_is_none_is_refused(write: Write, form: str) -> None:
-    with pytest.raises(ConfigError, match=r"expected a form of a day"):
+    with pytest.raises(ConfigError, match=r"expected a date format"):
         load(write, raw_config(raw_source(url=f"https://host/{{date:{form}}}")))
 
 
@@ -114,7 +114,7 @@ def test_a_zone_that_is_none_is_refused(write: Write, zone: object) -> None:
 
 @pytest.fixture
 def a_day(here: Here, bad: BadServer, write: Write) -> Any:
-    """Fetch a source for a day from a server that has a file a day, with times and without ETags."""
+    """Fetch a source for a day from a server with one file a day, with times and without ETags."""
 
     def answer(exchange: Exchange) -> None:
         day = re.findall(r"\d{4}-\d\d-\d\d", exchange.request.path)[0]

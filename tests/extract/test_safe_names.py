@@ -1,4 +1,4 @@
-"""Names: what is safe, and what becomes of the rest."""
+"""Safe names, and how other texts become safe."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def test_an_unsafe_name_has_a_problem(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [(name, expected) for name, expected in UNSAFE if expected])
-def test_an_unsafe_name_is_made_harmless(name: str, expected: str) -> None:
+def test_an_unsafe_name_is_sanitized(name: str, expected: str) -> None:
     assert safe_names.sanitize(name) == expected
 
 
 @pytest.mark.parametrize("name", [name for name, _ in UNSAFE])
-def test_what_is_made_harmless_is_safe(name: str) -> None:
+def test_a_sanitized_name_is_safe(name: str) -> None:
     assert safe_names.problem(safe_names.sanitize(name)) is None
 
 
@@ -139,7 +139,7 @@ def test_a_safe_name_is_one_part_of_a_path(text: str) -> None:
 
 
 @given(NASTY)
-def test_making_harmless_twice_changes_nothing_more(text: str) -> None:
+def test_sanitizing_twice_changes_nothing_more(text: str) -> None:
     once = safe_names.sanitize(text)
     assert safe_names.sanitize(once) == once
 

@@ -1,4 +1,4 @@
-"""Several sources of one content, one name or one address: every content is kept once, and no file is written to twice."""
+"""Several sources with the same content, name or URL: each content is stored once, no file is written twice."""
 
 from __future__ import annotations
 
@@ -119,14 +119,14 @@ def test_a_report_counts_every_source_once(here: Here, put: Put) -> None:
     }  # fmt: skip
 
 
-def test_a_report_sums_up_what_was_fetched_and_saved(here: Here, put: Put) -> None:
+def test_a_report_sums_up_bytes_fetched_and_saved(here: Here, put: Put) -> None:
     here.fetch(put("a.json", BODY))
     sources = (source(put.real.url + "/a.json", source_id="a", dataset="systems"), source(put("b.json", OTHER)))
     report = here.run(*sources)
     assert (report.bytes_fetched, report.bytes_saved) == (len(OTHER), len(BODY))
 
 
-def test_a_source_that_fails_stops_nobody(here: Here, put: Put) -> None:
+def test_a_source_that_fails_stops_no_other(here: Here, put: Put) -> None:
     report = here.run(source(f"{put.real.url}/none", source_id="b"), source(put("a.json", BODY)))
     assert sorted(outcome.result for outcome in report.outcomes) == [Result.FAILED, Result.NEW]
 

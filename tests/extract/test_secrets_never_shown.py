@@ -1,4 +1,4 @@
-"""Whatever goes wrong: no secret of a source is in anything that anybody sees or that stays on the disk."""
+"""Whatever fails, no secret of a source appears in any output or file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def secretive(url: str, **more: Any) -> ETLSource:
-    """A source at this address whose every secret holds the mark; its path is the server's `/a` with the query."""
+    """A source at this URL with the mark in every secret; its path is the server's `/a` with the query."""
     return source(url.replace("://", f"://{USERINFO}@"), source_id="a", dataset="systems", headers=HEADERS, **more)
 
 
@@ -83,7 +83,7 @@ def run(here: Here, one: ETLSource, **more: Any) -> Outcome:
 
 
 def shown(here: Here, outcome: Outcome, caplog: pytest.LogCaptureFixture) -> str:
-    """Everything that is said, and everything on the disk but the contents."""
+    """Return all output, and everything on the disk except contents."""
     said = [repr(outcome), repr(here.events), str(here.events), caplog.text]
     said += [repr(vars(record)) for record in caplog.records]
     said += [repr(here.manifest), repr(dict(here.manifest.records)), repr(here.manifest.metadata)]
@@ -200,7 +200,7 @@ def test_a_proxy_that_refuses_shows_no_secret(
 
 @contextmanager
 def self_signed(folder: Path) -> Iterator[int]:
-    """A server that nobody vouches for; its port."""
+    """A server with a self-signed certificate; yield its port."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
@@ -410,7 +410,7 @@ def test_nothing_public_shows_a_secret(here: Here) -> None:
     config = ExtractConfig.model_validate(
         {"etl_version": "1", "manifests_dir": "/m", "data_dir": "/d", "manifest": "a_download", "sources": [one],
          "defaults": defaults},
-        context={"folder": "/", "from_environment": {ENVIRONMENT}},
+        context={"directory": "/", "from_environment": {ENVIRONMENT}},
     )  # fmt: skip
     fetcher = RemoteFetcher(defaults)
     orchestrator = PipelineOrchestrator(

@@ -1,4 +1,4 @@
-"""Messages that name the setting that is wrong: proxies, certificates, links that lead nowhere."""
+"""Messages that name the wrong setting: proxies, certificates, redirects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_a_socks_proxy_without_its_package_is_named(
     home.configure(entry(bad.script("/a", answers.whole(b"a")), **({"proxy": address} if where == "source" else {})))
     done = finish(home.start_python("-c", WITHOUT_PYSOCKS))
     assert (
-        "PySocks is not installed: pip install PySocks, or correct proxy for the source, or the variables" in done.err
+        "needs PySocks, which is not installed: pip install PySocks, or correct proxy for the source, or the variables"
+        in done.err
     )
     assert (done.code, "s3cret" in done.err) == (1, False)
 
@@ -48,7 +49,7 @@ def test_a_proxy_that_is_no_address_is_named(here: Here, bad: BadServer, monkeyp
         monkeypatch.setenv(name, "http://")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert "address of the proxy cannot be used: correct proxy for the source, or the variables" in (
+    assert "the proxy's URL is invalid: correct proxy for the source, or the variables" in (
         here.fetch(bad.script("/a", answers.whole(b"a"))).error or ""
     )
 
@@ -74,7 +75,7 @@ def test_a_link_that_leads_nowhere_is_named(here: Here, bad: BadServer, tmp_path
         said = here.fetch(bad.script("/a", answers.whole(b"a"))).error or ""
     except Exception as error:
         said = str(error)
-    assert said.startswith(f"{tmp_path / name}: this link leads nowhere")
+    assert said.startswith(f"{tmp_path / name}: the link is dangling")
     (tmp_path / name).unlink()
 
 
@@ -90,12 +91,12 @@ CUT_CHUNKS = answers.exactly(200, {"Transfer-Encoding": "chunked", "Connection":
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (TWO_LENGTHS, "names two lengths for one answer"),
-        (CUT_CHUNKS, "was cut in the middle of the file"),
-        (answers.redirect("file:///etc/passwd"), "redirects to file:///etc/passwd, away from HTTP"),
-        (answers.exactly(302, {"Content-Length": "0"}), "HTTP 302: the server redirects, but does not say where"),
+        (TWO_LENGTHS, "sends two different lengths for one response"),
+        (CUT_CHUNKS, "was cut before the end of the file"),
+        (answers.redirect("file:///etc/passwd"), "redirects away from HTTP, to file:///etc/passwd"),
+        (answers.exactly(302, {"Content-Length": "0"}), "HTTP 302: the server redirects without a target"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_named(here: Here, bad: BadServer, step: Step, said: str) -> None:
+def test_a_wrong_response_is_reported(here: Here, bad: BadServer, step: Step, said: str) -> None:
     error = here.fetch(bad.script("/a", step), retries=0).error or ""
     assert (said in error, here.files) == (True, [name for name in here.files if "part" in name])

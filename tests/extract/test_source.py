@@ -29,7 +29,7 @@ def _event(**more: Any) -> DownloadEvent:
 
 
 def test_the_models_fit_the_managers_protocols() -> None:
-    """The assignments are checked by mypy, the record at run time."""
+    """mypy checks the assignments; the record is checked at run time."""
     a_source: SourceLike = source()
     an_event: EventLike = _event(last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
     assert record_of(a_source, an_event, "1").last_modified == "Mon, 01 Jan 2024 00:00:00 GMT"
@@ -57,7 +57,7 @@ def test_the_sources_last_etag_stands_in() -> None:
         "zip://inner.csv::https://host/x.zip",
     ],
 )
-def test_an_address_with_a_scheme_is_taken(url: str) -> None:
+def test_a_url_with_a_scheme_is_accepted(url: str) -> None:
     assert source(url).url == url
 
 
@@ -138,12 +138,12 @@ def test_a_dataset_that_is_no_folder_is_refused(dataset: Any) -> None:
 
 
 def test_a_refused_dataset_names_the_part() -> None:
-    with pytest.raises(ValidationError, match=r"part 2 of the path begins with a dot"):
+    with pytest.raises(ValidationError, match=r"part 2 of the path starts with a dot"):
         source(dataset="a/../b")
 
 
 def test_a_dataset_has_one_spelling() -> None:
-    """Decomposed letters name the same folder."""
+    """Decomposed letters name the same directory."""
     assert source(dataset="sta\u0308dte").dataset == "städte"
 
 
@@ -164,7 +164,7 @@ def test_another_checksum_is_refused(checksum: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "x", "Bearer a.b-c", "a\tb", "caf\xe9"])
-def test_a_header_that_can_be_sent_is_taken(value: str) -> None:
+def test_a_valid_header_is_accepted(value: str) -> None:
     assert source(headers={"X-Key": value}).headers == {"X-Key": value}
 
 
@@ -223,7 +223,7 @@ def test_a_source_goes_to_another_process() -> None:
 
 
 def test_headers_are_the_sources_own() -> None:
-    """What the caller does to his mapping later is no matter."""
+    """Later changes to the caller's mapping have no effect."""
     given = {"X-Key": "x"}
     made = source(headers=given)
     given["X-Key"] = "y"
@@ -248,7 +248,7 @@ def test_a_source_needs_three_fields_only() -> None:
 
 
 def test_an_event_without_an_etag_has_none() -> None:
-    """As in a record: the sources of `ftp` and `file` have no ETag to give."""
+    """As in a record: sources of `ftp` and `file` have no ETag."""
     event = DownloadEvent(
         sha256=CHECKSUM,
         file_path=Path("/d/x"),

@@ -1,4 +1,4 @@
-"""A source that is stopped, killed or claimed in the middle: what came is kept, and somebody goes on with it."""
+"""A source that is stopped, killed or claimed in the middle: the bytes are kept, and another run resumes."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def has_part(data_dir: Path, size_bytes: int) -> bool:
-    """Whether so much of a body is on the disk."""
+    """Return whether this much of a body is on the disk."""
     return any(os.path.getsize(part) >= size_bytes for part in data_dir.rglob("*.part"))
 
 
 @contextmanager
 def stopping(true: Callable[[], object]) -> Iterator[Stop]:
-    """A stop that a signal asks for as soon as this is true."""
+    """A stop requested by a signal as soon as this is true."""
     stop, thread = Stop(), threading.get_ident()
 
     def ask() -> None:
@@ -65,13 +65,13 @@ def stopping(true: Callable[[], object]) -> Iterator[Stop]:
 
 
 def stopped(here: Here, one: ETLSource, true: Callable[[], object]) -> None:
-    """A source that is stopped as soon as this is true."""
+    """Stop a source as soon as this is true."""
     with Claims(here.data_dir) as claims, stopping(true) as stop, pytest.raises(StopAskedError):
         extract(here.context(claims, stop=stop), one)
 
 
 def slow(bad: BadServer) -> str:
-    """The url of a body that stands still behind 400 bytes, and comes whole the next time."""
+    """The URL of a body that stalls after 400 bytes, and is complete the next time."""
     return bad.script("/a", answers.slow(BODY, 400, threading.Event(), ETAG), answers.whole(BODY, ETAG))
 
 
@@ -85,7 +85,7 @@ def test_a_body_that_drips_can_be_stopped(here: Here, bad: BadServer) -> None:
     assert (BODY.startswith(part), 3 <= len(part) < len(BODY)) == (True, True)
 
 
-def test_a_body_that_stands_still_can_be_stopped(here: Here, bad: BadServer) -> None:
+def test_a_body_that_stalls_can_be_stopped(here: Here, bad: BadServer) -> None:
     stopped(here, source(slow(bad)), lambda: has_part(here.data_dir, 400))
     assert here.part.read_bytes() == BODY[:400]
 
@@ -101,7 +101,7 @@ def test_a_pause_can_be_stopped(here: Here, bad: BadServer) -> None:
 
 
 def test_a_pause_ends_though_the_signal_came_right_before_its_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel does not know of it, and sleeps on; the next look finds it."""
+    """The kernel sleeps on, since the signal came before; the next check ends the pause."""
     stop, sleep = Stop(), time.sleep
 
     def late(seconds: float) -> None:
@@ -124,14 +124,14 @@ def test_nothing_begins_once_it_is_stopped(here: Here, bad: BadServer) -> None:
     assert bad.requests == []
 
 
-def test_what_was_stopped_is_gone_on_with(here: Here, bad: BadServer) -> None:
+def test_a_stopped_download_is_resumed(here: Here, bad: BadServer) -> None:
     one = source(slow(bad))
     stopped(here, one, lambda: has_part(here.data_dir, 400))
     outcome = here.one(one)
     assert (outcome.result, outcome.bytes_fetched, here.body(one.source_id, one.dataset)) == (Result.NEW, 600, BODY)
 
 
-def test_what_was_stopped_is_claimed_no_longer(here: Here, bad: BadServer) -> None:
+def test_a_stopped_download_is_no_longer_claimed(here: Here, bad: BadServer) -> None:
     one = source(slow(bad))
     with Claims(here.data_dir) as claims, stopping(lambda: has_part(here.data_dir, 400)) as stop:
         with pytest.raises(StopAskedError):
@@ -139,7 +139,7 @@ def test_what_was_stopped_is_claimed_no_longer(here: Here, bad: BadServer) -> No
         assert here.one(one).result is Result.NEW
 
 
-def test_what_was_stopped_registers_nothing(here: Here, bad: BadServer) -> None:
+def test_a_stopped_download_registers_nothing(here: Here, bad: BadServer) -> None:
     stopped(here, source(slow(bad)), lambda: has_part(here.data_dir, 400))
     assert here.manifest.records == {}
 
@@ -152,7 +152,7 @@ def fetch_in_child(link: Link, path: Path, data_dir: Path, url: str) -> Outcome:
         return Here(manifest, data_dir).fetch(url)
 
 
-def test_what_a_killed_process_had_is_gone_on_with(here: Here, bad: BadServer, start: Start, path: Path) -> None:
+def test_the_part_of_a_killed_process_is_resumed(here: Here, bad: BadServer, start: Start, path: Path) -> None:
     url = slow(bad)
     child = start(fetch_in_child, path, here.data_dir, url)
     wait_until(lambda: has_part(here.data_dir, 400))
@@ -169,7 +169,7 @@ def test_a_source_that_another_process_has_is_left_to_it(here: Here, bad: BadSer
     assert here.fetch(url).result is Result.CLAIMED
 
 
-def test_a_source_that_another_run_of_this_process_has_is_left_to_it(here: Here, bad: BadServer) -> None:
+def test_a_source_that_another_run_of_this_process_holds_is_skipped(here: Here, bad: BadServer) -> None:
     url, inner = bad.url + "/a", []
 
     def step(exchange: Exchange) -> None:
@@ -180,7 +180,7 @@ def test_a_source_that_another_run_of_this_process_has_is_left_to_it(here: Here,
     assert (here.fetch(url).result, inner) == (Result.NEW, [Result.CLAIMED])
 
 
-def test_a_source_that_another_run_has_is_left_to_it_whichever_way_leads_to_the_folder(
+def test_a_source_that_another_run_holds_is_skipped_through_any_link_to_the_directory(
     here: Here, bad: BadServer, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(here.data_dir)

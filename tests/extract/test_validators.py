@@ -1,4 +1,4 @@
-"""Validators that contradict each other, and ETags that say nothing: news is never missed, and never fetched for ever."""
+"""Contradictory validators and empty ETags: no change is missed, and nothing is fetched on every run."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ every_etag = pytest.mark.parametrize("etag", ETAGS)
 
 
 def deaf(body: bytes, etag: str, last_modified: str | None = None) -> Step:
-    """200 with these validators, whatever the conditions."""
+    """Respond 200 with these validators, whatever the conditions."""
     headers = {"ETag": etag, "Content-Length": str(len(body))}
     return answers.exactly(200, headers | ({"Last-Modified": last_modified} if last_modified else {}), body)
 
 
 def said(status: int, headers: dict[str, str]) -> Step:
-    """This head without a body, on a connection that stays."""
+    """Send this head without a body, on a connection that stays open."""
     return lambda exchange: exchange.head(status, headers)
 
 
 def unless_conditional(denial: Step, otherwise: Step) -> Step:
-    """One answer to conditions, another to a plain request."""
+    """Respond differently to a conditional and an unconditional request."""
 
     def step(exchange: Exchange) -> None:
         asked = {"if-none-match", "if-modified-since"} & exchange.request.headers.keys()
@@ -84,7 +84,7 @@ def test_a_dry_run_sees_another_length_under_the_same_etag(here: Here, bad: BadS
     url = bad.script("/a", deaf(BODY, '"static"'), deaf(LONGER, '"static"'))
     here.fetch(url)
     (plan,) = plan_all(here.manifest, [source(url, source_id="a", dataset="systems")])
-    assert (plan.action, plan.why) == ("fetch", "it was 1,000 bytes long, now 1,200")
+    assert (plan.action, plan.why) == ("fetch", "its size was 1,000 bytes, now 1,200")
 
 
 # -- 304 with validators of something else -----------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_an_etag_of_two_contents_hides_no_third_one(here: Here, bad: BadServer) 
     assert [here.fetch(url).result for _ in bodies] == [Result.NEW, Result.CHANGED, Result.CHANGED]
 
 
-def test_a_worthless_etag_is_remembered_over_contents(here: Here, bad: BadServer) -> None:
+def test_a_unreliable_etag_is_remembered_over_contents(here: Here, bad: BadServer) -> None:
     bodies = [pattern(900 + number, number) for number in range(4)]
     url = bad.script("/a", *(deaf(body, '"static"') for body in bodies))
     for _ in bodies:
@@ -150,7 +150,7 @@ def test_a_worthless_etag_is_remembered_over_contents(here: Here, bad: BadServer
     assert here.record().etag == '""'
 
 
-def test_a_source_of_worthless_etags_is_unchanged_by_time_and_length(here: Here, bad: BadServer) -> None:
+def test_a_source_with_unreliable_etags_is_unchanged_by_time_and_length(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", deaf(BODY, '"static"', MONDAY), deaf(LONGER, '"static"', TUESDAY))
     here.fetch(url)
     here.fetch(url)
@@ -158,7 +158,7 @@ def test_a_source_of_worthless_etags_is_unchanged_by_time_and_length(here: Here,
     assert (outcome.result, outcome.bytes_fetched) == (Result.UNCHANGED, 0)
 
 
-def test_a_source_of_worthless_etags_without_a_time_is_compared_by_checksum(here: Here, bad: BadServer) -> None:
+def test_a_source_with_unreliable_etags_without_a_time_is_compared_by_checksum(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", deaf(BODY, '"static"'), deaf(LONGER, '"static"'))
     here.fetch(url)
     here.fetch(url)
@@ -166,7 +166,7 @@ def test_a_source_of_worthless_etags_without_a_time_is_compared_by_checksum(here
     assert (outcome.result, outcome.bytes_fetched) == (Result.UNCHANGED, len(LONGER))
 
 
-def test_the_rest_of_a_part_is_not_asked_for_by_a_worthless_etag(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_a_part_is_not_requested_by_a_unreliable_etag(here: Here, bad: BadServer) -> None:
     steps = (deaf(BODY, '"static"'), deaf(LONGER, '"static"'), answers.cut_at(400, pattern(1300, 4), '"static"'))
     url = bad.script("/a", *steps, answers.whole(pattern(1300, 5), '"static"'))
     for _ in range(3):
@@ -174,7 +174,7 @@ def test_the_rest_of_a_part_is_not_asked_for_by_a_worthless_etag(here: Here, bad
     assert here.body() == pattern(1300, 5)
 
 
-def test_the_rest_of_another_time_under_the_same_etag_begins_anew(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_another_time_under_the_same_etag_starts_again(here: Here, bad: BadServer) -> None:
     other = answers.whole(SAME_LENGTH, ETAG, TUESDAY)
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG, MONDAY), other))
     assert here.body() == SAME_LENGTH

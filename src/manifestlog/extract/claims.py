@@ -1,18 +1,17 @@
-"""Claims: who may work on a source, a content or a place, among all processes that share a data folder.
+"""Claims: locks on sources, contents and paths, shared by all processes that use one data directory.
 
-A claim is a lock on one byte of a file, at a position made from the name of what is claimed. The kernel drops it
-with the process that holds it, `kill -9` included; there is no clock, no process number and nothing to clean up. The
-file stays where it is.
+A claim is a lock on one byte of a file, at a position hashed from the claimed name. The kernel releases it when the
+holder dies, even after `kill -9`. There is no clock, no process id and nothing to clean up. The file is never deleted.
 
 Invariants:
 
-- A claim is held by one `Claims` object at most, in whichever process; threads of one object share it, so a worker has
-  an object of its own.
-- A path is claimed by its place in the data folder: whoever comes to the folder through a link claims the same.
-- No claim depends on what the file holds: nothing, or the sources that runs in a row have left to another one, with the
-  times of these runs. What cannot be read of that counts as nothing.
+- At most one `Claims` object holds a claim, in any process. Threads of one object share its claims, so each worker
+  needs its own object.
+- A path is claimed relative to the real data directory: the claim is the same through every symbolic link.
+- No claim depends on the content of the file. It is empty, or lists the runs that skipped a claimed source in a row.
+  Unreadable content counts as empty.
 
-Two names may meet at one of 2⁶² positions; then one of the two waits or is left to the next run.
+Two names may collide in one of 2⁶² positions; then one of them waits or is skipped until the next run.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.names import CLAIMS_NAME
 
 _WAIT_S = 60.0
-_LOOK_EVERY_S = 0.005
+_POLL_S = 0.005
 _RUNS_NOTED_MAX = 999
 
 _FLOCK = "hhqqi4x"
 """`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
-# Locks of an open file, not of a process: closing another descriptor of the file would drop the latter (fcntl(2)).
+# Open file description locks: closing another descriptor of the file would release process locks (fcntl(2)).
 _SET = getattr(fcntl, "F_OFD_SETLK", None)
 
 
 class Claims:
-    """The claims of one worker in a data folder; use it as a context manager."""
+    """The claims of one worker in a data directory; a context manager."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / CLAIMS_NAME
@@ -53,13 +52,13 @@ class Claims:
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def name_of(self, path: Path) -> str:
-        """What a file of the data folder is called in a claim, whichever links its path goes through."""
-        folder = os.path.relpath(os.path.realpath(path.parent), os.path.realpath(self._path.parent))
-        return os.path.join(folder, path.name)
+        """Return the name under which a file of the data directory is claimed, with symbolic links resolved."""
+        directory = os.path.relpath(os.path.realpath(path.parent), os.path.realpath(self._path.parent))
+        return os.path.join(directory, path.name)
 
     @contextmanager
     def trying(self, kind: str, name: str) -> Iterator[bool]:
-        """Hold the claim on this name if nobody else does; gives whether it is ours."""
+        """Claim a name if it is free; yield whether the claim succeeded."""
         position = _position(kind, name)
         ours = self._lock(position)
         try:
@@ -70,7 +69,7 @@ class Claims:
 
     @contextmanager
     def waiting(self, kind: str, name: str) -> Iterator[None]:
-        """Hold the claim on this name, after whoever has it; raises `ExtractError` when that takes a minute."""
+        """Claim a name, waiting for its current holder; raises `ExtractError` after a minute."""
         deadline = time.monotonic() + _WAIT_S
         while True:
             with self.trying(kind, name) as ours:
@@ -78,11 +77,13 @@ class Claims:
                     yield
                     return
             if time.monotonic() > deadline:
-                raise ExtractError(f"{self._path}: {kind} {name} is claimed by another process; run it again later")
-            time.sleep(_LOOK_EVERY_S)
+                raise ExtractError(
+                    f"{kind} {name} is claimed by another process; run extract again later", str(self._path)
+                )
+            time.sleep(_POLL_S)
 
     def record_skip(self, name: str) -> list[str]:
-        """Note that this run leaves a name to another one; gives the times of the runs in a row that have done so."""
+        """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
         with self.waiting("notes", ""):
             notes = self._notes()
             notes[name] = [*notes.get(name, [])[-_RUNS_NOTED_MAX:], datetime.now(UTC).isoformat(timespec="seconds")]
@@ -90,7 +91,7 @@ class Claims:
             return notes[name]
 
     def clear_skips(self, name: str) -> None:
-        """Forget the runs that have left this name to another one: it is ours now."""
+        """Delete the note of runs that skipped this name, since this run has the claim."""
         if os.fstat(self._fd).st_size:
             with self.waiting("notes", ""):
                 notes = self._notes()
@@ -116,7 +117,7 @@ class Claims:
         except BlockingIOError:
             return False
         except PermissionError:
-            return False  # what some systems say instead
+            return False  # some systems raise this instead
         return True
 
     def _unlock(self, position: int) -> None:

@@ -1,12 +1,12 @@
-"""The connections that `http` asks over: over TLS a cut is an error, and no answer keeps its reader waiting for ever.
+"""HTTP connections that report a truncated TLS stream and bound the time to read a response.
 
 Invariants:
 
-- A body that ends without TLS's own end mark is an error.
-- Between two pieces of a body, and before the end of a head, a server may take `timeout_s` from its first byte on,
-  however many bytes it trickles meanwhile. How long it may send nothing is the socket's own time-out.
+- A body that ends without TLS's close_notify is an error.
+- The response head, and each read of the body, must arrive within `timeout_s` of its first byte, even when the server
+  trickles bytes. The socket's own timeout bounds the time without any byte.
 
-It does not know what is asked, nor what an answer means.
+It does not know the request or the meaning of the response.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """The bytes of an answer, as long as its reader has patience."""
+    """The bytes of a response; reading fails once the deadline has passed."""
 
     def __init__(self, raw: io.RawIOBase, timeout_s: float) -> None:
         self._raw, self._timeout_s = raw, timeout_s
         self._deadline: float | None = None
 
     def restart(self) -> None:
-        """Wait for something else: all of the patience is there again."""
+        """Restart the deadline for the next part of the response."""
         self._deadline = None
 
     def readable(self) -> bool:
@@ -47,10 +47,10 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._deadline is not None and time.monotonic() > self._deadline:
-            reason = f"the server answers byte by byte, and its time (stall_s, {self._timeout_s:g} s) is over"
+            reason = f"the server sends its response too slowly (not complete within stall_s, {self._timeout_s:g} s)"
             raise FetchError(reason, transient=True)
         size: int | None = self._raw.readinto(buffer)
-        if self._deadline is None:  # a server that thinks for long has not begun
+        if self._deadline is None:  # the deadline starts at the first byte: a slow server may prepare its response
             self._deadline = time.monotonic() + self._timeout_s
         return size
 
@@ -61,7 +61,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """An answer that is read with patience, but not with endless patience."""
+    """A response that is read with a deadline."""
 
     def __init__(self, timeout_s: float, sock: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
@@ -74,24 +74,24 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 class _TlsConnection(urllib3.connection.HTTPSConnection):
-    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error.
+    """A TLS connection that reports a body without close_notify as an error.
 
-    One that the server ends while we still ask is read all the same: its alert is there, which says why.
+    If the server closes the connection during the request, its response is read anyway: its alert states the reason.
     """
 
     def connect(self) -> None:
         super().connect()
-        vars(self.sock)["suppress_ragged_eofs"] = False  # of `ssl.SSLSocket`, and of urllib3's for TLS within TLS
+        vars(self.sock)["suppress_ragged_eofs"] = False  # read by `ssl.SSLSocket`, and by urllib3 for TLS in TLS
 
     def request(self, *arguments: Any, **options: Any) -> None:
         try:
             super().request(*arguments, **options)
         except ssl.SSLEOFError:
-            raise BrokenPipeError from None  # after which urllib3 reads
+            raise BrokenPipeError from None  # urllib3 then reads the response
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """The library's, with our connections, through a proxy as well; it repeats nothing."""
+    """The library's adapter with these connections, also through proxies; it never retries."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -102,7 +102,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         self._use_our_connections(self.poolmanager)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The certificate of a proxy is verified as well, though it is asked for an address without TLS."""
+        """Verify the certificate of an HTTPS proxy too, even for a URL without TLS."""
         super().cert_verify(conn, "https://" if conn.scheme == "https" else url, verify, cert)  # type: ignore[no-untyped-call]
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
@@ -119,7 +119,7 @@ class Adapter(requests.adapters.HTTPAdapter):
 
 @cache
 def _with_our_connections(pool: Any, timeout_s: float) -> Any:
-    """The same kind of pool, with connections that are ours as well: those through a SOCKS proxy are made in another way."""
+    """Return the same kind of pool with these connections mixed in; SOCKS proxies use a connection class of their own."""
     if hasattr(pool, "is_ours"):
         return pool
     of_library = pool.ConnectionCls

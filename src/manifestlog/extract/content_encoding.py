@@ -1,10 +1,10 @@
-"""Encodings in transit: whether a body is decoded before it is kept, and why; and how.
+"""Content-Encoding: decides whether a body is decoded before it is stored, and decodes it.
 
 Invariants:
 
-- What is decoded is checked to its end: a body that is cut, or not encoded as it says, is refused.
+- Decoding checks the whole body: a truncated or wrongly labelled body is refused.
 
-It does not talk to servers, and does not know parts.
+It knows neither servers nor parts.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ _DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 def resolve_encoding(defaults: Defaults, source: ETLSource, head: ResponseHead) -> ResponseHead:
-    """The head with the encoding that is to be decoded, or with none when the body is kept as it comes."""
+    """Return the head with the encoding to decode, or without one if the body is stored as sent."""
     if head.encoding is None or head.status not in _WITH_CONTENT:
         return head
     wanted = source.decode if source.decode is not None else defaults.decode
     can_be = head.encoding in _DECODABLE
     is_named = paths.file_name_of(source).lower().endswith(_SUFFIXES.get(head.encoding, ()))
     if wanted and not can_be:
-        reason = f"the server sends it encoded as {head.encoding}, which cannot be decoded here: set decode = false"
-        raise FetchError(f"{reason} to keep it as it comes", transient=False)
+        reason = f"the server sends the unsupported Content-Encoding {head.encoding}: set decode = false"
+        raise FetchError(f"{reason} to store the body as sent", transient=False)
     decodes = wanted if wanted is not None else can_be and not is_named
     if wanted is not None:
-        why = f"as decode = {str(wanted).lower()} says"
+        why = f"decode = {str(wanted).lower()}"
     elif can_be or is_named:
-        why = "by the end of its name; `decode` in the configuration decides otherwise"
+        why = "because of the file name's suffix; set decode to choose"
     else:
-        why = "as that cannot be decompressed here; `decode = false` says that this is right"
+        why = "because this encoding is not supported; set decode = false to confirm"
     log.log(
         logging.INFO if wanted is not None or is_named else logging.WARNING,
-        "%s/%s: the server sends it compressed (%s); it is stored %s, %s",
-        *(source.dataset, source.source_id, head.encoding, "decompressed" if decodes else "as it comes", why),
+        "%s/%s: the server sends the file compressed (%s); it is stored %s (%s)",
+        *(source.dataset, source.source_id, head.encoding, "decompressed" if decodes else "as sent", why),
     )
     return head if decodes else head._replace(encoding=None)
 
 
 def decode(path: Path, to: Path, encoding: str) -> str:
-    """Decode a file into another one; its SHA-256. Raises `FetchError` when it is not encoded so."""
+    """Decode a file into another one and return its SHA-256; raises `FetchError` if it does not have this encoding."""
     sha = hashlib.sha256()
     blocks = _inflated(path) if encoding == "deflate" else _unzipped(path)
-    to.unlink(missing_ok=True)  # of a run that was killed, or somebody's link: neither is written into
+    to.unlink(missing_ok=True)  # left by a killed run, or a link: never write into either
     with to.open("xb") as file:
         try:
             for block in blocks:
                 sha.update(block)
                 file.write(block)
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            reason = f"the body is not what its Content-Encoding says ({encoding}): tell whoever runs the server"
+            reason = f"the body does not match its Content-Encoding ({encoding}): report it to the server's operator"
             raise FetchError(f"{reason}, or set decode = false", transient=False) from None
     return sha.hexdigest()
 
@@ -80,7 +80,7 @@ def _unzipped(path: Path) -> Iterator[bytes]:
 
 
 def _inflated(path: Path) -> Iterator[bytes]:
-    """With the header of zlib, as the standard says, or without it, as some servers send it."""
+    """Yield the decoded body, with the zlib header of the standard or without it, as some servers send it."""
     with path.open("rb") as file:
         head = file.read(2)
         file.seek(0)

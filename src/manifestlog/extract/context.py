@@ -1,9 +1,8 @@
-"""What a worker works with: its manifest, its fetcher, its claims, and whom it tells."""
+"""The context of a worker: its manifest, fetcher, claims and settings, and the receiver of its events."""
 
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +12,22 @@ from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
+from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.workers.stop import Stop
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def _nobody(_: Event) -> None:
-    """Nobody listens."""
+def _ignore(_: Event) -> None:
+    """Ignore the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker works with; `data_dir` is absolute."""
+    """Everything a worker needs; `data_dir` is absolute."""
 
     manifest: DownloadManifestManager
     fetcher: Fetcher
@@ -35,28 +35,32 @@ class WorkerContext:
     claims: Claims
     defaults: Defaults
     secrets: frozenset[str] = frozenset()
-    emit: Callable[[Event], None] = _nobody
+    emit: Callable[[Event], None] = _ignore
     stop: Stop = field(default_factory=Stop)
 
     def redacted(self, source: ETLSource, error: BaseException) -> str:
-        """What an error says, without any secret of this source.
+        """Return the message of an error without any secret of this source.
 
-        The paths of its files lose only what came from the environment. They are recorded anyway, and whoever is told to
-        look for a file has to find it: `?format=json` makes a secret of the word, and would take it out of every path.
+        A path of the source keeps everything except values from the environment: it is recorded anyway, and the user
+        must find the file. `?format=json` in a URL makes a secret of the word `json`, which may be part of the path.
         """
-        hidden = Redactor.of(source, self.defaults.headers, [*self.secrets, *secrets_in_options(self.defaults)]).redact
-        hidden_in_path = Redactor.hiding(self.secrets).without_secrets
-        pieces = re.split(paths.own_paths_pattern(self.data_dir, source), _text(error))
-        # Every second piece is a path.
-        return "".join(hidden_in_path(piece) if n % 2 else hidden(piece) for n, piece in enumerate(pieces))
+        redactor = Redactor.of(source, self.defaults.headers, [*self.secrets, *secrets_in_options(self.defaults)])
+        path, detail = _path_and_detail(error)
+        if not path:
+            return redactor.redact(detail)
+        if paths.is_own(self.data_dir, source, path):
+            return f"{Redactor.hiding(self.secrets).without_secrets(path)}: {redactor.redact(detail)}"
+        return redactor.redact(f"{path}: {detail}")
 
     def failed(self, source: ETLSource, error: BaseException) -> Outcome:
-        """The outcome of a source that could not be fetched."""
+        """Return the outcome of a source that failed with this error."""
         return Outcome(source.source_id, source.dataset, Result.FAILED, error=self.redacted(source, error))
 
 
-def _text(error: BaseException) -> str:
+def _path_and_detail(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ExtractError):
+        return error.path, error.detail
     if isinstance(error, OSError) and error.strerror and error.filename:
-        advice = "free some space" if error.errno in _FULL else "mend that"
-        return f"{error.filename}: {error.strerror}: {advice}, then run it again"
-    return str(error) or type(error).__name__
+        advice = "free some space" if error.errno in _DISK_FULL else "fix the cause"
+        return str(error.filename), f"{error.strerror}; {advice}, then run extract again"
+    return "", str(error) or type(error).__name__

@@ -1,13 +1,13 @@
-"""What an answer means: a pure function from what is known and what the server says to what to do next.
+"""What a response means: a pure function from what is known and the response's head to the next action.
 
 Invariants:
 
-- The same inputs give the same action; nothing is read, written, timed or asked here.
-- A part is gone on with only if the server vouches that it is the beginning of what it would send now.
-- A source is unchanged only while every validator that both sides name agrees. An ETag that says nothing counts as none.
-- Whatever a server sends, there is an action for it.
+- The same inputs give the same action; this module reads, writes, measures and asks nothing.
+- A part is resumed only if the server confirms that it is the beginning of the current content.
+- A source is unchanged only while every validator that both sides have agrees. An empty ETag counts as none.
+- Every response has an action.
 
-The loop that performs the actions is `download`.
+`download` carries out the actions.
 """
 
 from __future__ import annotations
@@ -22,31 +22,29 @@ from manifestlog.model.models import ManifestRecord
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0
 UNRELIABLE_ETAG = '""'
-"""What is recorded in place of an ETag that this source has sent for different contents: from then on it counts as none."""
-EMPTY = "the server sent an empty file, and a record is of at least one byte: check the source"
+"""Recorded in place of an ETag that this source has sent for different contents; from then on its ETags count as none."""
+EMPTY = "the server sent an empty file; a record needs at least one byte: check the source"
 _NOT_MODIFIED = 304
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})
-"""What may be better next time: also what stands before a server says of it (520 to 530). The rest is about the request."""
+"""Statuses that may differ next time, including those of proxies and CDNs (520 to 530). The others concern the request."""
 _RETRY_IF_ASKED = frozenset({202, 403, *range(500, 600)})
-"""What is final by itself, but not when the server says how long to wait."""
+"""Final by themselves, but retried if the server says how long to wait."""
 _HINTS = {
-    202: "the server is still preparing it: run it again later",
-    400: "the server does not take the request: check the source's url, headers and body, and cert if it wants one",
-    401: "the server wants other credentials: check the source's headers",
-    403: "the server refuses it: check the source's headers and address",
+    202: "the server is still preparing the file: run extract again later",
+    400: "the server rejects the request: check the source's url, headers and body, and cert if the server requires one",
+    401: "the server rejects the credentials: check the source's headers",
+    403: "the server denies access: check the source's headers and url",
     404: "the server has no such file: check the source's url",
-    405: "the server wants to be asked in another way: set method for the source, GET or POST",
-    407: "the proxy wants other credentials: correct proxy, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
-    410: "the server has it no longer: take the source out of the configuration",
-    415: "the server wants another kind of body: check body, and set Content-Type in the source's headers",
-    **dict.fromkeys(
-        (300, 301, 302, 303, 307, 308), "the server redirects, but does not say where: tell whoever runs it"
-    ),
+    405: "the server rejects this method: set method for the source to GET or POST",
+    407: "the proxy rejects the credentials: correct proxy, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
+    410: "the server no longer has the file: remove the source from the configuration",
+    415: "the server rejects this type of body: check body, and set Content-Type in the source's headers",
+    **dict.fromkeys((300, 301, 302, 303, 307, 308), "the server redirects without a target: report it to its operator"),
 }
 
 
 class Part(NamedTuple):
-    """The beginning of a content on our disk, and what the server called that content."""
+    """A partial content on the local disk, with the validators the server sent for it."""
 
     length_bytes: int
     etag: str | None
@@ -58,26 +56,26 @@ class Part(NamedTuple):
 
 
 class Step(StrEnum):
-    """What to do with an answer."""
+    """What to do with a response."""
 
     UNCHANGED = "unchanged"
-    """The content is the recorded one: leave the body."""
+    """The content is the recorded one: skip the body."""
     WHOLE = "whole"
     """Take the body from the beginning."""
     RESUME = "resume"
-    """Take the body behind what the part holds."""
+    """Append the body to the part."""
     COMPLETE = "complete"
-    """The part is all there is."""
+    """The part is the whole content."""
     RESTART = "restart"
-    """The part is no good: drop it and ask again."""
+    """The part is unusable: discard it and send another request."""
     RETRY = "retry"
-    """Ask again later."""
+    """Send the request again later."""
     FAIL = "fail"
     """Give up."""
 
 
 class Action(NamedTuple):
-    """A step, why, and for `RETRY` how long the server wants us to wait."""
+    """A step, its reason, and for `RETRY` the delay the server asked for, in seconds."""
 
     step: Step
     reason: str = ""
@@ -87,11 +85,11 @@ class Action(NamedTuple):
 def build_request(
     record: ManifestRecord | None, part: Part | None, *, by_date: bool = True, pinned: bool = False
 ) -> FetchRequest:
-    """What to ask, given the source's record and the part of an earlier attempt.
+    """Return the request for a source, given its record and the part of an earlier attempt.
 
-    A date is sent only if `by_date`. It asks for what is newer, so "not modified" is also the answer of a server that has
-    an older file there; without it the whole answer's head is compared with the record (`decide`). The rest of a part
-    that nothing names is asked for only if the content is `pinned`: then its checksum decides.
+    A date is sent only if `by_date`. It asks for a newer file, so a server with an older file answers "not modified"
+    too. Without a date, `decide` compares the head of the full response with the record. A part without a validator is
+    resumed only if the content is `pinned`, since the checksum then decides.
     """
     etag = usable_etag(record.etag) if record else None
     last_modified = record.last_modified if record and etag is None and by_date else None
@@ -102,10 +100,10 @@ def build_request(
 
 
 def _range_validator(part: Part | None, *, unreliable: bool) -> str | None:
-    """What names the part's content byte for byte (RFC 9110, 13.1.5).
+    """Return the validator that identifies the part's content byte for byte (RFC 9110, 13.1.5).
 
-    A weak ETag does not; the date beside it does if it is known to be strong (8.8.2.2), and without an ETag unless it is
-    known to be weak.
+    A weak ETag does not. Beside a weak ETag a date qualifies if it is known to be strong (8.8.2.2); without an ETag it
+    qualifies unless it is known to be weak.
     """
     if part is None:
         return None
@@ -117,7 +115,7 @@ def _range_validator(part: Part | None, *, unreliable: bool) -> str | None:
 
 
 def usable_etag(etag: str | None) -> str | None:
-    """The ETag, or None when it is empty and so the same for whatever content."""
+    """Return the ETag, or None if it is empty and therefore the same for every content."""
     return None if etag is None or etag.removeprefix("W/").strip('"') == "" else etag
 
 
@@ -126,9 +124,9 @@ def _has_unreliable_etags(record: ManifestRecord | None) -> bool:
 
 
 def etag_to_record(before: ManifestRecord | None, checksum: str, etag: str | None) -> str | None:
-    """What to record as the ETag of this content; `before` is what the source had so far.
+    """Return the ETag to record for this content; `before` is the source's previous record.
 
-    An ETag that came with two contents is worthless, and so are this source's others from then on.
+    An ETag that came with two contents is unreliable, and so are all later ETags of this source.
     """
     if usable_etag(etag) is None:
         return None
@@ -137,12 +135,10 @@ def etag_to_record(before: ManifestRecord | None, checksum: str, etag: str | Non
 
 
 def decide(request: FetchRequest, record: ManifestRecord | None, part: Part | None, head: ResponseHead) -> Action:
-    """What to do with this answer to `request`."""
+    """Return the action for this response to `request`."""
     if head.status == _NOT_MODIFIED:
         if record is None:
-            return Action(
-                Step.FAIL, "the server says that nothing has changed, but was not asked: check the source's url"
-            )
+            return Action(Step.FAIL, "unexpected HTTP 304 to an unconditional request: check the source's url")
         return Action(Step.UNCHANGED)
     if head.status == 200:
         return _decide_full(record, head)
@@ -165,7 +161,7 @@ def _decide_full(record: ManifestRecord | None, head: ResponseHead) -> Action:
 
 
 def _is_recorded(record: ManifestRecord, head: ResponseHead) -> bool:
-    """Whether a server that ignores conditions has answered them nevertheless."""
+    """Return whether a full response has the recorded content, from a server that ignores conditions."""
     if contradicts(record, head):
         return False
     ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
@@ -176,9 +172,9 @@ def _is_recorded(record: ManifestRecord, head: ResponseHead) -> bool:
 
 
 def contradicts(record: ManifestRecord, head: ResponseHead) -> bool:
-    """Whether any validator that both name differs: then there is news, whatever the others or the status say.
+    """Return whether any validator that both sides have differs; then the source has changed, whatever the status says.
 
-    To "not modified" ETags are compared as the server has compared them, weakly (RFC 9110, 13.1.2).
+    For "not modified", ETags are compared weakly, as the server compared them (RFC 9110, 13.1.2).
     """
     ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
     if head.status == _NOT_MODIFIED:
@@ -192,12 +188,12 @@ def contradicts(record: ManifestRecord, head: ResponseHead) -> bool:
 
 
 def contradicts_not_modified(record: ManifestRecord | None, head: ResponseHead) -> bool:
-    """Whether "not modified" comes with a validator that says otherwise: ask again without conditions then."""
+    """Return whether "not modified" comes with a validator that differs: then send an unconditional request."""
     return head.status == _NOT_MODIFIED and record is not None and contradicts(record, head)
 
 
 def _timestamp(date: str | None) -> object:
-    """What a date of HTTP means; what is none is compared as text."""
+    """Return the timestamp of an HTTP date; an invalid date is compared as text."""
     try:
         return parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):
@@ -206,9 +202,9 @@ def _timestamp(date: str | None) -> object:
 
 def _decide_partial(request: FetchRequest, part: Part | None, head: ResponseHead) -> Action:
     if part is None or not request.start:
-        return Action(Step.FAIL, "the server sent a part of the file, but was asked for all: check the source's url")
+        return Action(Step.FAIL, "unexpected HTTP 206 to a request for the whole file: check the source's url")
     if head.start != part.length_bytes or _is_other_content(part, head):
-        return Action(Step.RESTART, "the server went on with something else")
+        return Action(Step.RESTART, "the server resumed with other content")
     return Action(Step.RESUME)
 
 
@@ -226,22 +222,23 @@ def _is_other_content(part: Part, head: ResponseHead) -> bool:
 def _decide_unsatisfiable(part: Part | None, head: ResponseHead) -> Action:
     if part is not None and head.length_bytes == part.length_bytes and not _is_other_content(part, head):
         return Action(Step.COMPLETE)
-    return Action(Step.RESTART, "the server has nothing behind what we have")
+    return Action(Step.RESTART, "the server has no bytes after the part")
 
 
 def _decide_retry(head: ResponseHead) -> Action:
     reason = f"HTTP {head.status}"
     if head.retry_after_s is not None and head.retry_after_s > RETRY_AFTER_MAX_S:
-        wanted = f"{reason}: the server wants to be left alone for {head.retry_after_s:.0f} s: run it again after that"
+        wanted = f"{reason}: the server asks for a pause of {head.retry_after_s:.0f} s: run extract again after that"
         return Action(Step.FAIL, wanted)
     return Action(Step.RETRY, reason, head.retry_after_s)
 
 
 def pause_s(failures: int, backoff_s: float, after_s: float | None, chance: float) -> float:
-    """How long to wait after so many failures in a row: twice as long each time, or longer when the server wants that.
+    """Return the pause before the next attempt in seconds: it doubles with each failure, or is longer if the server
+    asks.
 
-    A server that names a time gets no less than `backoff_s`: some say 0 and mean nothing by it.
-    `chance`, from 0 to 1, spreads those who failed together over the upper half ("equal jitter").
+    A server's delay is never cut below `backoff_s`: some servers send 0 without meaning it. `chance`, from 0 to 1,
+    spreads simultaneous failures over the upper half of the pause ("equal jitter").
     """
     pause = min(backoff_s * 2.0 ** (failures - 1), BACKOFF_MAX_S) * (0.5 + chance / 2)
     return pause if after_s is None else max(after_s, pause, min(backoff_s, BACKOFF_MAX_S))

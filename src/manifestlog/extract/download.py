@@ -1,18 +1,18 @@
-"""One source, from the state check to its record: the thin loop that does what `decide` says.
+"""One source, from the state check to its record: the loop that carries out what `decide` returns.
 
 The four steps, by the names of the design::
 
-    1 state check     what the manifest knows of the source; the server is asked for news of that
-    2 fetch           the body goes into a part while it is hashed; broken off, it is gone on with
-    3 deduplication   a content that is there already is not kept twice          (`complete`)
-    4 completion      the part gets its name, for good; then it is registered    (`complete`)
+    1 state check     look the source up in the manifest, and ask the server for changes since then
+    2 fetch           download the body into a part while hashing it, or resume an interrupted part
+    3 deduplication   keep each content once                                 (`register`)
+    4 completion      publish the part under its final name, then add a record (`register`)
 
 Invariants:
 
-- All of it is done under a claim on the source's part: nobody else, in any process, is at the same source.
-- A crash at any point leaves a part that the next run goes on with, or a file that the next run registers (`parts`).
+- All steps run under a claim on the source's part: no other process works on the same source.
+- A crash at any point leaves a part that the next run resumes, or a file that the next run registers (`part_file`).
 
-It does not know processes, nor how a run is shown.
+It knows neither processes nor the display of a run.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ log = logging.getLogger(__name__)
 
 _EMIT_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
-"""So many runs in a row leave a source to another one before somebody is warned."""
+"""The number of runs in a row that may skip a claimed source before a warning."""
 _PROGRESS_BYTES = 1 << 20
-"""So much more of the content than ever before makes up for failures: a large file may be cut many times."""
+"""Bytes beyond the furthest point so far that reset the failure count: a large file may be cut many times."""
 
 
 @dataclass(slots=True)
 class _Attempts:
-    """What the attempts on one source have brought so far."""
+    """The state shared by all attempts on one source."""
 
     bytes: int = 0
     failures: int = 0
     reached_bytes: int = 0
-    """How far into the content they had come when failures were last forgiven."""
+    """Length of the content when the failure count was last reset."""
     sha256: str | None = None
     deadline: float = math.inf
-    """When the source has had its time (`time.monotonic`)."""
+    """When `timeout_total_s` expires (`time.monotonic`)."""
     spliced: bool = False
-    """Whether the part was continued without a validator: its halves may be of two contents."""
+    """Whether the part was resumed without a validator: its halves may belong to different contents."""
 
 
 def extract(context: WorkerContext, source: ETLSource) -> Outcome:
-    """Fetch a source if it has changed, and register what it brought.
+    """Fetch a source if it has changed, and register the result.
 
-    What goes wrong with the source is an outcome. Raises `ManifestError` for what goes wrong with the manifest, and
-    `StopAskedError` when somebody asked to stop; what has come of the file is kept either way.
+    A failure of the source becomes an outcome. Raises `ManifestError` if the manifest fails, and `StopAskedError` if
+    the run is stopped; the bytes received so far are kept in both cases.
     """
     began = time.monotonic()
     attempts = _Attempts(deadline=began + (context.defaults.timeout_total_s or math.inf))
@@ -78,7 +78,7 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     except (ExtractError, RecordRejectedError) as error:
         outcome = context.failed(source, error)
     except ManifestError:
-        raise  # also those that are an `OSError` as well: without its manifest no source can go on
+        raise  # before `OSError`, which some of them are too: without the manifest no source can continue
     except OSError as error:
         outcome = context.failed(source, error)
     return outcome._replace(bytes_fetched=attempts.bytes, seconds=time.monotonic() - began)
@@ -114,13 +114,13 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> 
 
 
 def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outcome:
-    """Leave a source to another run; warn when runs in a row have had to: that one may hang."""
+    """Skip a source that another run has claimed; warn if runs in a row have skipped it, since the holder may hang."""
     warning = None
-    with suppress(OSError, ExtractError):  # a note that cannot be written costs the warning only
+    with suppress(OSError, ExtractError):  # without the note only the warning is lost
         runs = context.claims.record_skip(name)
         if len(runs) >= _CLAIMED_RUNS_MAX:
             often = f"claimed in the last {len(runs)} runs, since {runs[0]}"
-            warning = f"{often}: look for a run that hangs, and end it"
+            warning = f"{often}; find the run that hangs, and end it"
     return Outcome(source.source_id, source.dataset, Result.CLAIMED, warning=warning)
 
 
@@ -128,27 +128,29 @@ def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outco
 
 
 def current_record(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
-    """The source's record; None where what is there now must not be compared with it."""
+    """Return the source's record; None if the server's content must not be compared with it."""
     record = manifest.get_record_by_source(source.source_id, source.dataset)
     return record if record is not None and _is_comparable(record, source) else None
 
 
 def _is_comparable(record: ManifestRecord, source: ETLSource) -> bool:
-    """Not with another content than the pinned one, and not against the source's `Conditions`."""
+    """Return whether the record has the pinned content and the source's `Conditions` allow a comparison."""
     if source.checksum not in (None, record.checksum) or source.conditions is Conditions.NEVER:
         return False
     return source.conditions is Conditions.RECORDED or has_recorded_name(record, source)
 
 
 def has_pinned(record: ManifestRecord | None, source: ETLSource) -> bool:
-    """Whether `current_record` gave the very content that the source is pinned to: nothing else would be taken, so nobody asks."""
+    """Return whether `current_record` returned the pinned content: no request is needed, since no other content is
+    accepted.
+    """
     return record is not None and source.checksum is not None
 
 
 def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
-    """Whether the recorded file has a name that this source's files get; with another one, the address was another.
+    """Return whether the recorded file has a name of this source's files; otherwise its URL was another one.
 
-    No record holds an address: it could be a secret.
+    A record contains no URL, since a URL may contain a secret.
     """
     if record is None:
         return False
@@ -162,7 +164,7 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
 def _download(
     context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
 ) -> bool:
-    """Fetch; what was continued on the strength of a pin, and is not the pinned content, is fetched once more as a whole."""
+    """Fetch the content; fetch it again in full if a part resumed without a validator is not the pinned content."""
     came = _fetch(context, source, record, part, attempts)
     if came and attempts.spliced and (attempts.sha256 or part_file.sha256_of(part)) != source.checksum:
         part_file.discard(part)
@@ -174,7 +176,7 @@ def _download(
 def _fetch(
     context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
 ) -> bool:
-    """Bring the whole content into the part; false when the server has nothing new."""
+    """Fetch the whole content into the part; return False if the server has nothing new."""
     while True:
         try:
             action = _attempt(context, source, record, part, attempts)
@@ -192,10 +194,11 @@ def _fetch(
 
 
 def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: _Attempts) -> None:
-    """Wait before the next attempt; raises `FetchError` when there have been enough."""
+    """Wait before the next attempt; raises `FetchError` after too many failures."""
     attempts.failures += 1
     if attempts.failures > context.defaults.retries:
-        raise FetchError(f"{action.reason}; {attempts.failures} attempts in all: run it again later", transient=True)
+        count = f"{attempts.failures} {'attempt' if attempts.failures == 1 else 'attempts'} failed"
+        raise FetchError(f"{action.reason}; {count}: run extract again later", transient=True)
     seconds = pause_s(attempts.failures, context.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
     if time.monotonic() + seconds > attempts.deadline:
         raise _timeout_error(context, action.reason)
@@ -206,27 +209,27 @@ def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: 
 
 
 def _timeout_error(context: WorkerContext, what: str) -> FetchError:
-    kept = f"not done within timeout_total_s ({context.defaults.timeout_total_s:g} s): {what}"
-    return FetchError(f"{kept}; the part is kept: run it again to go on", transient=False)
+    late = f"not done within timeout_total_s ({context.defaults.timeout_total_s:g} s): {what}"
+    return FetchError(f"{late}; the part is kept: run extract again to resume it", transient=False)
 
 
 class _PaceCheck:
-    """Ends a body that trickles, and one that is not here when its source has had its time."""
+    """Ends the download of a body that is too slow or past its deadline."""
 
     def __init__(self, context: WorkerContext, attempts: _Attempts) -> None:
         self._context, self._deadline = context, attempts.deadline
         self._since, self._bytes = time.monotonic(), 0
 
     def add(self, size_bytes: int) -> None:
-        """So many bytes came; raises `FetchError` when they are too few, or too late."""
+        """Count received bytes; raises `FetchError` if they are too few or too late."""
         now, wanted = time.monotonic(), self._context.defaults
         self._bytes += size_bytes
         if now > self._deadline:
-            raise _timeout_error(self._context, "the body is still coming")
+            raise _timeout_error(self._context, "the body is incomplete")
         seconds = now - self._since
         if seconds >= wanted.stall_s:
             if self._bytes < wanted.bytes_per_s_min * seconds:
-                slow = f"{self._bytes:,} bytes in {seconds:.0f} s"
+                slow = f"too slow: {self._bytes:,} bytes in {seconds:.0f} s"
                 raise FetchError(f"{slow}, less than bytes_per_s_min ({wanted.bytes_per_s_min:g}) over stall_s", True)
             self._since, self._bytes = now, 0
 
@@ -234,16 +237,16 @@ class _PaceCheck:
 def _attempt(
     context: WorkerContext, source: ETLSource, record: ManifestRecord | None, path: Path, attempts: _Attempts
 ) -> Action:
-    """Ask once, and take what comes; `COMPLETE` when the part is whole."""
+    """Send one request and process its response; `COMPLETE` means that the part is complete."""
     part = part_file.load(path)
     if uses_post(source, context.defaults):
-        record = part = None  # neither conditions nor ranges: its content is compared, when it is here
-    pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin is of decoded bytes
+        record = part = None  # no conditions and no ranges: the content itself is compared after the download
+    pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin refers to decoded bytes
     request = build_request(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
     with _send(context, source, request) as response:
         if not contradicts_not_modified(record, response.head):
             return _handle_response(context, source, response, (request, record, part), path, attempts)
-    # "Not modified", with a validator that says otherwise: what is there now is sent only without conditions.
+    # The validator contradicts "not modified": only an unconditional request returns the current content.
     request = build_request(None, part, pinned=pinned)
     with _send(context, source, request) as response:
         return _handle_response(context, source, response, (request, None, part), path, attempts)
@@ -255,8 +258,8 @@ def _send(context: WorkerContext, source: ETLSource, request: FetchRequest) -> I
     with context.stop.interruptible():
         response = opened.__enter__()
     try:
-        how, status = f" from byte {request.start} on" if request.start else "", response.head.status
-        log.debug("%s/%s: asked%s, answered with status %d", source.dataset, source.source_id, how, status)
+        how, status = f" from byte {request.start}" if request.start else "", response.head.status
+        log.debug("%s/%s: requested%s, response status %d", source.dataset, source.source_id, how, status)
         yield response
     finally:
         opened.__exit__(None, None, None)
@@ -270,10 +273,12 @@ def _handle_response(
     path: Path,
     attempts: _Attempts,
 ) -> Action:
-    """Do what the answer means for the part."""
+    """Apply the response to the part."""
     head = resolve_encoding(context.defaults, source, response.head)
     if uses_post(source, context.defaults):
-        head = head._replace(etag=None, last_modified=None, strong_date=None)  # of this answer, not of the next one
+        head = head._replace(
+            etag=None, last_modified=None, strong_date=None
+        )  # they describe this response only, not the next
     action, (request, _, part) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         attempts.spliced = action.step is not Step.WHOLE and (attempts.spliced or request.if_range is None)
@@ -285,7 +290,7 @@ def _handle_response(
 
 
 def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
-    """The head of a rest, with what only the head of the beginning said."""
+    """Return the head of a resumed body, completed with what only the first response said."""
     return head._replace(
         etag=head.etag or part.etag,
         last_modified=head.last_modified or part.last_modified,
@@ -299,7 +304,7 @@ def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
 def _receive(
     context: WorkerContext, source: ETLSource, response: Response, path: Path, head: ResponseHead, attempts: _Attempts
 ) -> Action:
-    """Take the body from where the head says that it begins; the part is whole when it is as long as was said."""
+    """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
     with part_file.PartWriter(path, head) as writer:
         blocks, emitted_at, pace = response.blocks(), 0.0, _PaceCheck(context, attempts)
         while True:
@@ -323,5 +328,6 @@ def _receive(
 def _check_length(length_bytes: int, head: ResponseHead) -> None:
     said = head.length_bytes
     if said is not None and length_bytes != said:
-        where = f"at byte {length_bytes} of {said}"
-        raise FetchError(f"the connection was cut {where}" if length_bytes < said else f"it grew {where}", True)
+        short = f"the connection was cut at byte {length_bytes} of {said}"
+        long = f"the body is longer than announced: {length_bytes} of {said} bytes"
+        raise FetchError(short if length_bytes < said else long, True)

@@ -1,8 +1,8 @@
-"""A run in dry: what would be done with a source and why, by asking for its head only.
+"""A dry run: what a run would do with a source and why, from response heads only.
 
 Invariants:
 
-- Nothing is written, claimed or fetched; nobody is asked by POST.
+- It writes, claims and downloads nothing, and never sends a POST.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manifestlog.model.models import ManifestRecord
 
 _FOUND = 200
 _OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
-"""What a server may say to `HEAD` that would answer a `GET`: one that does not know it, an address signed for `GET`."""
+"""Statuses a server may return for `HEAD` but not for `GET`: the method is unsupported, or the URL is signed for `GET`."""
 
 
 def plan(
@@ -32,13 +32,13 @@ def plan(
     redactor: Redactor,
     defaults: Defaults,
 ) -> Plan:
-    """What a run would do with this source; without a manifest nothing is recorded yet."""
+    """Return what a run would do with this source; without a manifest nothing is recorded yet."""
     record = current_record(manifest, source) if manifest is not None else None
     if has_pinned(record, source):
         return Plan(source.source_id, source.dataset, "unchanged", "the pinned content is recorded")
     if uses_post(source, defaults):
         return Plan(
-            source.source_id, source.dataset, "fetch", "it is asked by POST, and only its content can be compared"
+            source.source_id, source.dataset, "fetch", "it is requested by POST, so only its content can be compared"
         )
     try:
         head = _head(fetcher, source, build_request(record, None, by_date=has_recorded_name(record, source)))
@@ -52,29 +52,29 @@ def plan(
         return Plan(source.source_id, source.dataset, "unchanged", "the server has nothing new")
     if action.step is Step.WHOLE:
         return Plan(source.source_id, source.dataset, "fetch", _why(source, record, head), head.length_bytes)
-    later = ": the server is busy; a run would ask again" if action.step is Step.RETRY else ""
+    later = ": the server is busy; a run would retry" if action.step is Step.RETRY else ""
     return Plan(source.source_id, source.dataset, "failed", action.reason + later)
 
 
 def _head(fetcher: Fetcher, source: ETLSource, request: FetchRequest) -> ResponseHead:
-    """What the server says before the body; asked for as a run would where its answer to `HEAD` may be another."""
+    """Return the response's head; sends the request of a real run where `HEAD` may return something else."""
     head = fetcher.probe(source, request)
     if head.status in _OF_THE_METHOD or (head.status == _FOUND and head.length_bytes == 0):
-        with fetcher.open(source, request) as response:  # the body is left where it is
+        with fetcher.open(source, request) as response:  # the body is not read
             return response.head
     return head
 
 
 def _why(source: ETLSource, record: ManifestRecord | None, head: ResponseHead) -> str:
     if source.conditions is Conditions.NEVER:
-        return "it is asked for without conditions"
+        return "it is requested without conditions"
     if record is None:
-        return "nothing of it is recorded"
+        return "it has no record"
     ours, theirs = usable_etag(record.etag), usable_etag(head.etag)
     if ours is not None and theirs is not None and ours != theirs:
-        return f"its ETag was {record.etag}, now it is {head.etag}"
+        return f"its ETag was {record.etag}, now {head.etag}"
     if None not in (head.last_modified, record.last_modified) and head.last_modified != record.last_modified:
         return f"it was last modified {record.last_modified}, now {head.last_modified}"
     if head.encoding is None and head.length_bytes is not None and head.length_bytes != record.file_size:
-        return f"it was {record.file_size:,} bytes long, now {head.length_bytes:,}"
-    return "the server gives nothing to tell by whether it has changed"
+        return f"its size was {record.file_size:,} bytes, now {head.length_bytes:,}"
+    return "the server sends no validator, so a change cannot be ruled out"

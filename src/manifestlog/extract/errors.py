@@ -1,4 +1,4 @@
-"""What can go wrong in the extract step, and which exit code it has.
+"""The errors of the extract step and their exit codes.
 
 ::
 
@@ -8,29 +8,39 @@
 
 Invariants:
 
-- As everywhere: a message says what happened, where, and what to do next; typed arguments survive pickling.
-- No message holds a value that could be a secret: it names the place of the value instead.
+- Every message says what failed, where, and what to do; typed arguments survive pickling.
+- `path` is never part of `detail`: secrets are removed from the detail, and the message is formatted last.
+- No message of a `ConfigError` contains a configured value, since any value may be a secret: it names the field
+  instead.
 
-It does not know what is in a configuration.
+It does not know what a configuration contains.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from manifestlog.errors import ManifestError
 
 
 class ExtractError(ManifestError):
-    """Base of everything the extract step raises on purpose."""
+    """Base of all errors of the extract step; `path` is the file or directory concerned, or ""."""
+
+    _fields: ClassVar[tuple[str, ...]] = ("detail", "path")
+
+    def __init__(self, detail: str, path: str = "") -> None:
+        super().__init__(f"{path}: {detail}" if path else detail)
+        self.detail = detail
+        self.path = path
 
 
 class ConfigError(ExtractError):
-    """A configuration cannot be used; `field` is the place in it, such as `sources[3].url`, or "" for the whole file."""
+    """A configuration is invalid; `field` is its place, such as `sources[3].url`, or "" for the whole file."""
 
     exit_code = 2
     _fields = ("path", "field", "reason")
 
     def __init__(self, path: str, field: str, reason: str) -> None:
-        super().__init__(": ".join(part for part in (path, field, reason) if part))
-        self.path = path
+        super().__init__(": ".join(filter(None, (field, reason))), path)
         self.field = field
         self.reason = reason

@@ -1,10 +1,10 @@
-"""What a source's content is expected to be, and whether a fetched one is that: pure decisions.
+"""Decides whether a downloaded content meets its source's expectations. All functions are pure.
 
 Invariants:
 
-- The same inputs give the same verdict; nothing is read, written or run here (the `validate` command is in `validate`).
-- What a source says comes before what the defaults say.
-- A content that meets nothing it was asked to meet is never registered: `problem` names the first expectation that fails.
+- The same inputs give the same result; nothing is read, written or run here (`validate` runs the user's command).
+- A source's settings override the defaults.
+- Content that fails an expectation is never registered: `violation` names the first one.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from manifestlog.extract import safe_names
 
 HEAD_BYTES = 4096
-"""So much of the beginning of a content is looked at."""
+"""Number of bytes inspected at the beginning of a content."""
 TAIL_BYTES = 4
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _SAYS_HTML = frozenset({".html", ".htm", ".xhtml", ".shtml"})
 _SAYS_NOTHING = frozenset({".php", ".asp", ".aspx", ".jsp", ".jspx", ".cgi", ".do", ".pl"})
-"""Suffixes of programs, which may answer with anything."""
+"""Suffixes of server programs, which may return any type."""
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body|title|meta|script)\b", re.IGNORECASE)
 _TYPE = re.compile(r"[!-~]+/[!-~]+")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\n\f\x1a")
 
 
 def _many(value: object) -> object:
-    """One text is a list of one."""
+    """Turn a single text into a list of one."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 def _types(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if types is None:
         return None
-    if types == ("",):  # takes back what the defaults expect, as a text does elsewhere
+    if types == ("",):  # removes the default, as an empty text does for other settings
         return ()
     if not all(map(_TYPE.fullmatch, types)):
         raise ValueError("expected a content type such as text/csv, or a pattern such as text/*; correct it")
@@ -48,47 +48,47 @@ def _types(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def _command(value: object, info: ValidationInfo) -> object:
-    """Program and arguments; a program whose path is relative lies beside the configuration file."""
+    """Return program and arguments; a relative path of a program starts at the configuration file's directory."""
     if isinstance(value, str):
         try:
             value = shlex.split(value)
         except ValueError:
-            raise ValueError("a quotation mark is missing; correct it, or write the command as a list") from None
+            raise ValueError("unbalanced quotation marks; correct them, or write the command as a list") from None
     words = _many(value)
     if not isinstance(words, tuple) or not words or not isinstance(words[0], str):
         return words
     if any(isinstance(word, str) and "\0" in word for word in words) or not words[0]:
         raise ValueError("expected a program and its arguments; correct it")
     if "/" in words[0] and info.context:
-        return (os.path.abspath(os.path.join(info.context["folder"], words[0])), *words[1:])
+        return (os.path.abspath(os.path.join(info.context["directory"], words[0])), *words[1:])
     return words
 
 
 class Expectations(BaseModel):
-    """What a content must be; None says nothing."""
+    """Requirements for a content; None means no requirement."""
 
     strict: bool | None = Field(default=None, strict=True, description="true or false")
     content_type: Annotated[tuple[str, ...] | None, BeforeValidator(_many), AfterValidator(_types)] = Field(
         default=None, description="a content type such as text/csv, or a list of them"
     )
-    bytes_min: int | None = Field(default=None, strict=True, ge=0, description="a whole number, 0 or more")
-    bytes_max: int | None = Field(default=None, strict=True, ge=0, description="a whole number; 0 is any")
+    bytes_min: int | None = Field(default=None, strict=True, ge=0, description="an integer, 0 or more")
+    bytes_max: int | None = Field(default=None, strict=True, ge=0, description="an integer; 0 means no limit")
     shrink_max: float | None = Field(
-        default=None, strict=True, ge=0, le=1, description="a share of the last content, from 0 to 1"
+        default=None, strict=True, ge=0, le=1, description="a share of the previous content, from 0 to 1"
     )
     starts_with: str | None = Field(
-        default=None, description="gzip, zip, parquet, json, xml or csv, or the text that the content begins with"
+        default=None, description="gzip, zip, parquet, json, xml or csv, or the text at the start of the content"
     )
     validate_command: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = Field(
-        default=None, alias="validate", description="a command: a text, or a list of a program and its arguments"
+        default=None, alias="validate", description="a command: a text, or a list of program and arguments"
     )
 
 
 class Content(NamedTuple):
-    """A fetched content as far as it is looked at."""
+    """The inspected properties of a downloaded content."""
 
     name: str
-    """What its source's files are called."""
+    """The file name of its source."""
     content_type: str | None
     length_bytes: int
     head: bytes
@@ -96,7 +96,7 @@ class Content(NamedTuple):
 
 
 class PreviousContent(NamedTuple):
-    """The source's last content: its length, its name, and how it begins (None where it cannot be read)."""
+    """The source's previous content: length, name, and first bytes (None if unreadable)."""
 
     length_bytes: int
     name: str
@@ -104,7 +104,7 @@ class PreviousContent(NamedTuple):
 
 
 def effective(source: Expectations, defaults: Expectations) -> Expectations:
-    """What counts for a source: its own, else the default."""
+    """Return the settings that apply to a source: its own, otherwise the default."""
     found = {
         name: theirs if (theirs := getattr(source, name)) is not None else getattr(defaults, name)
         for name in Expectations.model_fields
@@ -113,7 +113,7 @@ def effective(source: Expectations, defaults: Expectations) -> Expectations:
 
 
 def violation(expected: Expectations, content: Content, previous: PreviousContent | None) -> str | None:
-    """Which expectation a content does not meet, and what to do; None when it meets all."""
+    """Return the first expectation that a content fails; None if it meets all of them."""
     found = (
         _wrong_type(expected, content)
         or _wrong_size(expected, content.length_bytes)
@@ -124,17 +124,17 @@ def violation(expected: Expectations, content: Content, previous: PreviousConten
 
 
 def html_warning(expected: Expectations, content: Content, previous: PreviousContent | None) -> str | None:
-    """Why this may be an error page in place of the data; None where nothing says so, or HTML is expected."""
+    """Return why this may be an error page instead of the data; None if nothing suggests so, or if HTML is expected."""
     if _media_type(content) not in _HTML_TYPES or expected.content_type:
         return None
     suffixes = _suffixes(content.name)
     if suffixes and not suffixes & _SAYS_HTML and not suffixes <= _SAYS_NOTHING:
-        why = f"its name, {content.name}, says otherwise"
+        why = f"the file name {content.name} says otherwise"
     elif previous is not None and not _was_html(previous):
-        why = "its last content was not HTML"
+        why = "the previous content was not HTML"
     else:
         return None
-    advice = 'look at the file; if it is right, set content_type = "text/html" for the source'
+    advice = 'inspect the file; if it is correct, set content_type = "text/html" for the source'
     return f"the server sent an HTML page ({_media_type(content)}), and {why}: {advice}"
 
 
@@ -148,12 +148,12 @@ def _suffixes(name: str) -> set[str]:
 
 
 def _was_html(previous: PreviousContent) -> bool:
-    """Whether the last content was HTML, or may have been."""
+    """Return whether the previous content was HTML, or may have been."""
     return bool(_suffixes(previous.name) & _SAYS_HTML) or previous.head is None or is_html(previous.head)
 
 
 def is_html(head: bytes) -> bool:
-    """Whether a content begins as a page does, behind comments and a declaration of XML."""
+    """Return whether a content starts like an HTML page, after comments and an XML declaration."""
     text = re.sub(rb"\A(\s|<!--.*?-->|<\?xml.*?\?>)+", b"", head.removeprefix(b"\xef\xbb\xbf"), flags=re.DOTALL)
     return _HTML.match(text) is not None
 
@@ -164,15 +164,15 @@ def _wrong_type(expected: Expectations, content: Content) -> str | None:
     media_type = _media_type(content)
     if any(fnmatchcase(media_type, pattern) for pattern in expected.content_type):
         return None
-    said = f"the server says content type {media_type[:80]!r}" if media_type else "the server says no content type"
-    return f"{said}, content_type expects {' or '.join(expected.content_type)}"
+    sent = f"the server sent content type {media_type[:80]!r}" if media_type else "the server sent no content type"
+    return f"{sent}, content_type expects {' or '.join(expected.content_type)}"
 
 
 def _wrong_size(expected: Expectations, length_bytes: int) -> str | None:
     if expected.bytes_min is not None and length_bytes < expected.bytes_min:
-        return f"it is {length_bytes:,} bytes long, less than bytes_min ({expected.bytes_min:,})"
+        return f"its size is {length_bytes:,} bytes, less than bytes_min ({expected.bytes_min:,})"
     if expected.bytes_max and length_bytes > expected.bytes_max:
-        return f"it is {length_bytes:,} bytes long, more than bytes_max ({expected.bytes_max:,})"
+        return f"its size is {length_bytes:,} bytes, more than bytes_max ({expected.bytes_max:,})"
     return None
 
 
@@ -183,7 +183,7 @@ def _shrunk(expected: Expectations, length_bytes: int, previous: PreviousContent
         return None
     share = 1 - length_bytes / previous.length_bytes
     sizes = f"from {previous.length_bytes:,} to {length_bytes:,} bytes"
-    return f"it shrank {sizes}, by a share of {share:.2f}, more than shrink_max ({expected.shrink_max:g})"
+    return f"it shrank {sizes}, a share of {share:.2f}, more than shrink_max ({expected.shrink_max:g})"
 
 
 def _wrong_start(expected: Expectations, content: Content) -> str | None:
@@ -191,8 +191,8 @@ def _wrong_start(expected: Expectations, content: Content) -> str | None:
     if not start:
         return None
     if start in _FORMATS:
-        return None if _FORMATS[start](content) else f"it is not {start}, as starts_with expects"
-    return None if content.head.startswith(start.encode()) else "it does not begin with the text of starts_with"
+        return None if _FORMATS[start](content) else f"it is not {start}, which starts_with expects"
+    return None if content.head.startswith(start.encode()) else "it does not start with the text of starts_with"
 
 
 def _is_gzip(content: Content) -> bool:
@@ -204,12 +204,12 @@ def _is_zip(content: Content) -> bool:
 
 
 def _is_parquet(content: Content) -> bool:
-    """With the same four bytes at its end: a file that is cut has others there."""
+    """Return whether the same magic bytes start and end the content; a truncated file has other bytes at its end."""
     return content.length_bytes > 8 and content.head[:4] == content.tail in (b"PAR1", b"PARE")
 
 
 def _text(content: Content) -> str:
-    """The beginning as text, without a byte order mark and white space; empty where it is none."""
+    """Return the beginning as text without byte order mark and leading space; empty if it is binary."""
     head = content.head
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = head.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
@@ -225,7 +225,7 @@ def _is_xml(content: Content) -> bool:
 
 
 def _is_csv(content: Content) -> bool:
-    """A text that is neither a page nor an object: nothing else tells a table of one column."""
+    """Return whether the content is text, but no page and no object; a one-column table has no other mark."""
     text = _text(content)
     return bool(text) and not text.startswith(("<", "{"))
 

@@ -1,16 +1,16 @@
-"""Which sources nobody has had an answer from for longer than their `stale_after`.
+"""Detects sources that no server has confirmed within their `stale_after`.
 
-A record says when its content was fetched, not when a server last said that it still is the current one. So a run notes
-that in a file of the data folder, for sources with a `stale_after` only::
+A record holds the time of the download, not of the server's last "not modified". So a run notes that time in a file of
+the data directory, for sources with a `stale_after` only::
 
     {"star_systems":{"systems":"2026-11-27T03:00:05+00:00"}}
 
 Invariants:
 
-- No promise depends on that file: without it, or where it cannot be read or written, a source is as fresh as its record.
+- No promise depends on this file. If it is missing or unusable, a source is as fresh as its record.
 - A source that was never fetched is as old as the first run that tried.
-- No time to come counts, whichever clock has written it: a note of one was written before now, and says no more.
-- The file holds what a run has looked at within a year, so that sources of a day each do not fill it.
+- Future times do not count, since a clock was wrong: a note with a future time is read as now.
+- The file keeps only sources that a run has seen within a year, so that a new source each day does not fill it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from manifestlog.names import SEEN_NAME
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)
 _KEPT = timedelta(days=365)
-"""So long a note is kept that no run has looked at."""
+"""How long to keep a note that no run has used."""
 
 _Pair = tuple[str, str]
 """source_id and dataset."""
@@ -45,7 +45,7 @@ def update(
     sources: Iterable[ETLSource],
     outcomes: Iterable[Outcome],
 ) -> list[Stale]:
-    """Note which sources have answered this run; gives those that are stale after it."""
+    """Note which sources were confirmed in this run; return those that are stale afterwards."""
     spans = {(s.source_id, s.dataset): s.stale_after or defaults.stale_after for s in sources}
     watched = {pair: span for pair, span in spans.items() if span is not None}
     if not watched:
@@ -66,7 +66,7 @@ def update(
 def _update_notes(
     data_dir: Path, watched: Iterable[_Pair], known: dict[_Pair, datetime], now: datetime
 ) -> dict[_Pair, datetime]:
-    """When each source was last heard of, given what is known without notes; noted for the next run."""
+    """Return when each source was last confirmed, from `known` and the notes, and save that for the next run."""
     found = dict.fromkeys(watched, now) | known
     with suppress(OSError, ExtractError), Claims(data_dir) as claims, claims.waiting("notes", SEEN_NAME):
         fd = os.open(data_dir / SEEN_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -1,6 +1,6 @@
-"""Notices that the file of an unchanged source is not where its record leads, and says what to do.
+"""Warns when the recorded file of an unchanged source is missing.
 
-Nothing is fetched, written or changed: the record may be right, and the disk not mounted.
+It fetches, writes and changes nothing: the record may be right and the disk not mounted.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from manifestlog.model.models import ManifestRecord
 
 
 def missing_file_warning(context: WorkerContext, source: ETLSource, record: ManifestRecord) -> str | None:
-    """A warning when the recorded file is not there, without what came from the environment."""
+    """Return a warning if the recorded file is missing, without values from the environment."""
     recorded = context.manifest.locate(record)
     if _size(recorded) is not None:
         return None
     targets = paths.candidate_paths(paths.path_for(context.data_dir, source), record.checksum)
     found = next((path for path in targets if _size(path) == record.file_size), None)
     advice = _advice(context.manifest.path, recorded, found, record.checksum)
-    text = f"its file is not at {recorded}, where its record leads; {advice}"
+    text = f"{recorded}: the recorded file is missing; {advice}"
     return Redactor.hiding(context.secrets).without_secrets(text)
 
 
@@ -37,9 +37,9 @@ def _size(path: Path) -> int | None:
 def _advice(manifest: Path, recorded: Path, found: Path | None, checksum: str) -> str:
     if found is None:
         forget = shlex.join(["manifestlog", "forget", str(manifest), checksum])
-        return f"bring it back, or run `{forget}` to have it fetched again"
+        return f"restore it, or run `{forget}` to fetch it again"
     old, new = list(recorded.parts), list(found.parts)
     while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         del old[-1], new[-1]
     command = ["manifestlog", "relocate", str(manifest), "--from", str(Path(*old)), "--to", str(Path(*new))]
-    return f"it is at {found}: if everything has moved, run `{shlex.join(command)}`"
+    return f"a file of this size is at {found}: if all files have moved, run `{shlex.join(command)}`"

@@ -1,11 +1,11 @@
-"""The pipeline orchestrator: a list of sources, one manifest, and as many worker processes as are wanted.
+"""The pipeline orchestrator: distributes sources to worker processes and collects the outcomes in a report.
 
 Invariants:
 
-- Every source that was begun is in the report once; a source whose worker died is given to another one, once.
-- Nothing is fetched by two at the same time, in whichever run (`claims`).
+- Each started source is in the report once. If its worker dies, one other worker retries it, once.
+- No two workers fetch the same source at the same time, even across runs (`claims`).
 
-What is done with one source is in `download`; how a run is shown is not known here.
+`download` handles one source. The orchestrator does not know how a run is displayed.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 OnEvent = Callable[[Event], None]
 
 
-def _nobody(_: Event) -> None:
-    """Nobody listens."""
+def _ignore(_: Event) -> None:
+    """Ignore the event."""
 
 
 class PipelineOrchestrator:
-    """Brings sources into a manifest: fetches what has changed, keeps every content once, registers what it brought."""
+    """Fetches the sources that have changed, stores each content once, and registers it in a manifest."""
 
     def __init__(
         self,
@@ -60,37 +60,37 @@ class PipelineOrchestrator:
         initializer: Callable[[], None] | None = None,
         begin_worker: Callable[[], None] | None = None,
     ) -> None:
-        """Work for an open manifest; files go to `<data_dir>/<dataset>/`.
+        """Prepare runs for an open manifest; files go to `<data_dir>/<dataset>/`.
 
-        `fetcher` is by default one for http, https and all that fsspec opens. `defaults.jobs` is the number of worker
-        processes; with 1 everything happens in this process. `on_event` is called in this process with every event.
-        What is in `secrets` is in no error message, and is sent to no server that one of a source redirects to. Every worker
-        process calls `initializer` first, to set up its logging for instance: a process that is not forked inherits
-        none. It must be picklable there. `begin_worker` is its former name, and deprecated.
+        `fetcher` is by default a `RemoteFetcher`: http, https and every protocol of fsspec. `defaults.jobs` is the
+        number of worker processes; with 1, this process does all the work. `on_event` is called in this process with
+        each event. `secrets` never appear in an error message, and are never sent to another server after a redirect.
+        Each worker process calls `initializer` first, for example to set up logging, since only a forked process
+        inherits it. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
         """
         if begin_worker is not None:
-            warnings.warn("begin_worker is deprecated: give it as initializer", DeprecationWarning, stacklevel=2)
+            warnings.warn("begin_worker is deprecated: use initializer", DeprecationWarning, stacklevel=2)
         self._manifest = manifest
         self._defaults = defaults or Defaults(jobs=1)
         self._secrets = frozenset(secrets)
         self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
         if safe_names.is_address(os.fspath(data_dir)):
-            raise ExtractError(f"data_dir: expected a folder on this machine, {ADDRESS_REMEDY}")
+            raise ExtractError(f"data_dir: expected a local directory, {ADDRESS_REMEDY}")
         self._data_dir = Path(os.path.abspath(data_dir))
-        self._on_event = on_event or _nobody
+        self._on_event = on_event or _ignore
         self._initializer = initializer or begin_worker
         self.report = RunReport()
-        """Of the last run; while one is under way, and after it was ended by an error, what has come of it."""
+        """The report of the current or last run; complete as far as the run came if an error ended it."""
 
     def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] | None = None) -> RunReport:
-        """Fetch and register what has changed; gives what came of every source.
+        """Fetch and register what has changed; return the outcome of every source.
 
-        A source that cannot be fetched is in the report and stops nobody. What is reported is as durable as the
-        manifest's options say. `asked_to_stop` is looked at often; from 1 on the run ends soon, from 2 on at once, and
-        what has come of a file is kept for the next run. With it there are always worker processes, as a read that
-        blocks can be ended in those; but for a daemonic process (a worker of Celery, say), which may have no children:
-        there the sources are fetched one after the other in this process, with a warning, and a run ends between two of
-        them. Raises `ManifestError` when the manifest itself cannot go on.
+        A failed source is part of the report and does not stop the others. Outcomes are as durable as the manifest's
+        options promise. `asked_to_stop` is polled: at 1 the run ends soon, from 2 on at once; partial downloads are
+        kept for the next run. With `asked_to_stop` there are always worker processes, since a blocking read can be
+        interrupted only there. A daemonic process, such as a Celery worker, may not have children: it fetches one
+        source after the other, logs a warning, and stops only between two sources. Raises `ManifestError` if the
+        manifest fails.
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
@@ -112,8 +112,8 @@ class PipelineOrchestrator:
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
         if self._defaults.jobs > 1:
             log.warning(
-                "this process is daemonic and may have no worker processes: sources are fetched one after the other;"
-                " run `manifestlog extract` as a program of its own for %d at a time",
+                "this process is daemonic and may not start worker processes: it fetches one source at a time;"
+                " run `manifestlog extract` as a separate program for %d at a time",
                 self._defaults.jobs,
             )
         with Claims(self._data_dir) as claims:
@@ -127,7 +127,7 @@ class PipelineOrchestrator:
         return WorkerContext(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, emit)
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
-        """Unknown sizes first, as they may be anything; then the largest, so that no large one begins when all others end."""
+        """Sort unknown sizes first, then the largest, so that no long download starts when all others end."""
 
         def size(source: ETLSource) -> float:
             record = self._manifest.get_record_by_source(source.source_id, source.dataset)
@@ -144,9 +144,9 @@ def plan_all(
     defaults: Defaults | None = None,
     secrets: Iterable[str] = (),
 ) -> Iterator[Plan]:
-    """What a run would do with each source and why, by asking for heads only; nothing is written.
+    """Yield what a run would do with each source and why, from response heads only; nothing is written.
 
-    `manifest` may be open read-only, and None where there is none yet.
+    `manifest` may be read-only, or None if there is no manifest yet.
     """
     defaults = defaults or Defaults()
     fetcher = fetcher or RemoteFetcher(defaults)
@@ -163,13 +163,13 @@ def _details(outcome: Outcome) -> str:
 
 def _sum(report: RunReport) -> str:
     counts = ", ".join(f"{count} {result}" for result, count in report.counts.items() if count)
-    end = "interrupted" if report.interrupted else "through"
-    return f"{end} with {counts or 'no source'}; {report.bytes_fetched} bytes fetched in {report.seconds:.3f} s"
+    end = "interrupted" if report.interrupted else "done"
+    return f"{end}: {counts or 'no sources'}; {report.bytes_fetched} bytes fetched in {report.seconds:.3f} s"
 
 
 @dataclass(slots=True)
 class _Listener:
-    """Collects what workers tell, and logs it."""
+    """Logs the workers' events and collects their outcomes."""
 
     report: RunReport
     on_event: OnEvent
@@ -177,7 +177,7 @@ class _Listener:
 
     def on_progress(self, news: Event) -> None:
         if isinstance(news, Waiting):
-            log.info("%s/%s: %s; again in %.1f s", news.dataset, news.source_id, news.reason, news.pause_s)
+            log.info("%s/%s: %s; retrying in %.1f s", news.dataset, news.source_id, news.reason, news.pause_s)
         self.on_event(news)
 
     def on_done(self, result: Outcome) -> None:
@@ -190,6 +190,6 @@ class _Listener:
         if pair not in self.lost_once:
             self.lost_once.add(pair)
             return True
-        error = f"two workers that had it died, the last one {how}: run it again"
+        error = f"two workers crashed on this source (the last {how}); often out of memory: retry with fewer --jobs"
         self.on_done(Outcome(*pair, Result.FAILED, error=error))
         return False

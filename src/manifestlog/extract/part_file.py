@@ -1,18 +1,18 @@
-"""A `.part` file and what is known of it: begun, gone on with, kept for the next run, made into the data file.
+"""A `.part` file and its state: started, resumed, kept for the next run, published as the data file.
 
 Beside `<name>.part` lies `<name>.part.json`::
 
-    {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      while bytes come
+    {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
 
 Invariants:
 
-- A part is gone on with only as far as it can be trusted: all of it in the boot that wrote it (what `write` took, a
-  killed process does not lose), after that the bytes that were synced.
-- A state that cannot be read, or only half of it, is none; then the part begins anew.
-- `publish` returns when the data file has its name and its bytes for good: only then may it be registered.
+- A part is resumed only as far as its bytes are safe. Within the same boot that is all of it, since a killed process
+  loses nothing that `write` accepted. After a reboot it is the synced bytes.
+- A missing or invalid state counts as no state; the download then starts again.
+- `publish` returns when name and bytes of the data file are durable. Only then may the file be registered.
 
-It does not know sources, servers or manifests.
+It knows neither sources nor servers nor manifests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """What lies beside a part; checksum, path and time only when the part is whole."""
+    """The state beside a part; checksum, path and time are set once the part is complete."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -54,7 +54,7 @@ class PartState:
 
 @cache
 def _this_boot() -> str:
-    """What tells this boot from others; empty where nothing does, and then only synced bytes count."""
+    """Return an identifier of this boot; empty if the system has none, so that only synced bytes are trusted."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -62,7 +62,7 @@ def _this_boot() -> str:
 
 
 def read_state(part: Path) -> PartState | None:
-    """What is known of a part, or None."""
+    """Return the state of a part, or None if it is missing or invalid."""
     try:
         data = json.loads(paths.part_state_path(part).read_bytes())
         state = PartState(**data)
@@ -84,17 +84,17 @@ def _is_valid(state: PartState) -> bool:
 
 
 def write_state(part: Path, state: PartState) -> None:
-    """Write what is known of a part.
+    """Write the state of a part.
 
-    In place: a crash in the middle leaves no state, and costs fetching one file again; a rename for each would cost a
-    run over small files a third of its time.
+    The file is overwritten in place. A crash in the middle costs one download. A rename each time would slow a run over
+    small files by a third.
     """
     text = json.dumps({k: v for k, v in asdict(state).items() if v is not None})
     paths.part_state_path(part).write_text(text, encoding="utf-8")
 
 
 def size_of(path: Path) -> int | None:
-    """Length of a file, or None when there is none."""
+    """Return the length of a file, or None if it is missing."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def size_of(path: Path) -> int | None:
 
 
 def load(part: Path) -> Part | None:
-    """The part as far as it can be trusted, cut to that; None when there is none."""
+    """Return the part after cutting it to its trusted length; None if there is none."""
     state, length = read_state(part), size_of(part)
     if state is None or length is None:
         discard(part)
@@ -115,22 +115,22 @@ def load(part: Path) -> Part | None:
 
 
 def discard(part: Path) -> None:
-    """Remove a part and what is known of it."""
+    """Delete a part, its state and its decoded copy."""
     for path in (part, paths.part_state_path(part), paths.decoded_path(part)):
         path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class PartWriter:
-    """An open part that takes the body as it comes; a context manager that keeps what came, however it ends."""
+    """A context manager that writes the body to an open part, and keeps the received bytes however it ends."""
 
     def __init__(self, part: Path, head: ResponseHead) -> None:
-        """Open it where the head says that the body begins; 0 begins anew."""
+        """Open the part at the byte where the body starts; 0 starts again."""
         self._path = part
         self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._sha = hashlib.sha256()
@@ -161,19 +161,21 @@ class PartWriter:
             self.length_bytes += len(block)
 
     def write(self, block: bytes) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
         self._sha.update(block)
         view = memoryview(block)
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None  # `write` does not know the name
+            raise OSError(
+                error.errno, error.strerror, str(self._path)
+            ) from None  # the system call does not know the path
         self.length_bytes += len(block)
 
     @property
     def sha256(self) -> str:
-        """Of everything so far."""
+        """The SHA-256 of all bytes so far."""
         return self._sha.hexdigest()
 
     def __enter__(self) -> PartWriter:
@@ -182,7 +184,7 @@ class PartWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             if kind is not None and self.length_bytes:
-                with suppress(OSError):  # a full disk: the error that brought us here says more
+                with suppress(OSError):  # on a full disk the original error says more
                     os.fsync(self._fd)
                     write_state(self._path, replace(self._state, synced_bytes=self.length_bytes))
         finally:
@@ -190,24 +192,24 @@ class PartWriter:
 
 
 def record_intent(part: Path, sha256: str, file_path: Path, ts_completed: str) -> None:
-    """Say that the part is whole and what it will be called, before it is; see `publish`."""
+    """Record that the part is complete and which path it will get, before `publish` renames it."""
     state = read_state(part) or PartState()
     whole = replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed)
     write_state(part, whole)
 
 
 def publish(part: Path, file_path: Path) -> None:
-    """Give a whole part its name, for good.
+    """Give a complete part its final name, durably.
 
     ::
 
-        announce ─ crash: part, announced          the next run finishes it
+        record_intent ─ crash: part, intent          the next run publishes it
         sync
-        rename   ─ crash: file, announced          the next run registers it
-        register ─ crash: file, record, announced  the next run registers it again: a duplicate
+        rename        ─ crash: file, intent          the next run registers it
+        register      ─ crash: file, record, intent  the next run registers it again: a duplicate
         discard
 
-    Were the sync left out or later, a power cut could leave the name and the record of bytes that are gone.
+    Without the sync before the rename, a power cut could keep the name and the record but lose the bytes.
     """
     fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -218,33 +220,31 @@ def publish(part: Path, file_path: Path) -> None:
     sync_directories([file_path.parent])
 
 
-def sync_directories(folders: Iterable[Path]) -> None:
-    """Names in these folders survive a power cut."""
-    for folder in folders:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directories(directories: Iterable[Path]) -> None:
+    """Make the names in these directories durable."""
+    for directory in directories:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
 
 
-def make_directory(folder: Path) -> None:
-    """Make a folder and those above it, for good."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, durably."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise _directory_error(folder) from None
+        raise _directory_error(directory) from None
     sync_directories(path.parent for path in reversed(missing))
 
 
-def _directory_error(folder: Path) -> ExtractError:
-    """What stands in the way of a folder."""
-    for path in (folder, *folder.parents):
+def _directory_error(directory: Path) -> ExtractError:
+    """Return the error that says why this directory cannot be created."""
+    for path in (directory, *directory.parents):
         if path.is_symlink() and not path.exists():
-            return ExtractError(f"{path}: this link leads nowhere: make the folder that it names, or remove the link")
+            return ExtractError("the link is dangling; create the directory it names, or remove the link", str(path))
         if path.exists() and not path.is_dir():
-            return ExtractError(
-                f"{path}: this is a file, and a folder is needed here: move it away, or choose another name"
-            )
-    return ExtractError(f"{folder}: the folder cannot be made: run it again")
+            return ExtractError("a file is in place of a directory; move it away, or choose another name", str(path))
+    return ExtractError("the directory cannot be created; run extract again", str(directory))

@@ -1,16 +1,16 @@
-"""The last two steps of a source: a whole part becomes a file that the manifest knows.
+"""The last two steps of a source: a complete part becomes a file with a record in the manifest.
 
 ::
 
-    3 deduplication   a content that is there already is not kept twice
-    4 completion      the part gets its name, for good; then it is registered
+    3 deduplication   a content that is already stored is not stored again
+    4 completion      the part is published under its final name; then a record is added
 
 Invariants:
 
-- There is never a record without its file: a file has its name and its bytes on the disk before it is registered.
-- No file that has a name is ever written to, or replaced by other content.
-- What is not pinned, or not expected, is neither named nor registered, but kept aside.
-- Of several workers with the same content one keeps it, the others say where it is.
+- There is never a record without its file: name and bytes are durable before the record is added.
+- A published file is never modified or replaced by other content.
+- Content that fails its pin or an expectation is neither published nor registered; it is kept as a `.rejected` file.
+- If several workers bring the same content, one stores it and the others record its path.
 
 It does not talk to servers.
 """
@@ -39,14 +39,15 @@ from manifestlog.model.models import ManifestRecord, Observation
 
 
 class UnexpectedError(ExtractError):
-    """A content is not what its source is expected to have."""
+    """A content does not meet an expectation of its source."""
 
     _fields = ("reason", "kept")
 
     def __init__(self, reason: str, kept: str) -> None:
         super().__init__(
-            f"{reason}; nothing was registered, the file is kept as {kept}: look at it, then correct the expectation or"
-            " tell whoever publishes the file"
+            f"the download was rejected ({reason}); nothing was registered: inspect the file, then correct the expectation"
+            " or contact the publisher",
+            kept,
         )
         self.reason = reason
         self.kept = kept
@@ -59,8 +60,9 @@ class PinnedError(ExtractError):
 
     def __init__(self, expected: str, found: str, kept: str) -> None:
         super().__init__(
-            f"its checksum is {found}, the configuration pins {expected}; nothing was registered, the file is kept as"
-            f" {kept}: find out which is right, then correct the pin or tell whoever publishes the file"
+            f"the download was rejected (its checksum is {found}, the configuration pins {expected}); nothing was"
+            " registered: find out which is right, then correct checksum or contact the publisher",
+            kept,
         )
         self.expected = expected
         self.found = found
@@ -68,10 +70,10 @@ class PinnedError(ExtractError):
 
 
 def register(context: WorkerContext, source: ETLSource, part: Path, sha256: str) -> Outcome:
-    """Keep and register a whole part."""
+    """Store and register a complete part; raises `ExtractError` if its content must not be registered."""
     length = part_file.size_of(part)
     if length is None:
-        raise ExtractError(f"{part}: removed by somebody else while it was fetched: run it again")
+        raise ExtractError("the part was removed during the download; run extract again", str(part))
     if not length:
         part_file.discard(part)
         raise FetchError(EMPTY, transient=False)
@@ -85,12 +87,12 @@ def register(context: WorkerContext, source: ETLSource, part: Path, sha256: str)
 
 
 def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
-    """The outcome with this warning beside its own."""
+    """Return the outcome with this warning before its own."""
     return outcome._replace(warning="; ".join(filter(None, (warning, outcome.warning))) or None)
 
 
 def _check_expectations(context: WorkerContext, source: ETLSource, part: Path) -> str | None:
-    """What somebody should look at in a whole part; raises `UnexpectedError` when it is not what is expected."""
+    """Return a warning about a complete part, or None; raises `UnexpectedError` if it fails an expectation."""
     wanted = expectations.effective(source, context.defaults)
     content, last = _content(source, part, part), _previous_content(context, source)
     reason = expectations.violation(wanted, content, last)
@@ -110,7 +112,7 @@ def _html_warning(
 
 
 def _content(source: ETLSource, part: Path, path: Path) -> Content:
-    """A fetched content, which lies at this path by now, as far as it is looked at."""
+    """Return what the expectations need of a downloaded content, which is at `path` now."""
     state = part_file.read_state(part) or part_file.PartState()
     with path.open("rb") as file:
         head = file.read(expectations.HEAD_BYTES)
@@ -128,14 +130,16 @@ def _previous_content(context: WorkerContext, source: ETLSource) -> PreviousCont
         with path.open("rb") as file:
             head = file.read(expectations.HEAD_BYTES)
     except OSError:
-        head = None  # it may have been anything
+        head = None  # its type is unknown
     return PreviousContent(record.file_size, path.name, head)
 
 
 def decode_part(part: Path, target: Path) -> str | None:
-    """Replace a part that was encoded in transit by what it stands for; its SHA-256, or None when it was not.
+    """Replace a part that has a Content-Encoding by its decoded bytes; return their SHA-256, or None without an
+    encoding.
 
-    It is announced before it is replaced: whoever dies in between leaves a part that is what its state says, or none.
+    The new state is written before the replacement: a crash in between leaves a part that matches its state, or no
+    valid part.
     """
     state = part_file.read_state(part)
     if state is None or state.encoding is None:
@@ -156,7 +160,7 @@ def decode_part(part: Path, target: Path) -> str | None:
 
 
 def _reject(context: WorkerContext, source: ETLSource, part: Path) -> str:
-    """Keep a part that must not be registered; where."""
+    """Keep a part that must not be registered as a `.rejected` file; return its path."""
     kept = paths.rejected_path(paths.path_for(context.data_dir, source), source)
     os.replace(part, kept)
     part_file.discard(part)
@@ -164,11 +168,11 @@ def _reject(context: WorkerContext, source: ETLSource, part: Path) -> str:
 
 
 def finish_interrupted(context: WorkerContext, source: ETLSource, part: Path) -> Outcome | None:
-    """Register what a run left behind that was killed between the last byte and the record; None when there is nothing."""
+    """Register what a run left when it was killed between the last byte and the record; None if there is nothing."""
     state = part_file.read_state(part)
     if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
         return None
-    # By whichever way to the folder it was announced.
+    # The intended path may go through another link to the directory.
     intended = {
         path.name: path for path in paths.candidate_paths(paths.path_for(context.data_dir, source), state.sha256)
     }
@@ -179,7 +183,7 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: Path) ->
         event = _download_event(
             context, source, part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed)
         )
-        if left == part:  # announced when it was decoded, before anybody looked at it
+        if left == part:  # recorded by `decode_part`, before the expectations were checked
             warning = _check_expectations(context, source, part)
             return _with_warning(_store(context, source, part, event), warning)
         warning = _html_warning(context, source, _content(source, part, left), _previous_content(context, source))
@@ -207,7 +211,7 @@ def _download_event(
 def _store(
     context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False
 ) -> Outcome:
-    """Step 3, then 4: under a claim on the content, so that two who bring the same one do not both keep it."""
+    """Steps 3 and 4, under a claim on the content, so that two workers never both store it."""
     with context.claims.waiting("content", event.sha256):
         kept = _existing_copy(context, source, event)
         if kept is None:
@@ -216,7 +220,7 @@ def _store(
 
 
 def _existing_copy(context: WorkerContext, source: ETLSource, event: DownloadEvent) -> Path | None:
-    """Where this content is already, its own source's place first."""
+    """Return the path where this content is already stored, preferring the source's own; None if it is new."""
     if not context.manifest.has_checksum(event.sha256):
         return None
     records = (
@@ -233,15 +237,17 @@ def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation,
 
 
 def _is_intact(path: Path, length: int) -> bool:
-    """Whether the content lies there to stay: older versions of `add` registered parts and rejected files as well."""
+    """Return whether the content is at this path; parts and rejected files, which older versions registered, do not
+    count.
+    """
     try:
         return not names.working_suffix(path.name) and path.stat().st_size == length
     except OSError:
-        return False  # also where we may not look: whoever registered it keeps his, and we keep ours
+        return False  # also without permission to look: then this source stores its own copy
 
 
 def _publish(context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent) -> Path:
-    """Step 4, first half: give the part the first name that is free, or that holds the same content."""
+    """Step 4, first half: publish the part under the first name that is free or has the same content."""
     for path in paths.candidate_paths(paths.path_for(context.data_dir, source), event.sha256):
         with context.claims.waiting("place", context.claims.name_of(path)):
             if not path.exists() or _has_same_content(path, event):
@@ -249,7 +255,7 @@ def _publish(context: WorkerContext, source: ETLSource, part: Path, event: Downl
                 part_file.publish(part, path)
                 return path
     raise ExtractError(
-        f"{part.parent}: both names for this content hold other files: move them away, then run it again"
+        "both names for this content hold other files; move them away, then run extract again", str(part.parent)
     )
 
 
@@ -264,7 +270,7 @@ def _has_same_content(path: Path, event: DownloadEvent) -> bool:
 def _add_record(
     context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False
 ) -> Outcome:
-    """Step 4, second half. What a killed run has left is not live: its time may be of days ago."""
+    """Step 4, second half. A part left by a killed run is not live: its download may have ended days ago."""
     stated = event.model_copy(update={"file_path": context.manifest.stated(event.file_path)})
     given = record_of(source, stated, context.manifest.version)
     result = context.manifest.add(given, live=live)

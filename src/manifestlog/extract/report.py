@@ -1,9 +1,9 @@
-"""What came of a run: an outcome for each source, and their sum; and the events on the way there.
+"""The outcome of each source, the report of a run, and the events during a run.
 
 Invariants:
 
-- Every source is in exactly one of the counts.
-- No text in here holds a secret: whoever makes an outcome has redacted it.
+- Each source is in exactly one of the counts.
+- No text here contains a secret: the producer of an outcome removes secrets from its texts.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from manifestlog.model.verdict import Verdict
 
 
 class Result(StrEnum):
-    """What came of a source; the first five are the manifest's verdicts.
+    """What became of a source; the first five are the manifest's verdicts.
 
-    - `NEW`: the first content of the source, and nobody had it before.
+    - `NEW`: the first content of the source, unknown to the manifest.
     - `CHANGED`: other content than before.
-    - `ALIAS`: content that another source had brought already; it is kept once.
-    - `REVERTED`: content that this source had before, and other content since.
-    - `REFRESHED`: the same content under another ETag, time or path.
-    - `UNCHANGED`: the server has nothing new, or sent again what is recorded.
-    - `CLAIMED`: another run is fetching the source at this moment.
+    - `ALIAS`: content that another source already has; it is stored once.
+    - `REVERTED`: content that this source had before, with other content in between.
+    - `REFRESHED`: the same content with another ETag, time or path.
+    - `UNCHANGED`: the server has nothing new, or sent the recorded content again.
+    - `CLAIMED`: another run is fetching the source right now.
     - `FAILED`: nothing was registered; the outcome's `error` says why.
     """
 
@@ -41,12 +41,12 @@ class Result(StrEnum):
 
     @classmethod
     def of(cls, verdict: Verdict) -> Result:
-        """The result of an addition with this verdict."""
+        """Return the result for a verdict of the manifest."""
         return cls.UNCHANGED if verdict is Verdict.DUPLICATE else cls(verdict.value)
 
 
 class Outcome(NamedTuple):
-    """What came of one source."""
+    """What became of one source."""
 
     source_id: str
     dataset: str
@@ -54,15 +54,15 @@ class Outcome(NamedTuple):
     file_path: str | None = None
     bytes_fetched: int = 0
     bytes_saved: int = 0
-    """Of a body that was not sent, because it was recorded already."""
+    """Size of the body that was not sent, because it is already recorded."""
     seconds: float = 0.0
     error: str | None = None
     warning: str | None = None
-    """What somebody should look at, though nothing has failed; shown under `--quiet` as well."""
+    """What needs attention although nothing failed; shown even with `--quiet`."""
 
 
 class Stale(NamedTuple):
-    """A source that has not answered for longer than its `stale_after`."""
+    """A source that was not confirmed within its `stale_after`."""
 
     source_id: str
     dataset: str
@@ -76,11 +76,11 @@ class Stale(NamedTuple):
         unit = next((u for u, size_s in SPAN_UNITS_S.items() if self.stale_after_s % size_s == 0), "s")
         span = f"{self.stale_after_s / SPAN_UNITS_S[unit]:g}{unit}"
         since = self.since.isoformat(timespec="seconds")
-        return f"{self.dataset}/{self.source_id}: stale: {what} {since}, longer ago than stale_after ({span})"
+        return f"{self.dataset}/{self.source_id}: stale: {what} {since}, which exceeds stale_after ({span})"
 
 
 class Plan(NamedTuple):
-    """What would be done with one source, and why."""
+    """What a run would do with one source, and why."""
 
     source_id: str
     dataset: str
@@ -91,14 +91,14 @@ class Plan(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A source is asked for."""
+    """A source's first request is about to be sent."""
 
     source_id: str
     dataset: str
 
 
 class Progress(NamedTuple):
-    """So much of a content is here, of so much, where that is known; told a few times a second."""
+    """The length downloaded so far, and the total if known; emitted a few times a second."""
 
     source_id: str
     dataset: str
@@ -107,7 +107,7 @@ class Progress(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """An attempt failed; the next one begins after a pause."""
+    """An attempt failed; the next one starts after a pause."""
 
     source_id: str
     dataset: str
@@ -116,7 +116,7 @@ class Waiting(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A source is through."""
+    """A source is done."""
 
     outcome: Outcome
 
@@ -126,7 +126,7 @@ Event = Started | Progress | Waiting | Finished
 
 @dataclass(slots=True)
 class RunReport:
-    """What came of a run."""
+    """The outcomes of a run."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     seconds: float = 0.0
@@ -135,7 +135,7 @@ class RunReport:
 
     @property
     def counts(self) -> dict[Result, int]:
-        """How many sources came to each result; all results are there."""
+        """The number of sources for each result, zeros included."""
         found = dict.fromkeys(Result, 0)
         for outcome in self.outcomes:
             found[outcome.result] += 1
@@ -158,7 +158,7 @@ class RunReport:
         return [outcome for outcome in self.outcomes if outcome.warning is not None]
 
     def as_json(self) -> dict[str, Any]:
-        """The report as data."""
+        """Return the report as JSON data."""
         counts = {result.value: count for result, count in self.counts.items()}
         failures = [{"source_id": o.source_id, "dataset": o.dataset, "error": o.error} for o in self.failures]
         warnings = [{"source_id": o.source_id, "dataset": o.dataset, "warning": o.warning} for o in self.warnings]

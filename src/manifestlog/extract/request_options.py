@@ -1,12 +1,12 @@
-"""How a source's server is reached and asked: client certificate, trusted authorities, proxy, method and body.
+"""The request options of a source: client certificate, trusted authorities, proxy, method and body.
 
 Invariants:
 
-- What a source says comes before what the defaults say, and both before the environment. A key belongs to the
-  certificate that stands beside it.
-- Proxy and body may hold secrets: they are in no `repr`.
-- Certificate, key and authorities are tried here before a library gets them: OpenSSL would ask the terminal for the
-  password of an encrypted key, and wait for ever.
+- A source's options override the defaults, and both override the environment. A key belongs to the certificate beside
+  it.
+- Proxy and body may contain secrets: they appear in no `repr`.
+- Certificate, key and authorities are checked here before a library loads them: OpenSSL would prompt on the terminal
+  for the password of an encrypted key, and block.
 
 It makes no connection.
 """
@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainVal
 
 HTTP = ("http", "https")
 DIRECT = "none"
-"""In place of a proxy's address: no proxy, whatever the environment says."""
+"""Given as `proxy`: use no proxy, whatever the environment says."""
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _FILES = ("cert", "key", "ca")
 _TEXT_TYPE = "application/x-www-form-urlencoded"
@@ -34,7 +34,7 @@ _OBJECT_TYPE = "application/json"
 
 
 def has_host(url: str) -> bool:
-    """Whether an address names a host, and a port or none."""
+    """Return whether a URL names a host, and a valid port if any."""
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
@@ -43,22 +43,22 @@ def has_host(url: str) -> bool:
 
 
 def is_http(url: str) -> bool:
-    """Whether a source at this address is asked over HTTP."""
+    """Return whether this URL is requested over HTTP."""
     return url.partition("://")[0].lower() in HTTP
 
 
 def has_invisible(text: str) -> bool:
-    """Whether a text holds spaces, control characters, or halves of characters."""
+    """Return whether a text contains white space, control characters or surrogates."""
     return any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
 def _file(value: object, info: ValidationInfo) -> object:
-    """An absolute path; relative ones lie beside the configuration file."""
+    """Return an absolute path; relative paths start at the configuration file's directory."""
     if not isinstance(value, str | Path) or not str(value):
         return value
     if not str(value).isprintable() or str(value).startswith("~"):
-        raise ValueError("expected the path of a file, and ~ is not expanded; write it out")
-    base = info.context["folder"] if info.context else ""
+        raise ValueError("expected the path of a file (~ is not expanded); write the path out")
+    base = info.context["directory"] if info.context else ""
     return os.path.abspath(os.path.join(base, value))
 
 
@@ -67,9 +67,9 @@ def _proxy(value: str) -> str:
     if value in ("", DIRECT):
         return value
     if not separator or has_invisible(value) or not has_host(value):
-        raise ValueError(f"expected an address like http://proxy.example.org:3128, or {DIRECT}; correct it")
+        raise ValueError(f"expected a URL like http://proxy.example.org:3128, or {DIRECT}; correct it")
     if scheme.lower() not in _PROXY_SCHEMES:
-        raise ValueError(f"expected a proxy of one of the schemes {', '.join(_PROXY_SCHEMES)}; correct it")
+        raise ValueError(f"expected a proxy URL with one of the schemes {', '.join(_PROXY_SCHEMES)}; correct it")
     return value
 
 
@@ -81,23 +81,23 @@ def _body(value: object) -> object:
         if isinstance(value, dict):
             return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
-        pass  # nothing that JSON has
+        pass  # not representable in JSON
     if value is None:
         return None
-    raise ValueError("expected a text, or an object of what JSON has; correct it")
+    raise ValueError("expected a text, or an object of JSON values; correct it")
 
 
 _File = Annotated[str | None, BeforeValidator(_file)]
 
 
 class RequestOptions(BaseModel):
-    """How a server is reached and asked; None says nothing, and an empty text takes back what the defaults say."""
+    """How to reach and query a server; None sets nothing, and an empty text removes the default."""
 
     cert: _File = Field(default=None, description="the path of a file, a client certificate in PEM")
     key: _File = Field(default=None, description="the path of a file, the certificate's key in PEM")
     ca: _File = Field(default=None, description="the path of a file, certificates in PEM")
     proxy: Annotated[str, AfterValidator(_proxy)] | None = Field(
-        default=None, repr=False, description="an address like http://proxy.example.org:3128, or none"
+        default=None, repr=False, description="a URL like http://proxy.example.org:3128, or none"
     )
     method: Literal["GET", "POST"] | None = Field(default=None, description="GET or POST")
     body: Annotated[str | dict[str, Any] | None, PlainValidator(_body)] = Field(
@@ -106,7 +106,7 @@ class RequestOptions(BaseModel):
 
 
 def effective_options(source: RequestOptions, defaults: RequestOptions) -> RequestOptions:
-    """What counts for a source: its own, else the default."""
+    """Return the options that apply to a source: its own, otherwise the default."""
     found = {
         name: theirs if (theirs := getattr(source, name)) is not None else getattr(defaults, name)
         for name in RequestOptions.model_fields
@@ -117,12 +117,12 @@ def effective_options(source: RequestOptions, defaults: RequestOptions) -> Reque
 
 
 def uses_post(source: RequestOptions, defaults: RequestOptions) -> bool:
-    """Whether a source is asked by POST; then nothing but the content tells whether its answer is news."""
+    """Return whether a source is requested by POST; then only the content shows whether it has changed."""
     return (source.method or defaults.method) == "POST"
 
 
 def encoded_body(wanted: RequestOptions) -> tuple[bytes, str] | None:
-    """The body to send, and what is said to be its type; None where there is none."""
+    """Return the request body and its content type; None without a body."""
     if wanted.method != "POST" or not wanted.body:
         return None
     if isinstance(wanted.body, str):
@@ -131,7 +131,7 @@ def encoded_body(wanted: RequestOptions) -> tuple[bytes, str] | None:
 
 
 def strings_in(body: object) -> Iterator[str]:
-    """Every text in a body, its keys left out."""
+    """Yield every text in a body except keys."""
     waiting = [body]
     while waiting:
         value = waiting.pop()
@@ -143,39 +143,39 @@ def strings_in(body: object) -> Iterator[str]:
             waiting += value
 
 
-# -- what is wrong -----------------------------------------------------------------------------------------------------
+# -- problems ----------------------------------------------------------------------------------------------------------
 
 
 def unusable_fields(source: RequestOptions, url: str, defaults: RequestOptions) -> Iterator[tuple[str, str]]:
-    """(field, reason) of what a source at this address cannot use, or lacks."""
+    """Yield (field, reason) for each option that a source with this URL cannot use, or lacks."""
     if not is_http(url):
         for name in RequestOptions.model_fields:
             if getattr(source, name) and (name, getattr(source, name)) != ("method", "GET"):
-                yield name, "counts for http and https only, and the url has another scheme; remove it"
+                yield name, "applies to http and https only, but the url has another scheme; remove it"
         return
     if source.cert and not url.lower().startswith("https:"):
         yield (
             "cert",
-            "expected a url with https, as a certificate is shown over TLS only; correct the url, or remove it",
+            "expected an https url, since a certificate is sent over TLS only; correct the url, or remove cert",
         )
     if source.body and not uses_post(source, defaults):
-        yield "body", "is sent by POST only; set method to POST, or remove it"
+        yield "body", "is sent by POST only; set method to POST, or remove body"
 
 
 def missing_files(owner: RequestOptions) -> Iterator[tuple[str, str]]:
-    """(field, reason) of files that are not there, or not named."""
+    """Yield (field, reason) for each file that is missing or not named."""
     if owner.key and not owner.cert:
-        yield "key", "expected a cert beside it, the certificate that it is the key of; add cert, or remove key"
+        yield "key", "expected its certificate in cert; add cert, or remove key"
     for name in _FILES:
         path = getattr(owner, name)
         if path and not os.path.isfile(path):
-            yield name, "there is no such file (a relative path begins at the configuration's folder); correct the path"
+            yield name, "no such file (a relative path starts at the configuration file's directory); correct the path"
         elif path and not os.access(path, os.R_OK):
-            yield name, "the file must not be read by this user; change its permissions"
+            yield name, "permission to read the file denied; change its permissions"
 
 
 class _EncryptedError(Exception):
-    """A key wants a password."""
+    """A key is encrypted with a password."""
 
 
 def _no_password() -> str:
@@ -183,26 +183,24 @@ def _no_password() -> str:
 
 
 def tls_problem(wanted: RequestOptions) -> str | None:
-    """Why certificate, key or authorities cannot be used, and what to do; None when they can."""
+    """Return why certificate, key or authorities cannot be used, and what to do; None if they can."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if wanted.ca:
             context.load_verify_locations(wanted.ca)
     except OSError as error:
-        return f"ca: {_why(error)}: correct it to a file of certificates in PEM"
+        return f"ca: {_why(error)}: set it to a file of certificates in PEM"
     try:
         if wanted.cert:
             context.load_cert_chain(wanted.cert, wanted.key or None, _no_password)
     except _EncryptedError:
-        return "key: it is encrypted, and nobody is there to type its password: store it decrypted (openssl pkey), for this user only"
+        return "key: it is encrypted, and extract cannot ask for its password: store it decrypted (openssl pkey), readable by this user only"
     except OSError as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            return "key: it is not the key of the certificate: correct cert or key"
-        return (
-            f"cert: {_why(error)}: correct cert to a certificate in PEM, and key to its key, or put both into one file"
-        )
+            return "key: it does not belong to the certificate: correct cert or key"
+        return f"cert: {_why(error)}: set cert to a certificate in PEM and key to its key, or store both in one file"
     return None
 
 
 def _why(error: OSError) -> str:
-    return "the file cannot be used" if isinstance(error, ssl.SSLError) else error.strerror or "it cannot be read"
+    return "the file is invalid" if isinstance(error, ssl.SSLError) else error.strerror or "the file cannot be read"

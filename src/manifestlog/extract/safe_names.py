@@ -1,13 +1,13 @@
-"""Which names are safe for a file or a folder, and how any text becomes such a name.
+"""Decides which names are safe for a file or directory, and turns any text into a safe name.
 
 Invariants:
 
-- A safe name stays in its folder, on every common system: no separator, no `..`, nothing hidden, nothing reserved.
-- A safe name is never one of a working file, so no data file is ever taken for one.
-- A safe name leaves room in NAME_MAX (255 bytes) for 12 checksum digits, a source's key and `.part.json`.
-- `sanitize` gives a safe name whatever the text, the same for the same text, and changes no safe name.
+- A safe name stays in its directory on every common system: no separator, no `..`, nothing hidden or reserved.
+- A safe name is never that of a working file, so a data file is never mistaken for one.
+- A safe name leaves room within NAME_MAX (255 bytes) for 12 checksum digits, a source's key and `.part.json`.
+- `sanitize` returns a safe name for every text, the same for the same text, and leaves safe names unchanged.
 
-It does not know sources or folders, and looks at no disk.
+It knows neither sources nor directories, and never accesses the disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NAME_BYTES_MAX = 180
 NAMELESS = "download"
 
 _FORBIDDEN = frozenset('/\\:*?"<>|\N{REPLACEMENT CHARACTER}')
-# Controls, invisible formatting (it can turn the reading direction), half characters, separators of lines.
+# Control characters, invisible formatting (it may change the reading direction), surrogates, line separators.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_HEAD = re.compile(r"\A[. -]+")  # hidden files, options of commands, names that are easily misread
-_TAIL = re.compile(r"[. ]+\Z")  # Windows drops them
+_HEAD = re.compile(r"\A[. -]+")  # hidden files, command-line options, names that are easily misread
+_TAIL = re.compile(r"[. ]+\Z")  # Windows removes them
 _EDGES = re.compile(f"{_HEAD.pattern}|{_TAIL.pattern}")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 
@@ -37,36 +37,36 @@ _SUFFIXES_MAX = 3
 
 
 def problem(name: str) -> str | None:
-    """What makes this name unsafe, in words that go on from "the name"; None for a safe one."""
+    """Return why a name is unsafe, as a clause that follows "the name"; None for a safe name."""
     if not name:
         return "is empty"
     if any(map(_is_forbidden, name)):
-        return r'holds a slash, one of \ : * ? " < > |, or a character that cannot be seen'
+        return r'contains a slash, one of \ : * ? " < > |, or an invisible character'
     if _HEAD.match(name):
-        return "begins with a dot, a dash or a space"
+        return "starts with a dot, a dash or a space"
     if _TAIL.search(name):
-        return "ends in a dot or a space"
+        return "ends with a dot or a space"
     if _RESERVED.fullmatch(name):
         return "is reserved on Windows"
     if working_suffix(name):
-        return f"ends in {PART}, {PART_STATE} or {REJECTED}, as working files do"
+        return f"ends with {PART}, {PART_STATE} or {REJECTED}, which mark working files"
     if len(name.encode()) > NAME_BYTES_MAX:
         return f"is longer than {NAME_BYTES_MAX} bytes"
     return None if unicodedata.is_normalized("NFC", name) else "is not in Unicode normal form C"
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is meant as an address, such as `s3://bucket`: as a path it would make a folder called `s3:`."""
+    """Return whether a path looks like a URL, such as `s3://bucket`; as a path it would create a directory `s3:`."""
     return _ADDRESS.match(path) is not None
 
 
 def sanitize(text: str) -> str:
-    """A safe name as close to this text as can be; `download` for an empty one."""
+    """Return the safe name closest to this text; `download` for an empty text."""
     name = unicodedata.normalize("NFC", text) or NAMELESS
     if problem(name) is None:
         return name
     name = "".join("_" if _is_forbidden(character) else character for character in name)
-    name = _shortened(name, NAME_BYTES_MAX - 1)  # one byte less: a reserved name gets one in front
+    name = _shortened(name, NAME_BYTES_MAX - 1)  # one byte less, for the prefix of a reserved name
     name = _EDGES.sub(lambda found: "_" * len(found[0]), name)
     if ending := working_suffix(name):
         at = len(name) - len(ending)
@@ -75,9 +75,9 @@ def sanitize(text: str) -> str:
 
 
 def split_suffixes(name: str) -> tuple[str, str]:
-    """Stem and suffixes: `("v1.2", ".tar.gz")`, `("data.5", "")`, `(".hidden", "")`.
+    """Return stem and suffixes: `("v1.2", ".tar.gz")`, `("data.5", "")`, `(".hidden", "")`.
 
-    A suffix holds a letter, and there is one, or more where the last says how the others are wrapped.
+    A suffix contains a letter. There is one suffix, or more if the last names a compression or signature of the others.
     """
     stem, suffixes = name, ""
     for _ in range(_SUFFIXES_MAX):

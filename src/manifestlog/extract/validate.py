@@ -1,12 +1,11 @@
-"""A user's own command that looks at a fetched content before it is registered.
+"""Runs the user's own command on a downloaded file before it is registered.
 
 Invariants:
 
-- No shell takes part: the path is one argument, whatever a file's name holds.
-- The command gets the content under the name that it is to have, so that its suffix says what it is; not the part itself,
-  but a link to it.
-- Nothing of the command is left when a run is stopped: it has a process group of its own, which is killed. Only a worker that
-  is killed itself (SIGKILL) leaves it running: it reads a content that nobody waits for, and can change nothing.
+- No shell is involved: the path is one argument, whatever characters the file name has.
+- The command sees the content under its final name, as a symbolic link, because the suffix may matter.
+- Stopping a run kills the command's whole process group. Only a worker that is killed itself (SIGKILL) leaves the
+  command running; the command then reads a file that no run waits for, and cannot change the manifest.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import IO
 
 from manifestlog.workers.stop import Stop
 
-_LOOK_EVERY_S = 0.5
+_POLL_S = 0.5
 _SHOWN_BYTES = 2000
 _SHOWN_CHARACTERS = 300
 
@@ -31,23 +30,21 @@ _SHOWN_CHARACTERS = 300
 def run_validate_command(
     command: Sequence[str], content: Path, name: str, stop: Stop, seconds_max: float
 ) -> str | None:
-    """What the command has against the content, None when it ends with 0; raises `StopAskedError`."""
+    """Return why the command rejects the content, or None if it exits with 0; raises `StopAskedError`."""
     before = _fingerprint(content)
-    with tempfile.TemporaryDirectory(prefix="manifestlog-") as folder, tempfile.TemporaryFile() as output:
-        link = Path(folder, name)
+    with tempfile.TemporaryDirectory(prefix="manifestlog-") as directory, tempfile.TemporaryFile() as output:
+        link = Path(directory, name)
         link.symlink_to(content)
         try:
             code = _run([*command, str(link)], output, stop, seconds_max)
         except OSError as error:
-            return f"the validate command cannot be run ({command[0]}: {error.strerror}): correct it"
+            return f"the validate command cannot be run ({command[0]}: {error.strerror}); correct validate"
         if code is None:
             return f"the validate command took longer than timeout_total_s ({seconds_max:g} s)"
         if code:
-            how = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
+            how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
             return f"the validate command {how}{_last_line(output)}"
-    return (
-        None if _fingerprint(content) == before else "the validate command has changed the file, which it may only read"
-    )
+    return None if _fingerprint(content) == before else "the validate command changed the file, but may only read it"
 
 
 def _fingerprint(path: Path) -> tuple[int, ...] | None:
@@ -59,20 +56,20 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
 
 
 def _run(command: list[str], output: IO[bytes], stop: Stop, seconds_max: float) -> int | None:
-    """Its exit code; None when it was ended for taking too long."""
+    """Return the exit code, or None if the command was killed at the deadline."""
     deadline = time.monotonic() + seconds_max
     process = subprocess.Popen(  # noqa: S603 -- the user's own command, as a list
         command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     try:
         while time.monotonic() < deadline:
-            # In slices, as `Stop.sleep` does.
+            # Wait in slices, for the reason given in `Stop.sleep`.
             with stop.interruptible(), suppress(subprocess.TimeoutExpired):
-                return int(process.wait(_LOOK_EVERY_S))
+                return int(process.wait(_POLL_S))
         return None
     finally:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # also what it has left running behind itself
+            os.killpg(process.pid, signal.SIGKILL)  # also kills its background processes
         process.wait()
 
 
@@ -80,4 +77,4 @@ def _last_line(output: IO[bytes]) -> str:
     output.seek(max(0, output.seek(0, os.SEEK_END) - _SHOWN_BYTES))
     lines = output.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f", it says: {last[:_SHOWN_CHARACTERS]}" if last else ""
+    return f", output: {last[:_SHOWN_CHARACTERS]}" if last else ""

@@ -1,10 +1,10 @@
-"""What one worker of a run works with: given sources one by one, it fetches and registers them, and tells how it goes.
+"""What each worker of a run opens, and the function that turns a source into an outcome.
 
 Invariants:
 
-- A worker closes the manifest that it was given: its own copy after a fork, one that it opened itself otherwise.
+- A worker closes its manifest: its own copy after a fork, otherwise the one it opened.
 
-Signals, logging and the watch over the parent are `workers.main`'s.
+`workers.main` handles signals, logging and the death of the parent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from manifestlog.workers.link import WorkerLink
 
 
 class ExtractJob(NamedTuple):
-    """What every worker of a run is given."""
+    """What every worker of a run receives."""
 
     manifest: DownloadManifestManager
     fetcher: Fetcher
@@ -38,7 +38,7 @@ class ExtractJob(NamedTuple):
 
 @contextmanager
 def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[ETLSource], Outcome]]:
-    """Open what a worker needs; gives what makes an outcome of a source."""
+    """Open what a worker needs; yield the function that fetches and registers one source."""
     with job.manifest, Claims(job.data_dir) as claims:
         context = WorkerContext(
             job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop

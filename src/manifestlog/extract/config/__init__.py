@@ -1,1 +1,1 @@
-"""The configuration of `extract`: read, checked, turned into sources."""
+"""The configuration of `extract`: parsing, validation and sources."""

@@ -1,12 +1,12 @@
-"""The configuration of the extract step: read, completed from the environment, validated.
+"""The configuration of the extract step: parsed, expanded from the environment, validated.
 
 Invariants:
 
-- Either everything is right, or there is one `ConfigError` that names the first problem's place and counts the others.
-- No message shows a value: it could be a secret in the wrong place.
-- What came from the environment is known, so that it can be redacted, and is in no `repr` and no dump.
+- A valid configuration is returned, or one `ConfigError` names the place of the first problem and counts the others.
+- No message contains a value, since it may be a secret in the wrong place.
+- Values from the environment are known, so that they can be redacted; they appear in no `repr` and no dump.
 
-It does not look at the folders that it names.
+It does not access the directories it names.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from manifestlog.extract.request_options import RequestOptions
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
 
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
-"""What a shell would expand: as a folder's name it is most likely a mistake, and `rm -r ~` the way to tidy up."""
+"""Text that a shell would expand: as a directory name it is most likely a mistake, and `rm -r ~` would remove it."""
 _SECONDS_MAX = 86_400
 _OF_RUNS = ("state", "conditions")
 ADDRESS_REMEDY = (
-    "but it is an address, and files cannot be kept at one yet; name a local folder (./ in front takes it as a name)"
+    "but this is a URL, and files can only be stored locally; name a local directory (prefix ./ to use it as a name)"
 )
-"""For `s3://bucket` in place of a folder."""
+"""For a URL such as `s3://bucket` in place of a directory."""
 
 
-def _folder(value: object, info: ValidationInfo) -> object:
-    """An absolute path; relative ones lie beside the configuration file."""
+def _directory(value: object, info: ValidationInfo) -> object:
+    """Return an absolute path; relative paths start at the configuration file's directory."""
     if not isinstance(value, str | Path):
         return value
     if not str(value) or not str(value).isprintable():
-        raise ValueError("expected the path of a folder; write . for the configuration's own")
+        raise ValueError("expected the path of a directory; write . for the configuration file's own")
     if safe_names.is_address(str(value)):
-        raise ValueError(f"expected a folder on this machine, {ADDRESS_REMEDY}")
+        raise ValueError(f"expected a local directory, {ADDRESS_REMEDY}")
     if _SHELLS.match(str(value)):
-        raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a folder of that name)")
-    base = info.context["folder"] if info.context else ""
+        raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a directory of that name)")
+    base = info.context["directory"] if info.context else ""
     return Path(os.path.abspath(os.path.join(base, value)))
 
 
@@ -62,7 +62,7 @@ def _manifest(name: str) -> str:
         return check_name(name)
     except ValueError:
         raise ValueError(
-            f"expected the first part of {NAME_PATTERN} ({NAME_RULE}); write it without folder and suffix"
+            f"expected the first part of {NAME_PATTERN} ({NAME_RULE}); write it without directory and suffix"
         ) from None
 
 
@@ -73,20 +73,20 @@ def _zone(name: str) -> str:
 
 def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
     if not sources:
-        raise ValueError("is empty; name at least one source")
+        raise ValueError("the list is empty; add at least one source")
     return sources
 
 
-_Folder = Annotated[Path, BeforeValidator(_folder)]
+_Directory = Annotated[Path, BeforeValidator(_directory)]
 _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
 
 class Defaults(Expectations, RequestOptions, WithHeaders):
-    """How every source is fetched."""
+    """How to fetch every source."""
 
-    jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
-    retries: int = Field(default=5, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
+    jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    retries: int = Field(default=5, strict=True, ge=0, le=100, description="an integer from 0 to 100")
     backoff_s: _Pause = Field(default=0.5, description=f"seconds, from 0 to {_SECONDS_MAX}")
     timeout_connect_s: _Seconds = Field(default=10.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     timeout_read_s: _Seconds = Field(default=60.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
@@ -96,23 +96,23 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
     stall_s: _Seconds = Field(default=120.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     timeout_total_s: _Seconds | None = Field(default=None, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
-    stale_after: Span | None = Field(default=None, description="a span such as 36h or 7d")
-    redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="a whole number from 0 to 100")
-    headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
+    stale_after: Span | None = Field(default=None, description="a duration such as 36h or 7d")
+    redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="an integer from 0 to 100")
+    headers: Headers = Field(default={}, repr=False, description="an object of header names and texts")
 
 
 class ExtractConfig(BaseModel):
-    """Where everything lies, and what to fetch."""
+    """Where files and manifest are, and what to fetch."""
 
     model_config = STRICT
 
     etl_version: str = Field(min_length=1, description="a text that is not empty")
-    manifests_dir: _Folder = Field(description="the path of a folder")
-    data_dir: _Folder = Field(description="the path of a folder")
+    manifests_dir: _Directory = Field(description="the path of a directory")
+    data_dir: _Directory = Field(description="the path of a directory")
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
     )
-    manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="a manifest's name")
+    manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="the name of a manifest")
     defaults: Defaults = Field(default=Defaults(), description="an object")
     sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(description="a list of objects")
 
@@ -123,19 +123,19 @@ class ExtractConfig(BaseModel):
 
     @property
     def from_environment(self) -> frozenset[str]:
-        """The values that stood for `${NAME}`, for a `Redactor`."""
+        """The values that replaced `${NAME}`, for a `Redactor`."""
         return self._from_environment
 
 
 def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day: str | None = None) -> ExtractConfig:
-    """The configuration in this file, for this day (`2024-05-01`, `today`, `yesterday`); raises `ConfigError`."""
+    """Return the configuration in this file for a day (`2024-05-01`, `today`, `yesterday`); raises `ConfigError`."""
     name = os.fspath(path)
     raw = read(name)
-    if problems := [Problem(where, "stands twice; keep one") for where in repeated(raw)]:
+    if problems := [Problem(where, "the key appears twice; keep one") for where in repeated(raw)]:
         raise _error(name, problems)
     found = expand(raw, environ, day)
     problems += found.problems
-    context = {"folder": os.path.dirname(os.path.abspath(name)), "from_environment": found.used}
+    context = {"directory": os.path.dirname(os.path.abspath(name)), "from_environment": found.used}
     try:
         config = ExtractConfig.model_validate(raw, context=context)
         _mark_private(config, found.private)
@@ -160,7 +160,7 @@ def _error(path: str, problems: list[Problem]) -> ConfigError:
 
 
 def _mark_private(config: ExtractConfig, places: list[Place]) -> None:
-    """Mark the headers at these places: their values came from the environment."""
+    """Mark the headers at these places as private: their values came from the environment."""
     if names := [str(place[-1]) for place in places if place[:2] == ("defaults", "headers")]:
         config.defaults.mark_private(names)
     for number, source in enumerate(config.sources):
@@ -176,16 +176,16 @@ def _problem(error: ErrorDetails) -> Problem:
     where = tuple(step for step in error["loc"] if step != "[key]")
     kind = error["type"]
     if kind == "missing":
-        return Problem(where, f"is missing; add it: {_expected(where)}")
+        return Problem(where, f"the key is missing; add it: {_expected(where)}")
     if kind == "extra_forbidden":
         return Problem(where, _unknown(where))
-    if kind == "value_error":  # ours
+    if kind == "value_error":  # raised by our validators
         return Problem(where, str(error["ctx"]["error"]))
     return Problem(where, f"expected {_expected(where)}; correct it")
 
 
 def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
-    """Which model a place is in, and the rest of the way."""
+    """Return the model at a place, and the rest of the place within it."""
     if where[0] == "sources" and len(where) > 2:
         return ETLSource, where[2:]
     if where[0] == "defaults" and len(where) > 1:
@@ -194,7 +194,7 @@ def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
 
 
 def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a model by the names that a configuration has for them, those that many share last."""
+    """Return the fields of a model by their names in a configuration, fields shared by several models last."""
     shared = RequestOptions.model_fields | Expectations.model_fields
     own_first = sorted(
         model.model_fields.items(), key=lambda item: [*shared].index(item[0]) if item[0] in shared else -1
@@ -217,7 +217,7 @@ def _unknown(where: Place) -> str:
 
 
 def _runtime_only(raw: dict[str, Any]) -> Iterator[Problem]:
-    """What is known from earlier runs, and how this one asks, is no matter of a configuration."""
+    """Report keys for the results of earlier runs and for conditions, which do not belong in a configuration."""
     for number, source in enumerate(sources_of(raw)):
         for name in _OF_RUNS:
             if isinstance(source, dict) and name in source:
@@ -226,19 +226,19 @@ def _runtime_only(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
-    """What is right alone and wrong together, or names a file that is not there."""
+    """Report valid values that conflict, and missing files."""
     yield from (
         Problem(("defaults", field), reason) for field, reason in request_options.missing_files(config.defaults)
     )
     if config.defaults.body and not any(
         request_options.uses_post(source, config.defaults) for source in config.sources
     ):
-        yield Problem(("defaults", "body"), "is sent by POST only; set method to POST, or remove it")
+        yield Problem(("defaults", "body"), "is sent by POST only; set method to POST, or remove body")
     first: dict[tuple[str, str], int] = {}
     for number, source in enumerate(config.sources):
         earlier = first.setdefault((source.source_id, source.dataset), number)
         if earlier != number:
-            reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
+            reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or remove one"
             yield Problem(("sources", number), reason)
         wrong = [
             *request_options.unusable_fields(source, source.url, config.defaults),
@@ -249,8 +249,8 @@ def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
         if source.file_name is None and any(
             len(v) >= SECRET_CHARACTERS_MIN and v in name for v in config.from_environment
         ):
-            reason = "puts a value from the environment into the file's name; give a file_name"
+            reason = "the file name would contain a value from the environment; set file_name"
             yield Problem(("sources", number, "url"), reason)
         if paths.path_for(config.data_dir, source).parent == config.manifests_dir:
-            reason = "expected another folder than manifests_dir, where only manifests belong; choose another name"
+            reason = "the files would be in manifests_dir, which is for manifests only; choose another name"
             yield Problem(("sources", number, "dataset"), reason)

@@ -1,12 +1,12 @@
-"""A configuration file made plain data: JSON, TOML for `.toml`, and what `formats` reads besides.
+"""Parses a configuration file into plain data: JSON, TOML for `.toml`, and the formats of `formats`.
 
 Invariants:
 
-- The answer is an object of texts, numbers, lists and objects; everything else is a `ConfigError` about the whole file.
-- A syntax error names line and column, and shows nothing of the file.
-- A key that stands twice in one object is no syntax error, but its value is `TWICE`: `repeated` says where.
+- The result is an object of texts, numbers, lists and objects; anything else is a `ConfigError` for the whole file.
+- A syntax error names line and column, and quotes nothing from the file.
+- A duplicate key is no syntax error. Its value is `TWICE`, and `repeated` reports the place.
 
-It does not know what a configuration should hold.
+It does not know the keys of a configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from manifestlog.extract.config.formats import FormatError, read_json5, read_yam
 from manifestlog.extract.errors import ConfigError
 
 Place = tuple[str | int, ...]
-"""The way to a value: `("sources", 3, "url")`."""
+"""The path to a value: `("sources", 3, "url")`."""
 
 TWICE = object()
 
@@ -29,7 +29,7 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\
 
 
 def read(path: str) -> dict[str, Any]:
-    """The file's top-level object."""
+    """Return the file's top-level object."""
     text = _text(path)
     try:
         data = _data(path.lower(), text)
@@ -41,9 +41,9 @@ def read(path: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, "", _toml_syntax(str(error), text)) from None
     except RecursionError:
-        raise ConfigError(path, "", "nested too deeply; expected an object as in the guide") from None
-    except ValueError:  # a whole number of thousands of digits
-        raise ConfigError(path, "", "a number in it is too long to be read; correct it") from None
+        raise ConfigError(path, "", "the data is nested too deeply; write an object as in the guide") from None
+    except ValueError:  # an integer of thousands of digits
+        raise ConfigError(path, "", "a number has too many digits; correct it") from None
     if not isinstance(data, dict):
         raise ConfigError(path, "", "expected an object at the top level; put everything between { and }")
     return data
@@ -63,8 +63,10 @@ def _data(path: str, text: str) -> object:
 
 
 def repeated(data: object) -> Iterator[Place]:
-    """Where keys stand twice, in the order of the file."""
-    waiting: list[tuple[Place, object]] = [((), data)]  # no recursion: JSON may be nested deeper than Python calls
+    """Yield the places of duplicate keys, in the order of the file."""
+    waiting: list[tuple[Place, object]] = [
+        ((), data)
+    ]  # no recursion: JSON may be nested deeper than Python's call stack
     while waiting:
         place, value = waiting.pop()
         if value is TWICE:
@@ -76,7 +78,7 @@ def repeated(data: object) -> Iterator[Place]:
 
 
 def shown(place: Place) -> str:
-    """`sources[3].url`."""
+    """Return the place as text, such as `sources[3].url`."""
     text = ""
     for step in place:
         if isinstance(step, int):
@@ -94,9 +96,9 @@ def _text(path: str) -> str:
             content = file.read()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError(path, "", f"{reason}; give the path of a configuration that can be read") from None
+        raise ConfigError(path, "", f"{reason}; name a readable configuration file") from None
     except ValueError as error:  # a NUL in the path
-        raise ConfigError(path, "", f"{error}; give the path of a configuration that can be read") from None
+        raise ConfigError(path, "", f"{error}; name a readable configuration file") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

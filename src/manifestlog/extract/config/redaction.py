@@ -1,15 +1,15 @@
-"""What must not be shown: addresses without their secrets, and texts of others without the secrets of a source.
+"""Removes secrets from URLs and from texts of other libraries.
 
 Invariants:
 
 - `safe_url` and `redact` never raise, whatever the text.
-- `safe_url` shows neither userinfo nor a value of the query; what it cannot take apart it does not show at all.
-- After `redact`, none of the secrets of four or more characters is left in the text.
+- `safe_url` shows neither userinfo nor query values; a URL that it cannot parse is hidden completely.
+- After `redact`, the text contains no secret of four or more characters.
 
-Shorter secrets are not searched for, or a page number 1 would tear every date and size; where such a value usually
-stands, in an address or its query, it is hidden all the same.
+Shorter secrets are not searched for: a page number 1 would mask digits in every date and size. They are still hidden in
+the usual places, a URL and its query.
 
-It does not know which values came from the environment: the configuration does.
+It does not know which values came from the environment; the configuration does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 _URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
-_QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, also of a redirect's target
+_QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, even of a redirect's target
 _CREDENTIALS = ("auth", "bearer", "cookie", "credential", "csrf", "jwt", "key", "pass", "secret", "session", "sign",
                 "token", "user-id", "xsrf")  # fmt: skip
 _OF_ONE_SERVER = frozenset({"host", "origin", "referer"})
@@ -56,7 +56,7 @@ _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def safe_url(url: str) -> str:
-    """The address with `***` for userinfo and values of the query, without fragment; `***` for what is no address."""
+    """Return the URL with `***` for userinfo and query values, without fragment; `***` if it is not a URL."""
     found = None if _UNSEEN.search(url) else _URL.fullmatch(url)
     if found is None:
         return MASK
@@ -67,41 +67,43 @@ def safe_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Removes these secrets from texts."""
+    """Removes a set of secrets from texts."""
 
     secrets: tuple[str, ...] = field(repr=False)  # longest first
 
     @classmethod
     def of(cls, source: ETLSource, headers: Mapping[str, str], more: Iterable[str] = ()) -> Redactor:
-        """For the secrets of this source, of the default headers, and `more`, such as values from the environment."""
+        """Return a redactor for the secrets of a source, of the default headers, and `more`, such as values from the
+        environment.
+        """
         of_source = (*_in_url(source.url), *_in_headers(source.headers), *secrets_in_options(source))
         return cls.hiding([*of_source, *_in_headers(headers), *more])
 
     @classmethod
     def hiding(cls, values: Iterable[str]) -> Redactor:
-        """For these values."""
+        """Return a redactor for these values."""
         found = {form for value in values for form in _forms(value) if len(form) >= SECRET_CHARACTERS_MIN}
         return cls(tuple(sorted(found, key=lambda secret: (-len(secret), secret))))
 
     def redact(self, text: str) -> str:
-        """The text with `***` for every secret, and with its addresses made safe."""
-        # Secrets first, because one may be a whole address; and last, because cutting an address may join two halves.
+        """Return the text with `***` for every secret, and with safe URLs."""
+        # Secrets first, since one may be a whole URL; and again last, since shortening a URL may join two halves.
         text = _URL_IN_TEXT.sub(_safe_in_text, self.without_secrets(text))
         text = _QUERY_IN_TEXT.sub(_query_in_text, text)
         return self.without_secrets(text)
 
     def without_secrets(self, text: str) -> str:
-        """The text with `***` for every secret, its addresses as they are."""
-        while any(secret in text for secret in self.secrets):  # ends: every secret is longer than its mask
+        """Return the text with `***` for every secret; URLs stay as they are."""
+        while any(secret in text for secret in self.secrets):  # terminates: every secret is longer than the mask
             for secret in self.secrets:
                 text = text.replace(secret, MASK)
         return text
 
 
 def is_credential(name: str, value: str) -> bool:
-    """Whether a header is most likely a credential, or belongs to one server only.
+    """Return whether a header is probably a credential, or belongs to one server only.
 
-    Its name tells, or with a name that nobody knows a value that looks like a token: letters and digits without a space.
+    Its name decides; for an unknown name, a value of letters and digits without a space counts as a token.
     """
     lower = name.lower()
     if lower in _OF_ONE_SERVER or any(part in lower for part in _CREDENTIALS):
@@ -110,7 +112,7 @@ def is_credential(name: str, value: str) -> bool:
 
 
 def _masked_query(query: str) -> str:
-    """`?a=***&b=***` for `?a=1&b=2`; what has no name is hidden whole."""
+    """Return `?a=***&b=***` for `?a=1&b=2`; a part without a name is hidden completely."""
     return query[:1] + "&".join(map(_masked_pair, query[1:].split("&")))
 
 
@@ -132,7 +134,7 @@ def _query_in_text(found: re.Match[str]) -> str:
 
 
 def _split_end(text: str) -> tuple[str, str]:
-    """The text without the sentence's signs behind it, and these."""
+    """Split the punctuation of the sentence off the end of the text."""
     body = text.rstrip(_SENTENCE_END)
     return body, text[len(body) :]
 
@@ -141,7 +143,7 @@ def _in_url(url: str) -> Iterator[str]:
     for userinfo in re.findall(r"://([^/?#]*)@", url):
         user, _, password = userinfo.partition(":")
         yield from (userinfo, user, password)
-        # What requests makes of it is an authorization header.
+        # requests sends it as an Authorization header.
         yield base64.b64encode(unquote(userinfo).encode()).decode()
     for pair in re.split(r"[?#&]", url)[1:]:
         name, equals, value = pair.partition("=")
@@ -149,7 +151,7 @@ def _in_url(url: str) -> Iterator[str]:
 
 
 def secrets_in_options(options: RequestOptions) -> Iterator[str]:
-    """What may be secret in the settings of how a server is reached: a proxy's userinfo, and a body as it is and as it is sent."""
+    """Yield possible secrets in the request options: the proxy's userinfo, and the body as configured and as sent."""
     yield from _in_url(options.proxy or "")
     body, _ = encoded_body(options.model_copy(update={"method": "POST"})) or (b"", "")
     yield body.decode()
@@ -176,7 +178,7 @@ def _in_basic(token: str) -> Iterator[str]:
 
 
 def _forms(value: str) -> set[str]:
-    """The value as it is, as it is meant, as libraries send it, and as `repr` shows it."""
+    """Return the value as configured, decoded, as libraries encode it, and as `repr` shows it."""
     plain = {value, unquote(value), unquote_plus(value)}
     sent = {encode(text, safe=safe, errors="surrogatepass") for text in plain for encode, safe in _ENCODINGS}
     return plain | sent | {repr(text)[1:-1] for text in plain}

@@ -1,11 +1,11 @@
-"""The day that a run is for, and where a configuration names it: `${DAY}` and `{date:%Y-%m-%d}`.
+"""The day of a run, and its placeholders in a configuration: `${DAY}` and `{date:%Y-%m-%d}`.
 
 Invariants:
 
-- One run has one day: `--day`, else the variable DAY, else today in the zone that the configuration states.
-- What is recorded of one day is never taken for an answer about another one (`conditions`).
+- A run has one day: from `--day`, otherwise from the variable DAY, otherwise today in the configured time zone.
+- A record of one day never answers a request about another day (`conditions_for`).
 
-It does not know where in a configuration such texts stand.
+It does not know where in a configuration the placeholders are.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _ISO = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DIRECTIVE = re.compile(r"%(.?)")
 _OF_A_DAY = frozenset("YmdyjGVuwUWbBaAF%")
 _OTHERS = tuple(sign * days for days in (1, 2, 7, 28, 31, 366) for sign in (1, -1))
-"""Steps to other days: what is the same for all of them does not tell one day from another."""
+"""Offsets to other days: a text that is equal for all of them does not identify a day."""
 
 
 def time_zone(name: object) -> tzinfo:
-    """The zone of this name; raises `ValueError`."""
+    """Return the time zone of this name; raises `ValueError`."""
     if name == UTC_NAME:
         return UTC
     try:
         return ZoneInfo(str(name))
     except (KeyError, ValueError, OSError):
         raise ValueError(
-            "expected a time zone such as Europe/Berlin that this system knows; correct it, or install tzdata"
+            "expected a time zone known to this system, such as Europe/Berlin; correct it, or install tzdata"
         ) from None
 
 
 def resolve_day(said: str | None, environ: Mapping[str, str], where: tzinfo) -> date:
-    """The day of a run; `said` is what `--day` says. Raises `ValueError`."""
+    """Return the day of a run; `said` is the value of `--day`. Raises `ValueError`."""
     today = datetime.now(where).date()
     text = environ.get(VARIABLE, "today") if said is None else said
     relative = {"today": today, "yesterday": today - timedelta(days=1)}
@@ -56,22 +56,22 @@ def resolve_day(said: str | None, environ: Mapping[str, str], where: tzinfo) -> 
 
 
 def format_day(day: date, form: str) -> str:
-    """The day as `{date:form}` wants it; raises `ValueError`."""
+    """Format the day for `{date:form}`; raises `ValueError`."""
     letters = _DIRECTIVE.findall(form)
     if not letters or not _OF_A_DAY.issuperset(letters) or "" in letters:
-        raise ValueError("expected a form of a day in {date:…}, such as %Y-%m-%d, %Y/%m or %G-W%V; correct it")
+        raise ValueError("expected a date format in {date:…}, such as %Y-%m-%d, %Y/%m or %G-W%V; correct it")
     return day.strftime(form.replace("%F", "%Y-%m-%d"))
 
 
 Texts = Callable[[date], tuple[str, ...]]
-"""The texts of a source as they would be on a day."""
+"""A function from a day to the expanded texts of a source."""
 
 
 def conditions_for(day: date, address: Texts, identity: Texts, name: Texts) -> Conditions:
-    """When a source's record may be compared with what its address has on this day."""
+    """Return when a source's record may be compared with the content at its URL on this day."""
     others = [other for other in map(_other(day), _OTHERS) if other and address(other) != address(day)]
     if all(identity(other) != identity(day) for other in others):
-        return Conditions.RECORDED  # each day is a source of its own, or the address is the same every day
+        return Conditions.RECORDED  # each day is a separate source, or the URL is the same every day
     return Conditions.SAME_NAME if all(name(other) != name(day) for other in others) else Conditions.NEVER
 
 

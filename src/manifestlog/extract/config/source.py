@@ -1,13 +1,14 @@
-"""The data models of the extract step: a source to fetch, and a finished download; no I/O.
+"""The models of the extract step: a source and a finished download. No I/O.
 
 Invariants:
 
-- Models cannot be changed, and fit the protocols of `manifestlog.model.downloads`.
-- Address, headers, proxy and body of a source may hold secrets: they are in no `repr`, and no validation error shows its input.
-- Dataset and file name of a source are safe: joined to a folder they stay inside.
-- Whatever stands in a header can be sent: the libraries below would refuse it with the value in their message.
+- Models are immutable, and satisfy the protocols of `manifestlog.model.downloads`.
+- A source's URL, headers, proxy and body may contain secrets: they appear in no `repr`, and no validation error shows
+  its input.
+- A source's dataset and file name are safe: joined to a directory, they stay inside it.
+- Every header can be sent: the HTTP libraries would refuse an invalid one with its value in their message.
 
-It does not know where files lie, nor where a source was configured.
+It knows neither file locations nor the configuration file.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from manifestlog.model.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ASKED_BY_US = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
+_OWN_HEADERS = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
 SPAN_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
 
@@ -39,13 +40,13 @@ def _checked_url(url: str) -> str:
     if scheme is not None and scheme[1].lower() not in HTTP and url == url.strip():
         url = url.replace(
             " ", "%20"
-        )  # people copy names of files, and an address that holds a space cannot be told safely
+        )  # users copy file names, and secrets cannot be removed reliably from a URL with a space
     if has_invisible(url):
-        raise ValueError("expected an address without spaces and control characters; write a space as %20")
+        raise ValueError("expected a URL without spaces and control characters; write a space as %20")
     if scheme is None:
-        raise ValueError("expected an address with a scheme; write it like https://host/path/file")
+        raise ValueError("expected a URL with a scheme; write it like https://host/path/file")
     if scheme[1].lower() in HTTP and not has_host(url[scheme.start(1) :]):
-        raise ValueError("expected a host, and after it a port number or none; write it like https://host:8080/file")
+        raise ValueError("expected a host and an optional port number; write it like https://host:8080/file")
     return url
 
 
@@ -54,30 +55,28 @@ def _checked_dataset(dataset: str) -> str:
     for number, part in enumerate(parts, 1):
         if wrong := safe_names.problem(part):
             which = f"part {number} of the path" if len(parts) > 1 else "the name"
-            raise ValueError(f"expected a folder below the data folder, but {which} {wrong}; choose another name")
+            raise ValueError(f"expected a directory inside data_dir, but {which} {wrong}; choose another name")
     return "/".join(parts)
 
 
 def _checked_file_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
     if wrong := safe_names.problem(name):
-        raise ValueError(f"expected one safe file name, but the name {wrong}; choose another name")
+        raise ValueError(f"expected a safe file name, but the name {wrong}; choose another name")
     return name
 
 
 def _checked_header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
-        raise ValueError("expected the name of a header: letters, digits and '-'; correct it")
-    if name.lower() in _ASKED_BY_US:
-        raise ValueError(
-            "expected no header that extract sends itself, to ask for news and for the rest of a file; remove it"
-        )
+        raise ValueError("expected a header name of letters, digits and '-'; correct it")
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError("extract sends this header itself, for conditional and range requests; remove it")
     return name
 
 
 def _checked_header_value(value: str) -> str:
     if not HEADER_VALUE.fullmatch(value):
-        raise ValueError("expected one line of Latin-1 text without spaces at its ends; correct it")
+        raise ValueError("expected one line of Latin-1 text without leading or trailing spaces; correct it")
     return value
 
 
@@ -88,10 +87,10 @@ Headers = Mapping[
 
 
 def _span(value: object) -> float | None:
-    """A span such as `36h`, in seconds."""
+    """Return a span such as `36h` in seconds."""
     found = _SPAN.fullmatch(value) if isinstance(value, str) else None
     if found is None or not float(found[1]):
-        raise ValueError("expected a span above 0: a number and s, m, h, d or w, such as 36h or 7d; correct it")
+        raise ValueError("expected a positive duration: a number and s, m, h, d or w, such as 36h or 7d; correct it")
     return float(found[1]) * SPAN_UNITS_S[found[2]]
 
 
@@ -101,7 +100,7 @@ STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class WithHeaders(BaseModel):
-    """What has a field `headers`, some of whose values may come from the environment."""
+    """A model with a field `headers`, some of whose values may come from the environment."""
 
     model_config = STRICT
 
@@ -109,20 +108,22 @@ class WithHeaders(BaseModel):
 
     @property
     def private_headers(self) -> frozenset[str]:
-        """The names, in lower case, of the headers whose values came from the environment: no other server gets those."""
+        """Lower-case names of the headers whose values came from the environment; they are never sent to another
+        server.
+        """
         return self._private_headers
 
     def mark_private(self, names: Iterable[str]) -> None:
-        """Mark these headers; for whoever has read the configuration, before anybody else has it."""
+        """Mark these headers as private; called by the reader of a configuration only."""
         self._private_headers = frozenset(name.lower() for name in names)
 
 
 class Conditions(StrEnum):
-    """When a server may be asked "has it changed since what is recorded?", and its answer compared with the record.
+    """When to ask the server whether the recorded content has changed, and to compare its response with the record.
 
     - `RECORDED`: whenever the source has a record.
-    - `SAME_NAME`: while the recorded file has the name that the source's files get: another one was at another address.
-    - `NEVER`: not at all: whatever is there is fetched, a pinned content as well.
+    - `SAME_NAME`: while the recorded file has the name of the source's files; another name came from another URL.
+    - `NEVER`: not at all; the content is always downloaded, even if pinned.
     """
 
     RECORDED = "recorded"
@@ -135,27 +136,27 @@ class SourceState(BaseModel):
 
     model_config = STRICT
 
-    last_etag: str | None = Field(default=None, description="the ETag of its last answer, quotes included")
+    last_etag: str | None = Field(default=None, description="the ETag of its last response, quotes included")
 
 
 class ETLSource(Expectations, RequestOptions, WithHeaders):
-    """A remote source: what it is called, where it is, and where its files go."""
+    """A remote source: its identity, its URL, and where its files go."""
 
     source_id: str = Field(min_length=1, description="a text that is not empty")
-    dataset: Annotated[str, AfterValidator(_checked_dataset)] = Field(description="a folder below the data folder")
+    dataset: Annotated[str, AfterValidator(_checked_dataset)] = Field(description="a directory inside data_dir")
     url: Annotated[str, AfterValidator(_checked_url)] = Field(
-        repr=False, description="an address like https://host/path/file"
+        repr=False, description="a URL like https://host/path/file"
     )
     file_name: Annotated[str, AfterValidator(_checked_file_name)] | None = Field(
-        default=None, description="one safe file name"
+        default=None, description="a safe file name"
     )
-    headers: Headers = Field(default={}, repr=False, description="an object of texts by the names of headers")
+    headers: Headers = Field(default={}, repr=False, description="an object of header names and texts")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
-    stale_after: Span | None = Field(default=None, description="a span such as 36h or 7d")
+    stale_after: Span | None = Field(default=None, description="a duration such as 36h or 7d")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
     state: SourceState = Field(default=SourceState(), description="what is known of it from earlier runs")
     conditions: Conditions = Field(
-        default=Conditions.RECORDED, description="when a server may be asked whether what is recorded has changed"
+        default=Conditions.RECORDED, description="when to ask the server whether the recorded content has changed"
     )
 
 
@@ -165,8 +166,8 @@ class DownloadEvent(BaseModel):
     model_config = STRICT
 
     sha256: Checksum = Field(description="SHA-256 of the content, 64 hexadecimal digits in lower case")
-    file_path: Path = Field(description="where the file is; a relative path begins at the manifest's root_dir")
-    file_size_bytes: int = Field(gt=0, description="length of the content in bytes, more than 0")
-    etag: str | None = Field(default=None, description="ETag of the server's answer, quotes included; None without one")
-    last_modified: str | None = Field(default=None, description="Last-Modified of the server's answer, as it was sent")
+    file_path: Path = Field(description="path of the file; a relative path starts at the manifest's root_dir")
+    file_size_bytes: int = Field(gt=0, description="size of the content in bytes, more than 0")
+    etag: str | None = Field(default=None, description="ETag of the response, quotes included; None without one")
+    last_modified: str | None = Field(default=None, description="Last-Modified of the response, as sent")
     ts_download_completed: UtcTime = Field(description="when the download ended, in UTC; to the microsecond")

@@ -1,12 +1,12 @@
-"""The variables of a configuration: `${NAME}` from the environment, `${DAY}` and `{date:…}` for the day of the run.
+"""Placeholders in a configuration: `${NAME}` from the environment, `${DAY}` and `{date:…}` for the day of the run.
 
 Invariants:
 
-- `${NAME}` stands in addresses, headers and bodies, the day also in what a source and its files are called; anywhere
-  else, either is a problem and never taken literally. Nothing is sent with a `$` that was meant otherwise.
-- What came from the environment is known; the day is no secret.
+- `${NAME}` is expanded in URLs, headers and bodies; the day also in source ids, datasets and file names. Anywhere else
+  a placeholder is a problem, never literal text. No `$` is sent that was meant as a placeholder.
+- Values from the environment are recorded; the day is not secret.
 
-It does not know what the data must hold: where that has another shape, it is left for the models to say so.
+It does not validate the data: values of another shape are left for the models to report.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from manifestlog.extract.config.source import Conditions
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)|\{date:([^{}]*)\}")
 _VARIABLE_OF_NAMES = re.compile(r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}]*)\}")
-"""In names a `$` was always a sign like any other; before a brace it is doubled."""
+"""Names may contain a plain `$`, so only `$${` is an escape."""
 _VARIABLE_OF_BODIES = re.compile(
     r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}\x22\x27]*%[^{}\x22\x27]*)\}"
 )
-"""In bodies too: languages of queries have variables of their own, `$id`, and objects that look like `{date: $d}`."""
+"""Bodies too: query languages have variables such as `$id`, and objects such as `{date: $d}`."""
 _UNEXPANDED = re.compile(r"\$\{[A-Za-z_]|\{date:")
 _NAMES = ("source_id", "dataset", "file_name")
-_FOLDERS = (("manifests_dir",), ("data_dir",))
-"""Their own check says more."""
+_DIRECTORIES = (("manifests_dir",), ("data_dir",))
+"""Their own validators give a better message."""
 
 
 class Problem(NamedTuple):
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A text that variables are put in: `owner[key]`, at `place`."""
+    """A text to expand: `owner[key]`, at `place`."""
 
     place: Place
     owner: Any
@@ -58,15 +58,15 @@ class _Text(NamedTuple):
 
 @dataclass(slots=True)
 class Expansion:
-    """What came of the variables of a configuration."""
+    """The result of expanding a configuration."""
 
     problems: list[Problem] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
-    """The values that came from the environment."""
+    """Values that came from the environment."""
     private: list[Place] = field(default_factory=list)
-    """Where they went."""
+    """Places that received such a value."""
     conditions: dict[int, Conditions] = field(default_factory=dict)
-    """Of sources whose address names a day, by their number."""
+    """By the number of each source whose URL names a day."""
     names_a_day: bool = False
 
 
@@ -76,7 +76,7 @@ class _Values:
     day: date
 
     def substitute(self, text: str, found: Expansion, pattern: re.Pattern[str]) -> tuple[str, list[str]]:
-        """The text with its variables, and what is wrong with them."""
+        """Return the text with its placeholders expanded, and the problems found."""
         problems: list[str] = []
         is_name = pattern is _VARIABLE_OF_NAMES
 
@@ -95,9 +95,11 @@ class _Values:
             found.names_a_day = True
             return run_day.format_day(self.day, "%F" if form is None else form)
         if name is None:
-            raise ValueError("expected ${NAME} behind a $; write $$ for a plain $")
+            raise ValueError("expected ${NAME} after a $; write $$ for a plain $")
         if is_name:
-            raise ValueError("only ${DAY} and {date:…} are expanded in a name; write it out ($${ for a plain ${)")
+            raise ValueError(
+                "only ${DAY} and {date:…} are expanded in a name; write the value out ($${ for a plain ${)"
+            )
         if name not in self.environ:
             raise ValueError(f"the environment variable {name} is not set; set it, or write $$ for a plain $")
         found.used.add(self.environ[name])
@@ -105,7 +107,7 @@ class _Values:
 
 
 def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = None) -> Expansion:
-    """Put variables in, wherever the data has the shape for it; `day` is what `--day` says."""
+    """Expand all placeholders in place, wherever the data has the right shape; `day` is the value of `--day`."""
     found = Expansion()
     texts = list(_texts(raw))
     values = _Values(environ, _day(raw, environ, day, texts, found))
@@ -119,18 +121,18 @@ def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = No
         found.private += [text.place] if "${" in before else []
         found.problems += [Problem(text.place, reason) for reason in wrong]
     if day is not None and not found.names_a_day:
-        found.problems.append(Problem((), "--day: nothing here names a day; put ${DAY} or {date:…} into an address"))
+        found.problems.append(Problem((), "--day: no source uses the day; put ${DAY} or {date:…} into a url"))
     return found
 
 
 def _day(
     raw: dict[str, Any], environ: Mapping[str, str], said: str | None, texts: list[_Text], found: Expansion
 ) -> date:
-    """The day of the run. The variable DAY may be anything where nothing names a day."""
+    """Return the day of the run; the variable DAY may have any value if nothing uses the day."""
     try:
         where = run_day.time_zone(raw.get("time_zone", run_day.UTC_NAME))
     except ValueError:
-        where = run_day.time_zone(run_day.UTC_NAME)  # the model says so
+        where = run_day.time_zone(run_day.UTC_NAME)  # the model reports it
     try:
         return run_day.resolve_day(said, environ, where)
     except ValueError as error:
@@ -145,7 +147,7 @@ def _day(
 
 
 def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
-    """The texts of the body that is sent for a source; none where it is not asked by POST."""
+    """Return the texts of the body that a source sends; none unless it uses POST."""
     both = {**(defaults if isinstance(defaults, dict) else {}), **source}
     return tuple(text.text for text in _body((), both)) if both.get("method") == "POST" else ()
 
@@ -153,18 +155,18 @@ def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
 def _resolve_conditions(
     number: int, source: dict[str, Any], bodies: tuple[str, ...], values: _Values, found: Expansion
 ) -> None:
-    """When this source's record may be asked about; gives files of an address that names a day names that do so."""
-    nobody = Expansion()
+    """Set when this source's record may be compared, and add the day to the file name if only the URL names it."""
+    unused = Expansion()
 
     def on(day: date, *keys: str) -> tuple[str, ...]:
         texts = [(key, source.get(key)) for key in keys]
         that = _Values(values.environ, day)
         patterns = {key: _VARIABLE_OF_NAMES if key in _NAMES else _VARIABLE for key in keys}
-        return tuple(that.substitute(text, nobody, patterns[key])[0] for key, text in texts if isinstance(text, str))
+        return tuple(that.substitute(text, unused, patterns[key])[0] for key, text in texts if isinstance(text, str))
 
     def asked(day: date) -> tuple[str, ...]:
         that = _Values(values.environ, day)
-        return on(day, "url") + tuple(that.substitute(text, nobody, _VARIABLE_OF_BODIES)[0] for text in bodies)
+        return on(day, "url") + tuple(that.substitute(text, unused, _VARIABLE_OF_BODIES)[0] for text in bodies)
 
     def name(day: date) -> tuple[str, ...]:
         return on(day, "file_name") if source.get("file_name") is not None else (_last_part(on(day, "url")),)
@@ -186,11 +188,11 @@ def _last_part(urls: tuple[str, ...]) -> str:
     try:
         return safe_names.sanitize(unquote(urlsplit(urls[0]).path.rpartition("/")[2]))
     except ValueError:
-        return safe_names.NAMELESS  # no address: the model says so
+        return safe_names.NAMELESS  # no URL: the model reports it
 
 
 def _unexpanded(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
-    """Variables where they would be taken literally."""
+    """Report placeholders where they would be taken literally."""
     waiting: list[tuple[Place, object]] = [((), raw)]
     while waiting:
         place, value = waiting.pop()
@@ -198,12 +200,14 @@ def _unexpanded(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
             waiting += [((*place, key), inner) for key, inner in value.items()]
         elif isinstance(value, list):
             waiting += [((*place, number), inner) for number, inner in enumerate(value)]
-        elif isinstance(value, str) and place not in expanded and place not in _FOLDERS and _UNEXPANDED.search(value):
+        elif (
+            isinstance(value, str) and place not in expanded and place not in _DIRECTORIES and _UNEXPANDED.search(value)
+        ):
             yield Problem(place, "variables are not expanded here; write the value out")
 
 
 def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
-    """Addresses, headers, bodies and names, wherever the data has the shape for it."""
+    """Yield URLs, headers, bodies and names, wherever the data has the right shape."""
     yield from _of_owner(("defaults",), raw.get("defaults"))
     for number, source in enumerate(sources_of(raw)):
         where = ("sources", number)
@@ -216,13 +220,13 @@ def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
 
 
 def sources_of(raw: dict[str, Any]) -> list[Any]:
-    """The sources as they stand in the file; none where that is no list."""
+    """Return the sources in the file; none if they are not a list."""
     sources = raw.get("sources")
     return sources if isinstance(sources, list) else []
 
 
 def _of_owner(where: Place, owner: object) -> Iterator[_Text]:
-    """What both the defaults and a source may have."""
+    """Yield the texts that both the defaults and a source may have."""
     if isinstance(owner, dict):
         headers = owner.get("headers")
         texts = headers.items() if isinstance(headers, dict) else ()
@@ -233,7 +237,7 @@ def _of_owner(where: Place, owner: object) -> Iterator[_Text]:
 
 
 def _body(where: Place, owner: dict[str, Any]) -> Iterator[_Text]:
-    """Every text in a body, its keys left out."""
+    """Yield every text in a body except keys."""
     waiting: list[tuple[Place, Any, Any]] = [((*where, "body"), owner, "body")] if "body" in owner else []
     while waiting:
         place, holder, key = waiting.pop()

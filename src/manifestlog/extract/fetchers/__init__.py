@@ -1,1 +1,1 @@
-"""How a source is asked and its body read, one module a transport."""
+"""Fetchers: HTTP, fsspec, and the protocol for fetchers of the user."""

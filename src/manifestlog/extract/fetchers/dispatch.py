@@ -1,9 +1,10 @@
-"""The built-in fetcher: `http` and `https` by requests, everything else by fsspec; both loaded when first needed.
+"""The built-in fetcher: requests for `http` and `https`, fsspec for all other protocols; both are imported on first
+use.
 
 Invariants:
 
-- It can be pickled, and works after a fork: connections are made by the process that uses them.
-- Without the extra, the error says which command installs it.
+- It is picklable and works after a fork: each process opens its own connections.
+- If a library is missing, the error names the command that installs it.
 """
 
 from __future__ import annotations
@@ -21,40 +22,40 @@ from manifestlog.extract.request_options import is_http
 
 
 class MissingExtraError(ExtractError):
-    """The libraries of the extract step are not installed."""
+    """A library of the extract step is not installed."""
 
     _fields = ("library",)
 
     def __init__(self, library: str) -> None:
-        super().__init__(f"{library} is not installed; get it with: pip install 'manifestlog[extract]'")
+        super().__init__(f"{library} is not installed; install it with: pip install 'manifestlog[extract]'")
         self.library = library
 
 
 class RemoteFetcher:
-    """Fetches whatever a source's address names."""
+    """Fetches every URL that requests or fsspec supports."""
 
     def __init__(self, defaults: Defaults | None = None, secrets: Iterable[str] = ()) -> None:
-        """No header that holds one of the `secrets` follows a redirect to another server."""
+        """Prepare a fetcher; a header that contains one of the `secrets` never follows a redirect to another server."""
         self._defaults = defaults or Defaults()
         self._secrets = frozenset(secrets)
         self._pid = 0
         self._fetchers: dict[str, Fetcher] = {}
 
     def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
-        """Ask for the content."""
+        """Request the content."""
         return self._of(source).open(source, request)
 
     def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
-        """Ask for the head only."""
+        """Request the head only."""
         return self._of(source).probe(source, request)
 
     def check(self, source: ETLSource) -> None:
-        """Raise `MissingExtraError` when the library for this source is not installed."""
+        """Raise `MissingExtraError` if the library for this source is not installed."""
         self._of(source)
 
     def _of(self, source: ETLSource) -> Fetcher:
         if self._pid != os.getpid():
-            # A forked child may not talk on its parent's connections.
+            # A forked child must not use its parent's connections.
             self._pid, self._fetchers = os.getpid(), {}
         kind = "http" if is_http(source.url) else "fsspec"
         if kind not in self._fetchers:

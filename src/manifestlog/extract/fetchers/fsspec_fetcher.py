@@ -1,16 +1,17 @@
-"""The fetcher of everything that fsspec opens: `file`, `s3`, `gs`, `sftp`, `memory` and many more.
+"""The fetcher for all protocols of fsspec: `file`, `s3`, `gs`, `sftp`, `memory` and many more.
 
-A store has no conditional requests, so what it tells of a file stands in for them: its ETag where it keeps one, else
-its modification time, compared here.
+Stores have no conditional requests. This fetcher compares the store's ETag instead, or the modification time without
+one.
 
-The path of an address is percent-decoded here, as fsspec takes paths literally: a file's name may hold any character.
+It percent-decodes the path of a URL, because fsspec takes paths literally and a file name may contain any character.
 
 Invariants:
 
-- The heads that it makes say to `decide` what a server would have said.
-- No error shows an address that has not been made safe.
+- Its heads tell `decide` what an HTTP server would have said.
+- No error shows a URL whose secrets are not removed.
 
-Options of a store (credentials, endpoints) come from its own environment and files, not from a configuration of ours.
+A store's options (credentials, endpoints) come from its own environment and files, not from the configuration of
+`extract`.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ _HTTP = ("http", "https")
 
 
 class FileResponse(NamedTuple):
-    """What a store has."""
+    """A file of a store."""
 
     head: ResponseHead
     file: Any
 
     def blocks(self) -> Iterator[bytes]:
-        """The body from where the head says that it begins."""
+        """Yield the body from the head's start."""
         with _translated_errors():
             if self.file is None:
                 return
@@ -55,16 +56,16 @@ class FileResponse(NamedTuple):
 
 
 class FsspecFetcher:
-    """Whatever fsspec has a protocol for."""
+    """Fetches from every protocol of fsspec."""
 
     def __init__(self) -> None:
-        told = logging.getLogger("fsspec")
-        if told.level == logging.NOTSET:
-            told.setLevel(logging.INFO)  # below that its stores tell paths with their userinfo
+        logger = logging.getLogger("fsspec")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)  # below that level its stores log paths with their userinfo
 
     @contextmanager
     def open(self, source: ETLSource, request: FetchRequest) -> Iterator[FileResponse]:
-        """Ask for the content."""
+        """Request the content."""
         store, path = self._find(source)
         head = self._head(source, store, path, request)
         if head.status >= 300:
@@ -76,7 +77,7 @@ class FsspecFetcher:
             yield FileResponse(head, file)
 
     def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
-        """Ask what the store knows of it."""
+        """Return what the store knows of the file."""
         return self._head(source, *self._find(source), request)
 
     def _find(self, source: ETLSource) -> tuple[Any, str]:
@@ -85,26 +86,26 @@ class FsspecFetcher:
             try:
                 store, path = _opened(source.url)
             except ImportError as error:
-                needed = (str(error).splitlines() or ["which fsspec does not name"])[0]
+                needed = (str(error).splitlines() or ["fsspec does not name it"])[0]
                 reason = f"the scheme {scheme} needs another package ({needed}): install it"
                 raise FetchError(reason, transient=False) from None
             except ValueError:
-                reason = f"the scheme {scheme} is not known to fsspec: check the source's url"
+                reason = f"fsspec does not support the scheme {scheme}: check the source's url"
                 raise FetchError(reason, transient=False) from None
         return store, path
 
     def _head(self, source: ETLSource, store: Any, path: str, request: FetchRequest) -> ResponseHead:
-        with _translated_errors(", where %25 stands for a percent sign" if "%" in source.url else ""):
-            store.invalidate_cache()  # a store remembers its listings, and would not see what has changed
+        with _translated_errors(" (%25 stands for a percent sign)" if "%" in source.url else ""):
+            store.invalidate_cache()  # a store caches listings and would miss changes
             info = store.info(path)
             info |= _exact_time(store, path, info)
         if info.get("type") == "directory":
-            raise FetchError("it is a folder, not a file: check the source's url", transient=False)
+            raise FetchError("the url names a directory, not a file: check the source's url", transient=False)
         etag, last_modified = _etag(info), _time(info)
         length = info.get("size")
         mark = etag or last_modified
         if mark is not None and mark == (request.etag or request.last_modified):
-            # A store's ETag is made from the content: the same content, stored again, has another time and is no news.
+            # A store's ETag depends on the content only: the same content, stored again, has a new time but no change.
             return ResponseHead(304, etag, None if etag else last_modified, length)
         if request.start and length is not None and request.if_range in (None, mark):
             status = 206 if request.start < length else 416
@@ -113,37 +114,37 @@ class FsspecFetcher:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The store of an address, and the decoded path there."""
+    """Return the store of a URL, and the decoded path in it."""
     links = url.split("::")
     first = next((number for number, link in enumerate(links) if "://" in link), 0)
     scheme = links[first].partition("://")[0].lower()
-    # In a chain fsspec opens the links behind the first one by itself.
+    # In a chained URL, fsspec opens all links after the first one itself.
     links[first + 1 :] = [link if link.lower().startswith(_HTTP) else unquote(link) for link in links[first + 1 :]]
     if len(links) == 1 and "%" in urlsplit(url).netloc:
         store, path = _with_userinfo(scheme, url)
     else:
         store, path = fsspec.core.url_to_fs("::".join(links))
-    # As `Path.as_uri` encodes it: a local name need not be text.
+    # Undo the encoding of `Path.as_uri`: a local name need not be valid text.
     return store, str(path) if scheme in _HTTP else unquote(str(path), errors="surrogateescape")
 
 
 def _with_userinfo(scheme: str, url: str) -> tuple[Any, str]:
-    """The same where a user or a password is percent-encoded, which fsspec would send as it stands."""
+    """Like `_opened`, for a percent-encoded user or password, which fsspec would send undecoded."""
     kind = fsspec.get_filesystem_class(scheme)
-    options = kind._get_kwargs_from_urls(url)  # noqa: SLF001 -- the only way to what `url_to_fs` makes of an address
+    options = kind._get_kwargs_from_urls(url)  # noqa: SLF001 -- the only access to the options `url_to_fs` derives from a URL
     options |= {name: unquote(options[name]) for name in ("username", "password") if name in options}
     return fsspec.filesystem(scheme, **options), kind._strip_protocol(url)  # noqa: SLF001
 
 
 def _exact_time(store: Any, path: str, info: dict[str, Any]) -> dict[str, Any]:
-    """The time of a file on an FTP server that lists no more than minutes, asked for with `MDTM`."""
+    """Return the modification time from `MDTM`, for an FTP server that lists minutes only."""
     listed = info.get("modify")
     if not isinstance(listed, str) or _FTP_TIME.fullmatch(listed) or not isinstance(store, FTPFileSystem):
         return {}
     try:
         return {"modify": store.ftp.sendcmd(f"MDTM {path}").partition(" ")[2]}
     except ftplib.error_perm:
-        return {}  # it knows no such command: what it has listed has to do
+        return {}  # the server does not support MDTM: use the listed time
 
 
 def _etag(info: dict[str, Any]) -> str | None:
@@ -151,7 +152,7 @@ def _etag(info: dict[str, Any]) -> str | None:
 
 
 def _type(info: dict[str, Any]) -> str | None:
-    """What a store says of a file's type, which most do not: only those that keep what an uploader has said."""
+    """Return the content type the uploader gave; most stores keep none."""
     return next((str(info[name]) for name in _TYPE_NAMES if info.get(name)), None)
 
 
@@ -161,19 +162,19 @@ def _time(info: dict[str, Any]) -> str | None:
         try:
             value = datetime.fromtimestamp(value, UTC)
         except (OverflowError, ValueError, OSError):
-            return None  # no time that a calendar has
+            return None  # out of the calendar's range
     if isinstance(value, str):
         return _from_ftp(value)
     return value.isoformat() if isinstance(value, datetime) else None
 
 
 def _from_ftp(text: str) -> str:
-    """A time as FTP servers write it (RFC 3659: digits, in UTC) as others do; any other text as it is."""
+    """Return an FTP time (RFC 3659: digits, in UTC) in ISO format; any other text unchanged."""
     found = _FTP_TIME.fullmatch(text)
     try:
         moment = datetime.strptime(f"{found[1]}+0000", "%Y%m%d%H%M%S%z") if found else None
     except ValueError:
-        return text  # a date that no calendar has
+        return text  # not a valid date
     if found is None or moment is None:
         return text
     return moment.replace(microsecond=int((found[2] or ".0")[1:].ljust(6, "0"))).isoformat()
@@ -181,24 +182,26 @@ def _from_ftp(text: str) -> str:
 
 @contextmanager
 def _translated_errors(hint: str = "") -> Iterator[None]:
-    """Errors of a store as ours."""
+    """Turn errors of a store into `FetchError`."""
     try:
         yield
     except FetchError:
         raise
     except FileNotFoundError:
-        raise FetchError(f"there is no such file: check the source's url{hint}", transient=False) from None
+        raise FetchError(f"no such file: check the source's url{hint}", transient=False) from None
     except PermissionError:
-        raise FetchError("it must not be read: check its permissions or your credentials", transient=False) from None
+        raise FetchError(
+            "permission denied: check the file's permissions, or your credentials", transient=False
+        ) from None
     except ftplib.error_perm as error:
         raise _refused(str(error)[:3]) from None
-    except Exception as error:  # noqa: BLE001 -- every store raises errors of its own library
+    except Exception as error:  # noqa: BLE001 -- each store raises the errors of its library
         said = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise FetchError(f"the store could not be read: {said}", transient=True) from None
+        raise FetchError(f"the store cannot be read ({said})", transient=True) from None
 
 
 def _refused(code: str) -> FetchError:
-    """What an FTP server does not take back when it is asked again; its own words may show a path or a user."""
+    """Return a permanent error for an FTP reply; the server's own text may contain a path or a user name."""
     if code == "530":
-        return FetchError("the server wants other credentials (FTP 530): check the source's url", transient=False)
-    return FetchError(f"the server refuses it (FTP {code}): check the source's url", transient=False)
+        return FetchError("the server rejects the credentials (FTP 530): check the source's url", transient=False)
+    return FetchError(f"the server denies access (FTP {code}): check the source's url", transient=False)

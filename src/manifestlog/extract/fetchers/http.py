@@ -1,16 +1,17 @@
-"""The fetcher of `http` and `https`, over requests.
+"""The fetcher for `http` and `https`, on top of requests.
 
 Invariants:
 
-- The body is taken as it is sent: by default `Accept-Encoding: identity`, and nothing is decoded here.
-- Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
-  without them it may send another representation, or refuse.
-- A body without a length that ends because its connection was cut is an error wherever that can be told: in chunks, over TLS.
-- Certificates are verified. Proxies and trusted authorities come from the configuration (`request_options`), else from the environment.
-- A client certificate and a body go to a source's own server only, the certificate over TLS only.
-- No error shows a header, and none an address that has not been made safe.
+- The body is taken as sent: the default is `Accept-Encoding: identity`, and nothing is decoded here.
+- Credentials go to the source's own server only. After a redirect to another server the other headers, such as
+  `Accept`, are kept: without them that server may send another representation, or refuse.
+- A body without a length that is cut short is an error wherever the transport shows it: chunked encoding, TLS.
+- Certificates are verified. Proxies and trusted authorities come from the configuration (`request_options`), otherwise
+  from the environment.
+- A client certificate and a request body go to the source's own server only, the certificate over TLS only.
+- No error shows a header, or a URL whose secrets are not removed.
 
-It does not repeat anything: that is `download`'s business, which can say so, and be interrupted.
+It never retries: `download` does, since it can report a retry and be interrupted.
 """
 
 from __future__ import annotations
@@ -58,28 +59,28 @@ _STRONG_AFTER_S = 60
 _NO_SECRETS = Redactor(())
 
 
-def _without_secrets(told: logging.LogRecord) -> bool:
-    """urllib3 tells whole addresses, query and all, some of them as warnings."""
-    told.msg, told.args = _NO_SECRETS.redact(told.getMessage()), ()
+def _without_secrets(record: logging.LogRecord) -> bool:
+    """Remove secrets from the URLs in urllib3's log messages, some of which are warnings."""
+    record.msg, record.args = _NO_SECRETS.redact(record.getMessage()), ()
     return True
 
 
 class HttpResponse(NamedTuple):
-    """An answer over HTTP."""
+    """A response over HTTP."""
 
     head: ResponseHead
     answer: requests.Response
 
     def blocks(self) -> Iterator[bytes]:
-        """The body as it comes."""
+        """Yield the body as it arrives."""
         with _translated_errors():
-            # `read1` gives what is there: `read` would wait for a whole block, at one byte a second for days.
+            # `read1` returns what has arrived; `read` would wait for a whole block, even at one byte a second.
             while block := self.answer.raw.read1(_BLOCK_BYTES, decode_content=False):
                 yield block
 
 
 class _Hop(NamedTuple):
-    """What is asked next, on the way through redirects."""
+    """The next request on a chain of redirects."""
 
     method: str
     url: str
@@ -89,10 +90,10 @@ class _Hop(NamedTuple):
 
 
 class HttpFetcher:
-    """One session with its connections; for one process."""
+    """A session with its connections; for one process."""
 
     def __init__(self, defaults: Defaults, secrets: Collection[str] = ()) -> None:
-        """No header that holds one of the `secrets` goes to another server."""
+        """Open a session; a header that contains one of the `secrets` never goes to another server."""
         self._defaults = defaults
         self._secrets = secrets
         self._usable: set[tuple[str | None, ...]] = {(None, None, None)}
@@ -101,14 +102,14 @@ class HttpFetcher:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
-            logging.getLogger(name).addFilter(_without_secrets)  # the same one twice counts once
+            logging.getLogger(name).addFilter(_without_secrets)  # adding it twice has no effect
 
     @contextmanager
     def open(self, source: ETLSource, request: FetchRequest) -> Iterator[HttpResponse]:
-        """Ask for the content."""
+        """Request the content."""
         with _translated_errors():
             answer = self._follow(source, request)
-        # Closed, not drained: what we leave of a body we did not want to have.
+        # Close without draining: the caller left the rest of the body because it does not need it.
         with answer:
             with _translated_errors():
                 head = _head(answer)
@@ -117,13 +118,13 @@ class HttpFetcher:
             yield HttpResponse(head, answer)
 
     def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
-        """Ask for the head only."""
+        """Request the head only."""
         with _translated_errors(), self._follow(source, request, method="HEAD") as answer:
             _keep_connection(answer)
             return _head(answer)
 
     def _follow(self, source: ETLSource, request: FetchRequest, *, method: str | None = None) -> requests.Response:
-        self._session.cookies.clear()  # those of another source
+        self._session.cookies.clear()  # they belong to another source
         hop = self._first_hop(source, method)
         for _ in range(self._defaults.redirects_max + 1):
             answer = self._send(hop, request)
@@ -147,18 +148,18 @@ class HttpFetcher:
         return _Hop(method or options.method or "GET", source.url, headers, options, body)
 
     def _next_hop(self, source: ETLSource, hop: _Hop, status: int, url: str) -> _Hop:
-        """What is asked where a redirect leads: by GET after a POST, but for 307 and 308 (RFC 9110, 15.4)."""
+        """Return the request to a redirect's target: GET after a POST, except for 307 and 308 (RFC 9110, 15.4)."""
         if urlsplit(url).scheme.lower() not in HTTP:
-            raise FetchError(f"the server redirects to {safe_url(url)}, away from HTTP: check the source's url", False)
+            raise FetchError(f"the server redirects away from HTTP, to {safe_url(url)}: check the source's url", False)
         if hop.method == "POST" and status not in (307, 308):
             kept = {name: value for name, value in hop.headers.items() if not name.startswith("content-")}
             hop = hop._replace(method="GET", headers=kept, body=None)
         if not self._session.should_strip_auth(hop.url, url):  # type: ignore[no-untyped-call]
             return hop._replace(url=_with_userinfo_of(hop.url, url))
         if hop.body is not None:
-            where = f"the server redirects the POST to another one, {safe_url(url)} (HTTP {status})"
+            where = f"the server redirects the POST to another server, {safe_url(url)} (HTTP {status})"
             raise FetchError(
-                f"{where}, and the body is not sent there: if it is meant for that one, make it the url", False
+                f"{where}; the body is not sent there: if that server is intended, make it the source's url", False
             )
         kept = {name: value for name, value in hop.headers.items() if self._may_forward(source, name, value)}
         return hop._replace(url=url, headers=kept, options=hop.options.model_copy(update={"cert": None, "key": None}))
@@ -171,9 +172,9 @@ class HttpFetcher:
     def _send(self, hop: _Hop, request: FetchRequest) -> requests.Response:
         headers, options = _headers(hop.headers, request), hop.options
         userinfo = get_auth_from_url(hop.url)
-        # Said in any case, or requests would look into ~/.netrc, for servers that we were redirected to as well.
+        # Always given: otherwise requests reads ~/.netrc, even for the target of a redirect.
         auth = userinfo if any(userinfo) and "authorization" not in headers else _no_auth
-        # What stands here is stronger than the environment, what is None is not; a session's own settings would be weaker.
+        # Options of a request override the environment; options of a session would not.
         return self._session.request(
             hop.method,
             hop.url,
@@ -190,7 +191,7 @@ class HttpFetcher:
 
 
 def _certificate(hop: _Hop) -> tuple[str, str] | str | None:
-    """Not without TLS: a proxy that is reached over TLS would be shown it."""
+    """Return the client certificate, but only for an https URL: otherwise a TLS proxy would receive it."""
     cert, key = hop.options.cert, hop.options.key
     if not cert or not hop.url.lower().startswith("https:"):
         return None
@@ -206,7 +207,7 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _with_userinfo_of(url: str, target: str) -> str:
-    """The target of a redirect on the same server, with the userinfo that its Location leaves out."""
+    """Return a redirect's target on the same server, with the userinfo that its Location omits."""
     userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
     parts = urlsplit(target)
     if not at or "@" in parts.netloc:
@@ -215,18 +216,18 @@ def _with_userinfo_of(url: str, target: str) -> str:
 
 
 def _keep_connection(answer: requests.Response) -> None:
-    """Read the body that such an answer does not have: only then is its connection good for the next request."""
-    if "Transfer-Encoding" not in answer.headers:  # it may be announced all the same, and would be waited for
+    """Read the empty body, so that the connection can be reused."""
+    if "Transfer-Encoding" not in answer.headers:  # an announced body would be waited for
         answer.raw.read()
 
 
 def _configured(defaults: Defaults, source: ETLSource) -> dict[str, str]:
-    """Configured headers by their names in lower case, a source's own before the defaults."""
+    """Return the configured headers by lower-case name; a source's own override the defaults."""
     return {name.lower(): value for owner in (defaults, source) for name, value in owner.headers.items()}
 
 
 def _headers(configured: Mapping[str, str], request: FetchRequest) -> dict[str, str]:
-    """The headers of a request: ours before the configured ones."""
+    """Return the headers of a request; extract's own override the configured ones."""
     found = {"accept-encoding": "identity", **configured}
     asked = {"if-none-match": request.etag, "if-modified-since": request.last_modified}
     if request.start and (request.if_range is None or _can_be_sent(request.if_range)):
@@ -235,9 +236,9 @@ def _headers(configured: Mapping[str, str], request: FetchRequest) -> dict[str, 
 
 
 def _can_be_sent(validator: str | None) -> bool:
-    """Whether it is one line of a header: an ETag that was registered from elsewhere may be anything.
+    """Return whether a validator is a valid header value: a record from elsewhere may have any ETag.
 
-    Without it the answer is the whole content, and is judged by itself.
+    Without it the server sends the whole content, which is then judged by itself.
     """
     return validator is not None and HEADER_VALUE.fullmatch(validator) is not None
 
@@ -247,7 +248,7 @@ def _head(answer: requests.Response) -> ResponseHead:
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     return ResponseHead(
         status=answer.status_code,
-        etag=answer.headers.get("ETag") or None,  # an empty one would be the same for ever
+        etag=answer.headers.get("ETag") or None,  # an empty ETag never changes
         last_modified=answer.headers.get("Last-Modified") or None,
         length_bytes=length,
         start=start,
@@ -259,14 +260,15 @@ def _head(answer: requests.Response) -> ResponseHead:
 
 
 def _is_strong(last_modified: str | None, date: str | None) -> bool | None:
-    """Whether a time names the bytes: what is younger than a minute may have changed twice within its second.
+    """Return whether a date identifies the bytes: content younger than a minute may have changed twice within one
+    second.
 
-    An answer without a date is of now (RFC 9110, 6.6.1).
+    A response without a date is dated now (RFC 9110, 6.6.1).
     """
     if not last_modified:
         return None
-    modified, told = _seconds(last_modified), _seconds(date or "")
-    return modified is not None and (time.time() if told is None else told) - modified >= _STRONG_AFTER_S
+    modified, sent_at = _seconds(last_modified), _seconds(date or "")
+    return modified is not None and (time.time() if sent_at is None else sent_at) - modified >= _STRONG_AFTER_S
 
 
 def _seconds(date: str) -> float | None:
@@ -277,14 +279,14 @@ def _seconds(date: str) -> float | None:
 
 
 def _extent(answer: requests.Response) -> tuple[int, int | None]:
-    """(where the body begins, length of the whole content)."""
+    """Return (position of the body's first byte, length of the whole content)."""
     if answer.status_code in (206, 416):
         found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
         if found is None:
             return -1, None
         return int(found[1] or 0), None if found[2] == "*" else int(found[2])
     if answer.status_code == _NOT_MODIFIED:
-        return 0, None  # many servers say 0 there
+        return 0, None  # many servers send 0 here
     said = answer.headers.get("Content-Length", "")
     chunked = "Transfer-Encoding" in answer.headers
     return 0, int(said) if _LENGTH.fullmatch(said) and not chunked else None
@@ -301,55 +303,55 @@ def _retry_after_s(value: str | None) -> float | None:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Errors of the libraries as ours."""
+    """Turn errors of the libraries into `FetchError`."""
     try:
         yield
     except FetchError:
         raise
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         reason, transient = _reason(error)
-        raise FetchError(reason, transient) from None  # the library's own text shows the whole address
+        raise FetchError(reason, transient) from None  # the library's message contains the whole URL
 
 
 def _reason(error: BaseException) -> tuple[str, bool]:
-    """What happened, in a few words, and whether it may be better next time."""
+    """Return what failed, in a few words, and whether a retry may help."""
     chain = list(_causes(error))
-    told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    system = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     if (reason := explain_setting_error(chain)) is not None:
         return reason, False
     if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
-        return "the connection was cut without TLS's end mark, so the file may be cut as well", True
+        return "the connection was cut without a TLS close_notify, so the file may be incomplete", True
     if any(map(_is_of_proxy, chain)):
-        return f"the proxy refuses or does not answer{f' ({told})' if told else ''}: {CHECK_PROXY}", True
+        return f"the proxy refuses or does not respond{f' ({system})' if system else ''}: {CHECK_PROXY}", True
     for cause in chain:
         if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-            untrusted = "the server's certificate or encryption is not trusted: check the url, or your certificates"
+            untrusted = "the server's certificate or TLS version is not trusted: check the url, or your certificates"
             return f"{untrusted} (ca for the source, or the variable REQUESTS_CA_BUNDLE)", False
         if isinstance(cause, socket.gaierror):
-            return "the server's name is not known: check the source's url and the network", True
+            return "the server's name cannot be resolved: check the source's url and the network", True
     for kinds, reason in _TRANSIENT_ERRORS:
-        # urllib3 counts a refused connection among the time-outs; the system says what it was.
-        if told is None and any(isinstance(cause, kinds) for cause in chain):
+        # urllib3 reports a refused connection as a timeout; the system's error tells them apart.
+        if system is None and any(isinstance(cause, kinds) for cause in chain):
             return reason, True
-    if told is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
-        return f"the connection failed ({told or type(chain[-1]).__name__}): check the network and the server", True
-    return f"the request cannot be made ({type(error).__name__}): check the source's url", False
+    if system is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
+        return f"the connection failed ({system or type(chain[-1]).__name__}): check the network and the server", True
+    return f"the request cannot be sent ({type(error).__name__}): check the source's url", False
 
 
 def _is_of_proxy(error: BaseException) -> bool:
-    is_socks = type(error).__module__ == "socks"  # PySocks, which may be missing
+    is_socks = type(error).__module__ == "socks"  # PySocks may not be installed
     return is_socks or isinstance(error, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError)
 
 
 _TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection within timeout_connect_s"),
     ((requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no data within timeout_read_s"),
-    ((http.client.IncompleteRead,), "the connection was cut in the middle of the file"),
+    ((http.client.IncompleteRead,), "the connection was cut before the end of the file"),
 )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything that it was made of: requests and urllib3 keep it as arguments and reasons."""
+    """Yield the error and all errors it wraps, which requests and urllib3 keep in arguments and reasons."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:

@@ -1,10 +1,10 @@
-"""The fetcher's interface: what is asked of a server, what it says before the body, how the body comes.
+"""The fetcher protocol: the request, the head of the response, and the body.
 
-Any object with these two methods can take the place of the built-in ones (`remote`): a prober of one's own, a
-downloader that knows a private protocol. `ResponseHead.status` speaks HTTP whatever the protocol is: 200 a whole body, 206 the
-rest of one, 304 nothing new.
+Any object with these two methods can replace the built-in fetchers (`dispatch`), for example one for a private
+protocol. `ResponseHead.status` is an HTTP status, whatever the protocol: 200 for a full body, 206 for the rest of one,
+304 for nothing new.
 
-It does not decide what an answer means: that is `decide`.
+`decide` says what a response means.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from manifestlog.extract.errors import ExtractError
 
 
 class FetchRequest(NamedTuple):
-    """What to ask for: everything, everything if it has changed, or the rest of it."""
+    """What to request: the whole content, the content if it has changed, or the rest of it."""
 
     etag: str | None = None
-    """Only if it is not this one (`If-None-Match`)."""
+    """Skip the body if the ETag is still this one (`If-None-Match`)."""
     last_modified: str | None = None
-    """Only if it is newer than this (`If-Modified-Since`)."""
+    """Skip the body unless it is newer than this (`If-Modified-Since`)."""
     start: int = 0
-    """From this byte on (`Range`) …"""
+    """First byte to send (`Range`) …"""
     if_range: str | None = None
-    """… if it still is what this names; all of it otherwise (`If-Range`). None: whatever it is, the pin decides."""
+    """… if this validator still matches, otherwise the whole content (`If-Range`). None: always, and the pin decides."""
 
 
 class ResponseHead(NamedTuple):
-    """What the server says before the body."""
+    """The head of a response, before the body."""
 
     status: int
     etag: str | None = None
     last_modified: str | None = None
     length_bytes: int | None = None
-    """Of the whole content, where it is said."""
+    """Length of the whole content, if the server sends it."""
     start: int = 0
-    """Where in the content the body begins."""
+    """Position of the body's first byte in the content."""
     retry_after_s: float | None = None
     encoding: str | None = None
-    """An encoding of the body, undone before the content is kept."""
+    """An encoding of the body that is decoded before the content is stored."""
     strong_date: bool | None = None
-    """Whether `last_modified` names the bytes, because it was a minute ago at least; None where nobody can tell."""
+    """Whether `last_modified` identifies the bytes, because it is at least a minute old; None if unknown."""
     content_type: str | None = None
 
 
 class Response(Protocol):
-    """An answer whose body has not been read yet."""
+    """A response whose body has not been read."""
 
     @property
     def head(self) -> ResponseHead: ...
 
     def blocks(self) -> Iterator[bytes]:
-        """The body as it comes, in blocks that are never empty; raises `FetchError` when it breaks off."""
+        """Yield the body in non-empty blocks; raises `FetchError` if it breaks off."""
 
 
 class Fetcher(Protocol):
-    """A way to sources. It must be picklable when several processes are to use it."""
+    """A client for sources. It must be picklable to be used in several processes."""
 
-    def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
-        """Ask for the content; raises `FetchError`."""
+    def open(self, source: ETLSource, request: FetchRequest, /) -> AbstractContextManager[Response]:
+        """Request the content; raises `FetchError`."""
 
-    def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
-        """Ask for the head only; raises `FetchError`."""
+    def probe(self, source: ETLSource, request: FetchRequest, /) -> ResponseHead:
+        """Request the head only; raises `FetchError`."""
 
 
 class FetchError(ExtractError):
-    """A source could not be fetched; `transient` when asking again may help."""
+    """A source could not be fetched; `transient` means that a retry may help."""
 
     _fields = ("reason", "transient")
 

@@ -1,10 +1,10 @@
-"""What an error of the HTTP libraries says of this machine's settings: the proxy, the certificates.
+"""Recognises errors of the HTTP libraries that come from local settings: proxy and certificates.
 
 Invariants:
 
-- Where the cause is a setting, the message names it; nothing of its value is shown, as a proxy's address may hold a password.
+- If a setting is the cause, the message names it but not its value, since a proxy URL may contain a password.
 
-It does not import the libraries: their errors are known by name.
+It recognises the libraries' errors by name, without importing the libraries.
 """
 
 from __future__ import annotations
@@ -22,42 +22,40 @@ _ALERTS_REFUSED = (
 
 
 def explain_setting_error(causes: Iterable[BaseException]) -> str | None:
-    """Which setting is wrong and what to do, or what of the server no setting can mend; None for anything else."""
+    """Return which setting is wrong, or which server fault no setting can fix, and what to do; None for other errors."""
     return next(filter(None, map(_explain, causes)), None)
 
 
 def _explain(error: BaseException) -> str | None:
     text, kind = str(error), type(error).__name__
     if kind == "InvalidSchema" and "SOCKS" in text:
-        return f"a SOCKS proxy is set, and PySocks is not installed: pip install PySocks, or {CHECK_PROXY}"
+        return f"the SOCKS proxy needs PySocks, which is not installed: pip install PySocks, or {CHECK_PROXY}"
     if kind in ("InvalidProxyURL", "ProxySchemeUnknown", "ProxySchemeUnsupported"):
-        return f"the address of the proxy cannot be used: {CHECK_PROXY}"
+        return f"the proxy's URL is invalid: {CHECK_PROXY}"
     if isinstance(error, OSError) and "CA certificate bundle" in text:
-        return "the file of CA certificates is not there: correct the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, or set ca for the source"
+        return "the file of CA certificates is missing: correct the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, or set ca for the source"
     if kind == "SOCKS5AuthError" or (isinstance(error, OSError) and text.startswith("Tunnel connection failed: 407")):
-        return f"the proxy wants other credentials: {CHECK_PROXY}"
+        return f"the proxy rejects the credentials: {CHECK_PROXY}"
     if kind == "SSLError" and (alert := _ALERT.search(text)):
         return _explain_alert(alert[1])
     if kind == "SSLError" and "WRONG_VERSION_NUMBER" in text:
-        return "what answers there does not speak TLS: check the scheme and the port of the source's url"
+        return "the server does not speak TLS: check scheme and port of the source's url"
     if kind == "InvalidHeader" and "Content-Length" in text:
-        return "the server names two lengths for one answer: tell whoever runs it"
+        return "the server sends two different lengths for one response: report it to its operator"
     if kind == "HTTPException" and "headers" in text:
-        return "the server sends more than 100 header lines, which nobody reads: tell whoever runs it"
+        return "the server sends more than 100 header lines, the maximum: report it to its operator"
     if kind == "LineTooLong":
-        return "the server sends a header line of more than 65,536 bytes, which nobody reads: tell whoever runs it"
+        return "the server sends a header line over 65,536 bytes, the maximum: report it to its operator"
     return None
 
 
 def _explain_alert(alert: str) -> str | None:
-    """What a server's alert says of the client certificate; None when it is about something else."""
+    """Return what a TLS alert of the server says about the client certificate; None if it concerns something else."""
     if alert == _ALERT_REQUIRED:
-        return "the server wants a client certificate: set cert, and key, for the source"
+        return "the server requires a client certificate: set cert and key for the source"
     if alert in _ALERTS_REFUSED:
         said = alert.replace("_", " ").lower()
-        return (
-            f"the server refuses the client certificate ({said}): correct cert and key, or ask whoever runs the server"
-        )
+        return f"the server rejects the client certificate ({said}): correct cert and key, or ask its operator"
     if alert == "HANDSHAKE_FAILURE":
-        return "the server refuses the encryption: it may want a client certificate (set cert, and key), or another TLS version"
+        return "the server rejects the TLS handshake: it may require a client certificate (set cert and key) or another TLS version"
     return None
