@@ -97,7 +97,7 @@ WRONG = {
     "a wrong manifest": (raw_config(manifest="systems"), "manifest"),
     "an unset variable in an address": (raw_config(GOOD | {"url": "https://host/${UNSET_HERE}"}), "sources[0].url"),
     "an unset variable in a header": (raw_config(defaults={"headers": {"X-Key": "${UNSET_HERE}"}}), "X-Key"),
-    "no sources": (raw_config(sources=[]), "sources: is empty"),
+    "no sources": (raw_config(sources=[]), "sources: the list is empty"),
     "a source that stands twice": (raw_config(GOOD, GOOD), "sources[1]"),
 }
 
@@ -185,7 +185,7 @@ def test_a_run_in_which_nothing_failed_is_0(run: Program) -> None:
 def test_a_configuration_without_sources_is_2(run: Program) -> None:
     configure(run.home, sources=[])
     result = run.here("extract", CONFIG)
-    assert (result.code, "sources: is empty" in result.err) == (2, True)
+    assert (result.code, "sources: the list is empty" in result.err) == (2, True)
 
 
 # -- chosen sources, forced ones ---------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_dry_run_asks_for_no_body(run: Program, bad: BadServer) -> None:
 @pytest.mark.usefixtures("three")
 def test_a_dry_run_says_what_it_would_fetch_and_why(run: Program) -> None:
     out = run("extract", CONFIG, "--dry-run").out
-    assert out.count("nothing of it is recorded") == 3
+    assert out.count("it has no record") == 3
     assert "3 of 3 sources would be fetched" in out
 
 
@@ -340,7 +340,7 @@ def test_a_dry_run_says_how_a_source_has_changed(run: Program, bad: BadServer) -
     run("extract", CONFIG)
     bad.script("/a.json", answers.whole(b"other", '"other"'))
     out = run("extract", CONFIG, "--dry-run").out
-    assert 'its ETag was "a.json", now it is "other"' in out
+    assert 'its ETag was "a.json", now "other"' in out
     assert "1 of 3 sources would be fetched" in out
 
 
@@ -358,7 +358,7 @@ def test_a_dry_run_is_one_document_with_json(run: Program) -> None:
         "sources": 4, "fetch": 3, "unchanged": 0, "failed": 1,
     }  # fmt: skip
     assert report["plans"][0] == {
-        "source_id": "a.json", "dataset": "dumps", "action": "fetch", "why": "nothing of it is recorded",
+        "source_id": "a.json", "dataset": "dumps", "action": "fetch", "why": "it has no record",
         "length_bytes": 5,
     }  # fmt: skip
 

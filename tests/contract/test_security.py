@@ -225,7 +225,7 @@ MAY_OPEN_TO_WRITE = {
     ("cli/ui/output.py", "Path(os.devnull).open"),
     (
         "extract/part_file.py",
-        "paths.part_state_path(part).write_text",
+        "part_state_path(part).write_text",
     ),  # of the one process that holds the source's claim
 }
 

@@ -11,9 +11,11 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager
-from manifestlog.extract import Result, part_file, paths
+from manifestlog.extract import Result, paths
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.part_file import PartFile
+from manifestlog.extract.paths import SourcePaths
 from manifestlog.extract.register import register
 from support import answers
 from support.faults import die
@@ -33,10 +35,10 @@ OTHER = pattern(900, 1)
 ETAG = '"a"'
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "record_intent": (part_file, "record_intent"),
-    "publish": (part_file, "publish"),
+    "record_intent": (PartFile, "record_intent"),
+    "publish": (PartFile, "publish"),
     "register": (DownloadManifestManager, "add"),
-    "discard": (part_file, "discard"),
+    "discard": (PartFile, "discard"),
 }
 OF_AN_ALIAS = ["register", "discard"]
 """What is done with a content that is there already."""
@@ -48,7 +50,7 @@ def die_at(step: str, when: str) -> None:
     real = getattr(owner, name)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
-        if name == "discard" and not paths.part_state_path(args[0]).exists():
+        if name == "discard" and not paths.part_state_path(args[0].path).exists():
             return real(*args, **kwargs)  # before anything has begun
         if when == "after":
             real(*args, **kwargs)
@@ -293,6 +295,6 @@ def test_an_interrupted_download_is_not_registered_against_a_pin(
 
 def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
     one = source(source_id="a", dataset="systems")
-    part = paths.part_path(paths.path_for(here.data_dir, one), one)
+    part = PartFile(SourcePaths.of(here.data_dir, one))
     with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed during the download"):
         register(here.context(claims), one, part, sha256(BODY))

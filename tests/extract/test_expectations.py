@@ -149,18 +149,18 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
     """A run that is killed in between leaves a part with a recorded intent."""
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
-    from manifestlog.extract import part_file, paths
     from manifestlog.extract.fetchers.protocol import ResponseHead
+    from manifestlog.extract.part_file import PartFile, PartWriter, make_directory
+    from manifestlog.extract.paths import SourcePaths
     from manifestlog.extract.register import UnexpectedError
 
-    target = paths.path_for(here.data_dir, one)
-    part_file.make_directory(target.parent)
-    part = paths.part_path(target, one)
-    with part_file.PartWriter(part, ResponseHead(200, encoding="gzip")) as writer:
+    part = PartFile(SourcePaths.of(here.data_dir, one))
+    make_directory(part.path.parent)
+    with PartWriter(part, ResponseHead(200, encoding="gzip")) as writer:
         writer.write(gzip.compress(CSV))
-    decode_part(part, target)
+    decode_part(part)
     with Claims(here.data_dir) as claims, pytest.raises(UnexpectedError):
-        finish_interrupted(here.context(claims), one, part)
+        finish_interrupted(here.context(claims), one, PartFile(part.paths))
 
 
 # -- a page in place of the data ---------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 from extract.builders import source
 from extract.running import Here, pattern, sha256
 from manifestlog import DownloadManifestManager, ManifestRecord
-from manifestlog.extract import Result, RunReport, claims, part_file
+from manifestlog.extract import Result, RunReport, claims
+from manifestlog.extract.part_file import PartFile
 from support import answers
 from support.records import QUICK, metadata
 
@@ -181,14 +182,14 @@ def test_a_name_in_use_by_another_worker_is_not_used_through_any_link_to_the_dir
     here: Here, bad: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "link").symlink_to(here.data_dir)
-    real, inner = part_file.record_intent, []
+    real, inner = PartFile.record_intent, []
 
     def interrupted(*args: Any) -> None:
-        monkeypatch.setattr(part_file, "record_intent", real)
+        monkeypatch.setattr(PartFile, "record_intent", real)
         inner.append(Here(here.manifest, tmp_path / "link").fetch(f"{bad.url}/sub/a", source_id="b").result)
         real(*args)
 
-    monkeypatch.setattr(part_file, "record_intent", interrupted)
+    monkeypatch.setattr(PartFile, "record_intent", interrupted)
     monkeypatch.setattr(claims, "_WAIT_S", 0.0)
     bad.script("/sub/a", answers.whole(OTHER))
     here.fetch(bad.script("/a", answers.whole(BODY)))

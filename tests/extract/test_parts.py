@@ -15,7 +15,8 @@ from extract.running import pattern, sha256
 from manifestlog.extract import part_file
 from manifestlog.extract.decide import Part
 from manifestlog.extract.fetchers.protocol import ResponseHead
-from manifestlog.extract.part_file import PartState, PartWriter
+from manifestlog.extract.part_file import PartFile, PartState, PartWriter
+from manifestlog.extract.paths import SourcePaths
 
 BODY = pattern(1000)
 HEAD = ResponseHead(200, '"a"', "Mon, 01 Jan 2024 00:00:00 GMT", len(BODY))
@@ -47,22 +48,27 @@ def reboot(patch: pytest.MonkeyPatch, name: str = "second") -> None:
     patch.setattr(part_file, "_this_boot", lambda: name)
 
 
+def at(part: Path) -> PartFile:
+    """Open this part, as another process would."""
+    return PartFile(SourcePaths(part.with_name("systems.json"), part, part.with_suffix(".rejected")))
+
+
 def write(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """Write a complete body."""
-    with PartWriter(part, head) as writer:
+    with PartWriter(at(part), head) as writer:
         writer.write(body)
 
 
 def cut(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """Write a body that breaks off after this."""
-    with pytest.raises(Broken), PartWriter(part, head) as writer:  # noqa: PT012 -- the writer is what ends with it
+    with pytest.raises(Broken), PartWriter(at(part), head) as writer:  # noqa: PT012 -- the writer is what ends with it
         writer.write(body)
         raise Broken
 
 
 def killed(part: Path, body: bytes, head: ResponseHead = HEAD) -> None:
     """Leave what a killed process leaves of a body: no `finally` or `with` block runs."""
-    writer = PartWriter(part, head)
+    writer = PartWriter(at(part), head)
     writer.write(body)
     os.close(writer._fd)
 
@@ -75,7 +81,7 @@ def left(part: Path) -> list[str]:
 
 
 def test_a_writer_hashes_what_it_writes(part: Path) -> None:
-    with PartWriter(part, HEAD) as writer:
+    with PartWriter(at(part), HEAD) as writer:
         writer.write(BODY[:300])
         writer.write(BODY[300:])
         assert (writer.sha256, writer.length_bytes) == (sha256(BODY), len(BODY))
@@ -90,7 +96,7 @@ def test_a_writer_starts_again_with_the_body(part: Path) -> None:
 
 def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
     cut(part, BODY[:400])
-    with PartWriter(part, HEAD._replace(start=400)) as writer:
+    with PartWriter(at(part), HEAD._replace(start=400)) as writer:
         writer.write(BODY[400:])
         assert (writer.sha256, writer.length_bytes) == (sha256(BODY), len(BODY))
     assert part.read_bytes() == BODY
@@ -98,7 +104,7 @@ def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
 
 def test_a_writer_truncates_the_part_to_the_start_of_the_body(part: Path) -> None:
     cut(part, BODY[:400] + b"other")
-    with PartWriter(part, HEAD._replace(start=400)) as writer:
+    with PartWriter(at(part), HEAD._replace(start=400)) as writer:
         assert writer.sha256 == sha256(BODY[:400])
     assert part.read_bytes() == BODY[:400]
 
@@ -106,13 +112,13 @@ def test_a_writer_truncates_the_part_to_the_start_of_the_body(part: Path) -> Non
 def test_a_writer_takes_over_a_part_longer_than_a_block(part: Path) -> None:
     long = pattern(3_000_000)
     cut(part, long)
-    with PartWriter(part, HEAD._replace(start=len(long))) as writer:
+    with PartWriter(at(part), HEAD._replace(start=len(long))) as writer:
         assert writer.sha256 == sha256(long)
 
 
 def test_bytes_before_an_error_are_kept(part: Path) -> None:
     cut(part, BODY[:400])
-    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_bytes_before_an_error_count_as_synced(part: Path) -> None:
@@ -124,11 +130,11 @@ def test_bytes_before_an_error_count_as_synced(part: Path) -> None:
 
 def test_an_error_before_the_first_byte_leaves_an_empty_part(part: Path) -> None:
     cut(part, b"")
-    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_an_error_comes_out_of_the_writer_as_it_is(part: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), PartWriter(part, HEAD) as writer:  # noqa: PT012 -- the writer is what ends with it
+    with pytest.raises(KeyboardInterrupt), PartWriter(at(part), HEAD) as writer:  # noqa: PT012 -- the writer is what ends with it
         writer.write(BODY)
         raise KeyboardInterrupt
 
@@ -137,12 +143,12 @@ def test_a_writer_closes_its_file_when_the_state_cannot_be_written(part: Path, s
     state.mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(IsADirectoryError):
-        PartWriter(part, HEAD)
+        PartWriter(at(part), HEAD)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_full_disk_is_reported_with_the_path_of_the_part(part: Path) -> None:
-    with PartWriter(part, HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
+    with PartWriter(at(part), HEAD) as writer, Path("/dev/full").open("r+b", buffering=0) as full:
         os.dup2(full.fileno(), writer._fd)
         with pytest.raises(OSError, match=NAME) as caught:
             writer.write(BODY)
@@ -153,12 +159,12 @@ def test_a_full_disk_is_reported_with_the_path_of_the_part(part: Path) -> None:
 
 
 def test_there_is_no_part_where_nothing_was_begun(part: Path) -> None:
-    assert part_file.load(part) is None
+    assert at(part).resumable() is None
 
 
 def test_a_killed_process_loses_nothing_that_it_wrote(part: Path) -> None:
     killed(part, BODY[:400])
-    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_only_synced_bytes_count(part: Path, another_boot: pytest.MonkeyPatch) -> None:
@@ -166,7 +172,7 @@ def test_after_another_boot_only_synced_bytes_count(part: Path, another_boot: py
     with part.open("ab") as file:
         file.write(BODY[400:700])
     reboot(another_boot)
-    assert part_file.load(part) == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(400, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_a_part_is_cut_to_what_was_synced(part: Path, another_boot: pytest.MonkeyPatch) -> None:
@@ -174,28 +180,28 @@ def test_after_another_boot_a_part_is_cut_to_what_was_synced(part: Path, another
     with part.open("ab") as file:
         file.write(bytes(300))
     reboot(another_boot)
-    part_file.load(part)
+    at(part).resumable()
     assert part.read_bytes() == BODY[:400]
 
 
 def test_after_another_boot_nothing_of_a_killed_process_counts(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     killed(part, BODY[:400])
     reboot(another_boot)
-    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_after_another_boot_a_part_is_never_longer_than_it_is(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     cut(part, BODY[:400])
     os.truncate(part, 100)
     reboot(another_boot)
-    found = part_file.load(part)
+    found = at(part).resumable()
     assert (found is not None and found.length_bytes, part.stat().st_size) == (100, 100)
 
 
 def test_where_boots_cannot_be_told_apart_only_synced_bytes_count(part: Path, another_boot: pytest.MonkeyPatch) -> None:
     reboot(another_boot, "")
     killed(part, BODY[:400])
-    assert part_file.load(part) == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
+    assert at(part).resumable() == Part(0, HEAD.etag, HEAD.last_modified, len(BODY))
 
 
 def test_this_boot_has_a_name() -> None:
@@ -236,17 +242,17 @@ def test_a_state_that_cannot_be_used_is_none(part: Path, state: Path, content: b
 def test_a_part_whose_state_cannot_be_used_is_dropped(part: Path, state: Path, content: bytes) -> None:
     part.write_bytes(BODY)
     state.write_bytes(content)
-    assert (part_file.load(part), left(part)) == (None, [])
+    assert (at(part).resumable(), left(part)) == (None, [])
 
 
 def test_a_part_without_state_is_dropped(part: Path) -> None:
     part.write_bytes(BODY)
-    assert (part_file.load(part), left(part)) == (None, [])
+    assert (at(part).resumable(), left(part)) == (None, [])
 
 
 def test_a_state_without_part_is_dropped(part: Path) -> None:
     part_file.write_state(part, PartState(etag='"a"'))
-    assert (part_file.load(part), left(part)) == (None, [])
+    assert (at(part).resumable(), left(part)) == (None, [])
 
 
 def test_a_state_comes_back_as_it_was_written(part: Path) -> None:
@@ -270,12 +276,12 @@ def test_half_a_state_is_none(part: Path, state: Path) -> None:
 
 def test_discarding_leaves_nothing(part: Path, state: Path) -> None:
     cut(part, BODY)
-    part_file.discard(part)
+    at(part).discard()
     assert left(part) == []
 
 
 def test_discarding_nothing_is_fine(part: Path) -> None:
-    part_file.discard(part)
+    at(part).discard()
     assert left(part) == []
 
 
@@ -284,14 +290,14 @@ def test_discarding_nothing_is_fine(part: Path) -> None:
 
 def test_recording_the_intent_keeps_the_state(part: Path) -> None:
     write(part, BODY)
-    part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
+    at(part).record_intent(sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     found = part_file.read_state(part)
     assert found is not None
     assert (found.etag, found.sha256, found.file_path) == (HEAD.etag, sha256(BODY), str(part.parent / "x"))
 
 
 def test_starting_again_discards_the_intent(part: Path) -> None:
-    part_file.record_intent(part, sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
+    at(part).record_intent(sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     write(part, BODY)
     found = part_file.read_state(part)
     assert found is not None
@@ -300,7 +306,7 @@ def test_starting_again_discards_the_intent(part: Path) -> None:
 
 def test_finishing_gives_the_part_its_name(part: Path) -> None:
     write(part, BODY)
-    part_file.publish(part, part.parent / "systems.json")
+    at(part).publish(part.parent / "systems.json")
     assert ((part.parent / "systems.json").read_bytes(), part.exists()) == (BODY, False)
 
 
@@ -321,7 +327,7 @@ def test_a_part_is_synced_before_it_gets_its_name_and_its_folder_after(
     write(part, BODY)
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    part_file.publish(part, target)
+    at(part).publish(target)
     assert done == [f"sync {part}", f"replace {target}", f"sync {part.parent}"]
 
 

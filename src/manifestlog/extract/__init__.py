@@ -5,14 +5,12 @@ steps. `decide` says what a response means, `part_file` keeps what lies on the d
 package uses the manager's public interface only.
 """
 
-import warnings
-from typing import Any
-
 from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config
 from manifestlog.extract.config.source import Conditions, DownloadEvent, ETLSource, SourceState
 from manifestlog.extract.errors import ConfigError, ExtractError
 from manifestlog.extract.fetchers.dispatch import MissingExtraError, RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher, FetchError, FetchRequest, Response, ResponseHead
+from manifestlog.extract.former_names import __getattr__ as __getattr__
 from manifestlog.extract.orchestrator import PipelineOrchestrator, plan_all
 from manifestlog.extract.report import (
     Event,
@@ -57,14 +55,3 @@ __all__ = [
     "load_config",
     "plan_all",
 ]
-
-_RENAMED = {"Ask": FetchRequest, "Head": ResponseHead}
-
-
-def __getattr__(name: str) -> Any:
-    """Return a class by its former name, with a `DeprecationWarning`."""
-    if name not in _RENAMED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    renamed = _RENAMED[name]
-    warnings.warn(f"{name} is deprecated: use {renamed.__name__}", DeprecationWarning, stacklevel=2)
-    return renamed

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifestlog.errors import ManifestError, RecordRejectedError
-from manifestlog.extract import part_file, paths
 from manifestlog.extract.config.source import Conditions, ETLSource
 from manifestlog.extract.content_encoding import resolve_encoding
 from manifestlog.extract.context import WorkerContext
@@ -35,6 +34,8 @@ from manifestlog.extract.decide import Action, Part, Step, build_request, contra
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response, ResponseHead
 from manifestlog.extract.missing_file import missing_file_warning
+from manifestlog.extract.part_file import PartFile, PartWriter, make_directory, sha256_of
+from manifestlog.extract.paths import SourcePaths, alternate_path, file_name_of
 from manifestlog.extract.register import decode_part, finish_interrupted, register
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
@@ -85,31 +86,26 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
 
 
 def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> Outcome:
-    target = paths.path_for(context.data_dir, source)
-    part = paths.part_path(target, source)
-    part_file.make_directory(target.parent)
-    name = context.claims.name_of(part)
+    source_paths = SourcePaths.of(context.data_dir, source)
+    make_directory(source_paths.part.parent)
+    name = context.claims.name_of(source_paths.part)
     with context.claims.trying("part", name) as ours:
         if not ours:
             return _skip_claimed(context, source, name)
         with suppress(OSError, ExtractError):
             context.claims.clear_skips(name)
         context.emit(Started(source.source_id, source.dataset))
+        part = PartFile(source_paths)
         left = finish_interrupted(context, source, part)
         record = current_record(context.manifest, source)
         if not has_pinned(record, source) and _download(context, source, record, part, attempts):
-            return register(
-                context, source, part, decode_part(part, target) or attempts.sha256 or part_file.sha256_of(part)
-            )
-        part_file.discard(part)
+            return register(context, source, part, decode_part(part) or attempts.sha256 or sha256_of(part.path))
+        part.discard()
         if left is not None:
             return left
         assert record is not None
-        path, size, warning = (
-            str(context.manifest.locate(record)),
-            record.file_size,
-            missing_file_warning(context, source, record),
-        )
+        path, size = str(context.manifest.locate(record)), record.file_size
+        warning = missing_file_warning(context, part.paths, record)
         return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
 
 
@@ -154,27 +150,27 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
     """
     if record is None:
         return False
-    names = paths.candidate_paths(Path(paths.file_name_of(source)), record.checksum)
-    return record.file_path.name in (path.name for path in names)
+    name = file_name_of(source)
+    return record.file_path.name in (name, alternate_path(Path(name), record.checksum).name)
 
 
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------
 
 
 def _download(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
 ) -> bool:
     """Fetch the content; fetch it again in full if a part resumed without a validator is not the pinned content."""
     came = _fetch(context, source, record, part, attempts)
-    if came and attempts.spliced and (attempts.sha256 or part_file.sha256_of(part)) != source.checksum:
-        part_file.discard(part)
+    if came and attempts.spliced and (attempts.sha256 or sha256_of(part.path)) != source.checksum:
+        part.discard()
         attempts.sha256 = None
         return _fetch(context, source, record, part, attempts)
     return came
 
 
 def _fetch(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: Path, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
 ) -> bool:
     """Fetch the whole content into the part; return False if the server has nothing new."""
     while True:
@@ -189,7 +185,7 @@ def _fetch(
         if action.step is Step.FAIL:
             raise FetchError(action.reason, transient=False)
         if action.step is Step.RESTART:
-            part_file.discard(part)
+            part.discard()
         _pause(context, source, action, attempts)
 
 
@@ -235,21 +231,21 @@ class _PaceCheck:
 
 
 def _attempt(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, path: Path, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
 ) -> Action:
     """Send one request and process its response; `COMPLETE` means that the part is complete."""
-    part = part_file.load(path)
+    begun = part.resumable()
     if uses_post(source, context.defaults):
-        record = part = None  # no conditions and no ranges: the content itself is compared after the download
-    pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin refers to decoded bytes
-    request = build_request(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
+        record = begun = None  # no conditions and no ranges: the content itself is compared after the download
+    pinned = source.checksum is not None and (begun is None or begun.encoding is None)  # a pin refers to decoded bytes
+    request = build_request(record, begun, by_date=has_recorded_name(record, source), pinned=pinned)
     with _send(context, source, request) as response:
         if not contradicts_not_modified(record, response.head):
-            return _handle_response(context, source, response, (request, record, part), path, attempts)
+            return _handle_response(context, source, response, (request, record, begun), part, attempts)
     # The validator contradicts "not modified": only an unconditional request returns the current content.
-    request = build_request(None, part, pinned=pinned)
+    request = build_request(None, begun, pinned=pinned)
     with _send(context, source, request) as response:
-        return _handle_response(context, source, response, (request, None, part), path, attempts)
+        return _handle_response(context, source, response, (request, None, begun), part, attempts)
 
 
 @contextmanager
@@ -270,7 +266,7 @@ def _handle_response(
     source: ETLSource,
     response: Response,
     asked: tuple[FetchRequest, ManifestRecord | None, Part | None],
-    path: Path,
+    part: PartFile,
     attempts: _Attempts,
 ) -> Action:
     """Apply the response to the part."""
@@ -279,13 +275,13 @@ def _handle_response(
         head = head._replace(
             etag=None, last_modified=None, strong_date=None
         )  # they describe this response only, not the next
-    action, (request, _, part) = decide(*asked, head), asked
+    action, (request, _, begun) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         attempts.spliced = action.step is not Step.WHOLE and (attempts.spliced or request.if_range is None)
     if action.step is Step.WHOLE:
-        return _receive(context, source, response, path, head._replace(start=0), attempts)
-    if action.step is Step.RESUME and part is not None:
-        return _receive(context, source, response, path, _merged_head(part, head), attempts)
+        return _receive(context, source, response, part, head._replace(start=0), attempts)
+    if action.step is Step.RESUME and begun is not None:
+        return _receive(context, source, response, part, _merged_head(begun, head), attempts)
     return action
 
 
@@ -302,10 +298,15 @@ def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
 
 
 def _receive(
-    context: WorkerContext, source: ETLSource, response: Response, path: Path, head: ResponseHead, attempts: _Attempts
+    context: WorkerContext,
+    source: ETLSource,
+    response: Response,
+    part: PartFile,
+    head: ResponseHead,
+    attempts: _Attempts,
 ) -> Action:
     """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
-    with part_file.PartWriter(path, head) as writer:
+    with PartWriter(part, head) as writer:
         blocks, emitted_at, pace = response.blocks(), 0.0, _PaceCheck(context, attempts)
         while True:
             with context.stop.interruptible():

@@ -8,20 +8,18 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from manifestlog.extract import paths
 from manifestlog.extract.config.redaction import Redactor
-from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
+from manifestlog.extract.paths import SourcePaths
 from manifestlog.model.models import ManifestRecord
 
 
-def missing_file_warning(context: WorkerContext, source: ETLSource, record: ManifestRecord) -> str | None:
+def missing_file_warning(context: WorkerContext, paths: SourcePaths, record: ManifestRecord) -> str | None:
     """Return a warning if the recorded file is missing, without values from the environment."""
     recorded = context.manifest.locate(record)
     if _size(recorded) is not None:
         return None
-    targets = paths.candidate_paths(paths.path_for(context.data_dir, source), record.checksum)
-    found = next((path for path in targets if _size(path) == record.file_size), None)
+    found = next((path for path in paths.candidates(record.checksum) if _size(path) == record.file_size), None)
     advice = _advice(context.manifest.path, recorded, found, record.checksum)
     text = f"{recorded}: the recorded file is missing; {advice}"
     return Redactor.hiding(context.secrets).without_secrets(text)

@@ -27,10 +27,10 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from manifestlog.extract import paths
 from manifestlog.extract.decide import Part
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import ResponseHead
+from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
 
 _BLOCK_BYTES = 1 << 20
 
@@ -64,7 +64,7 @@ def _this_boot() -> str:
 def read_state(part: Path) -> PartState | None:
     """Return the state of a part, or None if it is missing or invalid."""
     try:
-        data = json.loads(paths.part_state_path(part).read_bytes())
+        data = json.loads(part_state_path(part).read_bytes())
         state = PartState(**data)
         return state if _is_valid(state) else None
     except (OSError, ValueError, TypeError, RecursionError):
@@ -90,7 +90,7 @@ def write_state(part: Path, state: PartState) -> None:
     small files by a third.
     """
     text = json.dumps({k: v for k, v in asdict(state).items() if v is not None})
-    paths.part_state_path(part).write_text(text, encoding="utf-8")
+    part_state_path(part).write_text(text, encoding="utf-8")
 
 
 def size_of(path: Path) -> int | None:
@@ -101,42 +101,81 @@ def size_of(path: Path) -> int | None:
         return None
 
 
-def load(part: Path) -> Part | None:
-    """Return the part after cutting it to its trusted length; None if there is none."""
-    state, length = read_state(part), size_of(part)
-    if state is None or length is None:
-        discard(part)
-        return None
-    if not state.boot or state.boot != _this_boot():
-        length = min(length, state.synced_bytes)
-        os.truncate(part, length)
-    validators = (state.etag, state.last_modified)
-    return Part(length, *validators, state.total_bytes, state.strong_date, state.encoding, state.content_type)
-
-
-def discard(part: Path) -> None:
-    """Delete a part, its state and its decoded copy."""
-    for path in (part, paths.part_state_path(part), paths.decoded_path(part)):
-        path.unlink(missing_ok=True)
-
-
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class PartFile:
+    """The part of one source, for the holder of the source's claim; reads its state once and keeps it in memory."""
+
+    def __init__(self, paths: SourcePaths) -> None:
+        self.paths = paths
+        self.path = paths.part
+        self.state = read_state(self.path)
+        """What `.part.json` holds; None if it is missing or invalid."""
+
+    def resumable(self) -> Part | None:
+        """Return the part after cutting it to its trusted length; None if there is none."""
+        state, length = self.state, size_of(self.path)
+        if state is None or length is None:
+            self.discard()
+            return None
+        if not state.boot or state.boot != _this_boot():
+            length = min(length, state.synced_bytes)
+            os.truncate(self.path, length)
+        validators = (state.etag, state.last_modified)
+        return Part(length, *validators, state.total_bytes, state.strong_date, state.encoding, state.content_type)
+
+    def save(self, state: PartState) -> None:
+        """Write a new state."""
+        write_state(self.path, state)
+        self.state = state
+
+    def record_intent(self, sha256: str, file_path: Path, ts_completed: str) -> None:
+        """Record that the part is complete and which path it will get, before `publish` renames it."""
+        state = self.state or PartState()
+        self.save(replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed))
+
+    def publish(self, file_path: Path) -> None:
+        """Give a complete part its final name, durably.
+
+        ::
+
+            record_intent ─ crash: part, intent          the next run publishes it
+            sync
+            rename        ─ crash: file, intent          the next run registers it
+            register      ─ crash: file, record, intent  the next run registers it again: a duplicate
+            discard
+
+        Without the sync before the rename, a power cut could keep the name and the record but lose the bytes.
+        """
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(self.path, file_path)
+        sync_directories([file_path.parent])
+
+    def discard(self) -> None:
+        """Delete the part, its state and its decoded copy."""
+        for path in (self.path, part_state_path(self.path), decoded_path(self.path)):
+            path.unlink(missing_ok=True)
+        self.state = None
+
+
 class PartWriter:
     """A context manager that writes the body to an open part, and keeps the received bytes however it ends."""
 
-    def __init__(self, part: Path, head: ResponseHead) -> None:
+    def __init__(self, part: PartFile, head: ResponseHead) -> None:
         """Open the part at the byte where the body starts; 0 starts again."""
-        self._path = part
-        self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._part = part
+        self._fd = os.open(part.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._sha = hashlib.sha256()
         self.length_bytes = 0
-        before = read_state(part) or PartState()
-        synced = min(before.synced_bytes, head.start)
+        synced = min(part.state.synced_bytes, head.start) if part.state else 0
         self._state = PartState(
             head.etag,
             head.last_modified,
@@ -150,7 +189,7 @@ class PartWriter:
         try:
             os.ftruncate(self._fd, head.start)
             self._hash_existing(head.start)
-            write_state(part, self._state)
+            part.save(self._state)
         except BaseException:
             os.close(self._fd)
             raise
@@ -169,7 +208,7 @@ class PartWriter:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
             raise OSError(
-                error.errno, error.strerror, str(self._path)
+                error.errno, error.strerror, str(self._part.path)
             ) from None  # the system call does not know the path
         self.length_bytes += len(block)
 
@@ -186,38 +225,9 @@ class PartWriter:
             if kind is not None and self.length_bytes:
                 with suppress(OSError):  # on a full disk the original error says more
                     os.fsync(self._fd)
-                    write_state(self._path, replace(self._state, synced_bytes=self.length_bytes))
+                    self._part.save(replace(self._state, synced_bytes=self.length_bytes))
         finally:
             os.close(self._fd)
-
-
-def record_intent(part: Path, sha256: str, file_path: Path, ts_completed: str) -> None:
-    """Record that the part is complete and which path it will get, before `publish` renames it."""
-    state = read_state(part) or PartState()
-    whole = replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed)
-    write_state(part, whole)
-
-
-def publish(part: Path, file_path: Path) -> None:
-    """Give a complete part its final name, durably.
-
-    ::
-
-        record_intent ─ crash: part, intent          the next run publishes it
-        sync
-        rename        ─ crash: file, intent          the next run registers it
-        register      ─ crash: file, record, intent  the next run registers it again: a duplicate
-        discard
-
-    Without the sync before the rename, a power cut could keep the name and the record but lose the bytes.
-    """
-    fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(part, file_path)
-    sync_directories([file_path.parent])
 
 
 def sync_directories(directories: Iterable[Path]) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from manifestlog import names
@@ -30,6 +31,27 @@ from manifestlog.extract.errors import ExtractError
 CHECKSUM_DIGITS = 12
 KEY_DIGITS = 8
 _DIGITS = re.compile(f"[0-9a-f]{{{CHECKSUM_DIGITS}}}")
+
+
+class SourcePaths(NamedTuple):
+    """The paths of one source, built once for all steps."""
+
+    target: Path
+    """The data file's first choice."""
+    part: Path
+    """The file that only this source is downloaded to."""
+    rejected: Path
+    """A download that fails its pin or an expectation."""
+
+    @classmethod
+    def of(cls, data_dir: Path, source: ETLSource) -> SourcePaths:
+        """Build the paths of a source; raises `ExtractError` for an unsafe dataset or file name."""
+        target = path_for(data_dir, source)
+        return cls(target, part_path(target, source), rejected_path(target, source))
+
+    def candidates(self, checksum: str) -> tuple[Path, Path]:
+        """Return the possible paths of this content, the preferred one first."""
+        return self.target, alternate_path(self.target, checksum)
 
 
 def file_name_of(source: ETLSource) -> str:
@@ -43,10 +65,10 @@ def _joined(data_dir: Path, source: ETLSource) -> Path:
 
 def path_for(data_dir: Path, source: ETLSource) -> Path:
     """Return the path of the source's data file; raises `ExtractError` for an unsafe dataset or file name."""
-    parts = [*source.dataset.split("/"), file_name_of(source)]
-    if wrong := next(filter(None, map(safe_names.problem, parts)), None):  # an unvalidated model
+    segments = [*source.dataset.split("/"), file_name_of(source)]
+    if wrong := next(filter(None, map(safe_names.problem, segments)), None):  # an unvalidated model
         raise ExtractError(f"source {source.source_id}: a name in its path {wrong}; choose another name")
-    return _joined(data_dir, source)
+    return data_dir.joinpath(*segments)
 
 
 def alternate_path(target: Path, checksum: str) -> Path:
@@ -66,11 +88,6 @@ def is_own(data_dir: Path, source: ETLSource, path: str) -> bool:
 def _is_alternate(target: Path, path: Path) -> bool:
     digits = path.name.removeprefix(f"{safe_names.split_suffixes(target.name)[0]}-")[:CHECKSUM_DIGITS]
     return _DIGITS.fullmatch(digits) is not None and path == alternate_path(target, digits)
-
-
-def candidate_paths(target: Path, checksum: str) -> tuple[Path, Path]:
-    """Return the possible paths of this content, the preferred one first."""
-    return target, alternate_path(target, checksum)
 
 
 def part_path(target: Path, source: ETLSource) -> Path:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manifestlog import names
-from manifestlog.extract import expectations, part_file, paths
+from manifestlog.extract import expectations
 from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.content_encoding import decode
 from manifestlog.extract.context import WorkerContext
@@ -32,6 +32,8 @@ from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.expectations import Content, PreviousContent
 from manifestlog.extract.fetchers.protocol import FetchError
+from manifestlog.extract.part_file import PartFile, PartState, sha256_of, size_of
+from manifestlog.extract.paths import decoded_path
 from manifestlog.extract.report import Outcome, Result
 from manifestlog.extract.validate import run_validate_command
 from manifestlog.model.downloads import moved_time, record_of
@@ -69,16 +71,16 @@ class PinnedError(ExtractError):
         self.kept = kept
 
 
-def register(context: WorkerContext, source: ETLSource, part: Path, sha256: str) -> Outcome:
+def register(context: WorkerContext, source: ETLSource, part: PartFile, sha256: str) -> Outcome:
     """Store and register a complete part; raises `ExtractError` if its content must not be registered."""
-    length = part_file.size_of(part)
+    length = size_of(part.path)
     if length is None:
-        raise ExtractError("the part was removed during the download; run extract again", str(part))
+        raise ExtractError("the part was removed during the download; run extract again", str(part.path))
     if not length:
-        part_file.discard(part)
+        part.discard()
         raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
-        raise PinnedError(source.checksum or "", sha256, _reject(context, source, part))
+        raise PinnedError(source.checksum or "", sha256, _reject(part))
     warning = _check_expectations(context, source, part)
     outcome = _store(
         context, source, part, _download_event(context, source, part, sha256, length, datetime.now(UTC)), live=True
@@ -91,16 +93,16 @@ def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
     return outcome._replace(warning="; ".join(filter(None, (warning, outcome.warning))) or None)
 
 
-def _check_expectations(context: WorkerContext, source: ETLSource, part: Path) -> str | None:
+def _check_expectations(context: WorkerContext, source: ETLSource, part: PartFile) -> str | None:
     """Return a warning about a complete part, or None; raises `UnexpectedError` if it fails an expectation."""
     wanted = expectations.effective(source, context.defaults)
-    content, last = _content(source, part, part), _previous_content(context, source)
+    content, last = _content(part, part.path), _previous_content(context, source)
     reason = expectations.violation(wanted, content, last)
     if reason is None and wanted.validate_command:
         limit_s = context.defaults.timeout_total_s or math.inf
-        reason = run_validate_command(wanted.validate_command, part, content.name, context.stop, limit_s)
+        reason = run_validate_command(wanted.validate_command, part.path, content.name, context.stop, limit_s)
     if reason is not None:
-        raise UnexpectedError(reason, _reject(context, source, part))
+        raise UnexpectedError(reason, _reject(part))
     return _html_warning(context, source, content, last)
 
 
@@ -111,14 +113,14 @@ def _html_warning(
     return None if warning is None else context.redacted(source, ExtractError(warning))
 
 
-def _content(source: ETLSource, part: Path, path: Path) -> Content:
+def _content(part: PartFile, path: Path) -> Content:
     """Return what the expectations need of a downloaded content, which is at `path` now."""
-    state = part_file.read_state(part) or part_file.PartState()
+    content_type = part.state.content_type if part.state else None
     with path.open("rb") as file:
         head = file.read(expectations.HEAD_BYTES)
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - expectations.TAIL_BYTES))
-        return Content(paths.file_name_of(source), state.content_type, length, head, file.read())
+        return Content(part.paths.target.name, content_type, length, head, file.read())
 
 
 def _previous_content(context: WorkerContext, source: ETLSource) -> PreviousContent | None:
@@ -134,73 +136,70 @@ def _previous_content(context: WorkerContext, source: ETLSource) -> PreviousCont
     return PreviousContent(record.file_size, path.name, head)
 
 
-def decode_part(part: Path, target: Path) -> str | None:
+def decode_part(part: PartFile) -> str | None:
     """Replace a part that has a Content-Encoding by its decoded bytes; return their SHA-256, or None without an
     encoding.
 
     The new state is written before the replacement: a crash in between leaves a part that matches its state, or no
     valid part.
     """
-    state = part_file.read_state(part)
+    state = part.state
     if state is None or state.encoding is None:
         return None
-    to = paths.decoded_path(part)
+    to = decoded_path(part.path)
     try:
-        sha256 = decode(part, to, state.encoding)
+        sha256 = decode(part.path, to, state.encoding)
     except FetchError:
-        part_file.discard(part)
+        part.discard()
         raise
     except BaseException:
         to.unlink(missing_ok=True)
         raise
     now = datetime.now(UTC).isoformat()
-    part_file.write_state(part, replace(state, encoding=None, sha256=sha256, file_path=str(target), ts_completed=now))
-    os.replace(to, part)
+    part.save(replace(state, encoding=None, sha256=sha256, file_path=str(part.paths.target), ts_completed=now))
+    os.replace(to, part.path)
     return sha256
 
 
-def _reject(context: WorkerContext, source: ETLSource, part: Path) -> str:
+def _reject(part: PartFile) -> str:
     """Keep a part that must not be registered as a `.rejected` file; return its path."""
-    kept = paths.rejected_path(paths.path_for(context.data_dir, source), source)
-    os.replace(part, kept)
-    part_file.discard(part)
-    return str(kept)
+    os.replace(part.path, part.paths.rejected)
+    part.discard()
+    return str(part.paths.rejected)
 
 
-def finish_interrupted(context: WorkerContext, source: ETLSource, part: Path) -> Outcome | None:
+def finish_interrupted(context: WorkerContext, source: ETLSource, part: PartFile) -> Outcome | None:
     """Register what a run left when it was killed between the last byte and the record; None if there is nothing."""
-    state = part_file.read_state(part)
+    state = part.state
     if state is None or state.sha256 is None or state.file_path is None or state.ts_completed is None:
         return None
     # The intended path may go through another link to the directory.
-    intended = {
-        path.name: path for path in paths.candidate_paths(paths.path_for(context.data_dir, source), state.sha256)
-    }
+    intended = {path.name: path for path in part.paths.candidates(state.sha256)}
     file_path = intended.get(os.path.basename(state.file_path))
-    left = part if part.exists() else file_path
+    left = part.path if part.path.exists() else file_path
     is_wanted = file_path is not None and source.checksum in (None, state.sha256)
-    if is_wanted and left is not None and left.exists() and part_file.sha256_of(left) == state.sha256:
+    if is_wanted and left is not None and left.exists() and sha256_of(left) == state.sha256:
         event = _download_event(
             context, source, part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed)
         )
-        if left == part:  # recorded by `decode_part`, before the expectations were checked
+        if left == part.path:  # recorded by `decode_part`, before the expectations were checked
             warning = _check_expectations(context, source, part)
             return _with_warning(_store(context, source, part, event), warning)
-        warning = _html_warning(context, source, _content(source, part, left), _previous_content(context, source))
+        warning = _html_warning(context, source, _content(part, left), _previous_content(context, source))
         outcome = _add_record(context, source, part, event.model_copy(update={"file_path": file_path}))
         return _with_warning(outcome, warning)
-    part_file.discard(part)
+    part.discard()
     return None
 
 
 def _download_event(
-    context: WorkerContext, source: ETLSource, part: Path, sha256: str, length: int, completed: datetime
+    context: WorkerContext, source: ETLSource, part: PartFile, sha256: str, length: int, completed: datetime
 ) -> DownloadEvent:
-    state = part_file.read_state(part) or part_file.PartState()
+    state = part.state or PartState()
     before = context.manifest.get_record_by_source(source.source_id, source.dataset)
     return DownloadEvent(
         sha256=sha256,
-        file_path=part,
+        file_path=part.path,
         file_size_bytes=length,
         etag=etag_to_record(before, sha256, state.etag),
         last_modified=state.last_modified,
@@ -209,13 +208,13 @@ def _download_event(
 
 
 def _store(
-    context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False
+    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, *, live: bool = False
 ) -> Outcome:
     """Steps 3 and 4, under a claim on the content, so that two workers never both store it."""
     with context.claims.waiting("content", event.sha256):
         kept = _existing_copy(context, source, event)
         if kept is None:
-            kept = _publish(context, source, part, event)
+            kept = _publish(context, part, event)
         return _add_record(context, source, part, event.model_copy(update={"file_path": kept}), live=live)
 
 
@@ -228,8 +227,8 @@ def _existing_copy(context: WorkerContext, source: ETLSource, event: DownloadEve
         context.manifest.get(event.sha256),
     )
     found = [record for record in records if record is not None and record.checksum == event.sha256]
-    paths = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
-    return next((path for path in paths if _is_intact(path, event.file_size_bytes)), None)
+    located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
+    return next((path for path in located if _is_intact(path, event.file_size_bytes)), None)
 
 
 def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:
@@ -246,35 +245,31 @@ def _is_intact(path: Path, length: int) -> bool:
         return False  # also without permission to look: then this source stores its own copy
 
 
-def _publish(context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent) -> Path:
+def _publish(context: WorkerContext, part: PartFile, event: DownloadEvent) -> Path:
     """Step 4, first half: publish the part under the first name that is free or has the same content."""
-    for path in paths.candidate_paths(paths.path_for(context.data_dir, source), event.sha256):
+    for path in part.paths.candidates(event.sha256):
         with context.claims.waiting("place", context.claims.name_of(path)):
             if not path.exists() or _has_same_content(path, event):
-                part_file.record_intent(part, event.sha256, path, event.ts_download_completed.isoformat())
-                part_file.publish(part, path)
+                part.record_intent(event.sha256, path, event.ts_download_completed.isoformat())
+                part.publish(path)
                 return path
     raise ExtractError(
-        "both names for this content hold other files; move them away, then run extract again", str(part.parent)
+        "both names for this content hold other files; move them away, then run extract again", str(part.path.parent)
     )
 
 
 def _has_same_content(path: Path, event: DownloadEvent) -> bool:
-    return (
-        path.is_file()
-        and part_file.size_of(path) == event.file_size_bytes
-        and part_file.sha256_of(path) == event.sha256
-    )
+    return path.is_file() and size_of(path) == event.file_size_bytes and sha256_of(path) == event.sha256
 
 
 def _add_record(
-    context: WorkerContext, source: ETLSource, part: Path, event: DownloadEvent, *, live: bool = False
+    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, *, live: bool = False
 ) -> Outcome:
     """Step 4, second half. A part left by a killed run is not live: its download may have ended days ago."""
     stated = event.model_copy(update={"file_path": context.manifest.stated(event.file_path)})
     given = record_of(source, stated, context.manifest.version)
     result = context.manifest.add(given, live=live)
-    part_file.discard(part)
+    part.discard()
     file_path = str(context.manifest.locate(result.record))
     verdict = Result.of(result.verdict)
     return Outcome(
