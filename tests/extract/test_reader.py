@@ -107,7 +107,7 @@ def test_an_error_without_a_field_has_no_gap() -> None:
     assert str(ConfigError("etl.config.json", "", "wrong")) == "etl.config.json: wrong"
 
 
-@pytest.mark.parametrize("error", [ConfigError("p", "sources[3].url", "r"), ExtractError("m")])
+@pytest.mark.parametrize("error", [ConfigError("p", "sources[3].url", "r"), ExtractError("m"), ExtractError("m", "/p")])
 def test_an_error_goes_to_another_process(error: ExtractError) -> None:
     sent = pickle.loads(pickle.dumps(error))
     assert (type(sent), str(sent), vars(sent)) == (type(error), str(error), vars(error))

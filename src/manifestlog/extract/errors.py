@@ -18,7 +18,7 @@ It does not know what a configuration contains.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from manifestlog.errors import ManifestError
 
@@ -26,12 +26,16 @@ from manifestlog.errors import ManifestError
 class ExtractError(ManifestError):
     """Base of all errors of the extract step; `path` is the file or directory concerned, or ""."""
 
-    _fields: ClassVar[tuple[str, ...]] = ("detail", "path")
+    _fields: ClassVar[tuple[str, ...]] = ("detail",)
 
     def __init__(self, detail: str, path: str = "") -> None:
         super().__init__(f"{path}: {detail}" if path else detail)
         self.detail = detail
         self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # `path` travels as state: a subclass of the user may take the message alone.
+        return *super().__reduce__(), vars(self)
 
 
 class ConfigError(ExtractError):
