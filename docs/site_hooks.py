@@ -1,10 +1,10 @@
-"""Hooks of the documentation site (`make docs`): the repository's own pages become pages of the site.
+"""Hooks of the documentation site (`make docs`): publish the repository's own pages on the site.
 
 Invariants:
 
-- A page is written once, for readers of the repository; nothing is copied into `docs/` for the site.
-- A link that leads to a page of the site leads there; one that leads to another file leads to the hosted repository.
-- A link that leads nowhere is a warning, and `--strict` makes that an error.
+- A page exists once, in the repository; nothing is copied into `docs/` for the site.
+- A link to a page of the site stays on the site; a link to another file leads to the hosted repository.
+- A broken link is a warning, and `--strict` makes that an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("mkdocs.hooks.manifestlog")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages from outside of `docs/`, and the pictures that they show."""
+    """Add the pages from outside `docs/`, and their pictures."""
     for page, source in config.extra["from_root"].items():
         text = (ROOT / source).read_text("utf-8")
         files.append(File.generated(config, page, content=text))
@@ -38,7 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Let links lead where they lead in the repository, and show the names of examples as titles."""
+    """Rewrite links of the repository for the site, and show the names of examples as titles."""
     from_root = config.extra["from_root"]
     own = from_root.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     on_site = {f"docs/{file.src_uri}": file.src_uri for file in files if file.inclusion.is_included()}
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if target is not None:
             return posixpath.relpath(target, posixpath.dirname(page.file.src_uri) or ".")
         if not (ROOT / path).exists():
-            log.warning("%s: a link leads nowhere: %s", own, link[1])
+            log.warning("%s: broken link: %s", own, link[1])
         return f"{config.repo_url}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"
 
     return LINK.sub(led, NAMED_FENCE.sub(r'```\1 title="\2"', markdown))
