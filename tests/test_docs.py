@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from manifestlog.engines.protocol import Capability, Driver
 from support.reader import blocks, reading
 from test_layout import FOLDERS
 
@@ -192,6 +193,13 @@ def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
     section = _section((ROOT / "docs" / "ARCHITECTURE.md").read_text("utf-8"), "Who may import whom")
     rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \|(.*)\|$", section, re.MULTILINE)
     assert {folder: set(re.findall(r"`([\w.]+)`", known)) for folder, known in rows} == FOLDERS
+
+
+def test_the_seam_is_described_with_every_capability_and_every_way_in() -> None:
+    section = _section((ROOT / "docs" / "ARCHITECTURE.md").read_text("utf-8"), "The seam")
+    ways_in = {name for name in vars(Driver) if not name.startswith("_") and name != "capabilities"}
+    assert ways_in
+    assert {*ways_in, *Capability.__members__} - set(re.findall(r"`(\w+)`", section)) == set()
 
 
 def _decisions(page: Path) -> dict[int, str]:
