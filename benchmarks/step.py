@@ -154,11 +154,11 @@ def pause(directory: str, start: int, log_records: int, mode: str, seconds: floa
 
 def check(directory: str) -> Found:
     """Read all of it and say what is wrong."""
-    from manifestlog import manifest_path, names as naming
+    from manifestlog import manifest_path, names
     from manifestlog.engines.filelog.recovery import check as checking
 
     began = time.perf_counter()
-    report = checking.check(naming.resolve(manifest_path(Path(directory), "bench", "download")))
+    report = checking.check(names.resolve(manifest_path(Path(directory), "bench", "download")))
     return {"seconds": time.perf_counter() - began, "records": report.records, "damaged": report.damaged}
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.errors import UnknownManifestTypeError
 from manifestlog.manager import AbstractManifest, DownloadManifestManager, ProcessedManifestManager
 from manifestlog.model.models import ETLProcess, ManifestMetadata
@@ -77,7 +77,7 @@ def fresh_metadata(
 
     Raises `UnrecordableFolderError`, and `ValueError` for a bad file name.
     """
-    directory = naming.resolve(path).directory
+    directory = names.resolve(path).directory
     try:
         directory.encode()
     except UnicodeEncodeError:

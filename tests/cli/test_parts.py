@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import records_of
-from manifestlog.cli import durations as span
+from manifestlog.cli import durations
 from manifestlog.cli.ui import output
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.walk import FileTask
@@ -91,12 +91,12 @@ def test_a_file_that_is_replaced_or_gone_is_refused(tree: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("1.5m", 90), ("2h", 7200), ("7d", 604800), ("1w", 604800)])
 def test_spans(text: str, seconds: float) -> None:
-    assert span.seconds(text) == seconds
+    assert durations.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1 h", "1y", "1h30m"])
 def test_what_is_no_span(text: str) -> None:
-    assert span.seconds(text) is None
+    assert durations.seconds(text) is None
 
 
 def test_sizes_and_times_for_people() -> None:

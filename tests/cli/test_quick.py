@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog.cli import fast_path as quick, program
+from manifestlog.cli import fast_path, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_it_answers_as_the_full_command_line_does(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str]
 ) -> None:
     monkeypatch.chdir(home)
-    short = quick.answer(given), capsys.readouterr().out
+    short = fast_path.answer(given), capsys.readouterr().out
     full = program.run(given, as_json="--json" in given), capsys.readouterr().out
     assert short == full
 
@@ -66,7 +66,7 @@ def test_what_is_not_plain_is_left_to_the_full_command_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
     monkeypatch.chdir(home)
-    assert quick.answer(given) is None
+    assert fast_path.answer(given) is None
 
 
 def test_a_missing_manifest_is_said_as_everywhere(run: Program, home: Path) -> None:

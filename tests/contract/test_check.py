@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, names as naming
+from manifestlog import DownloadManifestManager, ManifestNotFoundError, NewerFormatError, names
 from manifestlog.engines.filelog.canonical import index, scan
 from manifestlog.engines.filelog.canonical.columns import Columns
 from manifestlog.engines.filelog.canonical.scan import Canonical
@@ -44,7 +44,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 def _check(path: Path) -> CheckReport:
-    return check(naming.resolve(path))
+    return check(names.resolve(path))
 
 
 def _flipped(path: Path, file: Path, offset: int, bit: int) -> CheckReport:
@@ -58,11 +58,11 @@ def _flipped(path: Path, file: Path, offset: int, bit: int) -> CheckReport:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    names = ["sealed", "sealed too", "active"]
+    order = ["sealed", "sealed too", "active"]
     return {
         "canonical": path,
-        "index": Path(naming.resolve(path).index),
-        **dict(zip(names, segments(path).values(), strict=True)),
+        "index": Path(names.resolve(path).index),
+        **dict(zip(order, segments(path).values(), strict=True)),
     }
 
 
@@ -274,7 +274,7 @@ def test_writers_may_go_on(path: Path, open_manifest: Callable[..., DownloadMani
         manifest.add(make_record(number))
         if number % 10 == 9:
             manifest.compact()
-        assert not check(naming.resolve(path)).damaged
+        assert not check(names.resolve(path)).damaged
 
 
 def test_an_emptied_manifest_has_no_findings(tmp_path: Path) -> None:
@@ -302,5 +302,5 @@ def test_a_compaction_that_ends_while_the_canonical_is_read_is_no_damage(
         return found
 
     monkeypatch.setattr(scan, "fold", fold)
-    report = check(naming.resolve(path))
+    report = check(names.resolve(path))
     assert (report.damaged, report.records) == (False, 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions, names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, Durability, ManifestOptions, names
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.engines import engine_of
@@ -116,7 +116,7 @@ def test_check_finds_every_move(tmp_path: Path) -> None:
     passed = []
     for what, made in _every(lines):
         active.write_bytes(b"".join(made))
-        if not check(naming.resolve(path)).damaged:
+        if not check(names.resolve(path)).damaged:
             passed.append(what)
     assert passed == []
 
@@ -159,13 +159,13 @@ def test_the_error_counts_good_records_in_their_places_and_elsewhere(tmp_path: P
 def test_the_finding_of_check_counts_them_too(tmp_path: Path) -> None:
     path, active, lines = _fill(tmp_path)
     active.write_bytes(b"".join(_without(lines, 2)))
-    (finding,) = check(naming.resolve(path)).findings
+    (finding,) = check(names.resolve(path)).findings
     assert (finding.file, finding.offset) == (str(active), len(lines[0] + lines[1]))
     assert f"{COUNT - 2} good records" in finding.meaning
 
 
 def _mended(path: Path) -> tuple[RepairReport, set[str]]:
-    report = repair(naming.resolve(path))
+    report = repair(names.resolve(path))
     with DownloadManifestManager(path, read_only=True) as manager:
         return report, set(manager)
 
@@ -249,7 +249,7 @@ def test_a_copy_behind_all_others_is_no_damage(tmp_path: Path) -> None:
     for at in range(1, len(lines)):
         active.write_bytes(b"".join([*lines, lines[at]]))
         with DownloadManifestManager(path, read_only=True) as manager:
-            if set(manager) != ALL or check(naming.resolve(path)).damaged:
+            if set(manager) != ALL or check(names.resolve(path)).damaged:
                 wrong.append(at)
     assert wrong == []
 
@@ -265,7 +265,7 @@ def test_what_a_power_cut_leaves_of_unsynced_lines_is_no_damage(tmp_path: Path) 
     wrong = []
     for number, data in enumerate(left):
         active.write_bytes(data)
-        if check(naming.resolve(path)).damaged:
+        if check(names.resolve(path)).damaged:
             wrong.append(number)
         with DownloadManifestManager(path, read_only=True) as manager:
             wrong += [number] * (not set(manager) <= ALL)

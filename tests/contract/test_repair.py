@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError, names as naming
+from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestNotFoundError, names
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
@@ -108,13 +108,13 @@ def test_the_originals_are_in_quarantine_byte_for_byte(path: Path) -> None:
     _damage(path)
     originals = {file.name: file.read_bytes() for kind, file in files(path).items() if kind != "index"}
     mend(path)
-    assert {f.name: f.read_bytes() for f in folder(path).iterdir() if f.name != naming.REPORT} == originals
+    assert {f.name: f.read_bytes() for f in folder(path).iterdir() if f.name != names.REPORT} == originals
 
 
 def test_the_report_says_what_was_lost_and_kept(path: Path) -> None:
     _damage(path)
     mend(path)
-    report = json.loads((folder(path) / naming.REPORT).read_text("utf-8"))
+    report = json.loads((folder(path) / names.REPORT).read_text("utf-8"))
     (lost,) = report["lost"]
     assert (lost["file"], lost["checksums"]) == (NAME, [checksum(0)])
     assert lost["offset"] <= line_of(folder(path) / NAME, checksum(0)).start < lost["offset"] + lost["bytes"]
@@ -126,7 +126,7 @@ def test_new_files_have_the_mode_of_the_old_ones(path: Path) -> None:
         file.chmod(0o640)
     _damage(path)
     mend(path)
-    new = [path, active_segment(path), files_index(path), folder(path) / naming.REPORT]
+    new = [path, active_segment(path), files_index(path), folder(path) / names.REPORT]
     assert {file.stat().st_mode & 0o777 for file in new} == {0o640}
 
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_written_leaves_the_manifest_as_it_was(path: Path, monkey
 def test_check_finds_nothing_after_a_repair(path: Path) -> None:
     _damage(path)
     mend(path)
-    assert check(naming.resolve(path)).findings == []
+    assert check(names.resolve(path)).findings == []
 
 
 def test_the_log_goes_on_behind_the_highest_number(path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_lost_record_can_be_added_again(path: Path) -> None:
 @pytest.mark.parametrize("lock", ["append_lock", "compact_lock"])
 def test_a_lock_that_is_held_is_waited_for_in_vain(path: Path, lock: str) -> None:
     _damage(path)
-    paths = naming.resolve(path)
+    paths = names.resolve(path)
     held = FileLock(getattr(paths, lock), 1.0)
     with held, pytest.raises(LockTimeoutError):
         repair(paths, lock_timeout_s=0.05)

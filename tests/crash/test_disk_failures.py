@@ -21,7 +21,7 @@ from manifestlog import (
     IndeterminateWriteError,
     ManifestError,
     ManifestOptions,
-    names as naming,
+    names,
 )
 from manifestlog.engines.filelog.engine import FileEngine
 from manifestlog.engines.filelog.log import segment as segment_module
@@ -462,7 +462,7 @@ def but_for_its_newline(path: Path) -> None:
         for number in range(3):
             manifest.add(make_record(number))
             ends.append(active_segment(path).stat().st_size)
-        other = FileEngine(naming.resolve(path), QUICK, read_only=True)
+        other = FileEngine(names.resolve(path), QUICK, read_only=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * ends[2] - ends[1] - 1, hard))
         try:
             assert manifest.add(make_record(3)).verdict == "new"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, names
 from manifestlog.engines.filelog.canonical import files as base, scan
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import wal
@@ -74,7 +74,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "in 6, one is moved": lambda: _second(disk, "replace", lambda source, _: source.endswith(".jsonl")),
     "in 6, before the active one goes": lambda: before(disk, "remove", die),
     "before 7, the canonical": lambda: before(_Repair, "_swap_canonical", die),
-    "in 7, the old one is moved": lambda: _second(disk, "replace", lambda *names: any(n.endswith(NAME) for n in names)),
+    "in 7, the old one is moved": lambda: _second(
+        disk, "replace", lambda *arguments: any(n.endswith(NAME) for n in arguments)
+    ),
     "before 8, the index": lambda: before(base, "write_index", die),
     "in 8, before its rename": lambda: _die_when(disk, "replace", lambda _, target: target.endswith(".idx")),
 }
@@ -103,7 +105,7 @@ def _opens(path: Path) -> set[str] | None:
 
 
 def _set_aside(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder(path).iterdir() if file.name != naming.REPORT}
+    return {file.name: file.read_bytes() for file in folder(path).iterdir() if file.name != names.REPORT}
 
 
 @pytest.fixture(params=POINTS)
@@ -129,7 +131,7 @@ def test_after_a_crash_the_manifest_is_damaged_or_repaired(crashed: tuple[Path, 
 
 def test_check_says_after_a_crash_what_a_reader_is_told(crashed: tuple[Path, dict[str, bytes]]) -> None:
     path, _ = crashed
-    assert check(naming.resolve(path)).damaged == (_opens(path) is None)
+    assert check(names.resolve(path)).damaged == (_opens(path) is None)
     _finish(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from cli.program import wait_until
 from manifestlog import Durability, LockTimeoutError, ManifestOptions, Verdict
 from manifestlog.engines.filelog.canonical import merge
-from manifestlog.engines.filelog.compaction import background as runner
+from manifestlog.engines.filelog.compaction import background
 from support.engines import engine_of
 from support.integrity import active_segment, load_canonical
 from support.records import checksum, make_record
@@ -83,7 +83,7 @@ def test_records_are_synced_after_a_compaction_has_failed(
         failed.set()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runner, "compact", compact)
+    monkeypatch.setattr(background, "compact", compact)
     manifest = open_manifest(INTERVAL)
     manifest.add(make_record(0))
     assert failed.wait(20)
@@ -99,7 +99,7 @@ def rest_after(monkeypatch: pytest.MonkeyPatch, error: Exception, *, share: int)
         raise error
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    loop = runner._Loop("a_b.manifest.json", fail, lambda: 1.0, failed_s=15.0, share=share)
+    loop = background._Loop("a_b.manifest.json", fail, lambda: 1.0, failed_s=15.0, share=share)
     assert loop._round()
     return loop._wait_s()
 
@@ -121,7 +121,7 @@ def test_a_sync_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) 
 
 def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is too long, and stays it: that is no reason."""
-    loop = runner._Loop("a_b.manifest.json", lambda: 1 / 0, lambda: 1.0, failed_s=15.0)
+    loop = background._Loop("a_b.manifest.json", lambda: 1 / 0, lambda: 1.0, failed_s=15.0)
     loop._round()
     loop.wake()
     assert not loop._wake.is_set()
@@ -162,8 +162,8 @@ def test_whatever_fails_does_not_end_the_thread(
         if len(calls) == 1:
             raise ZeroDivisionError
 
-    monkeypatch.setattr(runner, "compact", compact)
-    monkeypatch.setattr(runner, "COMPACTION_SHARE", 0)
+    monkeypatch.setattr(background, "compact", compact)
+    monkeypatch.setattr(background, "COMPACTION_SHARE", 0)
     manifest = open_manifest(ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1, compact_interval_s=0.2))
     manifest.add(make_record(0))
     wait_until(lambda: len(calls) > 1)
@@ -192,7 +192,7 @@ def test_the_thread_is_started_later(
     open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One write in a bad moment is not the end of it."""
-    monkeypatch.setattr(runner, "_NO_THREAD_S", 0.0)
+    monkeypatch.setattr(background, "_NO_THREAD_S", 0.0)
     manifest = open_manifest(ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1))
     with monkeypatch.context() as bad_moment:
         bad_moment.setattr(threading.Thread, "start", refuse)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import Phase, given, settings, strategies as st
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, names as naming
+from manifestlog import DamagedManifestError, DownloadManifestManager, names
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.damage import SMALL_SEGMENTS, contents, named
@@ -114,15 +114,15 @@ def _damage_and_repair(steps: list[tuple[str, int]], damages: list[tuple[str, fl
         if not path.exists() and not segments(path):
             return
         before = {name: data for name, data in contents(path).items() if not name.endswith(".idx")}
-        if not check(naming.resolve(path)).damaged:
+        if not check(names.resolve(path)).damaged:
             return
         try:
-            report = repair(naming.resolve(path))
+            report = repair(names.resolve(path))
         except DamagedManifestError:  # not one record is left, nor what kind of manifest it was
             assert set(expected) <= damage.hit | damage.orphans
             assert {n: data for n, data in contents(path).items() if not n.endswith(".idx")} == before
             return
-        assert check(naming.resolve(path)).findings == []
+        assert check(names.resolve(path)).findings == []
         check_manifest(path)
         with DownloadManifestManager(path, read_only=True) as manifest:
             kept = dict(manifest.records.items())
@@ -134,9 +134,9 @@ def _damage_and_repair(steps: list[tuple[str, int]], damages: list[tuple[str, fl
         assert set(kept) == set(expected) or report.lost or torn, report
         assert report.findings
         (folder,) = (directory / "quarantine").iterdir()
-        assert {f.name: f.read_bytes() for f in folder.iterdir() if f.name != naming.REPORT} == before
+        assert {f.name: f.read_bytes() for f in folder.iterdir() if f.name != names.REPORT} == before
         done = contents(path)
-        repair(naming.resolve(path))
+        repair(names.resolve(path))
         assert contents(path) == done
     finally:
         shutil.rmtree(directory)

@@ -32,9 +32,9 @@ from unittest import mock
 
 import filelock
 
-from manifestlog import manager, names as naming
+from manifestlog import manager, names
 from manifestlog.engines.filelog import lock, session
-from manifestlog.engines.filelog.compaction import background as runner, steps as compactor
+from manifestlog.engines.filelog.compaction import background, steps as compactor
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
 from manifestlog.files import disk as disk_module
@@ -182,12 +182,12 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (session, "time", machine),
         (compactor, "time", machine),
         (compactor, "datetime", machine),
-        (runner, "datetime", machine),
+        (background, "datetime", machine),
         (repair, "datetime", machine),
         (quarantine, "datetime", machine),
         (quarantine, "secrets", machine),
-        (naming, "os", machine),
-        (naming, "secrets", machine),
+        (names, "os", machine),
+        (names, "secrets", machine),
         (wal, "secrets", machine),
         (manager, "open_managers", _Managers(machine)),
     ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifestlog import DownloadManifestManager, ManifestRecord, names as naming
+from manifestlog import DownloadManifestManager, ManifestRecord, names
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.integrity import segments
@@ -38,9 +38,9 @@ def fill(path: Path) -> Path:
 
 def files(path: Path) -> dict[str, Path]:
     """The files of a filled manifest by their part."""
-    names = ["sealed", "sealed too", "active"]
-    named = dict(zip(names, segments(path).values(), strict=True))
-    return {"canonical": path, "index": Path(naming.resolve(path).index), **named}
+    order = ["sealed", "sealed too", "active"]
+    named = dict(zip(order, segments(path).values(), strict=True))
+    return {"canonical": path, "index": Path(names.resolve(path).index), **named}
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -65,12 +65,12 @@ def line_of(file: Path, text: str, *, last: bool = False) -> range:
 
 
 def mend(path: Path, *, dry_run: bool = False) -> RepairReport:
-    return repair(naming.resolve(path), dry_run=dry_run)
+    return repair(names.resolve(path), dry_run=dry_run)
 
 
 def stored(path: Path) -> dict[str, ManifestRecord]:
     """What a reader finds, after `check` has found nothing."""
-    assert check(naming.resolve(path)).findings == []
+    assert check(names.resolve(path)).findings == []
     with DownloadManifestManager(path, read_only=True) as manifest:
         return dict(manifest.records.items())
 

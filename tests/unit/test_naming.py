@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.names import ManifestPaths
 
 PATHS = ManifestPaths("/m", "systems_download")
@@ -31,7 +31,7 @@ def test_every_name_is_spelt_as_in_the_design() -> None:
 @given(NAMES)
 def test_parsing_undoes_building(name: str) -> None:
     """A canonical's name gives the manifest's."""
-    assert naming.parse_manifest_name(os.path.basename(ManifestPaths("/m", name).canonical)) == name
+    assert names.parse_manifest_name(os.path.basename(ManifestPaths("/m", name).canonical)) == name
 
 
 @given(NAMES, st.lists(st.integers(1, 10**9), unique=True))
@@ -87,7 +87,7 @@ def test_no_two_temporaries_have_one_name() -> None:
 
 def test_a_temporary_is_no_manifest() -> None:
     """Nobody opens a half-written file by its name."""
-    assert naming.parse_manifest_name(os.path.basename(PATHS.temporary(PATHS.canonical))) is None
+    assert names.parse_manifest_name(os.path.basename(PATHS.temporary(PATHS.canonical))) is None
 
 
 GOOD = ["a_b", "systems_download", "a-b_c-d", "1_2", "a_b_c_d"]
@@ -114,46 +114,46 @@ BAD = [
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_name_is_given_back(name: str) -> None:
     """Two or more parts."""
-    assert naming.check_name(name) == name
+    assert names.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_name_is_refused_with_the_pattern(name: str) -> None:
     """The message says what was expected."""
     with pytest.raises(ValueError, match=r"<domain>_<process>\.manifest\.json"):
-        naming.check_name(name)
+        names.check_name(name)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_name_does_not_parse(name: str) -> None:
     """No manifest."""
-    assert naming.parse_manifest_name(f"{name}.manifest.json") is None
+    assert names.parse_manifest_name(f"{name}.manifest.json") is None
 
 
 @pytest.mark.parametrize("name", [name for name in BAD if "/" not in name])
 def test_a_bad_name_does_not_resolve(tmp_path: Path, name: str) -> None:
     """Nothing is opened under it."""
     with pytest.raises(ValueError, match="expected"):
-        naming.resolve(tmp_path / f"{name}.manifest.json")
+        names.resolve(tmp_path / f"{name}.manifest.json")
 
 
 @pytest.mark.parametrize("file_name", ["a_b.json", "a_b.manifest", "a_b.manifest.jsonl", "a_b.manifest.json.gz", "a_b"])
 def test_another_suffix_does_not_parse(file_name: str) -> None:
     """Only `.manifest.json`."""
-    assert naming.parse_manifest_name(file_name) is None
+    assert names.parse_manifest_name(file_name) is None
 
 
 def test_links_are_resolved_once(tmp_path: Path) -> None:
     """From then on a manifest is one directory and one stem."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    found = naming.resolve(tmp_path / "link" / ".." / "link" / "a_b.manifest.json")
+    found = names.resolve(tmp_path / "link" / ".." / "link" / "a_b.manifest.json")
     assert found == ManifestPaths(os.path.realpath(tmp_path / "real"), "a_b")
 
 
 def test_a_domain_may_have_parts() -> None:
     """The last part is the process."""
-    assert naming.manifest_path("/m", "a_b", "c") == Path("/m/a_b_c.manifest.json")
+    assert names.manifest_path("/m", "a_b", "c") == Path("/m/a_b_c.manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -162,23 +162,24 @@ def test_a_domain_may_have_parts() -> None:
 def test_bad_parts_are_refused(domain: str, process: str) -> None:
     """A process has no underscore, and no part leaves the directory."""
     with pytest.raises(ValueError, match="<domain>_<process>"):
-        naming.manifest_path("/m", domain, process)
+        names.manifest_path("/m", domain, process)
 
 
 def test_the_folders_of_repairs_are_found_again_in_order() -> None:
-    paths = naming.resolve("/srv/systems_download.manifest.json")
+    paths = names.resolve("/srv/systems_download.manifest.json")
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     folders = [paths.quarantine_folder(when, n) for when in (moment, moment + timedelta(days=1)) for n in (1, 2, 10)]
-    names = [folder.rpartition("/")[2] for folder in folders]
+    file_names = [folder.rpartition("/")[2] for folder in folders]
     assert (
-        paths.quarantine_folders([*reversed(names), "systems_download-x", "other_download-20260102T030405Z"]) == folders
+        paths.quarantine_folders([*reversed(file_names), "systems_download-x", "other_download-20260102T030405Z"])
+        == folders
     )
 
 
 def test_a_link_to_no_manifest_names_both(tmp_path: Path) -> None:
     (tmp_path / "a_latest.manifest.json").symlink_to("backup-2024.json")
     with pytest.raises(ValueError, match=r"a_latest.manifest.json' is a link to '.*/backup-2024.json', which is no"):
-        naming.resolve(tmp_path / "a_latest.manifest.json")
+        names.resolve(tmp_path / "a_latest.manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -187,4 +188,4 @@ def test_a_link_to_no_manifest_names_both(tmp_path: Path) -> None:
 def test_a_bad_name_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"^'{name}' is no manifest file"):
-        naming.resolve(name)
+        names.resolve(name)

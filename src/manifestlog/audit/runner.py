@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.audit.journal import VerificationJournal
 from manifestlog.audit.ledger import LedgerFiles, opened
 from manifestlog.audit.plan import Expected, FileState, Level, VerifyPlan
@@ -73,7 +73,7 @@ def run(
     wanted, hear, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
     deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
     with opened(manifest, options) as found:
-        paths = naming.resolve(found.path)
+        paths = names.resolve(found.path)
         with VerificationJournal(paths) as journal:
             ledger = LedgerFiles(found, _text(wanted.root), _text(wanted.former))
             plan = ledger.plan(wanted.level, journal)
@@ -152,7 +152,7 @@ class _Run:
         return self._plan.total_bytes
 
     def look_for_untracked(
-        self, folders: Sequence[str], paths: Iterator[str], own: naming.ManifestPaths, asked: Callable[[], int]
+        self, folders: Sequence[str], paths: Iterator[str], own: names.ManifestPaths, asked: Callable[[], int]
     ) -> None:
         """Name the files that no record names."""
         self._report.unregistered = 0

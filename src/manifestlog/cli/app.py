@@ -11,7 +11,7 @@ Invariants:
 import sys
 from collections.abc import Sequence
 
-from manifestlog.cli import fast_path as quick
+from manifestlog.cli import fast_path
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestError
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     output.prepare_streams()
     try:
-        code = quick.answer(given)
+        code = fast_path.answer(given)
         return _run(given, as_json=as_json) if code is None else code
     except ManifestError as error:
         output.fatal(type(error).__name__, error, error.exit_code, as_json=as_json)

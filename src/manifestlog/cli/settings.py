@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.options import ManifestOptions
 
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
@@ -39,11 +39,11 @@ class Settings:
 
     def path_of(self, manifest: str) -> Path:
         """The path that a MANIFEST argument names; whether it exists is not asked. Raises `ValueError`."""
-        if manifest.endswith(naming.SUFFIX):
+        if manifest.endswith(names.SUFFIX):
             path = Path(manifest)
         else:
-            path = self.directory / f"{naming.check_name(manifest)}{naming.SUFFIX}"
-        naming.resolve(path)
+            path = self.directory / f"{names.check_name(manifest)}{names.SUFFIX}"
+        names.resolve(path)
         return path
 
 

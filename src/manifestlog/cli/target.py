@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -62,15 +62,15 @@ def in_directory(settings: Settings) -> list[Path]:
             code = ManifestNotFoundError.exit_code
             raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code) from None
         return []
-    names = {name for file in files if (name := naming.parse_manifest_name(file) or _name_of_segment(file))}
-    paths = [settings.directory / f"{name}{naming.SUFFIX}" for name in sorted(names)]
+    found = {name for file in files if (name := names.parse_manifest_name(file) or _name_of_segment(file))}
+    paths = [settings.directory / f"{name}{names.SUFFIX}" for name in sorted(found)]
     return [path for path in paths if _is_manifests(path)]
 
 
 def _is_manifests(path: Path) -> bool:
     """Whether the name leads to a manifest; one that does not is said, and keeps nobody from the others."""
     try:
-        naming.resolve(path)
+        names.resolve(path)
     except ValueError as error:
         output.complain(f"{error}; left out")
         return False
@@ -79,14 +79,14 @@ def _is_manifests(path: Path) -> bool:
 
 def _name_of_segment(file: str) -> str | None:
     name = file.partition(".")[0]
-    if not naming.ManifestPaths("", name).segment_numbers([file]):
+    if not names.ManifestPaths("", name).segment_numbers([file]):
         return None
-    return naming.parse_manifest_name(f"{name}{naming.SUFFIX}")
+    return names.parse_manifest_name(f"{name}{names.SUFFIX}")
 
 
 def name_of(path: Path) -> str:
     """The bare name of the manifest at `path`."""
-    return path.name.removesuffix(naming.SUFFIX)
+    return path.name.removesuffix(names.SUFFIX)
 
 
 def checksum(text: str, hint: str = "SHA256") -> str:

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.ingest.index_file import ListedFile
 from manifestlog.ingest.report import Began, Event, IngestReport
 from manifestlog.ingest.target import prepare
@@ -81,13 +81,13 @@ def run(
     for a name that cannot be recorded; what landed before is kept, and in the report of the event `Began`.
     """
     path = Path(manifest)
-    names, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), naming.resolve(path)
+    wanted, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), names.resolve(path)
     root = None if root_dir is None else _recordable("root_dir", os.fspath(root_dir))
     target = prepare(path, options, _recordable("etl_version", etl_version), root)
     given, known = [os.fspath(file) for file in files], list(listed)
     report = IngestReport(created=target.created)
     found = _Run(
-        report, lambda: chain(find(given, names, own), find_listed(known, names, own)), empty, on_event or _nobody
+        report, lambda: chain(find(given, wanted, own), find_listed(known, wanted, own)), empty, on_event or _nobody
     )
     job = IngestJob(str(path.absolute()), target.metadata, target.version, options)
     (on_event or _nobody)(Began(str(path), report))

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.factory import fresh_metadata
 from manifestlog.manager import AbstractManifest, DownloadManifestManager
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None, root_dir: str | None) -> Target:
     """Look at the manifest, or make it; raises `MetadataConflictError` for another root than its paths begin at."""
     root = None if root_dir is None else os.path.abspath(root_dir)
-    stated = None if root is None else roots.rooted(root, naming.resolve(path).directory)
+    stated = None if root is None else roots.rooted(root, names.resolve(path).directory)
     created = False
     try:
         with DownloadManifestManager(path, options=options, read_only=True) as found:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from manifestlog import ingest
-from manifestlog.cli import target, validators as texts
+from manifestlog.cli import target, validators
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.jobs import JobsOption
 from manifestlog.cli.settings import Settings
@@ -26,7 +26,7 @@ _SourceOption = Annotated[
     typer.Option(
         "--source",
         metavar="ID",
-        callback=texts.recordable,
+        callback=validators.recordable,
         help="Source of all of them; without it each file's path below the folder given.",
     ),
 ]
@@ -35,7 +35,7 @@ _DatasetOption = Annotated[
     typer.Option(
         "--dataset",
         metavar="NAME",
-        callback=texts.recordable,
+        callback=validators.recordable,
         help="Dataset of all of them; without it the folder's name.",
     ),
 ]
@@ -63,7 +63,7 @@ _RootOption = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        callback=texts.recordable,
+        callback=validators.recordable,
         help="State this folder as the manifest's root: files below it are recorded relative to it, so that they can move.",
     ),
 ]
@@ -76,7 +76,7 @@ def add(
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            callback=texts.all_filled,
+            callback=validators.all_filled,
             help="Files, and folders with all that is in them.",
             show_default=False,
         ),

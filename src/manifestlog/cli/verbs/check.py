@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from manifestlog import maintenance, names as naming
+from manifestlog import maintenance, names
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.outcomes import Outcome, for_each_manifest
@@ -20,7 +20,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     All manifests of the directory, or the named ones. Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
     leftovers of a crash) are no damage.
     """
-    paths = [Path(naming.resolve(path).canonical) for path in target.locate_all(settings, manifests)]
+    paths = [Path(names.resolve(path).canonical) for path in target.locate_all(settings, manifests)]
     outcomes = for_each_manifest(paths, _check)
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])

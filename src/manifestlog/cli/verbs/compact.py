@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from manifestlog.cli import durations as span, target
+from manifestlog.cli import durations, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
 from manifestlog.cli.outcomes import Outcome, attempt, for_each_manifest
 from manifestlog.cli.settings import Settings
@@ -50,7 +50,7 @@ def compact(
     A manifest that is being compacted elsewhere is left alone, with exit code 0. With --every, SIGTERM ends it with exit
     code 0 and Ctrl-C with 130, after a compaction that is under way.
     """
-    pause_s = span.interval(every)
+    pause_s = durations.interval(every)
     if pause_s is not None:
         return _serve(settings, manifests, pause_s, if_needed=if_needed)
     paths = target.locate_all(settings, manifests)

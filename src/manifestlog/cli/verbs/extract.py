@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import extract_view, output
@@ -109,12 +109,12 @@ def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "Extra
     """The same with the sources that `--only` names, asked as `--force` says."""
     from manifestlog.extract.config.source import Conditions  # noqa: PLC0415
 
-    names = [(source.source_id, f"{source.dataset}/{source.source_id}") for source in config.sources]
+    labels = [(source.source_id, f"{source.dataset}/{source.source_id}") for source in config.sources]
     for pattern in only:
-        if not any(fnmatchcase(name, pattern) for pair in names for name in pair):
+        if not any(fnmatchcase(name, pattern) for pair in labels for name in pair):
             message = f"{pattern!r} matches no source; expected a source_id, a dataset/source_id, or a pattern of them"
             raise typer.BadParameter(message, param_hint="--only")
-    wanted = [any(fnmatchcase(name, pattern) for name in pair for pattern in only) or not only for pair in names]
+    wanted = [any(fnmatchcase(name, pattern) for name in pair for pattern in only) or not only for pair in labels]
     sources = tuple(source for source, is_wanted in zip(config.sources, wanted, strict=True) if is_wanted)
     if force:
         sources = tuple(source.model_copy(update={"conditions": Conditions.NEVER}) for source in sources)
@@ -170,7 +170,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
 def _root_dir(config: "ExtractConfig") -> str:
     """What a manifest states as its root: the folder that holds both it and the data, so that both can move together."""
     data_dir = os.path.normpath(config.data_dir)
-    return roots.shared(naming.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
+    return roots.shared(names.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
 
 
 def _path(config: "ExtractConfig") -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog.cli import fast_path as quick, target
+from manifestlog.cli import fast_path, target
 from manifestlog.cli.settings import Settings
 
 
@@ -25,4 +25,4 @@ def has(
     """
     path = target.locate(settings, manifest)
     checksum = target.checksum(sha256)
-    return quick.has(settings, path, checksum)
+    return fast_path.has(settings, path, checksum)

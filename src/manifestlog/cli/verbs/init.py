@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from manifestlog import factory
-from manifestlog.cli import reading, target, validators as texts
+from manifestlog.cli import reading, target, validators
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -18,7 +18,7 @@ from manifestlog.model.models import ETLProcess, ManifestMetadata
 def _checked_version(value: str | None) -> str | None:
     if value is not None and not value.strip():
         raise typer.BadParameter("a version is at least one character")
-    return texts.recordable(value)
+    return validators.recordable(value)
 
 
 VersionOption = Annotated[

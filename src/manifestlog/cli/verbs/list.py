@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from manifestlog.cli import durations as span, reading, target
+from manifestlog.cli import durations, reading, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.manager import AbstractManifest
@@ -60,7 +60,7 @@ def list_records(
     sources passes all filters; the columns then show that source's.
     """
     path = target.locate(settings, manifest)
-    wanted = _Wanted(source, dataset, span.since(since, datetime.now(UTC)))
+    wanted = _Wanted(source, dataset, durations.since(since, datetime.now(UTC)))
     with reading.open_to_read(settings, path) as found, output.until_enough():
         matches = islice(_matches(found, wanted), limit)
         if jsonl:

@@ -10,7 +10,7 @@ import typer
 from manifestlog import audit
 from manifestlog.audit import Level, VerifyOptions
 from manifestlog.audit.report import sample_size
-from manifestlog.cli import durations as span, target, validators as texts
+from manifestlog.cli import durations, target, validators
 from manifestlog.cli.invoke import INTERRUPTED
 from manifestlog.cli.jobs import JobsOption
 from manifestlog.cli.settings import Settings
@@ -30,7 +30,7 @@ _RootOption = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        callback=texts.filled,
+        callback=validators.filled,
         help="Where relative paths begin [default: the manifest's root_dir].",
     ),
 ]
@@ -39,7 +39,7 @@ _FormerOption = Annotated[
     typer.Option(
         "--from",
         metavar="OLD",
-        callback=texts.filled,
+        callback=validators.filled,
         help="With --root: absolute paths below OLD are looked for below --root [default: the manifest's root_dir].",
     ),
 ]
@@ -48,7 +48,7 @@ _ExtraOption = Annotated[
     typer.Option(
         "--extra",
         metavar="DIR",
-        callback=texts.all_filled,
+        callback=validators.all_filled,
         help="Also name files in this folder that no record names.",
     ),
 ]
@@ -90,7 +90,7 @@ def verify(
         raise typer.BadParameter("it goes with --root", param_hint="--from")
     wanted = VerifyOptions(
         level=level,
-        max_duration_s=span.duration(max_duration, "--max-duration"),
+        max_duration_s=durations.duration(max_duration, "--max-duration"),
         sample=sample,
         seed=seed,
         root=root or None,

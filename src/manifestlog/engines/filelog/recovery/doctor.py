@@ -19,7 +19,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
-from manifestlog import names as naming
+from manifestlog import names
 from manifestlog.engines.filelog import mounts
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.mounts import Kind
@@ -41,14 +41,14 @@ def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResu
     `table` stands for the kernel's table of mounts. Raises `OSError` when the folder cannot be looked at at all.
     """
     directory = os.path.realpath(directory)
-    names = disk.list_names(directory)
+    file_names = disk.list_names(directory)
     began = time.time(), time.monotonic()
     yield _file_system(directory, disk.mount_table() if table is None else table)
-    yield from _permissions(directory, names)
-    yield from _elsewhere(directory, names)
-    yield from _room(directory, names)
+    yield from _permissions(directory, file_names)
+    yield from _elsewhere(directory, file_names)
+    yield from _room(directory, file_names)
     try:
-        with _workplace(directory, names) as place:
+        with _workplace(directory, file_names) as place:
             yield ProbeResult("writing", ProbeStatus.OK, "files can be made here")
             yield from probes.run_probes(place)
     except _CannotWriteError as error:
@@ -59,7 +59,7 @@ def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResu
             "run it as the user who writes, or give that user the right to write here",
         )
         return
-    yield _clock_went(directory, names, began)
+    yield _clock_went(directory, file_names, began)
 
 
 class _CannotWriteError(Exception):
@@ -67,8 +67,8 @@ class _CannotWriteError(Exception):
 
 
 @contextmanager
-def _workplace(directory: str, names: list[str]) -> Iterator[str]:
-    for name in names:
+def _workplace(directory: str, file_names: list[str]) -> Iterator[str]:
+    for name in file_names:
         if _LEFT.fullmatch(name):
             _remove_if_left(os.path.join(directory, name))
     place = os.path.join(directory, f".manifestlog-doctor-{secrets.token_hex(6)}")
@@ -128,8 +128,8 @@ def _file_system(directory: str, table: str) -> ProbeResult:
     return ProbeResult("file system", status, f"{found or 'of unknown type'}; {means}", advice)
 
 
-def _permissions(directory: str, names: list[str]) -> Iterator[ProbeResult]:
-    own = [os.path.join(directory, name) for name in names if naming.belongs_to_manifest(name)]
+def _permissions(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
+    own = [os.path.join(directory, name) for name in file_names if names.belongs_to_manifest(name)]
     seen = [(path, access) for path in [directory, *own] if (access := _access(path)) is not None]
     shared = [(path, _means(access, is_directory=path == directory)) for path, access in seen if access.mode & 0o002]
     advice = f"chmod o-w {directory} and the files in it"
@@ -156,10 +156,10 @@ def _means(access: disk.Access, *, is_directory: bool) -> str:
     return f"(mode {access.mode:04o}): {means}"
 
 
-def _elsewhere(directory: str, names: list[str]) -> Iterator[ProbeResult]:
-    for name in _manifests(names):
+def _elsewhere(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
+    for name in _manifests(file_names):
         try:
-            found = naming.resolve(ManifestPaths(directory, name).canonical).directory
+            found = names.resolve(ManifestPaths(directory, name).canonical).directory
         except ValueError as error:
             yield ProbeResult(
                 "links", ProbeStatus.WARNING, str(error), "let it lead to a manifest, or give it another name"
@@ -185,10 +185,10 @@ def _listed(test: str, found: list[tuple[str, str]], fine: str, advice: str, sta
     return ProbeResult(test, status, "; ".join(shown) + more, advice)
 
 
-def _room(directory: str, names: list[str]) -> Iterator[ProbeResult]:
+def _room(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
     left = disk.space(directory)
     name, need = max(
-        ((name, _compaction_bytes(directory, name, names)) for name in _manifests(names)),
+        ((name, _compaction_bytes(directory, name, file_names)) for name in _manifests(file_names)),
         key=lambda one: one[1],
         default=("", 0),
     )
@@ -208,25 +208,25 @@ def _room(directory: str, names: list[str]) -> Iterator[ProbeResult]:
         yield ProbeResult("free inodes", status, f"{left.free_inodes:,} more files can be made", advice if few else "")
 
 
-def _manifests(names: list[str]) -> list[str]:
-    return sorted(found for name in names if (found := naming.parse_manifest_name(name)))
+def _manifests(file_names: list[str]) -> list[str]:
+    return sorted(found for name in file_names if (found := names.parse_manifest_name(name)))
 
 
-def _compaction_bytes(directory: str, name: str, names: list[str]) -> int:
+def _compaction_bytes(directory: str, name: str, file_names: list[str]) -> int:
     """The next canonical and index, beside what is there."""
     paths = ManifestPaths(directory, name)
-    files = [paths.canonical, paths.index, *map(paths.segment, paths.segment_numbers(names))]
+    files = [paths.canonical, paths.index, *map(paths.segment, paths.segment_numbers(file_names))]
     return sum(stamp.size for path in files if (stamp := disk.path_stamp(path)) is not None)
 
 
-def _clock_went(directory: str, names: list[str], began: tuple[float, float]) -> ProbeResult:
+def _clock_went(directory: str, file_names: list[str], began: tuple[float, float]) -> ProbeResult:
     jumped = (time.time() - began[0]) - (time.monotonic() - began[1])
     advice = "set the clock by NTP; the order in a manifest is not affected, times in records are"
     if abs(jumped) > CLOCK_SLACK_S:
         return ProbeResult(
             "clock", ProbeStatus.WARNING, f"the system's clock moved by {jumped:+.1f} s meanwhile", advice
         )
-    stamps = [disk.path_stamp(ManifestPaths(directory, name).canonical) for name in _manifests(names)]
+    stamps = [disk.path_stamp(ManifestPaths(directory, name).canonical) for name in _manifests(file_names)]
     ahead = max((stamp.mtime_ns / 1e9 - time.time() for stamp in stamps if stamp is not None), default=0.0)
     if ahead > CLOCK_SLACK_S:
         found = f"a manifest here is {ahead:,.0f} s younger than now: the clock was set back since, or is wrong"
