@@ -60,19 +60,21 @@ def _second_removal() -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "before 1, the lock": lambda: before(Session, "alone_compacting", die),
-    "before 2, the seal": lambda: before(compactor, "_cut", die),
+    "before 1, the lock": lambda: before(Session, "compaction_lock", die),
+    "before 2, the seal": lambda: before(compactor, "_seal_for_merge", die),
     "before 3, reading": lambda: before(compactor._Compaction, "_read", die),
     "before 4, merging": lambda: before(compactor._Compaction, "_write", die),
     "in 4, half a file": _half_written,
-    "in 4, before the announcement": lambda: _die_when(compactor, "_tell", lambda _, kind, *__: kind == "compacting"),
+    "in 4, before the announcement": lambda: _die_when(
+        compactor, "_log_base", lambda _, kind, *__: kind == "compacting"
+    ),
     "before 5, the rename": lambda: before(compactor._Compaction, "_publish", die),
     "in 5, before the directory's sync": lambda: before(
         disk, "replace", lambda *_: before(disk, "sync_directory", die)
     ),
     "before 6, the index": lambda: before(base, "write_index", die),
     "in 6, before its rename": lambda: _die_when(disk, "replace", lambda _, target: target.endswith(".idx")),
-    "before 7, saying so": lambda: _die_when(compactor, "_tell", lambda _, kind, *__: kind == "compacted"),
+    "before 7, saying so": lambda: _die_when(compactor, "_log_base", lambda _, kind, *__: kind == "compacted"),
     "before 8, deleting": lambda: before(compactor._Compaction, "_delete_covered", die),
     "in 8, one deleted": _second_removal,
     "after 8": lambda: before(compactor._Compaction, "_report", die),

@@ -293,7 +293,7 @@ def test_a_sync_behind_a_failed_one_leaves_the_segment(durable: DownloadManifest
     session = engine_of(durable).session
     wal = session._state.wal
     assert wal is not None
-    wal.poison(wal.current)
+    wal.mark_sync_failed(wal.current)
     session.sync()
     assert (len(segments(durable.path)), wal.current.sync_failed) == (2, False)
 

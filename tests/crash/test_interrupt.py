@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import CodeType, FrameType
 
-    from manifestlog.engines.filelog.log.lines import Op
+    from manifestlog.engines.filelog.log.lines import LogEntry
     from support.children import Child, Link, Start
 
 # An interrupt in a generator that is being thrown away has nobody to reach; Python tells it as a warning.
@@ -225,7 +225,7 @@ def test_a_signal_handler_may_add_while_what_others_wrote_is_read(
     for number in (1, 2, 3):
         add_there(neighbour, number)
 
-    def interrupted(state: State, segment: int, op: Op) -> None:
+    def interrupted(state: State, segment: int, op: LogEntry) -> None:
         monkeypatch.setattr(State, "apply", apply)
         signal.raise_signal(signal.SIGUSR1)
         apply(state, segment, op)

@@ -28,7 +28,7 @@ from support.records import NAME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifestlog.engines.filelog.canonical.files import BaseFiles
+    from manifestlog.engines.filelog.canonical.files import CanonicalFiles
     from support.children import Link, Start
 
 COUNT = 300
@@ -38,7 +38,7 @@ def _open(path: Path, *, read_only: bool = False) -> DownloadManifestManager:
     return DownloadManifestManager(path, options=QUIET, read_only=read_only)
 
 
-def _base(manager: DownloadManifestManager) -> BaseFiles:
+def _base(manager: DownloadManifestManager) -> CanonicalFiles:
     return engine_of(manager).session._state.base
 
 

@@ -27,7 +27,7 @@ from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.engines.filelog.log import framing, lines
-from manifestlog.engines.filelog.log.lines import Op
+from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import DamagedManifestError, NewerFormatError
@@ -91,7 +91,7 @@ def check_lines(data: bytes) -> None:
     rest = data[position - 1000 :]
     assert b"\n" not in rest
     with suppress(NewerFormatError):
-        lines.decode_opening(data.partition(b"\n")[0], "fuzz")
+        lines.decode_header(data.partition(b"\n")[0], "fuzz")
 
 
 def _check_meaning(line: bytes, offset: int) -> None:
@@ -140,7 +140,7 @@ def _makes_a_line(data: bytes, cut: int) -> bool:
     return intact and data[cut : cut + 1] != b"\n"
 
 
-def _read(data: bytes, cut: int | None = None) -> list[Op] | None:
+def _read(data: bytes, cut: int | None = None) -> list[LogEntry] | None:
     fd = _memory_file(data if cut is None else data[:cut])
     try:
         segment = Segment("fuzz", fd)
@@ -164,11 +164,11 @@ def _check_place(error: DamagedManifestError, data: bytes) -> None:
     assert 0 <= error.offset <= len(data)
 
 
-def _puts(ops: list[Op]) -> list[tuple[str, Row]]:
+def _puts(ops: list[LogEntry]) -> list[tuple[str, Row]]:
     return [(checksum, codec.loads(raw)) for op in ops for raw, checksum, _ in op.puts]
 
 
-def _use(ops: list[Op]) -> None:
+def _use(ops: list[LogEntry]) -> None:
     """What a state does with them, and what a reader sees then."""
     overlay = Overlay()
     for op in ops:

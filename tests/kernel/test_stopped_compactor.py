@@ -39,11 +39,11 @@ EXPECTED = {checksum(n) for n in (*OLD, *MERGED, *MEANWHILE) if n not in FORGOTT
 
 
 def _tell(kind: str, act: Callable[[], None]) -> None:
-    before(compactor, "_tell", lambda _, said, *__: act() if said == kind else None)
+    before(compactor, "_log_base", lambda _, said, *__: act() if said == kind else None)
 
 
 STEPS: dict[str, Callable[[Callable[[], None]], None]] = {
-    "2, the seal": lambda act: before(compactor, "_cut", lambda *_: act()),
+    "2, the seal": lambda act: before(compactor, "_seal_for_merge", lambda *_: act()),
     "3, reading": lambda act: before(compactor._Compaction, "_read", lambda *_, **__: act()),
     "4, merging": lambda act: before(compactor._Compaction, "_write", lambda *_: act()),
     "4, the announcement": lambda act: _tell("compacting", act),

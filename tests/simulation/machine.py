@@ -174,7 +174,11 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (disk_module, "fcntl", machine.fcntl_module),
         (disk_module, "mmap", machine.mmap_module),
         (disk_module, "open", machine.open_text),
-        (disk_module, "rest", lambda: None),  # of the real clock only: no simulated process shares a GIL with another
+        (
+            disk_module,
+            "yield_gil",
+            lambda: None,
+        ),  # of the real clock only: no simulated process shares a GIL with another
         (lock, "lock_descriptor", machine.lock_descriptor),
         (lock, "unlock_descriptor", machine.unlock_descriptor),
         (lock, "time", machine),

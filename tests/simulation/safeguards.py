@@ -47,7 +47,7 @@ TOGETHER = [
         "the compaction lock is taken",
         "two compactors that delete each other's segments",
         "a compactor stopped while another compacts",
-        "engines.filelog.session:Session.alone_compacting", "alone = self._compact_lock.try_acquire()", "alone = True",
+        "engines.filelog.session:Session.compaction_lock", "alone = self._compact_lock.try_acquire()", "alone = True",
     ),
     one(
         "others' lines are read under the lock",
@@ -103,7 +103,7 @@ TOGETHER = [
         "a child of a fork opens its own files",
         "a child that shares its parent's lock",
         "schedules",
-        "engines.filelog.session:Session._enter", "if self._pid != os.getpid():", "if False:",
+        "engines.filelog.session:Session._ensure_open", "if self._pid != os.getpid():", "if False:",
     ),
     one(
         "a child of a fork never unlocks",
@@ -121,7 +121,7 @@ TOGETHER = [
         "the last writer compacts",
         "a canonical that stays old although all have closed",
         "schedules",
-        "engines.filelog.log.wal:Wal.has_other_writers", "return disk.held_by_others(self.current.fd)", "return True",
+        "engines.filelog.log.wal:Wal.release_writer", "return disk.held_by_others(self.current.fd)", "return True",
     ),
 ]  # fmt: skip
 
@@ -146,19 +146,19 @@ COMPACTING = [
         "the rename comes before `compacted`",
         "a log that knows no canonical but one to come",
         "crash: compact",
-        _RUN, _PUBLISH, '        _tell(session, "compacted", told, 0.0)\n' + _PUBLISH,
+        _RUN, _PUBLISH, '        _log_base(session, "compacted", told, 0.0)\n' + _PUBLISH,
     ),
     one(
         "a canonical is announced",
         "a canonical that the log does not know",
         "crash: compact",
-        _RUN, 'pause = _tell(session, "compacting", told, 0.0)', "pause = 0.0",
+        _RUN, 'pause = _log_base(session, "compacting", told, 0.0)', "pause = 0.0",
     ),
     one(
         "`compacted` is said",
         "a log that is merged again and again",
         "crash: compact, everything in full",
-        _RUN, 'pause = max(pause, _tell(session, "compacted", told, time.perf_counter() - self._began))', "pass",
+        _RUN, 'pause = max(pause, _log_base(session, "compacted", told, time.perf_counter() - self._began))', "pass",
     ),
     one(
         "tombstones are merged",

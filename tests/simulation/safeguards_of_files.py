@@ -76,7 +76,7 @@ ON_THE_DISK = [
         "the announcement is synced before the rename",
         "a canonical that the log does not know",
         "crash: compact, killed only",
-        "engines.filelog.compaction.steps:_tell", "session.sync()", _NOT_SYNCED,
+        "engines.filelog.compaction.steps:_log_base", "session.sync()", _NOT_SYNCED,
     ),
     one(
         "a line is synced before it is acknowledged",
@@ -147,8 +147,8 @@ LINES = [
         "a batch is one line",
         "half of a batch after a crash",
         "crash: add_many",
-        "engines.filelog.engine:FileEngine._add_batch", 'self.session.append(state, Op("batch", now_text(), puts, {}))',
-        'for one in puts:\n            self.session.append(state, Op("put", now_text(), [one], {}))',
+        "engines.filelog.engine:FileEngine._add_batch", 'self.session.append(state, LogEntry("batch", now_text(), puts, {}))',
+        'for one in puts:\n            self.session.append(state, LogEntry("put", now_text(), [one], {}))',
     ),
 ]  # fmt: skip
 
@@ -232,8 +232,8 @@ APPENDING = [
         "a record whose sync failed is written again",
         "already there, said of a record that is not on the disk",
         "calls fail: add, EIO",
-        "engines.filelog.state:State.distrusts",
-        "return entry is not None and self.wal is not None and entry[1] in self.wal.poisoned", "return False",
+        "engines.filelog.state:State.must_rewrite",
+        "return entry is not None and self.wal is not None and entry[1] in self.wal.sync_failed_segments", "return False",
     ),
 ]  # fmt: skip
 

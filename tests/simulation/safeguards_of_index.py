@@ -70,7 +70,7 @@ INDEX_AND_MERGE = [
         "a source row is of one time",
         "an older content of the source, because its checksum begins alike",
         "contents that begin alike",
-        "engines.filelog.view:View._in_base", "and index.is_of_time(row, order := order_of(o))", "and (order := order_of(o))",
+        "engines.filelog.view:View._in_base", "and index.is_of_time(row, order := sort_key(o))", "and (order := sort_key(o))",
     ),
     one(
         "what the log names is not asked of the index",

@@ -9,7 +9,7 @@ import pytest
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import Base, LogEntry, SegmentHeader, Summary
 from manifestlog.errors import NewerFormatError
 from manifestlog.model import codec
 from manifestlog.model.rows import REQUIRED, Row
@@ -34,7 +34,7 @@ def _log(*bodies: bytes) -> tuple[bytes, list[int]]:
 
 
 def _body(kind: str, raws: list[bytes], synced: int = 0, **data: object) -> bytes:
-    return lines.encode(Op(kind, TS, [codec.encoded_bytes(raw) for raw in raws], data), synced)
+    return lines.encode(LogEntry(kind, TS, [codec.encoded_bytes(raw) for raw in raws], data), synced)
 
 
 def _put(content: str) -> bytes:
@@ -338,24 +338,26 @@ def test_a_line_that_says_nothing_known_is_an_error(body: bytes) -> None:
         lines.decode(data[:-1])
 
 
-OPENING = Opening("systems_download", TS, 42, SALT, Summary(41, 100, 3, "0b"), (Base(7, "0a", 40), Base(8, "0c", 41)))
+OPENING = SegmentHeader(
+    "systems_download", TS, 42, SALT, Summary(41, 100, 3, "0b"), (Base(7, "0a", 40), Base(8, "0c", 41))
+)
 
 
 @pytest.mark.parametrize("opening", [OPENING, OPENING._replace(previous=None, segment=1, bases=())])
-def test_an_opening_comes_back(opening: Opening) -> None:
+def test_an_opening_comes_back(opening: SegmentHeader) -> None:
     """The first line of a segment."""
-    assert lines.decode_opening(lines.opening_line(opening)[:-1], "x") == opening
+    assert lines.decode_header(lines.header_line(opening)[:-1], "x") == opening
 
 
 def test_a_damaged_opening_is_none_or_newer() -> None:
     """Any flipped bit; the digit of the format may become a newer one."""
-    line = lines.opening_line(OPENING)[:-1]
+    line = lines.header_line(OPENING)[:-1]
     wrong = []
     for bit in range(8 * len(line)):
         data = bytearray(line)
         data[bit // 8] ^= 1 << bit % 8
         try:
-            if lines.decode_opening(bytes(data), "x") is not None:
+            if lines.decode_header(bytes(data), "x") is not None:
                 wrong.append(bit)
         except NewerFormatError:
             if bit // 8 != line.index(b'"format":1') + len(b'"format":'):
@@ -382,13 +384,13 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
 )
 def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
     """Whatever it is instead."""
-    assert lines.decode_opening(change(lines.opening_line(OPENING)[:-1]), "x") is None
+    assert lines.decode_header(change(lines.header_line(OPENING)[:-1]), "x") is None
 
 
 def test_a_newer_format_goes_before_the_crc() -> None:
     """A newer file is not called corrupt."""
     with pytest.raises(NewerFormatError, match="format 9"):
-        lines.decode_opening(b'{"op":"open","format":9}', "x")
+        lines.decode_header(b'{"op":"open","format":9}', "x")
 
 
 # -- many at once ------------------------------------------------------------------------------------------------------
@@ -403,7 +405,7 @@ UNUSUAL = {
 }
 
 
-def _run(data: bytes, position: int = 0) -> lines.Run:
+def _run(data: bytes, position: int = 0) -> lines.PutRun:
     found = lines.usual_puts(data, position, START, SALT)
     assert found is not None
     return found

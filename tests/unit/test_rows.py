@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from manifestlog.model import codec, rows
-from manifestlog.model.rows import FIELDS, Row, merge, normalise, observations, order_of, pair_of, utc_text, view
+from manifestlog.model.rows import FIELDS, Row, merge, normalise, observations, sort_key, source_key, utc_text, view
 
 from .builders import row, sha
 
@@ -177,7 +177,7 @@ def test_a_missing_member_is_named(name: str) -> None:
 def test_merging_keeps_both_observations() -> None:
     """Two sources of one content are both there."""
     merged = merge(row("a", 1), row("a", 2, source="other"))
-    assert [pair_of(seen) for seen in observations(merged)] == [("other", "set"), ("src", "set")]
+    assert [source_key(seen) for seen in observations(merged)] == [("other", "set"), ("src", "set")]
 
 
 def test_merging_replaces_the_same_pairs_observation() -> None:
@@ -259,17 +259,17 @@ def test_a_view_loses_no_observation() -> None:
 )
 def test_observations_are_ordered_by_time(earlier: str, later: str) -> None:
     """With or without fractions, in whatever zone they were given."""
-    assert order_of(_normal(row(ts_downloaded=earlier))) < order_of(_normal(row(ts_downloaded=later)))
+    assert sort_key(_normal(row(ts_downloaded=earlier))) < sort_key(_normal(row(ts_downloaded=later)))
 
 
 def test_a_tie_orders_what_time_does_not() -> None:
     """The later in the log is the later."""
-    assert order_of(row()) < order_of(row(tie=1)) < order_of(row(tie=2))
+    assert sort_key(row()) < sort_key(row(tie=1)) < sort_key(row(tie=2))
 
 
 def test_time_goes_before_tie() -> None:
     """A tie says nothing between different times."""
-    assert order_of(row("a", 1, tie=9)) < order_of(row("a", 2))
+    assert sort_key(row("a", 1, tie=9)) < sort_key(row("a", 2))
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9, minutes=-30))])

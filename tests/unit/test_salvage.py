@@ -37,7 +37,7 @@ def test_a_line_tells_the_salt_that_it_was_written_with(offset: int) -> None:
 def test_lines_are_the_same_in_blocks_of_any_size(tmp_path: Path, block: int) -> None:
     data = bytearray(next(iter(segments(fill(tmp_path / NAME)).values())).read_bytes())
     data[700] ^= 1
-    opening = lines.decode_opening(bytes(data).partition(b"\n")[0], "")
+    opening = lines.decode_header(bytes(data).partition(b"\n")[0], "")
     assert opening is not None
     blocks = [bytes(data[at : at + block]) for at in range(0, len(data), block)]
     assert list(framing.pieces(blocks, opening.salt)) == list(framing.split(bytes(data), 0, opening.salt))

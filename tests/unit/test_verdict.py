@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from manifestlog.model.rows import Row, Sighting, observations, order_of
+from manifestlog.model.rows import Row, Sighting, observations, sort_key
 from manifestlog.model.verdict import Verdict, decide
 
 from .builders import row, sha
 
 
 def _sighting(seen: Row) -> Sighting:
-    return Sighting(order_of(seen), seen["dataset"], seen["checksum"])
+    return Sighting(sort_key(seen), seen["dataset"], seen["checksum"])
 
 
 A1, A2, A3 = row("a", 1), row("a", 2), row("a", 3)
@@ -80,7 +80,7 @@ def test_a_tie_is_won_by_the_later() -> None:
     """A content at the time of the current one gets a higher rank."""
     stored = decide(B1, None, [_sighting(A1)])[1]
     assert stored is not None
-    assert order_of(stored) > order_of(A1)
+    assert sort_key(stored) > sort_key(A1)
 
 
 def test_a_tie_of_a_tie_is_won_by_the_latest() -> None:
@@ -89,14 +89,14 @@ def test_a_tie_of_a_tie_is_won_by_the_latest() -> None:
     assert second is not None
     third = decide(row("c", 1), None, [_sighting(second)])[1]
     assert third is not None
-    assert order_of(third) > order_of(second)
+    assert sort_key(third) > sort_key(second)
 
 
 def test_a_tie_with_another_dataset_is_won_by_the_later() -> None:
     """Also without a dataset, the later in the log answers for the source."""
     stored = decide(row("b", 1, dataset="x"), None, [_sighting(A1)])[1]
     assert stored is not None
-    assert order_of(stored) > order_of(A1)
+    assert sort_key(stored) > sort_key(A1)
 
 
 def test_no_tie_no_rank() -> None:
@@ -111,7 +111,7 @@ def test_a_refresh_keeps_the_rank_of_its_time() -> None:
     winner = row("b", 1, tie=1)
     stored = decide(row("b", 1, etag="x"), winner, [_sighting(winner)])[1]
     assert stored is not None
-    assert order_of(stored) >= order_of(winner)
+    assert sort_key(stored) >= sort_key(winner)
 
 
 def test_a_refresh_at_a_rivals_time_wins() -> None:
@@ -119,7 +119,7 @@ def test_a_refresh_at_a_rivals_time_wins() -> None:
     rival = row("b", 2, dataset="x")
     stored = decide(row("a", 2, etag="x"), A1, [_sighting(A1), _sighting(rival)])[1]
     assert stored is not None
-    assert order_of(stored) > order_of(rival)
+    assert sort_key(stored) > sort_key(rival)
 
 
 def test_the_latest_of_several_layers_counts() -> None:

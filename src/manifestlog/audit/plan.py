@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from manifestlog.model.roots import below, inside
-from manifestlog.model.rows import Order, Row, observations, order_of
+from manifestlog.model.rows import Order, Row, observations, sort_key
 
 DIGEST_BYTES = 32
 NEVER = 0
@@ -124,11 +124,11 @@ def files_of(row: Row, root: str, former: str | None = None) -> list[tuple[Order
     """
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
-        return [(order_of(row), Expected(_place(row["file_path"], root, former), checksum, size))]
+        return [(sort_key(row), Expected(_place(row["file_path"], root, former), checksum, size))]
     latest: dict[str, Order] = {}
     for seen in observations(row):
         path = _place(seen["file_path"], root, former)
-        latest[path] = max(order_of(seen), latest.get(path, ("", 0)))
+        latest[path] = max(sort_key(seen), latest.get(path, ("", 0)))
     return [(order, Expected(path, checksum, size)) for path, order in latest.items()]
 
 

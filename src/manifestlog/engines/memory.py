@@ -28,7 +28,7 @@ from manifestlog.engines.reports import (
 )
 from manifestlog.errors import ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
-from manifestlog.model.rows import Row, Sighting, observations, order_of, utc_text, view
+from manifestlog.model.rows import Row, Sighting, observations, sort_key, utc_text, view
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, Rules, plan_add, plan_update
 from manifestlog.names import check_name
@@ -143,7 +143,7 @@ class Records:
         for checksum in self._of_source.get(source_id, ()):
             for one in observations(self.row(checksum) or {}) if checksum in self._encoded else ():
                 if one["source_id"] == source_id:
-                    yield Sighting(order_of(one), one["dataset"], checksum)
+                    yield Sighting(sort_key(one), one["dataset"], checksum)
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
         seen = list(self.sightings(source_id))
@@ -155,7 +155,7 @@ class Records:
         return max(seen, default=None)
 
     def later_than(self, moment: str) -> Iterator[Row]:
-        return (row for row in self.rows() if order_of(row)[0] > moment)
+        return (row for row in self.rows() if sort_key(row)[0] > moment)
 
 
 class MemoryEngine:

@@ -202,7 +202,7 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def rest() -> None:
+def yield_gil() -> None:
     """Let the other threads of this process run; for who computes long, every half millisecond or so.
 
     CPython takes the GIL from its holder after 5 ms only, and a writer asks for it after each of its system calls. A sleep of

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-from manifestlog.model.rows import Row, assemble, observations, pair_of, utc_text
+from manifestlog.model.rows import Row, build_row, observations, source_key, utc_text
 
 SLACK_S = 60.0
 """A time is of the future when it lies further ahead than this: clocks of hosts differ a little."""
@@ -63,9 +63,9 @@ def _moment(text: str) -> datetime:
 def with_times(row: Row, times: dict[tuple[str, str], str]) -> Row:
     """The row with these times for the observations of these sources."""
     seen = [
-        {name: value for name, value in one.items() if name != "tie"} | {"ts_downloaded": times[pair_of(one)]}
-        if pair_of(one) in times
+        {name: value for name, value in one.items() if name != "tie"} | {"ts_downloaded": times[source_key(one)]}
+        if source_key(one) in times
         else one
         for one in observations(row)
     ]
-    return assemble(row, seen)
+    return build_row(row, seen)

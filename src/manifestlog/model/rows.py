@@ -95,12 +95,12 @@ def normal_time(value: object) -> tuple[str, bool]:
         raise ValueError(str(error)) from None
 
 
-def pair_of(row: Row) -> tuple[str, str]:
+def source_key(row: Row) -> tuple[str, str]:
     """The source of an observation: (source_id, dataset)."""
     return row["source_id"], row["dataset"]
 
 
-def order_of(row: Row) -> Order:
+def sort_key(row: Row) -> Order:
     """Sorts observations by time; `tie` tells apart those of one source at the very same time."""
     # Without its Z, "…00" sorts before "…00.5" as it should; fractions always have six digits.
     return row["ts_downloaded"][:-1], row.get("tie", 0)
@@ -118,17 +118,17 @@ def observations(row: Row) -> list[Row]:
 
 def find_observation(row: Row, pair: tuple[str, str]) -> Row | None:
     """What this pair said of the content, or None if it never had it."""
-    if pair_of(row) == pair:
+    if source_key(row) == pair:
         return row
-    return next((seen for seen in row.get("also_seen", ()) if pair_of(seen) == pair), None)
+    return next((seen for seen in row.get("also_seen", ()) if source_key(seen) == pair), None)
 
 
-def assemble(content: Row, seen: list[Row], first: Row | None = None) -> Row:
+def build_row(content: Row, seen: list[Row], first: Row | None = None) -> Row:
     """A row of `content`'s lasting fields and these observations; `first` (else the latest) goes into its own fields."""
-    by_age = sorted(seen, key=lambda o: (order_of(o), pair_of(o)))
+    by_age = sorted(seen, key=lambda o: (sort_key(o), source_key(o)))
     first = first or by_age[-1]
     row = {name: value for name, value in content.items() if name not in OBSERVED}
-    return tidy(row | first | {"also_seen": [_without_empty(o) for o in by_age if o is not first]})
+    return in_field_order(row | first | {"also_seen": [_without_empty(o) for o in by_age if o is not first]})
 
 
 def _without_empty(seen: Row) -> Row:
@@ -137,32 +137,32 @@ def _without_empty(seen: Row) -> Row:
 
 def view(row: Row, pair: tuple[str, str]) -> Row:
     """The row as this pair sees it: its own path, ETag and time in front, everybody else in `also_seen`."""
-    if pair_of(row) == pair:
+    if source_key(row) == pair:
         return row
     seen = observations(row)
-    own = next((o for o in seen if pair_of(o) == pair), None)
-    return assemble(row, seen, own) if own else row
+    own = next((o for o in seen if source_key(o) == pair), None)
+    return build_row(row, seen, own) if own else row
 
 
 def merge(known: Row, event: Row) -> Row:
     """`known` with the event's observation in place of what the same pair said before, inputs and others joined."""
-    seen = {pair_of(o): o for o in [*event.get("also_seen", ()), *observations(known), observation(event)]}
+    seen = {source_key(o): o for o in [*event.get("also_seen", ()), *observations(known), observation(event)]}
     content = known
     inputs = {*known.get("derived_from", ()), *event.get("derived_from", ())}
     if inputs != set(known.get("derived_from", ())):
         content = known | {"derived_from": sorted(inputs)}
-    return assemble(content, list(seen.values()))
+    return build_row(content, list(seen.values()))
 
 
-def brings_nothing(event: Row, known: Row) -> bool:
+def adds_nothing(event: Row, known: Row) -> bool:
     """Whether `known` already has every input and every other source that the event names."""
-    pairs = {pair_of(seen) for seen in observations(known)}
+    pairs = {source_key(seen) for seen in observations(known)}
     return {*event.get("derived_from", ())} <= {*known.get("derived_from", ())} and all(
-        pair_of(seen) in pairs for seen in event.get("also_seen", ())
+        source_key(seen) in pairs for seen in event.get("also_seen", ())
     )
 
 
-def tidy(row: Row) -> Row:
+def in_field_order(row: Row) -> Row:
     """The same members in canonical order, empty optionals left out."""
     known = {name: row[name] for name in FIELDS if name in row}
     for name in OPTIONAL:
@@ -217,9 +217,9 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
     inputs = [_checked_checksum(value) for value in row.get("derived_from") or ()]
     checked = [_checked_observation(o) for o in (row, *(row.get("also_seen") or ()))]
     content = row | {"checksum": checksum, "derived_from": inputs}
-    seen = {pair_of(o): o for o, _ in reversed(checked)}
-    seen[pair_of(row)] = observation(checked[0][0])
-    return assemble(content, list(seen.values())), any(naive for _, naive in checked)
+    seen = {source_key(o): o for o, _ in reversed(checked)}
+    seen[source_key(row)] = observation(checked[0][0])
+    return build_row(content, list(seen.values())), any(naive for _, naive in checked)
 
 
 def _checked_checksum(value: object) -> str:

@@ -17,12 +17,12 @@ from manifestlog.model.roots import is_same
 from manifestlog.model.rows import (
     Row,
     Sighting,
-    brings_nothing,
+    adds_nothing,
     find_observation,
     merge,
     observation,
-    order_of,
-    pair_of,
+    sort_key,
+    source_key,
     utc_text,
 )
 
@@ -55,7 +55,7 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str =
     if known is None and not sightings and "also_seen" not in event:
         return Verdict.NEW, event
     current = max([s for s in sightings if s.dataset == event["dataset"]], default=None)
-    own = find_observation(known, pair_of(event)) if known else None
+    own = find_observation(known, source_key(event)) if known else None
     if known is None:
         row = ranked(event, sightings)
         verdict = Verdict.NEW if current is None else Verdict.CHANGED
@@ -89,7 +89,7 @@ def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
 
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:
     # The same output made from an input that was not named yet: were it dropped, that input would be pending for ever.
-    if brings_nothing(event, known):
+    if adds_nothing(event, known):
         return Verdict.DUPLICATE, None
     return Verdict.REFRESHED, merge(known, event | observation(own))
 
@@ -100,7 +100,7 @@ def _same(own: Row, event: Row, root: str) -> bool:
 
 
 def _when(row: Row) -> str:
-    return order_of(row)[0]
+    return sort_key(row)[0]
 
 
 def ranked(event: Row, sightings: list[Sighting], own: Row | None = None) -> Row:

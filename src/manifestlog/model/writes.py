@@ -28,8 +28,8 @@ from manifestlog.model.rows import (
     normalise,
     observation,
     observations,
-    order_of,
-    pair_of,
+    sort_key,
+    source_key,
     view,
 )
 from manifestlog.model.verdict import Verdict, decide, later_than_current, ranked
@@ -94,12 +94,12 @@ _NEW = Added(Verdict.NEW, None)
 
 
 def trusted(_checksum: str) -> bool:
-    """The answer to `distrusts` of an engine whose every record is as durable as it says."""
+    """The answer to `must_rewrite` of an engine whose every record is as durable as it says."""
     return False
 
 
 def plan_add(
-    known: Lookup, record: Encoded, rules: Rules, *, live: bool = False, distrusts: Callable[[str], bool] = trusted
+    known: Lookup, record: Encoded, rules: Rules, *, live: bool = False, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
     """What adding this record means; a live one gets a time behind its source's current record."""
     raw, checksum, source_ids = record
@@ -113,16 +113,16 @@ def plan_add(
     verdict, stored = decide(row, before, _sightings(known, row), rules.root)
     if stored is None:
         assert before is not None
-        if not distrusts(checksum):
-            return Plan(Added(verdict, view(before, pair_of(row))), None)
+        if not must_rewrite(checksum):
+            return Plan(Added(verdict, view(before, source_key(row))), None)
         stored = before
     as_given = stored is row and record[0] is raw
-    answer = Added(verdict, None if as_given else view(stored, pair_of(row)))
+    answer = Added(verdict, None if as_given else view(stored, source_key(row)))
     return Plan(answer, record if stored is row else _encoded(stored, rules))
 
 
 def plan_update(
-    known: Lookup, checksum: str, changes: Row, rules: Rules, *, distrusts: Callable[[str], bool] = trusted
+    known: Lookup, checksum: str, changes: Row, rules: Rules, *, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
     """What replacing members of a record means; raises `RecordNotFoundError`, and `ValueError` for values that are none."""
     before = known.row(checksum)
@@ -132,7 +132,7 @@ def plan_update(
     if after != before:
         after, _ = normalise(_ranked_anew(known, before, before | changes, checksum), checksum)
     if after == before:
-        again = _encoded(before, rules) if distrusts(checksum) else None
+        again = _encoded(before, rules) if must_rewrite(checksum) else None
         return Plan(Added(Verdict.DUPLICATE, before), again)
     return Plan(Added(Verdict.REFRESHED, after), _encoded(after, rules))
 
@@ -151,10 +151,10 @@ def future_observations(known: History, now: datetime) -> list[tuple[str, str, s
         (one, row["checksum"])
         for row in known.later_than(moment)
         for one in observations(row)
-        if order_of(one)[0] > moment
+        if sort_key(one)[0] > moment
     ]
-    found.sort(key=lambda pair: (pair_of(pair[0]), order_of(pair[0])))
-    return [(*pair_of(one), checksum, order_of(one)[0]) for one, checksum in found]
+    found.sort(key=lambda pair: (source_key(pair[0]), sort_key(pair[0])))
+    return [(*source_key(one), checksum, sort_key(one)[0]) for one, checksum in found]
 
 
 def plan_new_times(
@@ -194,7 +194,7 @@ def _ranked_anew(known: Lookup, before: Row, edited: Row, checksum: str) -> Row:
     """
     edited = edited | {"tie": 0}
     normal, _ = normalise(edited, checksum)
-    own = find_observation(normal, pair_of(edited))
+    own = find_observation(normal, source_key(edited))
     assert own is not None
     event = observation(own) | {"checksum": checksum}
     return edited | {"tie": ranked(event, _sightings(known, event), before).get("tie", 0)}
@@ -202,4 +202,4 @@ def _ranked_anew(known: Lookup, before: Row, edited: Row, checksum: str) -> Row:
 
 def _sightings(known: Lookup, row: Row) -> list[Sighting]:
     """What the row's source and dataset had last, and what its source had at the row's very time."""
-    return known.recent(*pair_of(row), order_of(row)[0])
+    return known.recent(*source_key(row), sort_key(row)[0])

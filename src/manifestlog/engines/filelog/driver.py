@@ -20,7 +20,7 @@ from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
-from manifestlog.engines.filelog.session import explain
+from manifestlog.engines.filelog.session import reraise_with_advice
 from manifestlog.engines.reports import Footprint
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.files import disk
@@ -56,7 +56,7 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
         engine = _open_or_create(paths, metadata, options, read_only=read_only)
     except OSError as error:
         if not read_only:
-            explain(paths.canonical, error)
+            reraise_with_advice(paths.canonical, error)
         raise
     try:
         look_around(paths)

@@ -18,9 +18,9 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from manifestlog.engines.filelog.compaction.background import Background
-from manifestlog.engines.filelog.compaction.steps import compact, is_due, leave, log_status
+from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer, is_compaction_due, log_status
 from manifestlog.engines.filelog.kept_index import keep_index
-from manifestlog.engines.filelog.log.lines import Op
+from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.view import View
@@ -110,12 +110,12 @@ class FileEngine:
 
     def _add(self, state: State, record: Encoded, *, live: bool) -> Added:
         return self._record(
-            state, plan_add(state.view, record, self._rules(state), live=live, distrusts=state.distrusts)
+            state, plan_add(state.view, record, self._rules(state), live=live, must_rewrite=state.must_rewrite)
         )
 
     def _record(self, state: State, plan: Plan) -> Added:
         if plan.record is not None:
-            self.session.append(state, Op("put", now_text(), [plan.record], {}))
+            self.session.append(state, LogEntry("put", now_text(), [plan.record], {}))
         return plan.answer
 
     def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
@@ -129,13 +129,13 @@ class FileEngine:
         counts = dict.fromkeys(Verdict, 0)
         puts: list[Encoded] = []
         for record in records:
-            plan = plan_add(seen, record, rules, distrusts=state.distrusts)
+            plan = plan_add(seen, record, rules, must_rewrite=state.must_rewrite)
             counts[plan.answer.verdict] += 1
             if plan.record is not None:
                 puts.append(plan.record)
                 staged.put_all(puts[-1:], 0)
         if puts:
-            self.session.append(state, Op("batch", now_text(), puts, {}))
+            self.session.append(state, LogEntry("batch", now_text(), puts, {}))
         return counts
 
     def update(self, checksum: str, changes: Row) -> Added:
@@ -144,7 +144,7 @@ class FileEngine:
 
     def _update(self, state: State, checksum: str, changes: Row) -> Added:
         return self._record(
-            state, plan_update(state.view, checksum, changes, self._rules(state), distrusts=state.distrusts)
+            state, plan_update(state.view, checksum, changes, self._rules(state), must_rewrite=state.must_rewrite)
         )
 
     def forget(self, checksum: str) -> bool:
@@ -153,8 +153,8 @@ class FileEngine:
 
     def _forget(self, state: State, checksum: str) -> bool:
         known = state.view.has(checksum)
-        if known or state.distrusts(checksum):  # "not there" is a promise as well
-            self.session.append(state, Op("forget", now_text(), [], {"checksum": checksum}))
+        if known or state.must_rewrite(checksum):  # "not there" is a promise as well
+            self.session.append(state, LogEntry("forget", now_text(), [], {"checksum": checksum}))
         return known
 
     def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
@@ -163,7 +163,7 @@ class FileEngine:
 
     def _rewrite(self, state: State, plan: Callable[[History], Sequence[Encoded]]) -> None:
         if puts := list(plan(state.view)):
-            self.session.append(state, Op("batch", now_text(), puts, {}))
+            self.session.append(state, LogEntry("batch", now_text(), puts, {}))
 
     def set_metadata(self, changes: Mapping[str, str]) -> None:
         """Change members of the manifest's metadata."""
@@ -171,7 +171,7 @@ class FileEngine:
 
     def _set_metadata(self, state: State, changes: dict[str, str]) -> None:
         if not changes.items() <= state.metadata.items():
-            self.session.append(state, Op("meta", now_text(), [], {"metadata": changes}))
+            self.session.append(state, LogEntry("meta", now_text(), [], {"metadata": changes}))
 
     def _transact(self, act: Callable[[State], T]) -> T:
         result = self.session.transact(act)
@@ -192,7 +192,7 @@ class FileEngine:
 
         Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
         """
-        if if_needed and not is_due(self.session):
+        if if_needed and not is_compaction_due(self.session):
             return CompactionReport(CompactionOutcome.NOTHING_TO_DO, records_total=self.count())
         return compact(self.session, wait=wait)
 
@@ -216,7 +216,7 @@ class FileEngine:
         try:
             if self.options.durability is Durability.INTERVAL:
                 self.session.sync()
-            if leave(self.session) and self.options.compact_on_close:
+            if deregister_writer(self.session) and self.options.compact_on_close:
                 # After one that still runs elsewhere: it began before our last records.
                 compact(self.session, wait=True)
             else:

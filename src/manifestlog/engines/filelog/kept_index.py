@@ -24,7 +24,7 @@ _FOREIGN_BYTES_MIN = 1 << 14
 def keep_index(session: Session) -> None:
     """Leave the index behind that this opening had to make or adopt, so that the next one need not; never waits or fails."""
 
-    def look(state: State) -> tuple[base.BaseFiles, int] | None:
+    def look(state: State) -> tuple[base.CanonicalFiles, int] | None:
         covers = state.wal.covered_by(state.base.identity) if state.wal is not None else 0
         # An empty manifest has nothing to look up, so creating one leaves one file; a small one of another tool is left alone.
         small = _FOREIGN_BYTES_MIN if state.base.foreign else 0
@@ -34,7 +34,7 @@ def keep_index(session: Session) -> None:
     if session.read_only or session.read(look) is None:
         return
     try:
-        with session.alone_compacting(wait=False) as alone:
+        with session.compaction_lock(wait=False) as alone:
             # Whoever compacts writes an index, too.
             if alone and (found := session.read(look)) is not None:
                 base.keep_index(session.paths, *found)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.model import codec
 from manifestlog.model.codec import Encoded
-from manifestlog.model.rows import Order, observations, order_of
+from manifestlog.model.rows import Order, observations, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +96,7 @@ class Overlay:
             row = codec.loads(raw)
             for seen in observations(row):
                 if seen["source_id"] == source_id:
-                    insort(datasets.setdefault(seen["dataset"], []), _Seen(order_of(seen), row["checksum"], raw))
+                    insort(datasets.setdefault(seen["dataset"], []), _Seen(sort_key(seen), row["checksum"], raw))
         # Last: an interrupt before this makes them be looked into again, and a sighting twice is still that sighting.
         del self._waiting[source_id]
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log.fold import CHANGES
-from manifestlog.engines.filelog.log.lines import Op
+from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError
 from manifestlog.engines.filelog.state import State
 from manifestlog.errors import (
@@ -69,7 +69,7 @@ def _second_text(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
 
 
-def explain(path: str, error: BaseException) -> None:
+def reraise_with_advice(path: str, error: BaseException) -> None:
     """Raise an error of the disk anew when it does not say where it happened and what to do; otherwise do nothing.
 
     A write that fails names no file, and a compaction or a creation that finds no room is a full disk like any other.
@@ -106,7 +106,7 @@ class Session:
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()
-        # Reentrant, so that a lock which Ctrl-C has left with this thread can be told and given back (`_let_go`).
+        # Reentrant, so that a lock which Ctrl-C has left with this thread can be told and given back (`_release_after_interrupt`).
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
@@ -114,11 +114,11 @@ class Session:
         # A thread that is ahead of us may itself wait that long, and then has something to do.
         self._turn_s = self._timeout_s + 1.0
         like = self.paths.canonical
-        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._keep_up, like=like)
+        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._read_ahead, like=like)
         self._compacting = threading.RLock()
         self._compact_lock = FileLock(self.paths.compact_lock, self._timeout_s, like=like)
 
-    def _enter(self) -> None:
+    def _ensure_open(self) -> None:
         if self._pid != os.getpid():
             self.drop_inherited()
         if self.closed:
@@ -136,7 +136,7 @@ class Session:
 
     def read(self, ask: Callable[[State], T]) -> T:
         """Answer from everything that was acknowledged before this call, by whichever process."""
-        self._enter()
+        self._ensure_open()
         try:
             with self._mutex:
                 return self._on_fresh_state(ask)
@@ -166,7 +166,7 @@ class Session:
             self._rescan()
             self._catch_up()
 
-    def _keep_up(self) -> None:
+    def _read_ahead(self) -> None:
         """Read what others write before we hold the append lock, so that less is left to read under it."""
         with self._mutex:
             self._on_fresh_state(lambda _: None)
@@ -180,7 +180,7 @@ class Session:
             return
         self._state = fresh
         if old.wal is not None and fresh.wal is not None:
-            fresh.wal.poisoned |= old.wal.poisoned
+            fresh.wal.sync_failed_segments |= old.wal.sync_failed_segments
         old.close()
 
     def _rescan(self) -> None:
@@ -191,7 +191,7 @@ class Session:
 
     def transact(self, act: Callable[[State], T]) -> T:
         """Run `act` alone among all threads and processes, on fresh knowledge; then make durable what it relied on."""
-        self._enter()
+        self._ensure_open()
         if self.read_only:
             raise ReadOnlyError(self.paths.canonical)
         thread = threading.get_ident()
@@ -202,9 +202,9 @@ class Session:
             )
         try:
             if not self._writers.acquire(True, self._turn_s):
-                self._give_up(self.paths.append_lock)
+                self._raise_timeout(self.paths.append_lock)
             if self.options.durability is Durability.POWER_CUT:
-                self._keep_up()  # others went on while our last sync ran: read here, their lines need no lock
+                self._read_ahead()  # others went on while our last sync ran: read here, their lines need no lock
             with self._append_lock, self._mutex:
                 self._acting = thread
                 result = self._on_fresh_state(act)
@@ -212,17 +212,17 @@ class Session:
                 self._acting = None
             self._writers.release()
         except BaseException as error:
-            self._let_go(thread)
-            explain(self.paths.canonical, error)
+            self._release_after_interrupt(thread)
+            reraise_with_advice(self.paths.canonical, error)
             raise
         if unsynced is not None:
             self._make_durable(*unsynced)
         return result
 
-    def _give_up(self, path: str) -> NoReturn:
+    def _raise_timeout(self, path: str) -> NoReturn:
         raise LockTimeoutError(path, self.options.lock_timeout_s, "another thread of this process")
 
-    def _let_go(self, thread: int) -> None:
+    def _release_after_interrupt(self, thread: int) -> None:
         """Give back what an interrupt between two instructions has left with this thread."""
         _free(self._mutex)
         if self._acting == thread:
@@ -232,7 +232,7 @@ class Session:
             self._append_lock.release()
             _free(self._writers)
 
-    def append(self, state: State, op: Op) -> None:
+    def append(self, state: State, op: LogEntry) -> None:
         """Write one line and take it over; only from inside a transaction.
 
         Raises `DiskFullError` with nothing of the line left.
@@ -244,7 +244,7 @@ class Session:
                 line_bytes += len(raw)
             wal.prepare(line_bytes, self.options.segment_bytes_max)
             if not wal.writes and op.kind in CHANGES:
-                wal.be_writer()
+                wal.register_writer()
             state.append(op)
             if op.kind == "batch" or wal.current.tail.lines % _LINES_PER_LOOK == 0:
                 limit = self.options.log_bytes_limit(state.base.canonical_bytes)
@@ -277,13 +277,13 @@ class Session:
             if failure is None:
                 segment.mark_synced(length)
             elif self._state.wal is not None:
-                self._state.wal.poison(segment)
+                self._state.wal.mark_sync_failed(segment)
             segment.unpin()
         if failure is not None:
-            self._fence()
+            self._abandon_segment()
             raise IndeterminateWriteError(segment.path, failure) from failure
 
-    def _fence(self) -> None:
+    def _abandon_segment(self) -> None:
         """Leave a segment whose sync has failed, at once and if the disk lets us.
 
         Others do not know of the failure: their lines behind ours would be confirmed, and lie behind a hole after a power cut.
@@ -306,7 +306,7 @@ class Session:
 
         But what lies in a segment whose sync has failed: that is left, and its successor says which canonicals may come.
         """
-        self._enter()
+        self._ensure_open()
         if self.read_only:
             return
         with self._mutex:
@@ -323,16 +323,16 @@ class Session:
     # -- compaction, ending, forking ------------------------------------------------------------------------------
 
     @contextmanager
-    def alone_compacting(self, *, wait: bool) -> Iterator[bool]:
+    def compaction_lock(self, *, wait: bool) -> Iterator[bool]:
         """Hold the compaction lock; gives false when another thread or process has it and `wait` is not set."""
-        self._enter()
+        self._ensure_open()
         if self.read_only:
             raise ReadOnlyError(self.paths.canonical)
         alone = False
         try:
             if not self._compacting.acquire(blocking=wait, timeout=self._timeout_s if wait else -1):
                 if wait:
-                    self._give_up(self.paths.compact_lock)
+                    self._raise_timeout(self.paths.compact_lock)
             elif wait:
                 self._compact_lock.acquire()
                 alone = True

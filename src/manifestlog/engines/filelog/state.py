@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.canonical import files as base_files
-from manifestlog.engines.filelog.canonical.files import BaseFiles
+from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 from manifestlog.engines.filelog.log import fold, lines, wal
-from manifestlog.engines.filelog.log.lines import Base, Op
+from manifestlog.engines.filelog.log.lines import Base, LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError, Wal
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.view import View
@@ -36,7 +36,7 @@ _LOAD_TRIES = 100
 class State:
     """Base, overlay and log of one manifest. Not safe for threads; the store's mutex is around it."""
 
-    def __init__(self, paths: ManifestPaths, base: BaseFiles, log_: Wal | None, *, writable: bool) -> None:
+    def __init__(self, paths: ManifestPaths, base: CanonicalFiles, log_: Wal | None, *, writable: bool) -> None:
         self.paths = paths
         self.writable = writable
         self.base = base
@@ -93,10 +93,10 @@ class State:
         self._count()
         return self.base.index.count + len(self._extra) - len(self._gone)
 
-    def distrusts(self, checksum: str) -> bool:
+    def must_rewrite(self, checksum: str) -> bool:
         """Whether this checksum's last line is in a segment whose sync has failed here."""
         entry = self.overlay.entries.get(checksum)
-        return entry is not None and self.wal is not None and entry[1] in self.wal.poisoned
+        return entry is not None and self.wal is not None and entry[1] in self.wal.sync_failed_segments
 
     def live_metadata(self) -> Row:
         """The metadata as a compaction of this moment would write it."""
@@ -119,7 +119,7 @@ class State:
             raise OvertakenError
         self.wal.follow(self.apply)
 
-    def apply(self, segment: int, op: Op) -> None:
+    def apply(self, segment: int, op: LogEntry) -> None:
         """Take over what one line says, or several `put` lines in a row."""
         if op.puts:
             self.overlay.put_all(op.puts, segment)
@@ -143,7 +143,7 @@ class State:
             (self._gone.add if in_base and not put else self._gone.discard)(checksum)
             self._uncounted.discard(checksum)
 
-    def append(self, op: Op) -> None:
+    def append(self, op: LogEntry) -> None:
         """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
         assert self.wal is not None
         current = self.wal.current
@@ -178,7 +178,7 @@ class State:
             raise OvertakenError
         self._take(base, self.overlay)
 
-    def _take(self, base: BaseFiles, overlay: Overlay) -> None:
+    def _take(self, base: CanonicalFiles, overlay: Overlay) -> None:
         self._extra, self._gone, self._uncounted = set(), set(), set(overlay.entries)
         self.base, self.overlay, self.view = base, overlay, View(base, (overlay,))
 
@@ -203,7 +203,7 @@ def _names(paths: ManifestPaths) -> list[str]:
         return []
 
 
-def _miss_log(paths: ManifestPaths, base: BaseFiles) -> None:
+def _miss_log(paths: ManifestPaths, base: CanonicalFiles) -> None:
     """The index tells of a log that is not there: damage, unless the canonical was copied alone, which is a whole manifest."""
     covers = base.index.head.covers
     if not base.adopted:

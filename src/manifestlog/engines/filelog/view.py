@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.model import codec
-from manifestlog.model.rows import Row, Sighting, observations, order_of, pair_of, view
+from manifestlog.model.rows import Row, Sighting, observations, sort_key, source_key, view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from manifestlog.engines.filelog.canonical.files import BaseFiles
+    from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 
 
 class View(NamedTuple):
     """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` when the index is no good."""
 
-    base: BaseFiles
+    base: CanonicalFiles
     overlays: tuple[Overlay, ...]
 
     def raw(self, checksum: str) -> bytes | None:
@@ -84,7 +84,7 @@ class View(NamedTuple):
             return None
         row: Row = codec.loads(self._record(numbers[0]))
         # Hashes may collide, and a later line of the log may have given this content to others.
-        alone = pair_of(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
+        alone = source_key(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
         return row if alone and not self._named(row["checksum"], len(self.overlays)) else None
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
@@ -121,13 +121,13 @@ class View(NamedTuple):
         """The rows whose latest observation has a later time. Only for a view with one overlay."""
         (overlay,) = self.overlays
         rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
-        yield from (row for row in rows if order_of(row)[0] > moment)
+        yield from (row for row in rows if sort_key(row)[0] > moment)
         index = self.base.index
         numbers = {number for row in index.later_than(moment) for number in index.named(row)}
         for number in sorted(numbers):
             if index.digest(number).hex() not in overlay.entries:
                 row: Row = codec.loads(self._record(number))
-                if order_of(row)[0] > moment:
+                if sort_key(row)[0] > moment:
                     yield row
 
     def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
@@ -162,7 +162,7 @@ class View(NamedTuple):
                         for o in observations(codec.loads(self._record(number)))
                         if o["source_id"] == source_id
                         and dataset in (None, o["dataset"])
-                        and index.is_of_time(row, order := order_of(o))
+                        and index.is_of_time(row, order := sort_key(o))
                     ]
             if seen:
                 yield seen

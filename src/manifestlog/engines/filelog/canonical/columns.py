@@ -188,7 +188,7 @@ def bounds_of(keys: Rows) -> array[int]:
             if low < len(heads) and heads[low] >> (32 - bits) < bucket:
                 low = bisect_left(heads, bucket << (32 - bits), low)
             bounds.append(first + low)
-        disk.rest()
+        disk.yield_gil()
     bounds.extend([len(keys)] * ((1 << bits) + 1 - len(bounds)))
     return bounds
 
@@ -222,7 +222,7 @@ def _place_checks(bounds: Numbers) -> array[int]:
     for first in range(0, len(bounds) - 1, _BUCKETS_A_REST):
         some = bounds[first : first + _BUCKETS_A_REST + 1]
         checks.extend(map(place_check, some[:-1], some[1:]))
-        disk.rest()
+        disk.yield_gil()
     return checks
 
 
@@ -244,7 +244,7 @@ def _go_on(checks: array[int], bounds: Numbers, column: Rows, beyond: int) -> No
                 checks[bucket] = crc32(view[start : stop + beyond * width], checks[bucket])
                 start = stop
         if first % _BUCKETS_A_REST == 0:
-            disk.rest()
+            disk.yield_gil()
 
 
 def record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, start: int, end: int) -> int:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BaseFiles:
+class CanonicalFiles:
     """An open canonical and the index that fits it."""
 
     canonical: Canonical
@@ -67,7 +67,7 @@ class BaseFiles:
         return self.canonical.memory is not None
 
 
-def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
+def open_base(paths: ManifestPaths, *, scan: bool = False) -> CanonicalFiles:
     """Open the canonical; with `scan`, do not trust the index on the disk.
 
     Raises `FileNotFoundError` without a canonical, `DamagedManifestError` for one that cannot be understood.
@@ -86,7 +86,7 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> BaseFiles:
         log.info("%s: the index is of another canonical; scanning", paths.index)
     scanned = scanning.scan(source)
     head = Head(stamp, scanned.crc, 0, scanned.metadata)
-    return BaseFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
+    return CanonicalFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
 
 
 def _is_copy(source: Canonical, stamp: disk.Stamp, head: Head) -> bool:
@@ -94,12 +94,12 @@ def _is_copy(source: Canonical, stamp: disk.Stamp, head: Head) -> bool:
     return stamp.size == head.stamp.size and scanning.checksum(source, stamp.size) == head.crc
 
 
-def _with(source: Canonical, found: Index, *, adopted: bool = False) -> BaseFiles:
+def _with(source: Canonical, found: Index, *, adopted: bool = False) -> CanonicalFiles:
     source.memory = found.imported
-    return BaseFiles(source, found, from_scan=False, adopted=adopted)
+    return CanonicalFiles(source, found, from_scan=False, adopted=adopted)
 
 
-def keep_index(paths: ManifestPaths, found: BaseFiles, covers: int) -> None:
+def keep_index(paths: ManifestPaths, found: CanonicalFiles, covers: int) -> None:
     """Put the index in place that an opening has made or adopted; only under the compaction lock."""
     stamp = found.index.head.stamp
     if disk.path_stamp(paths.canonical) != stamp:
@@ -145,4 +145,4 @@ def _resting(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview
     """The parts, with a moment for other threads after each."""
     for part in parts:
         yield part
-        disk.rest()
+        disk.yield_gil()

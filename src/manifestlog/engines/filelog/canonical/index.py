@@ -362,7 +362,7 @@ def build(entries: Iterable[Entry], end: int) -> Columns:
         for row in rows:
             sources.setdefault(row[:2], bytearray()).extend(row)
         if len(crcs) % _ENTRIES_A_REST == 0:
-            disk.rest()
+            disk.yield_gil()
     offsets.append(end)
     return Columns(digests, offsets, crcs, _sorted(sources))
 
@@ -373,5 +373,5 @@ def _sorted(parts: dict[bytes, bytearray]) -> bytearray:
     for key in sorted(parts):
         part = bytes(parts.pop(key))
         found += b"".join(sorted(part[at : at + ROW] for at in range(0, len(part), ROW)))
-        disk.rest()
+        disk.yield_gil()
     return found

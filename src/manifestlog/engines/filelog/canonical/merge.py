@@ -27,7 +27,7 @@ from manifestlog.model.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from manifestlog.engines.filelog.canonical.files import BaseFiles
+    from manifestlog.engines.filelog.canonical.files import CanonicalFiles
     from manifestlog.engines.filelog.canonical.scan import Canonical
     from manifestlog.engines.filelog.canonical.write import Writer
     from manifestlog.engines.filelog.overlay import Overlay
@@ -46,12 +46,12 @@ class Change(NamedTuple):
     raw: bytes | None
 
 
-def plan(base: BaseFiles, overlay: Overlay) -> list[Change]:
+def plan(base: CanonicalFiles, overlay: Overlay) -> list[Change]:
     """The log's changes in canonical order, each with its place."""
     changes = []
     for number, checksum in enumerate(sorted(overlay.entries)):
         if number % (8 * _CHANGES_A_REST) == 0:
-            disk.rest()
+            disk.yield_gil()
         digest = bytes.fromhex(checksum)
         position = base.index.position(digest)
         present = position < base.index.count and base.index.digest(position) == digest
@@ -61,7 +61,7 @@ def plan(base: BaseFiles, overlay: Overlay) -> list[Change]:
     return changes
 
 
-def records_after(base: BaseFiles, changes: list[Change]) -> int:
+def records_after(base: CanonicalFiles, changes: list[Change]) -> int:
     """How many records the merged canonical holds."""
     return base.index.count + sum((c.raw is not None) - c.present for c in changes)
 
@@ -103,7 +103,7 @@ class _Old:
 class _Merge:
     """One run over the old canonical: copies ranges, puts lines between them, keeps the index's columns in step."""
 
-    def __init__(self, base: BaseFiles, out: Writer) -> None:
+    def __init__(self, base: CanonicalFiles, out: Writer) -> None:
         columns, memory = base.index.columns(), base.canonical.memory
         rows = columns.as_rows()
         self.old = _Old(base.canonical, base.canonical_bytes if memory is None else len(memory))
@@ -164,7 +164,7 @@ class Merged(NamedTuple):
     old_crc: int
 
 
-def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) -> Merged:
+def write(base: CanonicalFiles, changes: list[Change], metadata: Row, out: Writer) -> Merged:
     """Write the merged canonical to `out`.
 
     Raises `DamagedManifestError` when a record to be replaced is not what was written. Whether the rest of the old file was,
@@ -185,7 +185,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
             sources += [(row, True) for row in source_rows(codec.loads(change.raw))]
         run.change(change)
         if number % _CHANGES_A_REST == 0:
-            disk.rest()
+            disk.yield_gil()
     run.copy(done, base.index.count)
     columns = run.columns(_splice(base, sources))
     out.write(document.foot(empty=count == 0))
@@ -193,7 +193,7 @@ def write(base: BaseFiles, changes: list[Change], metadata: Row, out: Writer) ->
     return Merged(columns, run.old.crc)
 
 
-def _splice(base: BaseFiles, changes: list[tuple[bytes, bool]]) -> Rows:
+def _splice(base: CanonicalFiles, changes: list[tuple[bytes, bool]]) -> Rows:
     """The source rows without those that are marked false and with those that are marked true."""
     spliced = base.index.columns().as_rows().sources
     changes.sort()
@@ -205,5 +205,5 @@ def _splice(base: BaseFiles, changes: list[tuple[bytes, bool]]) -> Rows:
         spliced.edit(at, drop=not is_new, row=row if is_new else None)
         done = at + (not is_new)  # a row that is left out may come again, and then stands behind its own place
         if number % (8 * _CHANGES_A_REST) == 0:
-            disk.rest()
+            disk.yield_gil()
     return spliced

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 
-from manifestlog.model.rows import Row, observations, order_of
+from manifestlog.model.rows import Row, observations, sort_key
 
 _EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, as every time of a row: without its zone it is faster
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,7 +38,7 @@ def source_rows(row: Row) -> list[bytes]:
 
 def _source_row(seen: Row, digest: bytes) -> bytes:
     source = source_hash(seen["source_id"])
-    return b"".join((source, short_hash(seen["dataset"], 4), order_bytes(*order_of(seen)), digest))
+    return b"".join((source, short_hash(seen["dataset"], 4), order_bytes(*sort_key(seen)), digest))
 
 
 def order_bytes(moment: str, tie: int) -> bytes:

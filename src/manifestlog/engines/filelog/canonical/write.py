@@ -57,4 +57,4 @@ class Writer:
         disk.append(self.fd, data)
         self.crc = crc32(data, self.crc)
         self._parts, self._waiting = [], 0
-        disk.rest()
+        disk.yield_gil()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from manifestlog.engines.filelog.compaction.steps import (
     COMPACTION_SHARE,
     compact,
-    is_due,
+    is_compaction_due,
     log_status,
     seconds_until_due,
 )
@@ -198,7 +198,7 @@ class Background:
             loop.begin()
 
     def _compact_if_due(self) -> None:
-        if is_due(self._session):
+        if is_compaction_due(self._session):
             compact(self._session)
 
     def _until_due_s(self) -> float:

@@ -39,8 +39,8 @@ from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.log import fold, wal
-from manifestlog.engines.filelog.log.lines import Base, Op
-from manifestlog.engines.filelog.session import Session, explain, now_text
+from manifestlog.engines.filelog.log.lines import Base, LogEntry
+from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError
@@ -61,7 +61,7 @@ COMPACTION_SHARE = 100
 class _Input:
     """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
 
-    base: base.BaseFiles
+    base: base.CanonicalFiles
     state: State
     changes: list[merge.Change]
 
@@ -74,13 +74,13 @@ def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     """
     began = time.perf_counter()
     try:
-        with session.alone_compacting(wait=wait) as alone:  # (1)
+        with session.compaction_lock(wait=wait) as alone:  # (1)
             if not alone:
                 log.debug("%s: is being compacted elsewhere", session.paths.canonical)
                 return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
             report = _Compaction(session, began).run()
     except OSError as error:
-        explain(session.paths.canonical, error)
+        reraise_with_advice(session.paths.canonical, error)
         raise
     _log(session.paths.canonical, report)
     return report
@@ -120,50 +120,50 @@ def log_status(session: Session) -> LogStatus:
     return session.read(look)
 
 
-def leave(session: Session) -> bool:
+def deregister_writer(session: Session) -> bool:
     """Stop being counted as a writer; true for the last one, when it leaves something to merge."""
     if not session.read(lambda state: state.wal is not None and state.wal.writes):
         return False
 
     def act(state: State) -> bool:
-        if state.wal is None or state.wal.has_other_writers():
+        if state.wal is None or state.wal.release_writer():
             return False
         return state.wal.changed_since is not None
 
     return session.transact(act)
 
 
-class _Cut(NamedTuple):
+class _Sealed(NamedTuple):
     """The last segment to merge (None: there is nothing to merge), and for how long writers were kept out."""
 
     last: int | None
     held_s: float
 
 
-def _cut(session: Session) -> _Cut:
+def _seal_for_merge(session: Session) -> _Sealed:
     """Seal what is to be merged, so that nothing more is written into it."""
 
-    def act(state: State) -> _Cut:
+    def act(state: State) -> _Sealed:
         began = time.perf_counter()
         base.sweep(session.paths)
         if state.wal is None and not state.base.foreign:
-            return _Cut(None, 0.0)
+            return _Sealed(None, 0.0)
         log_ = state.start_log()
         log_.prepare(0, session.options.segment_bytes_max)
         if log_.current_changed:
             log_.rotate()
         merges = log_.changed_since is not None or state.base.foreign
-        return _Cut(log_.current.number - 1 if merges else None, time.perf_counter() - began)
+        return _Sealed(log_.current.number - 1 if merges else None, time.perf_counter() - began)
 
     return session.transact(act)
 
 
-def _tell(session: Session, kind: str, told: Base, seconds: float) -> float:
+def _log_base(session: Session, kind: str, told: Base, seconds: float) -> float:
     """Say in the log which canonical is coming, or has come; durable on return. Gives the seconds under the lock."""
 
     def act(state: State) -> float:
         began = time.perf_counter()
-        session.append(state, Op(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
+        session.append(state, LogEntry(kind, now_text(), [], {"base": told._asdict(), "seconds": seconds}))
         return time.perf_counter() - began
 
     held_s = session.transact(act)
@@ -186,7 +186,7 @@ class _Compaction:
     def run(self) -> CompactionReport:
         session = self._session
         session.sync()  # the bulk of the disk's work, before writers are kept out
-        cut = _cut(session)  # (2)
+        cut = _seal_for_merge(session)  # (2)
         if cut.last is None:
             self._tidy()
             return self._report(
@@ -202,11 +202,11 @@ class _Compaction:
         with publish.unfinished(self._temporary, like=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
             told = Base(out.size, checksums.hex_crc(out.crc), last)
-            pause = _tell(session, "compacting", told, 0.0)
+            pause = _log_base(session, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
         base.write_index(self._paths, columns, head)  # (6)
-        pause = max(pause, _tell(session, "compacted", told, time.perf_counter() - self._began))  # (7)
+        pause = max(pause, _log_base(session, "compacted", told, time.perf_counter() - self._began))  # (7)
         self._delete_covered(last)  # (8)
         return self._report(
             CompactionOutcome.COMPACTED,
@@ -236,10 +236,10 @@ class _Compaction:
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._session, found.identity) + 1
 
-        def take(segment: int, op: Op) -> None:
+        def take(segment: int, op: LogEntry) -> None:
             if op.kind in fold.CHANGES:
                 state.apply(segment, op)
-                disk.rest()
+                disk.yield_gil()
 
         wal.read_segments(self._paths, found.metadata["ts_created"], first, last, take)
         changes = merge.plan(found, state.overlay)
@@ -247,7 +247,7 @@ class _Compaction:
             raise IndexDamagedError("the records do not add up")
         return _Input(found, state, changes)
 
-    def _check_base(self, found: base.BaseFiles, crc: int) -> None:
+    def _check_base(self, found: base.CanonicalFiles, crc: int) -> None:
         """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
         if found.foreign or checksums.hex_crc(crc) == found.index.head.crc:
             return
@@ -269,11 +269,11 @@ class _Compaction:
         for block in disk.blocks(fd, 0, out.size):
             crc = crc32(block, crc)
             newlines += block.count(b"\n")
-            disk.rest()
+            disk.yield_gil()
         if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
             raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
 
-    def _publish(self, old: base.BaseFiles) -> None:
+    def _publish(self, old: base.CanonicalFiles) -> None:
         if disk.path_stamp(self._paths.canonical) != old.index.head.stamp:
             raise DamagedManifestError(self._paths.canonical, 0, "somebody replaced the file during a compaction")
         disk.replace(self._temporary, self._paths.canonical)
@@ -305,6 +305,6 @@ def _age(since: str, now: datetime, wanted_s: float) -> float:
     return wanted_s - age_s if age_s >= 0 else 0.0
 
 
-def is_due(session: Session) -> bool:
+def is_compaction_due(session: Session) -> bool:
     """Whether a compaction is wanted now."""
     return seconds_until_due(log_status(session), session.options, datetime.now(UTC)) <= 0

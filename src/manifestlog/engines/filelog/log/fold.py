@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.log.lines import Base, Op
+from manifestlog.engines.filelog.log.lines import Base, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifestlog.engines.filelog.log.lines import Opening
+    from manifestlog.engines.filelog.log.lines import SegmentHeader
 
 Bases = tuple[Base, ...]
 """The canonicals that the log knows, the latest last."""
@@ -27,7 +27,7 @@ CHANGES = frozenset({"put", "batch", "forget", "meta"})
 """Lines that change records or metadata: what a compaction merges."""
 
 
-def after(bases: Bases, op: Op) -> Bases:
+def after(bases: Bases, op: LogEntry) -> Bases:
     """The canonicals that the log knows behind this line."""
     if op.kind == "compacting":
         return (*bases, stated(op))
@@ -36,7 +36,7 @@ def after(bases: Bases, op: Op) -> Bases:
     return bases
 
 
-def stated(op: Op) -> Base:
+def stated(op: LogEntry) -> Base:
     """The canonical that a `compacting` or `compacted` line is about."""
     return Base(**op.data["base"])
 
@@ -49,7 +49,7 @@ def covered_by(bases: Sequence[Base], identity: tuple[int, str]) -> int | None:
     return None
 
 
-def begins_anew(opening: Opening) -> bool:
+def begins_anew(opening: SegmentHeader) -> bool:
     """Whether a repair has started this segment: its canonical holds all before it, whatever others know of that.
 
     After a compaction at least the segment in which it is announced lies between the two.

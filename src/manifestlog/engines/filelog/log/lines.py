@@ -74,7 +74,7 @@ class Summary(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-class Opening(NamedTuple):
+class SegmentHeader(NamedTuple):
     """The first line of a segment."""
 
     manifest: str
@@ -85,7 +85,7 @@ class Opening(NamedTuple):
     bases: tuple[Base, ...]
 
 
-class Op(NamedTuple):
+class LogEntry(NamedTuple):
     """What a line says, or several `put` lines in a row: the records of a `put` or `batch`, everything else in `data`.
 
     `ts` is the time of the first line, `data["ts_last"]`, where there are several, that of the last.
@@ -97,7 +97,7 @@ class Op(NamedTuple):
     data: dict[str, Any]
 
 
-def encode(op: Op, synced: int) -> bytes:
+def encode(op: LogEntry, synced: int) -> bytes:
     """The body of the line that says `op`; `synced` is through which offset its segment is known to be on the disk."""
     kind, ts, puts, data = op
     mark = b'"synced":%d,' % synced if synced else b""
@@ -135,7 +135,7 @@ def seal_body(summary: Summary) -> bytes:
     return codec.dumps({"op": "seal", **members, "next": members.pop("segment") + 1})[:-1]
 
 
-def opening_line(opening: Opening) -> bytes:
+def header_line(opening: SegmentHeader) -> bytes:
     previous = opening.previous.members() if opening.previous else None
     body = codec.dumps(
         {"op": "open", "format": FORMAT}
@@ -145,7 +145,7 @@ def opening_line(opening: Opening) -> bytes:
     return checksums.seal_line(body[:-1], opening.salt, 0)
 
 
-def decode_opening(line: bytes, path: str) -> Opening | None:
+def decode_header(line: bytes, path: str) -> SegmentHeader | None:
     """The opening in a segment's first line, or None when it is damaged.
 
     Raises `NewerFormatError` before any checksum is looked at, so that a newer file is not called corrupt.
@@ -159,7 +159,7 @@ def decode_opening(line: bytes, path: str) -> Opening | None:
             return None
         previous = Summary(**data["previous"]) if data["previous"] else None
         bases = tuple(_base(base) for base in data["bases"])
-        return Opening(data["manifest"], data["ts_created"], data["segment"], salt, previous, bases)
+        return SegmentHeader(data["manifest"], data["ts_created"], data["segment"], salt, previous, bases)
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
@@ -170,17 +170,17 @@ _USUAL_PUT = re.compile(
 )
 
 
-def usual_put(line: bytes) -> Op | None:
+def usual_put(line: bytes) -> LogEntry | None:
     """What an intact line says that is as nearly every one is, cut at its places instead of parsed."""
     found = _USUAL_PUT.fullmatch(line)
     if found is None or not is_utf8(line):
         return None
     ts, mark, raw, source_id, checksum, _ = found.groups()
     put = raw, checksum.decode(), (source_id.decode(),)
-    return Op("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
+    return LogEntry("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
 
 
-class Run(NamedTuple):
+class PutRun(NamedTuple):
     """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
 
     puts: list[Encoded]
@@ -191,7 +191,7 @@ class Run(NamedTuple):
     end: int
 
 
-def usual_puts(data: bytes, position: int, start: int, salt: int) -> Run | None:
+def usual_puts(data: bytes, position: int, start: int, salt: int) -> PutRun | None:
     """The lines from `position` on that are whole, intact and as nearly every line is: cut at their places, not parsed.
 
     Ends before the first of any other kind, None when that is the first; `data` stands at offset `start` of its segment.
@@ -221,10 +221,10 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> Run | None:
         position = stop + 1
     if first is None or last is None:
         return None
-    return Run(puts, first.decode(), last.decode(), synced, b"".join(crcs), position)
+    return PutRun(puts, first.decode(), last.decode(), synced, b"".join(crcs), position)
 
 
-def decode(line: bytes) -> Op:
+def decode(line: bytes) -> LogEntry:
     """What an intact line says.
 
     Raises `ValueError`, `KeyError` or `TypeError` when it says nothing known.
@@ -234,7 +234,7 @@ def decode(line: bytes) -> Op:
     _check_shape(kind, data)
     rows = [data["record"]] if kind == "put" else data["records"] if kind == "batch" else ()
     puts = [encoded_bytes(codec.dumps(row)) for row in rows]
-    return Op(kind, data.get("ts", ""), puts, data)
+    return LogEntry(kind, data.get("ts", ""), puts, data)
 
 
 _MEMBERS: dict[str, dict[str, type | tuple[type, ...]]] = {

@@ -24,7 +24,7 @@ from zlib import crc32
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Op, Opening, Run, Summary
+from manifestlog.engines.filelog.log.lines import LogEntry, PutRun, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.moved import Search
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
@@ -99,20 +99,20 @@ class Segment:
         found = lines.summarise(self.number, length, count, chain, self._damage)
         return found._replace(synced=synced) if self.sync_failed else found
 
-    def _read_opening(self) -> Opening:
+    def _read_opening(self) -> SegmentHeader:
         start = []
         for block in disk.blocks(self.fd, 0, min(disk.size(self.fd), _OPENING_BYTES_MAX)):
             start.append(block)
             if b"\n" in block:
                 break
         line, newline, _ = b"".join(start).partition(b"\n")
-        opening = lines.decode_opening(line, self.path)
+        opening = lines.decode_header(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
         self.tail = Tail(len(line) + len(newline), 1, crc32(checksums.line_crc(line)), 0, bool(newline))
         return opening
 
-    def advance(self) -> Iterator[Op]:
+    def advance(self) -> Iterator[LogEntry]:
         """Yield every line that was appended since the last call; the tail moves when the next is asked for.
 
         An interrupt in between makes the same lines come again, so taking one twice must change nothing.
@@ -171,7 +171,7 @@ class Segment:
                 return data[:whole]
             count *= 2
 
-    def _read_on(self, data: bytes, start: int) -> Iterator[Op]:
+    def _read_on(self, data: bytes, start: int) -> Iterator[LogEntry]:
         """Yield what `data`, at offset `start`, says: usual lines many at once, what stands between them by itself."""
         position = 0
         while position < len(data):
@@ -188,7 +188,7 @@ class Segment:
                 yield from self._accept(pieces)
                 self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
 
-    def _accept_run(self, run: Run, start: int) -> Iterator[Op]:
+    def _accept_run(self, run: PutRun, start: int) -> Iterator[LogEntry]:
         """Yield what the lines say; when it was taken, the tail moves behind them."""
         before = self.tail
         synced = max(before.synced, run.synced)
@@ -196,12 +196,12 @@ class Segment:
         self._marked = max(self._marked, run.synced)
         if self._damage:
             self._refuse_unexplained(self._damage, tail)
-        yield Op("put", run.ts, run.puts, {"ts_last": run.ts_last})
+        yield LogEntry("put", run.ts, run.puts, {"ts_last": run.ts_last})
         self.tail = tail
 
-    def _accept(self, pieces: list[Piece]) -> Iterator[Op]:
+    def _accept(self, pieces: list[Piece]) -> Iterator[LogEntry]:
         """The same for one line of any kind, or damage with the lines inside it."""
-        ops: list[Op] = []
+        ops: list[LogEntry] = []
         length, count, chain, synced, terminated = self.tail
         damage = framing.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
@@ -234,13 +234,13 @@ class Segment:
                 beyond = f"{self._search.records_beyond(offset)} good records lie beyond"
                 raise DamagedManifestError(self.path, offset, f"{moved.describe()} in segment {self.number}; {beyond}")
 
-    def _decode(self, line: bytes, offset: int) -> Op:
+    def _decode(self, line: bytes, offset: int) -> LogEntry:
         try:
             return lines.decode(line)
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedManifestError(self.path, offset, f"the line says nothing known ({error})") from None
 
-    def _check_seal(self, op: Op, tail: Tail) -> None:
+    def _check_seal(self, op: LogEntry, tail: Tail) -> None:
         declared = (op.data["length"], op.data["lines"], op.data["chain"])
         if declared != (tail.length, tail.lines, checksums.hex_crc(tail.chain)):
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")

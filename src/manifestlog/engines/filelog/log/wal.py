@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.log import fold, lines
-from manifestlog.engines.filelog.log.lines import Base, Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import Base, LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Ops = list[tuple[int, Op]]
+Ops = list[tuple[int, LogEntry]]
 """Decoded lines with the number of their segment, in log order."""
 
-Take = Callable[[int, Op], None]
+Take = Callable[[int, LogEntry], None]
 """Receives a decoded line and the number of its segment."""
 
 
@@ -57,7 +57,7 @@ class Wal:
         self._compacted_in = 0
         self._lengths: dict[int, int] = {current.number: current.tail.length}
         self._changed: dict[int, str] = {}
-        self.poisoned: set[int] = set()
+        self.sync_failed_segments: set[int] = set()
         self._learn(current)
         self.writes = False
 
@@ -123,7 +123,7 @@ class Wal:
                 self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not hold it"
             ) from None
 
-    def _note(self, number: int, op: Op) -> None:
+    def _note(self, number: int, op: LogEntry) -> None:
         """Remember what a line says of the canonical, and since when there is something to merge."""
         if op.kind in fold.CHANGES:
             self._changed.setdefault(number, op.ts)
@@ -174,9 +174,9 @@ class Wal:
         """Take notice of what is said of syncs that have failed, in this segment or in the one before."""
         previous = segment.opening.previous
         if previous is not None and previous.synced is not None:
-            self.poisoned.add(previous.segment)
+            self.sync_failed_segments.add(previous.segment)
         if segment.sync_failed:
-            self.poisoned.add(segment.number)
+            self.sync_failed_segments.add(segment.number)
 
     def _successor(self) -> Segment | None:
         number = self.current.number + 1
@@ -245,30 +245,30 @@ class Wal:
             except OSError as error:
                 # The successor says so. Left without one, it would be synced again by the next, who does not know.
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
-                self.poison(self.current)
+                self.mark_sync_failed(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
         log.debug("%s: begun", self.current.path)
 
-    def be_writer(self) -> None:
+    def register_writer(self) -> None:
         """From now on count as a writer, whom others leave the compaction on closing to."""
         self.writes = True
         disk.lock_shared(self.current.fd)
 
-    def has_other_writers(self) -> bool:
+    def release_writer(self) -> bool:
         """Whether another process counts as a writer; this one does no longer."""
         self.writes = False
         return disk.held_by_others(self.current.fd)
 
-    def accept(self, tail: Tail, op: Op) -> None:
+    def accept(self, tail: Tail, op: LogEntry) -> None:
         """Count a line of our own as read; last of all, when it was applied."""
         self._note(self.current.number, op)
         self._lengths[self.current.number] = tail.length
         self.current.tail = tail
 
-    def poison(self, segment: Segment) -> None:
+    def mark_sync_failed(self, segment: Segment) -> None:
         """A sync of this segment failed: never append to it again, never sync it again."""
         segment.sync_failed = True
-        self.poisoned.add(segment.number)
+        self.sync_failed_segments.add(segment.number)
 
     def drop_covered(self, covers: int) -> None:
         """A canonical that holds everything up to this segment is in place."""
@@ -348,9 +348,9 @@ def create_segment(
     path = paths.segment(number)
     if paths.segment_numbers(names)[-1:] > [number]:
         raise FileExistsError(errno.EEXIST, "a later segment exists", path)
-    opening = Opening(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
+    opening = SegmentHeader(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
     target = Target(paths.temporary(path), path, paths.directory, must_be_new=True)
-    segment = Segment(path, publish.publish_open(target, [lines.opening_line(opening)], like=like or paths.canonical))
+    segment = Segment(path, publish.publish_open(target, [lines.header_line(opening)], like=like or paths.canonical))
     segment.is_named = True
     return segment
 

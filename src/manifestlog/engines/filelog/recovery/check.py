@@ -25,7 +25,7 @@ from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
 from manifestlog.engines.filelog.log.segment import explained_by_crash
 from manifestlog.engines.filelog.state import fingerprint
@@ -49,7 +49,7 @@ class _Segment:
     """What one segment holds, as far as it was read: nothing of its lines is kept."""
 
     path: str
-    opening: Opening
+    opening: SegmentHeader
     declared: Summary | None
     """What the next segment says of this one; its lines up to there are counted."""
     bases: fold.Bases
@@ -216,14 +216,14 @@ def _check_log(paths: ManifestPaths, numbers: list[int], read: _Read | None, rep
         _check_base(paths, numbers, last, read, report)
 
 
-def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: CheckReport) -> Opening | None:
+def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: CheckReport) -> SegmentHeader | None:
     path = paths.segment(number)
     fd = disk.open_read(path)
     try:
         first = disk.read(fd, disk.BLOCK_BYTES, 0).partition(b"\n")[0]
     finally:
         disk.close(fd)
-    opening = lines.decode_opening(first, path)
+    opening = lines.decode_header(first, path)
     if opening is None:
         report.damage(path, 0, "the segment's first line is damaged, so nothing behind it can be checked")
         return None
@@ -235,7 +235,7 @@ def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: Chec
     return opening
 
 
-def _read(path: str, opening: Opening, declared: Summary | None, report: CheckReport) -> _Segment:
+def _read(path: str, opening: SegmentHeader, declared: Summary | None, report: CheckReport) -> _Segment:
     segment = _Segment(path, opening, declared, opening.bases)
     fd = disk.open_read(path)
     try:
@@ -271,7 +271,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         segment.synced = max(segment.synced, usual.data["synced"])
         return
     try:
-        op: Op = lines.decode(line)
+        op: LogEntry = lines.decode(line)
         segment.count(piece, line)
         segment.synced = max(segment.synced, op.data.get("synced", 0))
         if op.kind == "seal":

@@ -46,7 +46,7 @@ from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import fold, wal
-from manifestlog.engines.filelog.log.lines import Base, Opening, Summary
+from manifestlog.engines.filelog.log.lines import Base, SegmentHeader, Summary
 from manifestlog.engines.filelog.recovery import quarantine, reconcile, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.salvage import Salvage
@@ -274,7 +274,7 @@ def _unfinished(paths: ManifestPaths) -> _Unfinished | None:
     return None
 
 
-def _is_of(folder: str, base: Base, opening: Opening) -> bool:
+def _is_of(folder: str, base: Base, opening: SegmentHeader) -> bool:
     report = quarantine.load_report(folder)
     written = {"canonical": {"size": base.size, "crc": base.crc}, "segment": opening.segment}
     return report.get("written") == written and base.covers == opening.segment - 1

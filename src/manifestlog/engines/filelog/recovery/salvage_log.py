@@ -23,7 +23,7 @@ from zlib import crc32
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Op, Opening, Summary
+from manifestlog.engines.filelog.log.lines import LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.moved import Search
 from manifestlog.files import disk
 
@@ -49,7 +49,7 @@ class Salvaged:
     path: str
     number: int
     size: int
-    opening: Opening | None
+    opening: SegmentHeader | None
     salt: int | None
     bases: fold.Bases = ()
     damage: list[Piece] = field(default_factory=list)
@@ -86,7 +86,7 @@ def read(path: str, number: int) -> Salvaged:
     try:
         size = disk.size(fd)
         first = disk.read(fd, disk.BLOCK_BYTES, 0).partition(b"\n")[0]
-        opening = lines.decode_opening(first, path)
+        opening = lines.decode_header(first, path)
         salt = opening.salt if opening else _recovered_salt(fd, size, first)
         found = Salvaged(path, opening.segment if opening else number, size, opening, salt)
         if opening is not None:
@@ -130,7 +130,7 @@ def _take_moved(found: Salvaged, search: Search, start: int, end: int) -> bool:
     return len(found.moved) > before
 
 
-def _count(found: Salvaged, line: bytes, end: int, op: Op) -> None:
+def _count(found: Salvaged, line: bytes, end: int, op: LogEntry) -> None:
     found.lines, found.end = found.lines + 1, end
     found.chain = crc32(checksums.line_crc(line), found.chain)
     _note(found, op)
@@ -159,12 +159,12 @@ def _count_in_order(fd: int, found: Salvaged) -> None:
 
 def _open(found: Salvaged, line: bytes) -> None:
     """Take the first line over, which stands elsewhere."""
-    opening = lines.decode_opening(line, found.path)
+    opening = lines.decode_header(line, found.path)
     if opening is not None:
         found.opening, found.number, found.bases = opening, opening.segment, opening.bases
 
 
-def _checksums(op: Op) -> list[str]:
+def _checksums(op: LogEntry) -> list[str]:
     """Of which records a line speaks."""
     return [op.data["checksum"]] if op.kind == "forget" else [checksum for _, checksum, _ in op.puts]
 
@@ -181,25 +181,25 @@ def _in_order(fd: int, found: Salvaged) -> Iterator[tuple[int, bytes]]:
     return merge(placed, moved, key=itemgetter(0))
 
 
-def _note(found: Salvaged, op: Op) -> None:
+def _note(found: Salvaged, op: LogEntry) -> None:
     found.synced = max(found.synced, op.data.get("synced", 0))
     found.bases = fold.after(found.bases, op)
     if op.kind == "seal":
         found.next = found.number + 1
 
 
-def decoded(line: bytes) -> Op | None:
+def decoded(line: bytes) -> LogEntry | None:
     """What an intact line says; None when it says nothing known."""
     usual = lines.usual_put(line)
     if usual is not None:
         return usual
     try:
-        return Op("open", "", [], {}) if line.startswith(b'{"op":"open"') else lines.decode(line)
+        return LogEntry("open", "", [], {}) if line.startswith(b'{"op":"open"') else lines.decode(line)
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def ops(found: Salvaged) -> Iterator[Op]:
+def ops(found: Salvaged) -> Iterator[LogEntry]:
     """Every valid line, in the order in which they were written."""
     if found.salt is None:
         return
