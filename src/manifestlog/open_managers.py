@@ -99,6 +99,7 @@ class OpenManagers:
         self.lock = threading.RLock()
         for entry in self._paused:
             entry.engine.after_fork_in_child()
+            entry.holders = 1  # the child's own; those who held it in the parent are not there to close it
         self._paused = []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -185,6 +186,28 @@ def test_the_last_holder_closes_it(opener: Opener) -> None:
     other.close()
     with pytest.raises(ManifestClosedError):
         len(mine)
+
+
+def _closed_in_child(manager: DownloadManifestManager, answers: Any) -> None:
+    with manager:
+        pass
+    try:
+        len(manager)
+    except ManifestClosedError:
+        answers.put("closed")
+    else:
+        answers.put("open")
+
+
+def test_a_forked_child_holds_it_once(opener: Opener) -> None:
+    """Those who hold it in the parent are not there to close it in the child."""
+    manager, _ = opener(), opener()
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_closed_in_child, args=(manager, answers))
+    child.start()
+    child.join()
+    assert answers.get() == "closed"
 
 
 def test_a_refused_opening_is_no_holder(manifest: DownloadManifestManager) -> None:

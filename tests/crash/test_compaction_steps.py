@@ -12,6 +12,8 @@ import pytest
 from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.compaction import steps as compactor
+from manifestlog.engines.filelog.engine import FileEngine
+from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.session import Session
 from manifestlog.engines.reports import CompactionOutcome
 from manifestlog.files import disk
@@ -286,3 +288,20 @@ def _die_and_live(path: Path, start: Start) -> None:
     with DownloadManifestManager(path, options=QUICK) as manifest:
         manifest.save()
         assert list(manifest) == [checksum(200)]
+
+
+def _merged(_link: Link, path: Path) -> None:
+    with DownloadManifestManager(path, options=QUICK) as manifest:
+        manifest.compact()
+        manifest.add(make_record(999))
+
+
+def test_an_opening_that_two_compactions_overtake_is_no_damage(path: Path, start: Start) -> None:
+    """The first has finished, and the second has died before it said so: the file that was opened is known no more."""
+    prepare(path)
+    engine = FileEngine(resolve(path), QUICK, read_only=False)
+    assert start(_merged, path).join() == 0
+    assert start(crash, path, POINTS["before 7, saying so"]).join() == -9
+    keep_index(engine.session)
+    assert {found for found in (*EXPECTED, checksum(999)) if engine.has(found)} == {*EXPECTED, checksum(999)}
+    engine.close()

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.log import fold
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.session import Session
@@ -25,11 +26,14 @@ def keep_index(session: Session) -> None:
     """Leave the index behind that this opening had to make or adopt, so that the next one need not; never waits or fails."""
 
     def look(state: State) -> tuple[base.CanonicalFiles, int] | None:
-        covers = state.wal.covered_by(state.base.identity) if state.wal is not None else 0
         # An empty manifest has nothing to look up, so creating one leaves one file; a small one of another tool is left alone.
         small = _FOREIGN_BYTES_MIN if state.base.foreign else 0
         needless = not state.base.index.count or state.base.canonical_bytes < small
-        return None if state.base.kept or needless else (state.base, covers)
+        if state.base.kept or needless:
+            return None
+        covers = fold.covered_by(state.wal.bases, state.base.identity) if state.wal is not None else 0
+        # Not known any more: compactions have put other files in its place, and the last one's line is still to come.
+        return None if covers is None else (state.base, covers)
 
     if session.read_only or session.read(look) is None:
         return
