@@ -106,6 +106,9 @@ def keep_index(paths: ManifestPaths, found: CanonicalFiles, covers: int) -> None
         return  # it was replaced or changed since it was read
     if _is_fit(Index.open(paths.index), stamp):
         return  # another opening was quicker
+    for path in paths.temporaries(disk.list_names(paths.directory)):
+        if path.startswith(f"{paths.index}.tmp-"):
+            disk.remove(path)  # whoever began it is dead: an index is written under this lock only
     _install_index(paths, found.index.copy(covers, found.canonical.memory))
 
 
