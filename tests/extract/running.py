@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.nginx import Nginx
 
 FAST: dict[str, Any] = {"jobs": 1, "backoff_s": 0.0, "retries": 3, "timeout_read_s": 20.0}
-"""Nothing waits unless a server wants it; a test that needs a timeout gives one of its own."""
+"""No pauses, unless a server asks for one; a test that needs a timeout sets its own."""
 
 
 def sha256(body: bytes) -> str:

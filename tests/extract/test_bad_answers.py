@@ -95,7 +95,7 @@ def test_a_source_that_became_empty_keeps_its_content(here: Here, bad: BadServer
     assert (here.fetch(url).result, here.body(), here.files) == (Result.FAILED, BODY, ["systems/a"])
 
 
-# -- validators that mean nothing --------------------------------------------------------------------------------------
+# -- meaningless validators --------------------------------------------------------------------------------------------
 
 
 def test_an_etag_that_changes_on_every_request_refreshes(here: Here, bad: BadServer) -> None:
@@ -174,7 +174,7 @@ def test_nothing_new_may_say_how_long_it_would_be(here: Here, bad: BadServer) ->
     assert here.fetch(url, timeout_read_s=2.0).result is Result.UNCHANGED
 
 
-# -- later -------------------------------------------------------------------------------------------------------------
+# -- retries -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])

@@ -44,7 +44,7 @@ CUTTING: dict[str, Callable[[int, bytes, str], Step]] = {
     "chunked": lambda size, body, etag: answers.chunked_cut(body, size, etag),
 }
 ORDERLY = [kind for kind in CUTTING if kind != "reset"]
-"""With RST, what was under way is lost: how much arrived is not known."""
+"""RST discards bytes in transit: the number of bytes received is unknown."""
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -98,7 +98,9 @@ def test_a_cut_body_without_validators_starts_again(here: Here, bad: BadServer) 
 
 
 def test_a_cut_body_with_a_weak_etag_starts_again(here: Here, bad: BadServer) -> None:
-    date = format_datetime(datetime.now(UTC), usegmt=True)  # too recent to name bytes; an old one does (test_ranges)
+    date = format_datetime(
+        datetime.now(UTC), usegmt=True
+    )  # too recent to identify the bytes; an old date does (test_ranges)
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, f"W/{ETAG}", date), answers.weak(BODY, ETAG)))
     assert (ranges(bad), conditions(bad), here.body()) == ([None, None], [None, None], BODY)
 
@@ -251,7 +253,7 @@ def test_an_unrequested_part_of_a_body_fails(here: Here, bad: BadServer) -> None
     assert (outcome.result, here.files) == (Result.FAILED, [])
 
 
-# -- nothing behind the part -------------------------------------------------------------------------------------------
+# -- no bytes after the part -------------------------------------------------------------------------------------------
 
 
 def whole_part(here: Here, bad: BadServer, *then: Step, etag: str | None = ETAG) -> str:

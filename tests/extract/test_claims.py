@@ -49,7 +49,7 @@ def hold(link: Link, folder: Path, name: str) -> bool:
 def hold_and_fork(link: Link, folder: Path, name: str) -> None:
     """Child process that is killed while a program it started still runs."""
     with Claims(folder) as claims, claims.trying("part", name) as found:
-        # Heard from, it has closed what it may not inherit: its starter goes on a moment before that.
+        # After its first message it has closed all inherited descriptors; its parent continues slightly earlier.
         command = ["sh", "-c", "echo started && exec sleep 100"]
         program = subprocess.Popen(command, stdout=subprocess.PIPE, close_fds=False)
         assert program.stdout is not None

@@ -54,7 +54,7 @@ def shown(authority: Authority, client: Issued, url: str, **more: Any) -> ETLSou
     return source(url, source_id="a", dataset="systems", ca=authority.ca, cert=client.cert, key=client.key, **more)
 
 
-# -- the right ones ----------------------------------------------------------------------------------------------------
+# -- valid certificates ------------------------------------------------------------------------------------------------
 
 
 def test_a_client_certificate_is_shown(here: Here, server: BadServer, authority: Authority, client: Issued) -> None:
@@ -85,7 +85,7 @@ def test_one_file_may_hold_both(
     both = tmp_path / "both.pem"
     both.write_bytes(client.cert.read_bytes() + client.key.read_bytes())
     url = server.script("/a", answers.whole(BODY))
-    # The key of the defaults belongs to another certificate.
+    # The default key belongs to another certificate.
     one = source(url, source_id="a", dataset="systems", ca=authority.ca, cert=both)
     assert here.one(one, cert=authority.ca, key=authority.key).result is Result.NEW
 
@@ -157,7 +157,7 @@ def test_ca_applies_after_a_redirect(here: Here, server: BadServer, authority: A
         assert here.one(shown(authority, client, url)).result is Result.NEW
 
 
-# -- the wrong ones ----------------------------------------------------------------------------------------------------
+# -- wrong certificates ------------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_requires_a_certificate_is_reported(here: Here, server: BadServer, authority: Authority) -> None:
@@ -177,7 +177,7 @@ def test_a_certificate_that_the_server_refuses_is_named(
 
 def test_a_server_that_speaks_an_older_tls_is_named_as_well(here: Here, authority: Authority, tmp_path: Path) -> None:
     context = authority.context(wants_clients=True)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2  # it refuses within the handshake
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # it rejects during the handshake
     stranger = Authority.make(tmp_path / "strangers").issue("stranger")
     with misbehaving(context) as server:
         url = server.script("/a", answers.whole(BODY))

@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "discard": (PartFile, "discard"),
 }
 OF_AN_ALIAS = ["register", "discard"]
-"""What is done with a content that is there already."""
+"""The steps for a content that is already stored."""
 
 
 def die_at(step: str, when: str) -> None:
@@ -51,7 +51,7 @@ def die_at(step: str, when: str) -> None:
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         if name == "discard" and not paths.part_state_path(args[0].path).exists():
-            return real(*args, **kwargs)  # before anything has begun
+            return real(*args, **kwargs)  # before the download has started
         if when == "after":
             real(*args, **kwargs)
         return die()

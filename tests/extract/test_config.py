@@ -27,7 +27,7 @@ def _load(path: Path, environ: Mapping[str, str] | None = None) -> ExtractConfig
     return load_config(path, environ or {})
 
 
-# -- what is taken -----------------------------------------------------------------------------------------------------
+# -- accepted configurations -------------------------------------------------------------------------------------------
 
 
 def test_the_shortest_configuration_has_all_defaults(write: Write) -> None:
@@ -207,10 +207,10 @@ def test_a_variable_that_makes_the_address_wrong_is_named_by_its_place(write: Wr
     assert (error.field, "pass" in str(error)) == ("sources[0].url", False)
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- refused configurations --------------------------------------------------------------------------------------------
 
 WRONG = [
-    # configuration, field, words of the reason
+    # configuration, field, part of the reason
     (raw_config(etl_version=""), "etl_version", "expected a text that is not empty"),
     (raw_config(etl_version=1), "etl_version", "expected a text"),
     (raw_config(manifests_dir=""), "manifests_dir", "expected the path of a directory"),

@@ -38,7 +38,7 @@ def step_of(head: ResponseHead, known: ManifestRecord | None = None, begun: Part
     return decide(build_request(known, begun), known, begun, head).step
 
 
-# -- asking ------------------------------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_rest_of_a_part_is_requested_by_its_own_date() -> None:
     )
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- responses ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,14 @@ def test_the_rest_of_a_part_is_requested_by_its_own_date() -> None:
         pytest.param(None, ResponseHead(200, length_bytes=1), Step.WHOLE, id="a body"),
         pytest.param(None, ResponseHead(200, length_bytes=0), Step.FAIL, id="an empty body"),
         pytest.param(record('"a"'), ResponseHead(304), Step.UNCHANGED, id="nothing new"),
-        pytest.param(None, ResponseHead(304), Step.FAIL, id="nothing new, but nothing was asked"),
+        pytest.param(None, ResponseHead(304), Step.FAIL, id="304 to an unconditional request"),
         pytest.param(record('"a"'), ResponseHead(200, '"a"'), Step.UNCHANGED, id="a condition ignored"),
         pytest.param(record('W/"a"'), ResponseHead(200, 'W/"a"'), Step.UNCHANGED, id="a condition ignored, weak"),
         pytest.param(record('"a"'), ResponseHead(200, '"b"'), Step.WHOLE, id="another ETag"),
         pytest.param(record('W/"a"'), ResponseHead(200, '"a"'), Step.WHOLE, id="a weak ETag that became strong"),
-        pytest.param(record('"a"', MONDAY), ResponseHead(200, None, MONDAY, 100), Step.WHOLE, id="the ETag is gone"),
+        pytest.param(
+            record('"a"', MONDAY), ResponseHead(200, None, MONDAY, 100), Step.WHOLE, id="no ETag in the response"
+        ),
         pytest.param(
             record(None, MONDAY), ResponseHead(200, '"a"', MONDAY, 100), Step.WHOLE, id="an ETag is there now"
         ),
@@ -106,9 +108,9 @@ def test_the_rest_of_a_part_is_requested_by_its_own_date() -> None:
         ),
         pytest.param(record(None, MONDAY), ResponseHead(200, None, MONDAY), Step.WHOLE, id="same date, unknown length"),
         pytest.param(record(None, MONDAY), ResponseHead(200, None, TUESDAY, 100), Step.WHOLE, id="another date"),
-        pytest.param(record(), ResponseHead(200, None, None, 100), Step.WHOLE, id="nothing to tell by"),
-        pytest.param(None, ResponseHead(206, length_bytes=100), Step.FAIL, id="a range that nobody asked for"),
-        pytest.param(None, ResponseHead(416), Step.FAIL, id="no such range, but nobody asked for one"),
+        pytest.param(record(), ResponseHead(200, None, None, 100), Step.WHOLE, id="no validators"),
+        pytest.param(None, ResponseHead(206, length_bytes=100), Step.FAIL, id="an unrequested range"),
+        pytest.param(None, ResponseHead(416), Step.FAIL, id="416 to a request without a range"),
     ],
 )
 def test_the_meaning_of_a_response_to_a_full_request(
@@ -138,9 +140,7 @@ def test_the_meaning_of_a_response_to_a_full_request(
         ),
         pytest.param(part(40, '"a"'), ResponseHead(206, '"a"', None, 100, 39), Step.RESTART, id="too early"),
         pytest.param(part(40, '"a"'), ResponseHead(206, '"a"', None, 100, 41), Step.RESTART, id="too late"),
-        pytest.param(
-            part(40, '"a"'), ResponseHead(206, '"a"', None, None, -1), Step.RESTART, id="it does not say from where"
-        ),
+        pytest.param(part(40, '"a"'), ResponseHead(206, '"a"', None, None, -1), Step.RESTART, id="no position"),
         pytest.param(
             part(40, None, MONDAY), ResponseHead(206, None, MONDAY, 100, 40), Step.RESUME, id="the rest, by date"
         ),
@@ -149,18 +149,16 @@ def test_the_meaning_of_a_response_to_a_full_request(
         ),
         pytest.param(part(40, '"a"'), ResponseHead(200, '"b"', None, 50), Step.WHOLE, id="it has changed: all of it"),
         pytest.param(part(40, '"a"'), ResponseHead(200, '"a"', None, 100), Step.WHOLE, id="a range ignored"),
-        pytest.param(part(100, '"a"'), ResponseHead(416, None, None, 100), Step.COMPLETE, id="there is no more"),
+        pytest.param(part(100, '"a"'), ResponseHead(416, None, None, 100), Step.COMPLETE, id="nothing after the part"),
         pytest.param(
-            part(100, '"a"'), ResponseHead(416, '"a"', None, 100), Step.COMPLETE, id="there is no more, same ETag"
+            part(100, '"a"'), ResponseHead(416, '"a"', None, 100), Step.COMPLETE, id="nothing after the part, same ETag"
         ),
         pytest.param(
             part(100, '"a"', total=None), ResponseHead(416, None, None, 100), Step.COMPLETE, id="that was all"
         ),
         pytest.param(part(100, '"a"'), ResponseHead(416, '"b"', None, 100), Step.RESTART, id="no more of another"),
         pytest.param(part(100, '"a"'), ResponseHead(416, None, None, 90), Step.RESTART, id="it has become shorter"),
-        pytest.param(
-            part(100, '"a"'), ResponseHead(416, None, None, None, -1), Step.RESTART, id="it does not say how long"
-        ),
+        pytest.param(part(100, '"a"'), ResponseHead(416, None, None, None, -1), Step.RESTART, id="no length"),
     ],
 )
 def test_the_meaning_of_a_response_to_a_range_request(begun: Part, head: ResponseHead, step: Step) -> None:
@@ -207,7 +205,7 @@ def test_a_status_with_a_time_to_wait_is_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 451])
-def test_a_status_that_waiting_does_not_mend_is_final(status: int) -> None:
+def test_a_status_that_waiting_does_not_change_is_final(status: int) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(status, retry_after_s=2.0)).step is Step.FAIL
 
 
@@ -225,7 +223,7 @@ def test_a_server_that_asks_for_a_long_pause_is_reported() -> None:
     assert (action.step, "601 s" in action.reason) == (Step.FAIL, True)
 
 
-# -- whatever comes ----------------------------------------------------------------------------------------------------
+# -- arbitrary responses -----------------------------------------------------------------------------------------------
 
 LENGTHS = st.none() | st.sampled_from([0, 1, 40, 99, 100, 101]) | st.integers(0, 2**63)
 ETAGS = st.none() | st.sampled_from(['"a"', 'W/"a"', '"b"', "", "a"]) | st.text(max_size=5)
@@ -282,13 +280,13 @@ def test_an_action_that_ends_the_attempt_says_why(
         pytest.param(1, 0.5, None, 0.0, 0.25, id="first, shortest"),
         pytest.param(2, 0.5, None, 1.0, 1.0, id="twice as long"),
         pytest.param(4, 0.5, None, 1.0, 4.0, id="and again"),
-        pytest.param(100, 0.5, None, 1.0, BACKOFF_MAX_S, id="not for ever"),
-        pytest.param(100, 86_400.0, None, 0.0, BACKOFF_MAX_S / 2, id="whatever is configured"),
+        pytest.param(100, 0.5, None, 1.0, BACKOFF_MAX_S, id="at most the maximum"),
+        pytest.param(100, 86_400.0, None, 0.0, BACKOFF_MAX_S / 2, id="at most the maximum, whatever is configured"),
         pytest.param(3, 0.0, None, 1.0, 0.0, id="no back-off"),
-        pytest.param(3, 0.5, 7.0, 0.0, 7.0, id="what the server wants"),
+        pytest.param(3, 0.5, 7.0, 0.0, 7.0, id="the delay of the server"),
         pytest.param(3, 0.5, 0.0, 1.0, 2.0, id="no less, though the server says at once"),
         pytest.param(1, 0.5, 0.0, 0.0, 0.5, id="no less than the back-off, whatever the chance"),
-        pytest.param(1, 86_400.0, 0.0, 0.0, BACKOFF_MAX_S, id="but not for ever"),
+        pytest.param(1, 86_400.0, 0.0, 0.0, BACKOFF_MAX_S, id="at most the maximum, with a delay of 0"),
         pytest.param(3, 0.0, 0.0, 1.0, 0.0, id="at once, when both want that"),
     ],
 )

@@ -163,7 +163,7 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
         finish_interrupted(here.context(claims), one, PartFile(part.paths))
 
 
-# -- a page in place of the data ---------------------------------------------------------------------------------------
+# -- an HTML page instead of data --------------------------------------------------------------------------------------
 
 
 def test_a_page_whose_name_says_otherwise_is_warned_of(here: Here, bad: BadServer) -> None:

@@ -39,7 +39,7 @@ def test_a_pinned_file_that_is_wrong_fails(here: Here, bad: BadServer) -> None:
     assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)
 
 
-def test_a_pinned_file_that_is_wrong_is_kept_aside(here: Here, bad: BadServer) -> None:
+def test_a_wrong_pinned_file_is_kept_as_rejected(here: Here, bad: BadServer) -> None:
     here.one(source(bad.script("/a", answers.whole(BODY, ETAG)), checksum=sha256(OTHER)))
     (kept,) = here.files
     assert (kept.endswith(".rejected"), (here.data_dir / kept).read_bytes()) == (True, BODY)
@@ -60,7 +60,7 @@ def test_the_path_of_a_wrong_pinned_file_is_never_redacted(here: Here, bad: BadS
     assert error.startswith(f"{here.data_dir / kept}: the download was rejected")
 
 
-def test_a_pinned_file_that_stays_wrong_is_kept_aside_once(here: Here, bad: BadServer) -> None:
+def test_a_pinned_file_that_stays_wrong_is_kept_as_rejected_once(here: Here, bad: BadServer) -> None:
     one = source(bad.script("/a", answers.changing(BODY, OTHER)), checksum="0" * 64)
     here.one(one)
     here.one(one)
@@ -118,7 +118,7 @@ def test_a_pin_of_earlier_content_reverts(here: Here, bad: BadServer) -> None:
     assert here.one(source(url, checksum=sha256(BODY))).result is Result.REVERTED
 
 
-# -- names that are taken ----------------------------------------------------------------------------------------------
+# -- names in use ------------------------------------------------------------------------------------------------------
 
 
 def foreign(here: Here, name: str, body: bytes) -> Path:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SOURCES = 300
 DUPLICATES = 30
 FILES = {f"{n}.json": b'{"content":%d}' % (n % (SOURCES - DUPLICATES)) * (1 + n % 50) for n in range(SOURCES)}
-# The content of a duplicate is that of its original, repeated as often.
+# A duplicate has the content of its original, repeated the same number of times.
 FILES |= {f"{n}.json": FILES[f"{n - SOURCES + DUPLICATES}.json"] for n in range(SOURCES - DUPLICATES, SOURCES)}
 EVERY_BODY_ONCE = Counter(dict.fromkeys((f"/{name}" for name in FILES), 1))
 
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 """
 
 
-# -- two runs after each other -----------------------------------------------------------------------------------------
+# -- two runs in sequence ----------------------------------------------------------------------------------------------
 
 
 class Ran(NamedTuple):
@@ -446,7 +446,7 @@ def test_a_second_ctrl_c_kills_workers_that_do_not_end(home: Home, bad: BadServe
     assert not is_alive(worker)
 
 
-# -- a run that is stuck -----------------------------------------------------------------------------------------------
+# -- a run that hangs --------------------------------------------------------------------------------------------------
 
 
 def test_a_run_skips_a_source_that_another_run_holds(home: Home, bad: BadServer) -> None:

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     sys.exit(code)
 """
-"""The program, and at its end the peak of the memory of its only child, the worker."""
+"""Runs the program, then prints the peak memory of its only child, the worker."""
 
 
 @pytest.fixture(
@@ -33,14 +33,14 @@ def fetched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return (peak memory of the worker, length of the file it fetched)."""
     home, served = Home(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("served")
     with (served / "large.bin").open("wb") as file:
-        file.truncate(request.param)  # a hole: it takes no space
+        file.truncate(request.param)  # a sparse file: it takes no space
     with serving(served) as server:
         home.configure(entry(f"{server.url}/large.bin"))
         result = finish(home.start_python("-c", PROGRAM))
     assert (result.code, result.err) == (0, "")
     fetched = home.data / "dumps" / "large.bin"
     length = fetched.stat().st_size
-    fetched.unlink()  # temporary folders stay for a while, and this one would be large
+    fetched.unlink()  # pytest keeps temporary directories, and this one would be large
     return int(result.out), length
 
 

@@ -155,7 +155,7 @@ def test_a_full_disk_is_reported_with_the_path_of_the_part(part: Path) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-# -- trusting ----------------------------------------------------------------------------------------------------------
+# -- trusted bytes -----------------------------------------------------------------------------------------------------
 
 
 def test_there_is_no_part_where_nothing_was_begun(part: Path) -> None:
@@ -208,7 +208,7 @@ def test_this_boot_has_a_name() -> None:
     assert len(part_file._this_boot()) == 36
 
 
-# -- broken states -----------------------------------------------------------------------------------------------------
+# -- invalid states ----------------------------------------------------------------------------------------------------
 
 BROKEN: dict[str, bytes] = {
     "empty": b"",
@@ -285,7 +285,7 @@ def test_discarding_nothing_is_fine(part: Path) -> None:
     assert left(part) == []
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- publishing --------------------------------------------------------------------------------------------------------
 
 
 def test_recording_the_intent_keeps_the_state(part: Path) -> None:

@@ -43,7 +43,7 @@ NAME_MAX = 255
         ("https://host/..%5C..%5Cboot.ini", "___.._boot.ini"),
         ("https://host/a\\..\\b", "a_.._b"),
         ("https://host/a%2Fb", "a_b"),
-        ("https://host/a%252Fb", "a%2Fb"),  # decoded once: a percent sign is no separator
+        ("https://host/a%252Fb", "a%2Fb"),  # decoded once: a percent sign is not a separator
         ("https://host/%00", "_"),
         ("https://host/a%00.csv", "a_.csv"),
         ("https://host/a%0D%0Ab", "a__b"),

@@ -91,7 +91,7 @@ def test_get_sends_neither_body_nor_content_type(here: Here, bad: BadServer) -> 
     assert (asked.method, asked.body, "content-type" in asked.headers) == ("GET", b"", False)
 
 
-# -- how answers are compared ------------------------------------------------------------------------------------------
+# -- how responses are compared ----------------------------------------------------------------------------------------
 
 
 def test_the_same_content_is_unchanged_and_requested_without_conditions(here: Here, bad: BadServer) -> None:
@@ -153,7 +153,7 @@ def test_not_modified_to_an_unconditional_request_fails(here: Here, bad: BadServ
     assert [here.one(one).result for _ in range(2)] == [Result.NEW, Result.FAILED]
 
 
-# -- several questions to one address ----------------------------------------------------------------------------------
+# -- several request bodies for one URL --------------------------------------------------------------------------------
 
 
 def test_two_questions_to_one_address_are_not_confused(here: Here, bad: BadServer) -> None:
@@ -177,7 +177,7 @@ def test_another_question_of_the_same_source_is_compared_by_content(here: Here, 
     assert results == [Result.NEW, Result.CHANGED, Result.UNCHANGED]
 
 
-# -- a plan ------------------------------------------------------------------------------------------------------------
+# -- a dry run ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_sends_no_post(here: Here, bad: BadServer) -> None:

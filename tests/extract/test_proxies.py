@@ -222,11 +222,11 @@ def test_a_socks_proxy_that_cannot_reach_the_server_is_named(here: Here) -> None
         assert ("the proxy refuses or does not respond" in (outcome.error or ""), len(proxy.asked)) == (True, 1)
 
 
-# -- what servers say --------------------------------------------------------------------------------------------------
+# -- statuses of servers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("code", "words"), [(400, "cert if the server requires one"), (405, "set method"), (415, "Content-Type")]
 )
-def test_a_status_that_a_setting_may_mend_names_it(here: Here, bad: BadServer, code: int, words: str) -> None:
+def test_a_status_that_a_setting_may_fix_names_it(here: Here, bad: BadServer, code: int, words: str) -> None:
     assert words in (here.fetch(bad.script("/a", answers.status(code))).error or "")

@@ -126,7 +126,7 @@ def test_these_are_proxies(write: Write, proxy: str) -> None:
     assert load_config(write(one(proxy=proxy)), {}).sources[0].proxy == proxy
 
 
-# -- what counts -------------------------------------------------------------------------------------------------------
+# -- effective options -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

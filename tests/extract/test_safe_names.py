@@ -30,7 +30,7 @@ SAFE = [
 ]
 
 UNSAFE = [
-    # given, made harmless
+    # given, sanitized
     ("", "download"),
     (".", "_"),
     ("..", "__"),

@@ -63,7 +63,7 @@ HIDDEN = (
     base64.b64encode(f"pass-{MARK}".encode()).decode(),
 )
 
-# On Python 3.13 urllib3 leaves the socket of an answer that it cannot parse to the garbage collector, which says so.
+# On Python 3.13 urllib3 leaves the socket of an unparsable response to the garbage collector, which warns about it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -263,7 +263,7 @@ def test_encryption_that_the_server_does_not_speak_shows_no_secret(
     ],
 )
 def test_a_store_that_fails_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture, url: str) -> None:
-    caplog.set_level(logging.INFO)  # what a store's library tells who debugs it is not ours
+    caplog.set_level(logging.INFO)  # debug messages of a store's own library are out of scope
     outcome = run(here, secretive(url))
     assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
 
@@ -291,7 +291,7 @@ def test_a_value_from_the_environment_is_in_no_error(
 
 RIGHT: dict[str, tuple[Step, ...]] = {
     "new": (answers.whole(BODY, ETAG),),
-    "gone on with": (answers.cut_at(400, BODY, ETAG), answers.whole(BODY, ETAG)),
+    "resumed": (answers.cut_at(400, BODY, ETAG), answers.whole(BODY, ETAG)),
     "after a redirect": (answers.redirect(f"/b?{QUERY}"),),
     "a header without colon": (header_without_colon,),
     "encoded": (answers.unasked_encoding(BODY),),

@@ -106,7 +106,7 @@ def test_a_pause_ends_though_the_signal_came_right_before_its_sleep(monkeypatch:
 
     def late(seconds: float) -> None:
         sleep(seconds)
-        with suppress(StopAskedError):  # asked before, but heard only now
+        with suppress(StopAskedError):  # requested before, raised only now
             stop.ask()
 
     monkeypatch.setattr(time, "sleep", late)

@@ -87,7 +87,7 @@ def test_a_dry_run_sees_another_length_under_the_same_etag(here: Here, bad: BadS
     assert (plan.action, plan.why) == ("fetch", "its size was 1,000 bytes, now 1,200")
 
 
-# -- 304 with validators of something else -----------------------------------------------------------------------------
+# -- 304 with validators of other content ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("told", [{"ETag": ETAG, "Last-Modified": TUESDAY}, {"ETag": '"b"'}], ids=["time", "ETag"])
@@ -118,7 +118,7 @@ def test_a_dry_run_asks_again_as_well(here: Here, bad: BadServer) -> None:
     assert (plan.action, plan.length_bytes) == ("fetch", len(LONGER))
 
 
-# -- ETags that are known to be worthless ------------------------------------------------------------------------------
+# -- ETags that are known to be unreliable -----------------------------------------------------------------------------
 
 
 def test_an_empty_etag_is_never_asked_by(here: Here, bad: BadServer) -> None:
@@ -137,7 +137,7 @@ def test_an_etag_of_two_contents_is_not_asked_by_any_more(here: Here, bad: BadSe
 
 def test_an_etag_of_two_contents_hides_no_third_one(here: Here, bad: BadServer) -> None:
     bodies = [BODY, LONGER, pattern(len(LONGER), 3)]
-    third = answers.whole(bodies[2], '"static"')  # says 304 to this ETag
+    third = answers.whole(bodies[2], '"static"')  # responds 304 to this ETag
     url = bad.script("/a", deaf(bodies[0], '"static"'), deaf(bodies[1], '"static"'), third)
     assert [here.fetch(url).result for _ in bodies] == [Result.NEW, Result.CHANGED, Result.CHANGED]
 
@@ -187,7 +187,7 @@ def test_the_rest_of_another_time_under_the_same_etag_starts_again(here: Here, b
         pytest.param(None, 'W/""', None, id="empty"),
         pytest.param('"b"', ETAG, ETAG, id="another one before"),
         pytest.param(ETAG, ETAG, '""', id="the same for another content"),
-        pytest.param('""', ETAG, '""', id="known to be worthless"),
+        pytest.param('""', ETAG, '""', id="known to be unreliable"),
         pytest.param('""', None, None, id="no ETag any more"),
     ],
 )
