@@ -88,7 +88,7 @@ def test_the_folder_looks_as_shown(reader: Reader) -> None:
 
 
 def _explained() -> list[str]:
-    section = PAGES["messages.md"].partition("| what you see |")[2].partition("\n\n")[0]
+    section = PAGES["messages.md"].partition("| message |")[2].partition("\n\n")[0]
     return [told for row in section.splitlines()[2:] for told in re.findall("`([^`]+)`", row.split("|")[1])]
 
 
