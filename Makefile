@@ -1,4 +1,4 @@
-# Everything here makes its own virtual environment first; nothing else is needed but Python 3.11 or newer.
+# Each target creates its virtual environment first. It needs only Python 3.11 or newer.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= lines segment canonical index
 LOCK_EXTRAS   = dev bench docs extract formats fuzz
 
-# The exact versions of everything that development needs. Without a lock (`make LOCK=`) pip takes the newest ones.
+# The exact versions of all development dependencies. Without a lock (`make LOCK=`), pip installs the newest ones.
 LOCK    ?= requirements-dev.lock
 INSTALL  = -m pip install --quiet --disable-pip-version-check $(LOCK:%=--constraint %)
 
@@ -22,7 +22,7 @@ $(READY): pyproject.toml $(LOCK)
 demo: $(READY)
 	@BIN=$(BIN) sh docs/demo.sh
 
-# The terminal picture of the README, from the output of the commands that it shows.
+# Draw the terminal picture of the README from the output of the commands that it shows.
 picture: $(READY)
 	$(BIN)/python docs/picture.py
 
@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Files go to a worker as a whole, the simulation's tests one by one: they fill the gaps (tests/conftest.py).
+# A worker gets all tests of a file, except those of the simulation, which fill the gaps (tests/conftest.py).
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -43,23 +43,23 @@ $(VENV)-docs/.ready: pyproject.toml $(LOCK)
 	$(VENV)-docs/bin/python $(INSTALL) --editable '.[docs]'
 	@touch $@
 
-# The documentation site, in site/. A warning ends it: a link that leads nowhere, a page that no menu names.
+# Build the documentation site in site/. A warning fails it: a broken link, or a page missing from the menu.
 docs: $(VENV)-docs/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --site-dir site
 
-# The sdist, and the wheel that is built from it, in dist/.
+# Build the sdist, and the wheel from it, in dist/.
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 
-# The lock file anew, with the newest versions that pyproject.toml allows.
+# Rewrite the lock file with the newest versions that pyproject.toml allows.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
 	    --custom-compile-command 'make lock' $(LOCK_EXTRAS:%=--extra %) pyproject.toml --output-file requirements-dev.lock
 
-# Every interpreter found on the machine, each with an environment of its own.
+# Run `make test` with every interpreter on the machine, each in its own environment.
 test-all:
 	@sh tests/all_pythons.sh
 
@@ -68,7 +68,7 @@ $(VENV)-fuzz/.ready: pyproject.toml $(LOCK)
 	$(VENV)-fuzz/bin/python $(INSTALL) --editable '.[fuzz]'
 	@touch $@
 
-# Each target for FUZZ_SECONDS, then its corpus is made small again. A find stops it, and stays in .fuzz/TARGET/.
+# Fuzz each target for FUZZ_SECONDS, then minimise its corpus. A finding stops the run and stays in .fuzz/TARGET/.
 fuzz: $(VENV)-fuzz/.ready
 	@PYTHON=$(VENV)-fuzz/bin/python SECONDS_EACH=$(FUZZ_SECONDS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 

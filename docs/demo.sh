@@ -1,6 +1,6 @@
 #!/bin/sh
-# The demo: four processes fetch 200 dump files from a server on this machine, three times. Run by `make demo`.
-# Everything lies in .demo, which is gone at the end; `KEEP=1 make demo` leaves it to look at.
+# The demo: four processes fetch 200 files from a server on this machine, three times. `make demo` runs it.
+# It works in .demo and deletes it at the end; `KEEP=1 make demo` keeps it.
 set -eu
 programs=$(cd "$(dirname "$0")/demo" && pwd)
 bin=$(cd "${BIN:-.venv/bin}" && pwd)
@@ -14,7 +14,7 @@ unset MANIFESTLOG_DIR
 start=$(pwd)
 server=
 clean_up() {
-    trap '' HUP INT TERM # a second Ctrl-C leaves nothing behind either
+    trap '' HUP INT TERM # a second Ctrl-C must not interrupt the clean-up
     if [ -n "$server" ]; then
         kill "$server" 2>/dev/null || true
         wait "$server" || true
@@ -39,7 +39,7 @@ run() {
     short output
 }
 
-# On a terminal there is the live display. Elsewhere there would be 200 lines: three of them will do, unless it fails.
+# A terminal shows the live display. Elsewhere, print three of the 200 lines, or all of them if the run fails.
 extract() {
     if [ -t 2 ]; then
         run manifestlog extract etl.config.json
@@ -49,50 +49,50 @@ extract() {
     manifestlog extract etl.config.json >output 2>lines || { cat lines >&2 && exit 1; }
     { grep -v ': unchanged$' lines || cat lines; } | head -n 3 >some
     short some
-    echo "… one line a source, $(wc -l <lines | tr -d ' ') in all, and the sum:"
+    echo "… one line per source, $(wc -l <lines | tr -d ' ') in total, then the summary:"
     cat output
 }
 
-say "A server with 200 dump files of a galaxy: systems, bodies, stations, prices. Twenty are copies of others."
+say "A server publishes 200 files about a galaxy: systems, bodies, stations, prices. Twenty are copies of others."
 python "$programs/dumps.py" make site
 mkfifo url
 python "$programs/serve.py" site >url 2>served &
 server=$!
 read -r url <url
 
-say "The job: where files and manifest go, and what to fetch (the first source of 200)."
+say "The configuration names the directories, the manifest and the sources (the first of 200)."
 python "$programs/dumps.py" config site --url "$url" --file etl.config.json --manifests manifests --data data/raw
 run head -n 14 etl.config.json
 
-say "First run: four processes share the list and one manifest. A copy is not kept twice: it is an alias."
+say "First run: four processes share the list and one manifest. A copy is stored once, as an alias."
 extract
 
-say "Second run: each source is asked whether it has changed. None has, so no file is sent."
+say "Second run: the server is asked for changes of each source. There are none, so it sends no file."
 extract
 
-say "The publisher brings out three of them anew."
+say "The publisher replaces three files."
 python "$programs/dumps.py" change site
 
-say "Third run: these three are fetched. What was there before stays beside them."
+say "Third run: these three are fetched. The old files stay beside the new ones."
 extract
 
-say "The log goes into the canonical file. (The last process that closed has done it: nothing is left to merge.)"
+say "Merge the log into the canonical file. (The last process has done so on closing; nothing is left to merge.)"
 run manifestlog compact
 run manifestlog status
 
-say "That file is plain JSON, one record a line, sorted by checksum."
+say "The canonical file is JSON, one record per line, sorted by checksum."
 run head -n 13 manifests/galaxy_download.manifest.json
 
-say "Ask for one source: the latest of it."
+say "Get the latest record of one source."
 run manifestlog get galaxy_download --source bodies-001 --dataset bodies
 
-say "Ask for one content: a file that two sources have is kept once."
+say "Get one content: a file that two sources deliver is stored once."
 checksum=$(manifestlog list galaxy_download --source bodies-009 | cut -f1)
 run manifestlog get galaxy_download --checksum "$checksum"
 
 kill "$server"
 wait "$server"
 server=
-say "What the server counted in the three runs: 3 × 200 requests, and 200 + 0 + 3 files that it sent."
+say "The server counted 3 × 200 requests, and sent 200 + 0 + 3 files."
 cat served
-if [ -n "${KEEP:-}" ]; then say "Everything is left in .demo."; else say "Everything lay in .demo, and is gone now."; fi
+if [ -n "${KEEP:-}" ]; then say "All files are in .demo."; else say "The files of the demo in .demo are deleted."; fi

@@ -2,9 +2,9 @@
 
 Invariants:
 
-- Every line of output comes from a command that this program runs, against a server on this machine.
+- Every line of output comes from a command that this program runs against a server on this machine.
 - The same code gives the same picture: files, times and durations are fixed, and one worker keeps the order of sources.
-- The picture loads nothing: no font, no script, no address.
+- The picture loads no font, script or other resource.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VARYING = (
     (re.compile(r"\b20\d\d-\d\d-\d\dT[\d:.]+Z"), "2026-01-02T03:30:00.000000Z"),
 )
 
-# The template of rich without its font, which a reader's browser would load from another server.
+# The template of rich without its web font, so that a reader's browser contacts no other server.
 SVG = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
     <style>

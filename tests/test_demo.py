@@ -1,4 +1,4 @@
-"""`make demo`: it shows what it says, and leaves nothing behind, however it ends."""
+"""`make demo` prints what it announces and leaves no file behind, however it ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNT = re.compile(r"^([a-z]+) +(\d+)$", re.MULTILINE)
 
 
 def start(home: Path, **environment: str) -> subprocess.Popen[str]:
-    """The demo in this folder, as the leader of a process group, as a shell would start it."""
+    """Start the demo in this directory as the leader of a process group, as a shell does."""
     return subprocess.Popen(
         ["sh", str(SCRIPT)],
         cwd=home,
@@ -49,12 +49,12 @@ def said(home: Path) -> str:
 
 
 def counts(said: str) -> list[dict[str, int]]:
-    """What each run came to, without what was nothing."""
+    """Return the counts of each run without zeros."""
     tables = said.split("result ")[1:]
     return [{name: int(count) for name, count in COUNT.findall(table) if count != "0"} for table in tables]
 
 
-def test_the_demo_fetches_everything_then_nothing_then_what_has_changed(said: str) -> None:
+def test_the_demo_fetches_all_files_then_none_then_the_changed_ones(said: str) -> None:
     assert counts(said) == [{"new": 180, "alias": 20}, {"unchanged": 200}, {"changed": 3, "unchanged": 197}]
 
 
@@ -62,11 +62,11 @@ def test_the_server_counts_each_body_once(said: str) -> None:
     assert "served 600 requests, 203 bodies" in said
 
 
-def test_the_demo_is_short_enough_to_be_read(said: str) -> None:
+def test_the_demo_is_short_enough_to_read(said: str) -> None:
     assert len(said.splitlines()) < 140
 
 
-def test_the_demo_shows_what_has_changed(said: str) -> None:
+def test_the_demo_shows_the_changed_files(said: str) -> None:
     assert len(re.findall(r": changed, .* data/raw/\w+/\w+-\d{3}-[0-9a-f]{12}\.json\.gz$", said, re.MULTILINE)) == 3
 
 
@@ -77,7 +77,7 @@ def test_the_demo_leaves_no_file(home: Path) -> None:
 
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A demo that is told to end while it fetches."""
+    """Yield a demo that is fetching files."""
     demo = start(tmp_path)
     try:
         wait_until((tmp_path / ".demo" / "data").exists, 40)
@@ -89,20 +89,20 @@ def interrupted(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_demo_that_is_interrupted_ends_with_its_signals_code(
+def test_an_interrupted_demo_exits_with_the_code_of_the_signal(
     interrupted: subprocess.Popen[str], number: signal.Signals, code: int
 ) -> None:
     os.killpg(interrupted.pid, number)
     assert interrupted.wait(40) == code
 
 
-def test_a_demo_that_is_interrupted_leaves_no_file(interrupted: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_an_interrupted_demo_leaves_no_file(interrupted: subprocess.Popen[str], tmp_path: Path) -> None:
     os.killpg(interrupted.pid, signal.SIGINT)
     interrupted.wait(40)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_demo_that_is_ended_alone_takes_its_server_along(interrupted: subprocess.Popen[str]) -> None:
+def test_a_terminated_demo_ends_its_server(interrupted: subprocess.Popen[str]) -> None:
     children = children_of(interrupted.pid)
     interrupted.terminate()
     interrupted.wait(40)

@@ -77,7 +77,7 @@ _REFERENCE = re.compile(r"`((?:tests|benchmarks|src)/[^`:*@ ]*)?(?:::(\w+))?`")
 
 
 def _named(text: str) -> Iterator[tuple[str, str | None]]:
-    """Every (file or folder, test) that a page names; `::name` alone is a test of the file before it."""
+    """Yield each (file or directory, test) that a page names; `::name` alone is a test of the previous file."""
     place = ""
     for found in _REFERENCE.finditer(text):
         place = found[1] or place

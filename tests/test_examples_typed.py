@@ -1,4 +1,4 @@
-"""The Python examples of README and guide are typed: whoever pastes one into a strict project gets no error."""
+"""The Python examples of README and guide are typed: they pass mypy in a strict project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _examples() -> dict[str, str]:
-    """Every block by a name of its own."""
+    """Return every block by a unique file name."""
     return {
         f"{page.stem.lower()}_{number}.py".replace("-", "_"): code
         for page in PAGES
@@ -25,8 +25,8 @@ def test_readme_and_guide_have_examples() -> None:
     assert {name.partition("_")[0] for name in _examples()} == {"readme", "python"}
 
 
-def test_mypy_strict_has_nothing_to_say(tmp_path: Path) -> None:
-    """With no configuration but `--strict`, as in a project of the reader's own."""
+def test_mypy_strict_finds_no_error(tmp_path: Path) -> None:
+    """Run mypy with `--strict` and no other configuration, as in a reader's own project."""
     examples = _examples()
     for name, code in examples.items():
         (tmp_path / name).write_text(code, "utf-8")

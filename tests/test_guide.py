@@ -27,7 +27,7 @@ OF_THE_SYSTEM = ("No space left on device", "claimed", "interrupted")
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """A reader at the end of the guide; the server still runs."""
+    """Run all pages; return the reader while its server is still running."""
     with reading(tmp_path_factory.mktemp("guide")) as one:
         for name, page in PAGES.items():
             for block in blocks(page):
@@ -62,7 +62,7 @@ def test_the_defaults_shown_are_the_defaults(reader: Reader) -> None:
     assert other.defaults.model_copy(update={"headers": {}}) == one.defaults
 
 
-def test_the_cron_line_fetches_and_says_nothing(reader: Reader) -> None:
+def test_the_cron_line_fetches_and_prints_nothing(reader: Reader) -> None:
     (block,) = (block for block in blocks(PAGES["nightly-job.md"]) if block.kind == "crontab")
     command = block.text.splitlines()[-1].split(maxsplit=5)[5]
     assert reader.run(command) == ""
@@ -74,24 +74,24 @@ def test_the_unit_of_the_nightly_job_runs_the_same_script(reader: Reader) -> Non
     assert command == str(reader.home / "nightly.sh")
 
 
-def test_the_unit_that_compacts_runs_until_it_is_ended(reader: Reader) -> None:
+def test_the_unit_that_compacts_runs_until_sigterm(reader: Reader) -> None:
     (command,) = re.findall("^ExecStart=(.*compact.*)$", PAGES["many-processes.md"], re.MULTILINE)
     with reader.start(command) as service:
         assert service.stderr
-        service.stderr.readline()  # it says that it has begun
+        service.stderr.readline()  # it prints a line when it has started
         service.send_signal(signal.SIGTERM)
         assert service.wait(30) == 0
 
 
-def test_the_folder_looks_as_shown(reader: Reader) -> None:
+def test_the_directory_looks_as_shown(reader: Reader) -> None:
     assert reader.missing == []
 
 
 def _explained() -> list[str]:
     section = PAGES["messages.md"].partition("| message |")[2].partition("\n\n")[0]
-    return [told for row in section.splitlines()[2:] for told in re.findall("`([^`]+)`", row.split("|")[1])]
+    return [text for row in section.splitlines()[2:] for text in re.findall("`([^`]+)`", row.split("|")[1])]
 
 
-@pytest.mark.parametrize("told", [told for told in _explained() if not told.startswith((".", *OF_THE_SYSTEM))])
-def test_every_message_that_is_explained_is_one_of_ours(told: str) -> None:
-    assert told.removeprefix("HTTP 404: ") in SOURCE
+@pytest.mark.parametrize("message", [text for text in _explained() if not text.startswith((".", *OF_THE_SYSTEM))])
+def test_every_explained_message_is_in_the_source(message: str) -> None:
+    assert message.removeprefix("HTTP 404: ") in SOURCE

@@ -1,14 +1,14 @@
-"""The dump files of the demo, in the shape of galaxy dumps: gzipped JSON lists of systems, bodies, stations and prices.
+"""The data files of the demo, shaped like galaxy dumps: gzipped JSON lists of systems, bodies, stations and prices.
 
-    dumps.py make FOLDER [--files 200] [--seed 7]
-    dumps.py change FOLDER [--files 3]
-    dumps.py config FOLDER --file FILE --url URL --manifests DIR --data DIR
+    dumps.py make DIRECTORY [--files 200] [--seed 7]
+    dumps.py change DIRECTORY [--files 3]
+    dumps.py config DIRECTORY --file FILE --url URL --manifests DIR --data DIR
 
 Invariants:
 
-- The same arguments give the same bytes, at least with the same Python.
-- One file in ten is a copy of another under its own name. `change` leaves copies and what they were made of alone.
-- A changed file is replaced in one step, so a server that is reading it goes on with the old one.
+- The same arguments give the same bytes with the same version of Python.
+- One file in ten is a copy of another file. `change` changes neither copies nor their originals.
+- A changed file is replaced atomically, so a server that is reading it continues with the old one.
 
 It does not serve the files: see `serve.py`.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SIZE_BYTES_MIN = 2_000
 SIZE_BYTES_MAX = 200_000
 ROWS_ADDED = 5
-"""By which a changed file grows."""
+"""Rows that `change` adds to a file."""
 
 STARS = ("K (Yellow-Orange) Star", "M (Red dwarf) Star", "G (White-Yellow) Star", "Neutron Star")
 PLANETS = ("Icy body", "Rocky body", "High metal content world", "Class I gas giant", "Earth-like world")
@@ -106,14 +106,14 @@ DATASETS: dict[str, tuple[Callable[[random.Random], dict[str, Any]], int]] = {
     "stations": (_station, 37),
     "prices": (_price, 43),
 }
-"""How to make a row, and how many bytes of the compressed file it takes, about."""
+"""For each dataset: how to make a row, and the approximate compressed bytes per row."""
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
 def _packed(rows: list[dict[str, Any]]) -> bytes:
-    """A list with a row a line, without the time of day in it."""
+    """Return a compressed JSON list, one row per line, without a time in its header."""
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     return gzip.compress(f"[\n{lines}\n]\n".encode(), compresslevel=6, mtime=0)
 
@@ -122,16 +122,16 @@ def _dump(dataset: str, chance: random.Random) -> bytes:
     make_row, row_bytes = DATASETS[dataset]
     size_bytes = (
         SIZE_BYTES_MIN * (SIZE_BYTES_MAX / SIZE_BYTES_MIN) ** chance.random()
-    )  # as many small ones as large ones
+    )  # log-uniform: as many small files as large ones
     return _packed([make_row(chance) for _ in range(max(1, int(size_bytes / row_bytes)))])
 
 
 def make(folder: Path, files: int, seed: int) -> str:
-    """Write the files; a line on what there is now."""
+    """Write the files; return a summary line."""
     contents: list[bytes] = []
     for number in range(files):
         dataset = list(DATASETS)[number % len(DATASETS)]
-        # Every tenth is a copy of the one before it in its dataset, and that one is never a tenth itself.
+        # Every tenth file copies the previous file of its dataset, which is never a copy itself.
         copied = number % 10 == 9
         data = contents[number - len(DATASETS)] if copied else _dump(dataset, random.Random(f"{seed}/{number}"))
         contents.append(data)
@@ -142,13 +142,13 @@ def make(folder: Path, files: int, seed: int) -> str:
 
 
 def change(folder: Path, files: int) -> str:
-    """Add rows to so many files, spread over the folder; a line that names them."""
+    """Add rows to this many files, spread over the directory; return a line that names them."""
     by_content: defaultdict[str, list[Path]] = defaultdict(list)
     for path in _dumps(folder):
         by_content[hashlib.sha256(path.read_bytes()).hexdigest()].append(path)
     single = sorted(paths[0] for paths in by_content.values() if len(paths) == 1)
     if len(single) < files:
-        raise SystemExit(f"{folder} has {len(single)} files that are no copies, too few to change {files}")
+        raise SystemExit(f"{folder} has {len(single)} files without a copy, too few to change {files}")
     chosen = [single[number * len(single) // files] for number in range(files)]
     for path in chosen:
         _grow(path)
@@ -174,7 +174,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> str:
-    """Write the configuration of a job that fetches every file; a line on it."""
+    """Write the configuration of a job that fetches every file; return a summary line."""
     sources = [
         {
             "source_id": path.name.removesuffix(".json.gz"),
@@ -197,7 +197,9 @@ def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> s
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
-    parser = argparse.ArgumentParser(description="Make, change and list the dump files of the demo.")
+    parser = argparse.ArgumentParser(
+        description="Make and change the data files of the demo, and write its configuration."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     making, changing, listing = (verbs.add_parser(verb) for verb in ("make", "change", "config"))
     for one in (making, changing, listing):

@@ -1,15 +1,15 @@
-"""The server of the demo: a folder on loopback, with what a careful client asks for.
+"""The server of the demo: serves a directory on the loopback interface, with conditional and range requests.
 
-    serve.py FOLDER [--port 0] [--port-file FILE]
+    serve.py DIRECTORY [--port 0] [--port-file FILE]
 
 Invariants:
 
-- An ETag is strong: made of the file's size and its modification time in nanoseconds, so a replaced file has another one.
-- `If-None-Match`, `If-Modified-Since`, one range at a time and `If-Range` are honoured; connections stay open.
-- Nothing outside the folder is served, and nobody but this machine is answered.
-- The url stands in the port file once requests are answered. SIGTERM and Ctrl-C end it; then one line says what was served.
+- ETags are strong: size and modification time in nanoseconds, so a replaced file gets a new one.
+- It supports `If-None-Match`, `If-Modified-Since`, single ranges and `If-Range`, and keeps connections open.
+- It serves nothing outside the directory, and answers this machine only.
+- It writes its URL to the port file, or prints it, once it answers requests. SIGTERM and Ctrl-C end it; it then prints a summary.
 
-It does not compress, list folders or take uploads.
+It does not compress, list directories or accept uploads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
 @dataclass
 class Served:
-    """What went out. A client finds itself counted as soon as it has its answer."""
+    """Counts of what was sent. A response is counted before the client receives it."""
 
     requests: int = 0
     bodies: int = 0
@@ -48,7 +48,7 @@ class Served:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, size_bytes: int | None) -> None:
-        """One request; `size_bytes` of the body, None if there is none."""
+        """Count a request; `size_bytes` is the size of its body, or None without a body."""
         with self._lock:
             self.requests += 1
             self.bodies += size_bytes is not None
@@ -56,7 +56,7 @@ class Served:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD; and POST as GET, whatever is asked."""
+    """Answer GET and HEAD; answer POST like GET and ignore its body."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -73,14 +73,14 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_arguments: Any) -> None:
-        """Quiet: the line at the end says it."""
+        """Log nothing; the summary at the end is enough."""
 
     def _answer(self) -> None:
         path = find_file(self.server.folder, self.path)
         if path is None:
             self._send_head(404, {"Content-Length": "0"})
             return
-        with path.open("rb") as file:  # opened first: what is said is said of the file that is sent
+        with path.open("rb") as file:  # headers must describe the file that is sent, so open it first
             self._send_file(file)
 
     def _send_file(self, file: BinaryIO) -> None:
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
         date = formatdate(found.st_mtime, usegmt=True)
         headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
-        if self._has_it(etag, date):
+        if self._is_unchanged(etag, date):
             self._send_head(304, headers)
             return
         span = self._span(etag, date, found.st_size)
@@ -97,17 +97,17 @@ class Handler(BaseHTTPRequestHandler):
         elif span.start >= span.end:
             self._send_head(416, headers | {"Content-Range": f"bytes */{found.st_size}", "Content-Length": "0"})
         else:
-            told = f"bytes {span.start}-{span.end - 1}/{found.st_size}"
-            self._send_span(206, headers | {"Content-Range": told}, file, span)
+            content_range = f"bytes {span.start}-{span.end - 1}/{found.st_size}"
+            self._send_span(206, headers | {"Content-Range": content_range}, file, span)
 
-    def _has_it(self, etag: str, date: str) -> bool:
+    def _is_unchanged(self, etag: str, date: str) -> bool:
         asked = self.headers.get("If-None-Match")
         if asked is None:
             return bool(self.headers.get("If-Modified-Since") == date)
         return etag in {tag.strip().removeprefix("W/") for tag in asked.split(",")}
 
     def _span(self, etag: str, date: str, size_bytes: int) -> Span | None:
-        """The range to send; None for everything."""
+        """Return the requested range, or None for the whole file."""
         match = RANGE.fullmatch(self.headers.get("Range", ""))
         if match is None or self.command != "GET" or self.headers.get("If-Range", etag) not in (etag, date):
             return None
@@ -138,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each connection."""
+    """Serve each connection in a thread of its own."""
 
     request_queue_size = 128
 
@@ -148,29 +148,29 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """Ignore clients that close their connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def find_file(folder: Path, target: str) -> Path | None:
-    """The file that a request's target names, if it is one inside the folder."""
+    """Return the file that a request names, or None if it is not a file in the directory."""
     name = unquote(urlsplit(target).path)
     try:
         path = (folder / name.lstrip("/")).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None
-    except (OSError, ValueError):  # too long a name, or NUL in it
+    except (OSError, ValueError):  # the name is too long or contains NUL
         return None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve a folder on loopback until SIGTERM.")
+    parser = argparse.ArgumentParser(description="Serve a directory on the loopback interface until SIGTERM.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int, default=0, help="0 takes any free one")
-    parser.add_argument("--port-file", type=Path, help="where to write the url")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port [default: 0]")
+    parser.add_argument("--port-file", type=Path, help="file for the URL [default: standard output]")
     given = parser.parse_args()
     ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before there are threads: they inherit it
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before threads start, so that they inherit it
     with Server(given.port, given.folder) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         _announce(f"http://127.0.0.1:{server.server_address[1]}", given.port_file)

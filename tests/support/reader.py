@@ -66,7 +66,7 @@ class Reader:
             self.said = self.run(block.text)
         elif block.kind == "text" and not block.name:
             check(self.said, block.text)
-        elif block.name == "the folder":
+        elif block.name == "the directory":
             shown = [line.split()[0] for line in block.text.splitlines()]
             self.missing = [name for name in shown if not (self.home / name).exists()]
         elif block.kind == "at the server":
