@@ -18,7 +18,7 @@ from typing import NamedTuple
 from benchmarks import harness
 from manifestlog import ManifestOptions
 from manifestlog.engines.filelog.compaction.background import _PAUSE_MIN_S
-from manifestlog.engines.filelog.compaction.steps import seconds_until_due
+from manifestlog.engines.filelog.compaction.trigger import seconds_until_due
 from manifestlog.engines.reports import LogStatus
 
 _DAYS = 365

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manifestlog.engines.filelog.compaction.steps import seconds_until_due
+from manifestlog.engines.filelog.compaction.trigger import seconds_until_due
 from manifestlog.engines.reports import LogStatus
 from manifestlog.model.adoption import is_newer
 from manifestlog.options import ManifestOptions
@@ -64,7 +64,7 @@ def test_the_same_words_are_not_newer(same: str) -> None:
     assert not is_newer(same, same)
 
 
-# -- compactor.seconds_until_due ---------------------------------------------------------------------------------------
+# -- trigger.seconds_until_due -----------------------------------------------------------------------------------------
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MIB = 1 << 20

@@ -18,7 +18,8 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from manifestlog.engines.filelog.compaction.background import Background
-from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer, is_compaction_due, log_status
+from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
+from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, log_status
 from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.overlay import Overlay

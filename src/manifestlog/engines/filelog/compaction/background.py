@@ -18,9 +18,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.compaction.steps import (
+from manifestlog.engines.filelog.compaction.steps import compact
+from manifestlog.engines.filelog.compaction.trigger import (
     COMPACTION_SHARE,
-    compact,
     is_compaction_due,
     log_status,
     seconds_until_due,

@@ -1,4 +1,4 @@
-"""Compaction: the eight steps, and the rule when to take them.
+"""Compaction: the eight steps from the log to the next canonical file.
 
 ::
 
@@ -30,7 +30,6 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -42,19 +41,15 @@ from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import Base, LogEntry
 from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
 from manifestlog.engines.filelog.state import State
-from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
 from manifestlog.model import document
-from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.columns import RowColumns
 
 log = logging.getLogger(__name__)
-
-COMPACTION_SHARE = 100
-"""A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
 
 
 @dataclass(slots=True)
@@ -98,26 +93,6 @@ def _log(path: str, report: CompactionReport) -> None:
         report.bytes_written,
         report.seconds,
     )
-
-
-def log_status(session: Session) -> LogStatus:
-    """How much is in the log, and since when."""
-
-    def look(state: State) -> LogStatus:
-        size, wal_ = state.base.canonical_bytes, state.wal
-        if wal_ is None:
-            return LogStatus(size, 0, 0, 0, None, "", 0.0)
-        return LogStatus(
-            size,
-            wal_.bytes_total,
-            wal_.bytes_to_merge,
-            wal_.segments,
-            wal_.changed_since,
-            wal_.compacted_at,
-            wal_.compaction_s,
-        )
-
-    return session.read(look)
 
 
 def deregister_writer(session: Session) -> bool:
@@ -285,26 +260,3 @@ class _Compaction:
         for number in self._paths.segment_numbers(disk.list_names(self._paths.directory)):
             if number <= covers:
                 disk.remove(self._paths.segment(number))
-
-
-def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime) -> float:
-    """The trigger rule: how long until a compaction is wanted; infinite when there is nothing to merge."""
-    if status.changed_since is None:
-        return float("inf")
-    if status.bytes_to_merge >= options.log_bytes_limit(status.canonical_bytes):
-        return 0.0
-    waits = [_age(status.changed_since, now, options.compact_interval_s)]
-    if status.compacted_at:
-        waits.append(_age(status.compacted_at, now, COMPACTION_SHARE * status.compaction_s))
-    return max(0.0, *waits)
-
-
-def _age(since: str, now: datetime, wanted_s: float) -> float:
-    age_s = (now - datetime.fromisoformat(since)).total_seconds()
-    # A time in the future means that the clock was set back: better one compaction too early than none for a day.
-    return wanted_s - age_s if age_s >= 0 else 0.0
-
-
-def is_compaction_due(session: Session) -> bool:
-    """Whether a compaction is wanted now."""
-    return seconds_until_due(log_status(session), session.options, datetime.now(UTC)) <= 0
