@@ -71,16 +71,16 @@ def verified(run: Program, path: Path) -> Result:
 
 def test_the_readmes_quick_start_is_verified_where_it_was_made(run: Program, home: Path) -> None:
     quick_start(home)
-    (home / "raw").mkdir()
-    (home / "raw" / "systems.json.gz").write_bytes(bytes(1024))
-    assert verified(run, home / "manifests" / "systems_download.manifest.json").json["ok"] == 1
+    (home / "data").mkdir()
+    (home / "data" / "systems.gz").write_bytes(bytes(1024))
+    assert verified(run, home / "manifests" / "galaxy_download.manifest.json").json["ok"] == 1
 
 
 def test_the_readmes_quick_start_is_verified_from_elsewhere(elsewhere: Program, home: Path) -> None:
     quick_start(home)
-    (home / "raw").mkdir()
-    (home / "raw" / "systems.json.gz").write_bytes(bytes(1024))
-    assert verified(elsewhere, home / "manifests" / "systems_download.manifest.json").json["ok"] == 1
+    (home / "data").mkdir()
+    (home / "data" / "systems.gz").write_bytes(bytes(1024))
+    assert verified(elsewhere, home / "manifests" / "galaxy_download.manifest.json").json["ok"] == 1
 
 
 @pytest.mark.parametrize(
