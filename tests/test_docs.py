@@ -29,6 +29,10 @@ def _quick_start() -> str:
     return found[1]
 
 
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
+
+
 def test_the_quick_start_prints_what_its_comments_say(tmp_path: Path) -> None:
     code = _quick_start()
     expected = [line.rpartition("# ")[2].strip() for line in code.splitlines() if "print(" in line]
