@@ -1,1 +1,1 @@
-"""The engines that keep a manifest; siblings never import each other."""
+"""The storage engines, one for each kind of location; they never import each other."""

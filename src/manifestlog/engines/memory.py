@@ -1,11 +1,11 @@
-"""A manifest that is kept in memory only: for tests, notebooks and trials.
+"""The memory engine: a manifest in memory only, for tests, notebooks and experiments.
 
 Invariants:
 
-- It means what the engine of plain files means: the same plans decide (`model.writes`).
-- It ends with its manager. Nothing is read or written; another process has another one, a forked child a copy.
+- Writes mean the same as in the file engine: the same plans decide (`model.writes`).
+- A manifest ends with its manager. No file is read or written; each process has its own, and a forked child has a copy.
 
-It is meant to be read: no index is kept but by source, and a snapshot is a copy.
+The code favours simplicity over speed: its only index is by source, and a snapshot is a copy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ capabilities: frozenset[Capability] = frozenset()
 
 
 def locate(text: str) -> Location:
-    """The manifest of a location such as `memory:systems_download`; relative roots begin at the working directory."""
+    """Return the location of a name such as `memory:systems_download`; relative roots start at the working directory."""
     name = check_name(text[len(SCHEME) :].removeprefix("//"))
     return Location(SCHEME + name, SCHEME + name, name, os.getcwd())
 
@@ -54,39 +54,39 @@ def locate(text: str) -> Location:
 def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool
 ) -> MemoryEngine:
-    """A new, empty manifest; raises `ManifestNotFoundError` without metadata, because none is ever there before."""
+    """Create an empty manifest; raises `ManifestNotFoundError` without metadata, since no manifest exists beforehand."""
     if metadata is None or read_only:
         raise ManifestNotFoundError(location.display)
     return MemoryEngine(location, metadata, options)
 
 
 def check(location: Location) -> CheckReport:
-    """Nothing can be damaged that is nowhere."""
+    """Report no damage: nothing is stored."""
     return CheckReport(location.display)
 
 
 def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:  # noqa: ARG001 -- the protocol's
-    """Nothing to repair."""
+    """Report that there is nothing to repair."""
     return RepairReport(location.display)
 
 
 def footprint(location: Location) -> Footprint:  # noqa: ARG001 -- the protocol's
-    """It takes no room that lasts."""
+    """Report zero bytes: nothing is stored."""
     return Footprint()
 
 
 def diagnose(directory: str) -> Generator[ProbeResult]:  # noqa: ARG001 -- the protocol's
-    """No directory is used, so there is nothing to test."""
+    """Yield nothing: this engine uses no directory."""
     yield from ()
 
 
 def manifests(directory: str) -> list[str]:  # noqa: ARG001 -- the protocol's
-    """None is in a directory."""
+    """Return nothing: no manifest of this engine is in a directory."""
     return []
 
 
 class Records:
-    """Encoded records by checksum and by source: what plans look up, and what a snapshot is a copy of."""
+    """Encoded records by checksum and by source: the plans look them up, and a snapshot copies them."""
 
     def __init__(self, metadata: Row, encoded: dict[str, bytes]) -> None:
         self._metadata = metadata
@@ -100,9 +100,9 @@ class Records:
             self._of_source[source_id].add(checksum)
 
     def put(self, record: Encoded) -> None:
-        """Add a record, or replace the one of the same content."""
+        """Add a record, or replace the one with the same checksum."""
         self._encoded[record[1]] = record[0]
-        self._index(record, record[1])  # a source that it does not name any more stays: a look tells
+        self._index(record, record[1])  # a source that the record no longer names stays here; lookups filter it out
 
     def remove(self, checksum: str) -> None:
         del self._encoded[checksum]
@@ -110,7 +110,7 @@ class Records:
     def copy(self) -> Records:
         return Records(dict(self._metadata), dict(self._encoded))
 
-    # -- what `Snapshot` asks for --------------------------------------------------------------------------------------
+    # -- the `Snapshot` protocol ---------------------------------------------------------------------------------------
 
     @property
     def metadata(self) -> Row:
@@ -139,7 +139,7 @@ class Records:
         return checksum in self._encoded or source_id in self._of_source
 
     def sightings(self, source_id: str) -> Iterator[Sighting]:
-        """Everything that a source had, and when."""
+        """Yield everything that a source has had, with its time."""
         for checksum in self._of_source.get(source_id, ()):
             for one in observations(self.row(checksum) or {}) if checksum in self._encoded else ():
                 if one["source_id"] == source_id:
@@ -258,7 +258,7 @@ class MemoryEngine:
         root = roots.root_of(str(self._records.metadata["root_dir"]), self.location.directory)
         return Rules(root, self.options.record_bytes_max)
 
-    # -- keeping: there is no log, and nothing outlives the process ----------------------------------------------------
+    # -- maintenance: there is no log, and nothing outlives the process ------------------------------------------------
 
     def compact(self, *, wait: bool = False, if_needed: bool = False) -> CompactionReport:
         del wait, if_needed

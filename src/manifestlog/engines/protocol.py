@@ -1,13 +1,13 @@
-"""The seam: what managers, `extract`, the command line and tests need of an engine, and nothing else.
+"""The engine protocol: exactly what managers, `extract`, the command line and tests need from an engine.
 
 Invariants:
 
-- Rows and encoded records go in and out, never models; so an engine loads no pydantic.
-- A read sees everything that was acknowledged before the call, by whichever process.
-- A write is one transaction: the verdict is decided and recorded with nothing in between, all of it or nothing.
-- What only some engines can do is a `Capability`: a verb asks for it before it offers itself.
+- Rows and encoded records go in and out, never models, so an engine does not load pydantic.
+- Every read sees all writes acknowledged before the call, from any process.
+- Every write is one atomic transaction: it decides the verdict and records it, with no other write in between.
+- A feature that only some engines have is a `Capability`; a verb checks for it first.
 
-An engine decides how records are stored, shared and made durable. What a write means is the model's (`model.writes`).
+An engine decides how records are stored, shared and made durable. `model.writes` decides what a write means.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 
 
 class Capability(StrEnum):
-    """What an engine may be able to do beside keeping records."""
+    """Features that an engine may have besides keeping records."""
 
     SHARED = "shared"
-    """Several processes may hold the manifest at once, and each sees what the others acknowledged."""
+    """Several processes can open the manifest at once, and each sees the others' acknowledged writes."""
     DURABLE = "durable"
     """Records survive the process."""
     COMPACTION = "compaction"
-    """There is a log that is merged into a canonical file now and then."""
+    """It has a log, which a compaction merges into a canonical file."""
     CHECK = "check"
-    """Its own storage can be checked for damage."""
+    """It can check its own storage for damage."""
     REPAIR = "repair"
-    """Damage can be mended."""
+    """It can repair damage."""
     HISTORY = "history"
-    """It keeps every event, not only the rows that came of them."""
+    """It keeps every event, not only the resulting rows."""
 
 
 class Location(NamedTuple):
-    """Where a manifest is; made by `Driver.locate`."""
+    """Where a manifest is; created by `Driver.locate`."""
 
     key: str
-    """The same for the same manifest, however it was spelt."""
+    """Equal for the same manifest, however its location was spelt."""
     display: str
-    """How messages name it; holds no secret."""
+    """How messages name it; contains no secrets."""
     name: str
     """The manifest's name, such as `systems_download`."""
     directory: str
-    """The absolute directory at which a relative `root_dir` begins."""
+    """The absolute directory that a relative `root_dir` starts from."""
 
 
 class Snapshot(History, Protocol):
-    """The manifest at one moment; it never changes, whatever is written meanwhile."""
+    """The manifest at one moment; later writes do not change it."""
 
     @property
     def metadata(self) -> Row: ...
@@ -73,13 +73,13 @@ class Snapshot(History, Protocol):
     def __len__(self) -> int: ...
 
     def checksums(self) -> Iterator[str]:
-        """Every checksum, sorted."""
+        """Iterate over all checksums, sorted."""
 
     def encoded(self, checksum: str) -> bytes | None:
-        """A record's JSON, None for a content that is not there."""
+        """Return a record's JSON, or None if there is no record."""
 
     def rows(self) -> Iterator[Row]:
-        """Every row, sorted by checksum."""
+        """Iterate over all rows, sorted by checksum."""
 
 
 class Engine(Protocol):
@@ -107,12 +107,12 @@ class Engine(Protocol):
     def get(self, checksum: str) -> Row | None: ...
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        """A source's latest row as the source sees it; over all its datasets without one."""
+        """Return a source's latest row as seen by that source; with `dataset=None`, over all its datasets."""
 
     def count(self) -> int: ...
 
     def metadata(self) -> Row:
-        """The manifest's metadata as of now, `total_records` included."""
+        """Return the manifest's current metadata, including `total_records`."""
 
     def snapshot(self) -> Snapshot: ...
 
@@ -125,24 +125,24 @@ class Engine(Protocol):
     def update(self, checksum: str, changes: Row) -> Added: ...
 
     def forget(self, checksum: str) -> bool:
-        """Remove a content and all that was observed of it; false when it was not there."""
+        """Remove a record and all its observations; return whether it existed."""
 
     def set_metadata(self, changes: Mapping[str, str]) -> None: ...
 
     def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
-        """Replace rows by what the plan makes of them; the plan runs inside the transaction and may run twice."""
+        """Replace rows with the result of `plan`, which runs inside the transaction and may run twice."""
 
-    # -- keeping -------------------------------------------------------------------------------------------------------
+    # -- maintenance ---------------------------------------------------------------------------------------------------
 
     def compact(self, *, wait: bool = False, if_needed: bool = False) -> CompactionReport:
-        """Merge the log into the canonical file; without `COMPACTION` there is nothing to do."""
+        """Merge the log into the canonical file; does nothing in an engine without `COMPACTION`."""
 
     def log_status(self) -> LogStatus: ...
 
     def close(self) -> None:
-        """End the use; may be called again. What was acknowledged is kept."""
+        """Close the engine; idempotent. Acknowledged writes are kept."""
 
-    # -- forks: called around `fork` in the parent, and in the child ----------------------------------------------------
+    # -- forks: called before and after `fork` in the parent, and after it in the child ---------------------------------
 
     def before_fork(self) -> None: ...
 
@@ -152,28 +152,31 @@ class Engine(Protocol):
 
 
 class Driver(Protocol):
-    """An engine's way in: what must work without an open manifest, also for one that is damaged or missing."""
+    """What an engine offers without an open manifest, including for one that is damaged or missing."""
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
     def locate(self, text: str) -> Location:
-        """Where the manifest of this path or URL is; raises `ValueError` for a name that is none."""
+        """Return the location for this path or URL; raises `ValueError` if its name is not a manifest name."""
 
     def open(self, location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool) -> Engine:
-        """Open it, or create it with `metadata`; raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`."""
+        """Open the manifest, or create it with `metadata` if it does not exist.
+
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+        """
 
     def check(self, location: Location) -> CheckReport:
-        """Look for damage without changing anything."""
+        """Check for damage without changing anything."""
 
     def repair(self, location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
-        """Mend what is damaged; without `REPAIR` there is nothing to do. With `dry_run`, say what would be done."""
+        """Repair damage; does nothing in an engine without `REPAIR`. With `dry_run`, only report what it would do."""
 
     def footprint(self, location: Location) -> Footprint:
-        """How much room it takes, whatever state it is in."""
+        """Return the disk space it uses, in bytes; also works for a damaged manifest."""
 
     def diagnose(self, directory: str) -> Generator[ProbeResult]:
-        """Test whether manifests can be kept in this directory; leaves nothing behind once it ends or is closed."""
+        """Test whether this directory can hold manifests. The iterator cleans up when it ends or is closed."""
 
     def manifests(self, directory: str) -> Sequence[str]:
-        """The paths of the manifests in this directory, by name."""
+        """Return the paths of the manifests in this directory, sorted by name."""

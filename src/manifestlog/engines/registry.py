@@ -1,9 +1,9 @@
-"""Which engine keeps a manifest: found by its path or URL, loaded when it is first asked for.
+"""The registry of engines: finds a manifest's driver by its path or URL and imports it on first use.
 
 Invariants:
 
-- A path without a scheme belongs to the engine of plain files.
-- A scheme that nobody knows is an error that names those that are known, never the name of a directory.
+- A path without a scheme belongs to the file engine.
+- An unknown scheme is an error that lists the known ones; it is never taken for a directory name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DRIVERS = {"": "manifestlog.engines.filelog.driver", "memory": "manifestlog.eng
 
 
 def driver_for(location: str | os.PathLike[str]) -> Driver:
-    """The driver for a manifest's path or URL; raises `ManifestError` for an unknown scheme."""
+    """Return the driver for a manifest's path or URL; raises `ManifestError` for an unknown scheme."""
     found = _SCHEME.match(os.fspath(location))
     scheme = found[1].lower() if found else ""
     if scheme not in _DRIVERS:

@@ -1,10 +1,10 @@
-"""What an engine says of its work: plain data, the same for every engine.
+"""The reports of every engine, as plain data.
 
 Invariants:
 
-- A report holds names, numbers and texts only; it can be pickled, compared and written as JSON.
+- A report holds only names, numbers and texts; it can be pickled, compared and written as JSON.
 
-It decides nothing, and knows no engine.
+It makes no decisions and knows no engine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOTE = "note"
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be: `damage`, or a `note`."""
+    """One irregularity in a file. `level` is `damage`, or `note` if it is harmless; `offset` is in bytes."""
 
     level: str
     file: str
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was looked at and what was found."""
+    """What `check` read and what it found."""
 
     manifest: str
     findings: list[Finding] = field(default_factory=list)
@@ -51,10 +51,10 @@ class RepairOutcome(StrEnum):
     """How a call of `repair` ended.
 
     - `NOTHING_TO_DO`: the manifest is sound.
-    - `INDEX_REBUILT`: the manifest is sound, and its index was made anew.
-    - `REPAIRED`: what was intact was kept; the report lists what was lost.
-    - `WOULD_REBUILD_INDEX`: a dry run; the index would be made anew.
-    - `WOULD_REPAIR`: a dry run; the manifest would be repaired.
+    - `INDEX_REBUILT`: the manifest is sound; its index was rebuilt.
+    - `REPAIRED`: everything intact was kept; the report lists what was lost.
+    - `WOULD_REBUILD_INDEX`: in a dry run: the index would be rebuilt.
+    - `WOULD_REPAIR`: in a dry run: the manifest would be repaired.
     """
 
     NOTHING_TO_DO = "nothing_to_do"
@@ -65,7 +65,7 @@ class RepairOutcome(StrEnum):
 
 
 class Loss(NamedTuple):
-    """Where something is lost, or (as a note) where nothing is: `bytes` of `file` from `offset`, None where unknown."""
+    """A loss, or (as a note) damage without loss: `bytes` of `file` from `offset`; None where unknown."""
 
     file: str
     offset: int | None
@@ -76,7 +76,7 @@ class Loss(NamedTuple):
 
 @dataclass(slots=True)
 class RepairReport:
-    """What was found, what was lost with it, and what was kept. `notes` are damage by which nothing is lost."""
+    """What `repair` found, lost and kept. `notes` list damage that lost nothing."""
 
     manifest: str
     outcome: RepairOutcome = RepairOutcome.NOTHING_TO_DO
@@ -90,11 +90,11 @@ class RepairReport:
 
 
 class ProbeStatus(StrEnum):
-    """How a test ended.
+    """How a test of a directory ended.
 
-    - `OK`: the folder is good enough in this respect.
-    - `WARNING`: it works, with a limit that the finding names.
-    - `FAILED`: a manifest must not lie here.
+    - `OK`: the directory passes this test.
+    - `WARNING`: manifests work here, with a limit that the result names.
+    - `FAILED`: do not keep manifests here.
     """
 
     OK = "ok"
@@ -103,7 +103,7 @@ class ProbeStatus(StrEnum):
 
 
 class ProbeResult(NamedTuple):
-    """What a test of a folder found, what that means, and what to do about it (empty when nothing)."""
+    """The result of one test of a directory: what it found, what that means, and advice (empty if none is needed)."""
 
     test: str
     status: ProbeStatus
@@ -126,7 +126,7 @@ class CompactionOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CompactionReport:
-    """What a compaction did. `writer_pause_s` is the longest time for which it kept writers out."""
+    """What a compaction did. `writer_pause_s` is the longest time that it blocked writers, in seconds."""
 
     outcome: CompactionOutcome
     records_merged: int = 0
@@ -137,7 +137,7 @@ class CompactionReport:
 
 
 class Footprint(NamedTuple):
-    """How much room a manifest takes, in bytes; known also of one that cannot be opened."""
+    """The disk space of a manifest, in bytes; also for a manifest that cannot be opened."""
 
     canonical_bytes: int = 0
     log_bytes: int = 0
@@ -145,7 +145,7 @@ class Footprint(NamedTuple):
 
 
 class LogStatus(NamedTuple):
-    """How much is in the log. Sizes in bytes; `changed_since` and `compacted_at` are the times of log lines."""
+    """The state of the log. Sizes are in bytes; `changed_since` and `compacted_at` are times of log lines."""
 
     canonical_bytes: int
     log_bytes: int

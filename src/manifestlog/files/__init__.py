@@ -1,1 +1,1 @@
-"""Files, whoever keeps something in them: the operating system's calls, and how a file comes to its name."""
+"""Files, for every part of the package: calls to the operating system, and publishing a file under its name."""

@@ -2,12 +2,12 @@
 
 Invariants:
 
-- No file is ever rewound or truncated while somebody may rely on its bytes: files grow, are replaced by rename, or go.
-- Every descriptor is close-on-exec and follows no symbolic link in its last part.
-- Nothing here retries a failed sync: after one, the kernel may call lost pages clean (PostgreSQL's "fsyncgate", 2018).
+- A file grows, is replaced by a rename, or is removed. It is never truncated below bytes that a reader may have accepted.
+- Every descriptor is close-on-exec, and no path may end in a symbolic link.
+- A failed sync is never retried: the kernel may then report lost pages as clean (PostgreSQL's "fsyncgate", 2018).
 
-Other modules call it qualified (`disk.append(…)`), so that a simulated disk can take its place by replacing these names.
-It knows nothing of manifests, and raises plain `OSError`s.
+Other modules call it qualified (`disk.append(…)`), so that a simulated disk can replace these names.
+It knows nothing of manifests and raises plain `OSError`s.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _REST_S = 50e-6
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW
-_MODE = 0o666  # the umask decides, as for any file a user makes: a 0600 manifest would lock its other writers out
+_MODE = 0o666  # the umask decides, as for any file: a 0600 manifest would lock out its other writers
 
 
 class Stamp(NamedTuple):
-    """What tells two versions of one path apart without reading them."""
+    """What tells two versions of a file apart without reading them."""
 
     size: int
     mtime_ns: int
@@ -42,7 +42,7 @@ class Stamp(NamedTuple):
 
 
 def _above_standard_streams(fd: int) -> int:
-    # A descriptor 0-2 would receive somebody's stray print; SQLite lost databases to that ("How To Corrupt", 2.2).
+    # A stray print would write into a descriptor 0-2; SQLite lost databases that way ("How To Corrupt", 2.2).
     if fd > 2:
         return fd
     try:
@@ -62,7 +62,7 @@ def open_append(path: str) -> int:
 
 
 def open_lock(path: str, like: str | None = None) -> int:
-    """Open a lock file, made when missing; its content is nobody's business. A new one gets mode and group of `like`."""
+    """Open the lock file, creating it if needed with the mode and group of `like`. Its content is never read."""
     flags = os.O_RDWR | _COMMON
     if like is not None:
         with contextlib.suppress(FileNotFoundError):
@@ -73,7 +73,7 @@ def open_lock(path: str, like: str | None = None) -> int:
 
 
 def create(path: str, like: str | None = None) -> int:
-    """Make a file that must not exist yet; with `like`, take over that file's mode and, where allowed, its group."""
+    """Create a file that must not exist yet; with `like`, copy that file's mode and, where allowed, its group."""
     return _create(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON, like)
 
 
@@ -82,7 +82,7 @@ def _create(path: str, flags: int, like: str | None) -> int:
     if like is not None:
         with contextlib.suppress(OSError):
             old = os.stat(like)
-    # Never wider than the old file, not even for the moment before the mode is set: who opens it then keeps it open.
+    # Never wider than the old file, even before the mode is set: a process that opens it in that moment keeps it open.
     mode = _MODE if old is None else stat_bits.S_IMODE(old.st_mode) & _MODE
     fd = _above_standard_streams(os.open(path, flags, mode))
     if old is not None:
@@ -98,7 +98,7 @@ def close(fd: int) -> None:
 
 
 def size(fd: int) -> int:
-    """Length of an open file: one system call, and the cheapest there is."""
+    """Return the length of an open file in bytes, with the cheapest system call there is."""
     return os.lseek(fd, 0, os.SEEK_END)
 
 
@@ -108,7 +108,7 @@ def stamp(fd: int) -> Stamp:
 
 
 def path_stamp(path: str) -> Stamp | None:
-    """Stamp of the file at `path`, or None when there is none."""
+    """Return the stamp of the file at `path`, or None if there is no file."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -121,16 +121,16 @@ def exists(path: str) -> bool:
 
 
 def is_linked(fd: int) -> bool:
-    """Whether the open file still has a name."""
+    """Return whether the open file still has a name."""
     return os.fstat(fd).st_nlink > 0
 
 
 def read(fd: int, count: int, offset: int) -> bytes:
-    """`count` bytes from `offset`, fewer only at the end of the file."""
+    """Read `count` bytes from `offset`; fewer only at the end of the file."""
     data = os.pread(fd, count, offset)
     if len(data) == count or not data:
         return data
-    # A short read is no end of file (LevelDB issue 1285): only an empty one is.
+    # Only an empty read is the end of the file, a short one is not (LevelDB issue 1285).
     parts = [data]
     got = len(data)
     while got < count and (data := os.pread(fd, count - got, offset + got)):
@@ -140,27 +140,27 @@ def read(fd: int, count: int, offset: int) -> bytes:
 
 
 def blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to `end` in blocks that fit in memory; ends early where the file does."""
+    """Yield the bytes from `start` to `end` in blocks that fit in memory; stop early at the end of the file."""
     while start < end and (block := read(fd, min(BLOCK_BYTES, end - start), start)):
         yield block
         start += len(block)
 
 
 def append(fd: int, data: bytes | memoryview) -> None:
-    """Write all of `data` at the end of the file; on an error part of it may be there."""
+    """Write all of `data` at the end of the file. After an error, part of it may be there."""
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
 
 
 def truncate(fd: int, length: int) -> None:
-    """Take back an unfinished append; never anything that a reader may have accepted."""
+    """Remove an unfinished append. Never call it for bytes that a reader may have accepted."""
     os.ftruncate(fd, length)
 
 
 def sync_data(fd: int) -> None:
     """Make the file's bytes and length survive a power cut."""
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the drive's cache
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync only reaches the drive's cache
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     elif hasattr(os, "fdatasync"):
         os.fdatasync(fd)
@@ -169,7 +169,7 @@ def sync_data(fd: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make names in a directory (created, renamed, removed) survive a power cut."""
+    """Make changes to the names in a directory (created, renamed, removed) survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -178,18 +178,18 @@ def sync_directory(path: str) -> None:
 
 
 def replace(source: str, target: str) -> None:
-    """Put `source` in `target`'s place; whoever has the old file open keeps it."""
+    """Rename `source` to `target`, replacing it. A process that has the old file open keeps it."""
     os.replace(source, target)
 
 
 def publish_new(source: str, target: str) -> None:
-    """Give `source` the name `target`, which must be free; raises `FileExistsError` when it is not."""
+    """Rename `source` to `target`, which must be free; raises `FileExistsError` if it is not."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
-        # No hard links on this file system (FAT, some network mounts); the append lock keeps others away.
+        # This file system has no hard links (FAT, some network mounts); the append lock keeps other writers out.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "segment exists", target) from None
         os.rename(source, target)
@@ -203,10 +203,10 @@ def remove(path: str) -> None:
 
 
 def yield_gil() -> None:
-    """Let the other threads of this process run; for who computes long, every half millisecond or so.
+    """Let the other threads of this process run. Long computations call it about every half millisecond.
 
-    CPython takes the GIL from its holder after 5 ms only, and a writer asks for it after each of its system calls. A sleep of
-    no length would hand it over to nobody: its holder has it back before another thread is awake.
+    CPython takes the GIL from its holder only after 5 ms, and a writer asks for it after each system call. A sleep of
+    zero length would not help: the holder takes the GIL back before another thread is awake.
     """
     if threading.active_count() > 1:
         time.sleep(_REST_S)
@@ -217,9 +217,9 @@ def list_names(directory: str) -> list[str]:
 
 
 def make_directory(path: str, like: str | None = None) -> None:
-    """Make a directory, and those above it that are missing; on return each new name survives a power cut.
+    """Create a directory and its missing parents. On return each new name survives a power cut.
 
-    With `like`, a new one takes over that one's mode and, where allowed, its group.
+    With `like`, a new directory copies the mode and, where allowed, the group of that one.
     """
     above = os.path.dirname(path)
     if not exists(path):
@@ -228,14 +228,14 @@ def make_directory(path: str, like: str | None = None) -> None:
             os.mkdir(path)
             if like is not None:
                 _take_over(path, like)
-    # One that was there may be another process's, who has not come to its own sync. One that was there for long may
-    # lie in a directory that we may not read.
+    # Sync also for an existing directory: another process may have created it and not synced yet. An old directory
+    # may lie in a parent that this process may not read.
     with contextlib.suppress(PermissionError):
         sync_directory(above)
 
 
 def make_passing_directory(path: str) -> None:
-    """Make a directory that nobody misses after a power cut."""
+    """Create a temporary directory; it need not survive a power cut."""
     os.mkdir(path)
 
 
@@ -247,27 +247,27 @@ def _take_over(path: str, like: str) -> None:
 
 
 def map_read(fd: int) -> mmap.mmap:
-    """Map a whole file; only for files that are replaced and never shrink, as a truncated map kills the process."""
+    """Map a whole file. Only for files that never shrink: truncating a mapped file kills the process."""
     return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
 
 
 def lock_shared(fd: int) -> None:
-    """Be one of those who hold this file; the kernel forgets it with the descriptor.
+    """Take a shared lock on this file; the kernel releases it with the descriptor.
 
-    A hint, so it never waits: `held_by_others` may just be looking.
+    It is a hint, so it never waits: another process may be in `held_by_others` at this moment.
     """
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def held_by_others(fd: int) -> bool:
-    """Stop holding this file, and say whether somebody else still does."""
+    """Release the shared lock on this file, and return whether another process still holds one."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False  # no such locks here: nothing is known of others
+        return False  # the file system has no locks of this kind, so other holders are unknown
     finally:
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
@@ -275,7 +275,7 @@ def held_by_others(fd: int) -> bool:
 
 
 def lock_holder(path: str) -> str | None:
-    """Who holds the kernel lock on this file, as far as the kernel tells: `process 1234 (python3)`."""
+    """Return the holder of the kernel lock on this file, such as `process 1234 (python3)`; None if unknown."""
     try:
         found = os.stat(path)
         place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
@@ -286,40 +286,40 @@ def lock_holder(path: str) -> str | None:
         with open(f"/proc/{int(pids[0])}/comm", encoding="utf-8", errors="replace") as comm:
             return f"process {pids[0]} ({comm.read().strip()})"
     except (OSError, IndexError, ValueError):
-        return None  # no /proc, or the holder is gone or in another container
+        return None  # no /proc, or the holder has ended or runs in another container
 
 
-# -- what the folder is like -------------------------------------------------------------------------------------------
+# -- properties of a directory -----------------------------------------------------------------------------------------
 
 
 class Space(NamedTuple):
-    """What is left for this user; `free_inodes` is None where files are not counted."""
+    """Free space for this user; `free_inodes` is None where the file system has no inode limit."""
 
     free_bytes: int
     free_inodes: int | None
 
 
 class Access(NamedTuple):
-    """Who may do what with a file or directory."""
+    """The permissions of a file or directory."""
 
     mode: int
     owner: int
     writable: bool
-    """Whether this process may write it."""
+    """Whether this process may write to it."""
 
 
 def device(path: str) -> int:
-    """The number of the device that `path` lies on."""
+    """Return the device number of the file system that holds `path`."""
     return os.stat(path).st_dev
 
 
 def links(path: str) -> int:
-    """How many names the file at `path` has."""
+    """Return the number of names (hard links) of the file at `path`."""
     return os.stat(path).st_nlink
 
 
 def mount_table() -> str:
-    """What is mounted where, as the kernel lists it; empty where there is no such list."""
+    """Return the kernel's mount table; empty if the system has none."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
             return table.read()
@@ -328,19 +328,19 @@ def mount_table() -> str:
 
 
 def space(path: str) -> Space:
-    """How much room there is where `path` lies."""
+    """Return the free space of the file system that holds `path`."""
     found = os.statvfs(path)
     return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 
 
 def access(path: str) -> Access:
-    """Mode and owner of `path`, links followed."""
+    """Return the mode and owner of `path`, following links."""
     found = os.stat(path)
     return Access(stat_bits.S_IMODE(found.st_mode), found.st_uid, os.access(path, os.W_OK))
 
 
 def our_user() -> int:
-    """The user whose rights this process has."""
+    """Return the effective user id of this process."""
     return os.geteuid()
 
 
@@ -350,7 +350,7 @@ def link(source: str, target: str) -> None:
 
 
 def remove_directory(path: str) -> None:
-    """Remove a directory with the files in it; none of them is a directory."""
+    """Remove a directory and the files in it. It must not contain directories."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(path):
             remove(os.path.join(path, name))

@@ -1,18 +1,18 @@
-"""How a file comes to its name: written whole beside it, synced, then renamed.
+"""Publishing a file: write it whole under a temporary name, sync it, then rename it.
 
 ::
 
-    (1) create it under a temporary name      a crash leaves an unfinished file, which a later writer removes
-    (2) write it, sync it                     likewise
-    (3) give it its name                      before: the old file or none; after: the whole new one
-    (4) sync the directory                    from here on the name survives a power cut
+    (1) create it under a temporary name      after a crash: an unfinished file, which a later writer removes
+    (2) write it, sync it                     after a crash: the same
+    (3) give it its name                      before: the old file or none; after: the whole new file
+    (4) sync the directory                    after this step the name survives a power cut
 
 Invariants:
 
-- A file has its name only when all its bytes are on the disk.
-- When anything fails before (4), the temporary file is removed, and the error is raised.
+- A file gets its name only after all its bytes are on the disk.
+- If a step before (4) fails, the temporary file is removed and the error is raised.
 
-Which name, and what may rely on it, is the caller's business.
+The caller chooses the name and decides what may rely on it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def unfinished(temporary: str, *, like: str | None = None) -> Iterator[int]:
-    """A new file, open for the block and closed at its end; removed when the block fails.
+    """Create a new file for the block. Close it at the end; remove it if the block fails.
 
-    Its mode and group are those of `like`.
+    The file takes its mode and group from `like`.
     """
     fd = disk.create(temporary, like=like)
     try:
@@ -43,23 +43,26 @@ def unfinished(temporary: str, *, like: str | None = None) -> Iterator[int]:
 
 
 class Target(NamedTuple):
-    """Where a file goes. `directory` is synced last; without it the name may be lost in a power cut until the caller does."""
+    """Where a file goes. `directory` is synced last; without one, the caller must sync it, or a power cut may lose the name."""
 
     temporary: str
     path: str
     directory: str | None = None
     must_be_new: bool = False
-    """Whether a file of that name is an error (`FileExistsError`), not replaced."""
+    """Raise `FileExistsError` if the name is taken, instead of replacing that file."""
 
 
 def publish(target: Target, parts: Iterable[bytes | memoryview], *, like: str | None = None) -> None:
-    """Steps (1) to (4): write a file whole and give it its name. Its mode and group are those of `like`."""
+    """Publish a file: steps (1) to (4). It takes its mode and group from `like`.
+
+    On return its bytes survive a power cut; its name too, if the target has a directory. Raises `OSError`.
+    """
     with unfinished(target.temporary, like=like) as fd:
         _complete(fd, target, parts)
 
 
 def publish_open(target: Target, parts: Iterable[bytes | memoryview], *, like: str | None = None) -> int:
-    """The same for a file that the caller goes on with: give its descriptor."""
+    """Publish a file like `publish`, but keep it open and return its descriptor."""
     fd = disk.create(target.temporary, like=like)
     try:
         _complete(fd, target, parts)
