@@ -1,1 +1,1 @@
-"""The engine of one machine and plain files: a log, a canonical file and their compaction."""
+"""The file engine: a manifest in plain files on one machine, as a log and a canonical file."""

@@ -1,4 +1,4 @@
-"""The CRC-32 of log lines and files: how it is seeded, written and compared.
+"""The CRC-32 of log lines and files: seeding, writing and comparing.
 
 A log line is one JSON object and a newline. Its last member is the CRC, always 18 bytes before the closing newline::
 
@@ -8,9 +8,9 @@ A log line is one JSON object and a newline. Its last member is the CRC, always 
 Invariants:
 
 - The CRC-32 is seeded with the segment's salt and the line's offset, so a moved, copied or stale line does not match.
-- CRCs are compared as bytes; `"8F3A01BC"` is not `"8f3a01bc"`.
+- CRCs are compared as bytes: `"8F3A01BC"` differs from `"8f3a01bc"`.
 
-CRC-32 finds accidents. It is no defence against somebody who edits a line and recomputes it.
+CRC-32 detects accidents. It does not detect an edited line whose CRC was recomputed.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ CRC_TAIL = len(b',"crc":"00000000"}')
 
 
 def seal_line(body: bytes, salt: int, offset: int) -> bytes:
-    """Close a line that will stand at `offset`: `body` is a JSON object without its closing brace."""
+    """Return the finished line for `offset`: `body` (a JSON object without its closing brace), CRC and newline."""
     return b'%b,"crc":"%08x"}\n' % (body, crc32(body, crc32(offset.to_bytes(8, "little"), salt)))
 
 
 def line_is_intact(line: bytes, salt: int, offset: int) -> bool:
-    """Whether a line, its newline taken off, is what was written at `offset`."""
+    """Return whether a line, without its newline, is what was written at `offset`."""
     body = line[:-CRC_TAIL]
     crc = crc32(body, crc32(offset.to_bytes(8, "little"), salt))
     return line[-CRC_TAIL:] == b',"crc":"%08x"}' % crc
 
 
 def line_crc(line: bytes) -> bytes:
-    """The eight digits of a line's CRC, newline taken off."""
+    """Return the eight digits of a line's CRC; the line comes without its newline."""
     return line[-10:-2]
 
 
 _FORTH = [crc32(bytes([byte]), 0xFFFFFFFF) ^ 0xFFFFFFFF for byte in range(256)]
-"""CRC-32's table: what each byte does to a zero state."""
+"""CRC-32's table: the state after each byte, starting from zero."""
 _BACK = {entry >> 24: number for number, entry in enumerate(_FORTH)}
 
 
 def unwound(crc: int, data: bytes) -> int:
-    """The start with which `crc32(data, start)` gives `crc`: a CRC can be run backwards."""
+    """Return the `start` for which `crc32(data, start)` is `crc`: a CRC can be run backwards."""
     state = crc ^ 0xFFFFFFFF
     for byte in reversed(data):
         number = _BACK[state >> 24]
@@ -52,9 +52,10 @@ def unwound(crc: int, data: bytes) -> int:
 
 
 def written_at(line: bytes, salt: int) -> int:
-    """The one offset below 4 GiB at which this line, its newline taken off, is intact; with its offset for `salt`, the salt.
+    """Return the only offset below 4 GiB at which this line, without its newline, is intact.
 
-    CRC-32 takes a number of four bytes in by an exclusive or, and turns what comes of it about without loss.
+    Given the offset in place of `salt`, it returns the salt: CRC-32 combines a four-byte number by an exclusive or and
+    then only applies reversible steps.
     """
     return unwound(unwound(int(line_crc(line), 16), line[:-CRC_TAIL]), bytes(8)) ^ salt
 

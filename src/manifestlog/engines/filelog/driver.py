@@ -1,11 +1,12 @@
-"""The way in to the engine of plain files: find a manifest, open or create it, check it.
+"""The driver of the file engine: finds, opens, creates, checks and repairs manifests.
 
 Invariants:
 
-- A manifest is created only where nothing is: a damaged or headless one is an error, never a fresh start.
-- Of several processes that create one manifest at once, one does and the others open it.
-- An opening that had to read the canonical whole leaves an index behind, unless it is a reader, may not, or another is at it.
-- Where locks or renames may not do what they promise, a warning says so once a process and directory; nothing is refused.
+- A manifest is created only where no file of it exists. A damaged or incomplete manifest is an error.
+- If several processes create one manifest at once, one of them creates it and the others open it.
+- Opening without an index reads the whole canonical file and then writes one, unless the session is read-only, lacks
+  permission, or another process holds the compaction lock.
+- Where locks or renames may be unreliable, a warning is logged once per process and directory; nothing is refused.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ capabilities = CAPABILITIES
 
 
 def locate(text: str) -> Location:
-    """Where the manifest at this path is, links followed; raises `ValueError` for a name outside the pattern."""
+    """Return the location of this path, following links; raises `ValueError` for an invalid manifest name."""
     return location_of(names.resolve(text))
 
 
 def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool
 ) -> FileEngine:
-    """Open the manifest, or create it with `metadata`; on return a created one survives a power cut.
+    """Open the manifest, or create it with `metadata`. On return a new manifest survives a power cut.
 
     Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
     """
@@ -68,22 +69,22 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
 
 
 def paths_of(location: Location) -> ManifestPaths:
-    """The files of the manifest at this location."""
+    """Return the file paths of the manifest at this location."""
     return names.ManifestPaths(location.directory, location.name)
 
 
 def check(location: Location) -> CheckReport:
-    """Read every byte of the manifest's files and name what is damaged; nothing is changed or locked."""
+    """Read every byte of the manifest's files and report damage; change and lock nothing."""
     return checking.check(paths_of(location))
 
 
 def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
-    """Write a damaged manifest anew from everything that is intact, and set the originals aside."""
+    """Rebuild a damaged manifest from everything that is intact, and move the originals to quarantine."""
     return repairing.repair(paths_of(location), dry_run=dry_run, lock_timeout_s=lock_timeout_s)
 
 
 def footprint(location: Location) -> Footprint:
-    """How much room its files take; what cannot be read counts nothing."""
+    """Return the size of its files in bytes; unreadable files count as zero."""
     paths = paths_of(location)
     segments: list[int] = []
     with suppress(OSError):
@@ -100,12 +101,12 @@ def _size(path: str) -> int:
 
 
 def diagnose(directory: str) -> Generator[ProbeResult]:
-    """Test whether this directory keeps what manifests rely on."""
+    """Test whether this directory provides what manifests rely on."""
     return doctor.diagnose(directory)
 
 
 def manifests(directory: str) -> list[str]:
-    """The paths of the manifests in this directory, by name."""
+    """Return the paths of the manifests in this directory, sorted by name."""
     found = {name for file in disk.list_names(directory) if (name := names.parse_manifest_name(file))}
     return [names.ManifestPaths(directory, name).canonical for name in sorted(found)]
 
@@ -123,7 +124,7 @@ def _open_or_create(
 
 
 def look_around(paths: ManifestPaths) -> None:
-    """Warn of a network file system, and of a canonical that has a second name; never fails."""
+    """Warn about a network file system and about hard links to the canonical file; never raises `OSError`."""
     with suppress(OSError):
         _warn_of_network(paths.directory, disk.device(paths.directory))
         if disk.links(paths.canonical) > 1:
@@ -146,7 +147,7 @@ def _warn_of_network(directory: str, device: int) -> None:
 
 
 def _warn_of_links(paths: ManifestPaths) -> None:
-    # Whoever creates a manifest gives it its name by a link, so for a moment there are two; a crash may leave them.
+    # Creating a manifest links it to its name, so for a moment the file has two names; a crash may leave both.
     inode = disk.path_stamp(paths.canonical)
     for left in paths.temporaries(disk.list_names(paths.directory)):
         found = disk.path_stamp(left)
@@ -164,7 +165,7 @@ def _warn_of_links(paths: ManifestPaths) -> None:
 
 def _create(paths: ManifestPaths, metadata: Row) -> None:
     disk.make_directory(paths.directory)
-    # Created by somebody else meanwhile, and perhaps even compacted, which sweeps unfinished files away.
+    # Another process has created it meanwhile, and may even have compacted it, which removes unfinished files.
     with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata | {"total_records": 0})
         log.info("%s: created", paths.canonical)

@@ -1,15 +1,15 @@
-"""The engine of plain files: one open manifest, asked and written through its session.
+"""The file engine: one open manifest, read and written through its session.
 
-The way of a record: `add` → `Session.transact` (three locks, everything read that others wrote) → `plan_add` (verdict) →
+The path of a record: `add` → `Session.transact` (takes three locks, reads what others wrote) → `plan_add` (verdict) →
 `Session.append` (one line) → the locks are released → the line is synced.
 
 Invariants:
 
-- A write is planned and appended in one transaction, so of many that add one unknown content exactly one is first.
-- Encoding and its errors come before the locks; only what a merge made is encoded under them.
-- The last writer to close merges the log into the canonical file, unless its options say otherwise.
+- A write is planned and appended in one transaction. If many writers add one unknown content, exactly one gets `new`.
+- Records are encoded, and encoding errors raised, before the locks; only merged records are encoded under them.
+- The last writer to close merges the log into the canonical file, unless its options disable that.
 
-It knows rows, not models, and neither locks nor syncs by itself (`session`).
+It handles rows, not models, and leaves locking and syncing to `session`.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ CAPABILITIES = frozenset(
 
 
 def location_of(paths: ManifestPaths) -> Location:
-    """Where the manifest of these files is."""
+    """Return the location of the manifest with these files."""
     return Location(paths.canonical, paths.canonical, paths.name, paths.directory)
 
 
 class FileEngine:
-    """One open manifest in plain files, shared with every other process that opens it."""
+    """One open manifest in plain files, shared with every other process that opens it. Threads may share it."""
 
     capabilities = CAPABILITIES
 
     def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
-        """Open it; raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`."""
+        """Open the manifest; raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`."""
         self.paths = paths
         self.options = options
         self.read_only = read_only
@@ -82,11 +82,11 @@ class FileEngine:
         return self.session.read(lambda state: state.view.has(checksum))
 
     def get(self, checksum: str) -> Row | None:
-        """The row with this checksum."""
+        """Return the row with this checksum, or None."""
         return self.session.read(lambda state: state.view.row(checksum))
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        """A source's latest row, as it sees it."""
+        """Return a source's latest row as seen by that source; with `dataset=None`, over all its datasets."""
         return self.session.read(lambda state: state.view.latest(source_id, dataset))
 
     def count(self) -> int:
@@ -100,13 +100,13 @@ class FileEngine:
 
     def _freeze(self, state: State) -> FileSnapshot:
         frozen = state.view.frozen()
-        frozen.checksums()  # checks all of the index here, where the session answers damage by reading the canonical
+        frozen.checksums()  # checks the whole index here, where the session handles damage by a rescan
         return FileSnapshot(frozen, state.live_metadata(), self.paths)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     def add(self, record: Encoded, *, live: bool = False) -> Added:
-        """Record one content; a live one gets a time behind its source's current record."""
+        """Record one content; with `live`, its time is moved past that of its source's current record if needed."""
         return self._transact(lambda state: self._add(state, record, live=live))
 
     def _add(self, state: State, record: Encoded, *, live: bool) -> Added:
@@ -120,7 +120,7 @@ class FileEngine:
         return plan.answer
 
     def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
-        """Record many as one line: all of them or none."""
+        """Record many contents as one log line: all or none."""
         return self._transact(lambda state: self._add_batch(state, records))
 
     def _add_batch(self, state: State, records: Sequence[Encoded]) -> dict[Verdict, int]:
@@ -140,7 +140,7 @@ class FileEngine:
         return counts
 
     def update(self, checksum: str, changes: Row) -> Added:
-        """Replace members of a record; raises `RecordNotFoundError`."""
+        """Change members of a record; raises `RecordNotFoundError`."""
         return self._transact(lambda state: self._update(state, checksum, changes))
 
     def _update(self, state: State, checksum: str, changes: Row) -> Added:
@@ -149,17 +149,17 @@ class FileEngine:
         )
 
     def forget(self, checksum: str) -> bool:
-        """Remove a content and all that was observed of it; false when it was not there."""
+        """Remove a record and all its observations; return whether it existed."""
         return self._transact(lambda state: self._forget(state, checksum))
 
     def _forget(self, state: State, checksum: str) -> bool:
         known = state.view.has(checksum)
-        if known or state.must_rewrite(checksum):  # "not there" is a promise as well
+        if known or state.must_rewrite(checksum):  # "not there" must be as durable as any other answer
             self.session.append(state, LogEntry("forget", now_text(), [], {"checksum": checksum}))
         return known
 
     def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
-        """Replace rows by what the plan makes of them, as one line: all of them or none."""
+        """Replace rows with the result of `plan`, as one log line: all or none."""
         self._transact(lambda state: self._rewrite(state, plan))
 
     def _rewrite(self, state: State, plan: Callable[[History], Sequence[Encoded]]) -> None:
@@ -186,12 +186,13 @@ class FileEngine:
             self._rules_of = (root_dir, Rules(root, self.options.record_bytes_max))
         return self._rules_of[1]
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- maintenance ---------------------------------------------------------------------------------------------
 
     def compact(self, *, wait: bool = False, if_needed: bool = False) -> CompactionReport:
-        """Merge the log into the canonical file, after a compaction that runs elsewhere or (`wait=False`) not beside it.
+        """Merge the log into the canonical file.
 
-        Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
+        If another compaction is running, wait for it, or with `wait=False` return `ALREADY_RUNNING`. Raises
+        `DamagedManifestError` or `DiskFullError` with nothing changed, and `LockTimeoutError` only with `wait`.
         """
         if if_needed and not is_compaction_due(self.session):
             return CompactionReport(CompactionOutcome.NOTHING_TO_DO, records_total=self.count())
@@ -201,7 +202,7 @@ class FileEngine:
         return log_status(self.session)
 
     def close(self) -> None:
-        """End the use; the last writer to do so leaves nothing in the log."""
+        """Close the manifest; idempotent. The last writer to close merges the log into the canonical file."""
         if self.session.closed:
             return
         try:
@@ -218,22 +219,22 @@ class FileEngine:
             if self.options.durability is Durability.INTERVAL:
                 self.session.sync()
             if deregister_writer(self.session) and self.options.compact_on_close:
-                # After one that still runs elsewhere: it began before our last records.
+                # Wait for a running compaction: it started before our last records were written.
                 compact(self.session, wait=True)
             else:
                 keep_index(self.session)
         except (ManifestError, OSError) as error:
-            # Nothing is lost: what was acknowledged is in the log, and the next compaction or `check` says more.
+            # Nothing is lost: the log holds all acknowledged writes. The next compaction or `check` reports the cause.
             log.error("%s: not compacted on closing: %s", self.paths.canonical, error)
 
     # -- forks ---------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Let no thread be in the middle of anything; raises nothing but what interrupts it, with everything resumed."""
+        """Block all threads between operations. Only an interrupt is raised, after everything has been resumed."""
         try:
             self.background.pause()
             self.session.before_fork()
-        except BaseException:  # Ctrl-C: the fork goes on all the same, and nobody would resume what is not halted
+        except BaseException:  # Ctrl-C: the fork still happens, so resume the background thread here
             self.background.resume()
             raise
 
@@ -247,7 +248,7 @@ class FileEngine:
 
 
 class FileSnapshot:
-    """The manifest at one moment: a frozen view and the metadata that go together."""
+    """The manifest at one moment: a frozen view with the matching metadata."""
 
     def __init__(self, view: View, metadata: Row, paths: ManifestPaths) -> None:
         self.metadata = metadata

@@ -1,8 +1,8 @@
-"""Leaves an index behind where an opening had to read the canonical whole, so that the next one need not.
+"""Writes the index when opening had to read the whole canonical file, so that the next opening is fast.
 
 Invariants:
 
-- It never waits and never fails: a reader, a missing right or another one at it means that no index is left.
+- It never waits and never fails. A read-only session, a missing permission or a held compaction lock means no index.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _FOREIGN_BYTES_MIN = 1 << 14
 
 
 def keep_index(session: Session) -> None:
-    """Leave the index behind that this opening had to make or adopt, so that the next one need not; never waits or fails."""
+    """Write the index that this opening built or adopted, for the next opening; never waits or raises `OSError`."""
 
     def look(state: State) -> tuple[base.CanonicalFiles, int] | None:
-        # An empty manifest has nothing to look up, so creating one leaves one file; a small one of another tool is left alone.
+        # An empty manifest needs no index, so creating one leaves a single file. A small file of another tool needs none.
         small = _FOREIGN_BYTES_MIN if state.base.foreign else 0
         needless = not state.base.index.count or state.base.canonical_bytes < small
         if state.base.kept or needless:
             return None
         covers = fold.covered_by(state.wal.bases, state.base.identity) if state.wal is not None else 0
-        # Not known any more: compactions have put other files in its place, and the last one's line is still to come.
+        # The log no longer knows this canonical: compactions have replaced it, and the last one's line is not read yet.
         return None if covers is None else (state.base, covers)
 
     if session.read_only or session.read(look) is None:
         return
     try:
         with session.compaction_lock(wait=False) as alone:
-            # Whoever compacts writes an index, too.
+            # A compaction writes an index as well, so there is no need to wait for one.
             if alone and (found := session.read(look)) is not None:
                 base.keep_index(session.paths, *found)
     except OSError as error:
-        log.info("%s: no index is left behind (%s)", session.paths.index, error)
+        log.info("%s: index not written (%s)", session.paths.index, error)

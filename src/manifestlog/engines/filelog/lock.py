@@ -1,12 +1,12 @@
-"""The append lock and the compaction lock; the only owner of filelock.
+"""The append lock and the compaction lock; the only module that uses filelock.
 
 Invariants:
 
-- A lock file is never deleted, never written, never read; the kernel's lock on it dies with its holder.
-- The descriptor stays open for the life of the process: a lock and unlock pair costs 3 µs instead of 150.
-- A forked child closes what it inherited and never unlocks it: an unlock in the child would free the parent's lock.
+- A lock file is never deleted, written or read. The kernel releases its lock when the holder dies.
+- The descriptor stays open for the life of the process: a pair of lock and unlock takes 3 µs instead of 150.
+- A forked child closes inherited descriptors and never unlocks them: an unlock would release the parent's lock.
 
-It does not nest, and does not serialise threads: the store holds a mutex around it.
+It does not nest and does not serialise threads: the session holds a mutex around it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ BACKOFF_LAST_S = 5e-4
 class FileLock:
     """An exclusive lock between processes, used as a context manager: `with lock: …`.
 
-    `meanwhile` is called before each further try: work that would otherwise wait for the lock, too. A lock file that has
-    to be made is made `like` that file, for the same users.
+    `meanwhile` is called before each retry, to do work that needs no lock. A new lock file copies the mode and group
+    of `like`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FileLock:
         self._fd = -1
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free; never waits."""
+        """Take the lock if it is free, without waiting; return whether it is held now."""
         while True:
             if self._fd < 0:
                 self._fd = disk.open_lock(self.path, self._like)
@@ -53,7 +53,7 @@ class FileLock:
                 return False
             if disk.is_linked(self._fd):
                 return True
-            # Somebody deleted the lock file: whoever comes next locks a new one, and two would be inside at once.
+            # The lock file was deleted: the next process locks a new one, and both would hold "the" lock.
             self.close()
 
     def acquire(self) -> None:
@@ -74,10 +74,10 @@ class FileLock:
             try:
                 unlock_descriptor(self._fd)
             except OSError:
-                self.close()  # others must not wait for what the kernel would not give back
+                self.close()  # closing the descriptor releases the lock, which others wait for
 
     def close(self) -> None:
-        """Drop the descriptor, and with it the lock; in a forked child this leaves the parent's lock alone."""
+        """Close the descriptor, which releases the lock; in a forked child the parent keeps its lock."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with suppress(OSError):
@@ -85,11 +85,11 @@ class FileLock:
 
     def __enter__(self) -> Self:
         try:
-            # The usual case in as few steps as possible: this is on every write's way.
+            # The usual case takes as few steps as possible: every write passes here.
             if self._fd < 0 or not (lock_descriptor(self._fd, blocking=False) and disk.is_linked(self._fd)):
                 self.acquire()
         except BaseException:
-            # Ctrl-C may land between the kernel's yes and our knowing of it; unlocking what is not held is harmless.
+            # Ctrl-C may come after the kernel granted the lock and before the call returned; an extra unlock is harmless.
             self.release()
             raise
         return self

@@ -1,11 +1,11 @@
-"""Which file system a folder lies on, and what that means for locks and for what survives; text in, words out.
+"""Classifies the file system of a directory from the kernel's mount table: local, network, memory or overlay.
 
 Invariants:
 
-- A file system on a disk of this machine is never called anything else: its device has a major number of its own.
-- What is not known is called local. A warning that is wrong is worse than none: nobody reads the next one.
+- A file system on a disk of this machine is always local: its device has a nonzero major number.
+- An unknown file system counts as local: a false warning would make users ignore the next one.
 
-It reads no files: the kernel's table comes from `storage/disk`.
+It reads no files: the caller passes the mount table (`files.disk`).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _LOCAL_FUSE = frozenset({
 
 
 class Kind(StrEnum):
-    """What a file system promises."""
+    """What a file system guarantees."""
 
     LOCAL = "local"
     NETWORK = "network"
-    """Other machines see it too, and a lock may hold on one of them only."""
+    """Other machines share it, and a lock may hold on one of them only."""
     MEMORY = "memory"
     """Nothing survives a power cut."""
     OVERLAY = "overlay"
-    """A container's own layer: it goes with the container."""
+    """A container's own layer: it is deleted with the container."""
 
 
 def may_be_remote(device: int) -> bool:
-    """Whether a look into the table of mounts is worth it: what lies on a block device is local."""
+    """Return whether the mount table must be read: a file system on a block device is local."""
     return os.major(device) == 0
 
 
 def file_system(table: str, device: int, path: str) -> str | None:
-    """The type of the file system with this device number, as `/proc/self/mountinfo` names it.
+    """Return the type of the file system with this device number, as named in `/proc/self/mountinfo`.
 
-    Some (btrfs, overlay) give their files other numbers than their mount has: then the innermost mount point above
-    `path` (absolute, links resolved) counts. None when the table says nothing of either.
+    Some file systems (btrfs, overlay) give their files another device number than their mount. Then the innermost mount
+    point above `path` (absolute, links resolved) counts. Return None if neither is in the table.
     """
     found = table.find(f" {os.major(device)}:{os.minor(device)} ")
     if found >= 0:
@@ -56,7 +56,7 @@ def file_system(table: str, device: int, path: str) -> str | None:
     for line in table.splitlines():
         fields = line.split(" ", 5)
         point = _ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields[4]) if len(fields) > 5 else ""
-        # A later mount hides an earlier one at the same place.
+        # A later mount hides an earlier one at the same mount point.
         if point.startswith("/") and _is_inside(path, point) and len(point) >= len(above[0]):
             above = point, line
     return _type_in(above[1])
@@ -71,7 +71,7 @@ def _is_inside(path: str, point: str) -> bool:
 
 
 def kind(file_system_type: str | None) -> Kind:
-    """What a file system of this type promises."""
+    """Return what a file system of this type guarantees."""
     if file_system_type in _MEMORY:
         return Kind.MEMORY
     if file_system_type in _OVERLAY:

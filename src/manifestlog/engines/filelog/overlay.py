@@ -1,10 +1,10 @@
-"""What is only in the log: its records and tombstones in memory, by checksum and by source.
+"""The overlay: the log's records and tombstones in memory, by checksum and by source.
 
 Invariants:
 
-- An entry holds the last that the log says of a checksum: a whole record, or None for a tombstone.
-- A record's bytes are kept, not its parsed form, and nobody looks into them before its source is asked for.
-- A sighting counts only while the record that it was seen in is still the entry of its checksum; others go when somebody passes them.
+- An entry holds the log's last statement on a checksum: a whole record, or None for a tombstone.
+- Records are kept as bytes and parsed lazily, when their source is first looked up.
+- A sighting is valid only while its record is still the entry of its checksum. Lookups drop invalid ones.
 - Applying a line twice changes nothing.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Entry = tuple[bytes | None, int]
-"""The record's bytes (None: forgotten), and the segment that says so."""
+"""The record's bytes (None if forgotten), and the number of the segment that says so."""
 
 
 class _Seen(NamedTuple):
@@ -39,7 +39,7 @@ _order: Callable[[_Seen], tuple[str, float]] = attrgetter("order")
 
 
 class Overlay:
-    """Records and tombstones of the log. Not safe for threads; the session's mutex is around it."""
+    """Records and tombstones of the log. Not thread-safe; the session's mutex protects it."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -47,12 +47,14 @@ class Overlay:
         self._sources: dict[str, dict[str, list[_Seen]]] = {}
 
     def put_all(self, puts: list[Encoded], segment: int) -> None:
-        """Take over records, the later ones last."""
+        """Add records in log order."""
         waiting, entries = self._waiting, self.entries
         for raw, checksum, source_ids in puts:
             entries[checksum] = raw, segment
             for source_id in source_ids:
-                others = waiting.setdefault(source_id, raw)  # no list for one: most sources have one record in a log
+                others = waiting.setdefault(
+                    source_id, raw
+                )  # a list only if needed: most sources have one record in a log
                 if others is raw:
                     continue
                 if isinstance(others, list):
@@ -67,12 +69,12 @@ class Overlay:
         return source_id in self._waiting or source_id in self._sources
 
     def datasets(self, source_id: str) -> Iterable[str]:
-        """The datasets in which a source has been seen."""
+        """Return the datasets in which a source has been seen."""
         self._look_into(source_id)
         return self._sources.get(source_id, ())
 
     def newest(self, source_id: str, dataset: str, at: str | None = None) -> Iterator[tuple[Order, str]]:
-        """(order, checksum) of what a source and dataset has, newest first; with `at`, only of what it had at that very time."""
+        """Yield (order, checksum) of a source and dataset, newest first; with `at`, only those of exactly that time."""
         self._look_into(source_id)
         found = self._sources.get(source_id, {}).get(dataset, [])
         place = len(found) if at is None else bisect_left(found, (at, math.inf), key=_order)
@@ -81,7 +83,7 @@ class Overlay:
             if self._counts(found[place]):
                 yield found[place].order, found[place].checksum
             else:
-                del found[place]  # replaced: nobody has to pass it again
+                del found[place]  # its record was replaced, so later lookups need not skip it again
 
     def _counts(self, seen: _Seen) -> bool:
         entry = self.entries.get(seen.checksum)
@@ -97,17 +99,17 @@ class Overlay:
             for seen in observations(row):
                 if seen["source_id"] == source_id:
                     insort(datasets.setdefault(seen["dataset"], []), _Seen(sort_key(seen), row["checksum"], raw))
-        # Last: an interrupt before this makes them be looked into again, and a sighting twice is still that sighting.
+        # Last, so that an interrupt before this only parses them again; a sighting listed twice counts once.
         del self._waiting[source_id]
 
     def behind(self, covers: int) -> Overlay:
-        """An overlay of those entries only that segments after `covers` have written.
+        """Return an overlay with only the entries that segments after `covers` have written.
 
-        Every process does this under its locks when a compaction has ended, so nothing is parsed for it.
+        Every process does this under its locks when a compaction ends, so it parses nothing.
         """
         kept = Overlay()
         kept.entries = {checksum: entry for checksum, entry in self.entries.items() if entry[1] > covers}
-        alive = {id(raw) for raw, _ in kept.entries.values()}  # the very bytes: sightings are told apart by them
+        alive = {id(raw) for raw, _ in kept.entries.values()}  # by identity, as for the validity of sightings
         for source_id, waiting in self._waiting.items():
             if isinstance(waiting, bytes):
                 if id(waiting) in alive:

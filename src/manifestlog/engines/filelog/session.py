@@ -1,13 +1,13 @@
-"""One process's way to a manifest: who may look at its state and change it, when, and what is durable afterwards.
+"""The session: locking, transactions and durability of one open manifest in one process.
 
 Invariants:
 
-- Order of locks: writers' mutex, append lock (between processes), state mutex. A reader takes the last only.
-- Under the append lock nothing is synced, validated or logged that could be done before or after it, rotation apart.
-- Whatever is asked is asked of knowledge that holds everything acknowledged before the call, by whichever process.
-- Whoever answers "already there" answers for its durability too: a transaction syncs what it relied on.
+- Locks are taken in this order: writers' mutex, append lock (between processes), state mutex. Readers take only the last.
+- Apart from a rotation, nothing is synced, validated or logged under the append lock that can be done outside it.
+- Every read sees all writes acknowledged before it, from any process.
+- The answer "already there" is as durable as a write: a transaction syncs what it relied on.
 
-It does not know what is read or written (`engine`), and starts no thread.
+It does not know what is read or written (`engine`), and starts no threads.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _ADVICE = {
 
 
 def _free(lock: threading.RLock) -> None:
-    """Release a lock as often as this thread holds it."""
+    """Release a lock completely, however often this thread has acquired it."""
     with suppress(RuntimeError):
         while True:
             lock.release()
@@ -70,9 +70,9 @@ def _second_text(second: int) -> str:
 
 
 def reraise_with_advice(path: str, error: BaseException) -> None:
-    """Raise an error of the disk anew when it does not say where it happened and what to do; otherwise do nothing.
+    """Raise an `OSError` again with the path and advice that it lacks; do nothing if it needs neither.
 
-    A write that fails names no file, and a compaction or a creation that finds no room is a full disk like any other.
+    A failed write names no file. A full disk raises `DiskFullError`, also during a compaction or a creation.
     """
     if not isinstance(error, OSError) or isinstance(error, ManifestError) or isinstance(error.__cause__, OSError):
         return
@@ -85,13 +85,13 @@ def reraise_with_advice(path: str, error: BaseException) -> None:
 
 
 def now_text() -> str:
-    """The time of a log line: always 27 characters."""
+    """Return the current time for a log line, in UTC with microseconds: always 27 characters."""
     second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{_second_text(second)}.{nanoseconds // 1000:06d}Z"
 
 
 class Session:
-    """One open manifest. Threads may share it; after a fork it works in the child."""
+    """One open manifest. Threads may share it, and a forked child may use it."""
 
     def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
         self.paths = paths
@@ -106,12 +106,12 @@ class Session:
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()
-        # Reentrant, so that a lock which Ctrl-C has left with this thread can be told and given back (`_release_after_interrupt`).
+        # Reentrant, so that a lock which Ctrl-C left held by this thread can be released (`_release_after_interrupt`).
         self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
         self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
-        # A thread that is ahead of us may itself wait that long, and then has something to do.
+        # The thread that holds the mutex may itself wait that long for the append lock, and then do its work.
         self._turn_s = self._timeout_s + 1.0
         like = self.paths.canonical
         self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._read_ahead, like=like)
@@ -131,11 +131,11 @@ class Session:
 
     @property
     def unused(self) -> bool:
-        """Whether this is a forked child that has not touched the manifest."""
+        """Whether this is a forked child that has not used the manifest."""
         return self._must_load or self._pid != os.getpid()
 
     def read(self, ask: Callable[[State], T]) -> T:
-        """Answer from everything that was acknowledged before this call, by whichever process."""
+        """Call `ask` with a state that includes every write acknowledged before this call, from any process."""
         self._ensure_open()
         try:
             with self._mutex:
@@ -145,7 +145,7 @@ class Session:
             raise
 
     def _on_fresh_state(self, ask: Callable[[State], T]) -> T:
-        """Catch up and ask; once more if the index turns out damaged. Nothing is written before an act's last lookup."""
+        """Catch up, then call `ask`; again if the index turns out damaged. An act writes only after its last lookup."""
         if self.closed:
             raise ManifestClosedError(self.paths.canonical)
         if not self._state.is_fresh():
@@ -157,7 +157,7 @@ class Session:
             return ask(self._state)
 
     def _catch_up(self) -> None:
-        """Take over what others wrote, however far they have come."""
+        """Apply what others wrote, however far ahead they are."""
         try:
             self._state.follow()
         except OvertakenError:
@@ -167,7 +167,7 @@ class Session:
             self._catch_up()
 
     def _read_ahead(self) -> None:
-        """Read what others write before we hold the append lock, so that less is left to read under it."""
+        """Read other writers' lines before taking the append lock, so that less remains to read under it."""
         with self._mutex:
             self._on_fresh_state(lambda _: None)
 
@@ -175,7 +175,7 @@ class Session:
         old = self._state
         fresh = State.load(self.paths, writable=not self.read_only)
         if self._state is not old:
-            # A signal handler of this thread read or wrote meanwhile, and has loaded it: later than we have.
+            # A signal handler of this thread has loaded the manifest meanwhile, so its state is newer.
             fresh.close()
             return
         self._state = fresh
@@ -190,7 +190,10 @@ class Session:
             self._reload()
 
     def transact(self, act: Callable[[State], T]) -> T:
-        """Run `act` alone among all threads and processes, on fresh knowledge; then make durable what it relied on."""
+        """Run `act` on a fresh state, exclusively among all threads and processes; then sync what it relied on.
+
+        Raises `ReadOnlyError`, `LockTimeoutError`, `DiskFullError`, and `IndeterminateWriteError` if the sync fails.
+        """
         self._ensure_open()
         if self.read_only:
             raise ReadOnlyError(self.paths.canonical)
@@ -204,7 +207,7 @@ class Session:
             if not self._writers.acquire(True, self._turn_s):
                 self._raise_timeout(self.paths.append_lock)
             if self.options.durability is Durability.POWER_CUT:
-                self._read_ahead()  # others went on while our last sync ran: read here, their lines need no lock
+                self._read_ahead()  # others wrote during our last sync; reading their lines needs no lock
             with self._append_lock, self._mutex:
                 self._acting = thread
                 result = self._on_fresh_state(act)
@@ -223,19 +226,19 @@ class Session:
         raise LockTimeoutError(path, self.options.lock_timeout_s, "another thread of this process")
 
     def _release_after_interrupt(self, thread: int) -> None:
-        """Give back what an interrupt between two instructions has left with this thread."""
+        """Release locks that an interrupt left held by this thread."""
         _free(self._mutex)
         if self._acting == thread:
             self._acting = None
-        # Somebody else inside means that the append lock is his: it belongs to the descriptor, not to a thread.
+        # If another thread is inside, it holds the append lock, which belongs to the descriptor and not to a thread.
         if self._writers.acquire(blocking=False):
             self._append_lock.release()
             _free(self._writers)
 
     def append(self, state: State, op: LogEntry) -> None:
-        """Write one line and take it over; only from inside a transaction.
+        """Append one line and apply it; only inside a transaction.
 
-        Raises `DiskFullError` with nothing of the line left.
+        On return the line survives a process kill. Raises `DiskFullError`, and then nothing of the line remains.
         """
         try:
             wal = state.wal or state.start_log()
@@ -267,7 +270,7 @@ class Session:
         return wal.current, tail.length
 
     def _make_durable(self, segment: Segment, length: int) -> None:
-        """Sync outside the locks, so that concurrent writers share the disk's work."""
+        """Sync outside the locks, so that concurrent writers share one sync."""
         failure: OSError | None = None
         try:
             segment.sync(length)
@@ -284,9 +287,10 @@ class Session:
             raise IndeterminateWriteError(segment.path, failure) from failure
 
     def _abandon_segment(self) -> None:
-        """Leave a segment whose sync has failed, at once and if the disk lets us.
+        """Move to a new segment at once after a failed sync, if the disk allows it.
 
-        Others do not know of the failure: their lines behind ours would be confirmed, and lie behind a hole after a power cut.
+        Other writers do not know of the failure. They would acknowledge lines after ours, which a power cut could then
+        leave behind a hole.
         """
         if self._fencing:
             return
@@ -302,9 +306,9 @@ class Session:
             state.wal.prepare(0, self.options.segment_bytes_max)
 
     def sync(self) -> None:
-        """Make everything in the log survive a power cut, in whichever mode it was written.
+        """Make everything in the log survive a power cut, in every durability mode.
 
-        But what lies in a segment whose sync has failed: that is left, and its successor says which canonicals may come.
+        Data in a segment whose sync failed is not synced again; the writer moves to a new segment.
         """
         self._ensure_open()
         if self.read_only:
@@ -314,17 +318,20 @@ class Session:
             failed = wal is not None and wal.current.sync_failed
             unsynced = self._pin_unsynced(force=True)
         if failed:
-            # Mostly it was left at once. Where that had failed as well, "done" would let a compaction rename its file
-            # while the line that announces it is nowhere.
+            # `_abandon_segment` usually left it at once. If that failed, returning here would let a compaction rename
+            # its file although the line that announces it is not on the disk.
             self.transact(self._leave_current)
         elif unsynced is not None:
             self._make_durable(*unsynced)
 
-    # -- compaction, ending, forking ------------------------------------------------------------------------------
+    # -- compaction, closing, forking -----------------------------------------------------------------------------
 
     @contextmanager
     def compaction_lock(self, *, wait: bool) -> Iterator[bool]:
-        """Hold the compaction lock; gives false when another thread or process has it and `wait` is not set."""
+        """Hold the compaction lock. Without `wait`, yield false if another thread or process holds it.
+
+        Raises `ReadOnlyError`, and with `wait` also `LockTimeoutError`.
+        """
         self._ensure_open()
         if self.read_only:
             raise ReadOnlyError(self.paths.canonical)
@@ -341,13 +348,13 @@ class Session:
             yield alone
         finally:
             if self._compacting.acquire(blocking=False):
-                # Ours, or nobody's after an interrupt; another thread's otherwise. Released, not only closed: a child
-                # that was forked meanwhile may still hold a copy of the descriptor.
+                # The mutex is ours, or free after an interrupt; otherwise another thread holds it. Unlock, not only
+                # close: a child forked meanwhile may still hold a copy of the descriptor.
                 self._compact_lock.release()
                 _free(self._compacting)
 
     def close(self) -> None:
-        """Let go of files and locks; nothing is written."""
+        """Close files and locks; nothing is written. Idempotent."""
         if self._pid != os.getpid():
             self.drop_inherited()
         with self._writers, self._mutex:
@@ -359,7 +366,7 @@ class Session:
                     self._state.close()
 
     def before_fork(self) -> None:
-        """Let no thread be in the middle of anything while the process is copied."""
+        """Block all threads between operations while the process forks."""
         self._writers.acquire()
         self._mutex.acquire()
 
@@ -368,9 +375,9 @@ class Session:
         self._writers.release()
 
     def drop_inherited(self) -> None:
-        """In a forked child: close what is the parent's, and load anew at the next call.
+        """In a forked child: close the inherited descriptors, and load the manifest again at the next call.
 
-        Closing a copied descriptor leaves the parent's locks alone; unlocking it would not.
+        Closing an inherited descriptor does not affect the parent's locks; unlocking it would.
         """
         self._append_lock.close()
         self._compact_lock.close()

@@ -1,10 +1,10 @@
-"""What one process knows of a manifest: base, overlay and log position, kept in step.
+"""The in-memory state of a manifest in one process: base, overlay and log position, kept consistent.
 
 Invariants:
 
-- Knowledge comes from reading lines in log order, and from nowhere else; our own lines take the same way.
-- Applying a line twice changes nothing, so an interrupt anywhere only costs a second look.
-- Loading takes no lock: what changes under its hands (a compaction) makes it start again; what stands still is damage.
+- State changes only by applying log lines in order; this process's own lines are applied the same way.
+- Applying a line twice changes nothing, so an interrupted read is simply repeated.
+- Loading takes no lock. It retries if the files change while it reads, and reports damage only if they do not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOAD_TRIES = 100
 
 
 class State:
-    """Base, overlay and log of one manifest. Not safe for threads; the store's mutex is around it."""
+    """Base, overlay and log of one manifest. Not thread-safe; the session's mutex protects it."""
 
     def __init__(self, paths: ManifestPaths, base: CanonicalFiles, log_: Wal | None, *, writable: bool) -> None:
         self.paths = paths
@@ -50,7 +50,7 @@ class State:
 
     @classmethod
     def load(cls, paths: ManifestPaths, *, writable: bool) -> State:
-        """Read a manifest from the disk.
+        """Read a manifest from disk.
 
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
         """
@@ -59,7 +59,7 @@ class State:
             try:
                 return cls._load_once(paths, writable=writable)
             except (DamagedManifestError, FileNotFoundError):
-                # A compaction between two of our looks shows the same signs as damage, but does not stand still.
+                # A concurrent compaction looks like damage, but then the files change between two attempts.
                 if fingerprint(paths) == before:
                     raise
         raise DamagedManifestError(paths.canonical, 0, "the files change faster than they can be read")
@@ -75,7 +75,7 @@ class State:
             raise ManifestNotFoundError(paths.canonical) from None
         except NotAManifestError as error:
             if paths.segment_numbers(_names(paths)) or disk.exists(paths.index):
-                # What a manifest leaves beside itself: somebody put this file in its place.
+                # A log or index lies beside it, so this file has replaced the canonical of a manifest.
                 raise DamagedManifestError(error.path, 0, error.reason) from None
             raise
         log_, ops = Wal.open(paths, base.identity, base.metadata["ts_created"], writable=writable)
@@ -89,22 +89,22 @@ class State:
 
     @property
     def total(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         self._count()
         return self.base.index.count + len(self._extra) - len(self._gone)
 
     def must_rewrite(self, checksum: str) -> bool:
-        """Whether this checksum's last line is in a segment whose sync has failed here."""
+        """Return whether this checksum's last line is in a segment whose sync failed."""
         entry = self.overlay.entries.get(checksum)
         return entry is not None and self.wal is not None and entry[1] in self.wal.sync_failed_segments
 
     def live_metadata(self) -> Row:
-        """The metadata as a compaction of this moment would write it."""
+        """Return the metadata as a compaction would write it now."""
         updated = utc_text(datetime.fromisoformat(self.metadata["ts_updated"]))
         return self.metadata | {"total_records": self.total, "ts_updated": updated}
 
     def is_fresh(self) -> bool:
-        """Whether nothing was written since the last look: one system call at a clean end, four small ones at any other."""
+        """Return whether nothing was written since the last read: one system call at a clean end, else four."""
         if self.wal is None:
             unchanged = disk.path_stamp(self.paths.canonical) == self.base.index.head.stamp
             return unchanged and not disk.exists(self.paths.segment(1))
@@ -114,13 +114,13 @@ class State:
         return self.wal.stands_still()
 
     def follow(self) -> None:
-        """Apply what was written since the last look; raises `OvertakenError` when only loading helps."""
+        """Apply what was written since the last read; raises `OvertakenError` if the manifest must be loaded again."""
         if self.wal is None:
             raise OvertakenError
         self.wal.follow(self.apply)
 
     def apply(self, segment: int, op: LogEntry) -> None:
-        """Take over what one line says, or several `put` lines in a row."""
+        """Apply one line, or several `put` lines in a row."""
         if op.puts:
             self.overlay.put_all(op.puts, segment)
             self._uncounted.update([checksum for _, checksum, _ in op.puts])
@@ -135,7 +135,7 @@ class State:
             self.metadata["ts_updated"] = op.data.get("ts_last", op.ts)
 
     def _count(self) -> None:
-        """Find out which checksums of the log the canonical has as well: put off until somebody asks for a number."""
+        """Count the checksums that are in both log and canonical; deferred until a total is needed."""
         for checksum in tuple(self._uncounted):
             in_base = self.base.index.find(bytes.fromhex(checksum)) >= 0
             put = self.overlay.entries[checksum][0] is not None
@@ -144,7 +144,7 @@ class State:
             self._uncounted.discard(checksum)
 
     def append(self, op: LogEntry) -> None:
-        """Write a line of our own and take it over; only under the append lock, after `Wal.prepare`."""
+        """Append a line and apply it; only under the append lock, after `Wal.prepare`."""
         assert self.wal is not None
         current = self.wal.current
         tail = current.append(lines.encode(op, current.tail.synced))
@@ -152,26 +152,26 @@ class State:
         self.wal.accept(tail, op)
 
     def start_log(self) -> Wal:
-        """The log, begun if there is none; only under the append lock."""
+        """Return the log, creating it if there is none; only under the append lock."""
         if self.wal is None:
             size, crc = self.base.identity
             self.wal = wal.start(self.paths, self.metadata["ts_created"], lines.Base(size, crc, 0))
         return self.wal
 
     def _rebase(self, told: Base) -> None:
-        """Change over to the canonical that a compaction has put in place."""
+        """Switch to the canonical that a compaction has published."""
         assert self.wal is not None
         try:
             base = base_files.open_base(self.paths)
         except FileNotFoundError:
             return
         if base.identity != told.identity:
-            return  # already the next one: its own line will come
+            return  # a later compaction has already replaced it; its line follows in the log
         self._take(base, self.overlay.behind(told.covers))
         self.wal.drop_covered(told.covers)
 
     def rescan(self) -> None:
-        """The index turned out damaged: read the canonical itself."""
+        """Read the canonical itself, because its index is damaged."""
         log.warning("%s: the index is damaged; reading the canonical instead", self.paths.index)
         base = base_files.open_base(self.paths, scan=True)
         if base.identity != self.base.identity:
@@ -183,7 +183,7 @@ class State:
         self.base, self.overlay, self.view = base, overlay, View(base, (overlay,))
 
     def close(self) -> None:
-        """Let go of every file, whoever still holds this object; views that were handed out keep theirs."""
+        """Close every file, even if references to this object remain; views that were returned keep theirs open."""
         try:
             if self.wal is not None:
                 self.wal.close()
@@ -191,7 +191,7 @@ class State:
             del self.base, self.view, self.overlay
 
     def abandon(self) -> None:
-        """In a forked child: close our copies, whoever still had them pinned in the parent."""
+        """In a forked child: close the inherited descriptors, even if a thread of the parent had pinned them."""
         if self.wal is not None:
             self.wal.abandon()
 
@@ -204,7 +204,7 @@ def _names(paths: ManifestPaths) -> list[str]:
 
 
 def _miss_log(paths: ManifestPaths, base: CanonicalFiles) -> None:
-    """The index tells of a log that is not there: damage, unless the canonical was copied alone, which is a whole manifest."""
+    """Handle an index that names a missing log: damage, unless the canonical was copied alone, which is valid."""
     covers = base.index.head.covers
     if not base.adopted:
         reason = f"the log is missing: segment {covers} was not its last"
@@ -218,5 +218,5 @@ def _miss_log(paths: ManifestPaths, base: CanonicalFiles) -> None:
 
 
 def fingerprint(paths: ManifestPaths) -> tuple[disk.Stamp | None, list[int]]:
-    """What changes when a compaction goes on beside a reader: which canonical, which segments."""
+    """Return what a concurrent compaction changes: the canonical's stamp and the segment numbers."""
     return disk.path_stamp(paths.canonical), paths.segment_numbers(_names(paths))

@@ -1,11 +1,11 @@
-"""What the manifest holds at one moment: overlays over the canonical, the newest on top.
+"""The view of a manifest: lookups over the canonical file and the overlays above it, the newest on top.
 
 Invariants:
 
-- The topmost layer that names a checksum decides; what lies below it for that checksum is as if it were not there.
-- Every record read from the canonical was compared with its CRC.
+- The topmost layer that names a checksum decides; lower layers are ignored for that checksum.
+- Every record read from the canonical is checked against its CRC.
 
-It is a way of looking, not a copy: a view of a live overlay changes with it. `frozen` gives one that does not.
+A view is not a copy: it changes with its live overlay. `frozen` returns a view that does not change.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class View(NamedTuple):
-    """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` when the index is no good."""
+    """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` if the index is damaged."""
 
     base: CanonicalFiles
     overlays: tuple[Overlay, ...]
 
     def raw(self, checksum: str) -> bytes | None:
-        """The bytes of a record, or None."""
+        """Return the bytes of a record, or None."""
         for overlay in self.overlays:
             entry = overlay.entries.get(checksum)
             if entry is not None:
@@ -50,7 +50,7 @@ class View(NamedTuple):
         return self.base.index.find(bytes.fromhex(checksum)) >= 0
 
     def might_know(self, checksum: str, source_id: str) -> bool:
-        """Whether anything here can matter to a record of this content and source; rather yes than no."""
+        """Return false only if nothing here can affect a record of this content and source."""
         for overlay in self.overlays:
             if checksum in overlay.entries or overlay.has_source(source_id):
                 return True
@@ -65,7 +65,7 @@ class View(NamedTuple):
         return row
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        """The latest record of a source as it sees it; over all its datasets with `dataset=None`."""
+        """Return the latest record of a source as seen by that source; with `dataset=None`, over all its datasets."""
         groups = self.base.index.groups(source_id, dataset)
         if len(groups) == 1 and (row := self._usual_latest(source_id, dataset, groups[0])) is not None:
             return row
@@ -76,21 +76,22 @@ class View(NamedTuple):
         return None if row is None else view(row, (source_id, found.dataset))
 
     def _usual_latest(self, source_id: str, dataset: str | None, group: range) -> Row | None:
-        """The same where it is quickly told: only the canonical knows the source, in one dataset, alone; else None."""
+        """Answer `latest` fast for the usual case: a source only in the canonical, in one dataset, alone. Else None."""
         if any(overlay.has_source(source_id) for overlay in self.overlays):
             return None
         numbers = list(self.base.index.named(group[-1]))
         if len(numbers) != 1:
             return None
         row: Row = codec.loads(self._record(numbers[0]))
-        # Hashes may collide, and a later line of the log may have given this content to others.
+        # Hashes may collide, and a later log line may have added other sources to this content.
         alone = source_key(row) == (source_id, dataset or row["dataset"]) and "also_seen" not in row
         return row if alone and not self._named(row["checksum"], len(self.overlays)) else None
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
-        """What a source's write at this moment has to know: what it had last in this dataset, and what in any at that very time.
+        """Return what a source's write at this moment depends on.
 
-        Of the latter, of each dataset at least the two of the highest rank, if it had as many.
+        That is the source's latest sighting in this dataset, and its sightings at exactly this moment in any dataset: of
+        each dataset at least the two of the highest rank, if it has two.
         """
         index = self.base.index
         groups = index.groups(source_id, None)
@@ -104,7 +105,7 @@ class View(NamedTuple):
         return found
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        """What a source and dataset had last at this moment."""
+        """Return the latest sighting of a source and dataset up to this moment."""
         found: list[Sighting] = []
         for depth, overlay in enumerate(self.overlays):
             if overlay.has_source(source_id):
@@ -118,7 +119,7 @@ class View(NamedTuple):
         return max(found, default=None)
 
     def later_than(self, moment: str) -> Iterator[Row]:
-        """The rows whose latest observation has a later time. Only for a view with one overlay."""
+        """Yield the rows whose latest observation has a later time. Only for a view with one overlay."""
         (overlay,) = self.overlays
         rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
         yield from (row for row in rows if sort_key(row)[0] > moment)
@@ -131,7 +132,7 @@ class View(NamedTuple):
                     yield row
 
     def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
-        """The latest of a source, of each layer and each group of the index."""
+        """Return the latest sighting of a source in each layer and in each group of the index."""
         found: list[Sighting] = []
         for depth, overlay in enumerate(self.overlays):
             if overlay.has_source(source_id):
@@ -150,7 +151,7 @@ class View(NamedTuple):
         return any(checksum in overlay.entries for overlay in self.overlays[:depth])
 
     def _in_base(self, rows: Iterable[int], source_id: str, dataset: str | None) -> Iterator[list[Sighting]]:
-        """What these rows of the index are about, as far as no overlay names it."""
+        """Yield the sightings of these index rows, without those whose checksum an overlay names."""
         index = self.base.index
         for row in rows:
             seen: list[Sighting] = []
@@ -168,7 +169,7 @@ class View(NamedTuple):
                 yield seen
 
     def frozen(self) -> View:
-        """The same, unmoved by what comes later."""
+        """Return a copy that later writes do not change."""
         copies = []
         for overlay in self.overlays:
             copy = Overlay()
@@ -177,7 +178,7 @@ class View(NamedTuple):
         return View(self.base, tuple(copies))
 
     def checksums(self) -> Iterator[str]:
-        """Every checksum, sorted. Only for a frozen view with one overlay."""
+        """Iterate over all checksums, sorted. Only for a frozen view with one overlay."""
         (overlay,) = self.overlays
         own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
         below = (c for c in self.base.index.checksums() if c not in overlay.entries)
@@ -185,7 +186,7 @@ class View(NamedTuple):
 
 
 def _two(seen: Iterable[list[Sighting]]) -> list[Sighting]:
-    """As many of these as it takes to have two contents."""
+    """Return the first of these sightings, up to and including the second content."""
     found: list[Sighting] = []
     for some in seen:
         found += some
