@@ -12,7 +12,7 @@ _SYNC = "engines.filelog.log.segment:Segment._sync_alone"
 _SYNCED_BEFORE = Edit(
     _SYNC, "if self._broken:\n        raise OSError(errno.EIO, _FAILED_BEFORE, self.path)\n    reached", "reached"
 )
-_SYNCED_MEANWHILE = Edit(_SYNC, "if self._broken:  # it was", "if False:  # it was")
+_SYNCED_MEANWHILE = Edit(_SYNC, "if self._broken:  # a signal", "if False:  # a signal")
 
 ON_THE_DISK = [
     one(

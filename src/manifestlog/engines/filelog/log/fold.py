@@ -1,12 +1,12 @@
-"""What the log's lines say of the canonical: which files may stand in its place, and up to which segment each holds everything.
+"""Folds log lines into the set of valid canonicals: which files may be the canonical, and which segments each covers.
 
 Invariants:
 
-- A segment's first line states what all segments before it have come to; its own lines go on from there.
-- `compacting` announces one more canonical that may come. `compacted` says that it has come and is the only one that counts.
-- Where two of them have the same bytes, the later one counts.
+- A segment's first line states the result of all earlier segments; its own lines continue from there.
+- `compacting` announces one more canonical that may appear. `compacted` says that it has appeared and is the only one.
+- If two of them have the same bytes, the later one counts.
 
-No I/O: lines in, values out. Whoever reads a log folds its lines here: a process, a check, a repair.
+It does no I/O. Every reader of a log folds its lines here: a session, a check, a repair.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.log.lines import SegmentHeader
 
 Bases = tuple[Base, ...]
-"""The canonicals that the log knows, the latest last."""
+"""The canonicals that the log names, the latest last."""
 
 CHANGES = frozenset({"put", "batch", "forget", "meta"})
-"""Lines that change records or metadata: what a compaction merges."""
+"""The kinds of lines that change records or metadata; a compaction merges them."""
 
 
 def after(bases: Bases, op: LogEntry) -> Bases:
-    """The canonicals that the log knows behind this line."""
+    """Return the canonicals that the log names after this line."""
     if op.kind == "compacting":
         return (*bases, stated(op))
     if op.kind == "compacted":
@@ -37,12 +37,12 @@ def after(bases: Bases, op: LogEntry) -> Bases:
 
 
 def stated(op: LogEntry) -> Base:
-    """The canonical that a `compacting` or `compacted` line is about."""
+    """Return the canonical that a `compacting` or `compacted` line names."""
     return Base(**op.data["base"])
 
 
 def covered_by(bases: Sequence[Base], identity: tuple[int, str]) -> int | None:
-    """The last segment whose changes the canonical of this (size, CRC) holds; None for one that the log does not know."""
+    """Return the last segment that the canonical with this (size, CRC) covers; None if the log does not name it."""
     for base in reversed(bases):
         if base.identity == identity:
             return base.covers
@@ -50,8 +50,8 @@ def covered_by(bases: Sequence[Base], identity: tuple[int, str]) -> int | None:
 
 
 def begins_anew(opening: SegmentHeader) -> bool:
-    """Whether a repair has started this segment: its canonical holds all before it, whatever others know of that.
+    """Return whether a repair started this segment: then its canonical covers every earlier segment.
 
-    After a compaction at least the segment in which it is announced lies between the two.
+    After a compaction this is never so: the segment that announces the canonical is not covered by it.
     """
     return any(base.covers == opening.segment - 1 for base in opening.bases) and opening.segment > 1

@@ -1,12 +1,12 @@
-"""Cutting a segment's bytes into lines and damage.
+"""Framing: splits a segment's bytes into valid lines and damage.
 
 Invariants:
 
-- Every byte belongs to one piece, a line with a right CRC or damage, but for an unfinished rest at the end.
-- A length or offset is never taken from damaged bytes: the next line is found by newline, or by how every line begins.
-- The same bytes give the same lines however they are cut into blocks, and in time that grows with their number.
+- Every byte belongs to one piece: a line with a correct CRC, or damage. Only an unfinished end belongs to none.
+- No length or offset is taken from damaged bytes: the next line is found by a newline, or by how every line begins.
+- The same bytes give the same lines, however they are cut into blocks, in linear time.
 
-No I/O, and no idea of what a line says (`lines`).
+It does no I/O and does not know what a line means (`lines`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHOLE_LINE_END = re.compile(LINE_END.pattern + rb"\n")
 
 
 class Piece(NamedTuple):
-    """A stretch of a segment: a valid line (its newline taken off), or damage where `line` is None."""
+    """A byte range of a segment: a valid line (without its newline), or damage if `line` is None."""
 
     offset: int
     end: int
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
-    """Every line and every damage of a whole segment, given in blocks; an unfinished rest at the end is left out."""
+    """Yield every line and every damaged range of a whole segment, given in blocks, but no unfinished end."""
     waiting: list[bytes] = []
     start = 0
     for block in blocks:
@@ -50,10 +50,10 @@ def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
 
 
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
-    """Cut `data`, which stands at offset `start` of a segment, into lines and damage.
+    """Split `data`, which starts at offset `start` of a segment, into lines and damage.
 
-    An unfinished rest at the end is not yielded: it is a line being written, or a torn tail. Junk in which no line
-    begins is one damage, however many newlines there are in it.
+    An unfinished end is not yielded: it is a line being written, or a torn tail. Junk in which no line begins is one
+    damaged range, however many newlines it contains.
     """
     position = 0
     while position < len(data):
@@ -72,20 +72,20 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
 
 
 def _junk_end(data: bytes, begin: int, stop: int) -> int:
-    """Behind the last newline before the next place where a line may begin; `begin` when that is in this very line."""
+    """Return the offset after the last newline before the next possible line start; `begin` if that is in this line."""
     found = LINE_START.search(data, begin)
     next_start = found.start() if found else len(data)
     return begin if stop < 0 or next_start < stop else data.rfind(b"\n", begin, next_start) + 1
 
 
 def _junk(span: bytes, offset: int, salt: int) -> Iterator[Piece]:
-    """Whole lines none of which begins as ours do: one damage, but for those that are intact all the same."""
+    """Yield junk lines as one damaged range, except for lines that are intact although they begin differently."""
     done = 0
     for found in _WHOLE_LINE_END.finditer(span):
         first = span.rfind(b"\n", done, found.start()) + 1 or done
         line = span[first : found.end() - 1]
         if checksums.line_is_intact(line, salt, offset + first):
-            # No crash made its CRC: it is damage of a worse kind, and for whoever decodes it to refuse.
+            # No crash produces a valid CRC. This line is worse damage, which the decoder refuses.
             if first > done:
                 yield Piece(offset + done, offset + first, None)
             done = found.end()
@@ -95,7 +95,7 @@ def _junk(span: bytes, offset: int, salt: int) -> Iterator[Piece]:
 
 
 def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
-    """All damage in order, neighbours joined: megabytes of junk are one damage, not one for each of its lines."""
+    """Return all damage in order, with adjacent ranges joined, so that megabytes of junk are one range."""
     found = list(known)
     for piece in new:
         if piece.line is None:
@@ -107,11 +107,11 @@ def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
 
 
 def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:
-    """The valid lines inside a span that is none as a whole: a newline was hit, or junk stands before a line."""
+    """Yield the valid lines inside a damaged span, for example after a lost newline or leading junk."""
     done = 0
     starts = [found.start() for found in LINE_START.finditer(span)]
     for start, stop in pairwise([*starts, len(span)]):
-        # Inside a valid line every quote of a text is escaped, so none can begin within another.
+        # Inside a valid line all quotes in texts are escaped, so no line can begin within another.
         length = _intact_length(span[start:stop], salt, offset + start)
         if length:
             if start > done:
@@ -120,11 +120,12 @@ def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterat
             whole = terminated and done == len(span)
             yield Piece(offset + start, offset + done + whole, span[start:done], whole)
     if (done < len(span) and (terminated or done)) or (terminated and not span):
-        # An empty line is damage, too: a line that was overwritten with newlines must not vanish without a trace.
+        # An empty line is damage too: a line that was overwritten with newlines must be reported.
         yield Piece(offset + done, offset + len(span) + terminated, None, terminated)
 
 
 def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
     ends = [found.end() for found in LINE_END.finditer(fragment)]
-    # The last is the line's own; a few more for members of that name inside a record, not all: a hostile line has many.
+    # The last match is the line's own CRC. A record may have a member of that name, so try a few more; a hostile line
+    # has many, so do not try all.
     return next((end for end in ends[:-5:-1] if checksums.line_is_intact(fragment[:end], salt, offset)), 0)

@@ -1,4 +1,4 @@
-"""The log's grammar: what each line says, how it is written, how lines are found again among damaged bytes.
+"""The log's grammar: the kinds of lines, and how they are encoded and decoded.
 
 ::
 
@@ -7,16 +7,16 @@
     {"op":"batch","ts":…,"synced":…,"records":[{…},…],"crc":…}
     {"op":"forget","ts":…,"synced":…,"checksum":…,"crc":…}
     {"op":"meta","ts":…,"synced":…,"metadata":{…},"crc":…}
-    {"op":"compacting","ts":…,"base":{…},"seconds":…,"crc":…}   a canonical like this one may appear now
-    {"op":"compacted","ts":…,"base":{…},"seconds":…,"crc":…}    it has appeared, and is the only one that counts
+    {"op":"compacting","ts":…,"base":{…},"seconds":…,"crc":…}   this canonical may appear from now on
+    {"op":"compacted","ts":…,"base":{…},"seconds":…,"crc":…}    it has appeared, and only it is valid
     {"op":"seal","length":…,"lines":…,"chain":…,"next":…,"crc":…}
 
 Invariants:
 
-- A line that decodes has a right CRC; nothing of a line with a wrong one is ever used.
-- `synced` says through which offset this segment is known to be on the disk; damage before it cannot be a crash's.
+- Only lines with a correct CRC are decoded; nothing of any other line is used.
+- `synced` is the offset before which this segment is known to be on the disk; no crash explains damage before it.
 
-No I/O: bytes in, values out.
+It does no I/O.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The on-disk format that this version writes, and the newest that it reads."""
 PUT_AFTER = b'\n{"op":"put"'
-"""How a `put` line begins behind another line."""
+"""How a `put` line begins after another line."""
 
 
 class Base(NamedTuple):
-    """A canonical file, by its bytes, and the last segment whose records it holds."""
+    """A canonical file, identified by size (in bytes) and CRC, and the last segment that it covers."""
 
     size: int
     crc: str
@@ -53,14 +53,14 @@ class Base(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, str]:
-        """(size, CRC): what tells this file from any other."""
+        """(size, CRC), which identifies this file."""
         return self.size, self.crc
 
 
 class Summary(NamedTuple):
     """The valid part of a segment, as its successor states it; `chain` is the CRC-32 over the lines' CRCs (`summarise`).
 
-    `synced` is there only when a sync of the segment has failed: what stands behind that offset may go in a power cut.
+    `synced` is set only if a sync of the segment failed: a power cut may remove the bytes after that offset.
     """
 
     segment: int
@@ -70,7 +70,7 @@ class Summary(NamedTuple):
     synced: int | None = None
 
     def members(self) -> dict[str, Any]:
-        """Its members as they are written down."""
+        """Return its members as written to the log."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -86,9 +86,9 @@ class SegmentHeader(NamedTuple):
 
 
 class LogEntry(NamedTuple):
-    """What a line says, or several `put` lines in a row: the records of a `put` or `batch`, everything else in `data`.
+    """A decoded line, or several `put` lines in a row: `puts` has the records of a `put` or `batch`, `data` the rest.
 
-    `ts` is the time of the first line, `data["ts_last"]`, where there are several, that of the last.
+    `ts` is the time of the first line. If there are several, `data["ts_last"]` is the time of the last.
     """
 
     kind: str
@@ -98,7 +98,7 @@ class LogEntry(NamedTuple):
 
 
 def encode(op: LogEntry, synced: int) -> bytes:
-    """The body of the line that says `op`; `synced` is through which offset its segment is known to be on the disk."""
+    """Return the body of the line for `op`; the segment is known to be on the disk up to offset `synced`."""
     kind, ts, puts, data = op
     mark = b'"synced":%d,' % synced if synced else b""
     head = b'{"op":"%b","ts":"%b",%b' % (kind.encode(), ts.encode(), mark)
@@ -114,16 +114,16 @@ def encode(op: LogEntry, synced: int) -> bytes:
 
 
 def summarise(segment: int, length: int, count: int, chain: int, damage: Iterable[Piece]) -> Summary:
-    """What a successor states of a segment: its lines, and the places of damage among them, which may not grow unseen."""
+    """Return what a successor states about a segment: its lines and the damaged ranges among them."""
     for piece in with_damage([], sorted(damage)):
         if piece.offset < length:
-            # A crash may take a newline and no line, so that the lines' CRCs alone could not tell this from later rot.
+            # A crash may destroy a newline but no line. Then the lines' CRCs alone could not tell it from later damage.
             chain = crc32(piece.offset.to_bytes(8, "little") + piece.end.to_bytes(8, "little"), chain)
     return Summary(segment, length, count, checksums.hex_crc(chain))
 
 
 def matches(declared: Summary, found: Summary, damage: Iterable[Piece]) -> bool:
-    """Whether a segment's lines, with these stretches of damage among them, are what its successor states."""
+    """Return whether a segment's lines and the damage among them match what its successor states."""
     if declared._replace(synced=None) == found._replace(synced=None):
         return True
     kept = declared.synced
@@ -146,9 +146,9 @@ def header_line(opening: SegmentHeader) -> bytes:
 
 
 def decode_header(line: bytes, path: str) -> SegmentHeader | None:
-    """The opening in a segment's first line, or None when it is damaged.
+    """Decode the header in a segment's first line; return None if it is damaged.
 
-    Raises `NewerFormatError` before any checksum is looked at, so that a newer file is not called corrupt.
+    Raises `NewerFormatError` before checking any CRC, so that a newer file is not reported as corrupt.
     """
     try:
         data = codec.loads(line)
@@ -171,7 +171,7 @@ _USUAL_PUT = re.compile(
 
 
 def usual_put(line: bytes) -> LogEntry | None:
-    """What an intact line says that is as nearly every one is, cut at its places instead of parsed."""
+    """Decode an intact line of the usual form by a pattern instead of parsing it; return None for any other line."""
     found = _USUAL_PUT.fullmatch(line)
     if found is None or not is_utf8(line):
         return None
@@ -181,7 +181,7 @@ def usual_put(line: bytes) -> LogEntry | None:
 
 
 class PutRun(NamedTuple):
-    """Intact `put` lines in a row: their records, the times of the first and last, the greatest `synced`, their CRCs."""
+    """Consecutive intact `put` lines: their records, the first and last time, the greatest `synced`, their CRCs."""
 
     puts: list[Encoded]
     ts: str
@@ -192,10 +192,10 @@ class PutRun(NamedTuple):
 
 
 def usual_puts(data: bytes, position: int, start: int, salt: int) -> PutRun | None:
-    """The lines from `position` on that are whole, intact and as nearly every line is: cut at their places, not parsed.
+    """Decode the complete, intact lines of the usual form from `position` on, by a pattern instead of parsing.
 
-    Ends before the first of any other kind, None when that is the first; `data` stands at offset `start` of its segment.
-    A third of the time of `split` and `decode`, which say the same of these lines: on every follower's and opener's way.
+    It stops before the first other line, and returns None if that is the first. `data` starts at offset `start` of its
+    segment. It takes a third of the time of `split` and `decode`, which give the same result.
     """
     puts: list[Encoded] = []
     crcs: list[bytes] = []
@@ -225,9 +225,9 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> PutRun | No
 
 
 def decode(line: bytes) -> LogEntry:
-    """What an intact line says.
+    """Decode an intact line.
 
-    Raises `ValueError`, `KeyError` or `TypeError` when it says nothing known.
+    Raises `ValueError`, `KeyError` or `TypeError` if its content is not valid.
     """
     data = codec.loads(line)
     kind = data["op"]
@@ -249,7 +249,7 @@ _MEMBERS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 
 def _check_shape(kind: str, data: dict[str, Any]) -> None:
-    """Raise `ValueError`, `KeyError` or `TypeError` for a line that has a right CRC and yet cannot be ours."""
+    """Raise `ValueError`, `KeyError` or `TypeError` for a line with a correct CRC whose content is not valid."""
     wrong = [name for name, type_ in _MEMBERS[kind].items() if not isinstance(data.get(name), type_)]
     if wrong:
         raise ValueError(f"{kind} without {', '.join(wrong)}")

@@ -1,17 +1,18 @@
-"""Lines of a segment that stand elsewhere than where they were written: what no crash does.
+"""Finds moved lines: intact lines of a segment that are not at the offset where they were written.
 
-A line's CRC begins with its offset, and a CRC can be run backwards. So a line that is intact tells where it was written,
-wherever it stands now: behind a line that somebody took out, doubled or put in, or in the place of another.
+No crash moves a line; an edit of the file does. A line's CRC is seeded with its offset, and a CRC can be run backwards,
+so an intact line reveals its original offset, even after other lines were removed, duplicated or inserted.
 
 Invariants:
 
-- A line counts as moved if it is JSON, and its CRC fits the segment's salt at an offset where it can have been: not before
-  its own `synced` mark, and within twice what the file, or that mark, reaches (or 64 KiB). Any bytes fit some offset below
-  4 GiB, so one damaged line in 65,000 passes for moved, in a segment of 8 MiB one in 250. But a crash leaves none that is JSON.
-- Two lines that were moved just as far prove no more than one: so do those of another segment, whose salt differs in some bits.
-- A moved line is a *copy* when the same bytes stand where it was written: nothing is lost with it.
+- A line counts as moved if it is JSON and its CRC fits the segment's salt at a plausible offset: not before its own
+  `synced` mark, and within twice the file's size or that mark (at least 64 KiB). Any bytes fit some offset below 4 GiB,
+  so one damaged line in 65,000 would pass, in a segment of 8 MiB one in 250. But a crash leaves no damaged line as JSON.
+- Two lines moved by the same distance prove no more than one: lines of another segment, whose salt differs in a few
+  bits, look the same.
+- A moved line is a *copy* if the same bytes are still at its original offset: nothing is lost with it.
 
-It reads a descriptor, and decides nothing: what a moved line means is for those who read segments.
+It reads a descriptor and makes no decisions: readers of segments decide what a moved line means.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _REACH_MIN = 64 << 10
 
 
 class Moved(NamedTuple):
-    """An intact line that stands at `place`, and was written at `origin`."""
+    """An intact line at offset `place` that was written at offset `origin`."""
 
     place: int
     origin: int
@@ -43,7 +44,7 @@ class Moved(NamedTuple):
 
 
 class Search:
-    """Looks for moved lines in the damaged stretches of one segment, best in the order in which they lie there."""
+    """Finds moved lines in the damaged ranges of one segment; fastest if called in the order of the ranges."""
 
     def __init__(self, fd: int, salt: int) -> None:
         self._fd = fd
@@ -51,7 +52,7 @@ class Search:
         self._shift = 0
 
     def within(self, start: int, end: int) -> Iterator[Moved]:
-        """Every moved line between these offsets, where no line stands that is in its place."""
+        """Yield every moved line between these offsets; the range must contain no line that is in its place."""
         reach = disk.size(self._fd)
         for at, line, synced in _candidates(disk.read(self._fd, end - start, start)):
             origin = self._origin(start + at, line)
@@ -60,11 +61,11 @@ class Search:
                 yield Moved(start + at, origin, line)
 
     def lost_within(self, start: int, end: int) -> Iterator[Moved]:
-        """The same without copies: lines that would be lost if they were passed over."""
+        """Yield the moved lines that are not copies: skipping them would lose them."""
         return (moved for moved in self.within(start, end) if not self._is_copy(moved))
 
     def records_beyond(self, start: int) -> int:
-        """How many records the intact lines behind `start` hold, whether they stand in their places or not."""
+        """Return the number of records in the intact lines after `start`, moved or not."""
         data = disk.read(self._fd, disk.size(self._fd) - start, start)
         found: dict[int, int] = {}
         position = start
@@ -78,7 +79,7 @@ class Search:
         return sum(found.values())
 
     def _origin(self, place: int, line: bytes) -> int:
-        # What stands behind one place where lines were taken out or put in, was moved by the same number of bytes.
+        # Where lines were removed or inserted, all later lines have moved by the same number of bytes.
         origin = place + self._shift
         if self._shift and origin >= 0 and checksums.line_is_intact(line, self._salt, origin):
             return origin
@@ -89,7 +90,7 @@ class Search:
 
 
 def _candidates(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """What looks like a whole line, its place in `data`, and its `synced` mark."""
+    """Yield each possible whole line: its position in `data`, its bytes, and its `synced` mark."""
     starts = [found.start() for found in framing.LINE_START.finditer(data)]
     for start, stop in pairwise([*starts, len(data)]):
         ends = [found.end() for found in framing.LINE_END.finditer(data, start, stop)]
@@ -109,6 +110,6 @@ def _parsed(line: bytes) -> dict[str, int] | None:
 
 
 def records_in(line: bytes) -> int:
-    """How many records an intact line holds."""
+    """Return the number of records in an intact line."""
     members = codec.loads(line)
     return len(members.get("records", ())) + ("record" in members)

@@ -1,14 +1,14 @@
-"""One log segment: open, read on, append, seal.
+"""One log segment: opens, reads, appends, syncs and seals it.
 
 Invariants:
 
-- `tail` stands behind the last line that was accepted; it only moves forward, and never into an unfinished line.
-- A line is appended in one piece or taken back; a complete line is never taken back, since a reader may have it already.
-- A segment is *clean* when an append may follow its last byte. Behind anything else nothing is ever written again.
-- A line that was moved is damage, as no crash moves one, and it would be lost with what is passed over.
-- Other damage that a crash may have left is passed over. Whether it did is for the successor to say: it states what was valid.
+- `tail` is the position after the last accepted line; it only moves forward, and never into an unfinished line.
+- A line is appended whole or removed. A complete line is never removed, since a reader may have accepted it.
+- A segment is *clean* if an append may follow its last byte. Nothing is ever written after any other end.
+- A moved line is an error: no crash moves lines, and skipping it would lose its records.
+- Other damage that a crash explains is skipped. The successor states which lines were valid, and so confirms it.
 
-It takes no lock and chooses no successor: that is the log's job (`wal`).
+It takes no lock and chooses no successor; the log does (`wal`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 
 _TURN_S = 60.0
-"""How long a thread waits for the sync of another; a longer one is treated as one that has failed."""
+"""How long a thread waits for another thread's sync, in seconds; a longer one counts as failed."""
 _FAILED_BEFORE = "an earlier sync of it has failed"
 _READ_BYTES = 128 << 10
 _END_BYTES = 64
-"""How much of an end that cannot be appended to is compared: more than a line's CRC and newline take."""
+"""How many last bytes are compared of an end that accepts no append: more than a line's CRC and newline."""
 _OPENING_BYTES_MAX = 16 << 20
-"""Far more than a first line takes: it names a few files. What is longer is none, and is not read to its end."""
+"""Far more than a header line takes. A longer first line is not a header and is not read to its end."""
 
 
 class Tail(NamedTuple):
-    """How far a segment was read: offset, lines before it, CRC over their CRCs, offset known to be on the disk."""
+    """How far a segment was read: offset, number of lines, CRC over their CRCs, offset known to be on the disk."""
 
     length: int = 0
     lines: int = 0
@@ -53,12 +53,12 @@ class Tail(NamedTuple):
 
 
 def explained_by_crash(piece: Piece, synced: int, sealed_end: int | None) -> bool:
-    """Whether a crash can have left this damage: it lies behind what was synced, and not behind the seal, if there is one."""
+    """Return whether a crash explains this damage: it starts after the last synced offset and ends before the seal."""
     return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
 
 class Segment:
-    """An open segment file, closed with its last user. Not safe for threads but for `sync`; the session's mutex is around it."""
+    """An open segment file; its last user closes it. Only `sync` is thread-safe; the session's mutex protects the rest."""
 
     fd = -1
 
@@ -73,7 +73,7 @@ class Segment:
         self.is_named = False
         """Whether its name is known to be on the disk."""
         self.sync_failed = False
-        """Whether a sync of it has failed, here or where it was sealed: it is never synced again."""
+        """Whether a sync of it failed, in this process or in the one that sealed it: it is never synced again."""
         self._unfinished = False
         self._seen: tuple[disk.Stamp, bytes] | None = None
         self._marked = 0
@@ -113,9 +113,9 @@ class Segment:
         return opening
 
     def advance(self) -> Iterator[LogEntry]:
-        """Yield every line that was appended since the last call; the tail moves when the next is asked for.
+        """Yield every line appended since the last call; the tail moves when the next line is requested.
 
-        An interrupt in between makes the same lines come again, so taking one twice must change nothing.
+        After an interrupt the same lines are yielded again, so applying a line twice must change nothing.
         Raises `DamagedManifestError` for damage that no crash explains.
         """
         self._seen = None
@@ -126,11 +126,11 @@ class Segment:
             )
         self._unfinished = False
         if end > self.tail.length and not self.tail.terminated and disk.read(self.fd, 1, self.tail.length) == b"\n":
-            # The line was accepted while its writer was one byte short.
+            # The line was accepted without its newline, which has been written since.
             self.tail = self.tail._replace(length=self.tail.length + 1, terminated=True)
         position = self.tail.length
         if self._damage and self._damage[-1].terminated:
-            position = max(position, self._damage[-1].end)  # junk stays junk, and may be long: it is read once
+            position = max(position, self._damage[-1].end)  # junk may be long, so it is read only once
         last = None
         while position < end:
             data = self._whole_lines(position, end)
@@ -141,7 +141,7 @@ class Segment:
             self._remember(end, last)
 
     def _remember(self, end: int, last: bytes | None) -> None:
-        """Note how an end that cannot be appended to looks, `last` its last bytes if they were read, for `stands_still`."""
+        """Record an end that accepts no append, for `stands_still`; `last` are its last bytes if they were read."""
         if last is None:
             last = disk.read(self.fd, min(_END_BYTES, end), max(0, end - _END_BYTES))
         stamp = disk.path_stamp(self.path)
@@ -149,10 +149,10 @@ class Segment:
             self._seen = stamp, last
 
     def stands_still(self) -> bool:
-        """Whether an end that cannot be appended to is as the last `advance` has left it, and the file under its name.
+        """Return whether an end that accepts no append, and the file's name, are unchanged since the last `advance`.
 
-        The length alone does not tell: a writer whose disk is full takes back what he has of a line, and the next one may
-        write a whole line of just that length. But that one ends as a line does, which a torn one does not.
+        The length alone is not enough: a writer whose disk is full removes its partial line, and the next writer may
+        append a whole line of the same length. But a whole line has another end than a torn one.
         """
         if self._seen is None:
             return False
@@ -160,7 +160,7 @@ class Segment:
         return disk.path_stamp(self.path) == stamp and disk.read(self.fd, len(last), stamp.size - len(last)) == last
 
     def _whole_lines(self, start: int, end: int) -> bytes:
-        """A few megabytes that end with a newline, so that a long segment is never parsed as a whole; or all there is."""
+        """Read a block that ends with a newline, or the rest, so that a long segment is never parsed as a whole."""
         count = _READ_BYTES
         while True:
             data = disk.read(self.fd, min(count, end - start), start)
@@ -172,7 +172,7 @@ class Segment:
             count *= 2
 
     def _read_on(self, data: bytes, start: int) -> Iterator[LogEntry]:
-        """Yield what `data`, at offset `start`, says: usual lines many at once, what stands between them by itself."""
+        """Yield the lines of `data`, which starts at offset `start`: usual lines many at once, others one by one."""
         position = 0
         while position < len(data):
             run = lines.usual_puts(data, position, start, self.opening.salt)
@@ -189,7 +189,7 @@ class Segment:
                 self._unfinished = start + position > (pieces[-1].end if pieces else self.tail.length)
 
     def _accept_run(self, run: PutRun, start: int) -> Iterator[LogEntry]:
-        """Yield what the lines say; when it was taken, the tail moves behind them."""
+        """Yield the lines of a run, then move the tail past them."""
         before = self.tail
         synced = max(before.synced, run.synced)
         tail = Tail(start + run.end, before.lines + len(run.puts), crc32(run.crcs, before.chain), synced)
@@ -200,7 +200,7 @@ class Segment:
         self.tail = tail
 
     def _accept(self, pieces: list[Piece]) -> Iterator[LogEntry]:
-        """The same for one line of any kind, or damage with the lines inside it."""
+        """Yield lines of any kind, with the damage around them, then move the tail past them."""
         ops: list[LogEntry] = []
         length, count, chain, synced, terminated = self.tail
         damage = framing.with_damage(self._damage, pieces)
@@ -224,7 +224,7 @@ class Segment:
         self._damage, self.tail = damage, tail
 
     def _refuse_moved(self, pieces: list[Piece], rest: int, end: int) -> None:
-        """Raise for an intact line that is not where it was written, in damage or in what is unfinished from `rest` on."""
+        """Raise `DamagedManifestError` for a moved line, in damage or in the unfinished end from `rest` on."""
         unfinished = [Piece(rest, end, None, terminated=False)] if rest < end else []
         damage = [piece for piece in pieces if piece.line is None] + unfinished
         for piece in damage:
@@ -246,9 +246,9 @@ class Segment:
             raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
 
     def _refuse_unexplained(self, damage: list[Piece], tail: Tail) -> None:
-        """Damage behind every `synced` mark may be a crash's; any other is not, and nothing goes on.
+        """Raise `DamagedManifestError` for damage before a `synced` mark: no crash explains it.
 
-        What we have synced ourselves is no mark: we may have come after the crash.
+        This process's own syncs do not count as marks: they may have come after the crash.
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
@@ -264,9 +264,9 @@ class Segment:
         )
 
     def check_link(self, declared: Summary | None) -> None:
-        """Compare with what the successor says; raises `DamagedManifestError`.
+        """Compare with what the successor states; raises `DamagedManifestError` if it differs.
 
-        Damage that was there when the successor was made is in what it says. Any other came behind the sync before that.
+        The successor states the damage that existed when it was created. Any other damage came after the sync before it.
         """
         if declared is not None and lines.matches(declared, self.summary(), self._damage):
             self.report_damage()
@@ -280,7 +280,7 @@ class Segment:
         )
 
     def report_damage(self) -> None:
-        """Say, once, what a crash has damaged; called when nobody can say otherwise."""
+        """Log each range that a crash damaged, once; called when nothing else can explain it any more."""
         for piece in self._damage:
             if piece.offset not in self._reported:
                 self._reported.add(piece.offset)
@@ -292,11 +292,11 @@ class Segment:
                 )
 
     def append(self, body: bytes) -> Tail:
-        """Write one line, and give the tail behind it; only under the append lock, and only when `clean`.
+        """Append one line and return the tail after it; only under the append lock, and only if `clean`.
 
-        On return the line survives a process kill. The caller applies it and then sets `tail`: an interrupt in between
-        makes the line be read and applied again, which changes nothing; the other way round it would be missed.
-        On an error nothing of the line remains, or an unfinished end that the next writer fences off.
+        On return the line survives a process kill. The caller first applies it and then sets `tail`: after an interrupt
+        in between, the line is read and applied again, which changes nothing. In the other order it would be missed.
+        After an error nothing of the line remains, or an unfinished end that the next writer fences off.
         """
         start = self.tail.length
         line = checksums.seal_line(body, self.opening.salt, start)
@@ -311,14 +311,14 @@ class Segment:
         return Tail(end, count + 1, crc32(checksums.line_crc(line[:-1]), chain), synced, is_whole)
 
     def _is_written_but_for_its_newline(self, start: int, end: int, error: BaseException) -> bool:
-        """After an error: whether the line is there all the same; otherwise nothing of it is.
+        """After a failed append, return whether only the newline is missing; remove any shorter part of the line.
 
-        Who reads accepts a line without its newline, so that one can be taken back no more::
+        A reader accepts a line without its newline, so that line can no longer be removed::
 
-            A writes all but the newline ─ B reads it, accepts it ─ A finds the disk full, cuts it off
-            A appends another line of that length ─ B finds a newline behind "its" line: the two never agree again
+            A writes all but the newline ─ B reads and accepts the line ─ A finds the disk full, removes it
+            A appends another line of that length ─ B finds a newline after "its" line: A and B differ for ever
 
-        So it counts, and the next writer goes on in another segment, as behind any end that is not clean.
+        So the line counts, and the next writer starts another segment, as after any end that is not clean.
         """
         try:
             size = disk.size(self.fd)
@@ -330,29 +330,29 @@ class Segment:
         return size == end - 1 and isinstance(error, OSError)
 
     def seal(self) -> None:
-        """Write the last line."""
+        """Append the seal, after which nothing follows."""
         tail = self.append(lines.seal_body(self.summary()))
         self.sealed = True
         self.tail = tail
 
     def sync(self, length: int) -> None:
-        """Make everything before `length`, which was read or written, survive a power cut; for threads.
+        """Make everything before offset `length` survive a power cut. Thread-safe.
 
-        Raises `OSError` for whoever asks once a sync has failed. One thread after the other: the kernel reports a failed
-        write once to each open file, calls the lost pages clean, and the next sync of this descriptor would succeed.
-        Whoever had to wait mostly finds that the one before has synced his lines as well.
+        After one failed sync, every later call raises `OSError`. Threads sync one after the other: the kernel reports a
+        failed write once per open file and then treats the lost pages as clean, so the next sync would succeed.
+        A thread that waited usually finds its lines already synced by the previous thread.
         """
         try:
             self._take_turn()
             if self._synced < length:
                 self._sync_alone()
         finally:
-            with suppress(RuntimeError):  # it was never ours
+            with suppress(RuntimeError):  # this thread did not get the lock
                 self._syncing.release()
 
     def _take_turn(self) -> None:
-        # Reentrant and not for ever: a signal handler may have interrupted this very thread in a sync, to write or close;
-        # and it may wait for another thread, which waits here.
+        # Reentrant, because a signal handler may interrupt this thread's sync to write or close. With a timeout, because
+        # that handler may wait for another thread, which waits here.
         if not self._syncing.acquire(True, _TURN_S):
             raise OSError(errno.ETIMEDOUT, "another thread's sync of it does not end", self.path)
 
@@ -365,33 +365,33 @@ class Segment:
         except OSError:
             self._broken = True
             raise
-        if self._broken:  # it was a signal handler of this thread that was told
+        if self._broken:  # a signal handler of this thread received the error
             raise OSError(errno.EIO, _FAILED_BEFORE, self.path)
         self._synced = max(self._synced, reached)
 
     def mark_synced(self, length: int) -> None:
-        """Everything before `length` is on the disk."""
+        """Record that everything before offset `length` is on the disk."""
         if length > self.tail.synced:
             self.tail = self.tail._replace(synced=length)
 
     def pin(self) -> int:
-        """Keep the descriptor open for one more user, and give it."""
+        """Keep the descriptor open for one more user, and return it."""
         self._users += 1
         return self.fd
 
     def unpin(self) -> None:
-        """One user less; the last one closes the file."""
+        """Release one user; the last one closes the file."""
         self._users -= 1
         if self._users == 0:
             self.abandon()
 
     def __del__(self) -> None:
-        # After an error in the constructor, or an interrupt between a `pin` and its `unpin`.
+        # Needed after an error in the constructor, or an interrupt between a `pin` and its `unpin`.
         with suppress(OSError):
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the file whoever uses it: they are threads of the parent of this forked child."""
+        """Close the file, whatever its user count; in a forked child those users are threads of the parent."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             disk.close(fd)

@@ -1,14 +1,14 @@
-"""The write-ahead log: the ordered segments, how they follow each other, what they say of the canonical.
+"""The write-ahead log: the ordered segments, their succession, and the canonicals that they name.
 
 Invariants:
 
-- Order is (segment, offset). Segment numbers only grow, and no file is rewound.
-- A segment has a successor only if it is sealed, or if its end is no place to append to (torn, damaged, failed sync).
-  So whoever stands at a clean, unsealed end that has not grown has seen everything.
-- A successor states its predecessor's valid length, lines and CRC; bytes behind that length are junk for ever.
-- A segment and all before it are on the disk before its successor has a name.
+- Lines are ordered by (segment, offset). Segment numbers only grow, and no file is rewritten.
+- A segment has a successor only if it is sealed, or if its end accepts no append (torn, damaged, failed sync). So a
+  reader at a clean, unsealed end that has not grown has read everything.
+- A successor states its predecessor's valid length, lines and CRC; readers ignore all bytes after that length.
+- A segment and all earlier ones are on the disk before its successor gets its name.
 
-Reading takes no lock. `prepare`, `append`, `rotate` and `start` are called under the append lock only.
+Reading takes no lock. `prepare`, `append`, `rotate` and `start` require the append lock.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Take = Callable[[int, LogEntry], None]
 
 
 class OvertakenError(Exception):
-    """The segments to follow were compacted away: load again. Never leaves the engine."""
+    """A compaction removed the segments to read next, so the manifest must be loaded again. Never leaves the engine."""
 
 
 class Wal:
-    """The log from one process's point of view. Not safe for threads; the store's mutex is around it."""
+    """The log as one process has read it. Not thread-safe; the session's mutex protects it."""
 
     def __init__(self, paths: ManifestPaths, ts_created: str, current: Segment, *, writable: bool) -> None:
         self._paths = paths
@@ -65,9 +65,9 @@ class Wal:
     def open(
         cls, paths: ManifestPaths, canonical: tuple[int, str], ts_created: str, *, writable: bool
     ) -> tuple[Wal | None, Ops]:
-        """Read every line that the canonical of this (size, CRC) does not hold; (None, []) without any segment.
+        """Read every line that the canonical with this (size, CRC) does not cover; (None, []) if there is no segment.
 
-        Raises `DamagedManifestError` for a canonical that the log does not know, and for a segment missing or damaged.
+        Raises `DamagedManifestError` if the log does not name this canonical, or if a segment is missing or damaged.
         """
         numbers = paths.segment_numbers(disk.list_names(paths.directory))
         if not numbers:
@@ -85,9 +85,9 @@ class Wal:
         return wal, before + last
 
     def covered_by(self, canonical: tuple[int, str]) -> int:
-        """The last segment whose changes the canonical of this (size, CRC) holds.
+        """Return the last segment that the canonical with this (size, CRC) covers.
 
-        Raises `DamagedManifestError` when the log does not know this canonical.
+        Raises `DamagedManifestError` if the log does not name this canonical.
         """
         covers = fold.covered_by(self.bases, canonical)
         if covers is None:
@@ -97,7 +97,7 @@ class Wal:
         return covers
 
     def replay(self, first: int, take: Take) -> None:
-        """Hand over the lines of every segment from `first` to before the current one, each checked by its successor."""
+        """Pass on the lines of every segment from `first` up to the current one, and check each against its successor."""
         previous: Segment | None = None
         try:
             for number in range(first, self.current.number):
@@ -124,22 +124,22 @@ class Wal:
             ) from None
 
     def _note(self, number: int, op: LogEntry) -> None:
-        """Remember what a line says of the canonical, and since when there is something to merge."""
+        """Record what a line says about the canonical, and the time of the first change to merge."""
         if op.kind in fold.CHANGES:
             self._changed.setdefault(number, op.ts)
             return
         if op.kind == "compacted" and number >= self._compacted_in:
             self._compacted_in, self.compacted_at, self.compaction_s = number, op.ts, op.data["seconds"]
         if number < self.current.number:
-            # Replayed after the current segment, whose first line has the outcome of all that. An old `compacted` would
-            # strike out a canonical that was announced since, and our next segment would not know it.
+            # Older segments are replayed after the current one, whose first line already states their result. An old
+            # `compacted` would remove a canonical that was announced since, and our next segment would not name it.
             return
         self.bases = fold.after(self.bases, op)
 
     def follow(self, take: Take) -> None:
-        """Hand over what was appended since the last call, across seals and fences.
+        """Pass on what was appended since the last call, across seals and fences.
 
-        Raises `OvertakenError` when the way on was compacted away.
+        Raises `OvertakenError` if a compaction removed the next segment.
         """
         while True:
             self._advance(self.current, take)
@@ -149,16 +149,16 @@ class Wal:
             if successor is None:
                 self.current.report_damage()
                 return
-            # It may have been finished and left between our look at it and its successor's birth.
+            # Other lines may have been appended to it between our read and the creation of its successor.
             self._advance(self.current, take)
             self.current.check_link(successor.opening.previous)
             self._move_to(successor)
 
     def stands_still(self) -> bool:
-        """Whether nothing has come at an end that cannot be appended to, however long what is torn there.
+        """Return whether nothing was written since the last read, for an end that accepts no append.
 
-        A successor may come without a byte in this segment, so its name is asked for. One that has come and was compacted
-        away has taken this segment's name with it: covered segments go oldest first.
+        A successor may appear without a new byte in this segment, so its name is looked up. If it appeared and was
+        compacted away, this segment's name is gone too: covered segments are removed oldest first.
         """
         return self.current.stands_still() and not disk.exists(self._paths.segment(self.current.number + 1))
 
@@ -171,7 +171,7 @@ class Wal:
         self._learn(segment)
 
     def _learn(self, segment: Segment) -> None:
-        """Take notice of what is said of syncs that have failed, in this segment or in the one before."""
+        """Record failed syncs of this segment or of the one before it."""
         previous = segment.opening.previous
         if previous is not None and previous.synced is not None:
             self.sync_failed_segments.add(previous.segment)
@@ -189,8 +189,8 @@ class Wal:
                 successor.unpin()
                 raise OvertakenError
             return successor
-        # Sealed, torn or damaged: whatever the end is like, with a later segment there its successor was compacted away.
-        # Taken for the last one, it would be fenced once more, under a number that is gone, where nobody looks.
+        # If a later segment exists, the successor was compacted away. Otherwise this process would take this segment
+        # for the last one and create a successor with a reused number, which no reader opens.
         if self._numbers()[-1:] > [number]:
             raise OvertakenError
         return None
@@ -199,7 +199,7 @@ class Wal:
         return self._paths.segment_numbers(disk.list_names(self._paths.directory))
 
     def _move_to(self, successor: Segment) -> None:
-        # Closed last: an interrupt in between leaves it to the garbage collector, and never closes the current one.
+        # Close the old segment last: after an interrupt the garbage collector closes it, and never the current one.
         left, self.current = self.current, successor
         self._learn(successor)
         self._lengths[successor.number] = successor.tail.length
@@ -208,18 +208,21 @@ class Wal:
         left.unpin()
 
     def prepare(self, line_bytes: int, segment_bytes_max: int) -> None:
-        """Make sure that a line of about this length can be appended to the current segment."""
+        """Make sure that a line of about this length can be appended, starting the next segment if needed.
+
+        Raises `OSError` if that segment cannot be created.
+        """
         segment = self.current
         if segment.clean and not segment.sync_failed:
             if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
             elif segment.tail.lines == 1 and not segment.is_named:
-                # Its maker may have died before he synced its name; who writes the first line behind that, syncs it.
+                # Its creator may have died before syncing its name, so the writer of the first line syncs it.
                 disk.sync_directory(self._paths.directory)
                 segment.is_named = True
             return
         if segment.clean:
-            # Its sync failed, so it is not trusted with more records, nor synced again; the seal only sends readers on.
+            # Its sync failed, so no records are appended and it is not synced again. The seal only sends readers on.
             segment.seal()
         elif not segment.sealed:
             log.warning(
@@ -238,62 +241,62 @@ class Wal:
     def _start_next(self) -> None:
         number = self.current.number + 1
         if not self.current.sync_failed:
-            # Crash here: sealed, no successor; the next writer makes one. Were the successor named first, a power cut
-            # could leave it behind a predecessor whose last lines are gone.
+            # After a crash here the segment is sealed and has no successor; the next writer creates it. Naming the
+            # successor before this sync could let a power cut remove lines of its predecessor.
             try:
                 self.current.sync(self.current.tail.length)
             except OSError as error:
-                # The successor says so. Left without one, it would be synced again by the next, who does not know.
+                # The successor records the failure. Without one, the next writer would not know of it and sync again.
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
                 self.mark_sync_failed(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
         log.debug("%s: begun", self.current.path)
 
     def register_writer(self) -> None:
-        """From now on count as a writer, whom others leave the compaction on closing to."""
+        """Register as a writer. The last registered writer compacts on close."""
         self.writes = True
         disk.lock_shared(self.current.fd)
 
     def release_writer(self) -> bool:
-        """Whether another process counts as a writer; this one does no longer."""
+        """Deregister as a writer, and return whether another process is still registered."""
         self.writes = False
         return disk.held_by_others(self.current.fd)
 
     def accept(self, tail: Tail, op: LogEntry) -> None:
-        """Count a line of our own as read; last of all, when it was applied."""
+        """Move past a line of this process; the last step, after the line was applied."""
         self._note(self.current.number, op)
         self._lengths[self.current.number] = tail.length
         self.current.tail = tail
 
     def mark_sync_failed(self, segment: Segment) -> None:
-        """A sync of this segment failed: never append to it again, never sync it again."""
+        """Record a failed sync: this segment is never appended to or synced again."""
         segment.sync_failed = True
         self.sync_failed_segments.add(segment.number)
 
     def drop_covered(self, covers: int) -> None:
-        """A canonical that holds everything up to this segment is in place."""
+        """Forget the segments up to `covers`: a canonical that covers them has been published."""
         self.covers = covers
         self._lengths = {n: length for n, length in self._lengths.items() if n > covers}
         self._changed = {n: ts for n, ts in self._changed.items() if n > covers}
 
     @property
     def bytes_to_merge(self) -> int:
-        """Size of the segments that hold changes which the canonical does not."""
+        """Size in bytes of the segments with changes that the canonical does not cover."""
         return sum(self._lengths.get(number, 0) for number in self._changed)
 
     @property
     def bytes_total(self) -> int:
-        """Size of every segment that is not covered."""
+        """Size in bytes of all segments that the canonical does not cover."""
         return sum(self._lengths.values())
 
     @property
     def changed_since(self) -> str | None:
-        """When the oldest change was written that the canonical does not hold."""
+        """Time of the oldest change that the canonical does not cover, or None."""
         return next(iter(sorted(self._changed.values())), None)
 
     @property
     def current_changed(self) -> bool:
-        """Whether the current segment holds changes."""
+        """Whether the current segment contains changes."""
         return self.current.number in self._changed
 
     @property
@@ -320,7 +323,10 @@ def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool)
 
 
 def read_segments(paths: ManifestPaths, ts_created: str, first: int, last: int, take: Take) -> None:
-    """Hand over every line of these sealed or fenced segments, read from the disk and checked, chain included."""
+    """Pass on every line of these sealed or fenced segments, read from disk and checked, including the chain.
+
+    Raises `DamagedManifestError`.
+    """
     end = _open(paths, last + 1, ts_created, writable=False)
     try:
         Wal(paths, ts_created, end, writable=False).replay(first, take)
@@ -335,14 +341,14 @@ def create_segment(
     bases: fold.Bases,
     like: str | None = None,
 ) -> Segment:
-    """Make the next segment: whole and synced before it has its name, so no half-made one is ever seen.
+    """Create the next segment. It is whole and synced before it gets its name, so no reader sees an unfinished one.
 
-    Its mode and group are those of `like`, by default the canonical's. Raises `FileExistsError` if there is one already,
-    or a later one: numbers are never used again.
+    It copies mode and group of `like`, by default of the canonical. Raises `FileExistsError` if this segment or a later
+    one exists: numbers are never reused.
     """
     names = disk.list_names(paths.directory)
     for left in paths.temporaries(names):
-        if ".wal-" in left:  # another writer's, who died in here: we hold the append lock
+        if ".wal-" in left:  # left by a writer that died here: we hold the append lock
             disk.remove(left)
     number = previous.segment + 1 if previous else 1
     path = paths.segment(number)
@@ -356,7 +362,7 @@ def create_segment(
 
 
 def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
-    """The first segment of a manifest that has no log yet."""
-    # The canonical's maker may have died before he synced its name, and a log without its canonical is damage.
+    """Create the first segment of a manifest without a log."""
+    # The creator of the canonical may have died before syncing its name, and a log without its canonical is damage.
     disk.sync_directory(paths.directory)
     return Wal(paths, ts_created, create_segment(paths, ts_created, None, (base,)), writable=True)
