@@ -1,12 +1,12 @@
-"""The compacted part of a manifest: the canonical file together with the index that fits it.
+"""The compacted part of a manifest: the canonical file together with its index.
 
 Invariants:
 
-- An index is used only with the very bytes that it was made for. Same size, modification time and inode: the same file.
-  Only the same size: the file is read once, and the CRC decides, as a manifest that was copied or restored is no other one.
-- Opening reads two headers. Only an index that is missing, stale or damaged makes it parse the whole canonical.
+- An index is used only with the bytes that it was built for. If size, modification time and inode match, the file is the
+  same. If only the size matches, the file is read once and its CRC decides, since it may have been copied or restored.
+- Opening reads two headers. It parses the whole canonical only if the index is missing, stale or damaged.
 
-It does not know the log: whether this is the canonical that the log belongs to is asked there (`wal`).
+It does not know the log; the log decides whether it belongs to this canonical (`wal`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CanonicalFiles:
-    """An open canonical and the index that fits it."""
+    """An open canonical file and its index."""
 
     canonical: Canonical
     index: Index
     from_scan: bool
-    """The index on the disk did not fit; this one is in memory."""
+    """Whether the index was built in memory, because the one on disk does not fit."""
     adopted: bool = False
-    """The index on the disk is of the same bytes, in another file; its header does not say so yet."""
+    """Whether the index on disk was built for the same bytes in another file, which its header still names."""
 
     @property
     def metadata(self) -> Row:
@@ -53,24 +53,24 @@ class CanonicalFiles:
 
     @property
     def identity(self) -> tuple[int, str]:
-        """(size, CRC) of the file on disk, as the log names it."""
+        """(size in bytes, CRC) of the file on disk, which identify it in the log."""
         return self.index.head.stamp.size, self.index.head.crc
 
     @property
     def kept(self) -> bool:
-        """Whether the next opening finds this index on the disk."""
+        """Whether the next opening finds this index on disk."""
         return not (self.from_scan or self.adopted)
 
     @property
     def foreign(self) -> bool:
-        """Whether another tool wrote the file, so that the next compaction has to rewrite all of it."""
+        """Whether another tool wrote the file, so that the next compaction must rewrite all of it."""
         return self.canonical.memory is not None
 
 
 def open_base(paths: ManifestPaths, *, scan: bool = False) -> CanonicalFiles:
-    """Open the canonical; with `scan`, do not trust the index on the disk.
+    """Open the canonical; with `scan`, ignore the index on disk.
 
-    Raises `FileNotFoundError` without a canonical, `DamagedManifestError` for one that cannot be understood.
+    Raises `FileNotFoundError` if there is no canonical, and `DamagedManifestError` if it cannot be parsed.
     """
     fd = disk.open_read(paths.canonical)
     source = Canonical(paths.canonical, fd)
@@ -79,18 +79,18 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> CanonicalFiles:
     if found is not None and found.head.stamp == stamp:
         return _with(source, found)
     if found is not None and _is_copy(source, stamp, found.head):
-        log.info("%s: made for a file with the same content; adopted", paths.index)
+        log.info("%s: index adopted (the canonical was copied or restored with the same content)", paths.index)
         found.head = found.head._replace(stamp=stamp)
         return _with(source, found, adopted=True)
     if found is not None:
-        log.info("%s: the index is of another canonical; scanning", paths.index)
+        log.info("%s: index ignored (it belongs to another canonical); reading the whole canonical", paths.index)
     scanned = scanning.scan(source)
     head = Head(stamp, scanned.crc, 0, scanned.metadata)
     return CanonicalFiles(source, Index(b"".join(index.encode(scanned.columns, head))), from_scan=True)
 
 
 def _is_copy(source: Canonical, stamp: disk.Stamp, head: Head) -> bool:
-    """Whether the file has the bytes that this index is of; `stamp` is older than the look, so that a change shows in it."""
+    """Return whether the file has the bytes of this index; `stamp` is taken before reading, so it reveals a change."""
     return stamp.size == head.stamp.size and scanning.checksum(source, stamp.size) == head.crc
 
 
@@ -100,15 +100,15 @@ def _with(source: Canonical, found: Index, *, adopted: bool = False) -> Canonica
 
 
 def keep_index(paths: ManifestPaths, found: CanonicalFiles, covers: int) -> None:
-    """Put the index in place that an opening has made or adopted; only under the compaction lock."""
+    """Publish the index that an opening built or adopted; only under the compaction lock."""
     stamp = found.index.head.stamp
     if disk.path_stamp(paths.canonical) != stamp:
-        return  # it was replaced or changed since it was read
+        return  # the canonical was replaced or changed since it was read
     if _is_fit(Index.open(paths.index), stamp):
-        return  # another opening was quicker
+        return  # another opening was faster
     for path in paths.temporaries(disk.list_names(paths.directory)):
         if path.startswith(f"{paths.index}.tmp-"):
-            disk.remove(path)  # whoever began it is dead: an index is written under this lock only
+            disk.remove(path)  # its writer is dead: an index is written only under this lock
     _install_index(paths, found.index.copy(covers, found.canonical.memory))
 
 
@@ -123,18 +123,21 @@ def _is_fit(there: Index | None, stamp: disk.Stamp) -> bool:
 
 
 def write_index(paths: ManifestPaths, columns: Columns | RowColumns, head: Head) -> None:
-    """Put a new index in place; only under the compaction lock."""
+    """Publish a new index; only under the compaction lock. On return it survives a power cut."""
     _install_index(paths, index.encode(columns, head))
 
 
 def create_canonical(paths: ManifestPaths, metadata: Row) -> None:
-    """Write the skeleton of an empty manifest; raises `FileExistsError` when there is one already."""
+    """Create the canonical file of an empty manifest; raises `FileExistsError` if it exists.
+
+    On return it survives a power cut.
+    """
     target = Target(paths.temporary(paths.canonical), paths.canonical, paths.directory, must_be_new=True)
     publish.publish(target, [document.skeleton(metadata)])
 
 
 def sweep(paths: ManifestPaths) -> None:
-    """Remove unfinished files; only under both locks: then whoever left them is dead."""
+    """Remove unfinished files; only under both locks, which prove that their writers are dead."""
     for path in paths.temporaries(disk.list_names(paths.directory)):
         disk.remove(path)
 
@@ -145,7 +148,7 @@ def _install_index(paths: ManifestPaths, parts: Iterable[bytes | memoryview]) ->
 
 
 def _resting(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The parts, with a moment for other threads after each."""
+    """Yield the parts, and let other threads run after each."""
     for part in parts:
         yield part
         disk.yield_gil()

@@ -1,9 +1,9 @@
-"""A manifest that another tool wrote (indented, unsorted, upper case), or that is damaged: parsed whole, in memory.
+"""Converts a canonical file in another layout (indented, unsorted, upper case) to our layout, in memory.
 
 Invariants:
 
-- What comes out are the canonical bytes of the same records; the file is left alone.
-- Whatever cannot be understood is an error with its byte offset; it is never taken for an empty manifest.
+- The result is the canonical bytes of the same records. The file itself is not changed.
+- Anything that cannot be parsed is an error with its byte offset, never an empty manifest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _SHAPE_KEY_MAX = 40
 
 
 def canonical_bytes(path: str, data: bytes) -> bytes:
-    """The canonical form of a manifest that another tool wrote, or that is damaged."""
+    """Return the canonical bytes of a manifest in another layout.
+
+    Raises `NotAManifestError` for JSON of another shape, and `DamagedManifestError` with the byte offset of the error.
+    """
     document = _parse(path, data)
     if not isinstance(document, dict) or not {"metadata", "records"} & set(document):
         raise NotAManifestError(path, _shape(document))
@@ -54,7 +57,7 @@ def canonical_bytes(path: str, data: bytes) -> bytes:
 
 
 def _shape(document: Any) -> str:
-    """What a JSON document is, for people."""
+    """Describe a JSON document for a message."""
     if isinstance(document, list):
         return f"a list of {len(document)} values"
     if isinstance(document, dict):
@@ -65,7 +68,7 @@ def _shape(document: Any) -> str:
 
 
 def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
-    """The value as JSON; raises `DamagedManifestError` for members deeper or greater than can be written again."""
+    """Encode a value as JSON; raises `DamagedManifestError` if it is too deep or too large to be written again."""
     try:
         return codec.dumps(value)
     except TypeError as error:
@@ -76,7 +79,7 @@ def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
 def _import_record(path: str, data: bytes, key: str, value: object) -> tuple[Row, bool]:
     try:
         row, naive = normalise(value, key)
-        codec.dumps(row)  # a number beyond 64 bits, in a member that nobody looks at, is refused here with its place
+        codec.dumps(row)  # refuses a number beyond 64 bits, also in an unknown member, with its place
         return row, naive
     except (ValueError, TypeError) as error:
         raise DamagedManifestError(path, max(0, data.find(json.dumps(key).encode())), str(error)) from None
@@ -88,7 +91,7 @@ def _parse(path: str, data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DamagedManifestError(path, error.start, "not UTF-8") from None
     try:
-        codec.loads(data.removeprefix(BOM_UTF8))  # stricter than json: no NaN, no lone surrogates, a limit on nesting
+        codec.loads(data.removeprefix(BOM_UTF8))  # stricter than json: no NaN, no lone surrogates, limited nesting
         return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())

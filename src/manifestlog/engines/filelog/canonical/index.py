@@ -1,4 +1,4 @@
-"""The index over a canonical file: where each checksum's record lies, and which records each source has.
+"""The index of a canonical file: finds the record of a checksum and the records of a source.
 
 ::
 
@@ -7,16 +7,16 @@
                digests 32 B × n, sorted · offsets u64 × (n + 1) · crcs u32 × n
     sources    bounds u32 × (2^bits + 1) · checks u32 × 2^bits     fan-out by the first bits of the hash
                rows 32 B × m, sorted: hash of source_id 8 · of dataset 4 · time in µs 8 · tie 4 · digest prefix 8
-    imported   for another tool's file only: its canonical bytes, which the offsets are of
+    imported   only for another tool's file: its canonical bytes, to which the offsets refer
 
 Invariants:
 
-- It is derived: missing, stale or damaged it costs a scan of the canonical, never an error and never a wrong answer.
-- It is replaced by rename and never written in place, so it can be mapped without fear of a truncated map.
-- Each bucket has a CRC over all that a lookup in it uses, checked at its first use; opening reads the header only.
-- Rows are big-endian, so that their order as bytes is the order of a lookup: by source, dataset, then time.
+- It is derived data: a missing, stale or damaged index costs a scan of the canonical, never an error or a wrong answer.
+- It is replaced by a rename and never written in place, so a map of it is never truncated.
+- Each bucket has a CRC over everything that a lookup reads, checked at first use. Opening reads only the header.
+- Rows are big-endian, so their byte order is the lookup order: by source, dataset, then time.
 
-It holds no records, and does not know the log.
+It holds no records and does not know the log.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ Entry = tuple[bytes, int, int, list[bytes]]
 
 
 class IndexDamagedError(Exception):
-    """The index is not what was written; scan the canonical instead. Never reaches a caller of the library."""
+    """The index is damaged; the session then scans the canonical. Never reaches a caller of the library."""
 
 
 class Head(NamedTuple):
-    """Which canonical an index belongs to, and what a reader needs to know before it asks for a record."""
+    """The canonical that an index belongs to, and what a reader needs before the first lookup."""
 
     stamp: disk.Stamp
     crc: str
     covers: int
     metadata: Row
     imported: tuple[int, ...] = ()
-    """For another tool's file: (size, CRC) of its canonical bytes, which lie behind the tables."""
+    """For another tool's file: (size in bytes, CRC) of its canonical bytes, which follow the tables."""
 
 
 def encode(columns: Columns | RowColumns, head: Head) -> Iterator[bytes | memoryview]:
-    """The bytes of an index file, in parts of bounded size."""
+    """Yield the bytes of an index file, in parts of bounded size."""
     rows = columns.as_rows() if isinstance(columns, Columns) else columns
     found = tables(rows)
     yield _header(head, len(rows.crcs), len(rows.sources))
@@ -103,7 +103,7 @@ def _header(head: Head, records: int, sources: int) -> bytes:
 
 
 class Index:
-    """An index in memory or mapped. Lookups raise `IndexDamagedError` when what they touch is damaged."""
+    """An index, in memory or mapped. Lookups raise `IndexDamagedError` if they read a damaged bucket."""
 
     def __init__(self, buffer: bytes | mmap.mmap) -> None:
         self._buffer = buffer
@@ -135,13 +135,13 @@ class Index:
         self._sources = cuts[7]
         self._digests_at = position - sum(size + -size % 8 for size in sizes[2:])
         self._sources_at = position - sum(size + -size % 8 for size in sizes[7:])
-        # A bit a bucket: clearing a byte for each takes longer than the rest of an opening, from some million records on.
+        # One bit per bucket: with millions of records, clearing a byte each would take longer than the rest of opening.
         self._checked = bytearray(len(self._checks) + 7 >> 3)
         self._sources_checked = bytearray(len(self._source_checks) + 7 >> 3)
 
     @classmethod
     def open(cls, path: str) -> Index | None:
-        """Map the index at `path`; None when there is none or its header is no good."""
+        """Map the index at `path`; return None if there is none or its header is damaged."""
         try:
             fd = disk.open_read(path)
         except OSError:
@@ -154,7 +154,7 @@ class Index:
             disk.close(fd)
 
     def find(self, digest: bytes) -> int:
-        """The number of the record with this digest, in canonical order; -1 when there is none."""
+        """Return the number of the record with this digest, in canonical order, or -1."""
         if not self.count:
             return -1
         start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
@@ -169,7 +169,7 @@ class Index:
         return -1 if found < 0 else start + (found - first) // DIGEST
 
     def position(self, digest: bytes) -> int:
-        """Where a record with this digest is, or would have to be put in."""
+        """Return the position of the record with this digest, or where it would be inserted."""
         start, end = self._bucket(int.from_bytes(digest[:4], "big") >> (32 - self._bits))
         return bisect_left(range(end), digest, start, key=self.digest)
 
@@ -185,7 +185,7 @@ class Index:
         return start, end
 
     def source_position(self, row: bytes, after: int) -> tuple[int, bool]:
-        """Where, not before `after`, this source row is or would have to be put in; and whether it is there."""
+        """Return the position of this source row from `after` on, or where it would be inserted; and whether it exists."""
         start, end = self._source_bucket(int.from_bytes(row[:4], "big") >> (32 - self._source_bits))
         at = bisect_left(range(end), row, max(start, after), key=self._source)
         return at, at < end and self._source(at) == row
@@ -202,7 +202,7 @@ class Index:
         return start, end
 
     def check_all(self) -> None:
-        """Check every bucket: before a merge, which would otherwise give damage a fresh CRC."""
+        """Check every bucket; raises `IndexDamagedError`. A merge needs it, or damage would get a valid CRC."""
         digests, offsets, crcs, sources = self.columns().as_rows()
         self._check_table(self._bounds, self._checks, self.count, record_checks(self._bounds, digests, offsets, crcs))
         checks = source_checks(self._source_bounds, sources)
@@ -214,7 +214,7 @@ class Index:
             raise IndexDamagedError("a bucket")
 
     def is_as_written(self) -> bool:
-        """Whether every byte is what `encode` makes of this content, the ones included that no lookup reads."""
+        """Return whether every byte equals what `encode` writes, including bytes that no lookup reads."""
         view = memoryview(self._buffer)
         position = 0
         for part in encode(Columns(self._digests, self._offsets, self._crcs, self._sources), self.head):
@@ -224,15 +224,15 @@ class Index:
         return position == self._tables_end
 
     def is_record(self, number: int, digest: bytes, offset: int, crc: int) -> bool:
-        """Whether record `number` is this one."""
+        """Return whether record `number` has this digest, offset and CRC."""
         return self._crcs[number] == crc and self._offsets[number] == offset and self.digest(number) == digest
 
     def ends_at(self, count: int, end: int) -> bool:
-        """Whether it holds so many records, the last of which ends there."""
+        """Return whether it has this number of records and the last one ends at this offset."""
         return self.count == count and self._offsets[count] == end
 
     def source_rows(self) -> Iterator[bytes]:
-        """Every source row, as it is stored."""
+        """Iterate over all source rows, as stored."""
         return map(self._source, range(len(self._sources) // ROW))
 
     def digest(self, number: int) -> bytes:
@@ -240,27 +240,27 @@ class Index:
         return self._buffer[at : at + DIGEST]
 
     def place(self, number: int) -> tuple[int, int, int]:
-        """(offset of the line, offset of the next, CRC of the record's bytes)."""
+        """Return (offset of the line, offset of the next line, CRC of the record's bytes)."""
         return self._offsets[number], self._offsets[number + 1], self._crcs[number]
 
     def checksums(self) -> Iterator[str]:
-        """Every checksum, sorted."""
+        """Iterate over all checksums, sorted; raises `IndexDamagedError` before the first."""
         self.check_all()
         return (self.digest(number).hex() for number in range(self.count))
 
     def has_source(self, source_id: str) -> bool:
-        """Whether a source may have records; a wrong yes is a collision of hashes."""
+        """Return whether a source may have records; a hash collision gives a false positive."""
         key = source_hash(source_id)
         row, end = self._rows_from(key)
         return row < end and self._source(row).startswith(key)
 
     def _rows_from(self, key: bytes) -> tuple[int, int]:
-        """(the first row that begins with `key`, if there is one; the end of its bucket)."""
+        """Return the first row that begins with `key`, if any, and the end of its bucket."""
         start, end = self._source_bucket(int.from_bytes(key[:4], "big") >> (32 - self._source_bits))
         return self._first(key, start, end, self._sources_at), end
 
     def groups(self, source_id: str, dataset: str | None) -> list[range]:
-        """The rows of a source, one range a dataset, each in order of time."""
+        """Return the rows of a source, one range per dataset, each ordered by time."""
         key = source_hash(source_id)
         if dataset is not None:
             key += short_hash(dataset, 4)
@@ -270,14 +270,14 @@ class Index:
             group = self._source(row)[:12]
             after = row + 1
             if after < end and self._source(after).startswith(group):
-                # Past every time that this source and dataset can have.
+                # The key is greater than any time of this source and dataset.
                 after = bisect_left(range(end), group + b"\xff" * 9, after, key=self._source)
             found.append(range(row, after))
             row = after
         return found
 
     def _first(self, key: bytes, start: int, end: int, rows_at: int) -> int:
-        """The first of these rows that begins with `key`, or one that is not smaller; of digests or sources, both 32 bytes."""
+        """Return the first of these rows, digests or sources, that begins with `key`; if none does, one not smaller."""
         if end - start > _LINEAR_MAX:
             return bisect_left(range(end), key, start, key=self.digest if rows_at == self._digests_at else self._source)
         first, last = rows_at + start * ROW, rows_at + end * ROW
@@ -287,11 +287,11 @@ class Index:
         return end if found < 0 else start + (found - first) // ROW
 
     def may_have(self, group: range, dataset: str) -> bool:
-        """Whether a group of `groups` is of this dataset; a wrong yes is a collision of hashes."""
+        """Return whether a group from `groups` is of this dataset; a hash collision gives a false positive."""
         return self._source(group[0])[8:12] == short_hash(dataset, 4)
 
     def at(self, group: range, moment: str) -> range:
-        """Of a group of `groups`, the rows of this very time."""
+        """Return the rows of a group from `groups` with exactly this time."""
         newest = self._source(group[-1])
         first = newest[:12] + order_bytes(moment, 0)
         if newest < first:  # most events are newer than all that is known
@@ -301,14 +301,14 @@ class Index:
         return range(start, bisect_left(range(group.stop), last, start, key=self._source))
 
     def later_than(self, moment: str) -> Iterator[int]:
-        """The source rows of a later time, whichever their source."""
+        """Iterate over the source rows with a later time, of any source."""
         self.check_all()
         key = int.from_bytes(order_bytes(moment, 0)[:8], "big")
         times = numbers_at(self._sources, ROW, 12)
         return (row for row, when in enumerate(times) if when > key) if max(times, default=0) > key else iter(())
 
     def named(self, row: int) -> Iterator[int]:
-        """The records that a source row may mean: the caller looks whether one does, as hashes collide (`is_of_time`)."""
+        """Yield the records that a source row may refer to; hashes collide, so the caller checks them (`is_of_time`)."""
         prefix = self._source(row)[24:]
         start, end = self._bucket(int.from_bytes(prefix[:4], "big") >> (32 - self._bits))
         number = self._first(prefix, start, end, self._digests_at)
@@ -317,7 +317,7 @@ class Index:
             number += 1
 
     def is_of_time(self, row: int, order: Order) -> bool:
-        """Whether a source row is of an observation with this order."""
+        """Return whether a source row belongs to an observation with this order."""
         return self._source(row)[12:24] == order_bytes(*order)
 
     def _source(self, number: int) -> bytes:
@@ -325,7 +325,7 @@ class Index:
         return self._buffer[at : at + ROW]
 
     def copy(self, covers: int, imported: bytes | memoryview | None) -> Iterator[bytes | memoryview]:
-        """The bytes of an index file with this content, in blocks. What is damaged keeps the CRC that tells of it."""
+        """Yield the bytes of an index file with this content, in blocks. Damage keeps its old CRC, so it stays visible."""
         told = (len(imported), crc32(imported)) if imported is not None else ()
         head = self.head._replace(covers=covers, imported=told)
         yield _header(head, self.count, len(self._sources) // ROW)
@@ -334,7 +334,7 @@ class Index:
                 yield part[at : at + disk.BLOCK_BYTES]
 
     def columns(self) -> Columns:
-        """The content, for a merge to cut slices from: no copies."""
+        """Return the content without copying it, for a merge to slice."""
         return Columns(self._digests, self._offsets, self._crcs, self._sources)
 
 
@@ -352,9 +352,9 @@ def _read_header(view: memoryview) -> tuple[Row, int]:
 
 
 def build(entries: Iterable[Entry], end: int) -> Columns:
-    """Columns from (digest, line offset, record CRC, source rows) in canonical order; `end` is behind the last line."""
+    """Build columns from entries in canonical order; `end` is the offset after the last line."""
     digests, offsets, crcs = bytearray(), array("Q"), array("I")
-    sources: dict[bytes, bytearray] = {}  # by their first bytes: an object for each row would be three times the memory
+    sources: dict[bytes, bytearray] = {}  # by their first bytes: one object per row would take three times the memory
     for digest, offset, crc, rows in entries:
         digests += digest
         offsets.append(offset)
@@ -368,7 +368,7 @@ def build(entries: Iterable[Entry], end: int) -> Columns:
 
 
 def _sorted(parts: dict[bytes, bytearray]) -> bytearray:
-    """All rows in order; takes the parts away as it goes."""
+    """Return all rows sorted; empties `parts` on the way."""
     found = bytearray()
     for key in sorted(parts):
         part = bytes(parts.pop(key))

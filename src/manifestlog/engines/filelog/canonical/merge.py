@@ -1,13 +1,13 @@
-"""Merging the log's changes into a canonical: the new file's bytes and the new index, range by range.
+"""Merges the log's changes into a canonical: writes the new file and builds the new index, range by range.
 
 Invariants:
 
-- What did not change is copied as bytes, never parsed and never written anew.
-- The work is proportional to the changes; copying the rest is the kernel's and the C library's.
-- Memory does not grow with the old file: it is read once, front to back, in blocks, and no column of the index is copied.
-- Other threads of the process run on: nothing here holds the GIL for much longer than a millisecond.
+- Unchanged records are copied as bytes; they are never parsed or encoded again.
+- The work in Python is proportional to the changes; the kernel and the C library copy the rest.
+- Memory does not grow with the old file: it is read once, in order and in blocks, and no index column is copied.
+- Other threads of the process keep running: nothing here holds the GIL for much longer than a millisecond.
 
-It decides nothing: which changes, which metadata and where the bytes go is the compactor's business.
+It makes no decisions: the compaction provides changes, metadata and the output.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ONES = b"\1\0\0\0\0\0\0\0" * _OFFSETS_AT_ONCE
 
 
 class Change(NamedTuple):
-    """One checksum of the log: its place in the old canonical, whether it is there, and its new record if any."""
+    """One checksum of the log: its position in the old canonical, whether it is there, and its new record, if any."""
 
     checksum: str
     position: int
@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
 
 def plan(base: CanonicalFiles, overlay: Overlay) -> list[Change]:
-    """The log's changes in canonical order, each with its place."""
+    """Return the log's changes in canonical order, each with its position."""
     changes = []
     for number, checksum in enumerate(sorted(overlay.entries)):
         if number % (8 * _CHANGES_A_REST) == 0:
@@ -62,12 +62,12 @@ def plan(base: CanonicalFiles, overlay: Overlay) -> list[Change]:
 
 
 def records_after(base: CanonicalFiles, changes: list[Change]) -> int:
-    """How many records the merged canonical holds."""
+    """Return the number of records in the merged canonical."""
     return base.index.count + sum((c.raw is not None) - c.present for c in changes)
 
 
 class _Old:
-    """The old canonical, read once from front to back; `crc` is over all that was read."""
+    """The old canonical, read once and in order; `crc` covers everything read so far."""
 
     def __init__(self, source: Canonical, end: int) -> None:
         self._blocks = source.blocks(0, end)
@@ -85,7 +85,7 @@ class _Old:
         return True
 
     def take(self, start: int, end: int) -> Iterator[memoryview]:
-        """The bytes from `start` to `end`, neither before those of the last call; fewer only if the file has become shorter."""
+        """Yield the bytes from `start` to `end`, in increasing order over all calls; fewer only if the file has shrunk."""
         while start < end:
             piece = self._block[start - self._start : end - self._start]
             if piece:
@@ -95,13 +95,13 @@ class _Old:
                 return
 
     def finish(self) -> None:
-        """Read the rest, for its CRC."""
+        """Read the rest of the file, to complete the CRC."""
         while self._next():
             pass
 
 
 class _Merge:
-    """One run over the old canonical: copies ranges, puts lines between them, keeps the index's columns in step."""
+    """One pass over the old canonical: copies ranges, inserts lines between them and updates the index columns."""
 
     def __init__(self, base: CanonicalFiles, out: Writer) -> None:
         columns, memory = base.index.columns(), base.canonical.memory
@@ -120,7 +120,7 @@ class _Merge:
         self._first = False
 
     def copy(self, start: int, end: int) -> None:
-        """Records `start` to `end` of the old canonical, as they are."""
+        """Copy records `start` to `end` of the old canonical unchanged."""
         if start == end:
             return
         self._separate()
@@ -132,7 +132,7 @@ class _Merge:
             self._offsets.frombytes(_shifted(self._places[at : min(at + _OFFSETS_AT_ONCE, end)], shift))
 
     def change(self, change: Change) -> None:
-        """Leave out a record of the old canonical, put in one of the log, or both."""
+        """Drop a record of the old canonical, insert one of the log, or both."""
         digest = crc = None
         if change.raw is not None:
             self._separate()
@@ -143,32 +143,32 @@ class _Merge:
         self._crcs.edit(change.position, drop=change.present, row=crc)
 
     def columns(self, sources: Rows) -> RowColumns:
-        """The new index's content; what is left of the old file is read for its CRC."""
+        """Return the columns of the new index, after reading the rest of the old file for its CRC."""
         self.old.finish()
-        # Where the records end, as a scan of the file will say: behind the last line, or at the end of an empty file.
+        # The end of the records, as a scan of the file finds it: after the last line, or at the end of an empty file.
         self._offsets.append(self._out.size + len(document.BETWEEN if self._offsets else document.EMPTY_FOOT))
         return RowColumns(self._digests, Rows(self._offsets, 8), self._crcs, sources)
 
 
 def _shifted(offsets: memoryview, shift: int) -> bytes:
-    """Each offset with `shift` added. As one long number: a third of the time of one by one, and none overflows."""
+    """Add `shift` to each offset, as one long number: a third of the time of a loop, and no offset overflows."""
     size = 8 * len(offsets)
     each = int.from_bytes(_ONES[:size], "little")
     return (int.from_bytes(offsets.tobytes(), sys.byteorder) + each * shift).to_bytes(size, sys.byteorder)
 
 
 class Merged(NamedTuple):
-    """A canonical that was written: its index's columns, and the CRC of the old file as it was read for it."""
+    """The result of a merge: the columns of the new index, and the CRC of the old file as it was read."""
 
     columns: RowColumns
     old_crc: int
 
 
 def write(base: CanonicalFiles, changes: list[Change], metadata: Row, out: Writer) -> Merged:
-    """Write the merged canonical to `out`.
+    """Write the merged canonical to `out`; it is not synced.
 
-    Raises `DamagedManifestError` when a record to be replaced is not what was written. Whether the rest of the old file was,
-    its CRC tells the caller.
+    Raises `DamagedManifestError` if a record to be replaced is damaged. The caller checks the rest of the old file by
+    the returned CRC.
     """
     count = records_after(base, changes)
     out.write(document.head(metadata, empty=count == 0))
@@ -194,7 +194,7 @@ def write(base: CanonicalFiles, changes: list[Change], metadata: Row, out: Write
 
 
 def _splice(base: CanonicalFiles, changes: list[tuple[bytes, bool]]) -> Rows:
-    """The source rows without those that are marked false and with those that are marked true."""
+    """Return the source rows, with the rows marked true inserted and those marked false dropped."""
     spliced = base.index.columns().as_rows().sources
     changes.sort()
     done = 0
@@ -203,7 +203,7 @@ def _splice(base: CanonicalFiles, changes: list[tuple[bytes, bool]]) -> Rows:
         if not is_new and not found:
             raise IndexDamagedError("a record's source is not in the index")
         spliced.edit(at, drop=not is_new, row=row if is_new else None)
-        done = at + (not is_new)  # a row that is left out may come again, and then stands behind its own place
+        done = at + (not is_new)  # a dropped row may be inserted again, and then comes after its old position
         if number % (8 * _CHANGES_A_REST) == 0:
             disk.yield_gil()
     return spliced

@@ -1,9 +1,9 @@
-"""Reading a canonical file that we or anybody else wrote: record by record, every byte of it checked.
+"""Reads a canonical file in any layout, record by record, and checks every byte.
 
 Invariants:
 
-- Whatever cannot be understood is an error with its byte offset; it is never taken for an empty manifest.
-- A file in our layout is read in blocks. Another tool's (`foreign`) gives the canonical bytes in memory; the file is left alone.
+- Anything that cannot be parsed is an error with its byte offset, never an empty manifest.
+- A file in our layout is read in blocks. Another tool's file (`foreign`) is converted in memory and not changed on disk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEAD_BYTES_MAX = 1 << 20
 
 
 class Counted(Protocol):
-    """Whatever knows how many records it was made of."""
+    """A result that knows how many records it was built from."""
 
     @property
     def count(self) -> int: ...
@@ -44,7 +44,7 @@ C = TypeVar("C", bound=Counted)
 class Canonical:
     """An open canonical file: its descriptor, or for another tool's file the canonical bytes in memory.
 
-    It closes with its last user: an iteration may go on in the old file while a new one has taken its place.
+    It closes with its last reference: an iteration may continue in the old file after a new one has replaced it.
     """
 
     def __init__(self, path: str, fd: int, memory: bytes | memoryview | None = None) -> None:
@@ -65,7 +65,7 @@ class Canonical:
             yield from disk.blocks(self.fd, start, end)
 
     def record(self, place: tuple[int, int, int]) -> bytes:
-        """The bytes of one record, checked against the CRC that the index keeps."""
+        """Return the bytes of one record; raises `DamagedManifestError` if they do not match the CRC in the index."""
         offset, after, crc = place
         raw = self.read(offset + KEY_BYTES, after - len(BETWEEN))
         if crc32(raw) != crc:
@@ -73,13 +73,13 @@ class Canonical:
         return raw
 
     def __del__(self) -> None:
-        with suppress(OSError):  # nobody is there to be told, and nothing was written
+        with suppress(OSError):  # a finalizer cannot report an error, and nothing was written
             disk.close(self.fd)
 
 
 @dataclass(slots=True)
 class Scanned:
-    """What reading a whole canonical file gives; `crc` is over the file as it lies on disk."""
+    """The result of reading a whole canonical file; `crc` covers the file as it is on disk."""
 
     metadata: Row
     columns: Columns
@@ -87,18 +87,18 @@ class Scanned:
 
 
 def scan(source: Canonical) -> Scanned:
-    """Read and check a whole canonical file, whoever wrote it, and give its index columns.
+    """Read and check a whole canonical file in any layout, and return its index columns.
 
-    Raises `DamagedManifestError` with the byte offset of what is wrong.
+    Raises `DamagedManifestError` with the byte offset of the error.
     """
     return Scanned(*fold(source, index.build))
 
 
 def fold(source: Canonical, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C, str]:
-    """Read and check a whole canonical file: its metadata, what `take` makes of its records, the file's CRC.
+    """Read and check a whole canonical file; return its metadata, the result of `take`, and the file's CRC.
 
-    `take` gets the records one by one and the offset behind the last line. It is called a second time for a file of
-    another layout, which has to be parsed whole. Raises `DamagedManifestError` with the byte offset of what is wrong.
+    `take` receives the records one by one and the offset after the last line. It is called a second time for a file in
+    another layout, which must be parsed whole. Raises `DamagedManifestError` with the byte offset of the error.
     """
     end = disk.size(source.fd)
     crc = checksum(source, end)
@@ -111,7 +111,7 @@ def fold(source: Canonical, take: Callable[[Iterator[Entry], int], C]) -> tuple[
 
 
 def checksum(source: Canonical, end: int) -> str:
-    """CRC-32 of the first `end` bytes of the file on disk."""
+    """Return the CRC-32 of the first `end` bytes of the file on disk."""
     crc = 0
     for block in disk.blocks(source.fd, 0, end):
         crc = crc32(block, crc)
@@ -119,7 +119,7 @@ def checksum(source: Canonical, end: int) -> str:
 
 
 class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the slow way, not an error
-    """This is not laid out as we would."""
+    """The file is not in our layout."""
 
 
 def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C]:
@@ -135,7 +135,7 @@ def _lines(source: Canonical, end: int) -> Iterator[bytes]:
     rest: list[bytes] = []
     for block in source.blocks(0, end):
         rest.append(block)
-        if b"\n" in block:  # joined once a line, so that a line of any length is read in linear time
+        if b"\n" in block:  # join only at a newline, so that a line of any length is read in linear time
             *whole, last = b"".join(rest).split(b"\n")
             yield from whole
             rest = [last]
@@ -189,7 +189,7 @@ def _canonical_row(key: bytes, raw: bytes) -> Row:
         row: Row
         row, naive = normalise(codec.loads(raw), key.decode())
         same = codec.dumps(row) == raw
-    except (ValueError, TypeError):  # no record of ours; or one nested deeper than it could be written again
+    except (ValueError, TypeError):  # not a valid record, or nested too deeply to be written again
         raise _OtherLayout from None
     if naive or not same or not is_checksum(key.decode()):
         raise _OtherLayout

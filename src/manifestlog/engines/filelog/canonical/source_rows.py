@@ -1,9 +1,9 @@
-"""What one row of an index's source table says: who had which content when, in 32 bytes that sort as they should.
+"""Encodes a row of the index's source table: which source had which content when, in 32 sortable bytes.
 
 Invariants:
 
-- Rows are big-endian, so that their order as bytes is by source, dataset, time, then rank.
-- Sources, datasets and contents are hashes or prefixes: a row finds a record, and the record decides.
+- Rows are big-endian, so their byte order is by source, dataset, time, then rank.
+- Sources, datasets and contents are hashes or prefixes: a row finds candidate records, and the record decides.
 
 It knows nothing of the table (`index`).
 """
@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 from manifestlog.model.rows import Row, observations, sort_key
 
-_EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, as every time of a row: without its zone it is faster
+_EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, like every time of a row; naive times are faster
 _MICROSECOND = timedelta(microseconds=1)
 TIE_MAX = 0xFFFF_FFFF
 
@@ -31,7 +31,7 @@ def source_hash(source_id: str) -> bytes:
 
 
 def source_rows(row: Row) -> list[bytes]:
-    """The index rows of a record's observations."""
+    """Return the index rows of a record's observations."""
     digest = bytes.fromhex(row["checksum"][:16])
     return [_source_row(seen, digest) for seen in observations(row)]
 

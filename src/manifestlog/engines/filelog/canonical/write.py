@@ -1,11 +1,11 @@
-"""Writing a canonical file: whole, from sorted records, or piece by piece (`merge`).
+"""Writes a canonical file: whole, from sorted records, or piece by piece (`merge`).
 
 Invariants:
 
 - Records are not held in memory.
-- Length and CRC are those of the bytes as they were written.
+- Length and CRC are those of the bytes as written.
 
-What the bytes are is `model.document`'s business, and whose records they are the caller's.
+`model.document` defines the layout, and the caller provides the records. It does not sync.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _WRITE_BYTES = 1 << 20
 
 
 def write(fd: int, metadata: Row, records: Iterable[tuple[str, bytes]]) -> Writer:
-    """Write a whole canonical file from (checksum, JSON) sorted by checksum to an empty file; tells its length and CRC."""
+    """Write a whole canonical file to an empty file, from (checksum, JSON) sorted by checksum.
+
+    Return the writer, which has the file's length and CRC. The file is not synced.
+    """
     out = Writer(fd)
     for part in document.parts(metadata, records):
         out.write(part)
@@ -37,7 +40,7 @@ def write(fd: int, metadata: Row, records: Iterable[tuple[str, bytes]]) -> Write
 
 @dataclass(slots=True)
 class Writer:
-    """A file being written in large pieces, with the length and CRC so far."""
+    """A file being written in large pieces, with its length in bytes and its CRC so far."""
 
     fd: int
     size: int = 0
