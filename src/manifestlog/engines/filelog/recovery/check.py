@@ -1,15 +1,15 @@
-"""Reads all that lies on disk of one manifest and says what is wrong with it, without changing or locking anything.
+"""Checks all files of a manifest for damage, without changing or locking anything.
 
 Invariants:
 
-- Every byte of every file is covered: the canonical is parsed, each log line's CRC and place compared, the chain of
-  segments followed, the index compared with the canonical.
-- Memory does not grow with the manifest: nothing that was read is kept. The index is mapped and compared record by
-  record while the canonical is read; a canonical of another layout alone is parsed whole, as its order is anybody's.
-- It goes on behind a damage, so that a report names all of them, not the first only.
-- Writers and compactions may go on meanwhile: what they change under its eyes is looked at again, not reported.
+- Every byte of every file is checked: the canonical is parsed, each log line's CRC and offset compared, the chain of
+  segments followed, and the index compared with the canonical.
+- Memory does not grow with the manifest. The index is mapped and compared record by record while the canonical is read.
+  Only a canonical in another layout is parsed whole, because its records may be in any order.
+- The check continues after damage, so the report lists all of it.
+- Writers and compactions may run meanwhile: files that they change are checked again, not reported.
 
-It mends nothing. What it calls a note is no damage: the trace of a crash, or a leftover that the next writer removes.
+It repairs nothing. A note is not damage: it is the trace of a crash, or a leftover file that the next writer removes.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _IGNORED = "it is ignored, and made anew by the next opening that may write"
 
 @dataclass(slots=True)
 class _Segment:
-    """What one segment holds, as far as it was read: nothing of its lines is kept."""
+    """What was read of one segment; its lines are not kept."""
 
     path: str
     opening: SegmentHeader
     declared: Summary | None
-    """What the next segment says of this one; its lines up to there are counted."""
+    """What the next segment states about this one; only lines up to that length are counted."""
     bases: fold.Bases
     lines: int = 0
     length: int = 0
@@ -59,9 +59,9 @@ class _Segment:
     chain: int = 0
     damage: list[Piece] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
-    """The first line of each damaged stretch that was moved there, and would be lost."""
+    """The first moved line in each damaged range that contains one; copies are left out."""
     beyond: int = 0
-    """Records in intact lines behind the first damage."""
+    """Number of records in intact lines after the first damage."""
     synced: int = 0
     sealed_end: int | None = None
     torn_at: int | None = None
@@ -75,7 +75,7 @@ class _Segment:
             self.chain = crc32(checksums.line_crc(line), self.chain)
 
     def note_moved(self, found: Iterable[Moved]) -> None:
-        """Take notice of lines that were moved into the last damage."""
+        """Record lines that were moved into the last damaged range."""
         first = None
         for moved in found:
             first = first or moved
@@ -88,7 +88,7 @@ class _Segment:
 
 
 class _Read(NamedTuple):
-    """A canonical that was read whole: its metadata, its length and CRC, and whether the index says the same."""
+    """A canonical that was read whole: its metadata, its size and CRC, and whether the index agrees."""
 
     metadata: Row
     identity: tuple[int, str]
@@ -96,11 +96,10 @@ class _Read(NamedTuple):
 
 
 def check(paths: ManifestPaths) -> CheckReport:
-    """Look at everything that belongs to this manifest; raises `ManifestNotFoundError` when there is nothing.
+    """Check everything that belongs to this manifest.
 
-    Raises `NotAManifestError` for JSON of another shape that nothing of a manifest lies beside.
-
-    A compaction beside it moves and deletes files, which looks like damage, but does not stand still.
+    Raises `ManifestNotFoundError` if there is nothing, and `NotAManifestError` for JSON of another shape without a log
+    or index beside it. A concurrent compaction looks like damage, so the check is repeated while the files change.
     """
     for attempt in range(1, _TRIES + 1):
         before = fingerprint(paths)
@@ -139,10 +138,10 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
 
 
 class _Comparison:
-    """The canonical's records, one by one, against the index's. Neither is kept.
+    """Compares the canonical's records with the index, one by one, without keeping either.
 
-    The index is in the canonical's order, so record n is compared with record n. Its source rows are in another order;
-    there both sides are added up, a 64-bit hash of each row: looking each up would cost a search and a record's bucket.
+    The index has the canonical's order, so record n is compared with record n. Its source rows have another order, so
+    both sides sum up a 64-bit hash of each row: looking up each row would take a search and a bucket check.
     """
 
     def __init__(self, index: Index | None) -> None:
@@ -194,7 +193,7 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
 
 
 def _is_alone(paths: ManifestPaths) -> bool:
-    """Whether nothing beside the canonical file says that a manifest was ever here."""
+    """Return whether neither a log nor an index lies beside the canonical file."""
     return not paths.segment_numbers(disk.list_names(paths.directory)) and not disk.exists(paths.index)
 
 
@@ -282,7 +281,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
 
 
 def _classify_damage(segment: _Segment, report: CheckReport) -> None:
-    """Say which of a segment's damage is damage, and which a crash explains."""
+    """Report a segment's damaged ranges: as notes if a crash explains them, else as damage."""
     declared = segment.declared
     as_declared = declared is None or lines.matches(declared, segment.summary(), segment.damage)
     if declared is not None and not as_declared:
@@ -314,7 +313,7 @@ def _classify_damage(segment: _Segment, report: CheckReport) -> None:
 
 
 def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: _Read, report: CheckReport) -> None:
-    """Whether the log knows this canonical, and has every segment that it does not hold."""
+    """Check that the log names this canonical, and that every segment that it does not cover is there."""
     covers = fold.covered_by(last.bases, read.identity)
     if covers is None:
         interrupted = ", or a repair was interrupted before it was in place" if fold.begins_anew(last.opening) else ""
@@ -335,7 +334,7 @@ def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: 
 
 
 def _open_index(paths: ManifestPaths, report: CheckReport) -> Index | None:
-    """The index, if it is one and was made for this canonical."""
+    """Open the index; report one that cannot be read, and return None."""
     if not disk.exists(paths.index):
         return None
     index = Index.open(paths.index)

@@ -1,11 +1,11 @@
-"""Looks at a folder and tries out there what a manifest relies on, and says what each result means.
+"""Tests whether a directory can hold manifests, and explains each result.
 
 Invariants:
 
-- Manifests are looked at and never opened; what is tried (`probes`) is tried in a folder of its own inside this one.
-- That folder is gone at the end, after Ctrl-C and failures too; one that a killed run has left goes with the next run.
+- Manifests are never opened. The probes (`probes`) run in a temporary directory inside the tested one.
+- The temporary directory is removed at the end, also after Ctrl-C and failures. The next run removes one of a killed run.
 
-It mends nothing, and knows neither tables nor exit codes.
+It changes nothing else, and knows nothing of output or exit codes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _NAMES_SHOWN = 3
 
 
 def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResult]:
-    """Test a folder, one finding after the other; close the iterator, or let it end, and nothing is left behind.
+    """Test a directory and yield one result after the other. The iterator cleans up when it ends or is closed.
 
-    `table` stands for the kernel's table of mounts. Raises `OSError` when the folder cannot be looked at at all.
+    `table` replaces the kernel's mount table. Raises `OSError` if the directory cannot be listed.
     """
     directory = os.path.realpath(directory)
     file_names = disk.list_names(directory)
@@ -63,7 +63,7 @@ def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResu
 
 
 class _CannotWriteError(Exception):
-    """The folder of the tests could not be made."""
+    """The temporary directory could not be created."""
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def _workplace(directory: str, file_names: list[str]) -> Iterator[str]:
         yield place
     finally:
         lock.close()
-        # The second Ctrl-C of an impatient user must not keep us from tidying up.
+        # A second Ctrl-C must not interrupt the cleanup.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             disk.remove_directory(place)
@@ -100,7 +100,7 @@ def _remove_if_left(place: str) -> None:
             lock.close()
 
 
-# -- looked at ---------------------------------------------------------------------------------------------------------
+# -- checks that only read ---------------------------------------------------------------------------------------------
 
 _MEANING = {
     Kind.LOCAL: (ProbeStatus.OK, "a file system of this machine", ""),
@@ -174,7 +174,7 @@ def _access(path: str) -> disk.Access | None:
     try:
         return disk.access(path)
     except OSError:
-        return None  # gone since we looked, or a link to nowhere
+        return None  # removed meanwhile, or a dangling link
 
 
 def _listed(test: str, found: list[tuple[str, str]], fine: str, advice: str, status: ProbeStatus) -> ProbeResult:
@@ -213,7 +213,7 @@ def _manifests(file_names: list[str]) -> list[str]:
 
 
 def _compaction_bytes(directory: str, name: str, file_names: list[str]) -> int:
-    """The next canonical and index, beside what is there."""
+    """Return the space in bytes that the next canonical and index need beside the present files."""
     paths = ManifestPaths(directory, name)
     files = [paths.canonical, paths.index, *map(paths.segment, paths.segment_numbers(file_names))]
     return sum(stamp.size for path in files if (stamp := disk.path_stamp(path)) is not None)

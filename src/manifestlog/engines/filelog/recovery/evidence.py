@@ -1,11 +1,11 @@
-"""What speaks of a damaged manifest: its segments, its canonical and its index, as far as they are its own.
+"""Collects the evidence for a repair: the segments, canonical and index that belong to a damaged manifest.
 
 Invariants:
 
-- Files of another manifest are left out, and named as that.
-- An index counts only if it was made for the canonical that the log names.
+- Files of another manifest are left out and reported.
+- An index counts only if it was built for the canonical that the log names.
 
-It reads, and decides nothing of what is lost (`reconcile`).
+It only reads; `reconcile` decides what is lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Covered(NamedTuple):
-    """Up to which segment the canonical holds everything, by which of the log's words, and whether it is this very file."""
+    """The last segment that the canonical covers, the log's statement of it, and whether the file is that canonical."""
 
     last: int
     base: Base | None
@@ -37,7 +37,7 @@ class Covered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was found of one manifest. `segments` are in the order of their numbers."""
+    """Everything found of one manifest. `segments` are ordered by number."""
 
     paths: ManifestPaths
     segments: dict[int, Segment]
@@ -49,19 +49,19 @@ class Evidence:
 
     @property
     def covered_numbers(self) -> list[int]:
-        """The segments whose changes the canonical holds."""
+        """The segments that the canonical covers."""
         return [number for number in self.segments if number <= self.covered.last]
 
     @property
     def needed_numbers(self) -> list[int]:
-        """The segments whose changes the canonical does not hold."""
+        """The segments that the canonical does not cover."""
         return [number for number in self.segments if number > self.covered.last]
 
 
 def collect(paths: ManifestPaths, found: Salvage) -> Evidence:
-    """Read everything that lies on disk of this manifest; what is left out of it is noted in `found`.
+    """Read all files of this manifest; files that are left out are noted in `found`.
 
-    Raises `NewerFormatError` for a log that this version does not understand.
+    Raises `NewerFormatError` for a log in a newer format.
     """
     numbers = paths.segment_numbers(disk.list_names(paths.directory))
     read = [salvage_log.read(paths.segment(number), number) for number in numbers]
@@ -99,7 +99,7 @@ def _whole_index(paths: ManifestPaths) -> Index | None:
 
 
 def _identity(paths: ManifestPaths, read: list[Segment], source: CanonicalFile | None) -> tuple[str, str] | None:
-    """(name, time of creation) of the manifest, as the first lines of its log say it; most of them, if they differ."""
+    """Return (name, creation time) of the manifest, by majority of the headers of its segments."""
     votes: Counter[tuple[str, str]] = Counter()
     for segment in read:
         if segment.opening is not None:
@@ -113,7 +113,7 @@ def _identity(paths: ManifestPaths, read: list[Segment], source: CanonicalFile |
 
 
 def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage) -> dict[int, Segment]:
-    """The segments of this manifest by their own numbers."""
+    """Return the segments of this manifest by the numbers in their headers."""
     ours: dict[int, Segment] = {}
     for segment in sorted(read, key=lambda s: s.path.endswith(f"-{s.number:06d}.jsonl"), reverse=True):
         opening = segment.opening
@@ -128,11 +128,11 @@ def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage)
 
 
 def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.Bases:
-    """Which canonicals the log's end names, the latest last."""
+    """Return the canonicals that the log's end names, the latest last."""
     oldest = min(segments, default=0)
     for number, segment in reversed(segments.items()):
         here = source is not None and fold.covered_by(segment.bases, source.identity) is not None
-        # A repair's first segment beside those that it was to replace: its canonical has never come.
+        # A repair's first segment beside the segments that it was to replace: its canonical was never published.
         stillborn = segment.opening is not None and fold.begins_anew(segment.opening) and not here and number > oldest
         if segment.bases and not stillborn:
             return segment.bases
@@ -140,7 +140,7 @@ def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.B
 
 
 def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
-    """The highest number that any segment of this manifest can have had, as far as anything tells."""
+    """Return the highest segment number that any file of this manifest implies."""
     known = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
     if index is not None and index.head.covers:
         known.append(index.head.covers + 1)
@@ -150,7 +150,7 @@ def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index 
 def _is_anothers(
     source: CanonicalFile, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
 ) -> bool:
-    """Whether a canonical belongs to another manifest: created at another time, and nothing else speaks for it."""
+    """Return whether a canonical belongs to another manifest: another creation time, and no other evidence for it."""
     created = source.metadata.get("ts_created")
     if identity is None or created is None or created == identity[1]:
         return False
@@ -170,9 +170,9 @@ def _covers(source: CanonicalFile | None, bases: fold.Bases, index: Index | None
         if source is not None and base.size == source.identity[0]:
             return Covered(base.covers, base, known=False)
     if bases:
-        # Of several, the later ones were announced and may not have come.
+        # If there are several, the later ones were announced and may never have been published.
         first = min(bases, key=lambda base: base.covers)
         return Covered(first.covers, first, known=False)
-    # No log that says anything: what the canonical says is all there is.
+    # Without any readable log, the canonical is all there is.
     whole = source is not None and source.whole and index is None
     return Covered(index.head.covers if index is not None else 0, None, known=whole)

@@ -1,11 +1,11 @@
-"""What a manifest relies on, tried out in a folder: locks between two processes, renames, links, syncs, file times.
+"""Probes a directory for what a manifest relies on: locks between processes, renames, links, syncs, file times.
 
 Invariants:
 
-- What is tried is what the engine calls (`disk`, `lock`).
-- The second process is a real one, with its own descriptors, and is killed for real.
+- The probes use the same calls as the engine (`disk`, `lock`).
+- The second process is a real one, with its own descriptors, and it is really killed.
 
-Whose folder that is, and what becomes of it, is `doctor`'s business.
+`doctor` creates and removes the directory.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _SYNCS_S = 2.0
 _GRANULARITY_S = 2.5
 _LINE = b"x" * 299 + b"\n"
 _WHOLE = 64 << 10
-"""Bytes of the file that is replaced under a reader's eyes."""
+"""Size in bytes of the file that is replaced while it is read."""
 _LOCK = "lock"
 _SLOW_SYNC_S = 0.02
 _NO_SYNC_S = 20e-6
 
 
 def run_probes(place: str) -> Iterator[ProbeResult]:
-    """Try everything, in a folder that nobody else uses."""
+    """Run all probes, in a directory that no other process uses."""
     yield from _with_second_process(place)
     probes = {
         "hard links": _hard_links,
@@ -63,15 +63,15 @@ def _guarded(name: str, test: Callable[[str], ProbeResult], place: str) -> Itera
         )
 
 
-# -- tried by two processes --------------------------------------------------------------------------------------------
+# -- probes with two processes -----------------------------------------------------------------------------------------
 
 
 class _SecondError(Exception):
-    """The second process does not do what it was measured, with the reason."""
+    """The second process failed, with the reason."""
 
 
 class _Second:
-    """The other process, which does one thing after the other as it is measured."""
+    """The second process, which executes one order after the other."""
 
     def __init__(self, place: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -80,10 +80,10 @@ class _Second:
         self._process = context.Process(target=_follow_orders, args=(theirs, place), daemon=True)
 
     def start(self) -> None:
-        """Let it begin; whoever calls this ends it in any case (`kill`), as a signal may come out of here."""
-        # Ctrl-C goes to the whole group; here it is for us, who then end the other one. Nor may either signal end us
-        # before the other one was told what it is: it would say so in a traceback. The tracker first: where it is not
-        # running yet, starting it lets both signals through again.
+        """Start it. The caller must always call `kill`, even if a signal raises here."""
+        # Ctrl-C goes to the whole process group. This process handles it and kills the second one, which ignores it. Both
+        # signals stay blocked until the second process has started, or it would print a traceback. Start the tracker
+        # first, because starting it unblocks both signals.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
@@ -123,7 +123,7 @@ def _follow_orders(link: Connection[Any, Any], place: str) -> None:
         "share": lambda: disk.lock_shared(shared),
         "watch": lambda: _watch(link, os.path.join(place, "replaced")),
     }
-    with suppress(EOFError, OSError):  # whoever gives the orders is gone
+    with suppress(EOFError, OSError):  # the first process has ended
         while True:
             order = link.recv()
             try:
@@ -134,7 +134,7 @@ def _follow_orders(link: Connection[Any, Any], place: str) -> None:
 
 
 def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
-    """Read the file until something is sent: (how often, how often it was missing, how often it was no whole file)."""
+    """Read the file until a message arrives; return the number of reads, of missing files and of partial files."""
     reads = missing = half = 0
     while not (reads and link.poll()):
         try:
@@ -253,7 +253,7 @@ def _replace(target: str, number: int) -> None:
     disk.replace(f"{target}.new", target)
 
 
-# -- tried by one ------------------------------------------------------------------------------------------------------
+# -- probes with one process -------------------------------------------------------------------------------------------
 
 
 def _new(place: str, name: str) -> str:

@@ -1,12 +1,12 @@
-"""The folder of a repair in `quarantine/`: what is set aside there, and the report of it.
+"""The quarantine folder of a repair: the original files and the repair's report.
 
 Invariants:
 
-- A file in the folder that has a name of the manifest's is the original, byte for byte.
-- A copy and a report are whole and synced before they have their names.
-- A folder of a repair that died before it moved anything is used by the next one.
+- A file in the folder with a name of the manifest is the original, byte for byte.
+- A copy or report is whole and synced before it gets its name.
+- If a repair dies before it moves anything, the next repair reuses its folder.
 
-When which file goes there is decided by `repair`.
+`repair` decides which file goes there, and when.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 _MARK = b"# set aside by a repair; it goes on in the next segment "
 _MARK_EXTRA_MAX = 4096
 _NUMBER_MAX = 2**32
-"""A report is no more than text: no number beyond this is believed."""
+"""A report may be edited, so larger segment numbers in it are ignored."""
 
 
 def next_number(paths: ManifestPaths, saved: Salvage) -> int:
-    """The first segment number that none has had."""
+    """Return the first segment number that was never used."""
     highest = saved.last_number
     for folder in folders(paths):
         highest = max([highest, _segment_written(folder), *paths.segment_numbers(disk.list_names(folder))])
@@ -45,28 +45,28 @@ def next_number(paths: ManifestPaths, saved: Salvage) -> int:
 
 
 def mark(path: str) -> None:
-    """Make an open segment's end one that no line follows, whatever of it somebody has read."""
+    """Append a mark to the active segment, so that no line can follow; on return it survives a power cut."""
     fd = disk.open_append(path)
     try:
-        # Of a length by chance: a file that was cut must not grow to just the length at which somebody stands.
+        # Of random length: a file that was cut must not grow back to exactly the offset of one of its readers.
         disk.append(fd, _MARK + b"." * secrets.randbelow(_MARK_EXTRA_MAX))
         disk.sync_data(fd)
     finally:
         disk.close(fd)
 
 
-# -- the folder in quarantine ------------------------------------------------------------------------------------------
+# -- the quarantine folder ---------------------------------------------------------------------------------------------
 
 
 def folders(paths: ManifestPaths) -> list[str]:
-    """What earlier repairs of this manifest have set aside, the latest last."""
+    """Return the quarantine folders of earlier repairs of this manifest, the latest last."""
     if not disk.exists(paths.quarantine):
         return []
     return paths.quarantine_folders(disk.list_names(paths.quarantine))
 
 
 def make_folder(paths: ManifestPaths) -> str:
-    """A folder for this repair: a new one, or one that a repair left which died before (5)."""
+    """Return a folder for this repair: a new one, or that of a repair which died before (5)."""
     disk.make_directory(paths.quarantine, like=paths.directory)
     for folder in folders(paths):
         if _is_unused(paths, folder):
@@ -83,14 +83,14 @@ def make_folder(paths: ManifestPaths) -> str:
 
 
 def _segment_written(folder: str) -> int:
-    """The segment that this repair has started or was about to, as its report says; 0 when that tells nothing."""
+    """Return the segment that this repair started or was about to start, according to its report; 0 if unknown."""
     written = load_report(folder).get("written")
     segment = written.get("segment") if isinstance(written, dict) else None
     return segment if isinstance(segment, int) and 0 < segment < _NUMBER_MAX else 0
 
 
 def _is_unused(paths: ManifestPaths, folder: str) -> bool:
-    """Whether nothing is in it but what a repair writes before (5): its report, and the copy of a segment that is here."""
+    """Return whether it holds only what a repair writes before (5): its report, and the copy of a present segment."""
     segment = _segment_written(folder)
     if segment and segment <= max(paths.segment_numbers(disk.list_names(paths.directory)), default=0):
         return False
@@ -99,7 +99,7 @@ def _is_unused(paths: ManifestPaths, folder: str) -> bool:
 
 
 def _is_copied(path: str, target: str) -> bool:
-    """Whether the file at `path` is what was copied to `target`, but for a mark at its end, or the half of one."""
+    """Return whether `target` is a copy of the file at `path`, apart from a mark or part of one at the end of `path`."""
     if not disk.exists(path):
         return False
     fds = [disk.open_read(path), disk.open_read(target)]
@@ -114,7 +114,10 @@ def _is_copied(path: str, target: str) -> bool:
 
 
 def copy(path: str, target: str) -> None:
-    """Copy a file, unless its copy is there; whole and synced before it has its name."""
+    """Copy a file unless the copy exists. The copy is whole and synced before it gets its name.
+
+    Raises `DamagedManifestError` if the copy reads back differently.
+    """
     if disk.exists(target):
         return
     fd = disk.open_read(path)
@@ -128,7 +131,7 @@ def copy(path: str, target: str) -> None:
 
 
 def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) -> RepairReport:
-    """What `check` has found, and what can be saved."""
+    """Create a report from the findings of `check` and, if given, the salvage."""
     report = RepairReport(paths.canonical, findings=found.findings, records=found.records if saved is None else 0)
     if saved is not None:
         report.lost, report.notes = saved.lost, saved.notes
@@ -137,10 +140,10 @@ def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) 
 
 
 def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: Base, like: str) -> None:
-    """Put the report into the folder, whole and synced; `base` is the new canonical.
+    """Write the report into the folder, whole and synced; `base` is the new canonical.
 
-    It is renamed from beside the manifest: where that fails, because `quarantine` is on another file system, moving the
-    originals would fail, too, and then it would be too late.
+    The report is written beside the manifest and renamed into the folder. If `quarantine` is on another file system,
+    this fails now, and not later when the originals are moved.
     """
     target = Target(paths.temporary(paths.canonical), os.path.join(folder, REPORT))
     publish.publish(target, [_as_json(report, base)], like=like)
@@ -161,7 +164,7 @@ def _as_json(report: RepairReport, base: Base) -> bytes:
 
 
 def load_report(folder: str) -> Row:
-    """The report in a folder; empty when there is none that can be read."""
+    """Return the report in a folder; empty if it is missing or unreadable."""
     try:
         fd = disk.open_read(os.path.join(folder, REPORT))
     except FileNotFoundError:
@@ -176,7 +179,7 @@ def load_report(folder: str) -> Row:
 
 
 def stored_report(paths: ManifestPaths, folder: str, found: CheckReport) -> RepairReport:
-    """What the interrupted repair was about to say."""
+    """Return the report that the interrupted repair had stored."""
     row = load_report(folder)
     report = new_report(paths, found, None)
     report.lost = [Loss(**loss) for loss in row["lost"]]

@@ -1,14 +1,14 @@
-"""What can be saved of a damaged manifest, and what is lost: canonical, log and index compared with each other.
+"""Decides what can be saved of a damaged manifest and what is lost, by comparing canonical, log and index.
 
 Invariants:
 
-- Of a damaged canonical, a record whose CRC the index knows counts only with that CRC. Of one that is valid JSON every
-  record counts, also one that somebody changed by hand.
-- Segments that the canonical holds already are replayed only where that can bring nothing back: over a canonical that
-  the log does not know if not a line of them is missing, else under it.
-- Whatever may be lost is named by file, offset and bytes, never passed over; a loss that another file makes good is none.
+- In a damaged canonical, a record whose CRC the index knows counts only with that CRC. In a canonical that is valid JSON
+  every record counts, including records edited by hand.
+- Covered segments are replayed only if the log does not name the canonical: over it if none of their lines is missing,
+  else under it, so that no forgotten record comes back.
+- Every possible loss is reported with file, offset and bytes. If another file makes up for it, it is no loss.
 
-It reads, and writes nothing (`repair`).
+It only reads; `repair` writes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _SMALLEST = document.render(
         )
     ],
 )
-"""No canonical with a record in it is smaller."""
+"""The smallest canonical with a record in it."""
 
 
 def salvage_all(paths: ManifestPaths) -> Salvage:
-    """Read everything that lies on disk of this manifest.
+    """Read all files of this manifest and return what can be saved.
 
-    Raises `NewerFormatError` for a log that this version does not understand.
+    Raises `NewerFormatError` for a log in a newer format.
     """
     found = Salvage({})
     evidence = collect(paths, found)
@@ -68,7 +68,7 @@ def _reconcile_log(evidence: Evidence, found: Salvage) -> None:
 
 
 def _judge_segments(evidence: Evidence, found: Salvage) -> set[int]:
-    """Say what is missing of each segment; gives the numbers of those of which nothing is."""
+    """Report what is missing from each segment; return the numbers of the complete ones."""
     sound: set[int] = set()
     for number, segment in evidence.segments.items():
         declared = _declared(evidence.segments.get(number + 1))
@@ -79,12 +79,12 @@ def _judge_segments(evidence: Evidence, found: Salvage) -> set[int]:
 
 
 def _declared(successor: Segment | None) -> Summary | None:
-    """What a segment's successor declares of it."""
+    """Return what a segment's successor states about it."""
     return successor.opening.previous if successor is not None and successor.opening is not None else None
 
 
 def _is_unbroken(evidence: Evidence, sound: set[int]) -> bool:
-    """Whether no line is missing of the segments that the canonical holds, from the oldest that is there."""
+    """Return whether no line is missing from the covered segments, starting with the oldest that is present."""
     numbers = evidence.covered_numbers
     expected = range(numbers[0], evidence.covered.last + 1) if numbers else ()
     return numbers == list(expected) and sound.issuperset(numbers)
@@ -99,7 +99,7 @@ def _name_missing_segments(evidence: Evidence, found: Salvage) -> None:
 
 
 def _may_never_have_been(number: int, segments: dict[int, Segment]) -> bool:
-    """Whether this is the segment behind the last one, which is sealed: there is a moment when it is not there yet."""
+    """Return whether this number follows the last segment and that is sealed: a crash may come before its creation."""
     before = segments.get(number - 1)
     return number > max(segments, default=0) and before is not None and before.next == number
 
@@ -121,7 +121,7 @@ def _replay(segment: Segment, number: int, into: Overlay) -> None:
 
 
 def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *, covered_whole: bool) -> bool:
-    """Say what is missing of one segment; true when nothing is."""
+    """Report what is missing from one segment; return whether it is complete."""
     sound = True
     for piece in segment.damage if segment.moved else ():
         count = piece.end - piece.offset
@@ -186,7 +186,7 @@ def _reconcile_canonical(evidence: Evidence, found: Salvage) -> None:
 
 
 def _compare(paths: ManifestPaths, found: Salvage, index: Index) -> None:
-    """What of the canonical that the index was made for is missing now, and what is another than it was."""
+    """Report records that are missing from or changed in the canonical that the index was built for."""
     here = bytearray(index.count)
     changed: list[str] = []
     for checksum, raw in found.source.records() if found.source is not None else ():
@@ -203,7 +203,7 @@ def _compare(paths: ManifestPaths, found: Salvage, index: Index) -> None:
 
 
 def _lose_absent(paths: ManifestPaths, found: Salvage, index: Index, here: bytearray) -> None:
-    """Name the records that are not there, those in a row together."""
+    """Report missing records, consecutive ones as one loss."""
     run: list[str] = []
     start = 0
     for number in range(index.count + 1):
@@ -241,7 +241,7 @@ def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> 
 
 
 def _made_good(found: Salvage, gap: Gap, source: CanonicalFile) -> bool:
-    """Whether nothing is lost with this stretch: it is the file's head, or the log has all that it names."""
+    """Return whether this gap loses nothing: it is the file's head, or the log has every record that it names."""
     if gap.offset == 0 and not gap.named:
         return document.METADATA[0] in source.metadata
     return bool(gap.named) and all(found.has(checksum) for checksum in gap.named)
@@ -251,7 +251,7 @@ def _made_good(found: Salvage, gap: Gap, source: CanonicalFile) -> bool:
 
 
 def _reconcile_metadata(evidence: Evidence, found: Salvage) -> Row:
-    """The metadata from whatever still states it; what nothing states is made up, and said to be."""
+    """Return the metadata from any file that still states it; members that none states are guessed and reported."""
     row = _stated_metadata(evidence, found)
     guesses = _guesses(evidence.paths)
     found.made_up = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
@@ -263,7 +263,7 @@ def _reconcile_metadata(evidence: Evidence, found: Salvage) -> Row:
 
 
 def _stated_metadata(evidence: Evidence, found: Salvage) -> Row:
-    """What index, canonical and log state, the last word last."""
+    """Return the metadata that index, canonical and log state; later statements override earlier ones."""
     row: Row = dict(evidence.index.head.metadata) if evidence.index is not None else {}
     if evidence.canonical is not None:
         stated = evidence.canonical.metadata
@@ -280,7 +280,7 @@ def _stated_metadata(evidence: Evidence, found: Salvage) -> Row:
 
 
 def _without_strangers(paths: ManifestPaths, found: Salvage, stated: Row, known: Row) -> Row:
-    """Metadata without members that nobody knows: one whose name was hit is still a member, but none that was written."""
+    """Drop unknown metadata members: corruption in a key looks like a new member."""
     strangers = [name for name in stated if name not in document.METADATA and name not in known]
     if strangers:
         found.note(paths.canonical, 0, None, f"unknown metadata is left out: {', '.join(strangers)}")

@@ -1,35 +1,35 @@
-"""Repair: a new generation of a damaged manifest from everything that is intact; the originals are set aside.
+"""Repairs a damaged manifest: rebuilds it from everything that is intact and moves the originals to quarantine.
 
 ::
 
     (1) take the compaction lock and the append lock
-    (2) read everything; stop here when nothing is damaged (a bad index alone is made anew)
-    (3) write the new canonical beside the old one, sync, read it again
-    (4) make the folder in `quarantine/`, copy the active segment and write the report into it, sync
-    (5) mark the active segment's end; start the next segment, which says: only the new canonical counts
-    (6) move the segments into the folder, sync; the active one, whose copy is there, goes
+    (2) read everything; stop if nothing is damaged (if only the index is bad, rebuild it)
+    (3) write the new canonical beside the old one, sync it, read it back
+    (4) create the folder in `quarantine/`, copy the active segment and write the report into it, sync
+    (5) mark the active segment's end; start the next segment, which says: only the new canonical is valid
+    (6) move the segments into the folder, sync; remove the active one, whose copy is there
     (7) move the old canonical into the folder, sync; rename the new one to its name, sync
     (8) write the index
 
-What a crash between them leaves::
+The state after a crash between the steps::
 
     ──(1)─(2)─(3)─(4)──────────┼──(5)──────────(6)──────────(7)──┼────(8)──
         as before: damaged     │  damaged: the log names a       │  repaired
-        (and a file or folder  │  canonical that is not there;   │  (reading scans once)
-        that the next repair   │  the next repair goes on at (6) │
-        takes over or removes) │                                 │
+        (and a file or folder  │  canonical that is not there;   │  (the next opening
+        that the next repair   │  the next repair resumes at (6) │  scans once)
+        reuses or removes)     │                                 │
 
 Invariants:
 
-- Nothing is deleted or edited: an original is in its place or in the folder, byte for byte, under its own name.
-- Until (7) nobody can open the manifest; after it, it holds everything that could be saved.
-- The active segment is copied, not moved, because of those who have it open at its end: they look only whether it has
-  grown. The mark makes it grow by what is no line, so they look for the next segment, and that one sends them to load
-  again (`fold.begins_anew`). Moved, or marked later, it would take the next line of a writer that knows nothing.
-- Segment numbers go on behind the highest that anything tells of, those in quarantine included.
-- A repair of a manifest that is sound, and so a second repair, changes nothing.
+- Nothing is deleted or edited: every original is in its place or in the folder, byte for byte, under its own name.
+- Until (7) no process can open the manifest. Afterwards it holds everything that could be saved.
+- The active segment is copied and marked, not moved. Processes that have it open check only whether it has grown. The
+  mark makes it grow by an invalid line, so they look for the next segment, which makes them load the manifest again
+  (`fold.begins_anew`). If it were moved, or marked later, a writer could still append to it.
+- Segment numbers continue after the highest that any file names, including files in quarantine.
+- Repairing a sound manifest changes nothing, so a second repair changes nothing.
 
-What is damaged is said by `check`, what can be saved by `reconcile`. Not undone here: the quarantine is people's.
+`check` finds the damage, and `reconcile` decides what can be saved. It never empties the quarantine: users do.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 class _New(NamedTuple):
-    """The new generation: its canonical, still under another name, and the segment that follows it."""
+    """The new canonical, still under a temporary name, and what the log will state about it."""
 
     path: str
     base: Base
@@ -72,10 +72,11 @@ class _New(NamedTuple):
 
 
 def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float = 30.0) -> RepairReport:
-    """Mend a damaged manifest; with `dry_run`, say what would be done, without a lock and without writing.
+    """Repair a damaged manifest; with `dry_run`, only report what it would do, without locks and without writing.
 
-    On return the new generation is durable. Raises `ManifestNotFoundError`, `NewerFormatError`, `LockTimeoutError`,
-    `DamagedManifestError` with nothing changed when not one record and no metadata is left, and `OSError` with the manifest as damaged as before, or on its way: repair again.
+    On return the repaired manifest survives a power cut. Raises `ManifestNotFoundError`, `NewerFormatError` and
+    `LockTimeoutError`; `DamagedManifestError`, with nothing changed, if neither records nor metadata are left; and
+    `OSError`, after which the manifest is still damaged and another repair resumes.
     """
     found = check(paths)
     if not found.damaged and not _index_is_bad(paths, found):
@@ -103,8 +104,8 @@ def _repair(paths: ManifestPaths) -> RepairReport:
 
 @contextmanager
 def _alone(paths: ManifestPaths, timeout_s: float) -> Iterator[None]:
-    """Keep compactors and writers out, in the order in which everybody takes these locks."""
-    # For the same users as what is there: a backup that was restored may have come without its locks.
+    """Block compactions and writers, taking the two locks in the usual order."""
+    # A restored backup may lack its lock files: new ones copy the mode and group of the existing files.
     segments = map(paths.segment, reversed(paths.segment_numbers(disk.list_names(paths.directory))))
     like = next(filter(disk.exists, (paths.canonical, *segments)), None)
     compacting = FileLock(paths.compact_lock, timeout_s, like=like)
@@ -146,8 +147,8 @@ class _Repair:
     def run(self) -> RepairReport:
         unfinished = _unfinished(self._paths)
         if unfinished is not None:
-            # Who was killed behind the new segment's birth may not have come to this: were a segment moved first, a power
-            # cut could take the new one's name, and the next repair would look for records without the one that was moved.
+            # The interrupted repair may have died before this sync. Without it, a power cut after moving a segment could
+            # remove the new segment's name, and the next repair would not find the moved segment's records.
             disk.sync_directory(self._paths.directory)
             report = quarantine.stored_report(self._paths, unfinished.folder, self._found)
             return self._finish(report, unfinished.folder, unfinished.new)
@@ -169,14 +170,14 @@ class _Repair:
 
     def _write(self, saved: Salvage, report: RepairReport) -> _New:
         count = _count(self._paths, saved, report)
-        # The time of the repair makes these bytes others than the old canonical's, so that the log tells the two apart.
+        # The time of the repair makes these bytes differ from the old canonical's, so the log can tell the two apart.
         metadata = saved.metadata | {"total_records": count, "ts_updated": utc_text(datetime.now(UTC))}
         temporary = self._paths.temporary(self._paths.canonical)
         with publish.unfinished(temporary, like=saved.files[-1]) as fd:
             base = _written(fd, saved, metadata, quarantine.next_number(self._paths, saved) - 1)
             disk.sync_data(fd)
             scanned = _read_again(temporary, base, count)
-            # Here, because its name must be on the disk before (5) says that nothing else counts.
+            # The name must be on the disk before (5) declares this canonical the only valid one.
             disk.sync_directory(self._paths.directory)
         return _New(temporary, base, scanned)
 
@@ -206,7 +207,7 @@ class _Repair:
                 continue
             aside = os.path.join(folder, os.path.basename(paths.segment(number)))
             if disk.exists(aside):
-                disk.remove(paths.segment(number))  # the active one, with our mark: its copy is there since (4)
+                disk.remove(paths.segment(number))  # the active one, with our mark: (4) has copied it
             else:
                 disk.replace(paths.segment(number), aside)
         disk.sync_directory(folder)
@@ -216,8 +217,8 @@ class _Repair:
         paths = self._paths
         if disk.exists(paths.canonical):
             disk.replace(paths.canonical, os.path.join(folder, os.path.basename(paths.canonical)))
-            # Crash here: no canonical, which is damage. Without these syncs the new one could come to its name while
-            # the old one's way into the folder is forgotten.
+            # After a crash here there is no canonical, which is damage. Without these syncs a power cut could keep the
+            # new one's rename and lose the old one's move into the folder.
             disk.sync_directory(folder)
             disk.sync_directory(paths.directory)
         disk.replace(new.path, paths.canonical)
@@ -225,7 +226,7 @@ class _Repair:
 
 
 def _count(paths: ManifestPaths, saved: Salvage, report: RepairReport) -> int:
-    """How many records are left. An empty manifest with made-up metadata in a ruin's place would be no repair."""
+    """Count the surviving records. Raise rather than replace the manifest with an empty one and invented metadata."""
     for _, _, is_from_log in saved.records():
         report.records += 1
         report.records_from_log += is_from_log
@@ -249,7 +250,7 @@ def _read_again(path: str, base: Base, count: int) -> Scanned:
     return scanned
 
 
-# -- going on where a repair was interrupted --------------------------------------------------------------------------
+# -- resuming an interrupted repair -----------------------------------------------------------------------------------
 
 
 class _Unfinished(NamedTuple):
@@ -258,7 +259,7 @@ class _Unfinished(NamedTuple):
 
 
 def _unfinished(paths: ManifestPaths) -> _Unfinished | None:
-    """A repair that died between (5) and (7): its segment is there, and its canonical under another name."""
+    """Find a repair that died between (5) and (7): its segment exists, and its canonical has a temporary name."""
     names = disk.list_names(paths.directory)
     numbers = paths.segment_numbers(names)
     opening = salvage_log.read(paths.segment(numbers[-1]), numbers[-1]).opening if numbers else None
@@ -294,7 +295,7 @@ def _index_is_bad(paths: ManifestPaths, found: CheckReport) -> bool:
 
 
 def _write_index(paths: ManifestPaths, new: _New | None = None) -> None:
-    """Make the index anew; not for another tool's layout, which has none before the next compaction."""
+    """Rebuild the index, except for another tool's layout, which gets one at the next compaction."""
     stamp = disk.path_stamp(paths.canonical)
     if new is not None and new.scanned is not None and stamp is not None:
         head = Head(stamp, new.base.crc, new.base.covers, new.scanned.metadata)

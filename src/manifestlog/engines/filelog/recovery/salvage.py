@@ -1,12 +1,12 @@
-"""What is left of a manifest: the records of its canonical and of its log, layer over layer, and the list of what is lost.
+"""The result of a salvage: the surviving records of canonical and log, in layers, and the list of losses.
 
 Invariants:
 
-- What the log says of a record beats what the canonical says of it; a forget in the log holds.
-- Where an index decides, a record of the canonical counts only with the CRC that the index has for it.
+- The log overrides the canonical for a record; a `forget` in the log removes it.
+- If an index decides, a record of the canonical counts only with the CRC that the index has for it.
 - The layers are merged while they are read: the canonical's records are not held in memory.
 
-How the layers come about, and what is lost, is found out by `reconcile`.
+`reconcile` builds the layers and finds the losses.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _NAMED_MAX = 1000
 
 @dataclass(slots=True)
 class Salvage:
-    """All that is left of a manifest. `over` is laid over the canonical's records, `under` below them."""
+    """The surviving parts of a manifest. `over` overrides the canonical's records; they override `under`."""
 
     metadata: Row
     made_up: list[str] = field(default_factory=list)
-    """Members of the metadata that nothing tells any more."""
+    """Members of the metadata that no file states any more."""
     lost: list[Loss] = field(default_factory=list)
     notes: list[Loss] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     last_number: int = 0
     created: str | None = None
-    """When the manifest was created, as its log says it."""
+    """The manifest's creation time, as its log states it."""
     over: Overlay = field(default_factory=Overlay)
     under: Overlay = field(default_factory=Overlay)
     source: salvage_canonical.Salvaged | None = None
     index: Index | None = None
-    """Set where its CRCs decide which of the canonical's records count."""
+    """Set if its CRCs decide which of the canonical's records count."""
 
     def lose(
         self, file: str, offset: int | None, count: int | None, meaning: str, named: list[str] | None = None
@@ -60,11 +60,11 @@ class Salvage:
         self.notes.append(Loss(file, offset, count, meaning, []))
 
     def has(self, checksum: str) -> bool:
-        """Whether the log says what became of this record."""
+        """Return whether the log states the outcome for this record."""
         return checksum in self.over.entries or checksum in self.under.entries
 
     def from_canonical(self) -> Iterator[tuple[str, bytes]]:
-        """The canonical's records that count."""
+        """Yield the canonical's records that count."""
         if self.source is None:
             return
         for checksum, raw in self.source.records():
@@ -72,7 +72,7 @@ class Salvage:
                 yield checksum, raw
 
     def records(self) -> Iterator[tuple[str, bytes, bool]]:
-        """Every record that is left, in canonical order, and whether the log has given it."""
+        """Yield every surviving record in canonical order, and whether it comes from the log."""
         layers = (
             _sorted(self.over),
             ((c, _CANONICAL, raw) for c, raw in self.from_canonical()),

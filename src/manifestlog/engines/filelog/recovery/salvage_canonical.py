@@ -1,13 +1,13 @@
-"""What is left of a canonical file that may be damaged anywhere: its records, what of its metadata can be read, and the rest.
+"""Salvages a damaged canonical file: finds its records, the readable metadata, and the gaps.
 
 Invariants:
 
-- A record counts only if it parses on its own, is a valid record, and stands under its own checksum.
-- A line of our layout is taken as it is; between such lines, records are looked for by how they begin, so that another
-  tool's layout, or two lines whose newline was hit, give up what they hold.
-- Nothing is kept of a file in our layout; what has another order or layout is parsed in memory.
+- A record counts only if it parses on its own, is a valid record, and its key is its checksum.
+- A line in our layout is used as it is. Between such lines, records are found by how they begin, which also finds them
+  in another tool's layout and around a damaged newline.
+- A file in our layout is not held in memory; one in another order or layout is parsed in memory.
 
-It knows neither the log nor the index: which of these records are those that were written is asked one floor up (`salvage`).
+It knows neither the log nor the index; `reconcile` decides which of these records count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Records = Callable[[], Iterator[tuple[str, bytes]]]
-"""Gives (checksum, record) in canonical order, anew with each call."""
+"""Iterates over (checksum, record) in canonical order, from the start at each call."""
 
 _ENTRY = re.compile(r'"([0-9a-fA-F]{64})"\s*:\s*(?=\{)')
 _KEY = re.compile(r'"([0-9a-fA-F]{64})"')
@@ -41,7 +41,7 @@ _EMPTY = b" \t\r\n,{}"
 
 
 class Gap(NamedTuple):
-    """A stretch of the file in which no record could be read, and checksums that stand in it all the same."""
+    """A range of the file without a readable record, and the checksums that are readable in it."""
 
     offset: int
     end: int
@@ -50,7 +50,7 @@ class Gap(NamedTuple):
 
 @dataclass(slots=True)
 class Salvaged:
-    """`whole`: the file is a valid manifest, whoever wrote it, and nothing had to be salvaged."""
+    """A canonical file as it was found. `whole`: it is a valid manifest in any layout, so nothing had to be salvaged."""
 
     identity: tuple[int, str]
     whole: bool
@@ -70,7 +70,7 @@ class _Count:
 
 
 def read(path: str) -> Salvaged | None:
-    """Look at the canonical file; None when there is none."""
+    """Read the canonical file; return None if there is none."""
     try:
         source = Canonical(path, disk.open_read(path))
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _in_pieces(source: Canonical) -> Salvaged:
 
 
 def _joined(records: Iterator[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Records in any order, in canonical order; of one that stands twice all that is said is kept."""
+    """Sort records into canonical order, merging duplicates."""
     rows: dict[str, bytes] = {}
     for checksum, raw in records:
         known = rows.get(checksum)
@@ -114,7 +114,7 @@ def _joined(records: Iterator[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
 
 
 def _good_lines(source: Canonical, gaps: list[Gap]) -> Iterator[tuple[str, bytes]]:
-    """The records of a file, read line by line; `gaps` receives what lies between them."""
+    """Yield the records of a file, read line by line; append the gaps between them to `gaps`."""
     bad: list[bytes] = []
     start = position = 0
     for line in _lines(source):
@@ -122,7 +122,7 @@ def _good_lines(source: Canonical, gaps: list[Gap]) -> Iterator[tuple[str, bytes
         if found is None:
             bad.append(line)
         position += len(line)
-        # The head is a stretch of its own, so that a first record that is damaged is not taken for a part of it.
+        # The head is a range of its own, so that a damaged first record does not count as part of it.
         if found is not None or line.startswith(b'    "records": {'):
             yield from _of_stretch(b"".join(bad), start, gaps)
             bad = []
@@ -133,7 +133,7 @@ def _good_lines(source: Canonical, gaps: list[Gap]) -> Iterator[tuple[str, bytes
 
 
 def _lines(source: Canonical) -> Iterator[bytes]:
-    """The file's lines with their newlines, the last one perhaps without."""
+    """Yield the file's lines with their newlines; the last one may have none."""
     end = disk.size(source.fd) if source.memory is None else len(source.memory)
     waiting: list[bytes] = []
     for block in source.blocks(0, end):
@@ -150,12 +150,12 @@ def _lines(source: Canonical) -> Iterator[bytes]:
 
 
 def _split(data: bytes) -> list[bytes]:
-    """At newlines only, as damage may hold any other line end."""
+    """Split at newlines only, since damage may contain other line ends."""
     return [line + b"\n" for line in data.split(b"\n")[:-1]] + [data.rpartition(b"\n")[2]]
 
 
 def _of_line(line: bytes) -> tuple[str, bytes] | None:
-    """The record on a line of our document."""
+    """Return the record on a line in our layout, or None."""
     if line[:9] != b'        "' or line[73:76] != b'": ':
         return None
     raw = line[KEY_BYTES:].removesuffix(b"\n").removesuffix(b",")
@@ -170,7 +170,7 @@ def _of_line(line: bytes) -> tuple[str, bytes] | None:
 
 
 def _of_stretch(data: bytes, start: int, gaps: list[Gap]) -> Iterator[tuple[str, bytes]]:
-    """Records in other bytes, by how they begin."""
+    """Yield records found in other bytes by how they begin."""
     text = data.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
     done = 0
@@ -194,7 +194,7 @@ def _length(text: str) -> int:
 
 
 def _note_gap(text: str, offset: int, gaps: list[Gap]) -> int:
-    """Remember a stretch without records, unless nothing can have been in it; gives the offset behind it."""
+    """Record a range without records, unless it cannot have held any; return the offset after it."""
     data = text.encode("utf-8", "surrogateescape")
     named = list(dict.fromkeys(key.lower() for key in _KEY.findall(text)))[:_NAMED_MAX]
     if data.strip(_EMPTY):
@@ -206,7 +206,7 @@ def _note_gap(text: str, offset: int, gaps: list[Gap]) -> int:
 
 
 def _metadata(source: Canonical) -> Row:
-    """Those members of the metadata that can be read, each by itself."""
+    """Return the members of the metadata that are readable, each parsed on its own."""
     head = source.read(0, _HEAD_BYTES_MAX).decode("utf-8", "replace")
     first = _ENTRY.search(head)
     found: Row = {}
@@ -218,7 +218,7 @@ def _metadata(source: Canonical) -> Row:
 
 
 def _readable(name: str, text: str) -> Any:
-    """The value of one member if it can be one: the others are made up for it to be looked at alone."""
+    """Return the value of one member if it is valid; made-up values of the others allow checking it alone."""
     others = {"process": "loader", "etl_version": "1", "root_dir": "/"}
     others |= dict.fromkeys(("ts_created", "ts_updated"), "2000-01-01T00:00:00Z")
     if name not in document.METADATA:

@@ -1,13 +1,13 @@
-"""What is left of a segment that may be damaged anywhere: its valid lines, and where between them something is missing.
+"""Salvages a damaged segment: finds its valid lines, and the ranges between them where lines are missing.
 
 Invariants:
 
-- A line counts only with a right CRC at its place, or at the place where it was written if it was moved (`moved`): then it
-  counts there, once. Where the first line, which names the salt, is damaged, the salt is
-  computed from lines behind it, and used only if two of them agree on it (or one, and the first line's text).
-- The file is read in blocks, twice: to learn what is wrong, and to hand out what is right.
+- A line counts only with a correct CRC at its offset. A moved line (`moved`) counts once, at its original offset.
+- If the first line, which names the salt, is damaged, the salt is computed from later lines. It is used only if two of
+  them agree on it, or one and the text of the first line.
+- The file is read twice, in blocks: once to find damage, once to yield the valid lines.
 
-It writes nothing, and decides nothing: what a gap means for the records is asked one floor up (`salvage`).
+It writes nothing and makes no decisions; `reconcile` decides what a gap means for the records.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _OPENING_BYTES_MAX = 400
 _LINES_ASKED = 64
 _LINES_SHIFTED = 8
 _SHIFT_MAX = 4096
-"""How far all lines of a segment may have been moved, with its first line gone: more than that one takes."""
+"""How many bytes all lines of a segment may have moved after its first line was removed: more than that line takes."""
 _NAMED_MAX = 1000
 
 
 @dataclass(slots=True)
 class Salvaged:
-    """A segment file as it was found. `number` is its own word where its first line can be read, else its name's."""
+    """A segment file as it was found. `number` comes from its first line if that is readable, else from its name."""
 
     path: str
     number: int
@@ -54,11 +54,11 @@ class Salvaged:
     bases: fold.Bases = ()
     damage: list[Piece] = field(default_factory=list)
     named: dict[int, list[str]] = field(default_factory=dict)
-    """Checksums that can be read in a damaged stretch, by its offset; nothing vouches for them."""
+    """Checksums that are readable in a damaged range, by its offset; no CRC protects them."""
     moved: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Lines that were moved: by where they were written, where they stand and how long they are."""
+    """Moved lines: their present offset and length in bytes, by their original offset."""
     gaps: list[Piece] = field(default_factory=list)
-    """Where lines were moved: the places at which others were written that are nowhere."""
+    """If lines were moved: the ranges whose original lines are nowhere in the file."""
     lines: int = 0
     end: int = 0
     chain: int = 0
@@ -68,19 +68,19 @@ class Salvaged:
 
     @property
     def missing(self) -> list[Piece]:
-        """Where something that was written there cannot be read any more, anywhere."""
+        """The ranges whose original lines cannot be read, here or elsewhere in the file."""
         return self.gaps if self.moved else self.damage
 
     @property
     def summary(self) -> Summary:
-        """What its valid lines come to."""
+        """The summary of its valid lines."""
         return lines.summarise(self.number, self.end, self.lines, self.chain, self.damage)
 
 
 def read(path: str, number: int) -> Salvaged:
-    """Look at the segment file of this number.
+    """Read the segment file with this number.
 
-    Raises `NewerFormatError` for one that this version does not understand.
+    Raises `NewerFormatError` for a segment in a newer format.
     """
     fd = disk.open_read(path)
     try:
@@ -119,7 +119,7 @@ def _look(fd: int, found: Salvaged, salt: int) -> None:
     if found.moved:
         _count_in_order(fd, found)
     if found.next is None and found.damage and is_seal(found, found.damage[-1], None):
-        found.next = found.number + 1  # damaged as it is, it tells that there was a next one
+        found.next = found.number + 1  # even a damaged seal shows that a next segment existed
 
 
 def _take_moved(found: Salvaged, search: Search, start: int, end: int) -> bool:
@@ -137,7 +137,7 @@ def _count(found: Salvaged, line: bytes, end: int, op: LogEntry) -> None:
 
 
 def _count_in_order(fd: int, found: Salvaged) -> None:
-    """Count the lines anew as they were written, and what is missing between them."""
+    """Count the lines again in their original order, and find the gaps between them."""
     found.lines = found.end = found.chain = found.synced = 0
     found.next = None
     found.bases = found.opening.bases if found.opening is not None else ()
@@ -158,19 +158,19 @@ def _count_in_order(fd: int, found: Salvaged) -> None:
 
 
 def _open(found: Salvaged, line: bytes) -> None:
-    """Take the first line over, which stands elsewhere."""
+    """Use a moved first line as the segment's header."""
     opening = lines.decode_header(line, found.path)
     if opening is not None:
         found.opening, found.number, found.bases = opening, opening.segment, opening.bases
 
 
 def _checksums(op: LogEntry) -> list[str]:
-    """Of which records a line speaks."""
+    """Return the checksums of the records that a line names."""
     return [op.data["checksum"]] if op.kind == "forget" else [checksum for _, checksum, _ in op.puts]
 
 
 def _in_order(fd: int, found: Salvaged) -> Iterator[tuple[int, bytes]]:
-    """Every intact line with the place where it was written, in that order."""
+    """Yield every intact line with its original offset, in that order."""
     assert found.salt is not None
     placed = (
         (piece.offset, piece.line)
@@ -189,7 +189,7 @@ def _note(found: Salvaged, op: LogEntry) -> None:
 
 
 def decoded(line: bytes) -> LogEntry | None:
-    """What an intact line says; None when it says nothing known."""
+    """Decode an intact line; return None if its content is not valid."""
     usual = lines.usual_put(line)
     if usual is not None:
         return usual
@@ -200,7 +200,7 @@ def decoded(line: bytes) -> LogEntry | None:
 
 
 def ops(found: Salvaged) -> Iterator[LogEntry]:
-    """Every valid line, in the order in which they were written."""
+    """Yield every valid line in the original order."""
     if found.salt is None:
         return
     fd = disk.open_read(found.path)
@@ -219,7 +219,7 @@ def _named(fd: int, start: int, end: int) -> list[str]:
 
 
 def is_opening(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
-    """Whether this damaged stretch is the segment's first line and nothing more: by the count of lines, or by its text."""
+    """Return whether this damaged range is exactly the segment's first line, by the number of lines or by its text."""
     if piece.offset != 0:
         return False
     if declared is not None and declared.lines == found.lines + 1:
@@ -230,13 +230,13 @@ def is_opening(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
     finally:
         disk.close(fd)
     ours = text.startswith(b'{"op":"open"') or _SALT.search(text) is not None or b'"bases":[' in text
-    # A newline that was hit makes two lines one: then it is too long, or something of the second line is left.
+    # A damaged newline joins two lines: then the text is too long, or contains a part of the second line.
     alone = b"\n" not in text[:-1] and not any(word in text for word in _OF_OTHERS)
     return ours and alone and len(text) <= _OPENING_BYTES_MAX and text.count(b'"op":"') <= 1
 
 
 def is_seal(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
-    """Whether this damaged stretch is the segment's last line, which holds no record: what it was can be computed."""
+    """Return whether this damaged range is exactly the segment's seal, whose bytes can be computed."""
     if found.salt is None or piece.offset != found.end or piece.end != found.size:
         return False
     line = checksums.seal_line(lines.seal_body(found.summary), found.salt, found.end)
@@ -247,7 +247,7 @@ def is_seal(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
 
 
 def harmless(segment: Salvaged, piece: Piece, declared: Summary | None) -> str | None:
-    """Why one of the stretches that are `missing` held nothing that counts; None when it may have."""
+    """Return why one of the `missing` ranges held no record that counts; None if it may have held one."""
     if declared is not None and piece.offset >= declared.length:
         return "behind the segment's end, fenced off by the next one"
     if declared is not None and declared.synced is not None and piece.offset >= declared.synced:
@@ -263,7 +263,7 @@ def harmless(segment: Salvaged, piece: Piece, declared: Summary | None) -> str |
 
 
 def _recovered_salt(fd: int, size: int, first: bytes) -> int | None:
-    """The salt of a segment whose first line is damaged or elsewhere: what its other lines were written with."""
+    """Return the salt of a segment whose first line is damaged or moved, computed from its other lines."""
     asked: Counter[int] = Counter()
     text = _SALT.search(first)
     if text is not None:
@@ -291,15 +291,15 @@ def _recovered_salt(fd: int, size: int, first: bytes) -> int | None:
 
 
 def _stated_salt(line: bytes) -> int | None:
-    """The salt in a first line that is intact, wherever it stands."""
+    """Return the salt in an intact first line, at any offset."""
     text = _SALT.search(line) if line.startswith(b'{"op":"open"') else None
     return int(text[1], 16) if text is not None and checksums.line_is_intact(line, int(text[1], 16), 0) else None
 
 
 def _salt_of_shifted(keys: list[tuple[int, int]]) -> tuple[int, int]:
-    """The salt of lines that were all moved by the same number of bytes, and how many say so; none or two at the least.
+    """Return the salt of lines that all moved by the same number of bytes, and how many lines agree: 0, or at least 2.
 
-    Some two lines agree on a wrong number, as offsets go into a CRC by an exclusive or; all of several do not.
+    Two lines may agree on a wrong salt, because a CRC combines the offset by an exclusive or; several lines do not.
     """
     best, most = 0, 1
     for shift in range(-_SHIFT_MAX, _SHIFT_MAX):
@@ -311,5 +311,5 @@ def _salt_of_shifted(keys: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _salt_of(body: bytes, crc: bytes, offset: int) -> int:
-    """The salt with which a line of this body and CRC was written at this offset, if it is whole."""
+    """Return the salt of a line with this body and CRC at this offset, if the line is intact."""
     return checksums.unwound(checksums.unwound(int(crc, 16), body), offset.to_bytes(8, "little"))
