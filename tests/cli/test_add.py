@@ -141,7 +141,7 @@ def test_what_is_skipped_is_said_once(run: Program, tree: Path) -> None:
     for name in ("_SUCCESS", "sub/_SUCCESS", "a.part"):
         (tree / name).touch()
     assert run("add", "files_extractor", tree).err == (
-        "manifestlog: skipped: 1 working file of extract, 2 empty files (--verbose names each)\n"
+        "manifestlog: skipped: 1 working file of extract, 2 empty files (--verbose lists them)\n"
     )
 
 

@@ -29,7 +29,7 @@ def test_merges_and_says_what(run: Program, filled: Path, tree: Path) -> None:
     leave_in_log(filled, tree, b"new")
     result = run("compact")
     assert result.code == 0
-    assert "records merged 1, in all 4" in result.out
+    assert "records merged: 1, total: 4" in result.out
     assert "writers paused" in result.out
     assert len(json.loads(filled.read_text())["records"]) == 4
 
@@ -57,7 +57,7 @@ def test_one_that_runs_elsewhere_is_said(run: Program, filled: Path) -> None:
         result = run("compact")
     lock.close()
     assert result.code == 0
-    assert "already running" in result.out
+    assert "another process is compacting" in result.out
 
 
 def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree
     result = run("compact")
     assert result.code == 12
     assert one_line(result.err)
-    assert "records merged 1" in result.out
+    assert "records merged: 1" in result.out
     reports = {r["name"]: r for r in run("compact", "--json").json}
     assert reports["a_broken"]["outcome"] == "failed"
     assert reports["a_broken"]["exit_code"] == 12
@@ -78,7 +78,7 @@ def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree
 def test_a_link_to_no_manifest_does_not_keep_the_others(run: Program, filled: Path, tree: Path) -> None:
     leave_in_log(filled, tree, b"new")
     result = run("compact")
-    assert (result.code, one_line(result.err), "records merged 1" in result.out) == (0, True, True)
+    assert (result.code, one_line(result.err), "records merged: 1" in result.out) == (0, True, True)
 
 
 @pytest.mark.usefixtures("stray")
@@ -86,7 +86,7 @@ def test_a_link_to_no_manifest_ends_no_service(run: Program, filled: Path, tree:
     leave_in_log(filled, tree, b"new")
     process = run.start("compact", "--every", "0.1s")
     assert process.stdout is not None
-    assert "records merged 1" in process.stdout.readline()
+    assert "records merged: 1" in process.stdout.readline()
     assert finish(process, signal.SIGTERM).code == 0
 
 

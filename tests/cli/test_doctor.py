@@ -72,7 +72,7 @@ def test_a_file_is_no_folder(run: Program, home: Path) -> None:
     (home / "file").touch()
     result = run.here("doctor", "file", "--json")
     assert result.code == 1
-    assert "no directory" in result.error["message"]
+    assert "not a directory" in result.error["message"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

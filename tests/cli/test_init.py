@@ -31,7 +31,7 @@ def test_an_existing_manifest_stays_as_it_is(run: Program, filled: Path) -> None
     before = filled.read_bytes()
     result = run("init", "files_extractor")
     assert result.code == 0
-    assert "exists already" in result.out
+    assert "already exists" in result.out
     assert run("init", filled, "--process", "extractor", "--etl-version", "1.0.0").code == 0
     assert filled.read_bytes() == before
 

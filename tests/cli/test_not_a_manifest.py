@@ -81,4 +81,4 @@ def test_a_folder_that_was_named_and_is_not_there_is_no_success(run: Program) ->
 
 def test_no_folder_at_all_is_said(run: Program) -> None:
     result = run.here("status")
-    assert (result.code, "no manifests here" in result.err) == (0, True)
+    assert (result.code, "no manifests found" in result.err) == (0, True)

@@ -84,13 +84,13 @@ def test_a_dry_run_changes_nothing(run: Program, filled: Path) -> None:
 
 def test_a_bad_index_would_be_made_anew(run: Program, filled: Path) -> None:
     filled.with_suffix(".idx").write_bytes(b"junk")
-    assert "index would be made anew" in run("repair", "--dry-run", str(filled)).out
+    assert "index would be rebuilt" in run("repair", "--dry-run", str(filled)).out
 
 
 def test_a_bad_index_is_made_anew(run: Program, filled: Path) -> None:
     filled.with_suffix(".idx").write_bytes(b"junk")
     result = run("repair", str(filled))
-    assert (result.code, "index was made anew" in result.out) == (0, True)
+    assert (result.code, "index was rebuilt" in result.out) == (0, True)
 
 
 def test_json_has_everything(run: Program, filled: Path) -> None:

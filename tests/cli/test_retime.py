@@ -84,7 +84,7 @@ def test_another_source_is_left_alone(run: Program, poisoned: Path) -> None:
 
 def test_a_second_time_changes_nothing(run: Program, poisoned: Path) -> None:
     run.here("retime", NAME)
-    assert run.here("retime", NAME).out == f"{poisoned}: no time in it lies in the future; nothing to change\n"
+    assert run.here("retime", NAME).out == f"{poisoned}: no times in the future; nothing to change\n"
 
 
 def test_json_names_each_change(run: Program, poisoned: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_live_downloads_followed_stays_current(run: Program, poisoned: Path
 def test_status_names_it(run: Program, poisoned: Path) -> None:
     result = run.here("status")
     assert one_line(result.err)
-    assert "1 observation is stamped in the future" in result.err
+    assert "1 observation has a time in the future" in result.err
 
 
 def test_status_counts_it_in_json(run: Program, poisoned: Path) -> None:

@@ -436,7 +436,7 @@ def test_what_cannot_be_remembered_is_said_once(run: Program, filled: Path) -> N
     result = run("verify", MANIFEST)
     assert result.code == 0
     assert one_line(result.err)
-    assert "the next run will not know of this one" in result.err
+    assert "the next run will verify these files again" in result.err
     assert run("verify", MANIFEST, "--quiet").err == ""
 
 

@@ -122,7 +122,7 @@ def test_status_shows_all_where_there_is_room(run: Program, filled: Path) -> Non
 def test_a_dry_run_shows_why_and_units(run: Program, config: str, width: int) -> None:
     head, rows = columns_of(terminal(run, width, "extract", config, "--dry-run"), "action")
     why = " ".join(row[head.index("why") :].strip() for row in rows)
-    assert ("nothing of it is recorded" in why, sum("1.0 MB" in row for row in rows)) == (True, 2), rows
+    assert ("it has no record" in why, sum("1.0 MB" in row for row in rows)) == (True, 2), rows
 
 
 @every_width

@@ -1,4 +1,4 @@
-"""The global options as typer declares them: before the verb and after it, the same ones."""
+"""Declares the global options for typer. They are accepted before and after the verb."""
 
 import math
 from pathlib import Path
@@ -11,14 +11,14 @@ from manifestlog.cli.settings import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, LOCK
 
 def _checked_timeout(value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value >= 0):
-        raise typer.BadParameter(f"{value} is no number of seconds from 0 up")
+        raise typer.BadParameter(f"{value} must be a number of seconds, 0 or more")
     return value
 
 
 def _directory(text: str) -> Path:
-    """An empty one is mostly a variable that is not set, and would be the working folder."""
+    """Reject an empty path: it is usually an unset variable, and would mean the working directory."""
     if not text:
-        raise typer.BadParameter("it must not be empty")
+        raise typer.BadParameter("must not be empty")
     return Path(text)
 
 
@@ -28,24 +28,24 @@ DirectoryOption = Annotated[
         "--dir",
         metavar="DIR",
         parser=_directory,
-        help=f"Directory of the manifests; without it {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}.",
+        help=f"Directory of the manifests [default: {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}].",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors are JSON too.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document; print errors as JSON too.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print data and errors only.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print more messages on stderr.")]
 LockTimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--lock-timeout",
         metavar="SECONDS",
         callback=_checked_timeout,
-        help=f"How long to wait for a lock, in seconds; {LOCK_TIMEOUT_S:g} without it.",
+        help=f"Seconds to wait for a lock [default: {LOCK_TIMEOUT_S:g}].",
     ),
 ]
 NoProgressOption = Annotated[
     bool,
-    typer.Option("--no-progress", help="Show no progress bar, not even on a terminal."),
+    typer.Option("--no-progress", help="Never show a progress bar."),
 ]
 
 
@@ -58,7 +58,7 @@ def collect(
     lock_timeout: LockTimeoutOption = None,
     no_progress: NoProgressOption = False,
 ) -> dict[str, Any]:
-    """The global options as given in one place; its signature is what both places accept."""
+    """Return the global options given in one place. Its signature declares them for both places."""
     return {
         "directory": directory,
         "as_json": as_json,

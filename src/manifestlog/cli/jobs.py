@@ -7,6 +7,6 @@ import typer
 JobsOption = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", metavar="N", min=1, max=1024, help="Processes; without it one a CPU.", show_default=False
+        "--jobs", "-j", metavar="N", min=1, max=1024, help="Worker processes [default: CPU count].", show_default=False
     ),
 ]

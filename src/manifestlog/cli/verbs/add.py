@@ -1,4 +1,4 @@
-"""`add`: hash files and register them, in several processes that share the manifest directly."""
+"""`add`: hash files and register them, in several worker processes that share the manifest."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _SourceOption = Annotated[
         "--source",
         metavar="ID",
         callback=validators.recordable,
-        help="Source of all of them; without it each file's path below the folder given.",
+        help="Source of all files [default: each file's path below the given directory].",
     ),
 ]
 _DatasetOption = Annotated[
@@ -36,27 +36,27 @@ _DatasetOption = Annotated[
         "--dataset",
         metavar="NAME",
         callback=validators.recordable,
-        help="Dataset of all of them; without it the folder's name.",
+        help="Dataset of all files [default: the directory's name].",
     ),
 ]
 _EtagOption = Annotated[
     str | None,
-    typer.Option("--etag", metavar="ETAG", help="ETag of the one file, as its server sent it, quotes included."),
+    typer.Option("--etag", metavar="ETAG", help="ETag of a single file, as its server sent it, with quotes."),
 ]
 _LastModifiedOption = Annotated[
     str | None,
-    typer.Option("--last-modified", metavar="TEXT", help="Last-Modified of the one file, as its server sent it."),
+    typer.Option("--last-modified", metavar="TEXT", help="Last-Modified of a single file, as its server sent it."),
 ]
 _TimeOption = Annotated[
     str | None,
-    typer.Option("--time", metavar="TIME", help="When the one file was downloaded; without it, its modification time."),
+    typer.Option("--time", metavar="TIME", help="Download time of a single file [default: its modification time]."),
 ]
 _IndexOption = Annotated[
     str | None,
-    typer.Option("--index", metavar="FILE", help="CSV or JSON lines that name files and what is known of each."),
+    typer.Option("--index", metavar="FILE", help="CSV or JSON Lines file that lists files and their metadata."),
 ]
 _EmptyOption = Annotated[
-    EmptyFiles, typer.Option("--empty", help="Skip empty files, or count each as failed.", show_default=True)
+    EmptyFiles, typer.Option("--empty", help="Skip empty files, or report each as failed.", show_default=True)
 ]
 _RootOption = Annotated[
     str | None,
@@ -64,7 +64,7 @@ _RootOption = Annotated[
         "--root",
         metavar="DIR",
         callback=validators.recordable,
-        help="State this folder as the manifest's root: files below it are recorded relative to it, so that they can move.",
+        help="Set the manifest's root directory. Files below it are recorded with relative paths, so the tree can move.",
     ),
 ]
 
@@ -77,7 +77,7 @@ def add(
         typer.Argument(
             metavar="PATH",
             callback=validators.all_filled,
-            help="Files, and folders with all that is in them.",
+            help="Files, and directories to add recursively.",
             show_default=False,
         ),
     ] = None,
@@ -95,8 +95,8 @@ def add(
 ) -> int:
     """Hash files and register them.
 
-    The manifest is made if it is missing. Adding a file again that has not changed gives the verdict duplicate and writes nothing. Links to files are followed,
-    links to folders are not. Pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims, .manifestlog.seen) are skipped. Exit code 1 when a file could not be registered.
+    Creates the manifest if needed. Adding an unchanged file again gives the verdict duplicate and writes nothing. Follows links to files, not to
+    directories. Skips pipes, sockets, devices, empty files and the working files of extract (.part, .part.json, .rejected, .manifestlog.claims, .manifestlog.seen). Exits with 1 if a file could not be registered.
     """
     path = target.locate(settings, manifest)
     listed = _listed(paths or [], index, etag, last_modified, moment)
@@ -123,16 +123,16 @@ def add(
         raise CommandError(str(error)) from None
     except (ManifestError, OSError):
         if view.report is not None and view.report.files:
-            _tell(settings, view.report)  # what landed before is kept, and nobody else will say so
+            _tell(settings, view.report)  # the records added before the error are kept; only this line says so
         raise
     return _end(settings, report)
 
 
 def _end(settings: Settings, report: ingest.IngestReport) -> int:
-    """Say what came of the run; gives its exit code."""
+    """Print the result of the run and return its exit code."""
     _tell(settings, report)
     if report.interrupted:
-        output.remark(settings, "interrupted; what is counted above is registered")
+        output.remark(settings, "interrupted; the files counted above are registered")
         return INTERRUPTED
     return 1 if report.failures else 0
 
@@ -140,14 +140,14 @@ def _end(settings: Settings, report: ingest.IngestReport) -> int:
 def _listed(
     paths: Sequence[str], index: str | None, etag: str | None, last_modified: str | None, moment: str | None
 ) -> list[ListedFile]:
-    """The files of which more is known than where they are: those of an index, or the one that the options are about."""
+    """Return the files that come with metadata: those of an index, or the single file that the options describe."""
     if not any((etag, last_modified, moment)):
         if index is None and not paths:
             raise typer.BadParameter("give at least one file or folder, or an --index", param_hint="PATH")
         return [] if index is None else _read_index(index)
     if index is not None or len(paths) != 1 or os.path.isdir(paths[0]):
         raise typer.BadParameter(
-            "--etag, --last-modified and --time are about one file: give one, or an --index of several",
+            "--etag, --last-modified and --time describe a single file: give one file, or use --index for several",
             param_hint="PATH",
         )
     try:
@@ -167,15 +167,15 @@ def _read_index(index: str) -> list[ListedFile]:
 
 
 class _View:
-    """What is shown of a run while it goes on: failures, with `--verbose` what is skipped, on a terminal a bar."""
+    """Show a run's progress: failures, skipped files with `--verbose`, and a progress bar on a terminal."""
 
     def __init__(self, settings: Settings) -> None:
         self.report: ingest.IngestReport | None = None
-        """Of the run that has begun."""
+        """The report of the started run; None before the run starts."""
         self._settings = settings
         self._bar: progress.Bar = progress.NoBar()
         self.interrupts = Interrupts()
-        """Counted from the beginning of the run on; before that, Ctrl-C ends what waits for a lock."""
+        """Counts Ctrl-C once the run has started. Before that, Ctrl-C ends a wait for a lock."""
         self._shown = ExitStack()
 
     def __enter__(self) -> "_View":
@@ -202,14 +202,14 @@ class _View:
 
 
 def _tell(settings: Settings, report: ingest.IngestReport) -> None:
-    """Say what came of it, and once what was left out."""
+    """Print the summary, and one line that counts the skipped files."""
     if kinds := ", ".join(why.counted(report.skipped[why]) for why in SkipReason if report.skipped[why]):
-        output.remark(settings, f"skipped: {kinds} (--verbose names each)")
+        output.remark(settings, f"skipped: {kinds} (--verbose lists them)")
     output.report(settings, _sentence(report), report.as_json())
 
 
 def _sentence(report: ingest.IngestReport) -> str:
-    """The summary in one line."""
+    """Return the summary as one line."""
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in report.verdicts.items())
     return (
         f"{counts}, {len(report.failures):,} failed, {sum(report.skipped.values()):,} skipped; "

@@ -1,4 +1,4 @@
-"""`cat`: the live manifest as the canonical file that a compaction of this moment would write."""
+"""`cat`: print the canonical file that a compaction would write now."""
 
 import sys
 from collections.abc import Iterator
@@ -17,11 +17,14 @@ _LINES_AT_ONCE = 1000
 
 
 def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
-    """Print the whole manifest as JSON, with what is still in the log."""
+    """Print the whole manifest as JSON.
+
+    Includes the records that are still in the log.
+    """
     path = str(target.locate(settings, manifest))
     driver = driver_for(path)
     with closing(driver.open(driver.locate(path), None, settings.options(), read_only=True)) as engine:
-        terminal = sys.stdout.isatty()  # elsewhere it is the file, byte for byte
+        terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = engine.snapshot()
         with output.until_enough():
             for part in _some(document.parts(snapshot.metadata, _records(snapshot, path))):
@@ -31,7 +34,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
 
 
 def _some(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Many parts as one, so that each is worth a write."""
+    """Join many parts into one, to make fewer writes."""
     while some := b"".join(islice(parts, _LINES_AT_ONCE)):
         yield some
 

@@ -1,4 +1,4 @@
-"""`check`: read everything of a manifest and say what is wrong with it."""
+"""`check`: read a manifest's own files and report corruption."""
 
 import os
 from pathlib import Path
@@ -15,10 +15,10 @@ from manifestlog.errors import DamagedManifestError
 
 
 def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
-    """Read every byte and say what is wrong.
+    """Check the manifest's own files for corruption.
 
-    All manifests of the directory, or the named ones. Writes nothing and takes no lock; writers may go on. Exit code 12 when something is damaged. Notes (a torn tail,
-    leftovers of a crash) are no damage.
+    Reads every byte of the named manifests [default: all of the directory]. Writes nothing and takes no lock, so writers can continue. Exits with 12 if a file is damaged. Notes (a torn tail,
+    leftovers of a crash) do not count as damage.
     """
     paths = [Path(names.resolve(path).canonical) for path in target.locate_all(settings, manifests)]
     outcomes = for_each_manifest(paths, _check)
@@ -27,7 +27,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     for outcome in outcomes:
         _tell(settings, outcome)
     if not paths:
-        output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
+        output.remark(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
     return worst(map(_exit_code, outcomes))
 
 
@@ -35,7 +35,7 @@ def _check(path: Path) -> CheckReport:
     try:
         return maintenance.check(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a read does not know its file's name
+        error.filename = error.filename or str(path)  # an error from read() has no file name
         raise
 
 
@@ -60,7 +60,7 @@ def _show(settings: Settings, report: CheckReport) -> None:
         counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
         output.line(output.clean(f"{report.manifest}: {state}; {counts}"))
     if report.damaged:
-        output.remark(settings, f"`manifestlog repair {report.manifest} --dry-run` says what can be saved")
+        output.remark(settings, f"`manifestlog repair {report.manifest} --dry-run` shows what can be saved")
 
 
 def _sentence(finding: Finding) -> str:

@@ -2,8 +2,8 @@
 
 Invariants:
 
-- One manifest that fails does not keep the others from being compacted.
-- As a service it ends between two compactions, never in one.
+- An error in one manifest does not stop the compaction of the others.
+- A signal ends the service between two compactions, never during one.
 """
 
 import json
@@ -34,21 +34,21 @@ def compact(
     manifests: target.ManifestsArgument = None,
     *,
     if_needed: Annotated[
-        bool, typer.Option("--if-needed", help="Only where the log is long enough, or old enough, to be worth it.")
+        bool, typer.Option("--if-needed", help="Compact only a log that is long or old enough to be worth it.")
     ] = False,
     every: Annotated[
         str | None,
         typer.Option(
             "--every",
-            metavar="SPAN",
-            help="Run as a service: again after this long (30s, 5m), until SIGTERM or Ctrl-C.",
+            metavar="DURATION",
+            help="Run as a service: repeat at this interval (30s, 5m), until SIGTERM or Ctrl-C.",
         ),
     ] = None,
 ) -> int:
-    """Merge the log into the canonical file, while writers go on.
+    """Merge the log into the canonical file, while writers continue.
 
-    A manifest that is being compacted elsewhere is left alone, with exit code 0. With --every, SIGTERM ends it with exit
-    code 0 and Ctrl-C with 130, after a compaction that is under way.
+    Skips a manifest that another process is compacting, and exits with 0. With --every, SIGTERM ends the service with exit
+    code 0 and Ctrl-C with 130; a running compaction finishes first.
     """
     pause_s = durations.interval(every)
     if pause_s is not None:
@@ -60,7 +60,7 @@ def compact(
     for outcome in outcomes:
         _tell(settings, outcome)
     if not outcomes:
-        output.remark(settings, f"{settings.directory}: no manifests here; nothing to compact")
+        output.remark(settings, f"{settings.directory}: no manifests found; nothing to compact")
     return worst(outcome.exit_code for outcome in outcomes)
 
 
@@ -79,11 +79,11 @@ def _tell(settings: Settings, outcome: Outcome[CompactionReport], say: Callable[
 def _sentence(report: CompactionReport) -> str:
     match report.outcome:
         case CompactionOutcome.ALREADY_RUNNING:
-            return "a compaction is already running elsewhere"
+            return "skipped: another process is compacting this manifest"
         case CompactionOutcome.NOTHING_TO_DO:
-            return f"nothing to merge, records in all {report.records_total:,}"
+            return f"nothing to merge; total records: {report.records_total:,}"
     return (
-        f"records merged {report.records_merged:,}, in all {report.records_total:,},"
+        f"records merged: {report.records_merged:,}, total: {report.records_total:,};"
         f" {output.human_bytes(report.bytes_written)} written in {output.human_seconds(report.seconds)},"
         f" writers paused {output.human_seconds(report.writer_pause_s)}"
     )
@@ -97,7 +97,7 @@ def _as_json(outcome: Outcome[CompactionReport]) -> dict[str, Any]:
 
 
 def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool) -> int:
-    """Rounds over the directory until a signal; the signals wait in the kernel while a round is at work."""
+    """Compact the directory at intervals until a signal. Signals stay pending during a round."""
     where = ", ".join(manifests) if manifests else settings.directory
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -117,7 +117,7 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
     try:
         paths = target.locate_all(settings, manifests)
     except (CommandError, ManifestError, OSError) as error:
-        output.complain(output.reason(error))  # the directory may come (back) before the next round
+        output.complain(output.reason(error))  # the directory may exist again at the next round
         return
     for path in paths:
         if signal.sigpending() & set(_ENDING):

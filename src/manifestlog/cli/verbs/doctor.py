@@ -1,4 +1,4 @@
-"""`doctor`: try out on a real folder everything that a manifest relies on."""
+"""`doctor`: check that a directory supports everything that a manifest relies on."""
 
 import os
 import signal
@@ -21,18 +21,18 @@ def doctor(
     settings: Settings,
     folder: Annotated[
         str | None,
-        typer.Argument(metavar="DIR", help="The folder to test; without it the one of --dir.", show_default=False),
+        typer.Argument(metavar="DIR", help="Directory to test [default: --dir].", show_default=False),
     ] = None,
 ) -> int:
-    """Test whether a folder is good enough for manifests.
+    """Check that a directory can hold manifests safely.
 
-    Locks between two processes, atomic renames, syncs and their cost, kind of file system, clock, room, permissions. Tries it all in a folder of its own there, which is removed
-    again; manifests are not touched. Exit code 1 when a test failed, 0 with warnings only.
+    Tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the clock, free space and permissions. Uses a temporary directory inside it, and removes it
+    at the end; never touches manifests. Exits with 1 if a test fails, and with 0 if there are only warnings.
     """
     place = str(settings.directory) if folder is None else folder
     if not os.path.isdir(place):
-        what = "no directory" if os.path.lexists(place) else "no such directory"
-        raise CommandError(f"{place}: {what}; make it (`mkdir -p`), or name another one", error="FileNotFoundError")
+        what = "not a directory" if os.path.lexists(place) else "no such directory"
+        raise CommandError(f"{place}: {what}; create it (`mkdir -p`), or name another one", error="FileNotFoundError")
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with closing(maintenance.diagnose(place, settings.options())) as results:
@@ -50,14 +50,14 @@ def doctor(
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_TERMINATED)  # so that the tests' folder is removed on the way out
+    raise SystemExit(_TERMINATED)  # an exception, so that the temporary directory is removed
 
 
 def _show(settings: Settings, found: list[ProbeResult]) -> None:
     shown = [one for one in found if one.status is not ProbeStatus.OK or not settings.quiet]
     rows = [(one.test, one.status, _sentence(one)) for one in shown]
     if rows:
-        output.table(["test", "verdict", "what was found, and what to do"], rows)
+        output.table(["test", "verdict", "finding and advice"], rows)
 
 
 def _as_json(one: ProbeResult) -> dict[str, str]:

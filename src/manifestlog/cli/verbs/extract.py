@@ -1,4 +1,4 @@
-"""`extract`: fetch what a configuration names, in several processes that share the manifest."""
+"""`extract`: fetch the sources of a configuration, in several processes that share the manifest."""
 
 import os
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ _Only = Annotated[
     typer.Option(
         "--only",
         metavar="PATTERN",
-        help="Only sources whose source_id or dataset/source_id matches, such as 'sys*'. May be repeated.",
+        help="Only sources whose source_id or dataset/source_id matches, such as 'sys*'. Repeatable.",
         show_default=False,
     ),
 ]
@@ -40,16 +40,14 @@ _Day = Annotated[
     typer.Option(
         "--day",
         metavar="DAY",
-        help="The day that ${DAY} and {date:…} stand for: 2024-05-01, today or yesterday [default: today].",
+        help="Day for ${DAY} and {date:…}: 2024-05-01, today or yesterday [default: today].",
         show_default=False,
     ),
 ]
-_Force = Annotated[
-    bool, typer.Option("--force", help="Fetch also what is recorded as unchanged: ask without conditions.")
-]
+_Force = Annotated[bool, typer.Option("--force", help="Fetch unchanged sources too, with unconditional requests.")]
 
 _FailStale = Annotated[
-    bool, typer.Option("--fail-stale", help="Exit with 1 when a source has not answered within its stale_after.")
+    bool, typer.Option("--fail-stale", help="Exit with 1 if a source has not answered within its stale_after.")
 ]
 
 
@@ -57,7 +55,7 @@ def extract(
     settings: Settings,
     config: Annotated[
         str,
-        typer.Argument(metavar="CONFIG", help="The configuration: a .json or .toml file.", show_default=False),
+        typer.Argument(metavar="CONFIG", help="Configuration file, .json or .toml.", show_default=False),
     ],
     *,
     jobs: Annotated[
@@ -68,23 +66,23 @@ def extract(
             metavar="N",
             min=1,
             max=1024,
-            help="Processes; without it as configured.",
+            help="Worker processes [default: as configured].",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be fetched and why; write nothing, fetch nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be fetched and why; fetch and write nothing.")
     ] = False,
     only: _Only = None,
     force: _Force = False,
     day: _Day = None,
     fail_stale: _FailStale = False,
 ) -> int:
-    """Fetch what has changed, and register it.
+    """Fetch changed sources and register them.
 
-    Every source is asked whether it has changed since it was recorded; what has is fetched, hashed, kept once and
-    registered. Two runs may overlap: a source is fetched by one of them. Where the manifest is says the configuration,
-    not --dir. Exit code 1 when a source failed.
+    Asks every source whether it has changed since it was recorded. Fetches and hashes each changed source, stores each
+    content once, and registers it. Two runs may overlap: only one of them fetches a source. The configuration names the
+    manifest; --dir is ignored. Exits with 1 if a source failed.
     """
     # Only this verb needs them, and they are slow to import.
     from manifestlog.extract.config.configuration import load_config  # noqa: PLC0415
@@ -99,20 +97,20 @@ def extract(
     found = _chosen(found, only or [], force)
     fetcher = RemoteFetcher(found.defaults)
     for source in found.sources:
-        fetcher.check(source)  # before anything is made
+        fetcher.check(source)  # before any file is created
     if found.data_dir.exists() and not found.data_dir.is_dir():
-        raise CommandError(f"{found.data_dir}: this is a file: name a folder as data_dir in {config}")
+        raise CommandError(f"{found.data_dir}: not a directory; name a directory as data_dir in {config}")
     return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher, fail_stale)
 
 
 def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "ExtractConfig":
-    """The same with the sources that `--only` names, asked as `--force` says."""
+    """Return the configuration with the sources that `--only` names, unconditional with `--force`."""
     from manifestlog.extract.config.source import Conditions  # noqa: PLC0415
 
     labels = [(source.source_id, f"{source.dataset}/{source.source_id}") for source in config.sources]
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for pair in labels for name in pair):
-            message = f"{pattern!r} matches no source; expected a source_id, a dataset/source_id, or a pattern of them"
+            message = f"{pattern!r} matches no source; expected a source_id, a dataset/source_id, or a pattern"
             raise typer.BadParameter(message, param_hint="--only")
     wanted = [any(fnmatchcase(name, pattern) for name in pair for pattern in only) or not only for pair in labels]
     sources = tuple(source for source, is_wanted in zip(config.sources, wanted, strict=True) if is_wanted)
@@ -138,14 +136,12 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
             report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
         except ManifestError:
             if orchestrator.report.outcomes:
-                _report(settings, orchestrator.report)  # what landed before is kept, and nobody else will say so
+                _report(settings, orchestrator.report)  # sources registered before the error are kept
             raise
     _report(settings, report)
     if report.interrupted:
-        through = f"{len(report.outcomes):,} of {len(config.sources):,} sources are through"
-        output.remark(
-            settings, f"interrupted: {through}; the next run goes on with the rest, and with the parts of files"
-        )
+        finished = f"{len(report.outcomes):,} of {len(config.sources):,} sources are finished"
+        output.remark(settings, f"interrupted: {finished}; the next run resumes the rest, including partial downloads")
         return INTERRUPTED
     return 1 if report.failures or (fail_stale and report.stale) else 0
 
@@ -168,7 +164,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
 
 
 def _root_dir(config: "ExtractConfig") -> str:
-    """What a manifest states as its root: the folder that holds both it and the data, so that both can move together."""
+    """Return the root for the manifest: the directory that holds both it and the data, so that both can move together."""
     data_dir = os.path.normpath(config.data_dir)
     return roots.shared(names.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
 
@@ -229,7 +225,7 @@ def _show_plans(settings: Settings, plans: "Sequence[Plan]") -> None:
         )
     fetch = [plan for plan in plans if plan.action == "fetch"]
     size = output.human_bytes(sum(plan.length_bytes or 0 for plan in fetch))
-    output.line(f"{len(fetch):,} of {len(plans):,} sources would be fetched, {size} as far as it is known")
+    output.line(f"{len(fetch):,} of {len(plans):,} sources would be fetched; known size: {size}")
 
 
 def _size(count: int | None) -> str:

@@ -1,4 +1,4 @@
-"""`forget`: take contents out of the manifest."""
+"""`forget`: remove records from the manifest."""
 
 from typing import Annotated
 
@@ -18,9 +18,9 @@ def forget(
         typer.Argument(metavar="SHA256", help="Checksums, 64 hexadecimal digits each.", show_default=False),
     ],
 ) -> int:
-    """Take contents out of the manifest.
+    """Remove records from the manifest.
 
-    Everything observed of them goes with them; their files stay. Exit code 1 when one of them was not there.
+    Removes each record with all its observations, and keeps the data files. Exits with 1 if a record was not there.
     """
     path = target.locate(settings, manifest)
     checksums = dict.fromkeys(target.checksum(text) for text in sha256)

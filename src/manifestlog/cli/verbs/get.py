@@ -15,23 +15,23 @@ def get(
     settings: Settings,
     manifest: target.ManifestArgument,
     checksum: Annotated[
-        str | None, typer.Option("--checksum", metavar="SHA256", help="The record of this content.")
+        str | None, typer.Option("--checksum", metavar="SHA256", help="Checksum of the record.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="ID", help="The latest record of this source.")
+        str | None, typer.Option("--source", metavar="ID", help="Source; prints its latest record.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Only in this dataset; goes with --source.")
+        str | None, typer.Option("--dataset", metavar="NAME", help="Only in this dataset; requires --source.")
     ] = None,
 ) -> int:
     """Print one record.
 
-    It is found by its checksum or as the latest of a source. Exit code 1 when there is none. A source's record shows that source's own path, ETag and time.
+    Finds it by its checksum, or as the latest of a source. Exits with 1 if there is none. With --source, shows that source's path, ETag and time.
     """
     if (checksum is None) == (source is None):
-        raise typer.BadParameter("give exactly one of the two", param_hint="--checksum / --source")
+        raise typer.BadParameter("give exactly one of them", param_hint="--checksum / --source")
     if dataset is not None and source is None:
-        raise typer.BadParameter("it goes with --source only", param_hint="--dataset")
+        raise typer.BadParameter("requires --source", param_hint="--dataset")
     path = target.locate(settings, manifest)
     wanted = None if checksum is None else target.checksum(checksum, "--checksum")
     with reading.open_to_read(settings, path) as found:

@@ -1,6 +1,6 @@
-"""`has`: is this content in the manifest?
+"""`has`: ask whether a content is in the manifest.
 
-Pipelines call it once a file; as they usually call it, it is answered before any of this is loaded (`quick`).
+Pipelines call it once per file. `fast_path` answers plain calls before this module is loaded.
 """
 
 from typing import Annotated
@@ -19,9 +19,9 @@ def has(
         typer.Argument(metavar="SHA256", help="Checksum of the content, 64 hexadecimal digits.", show_default=False),
     ],
 ) -> int:
-    """Ask whether a content was ever registered.
+    """Ask whether a content is registered.
 
-    Exit code 0 for yes, 1 for no; nothing is printed without --json.
+    Exits with 0 for yes and 1 for no. Prints nothing unless --json is given.
     """
     path = target.locate(settings, manifest)
     checksum = target.checksum(sha256)

@@ -1,4 +1,4 @@
-"""`init`: make an empty manifest."""
+"""`init`: create an empty manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from manifestlog.model.models import ETLProcess, ManifestMetadata
 
 def _checked_version(value: str | None) -> str | None:
     if value is not None and not value.strip():
-        raise typer.BadParameter("a version is at least one character")
+        raise typer.BadParameter("must have at least one character that is not a space")
     return validators.recordable(value)
 
 
@@ -33,7 +33,7 @@ def init(
     process: Annotated[
         ETLProcess | None,
         typer.Option(
-            "--process", help="Which step of the pipeline writes it; extractor without it.", show_default=False
+            "--process", help="Pipeline step that writes the manifest [default: extractor].", show_default=False
         ),
     ] = None,
     etl_version: Annotated[
@@ -42,13 +42,13 @@ def init(
             "--etl-version",
             metavar="VERSION",
             callback=_checked_version,
-            help=f"Version of the pipeline's code; {factory.DEFAULT_ETL_VERSION} without it.",
+            help=f"Version of the pipeline's code [default: {factory.DEFAULT_ETL_VERSION}].",
         ),
     ] = None,
 ) -> int:
-    """Make an empty manifest.
+    """Create an empty manifest.
 
-    One that exists is left as it is. Exit code 1 when the existing one says something else than --process or --etl-version.
+    Leaves an existing manifest unchanged. Exits with 1 if the existing one differs in --process or --etl-version.
     """
     path = target.locate(settings, manifest)
     try:
@@ -61,7 +61,7 @@ def init(
         _check_same(path, stored, process, etl_version)
         created = False
     said = f"{stored.process} {stored.etl_version}, {stored.total_records:,} records"
-    text = f"created {path} ({said})" if created else f"{path} exists already ({said}); nothing was changed"
+    text = f"created {path} ({said})" if created else f"{path} already exists ({said}); nothing changed"
     output.report(
         settings, output.clean(text), {"created": created, "path": str(path)} | stored.model_dump(mode="json")
     )
@@ -71,7 +71,7 @@ def init(
 def fresh_metadata(
     path: Path, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
 ) -> ManifestMetadata:
-    """The metadata of a manifest to be made at `path`."""
+    """Return the metadata for a new manifest at `path`."""
     try:
         return factory.fresh_metadata(path, process, etl_version, root_dir)
     except factory.UnrecordableFolderError as error:
@@ -79,7 +79,7 @@ def fresh_metadata(
 
 
 def create(settings: Settings, path: Path, metadata: ManifestMetadata) -> ManifestMetadata:
-    """Make the manifest, and its directory; of several who try at once, one does."""
+    """Create the manifest and its directory. Of several processes that try at once, one creates it."""
     with DownloadManifestManager(path, metadata, options=settings.options()) as manifest:
         return manifest.metadata
 

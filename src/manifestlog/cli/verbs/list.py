@@ -1,4 +1,4 @@
-"""`list`: stream the records, filtered."""
+"""`list`: print the records that pass the filters."""
 
 import sys
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from manifestlog.model.rows import utc_text
 
 
 class _Wanted(NamedTuple):
-    """The filters; a record passes when one of its observations passes all of them."""
+    """The filters. A record passes if one of its observations passes all of them."""
 
     source: str | None
     dataset: str | None
@@ -39,25 +39,27 @@ def list_records(
     settings: Settings,
     manifest: target.ManifestArgument,
     *,
-    source: Annotated[str | None, typer.Option("--source", metavar="ID", help="Only what this source had.")] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="ID", help="Only records of this source.")] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Only what was in this dataset.")
+        str | None, typer.Option("--dataset", metavar="NAME", help="Only records of this dataset.")
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="TIME", help="Only downloads from then on: ISO date or time (UTC), or a span (2h, 7d)."
+            "--since",
+            metavar="TIME",
+            help="Only downloads since an ISO date or time (UTC), or a duration ago (2h, 7d).",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=0, help="At most this many records.", show_default=False)
+        int | None, typer.Option("--limit", metavar="N", min=0, help="Print at most N records.", show_default=False)
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON record a line.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON record per line.")] = False,
 ) -> int:
     """Print the records, sorted by checksum.
 
-    Columns, separated by tabs: checksum, time of download, bytes, dataset, source, path. A record passes when any of its
-    sources passes all filters; the columns then show that source's.
+    Prints tab-separated columns: checksum, download time, bytes, dataset, source, path. A record passes if one of its
+    sources passes all filters; the columns then show that source.
     """
     path = target.locate(settings, manifest)
     wanted = _Wanted(source, dataset, durations.since(since, datetime.now(UTC)))

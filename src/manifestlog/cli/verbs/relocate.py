@@ -1,4 +1,4 @@
-"""`relocate`: tell a manifest that its files lie in another folder now."""
+"""`relocate`: rewrite the paths of files that have moved to another directory."""
 
 import os
 from typing import Annotated
@@ -19,22 +19,22 @@ def relocate(
     manifest: target.ManifestArgument,
     *,
     old: Annotated[
-        str, typer.Option("--from", metavar="OLD", help="The folder that the files were in.", show_default=False)
+        str, typer.Option("--from", metavar="OLD", help="Directory that the files were in.", show_default=False)
     ],
     new: Annotated[
-        str, typer.Option("--to", metavar="NEW", help="The folder that they are in now.", show_default=False)
+        str, typer.Option("--to", metavar="NEW", help="Directory that the files are in now.", show_default=False)
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> int:
     """Rewrite the paths of files that have moved.
 
-    Every path below OLD, and the manifest's root_dir, is changed to the same place below NEW, all of it in one atomic batch (several when it is larger than a
-    segment of the log). No file is touched or looked at: run verify afterwards. Run it while nothing writes to the manifest. Running it again changes nothing.
+    Changes every path below OLD, and the manifest's root_dir, to the same path below NEW, in one atomic batch (several if it is larger than a log
+    segment). Neither reads nor moves data files: run verify afterwards. Run it while nothing writes to the manifest. Running it again changes nothing.
     """
     path = target.locate(settings, manifest)
     before, after = _folder(old, "--from"), _folder(new, "--to")
     if before == after:
-        raise typer.BadParameter("it is the same folder as --from", param_hint="--to")
+        raise typer.BadParameter("names the same directory as --from", param_hint="--to")
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
         done, name = found.relocate(before, after, dry_run=dry_run), str(found.path)
     document = {"schema_version": SCHEMA_VERSION, "manifest": name, "from": before, "to": after}
@@ -47,15 +47,15 @@ def _folder(text: str, hint: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter("its name is not UTF-8, which a manifest cannot hold", param_hint=hint) from None
+        raise typer.BadParameter("its name must be UTF-8 to be recorded", param_hint=hint) from None
     if not text or "\0" in text:
-        raise typer.BadParameter("expected the path of a folder", param_hint=hint)
+        raise typer.BadParameter("expected the path of a directory", param_hint=hint)
     return os.path.abspath(text)
 
 
 def _sentence(path: str, old: str, done: Relocation, *, dry_run: bool) -> str:
     if not done.paths and done.root_dir is None:
-        return f"{path}: nothing in it lies below {old}; nothing to change"
+        return f"{path}: no path lies below {old}; nothing to change"
     verb = "would change" if dry_run else "changed"
     root = "" if done.root_dir is None else f", and root_dir to {done.root_dir}"
     return f"{path}: {verb} {done.paths:,} paths of {done.records:,} records{root}"

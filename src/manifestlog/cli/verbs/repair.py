@@ -1,4 +1,4 @@
-"""`repair`: write a damaged manifest anew from all that is intact, and set the originals aside."""
+"""`repair`: rebuild a damaged manifest from its intact parts, and move the originals to quarantine."""
 
 import os
 from typing import Annotated, Any
@@ -18,12 +18,12 @@ def repair(
     settings: Settings,
     manifest: target.ManifestArgument,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
 ) -> int:
-    """Write a damaged manifest anew from everything that is intact.
+    """Rebuild a damaged manifest from its intact parts.
 
-    The originals are moved to a folder in quarantine/ beside the manifest, with a report of what was lost, where, and what
-    was kept; nothing is deleted. A sound manifest is left as it is. Exit code 0 when nothing was lost, 1 when something was.
+    Moves the originals to a directory in quarantine/ beside the manifest, with a report of what was lost, where, and what
+    was kept; deletes nothing. Leaves a sound manifest unchanged. Exits with 0 if nothing was lost, and with 1 otherwise.
     """
     path = target.locate(settings, manifest)
     report = maintenance.repair(path, dry_run=dry_run, lock_timeout_s=settings.lock_timeout_s)
@@ -70,9 +70,9 @@ def _summary(report: RepairReport) -> str:
         case RepairOutcome.NOTHING_TO_DO:
             return "sound; nothing to repair"
         case RepairOutcome.INDEX_REBUILT:
-            return "sound; its index was made anew"
+            return "sound; its index was rebuilt"
         case RepairOutcome.WOULD_REBUILD_INDEX:
-            return "sound; its index would be made anew"
+            return "sound; its index would be rebuilt"
         case RepairOutcome.WOULD_REPAIR:
             return f"would be repaired: {kept}, {lost}"
     return f"repaired: {kept}, {lost}"

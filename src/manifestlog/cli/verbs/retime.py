@@ -1,4 +1,4 @@
-"""`retime`: put right what a clock that was ahead has stamped in the future."""
+"""`retime`: correct times in the future, which a fast clock has recorded."""
 
 from typing import Annotated
 
@@ -28,14 +28,14 @@ def retime(
     ] = None,
     keep_current: Annotated[
         bool,
-        typer.Option("--keep-current", help="The content from the future is the source's latest: keep it current."),
+        typer.Option("--keep-current", help="Keep the content from the future as the source's current content."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> int:
-    """Correct times that lie in the future.
+    """Correct times in the future.
 
-    A clock that was ahead stamps a record with a time to come, and the record stays its source's current one until then. This moves its time right before the source's
-    latest record with a believable time; or to now, if there is none or live downloads have followed it. Nothing is forgotten. The next extract run asks the server as usual.
+    A record with a future time, from a clock that was ahead, stays its source's current record until that time. This command moves it to just before the source's
+    latest record with a plausible time, or to now if there is none or if live downloads followed. Removes no record. The next extract run asks the server as usual.
     """
     path = target.locate(settings, manifest)
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
@@ -50,7 +50,7 @@ def retime(
 
 def _sentences(path: str, changed: list[Retimed], *, dry_run: bool) -> list[str]:
     if not changed:
-        return [f"{path}: no time in it lies in the future; nothing to change"]
+        return [f"{path}: no times in the future; nothing to change"]
     verb = "would become" if dry_run else "became"
     lines = [f"{one.dataset}/{one.source_id}: {one.checksum[:12]}: {one.before} {verb} {one.after}" for one in changed]
     many = f"{len(changed):,} times" if len(changed) > 1 else "1 time"

@@ -1,4 +1,4 @@
-"""`status`: one row a manifest: how much is in it, how much waits in its log, is it sound."""
+"""`status`: print one row per manifest: its records, its log, its state."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ from manifestlog.maintenance import ManifestStatus
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
 _WORDS = ("manifest", "state")
 _LEAST = ("segments", "canonical", "updated", "log")
-"""What a narrow terminal leaves out, the first one first."""
+"""Columns that a narrow terminal drops, in this order."""
 _NUMBERS = ("records", "canonical", "log", "segments")
 
 
 class _Status(NamedTuple):
-    """A row; sizes in bytes, `total_records` and `ts_updated` unknown for what cannot be opened."""
+    """A row. Sizes are in bytes; `total_records` and `ts_updated` are None if the manifest cannot be opened."""
 
     name: str
     path: str
@@ -33,13 +33,13 @@ class _Status(NamedTuple):
     reason: str | None = None
     exit_code: int = 0
     from_the_future: int | None = None
-    """Observations that a clock has stamped in the future; unknown for what cannot be opened."""
+    """Number of observations with a time in the future; None if the manifest cannot be opened."""
 
 
 def status(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
-    """Show every manifest of the directory, or the named ones.
+    """Show the state of the manifests.
 
-    State: ok, to merge (records wait in the log for a compaction), damaged, not a manifest. Exit code 12 when one is damaged or is none.
+    Shows the named manifests [default: all of the directory]. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
     """
     paths = target.locate_all(settings, manifests)
     rows = [_look(settings, path) for path in paths]
@@ -51,14 +51,14 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
         if row.from_the_future:
             output.complain(ahead_of_time(row.path, row.from_the_future))
     if not rows:
-        output.remark(settings, f"{settings.directory}: no manifests here; create one with `manifestlog init`")
+        output.remark(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
     return worst(row.exit_code for row in rows)
 
 
 def ahead_of_time(path: str, count: int) -> str:
-    """The warning that a manifest has records of the future."""
-    many = f"{count:,} observations are" if count > 1 else "1 observation is"
-    return f"{path}: {many} stamped in the future by a clock that was ahead; `manifestlog retime` puts that right"
+    """Return the warning that a manifest has observations in the future."""
+    many = f"{count:,} observations have" if count > 1 else "1 observation has"
+    return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
 def _look(settings: Settings, path: Path) -> _Status:
@@ -82,7 +82,7 @@ def _look(settings: Settings, path: Path) -> _Status:
 
 
 def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
-    """(state, reason why it cannot be opened)."""
+    """Return the state, and the reason why the manifest cannot be opened."""
     match found.error:
         case None:
             return "to merge" if found.to_merge else "ok", None

@@ -1,4 +1,4 @@
-"""`verify`: look at the data files, in several processes, and say which are not what the ledger says."""
+"""`verify`: compare data files with the manifest, in several processes, and report the differences."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -21,7 +21,7 @@ from manifestlog.workers.pool import Interrupts
 
 def _checked_sample(value: str | None) -> str | None:
     if value is not None and not sample_size(value, 1):
-        raise typer.BadParameter(f"{value!r} is neither a number of files above 0 nor a percentage up to 100%")
+        raise typer.BadParameter(f"{value!r} must be a number of files above 0, or a percentage up to 100%")
     return value
 
 
@@ -31,7 +31,7 @@ _RootOption = Annotated[
         "--root",
         metavar="DIR",
         callback=validators.filled,
-        help="Where relative paths begin [default: the manifest's root_dir].",
+        help="Base directory for relative paths [default: the manifest's root_dir].",
     ),
 ]
 _FormerOption = Annotated[
@@ -40,16 +40,17 @@ _FormerOption = Annotated[
         "--from",
         metavar="OLD",
         callback=validators.filled,
-        help="With --root: absolute paths below OLD are looked for below --root [default: the manifest's root_dir].",
+        help="With --root: look for absolute paths below OLD in --root instead [default: the manifest's root_dir].",
     ),
 ]
-_ExtraOption = Annotated[
+_UntrackedOption = Annotated[
     list[str] | None,
     typer.Option(
+        "--untracked",
         "--extra",
         metavar="DIR",
         callback=validators.all_filled,
-        help="Also name files in this folder that no record names.",
+        help="Also report files in this directory that no record names. Repeatable.",
     ),
 ]
 
@@ -59,35 +60,38 @@ def verify(
     manifest: target.ManifestArgument,
     *,
     level: Annotated[
-        Level, typer.Option("--level", help="Are they there; and of their size; and of their checksum.")
+        Level, typer.Option("--level", help="What to compare: presence, size, or full content.")
     ] = Level.FULL,
     jobs: JobsOption = None,
     max_duration: Annotated[
         str | None,
         typer.Option(
-            "--max-duration", metavar="SPAN", help="Begin no file after this time: seconds, or a span (30m, 2h)."
+            "--max-duration", metavar="DURATION", help="Start no file after this time, in seconds or as 30m, 2h."
         ),
     ] = None,
     sample: Annotated[
         str | None,
         typer.Option(
-            "--sample", metavar="N|P%", callback=_checked_sample, help="Only so many files, chosen at random."
+            "--sample",
+            metavar="N|P%",
+            callback=_checked_sample,
+            help="Verify only N files, or P percent, chosen at random.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Choose that sample again.", show_default=False)
+        int | None, typer.Option("--seed", metavar="N", help="Random seed, to repeat a sample.", show_default=False)
     ] = None,
     root: _RootOption = None,
     former: _FormerOption = None,
-    extra: _ExtraOption = None,
+    untracked: _UntrackedOption = None,
 ) -> int:
-    """Look whether the files are what the ledger says.
+    """Verify data files against the manifest.
 
-    Files that were never verified come first, then those whose verification is the oldest. A run that ends early (--max-duration, Ctrl-C) is gone on with by the next
-    one. Nothing is written to the manifest. Exit code 1 when a file is missing, changed or unreadable.
+    Starts with files that were never verified, then those verified longest ago. The next run continues after an interrupted one (--max-duration,
+    Ctrl-C). Writes nothing to the manifest. Exits with 1 if a file is missing, changed or unreadable.
     """
     if former is not None and root is None:
-        raise typer.BadParameter("it goes with --root", param_hint="--from")
+        raise typer.BadParameter("requires --root", param_hint="--from")
     wanted = VerifyOptions(
         level=level,
         max_duration_s=durations.duration(max_duration, "--max-duration"),
@@ -95,7 +99,7 @@ def verify(
         seed=seed,
         root=root or None,
         former=former or None,
-        untracked=tuple(extra or ()),
+        untracked=tuple(untracked or ()),
     )
     return _run(settings, target.locate(settings, manifest), wanted, jobs)
 
@@ -114,19 +118,19 @@ def _run(settings: Settings, path: Path, wanted: VerifyOptions, jobs: int | None
             initializer=partial(output.hear_library_again, settings),
         )
     if report.journal_error is not None:
-        output.remark(settings, f"{report.journal_error}; the next run will not know of this one")
+        output.remark(settings, f"{report.journal_error}; the next run will verify these files again")
     if report.interrupted:
-        output.remark(settings, "interrupted; the next run goes on with the files that are left")
+        output.remark(settings, "interrupted; the next run continues with the remaining files")
         return INTERRUPTED
     return 1 if report.failed else 0
 
 
 class _View:
-    """What is shown of a run while it goes on, and in the end whatever ends it: findings, a bar, the summary."""
+    """Show a run: findings, a progress bar, and the summary, also after an error."""
 
     def __init__(self, settings: Settings) -> None:
         self.interrupts = Interrupts()
-        """Counted from the beginning of the run on; before that, Ctrl-C ends what waits for a lock."""
+        """Counts Ctrl-C once the run has started. Before that, Ctrl-C ends a wait for a lock."""
         self._settings = settings
         self._output = Report(settings)
         self._bar: progress.Bar = progress.NoBar()
@@ -151,7 +155,7 @@ class _View:
 
     def _begin(self, manifest: str, report: audit.AuditReport) -> None:
         if report.seed is not None:
-            chosen = f"{report.planned:,} of {report.files:,} files, chosen by --seed {report.seed}"
+            chosen = f"{report.planned:,} of {report.files:,} files, chosen with --seed {report.seed}"
             output.remark(self._settings, chosen)
         self._output.begin(manifest)
         self._level = report.level
@@ -159,5 +163,5 @@ class _View:
         self._shown.enter_context(self.interrupts)
 
     def _show_bar(self, event: audit.WorkersStarted) -> None:
-        if self._level is Level.FULL:  # otherwise it would be gone before anybody has seen it
+        if self._level is Level.FULL:  # the other levels finish too fast for a bar
             self._bar = self._shown.enter_context(progress.shown(self._settings, event.total_bytes))
