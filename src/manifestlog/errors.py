@@ -1,4 +1,4 @@
-"""The exception tree: what can go wrong, what it is called, which exit code it has.
+"""The exceptions of this library, with their exit codes.
 
 ::
 
@@ -21,10 +21,10 @@
 
 Invariants:
 
-- Every message says what happened, where, and what to do next.
-- Every error keeps its typed arguments as attributes and survives pickling, so that it can cross a process pool.
+- Every message says where the error is, what failed, and what to do next.
+- Every error keeps its typed arguments as attributes and survives pickling, so it can cross a process pool.
 
-A torn tail is not an error, and neither is a bad index: the one is fenced off, the other rebuilt; both are logged.
+A torn tail and a bad index are not errors. Writers fence the first off and rebuild the second; both are logged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ManifestError(Exception):
-    """Base of everything this library raises on purpose."""
+    """Base class of the errors that this library raises."""
 
     exit_code: ClassVar[int] = 1
     _fields: ClassVar[tuple[str, ...]] = ("message",)
@@ -49,12 +49,12 @@ class ManifestError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # OSError rewrites `args`, so the default would hand the constructor something else than it took.
+        # OSError rewrites `args`, so the default would call the constructor with the wrong arguments.
         return type(self), tuple(getattr(self, name) for name in self._fields)
 
 
 class ManifestNotFoundError(ManifestError, FileNotFoundError):
-    """There is no manifest at this path, and nothing said that one should be created."""
+    """No manifest exists at this path, and no metadata was given to create one."""
 
     exit_code = 10
     _fields = ("path",)
@@ -74,7 +74,7 @@ class LockTimeoutError(ManifestError, TimeoutError):
         who = f"held by {holder}" if holder else "held by another process"
         super().__init__(
             f"{path}: lock not obtained within {timeout_s:g} s, {who}; wait for that process or end it"
-            " (never delete the lock file), or allow more time with lock_timeout_s / --lock-timeout"
+            " (never delete the lock file), or increase lock_timeout_s / --lock-timeout"
         )
         self.path = path
         self.timeout_s = timeout_s
@@ -82,7 +82,7 @@ class LockTimeoutError(ManifestError, TimeoutError):
 
 
 class DamagedManifestError(ManifestError):
-    """Bytes on disk are not what was written. Nothing has been changed."""
+    """Bytes on disk differ from what was written. Nothing was changed."""
 
     exit_code = 12
     _fields: ClassVar[tuple[str, ...]] = ("path", "offset", "reason")
@@ -90,7 +90,7 @@ class DamagedManifestError(ManifestError):
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__(
             f"{path}: damaged at byte {offset}: {reason}; nothing was changed:"
-            " run `manifestlog check` to see all of it, then `manifestlog repair`"
+            " run `manifestlog check` to list all damage, then `manifestlog repair`"
         )
         self.path = path
         self.offset = offset
@@ -98,7 +98,7 @@ class DamagedManifestError(ManifestError):
 
 
 class NotAManifestError(DamagedManifestError):
-    """The file is sound JSON of another shape, and nothing beside it says that it ever was a manifest."""
+    """The file is valid JSON of another shape, and no file beside it shows that it was a manifest."""
 
     _fields = ("path", "shape")
 
@@ -116,14 +116,14 @@ class NotAManifestError(DamagedManifestError):
 
 
 class NewerFormatError(ManifestError):
-    """The files were written by a newer manifestlog than this one."""
+    """A newer version of manifestlog wrote the files."""
 
     exit_code = 13
     _fields = ("path", "found", "supported")
 
     def __init__(self, path: str, found: int, supported: int) -> None:
         super().__init__(
-            f"{path}: format {found} is newer than the newest known here ({supported}); upgrade manifestlog"
+            f"{path}: format {found} is newer than the newest supported format ({supported}); upgrade manifestlog"
         )
         self.path = path
         self.found = found
@@ -131,7 +131,7 @@ class NewerFormatError(ManifestError):
 
 
 class RecordRejectedError(ManifestError, ValueError):
-    """A record cannot be stored as it is; nothing was written."""
+    """A record cannot be stored; nothing was written."""
 
     _fields = ("reason",)
 
@@ -163,13 +163,13 @@ class AddManyStoppedError(ManifestError):
 
 
 class IndeterminateWriteError(ManifestError):
-    """The disk failed to confirm a write: it may or may not be kept."""
+    """The disk did not confirm a write, which may or may not be stored."""
 
     _fields = ("path", "cause")
 
     def __init__(self, path: str, cause: BaseException) -> None:
         super().__init__(
-            f"{path}: the disk did not confirm the write ({cause}), it may or may not be kept;"
+            f"{path}: the disk did not confirm the write ({cause}), so the record may or may not be stored;"
             " check the disk, then add it again"
         )
         self.path = path
@@ -177,7 +177,7 @@ class IndeterminateWriteError(ManifestError):
 
 
 class DiskFullError(ManifestError, OSError):
-    """No space, quota or file size left; nothing of the write remains."""
+    """The disk, a quota or a file size limit is full; nothing was written."""
 
     _fields = ("path", "cause")
 
@@ -201,27 +201,27 @@ class ManifestClosedError(ManifestError):
 
 
 class ManifestInUseError(ManifestError):
-    """This process has the manifest open already, in another way."""
+    """This process already has the manifest open, with other options, metadata or class."""
 
     _fields = ("path", "differs")
 
     def __init__(self, path: str, differs: str) -> None:
         super().__init__(
             f"{path}: already open in this process with another {differs};"
-            " close that manager first, or ask for the same"
+            " close that manager first, or open it with the same"
         )
         self.path = path
         self.differs = differs
 
 
 class MetadataConflictError(ManifestError):
-    """The stored metadata says something else than the caller."""
+    """The stored metadata differ from the caller's."""
 
     _fields = ("path", "field", "stored", "given")
 
     def __init__(self, path: str, field: str, stored: str, given: str) -> None:
         super().__init__(
-            f"{path}: stored {field} is {stored!r}, given was {given!r}; use another manifest, or open it with the stored value"
+            f"{path}: stored {field} is {stored!r}, but {given!r} was given; use another manifest, or open it with the stored value"
         )
         self.path = path
         self.field = field
@@ -230,7 +230,7 @@ class MetadataConflictError(ManifestError):
 
 
 class ReadOnlyError(ManifestError):
-    """A write was asked of a manifest that was opened read-only."""
+    """A write to a manifest that is open read-only."""
 
     _fields = ("path",)
 
@@ -240,7 +240,7 @@ class ReadOnlyError(ManifestError):
 
 
 class UnknownManifestTypeError(ManifestError, ValueError):
-    """`ManifestFactory` knows no manager of this name."""
+    """`ManifestFactory` has no manager class of this name."""
 
     _fields = ("name", "known")
 

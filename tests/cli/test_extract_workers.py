@@ -70,7 +70,7 @@ def test_a_worker_that_was_forked_hears_as_before(monkeypatch: pytest.MonkeyPatc
     asked = settings.settle(
         {}, dict.fromkeys(["directory", "as_json", "quiet", "verbose", "lock_timeout", "no_progress"])
     )
-    output.hear_library(asked)
+    output.configure_logging(asked)
     before = list(logger.handlers)
-    output.hear_library_in_worker(asked)
+    output.configure_logging_if_spawned(asked)
     assert logger.handlers == before

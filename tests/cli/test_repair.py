@@ -106,7 +106,7 @@ def test_an_error_says_what_to_do_next(run: Program, filled: Path) -> None:
     result = run("compact", str(filled))
     assert result.code == 12
     assert one_line(result.err)
-    assert "`manifestlog check` to see all of it, then `manifestlog repair`" in result.err
+    assert "`manifestlog check` to list all damage, then `manifestlog repair`" in result.err
 
 
 def test_a_manifest_that_is_not_there_ends_with_10(run: Program, filled: Path) -> None:

@@ -1,1 +1,1 @@
-"""The command line: one verb a file, put together in `app`; nothing of the library depends on it."""
+"""The command line: one file per verb, combined in `app`. The library does not depend on it."""

@@ -1,11 +1,11 @@
-"""The command line's beginning, and the one place where errors become messages and exit codes.
+"""The entry point of the command line. Only this module turns errors into messages and exit codes.
 
 Exit codes: 0 fine; 1 "no", failed or partial; 2 usage; 10 no such manifest; 11 lock not obtained; 12 damaged;
 13 newer format; 130 Ctrl-C.
 
 Invariants:
 
-- An expected failure is one line on stderr, never a traceback; a traceback is a bug of ours.
+- An expected failure is one line on stderr. A traceback is a bug in this program.
 """
 
 import sys
@@ -17,7 +17,7 @@ from manifestlog.errors import ManifestError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; gives its exit code."""
+    """Run the program and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     output.prepare_streams()
@@ -33,6 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Sequence[str], *, as_json: bool) -> int:
-    from manifestlog.cli.program import run  # noqa: PLC0415 -- with typer and models, it takes four times as long to load
+    from manifestlog.cli.program import run  # noqa: PLC0415 -- it imports typer and the models, which takes four times as long
 
     return run(given, as_json=as_json)

@@ -1,12 +1,12 @@
-"""`has` as pipelines call it, once a file: answered before the libraries of the full command line are loaded.
+"""Answers plain calls of `has` before the libraries of the full command line are imported.
 
-Those take longer to load than Python itself and all that a question needs together.
+Pipelines call `has` once per file, and those imports take longer than starting Python and answering.
 
 Invariants:
 
-- It understands plain calls only: the verb, a manifest, a checksum, and options that are named here. It leaves whatever
-  is anything else, or wrong, to the full command line, which says so.
-- What it understands means the same there: settings, exit codes and errors are the same code.
+- It accepts plain calls only: the verb, a manifest, a checksum, and the options named here. It leaves all other command
+  lines, and all mistakes, to the full command line.
+- An accepted call means the same in both: they share the code for settings, exit codes and errors.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ _FLAGS = {
 
 
 def answer(given: Sequence[str]) -> int | None:
-    """The exit code of a plain `has`; None for any other command line."""
+    """Answer a plain `has` and return its exit code; return None for any other command line."""
     words, options = _parse(given)
     match words:
         case ["has", manifest, sha256] if (checksum := normal_checksum(sha256)) is not None:
@@ -46,7 +46,7 @@ def answer(given: Sequence[str]) -> int | None:
 
 
 def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words of a command line and the global options; no words when there is anything that is not known here."""
+    """Split a command line into words and global options. Return no words if it has an unknown option."""
     words: list[str] = []
     options: dict[str, Any] = dict.fromkeys(_FLAGS.values(), False) | {"directory": None, "lock_timeout": None}
     waiting = iter(given)
@@ -63,7 +63,7 @@ def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def has(settings: Settings, path: Path, checksum: str) -> int:
-    """Say whether a content was ever registered: exit code 0 or 1."""
+    """Look a content up and return the exit code: 0 if it is registered, else 1."""
     driver = driver_for(path)
     with closing(driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)) as engine:
         known = engine.has(checksum)

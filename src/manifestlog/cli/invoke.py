@@ -1,6 +1,6 @@
-"""What stands around every verb: the library's warnings, quiet ends.
+"""Runs a verb: configures logging, and handles Ctrl-C and a closed pipe.
 
-It does not turn errors into exit codes; `app` does, in one place for all of them.
+It does not turn errors into exit codes; `app` does.
 """
 
 import sys
@@ -14,11 +14,11 @@ from manifestlog.errors import DamagedManifestError
 INTERRUPTED = 130
 PARTIAL = 1
 Command = Callable[..., int]
-"""A verb: takes the settings and its own arguments, gives the exit code."""
+"""A verb: takes the settings and its own arguments, and returns the exit code."""
 
 
 class CommandError(Exception):
-    """A verb cannot go on, for a reason that the library has no error for."""
+    """A verb cannot continue, for a reason that is not an error of the library."""
 
     def __init__(self, message: str, *, error: str = "CommandError", exit_code: int = 1) -> None:
         super().__init__(message)
@@ -27,23 +27,23 @@ class CommandError(Exception):
 
 
 def worst(exit_codes: Iterable[int]) -> int:
-    """The exit code of a run over several manifests: damage before anything else, then the greatest."""
+    """Return the exit code for several manifests: 12 if one is damaged, else the highest."""
     return max(exit_codes, key=lambda code: (code == DamagedManifestError.exit_code, code), default=0)
 
 
 def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
-    """Run a verb; gives its exit code."""
-    output.hear_library(settings)
+    """Run a verb and return its exit code."""
+    output.configure_logging(settings)
     code = PARTIAL
     try:
         code = command(settings, **given)
         _flush()
     except BrokenPipeError:
-        # Whoever read has enough (`| head`). What the verb found out by then is its answer all the same.
-        output.give_up_stdout()
+        # The reader has closed the pipe (`| head`). The exit code is still the verb's.
+        output.close_stdout()
         return code
     except KeyboardInterrupt:
-        output.remark(settings, "interrupted")
+        output.notice(settings, "interrupted")
         return INTERRUPTED
     return code
 
@@ -52,5 +52,5 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        output.give_up_stdout()
+        output.close_stdout()
         raise

@@ -1,4 +1,4 @@
-"""`--jobs`: how many worker processes a verb starts."""
+"""The option `--jobs`: the number of worker processes."""
 
 from typing import Annotated
 

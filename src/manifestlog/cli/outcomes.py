@@ -1,8 +1,8 @@
-"""What came of each of several manifests: a result, or the error that kept one from having one.
+"""Runs an operation on several manifests, and collects a result or an error for each.
 
 Invariants:
 
-- A manifest that fails does not keep the others from their turn.
+- An error in one manifest does not stop the others.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ class Outcome(Generic[R]):
 
 
 def attempt(path: Path, work: Callable[[Path], R]) -> Outcome[R]:
-    """Do it for one manifest."""
+    """Run `work` on one manifest, and return its result or its error."""
     try:
         return Outcome(path, work(path))
     except (ManifestError, OSError) as error:
@@ -37,7 +37,7 @@ def attempt(path: Path, work: Callable[[Path], R]) -> Outcome[R]:
 
 
 def for_each_manifest(paths: Iterable[Path], work: Callable[[Path], R]) -> list[Outcome[R]]:
-    """Do it for every manifest; the error of an only one is the command's own, and raised."""
+    """Run `work` on every manifest. Raise the error if there is only one manifest."""
     outcomes = [attempt(path, work) for path in paths]
     if len(outcomes) == 1 and outcomes[0].error is not None:
         raise outcomes[0].error

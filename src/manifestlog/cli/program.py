@@ -1,6 +1,6 @@
-"""The program as typer knows it: its verbs and its global options.
+"""Declares the verbs and the global options for typer.
 
-A verb's module is loaded when the verb is asked for. What a library's error means is `app`'s to say.
+Imports a verb's module only when the verb is called. `app` handles the errors of the library.
 """
 
 import importlib
@@ -35,20 +35,20 @@ _VERBS = {
     "retime": "retime",
     "extract": "extract",
 }
-"""Each verb's function, in the module of the verb's name."""
-# Newer typers carry a copy of click, older ones import it; the base of their usage errors is found either way.
+"""The function of each verb, in the module of the same name."""
+# Newer versions of typer contain a copy of click, older ones import it. This finds the base class in both.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
 
 
 class _Verbs(TyperGroup):
-    """Loads a verb's module when the verb is asked for: all of them take six times as long as `has` does."""
+    """Imports a verb's module when the verb is called. Importing all takes six times as long as `has`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
         return list(_VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        # The commands that are known are what is suggested to whoever mistyped one.
+        # A mistyped verb loads all, because click suggests a verb from the loaded ones.
         for name in [cmd_name] if cmd_name in _VERBS else _VERBS:
             if name not in self.commands:
                 self.commands[name] = _load(name)
@@ -65,7 +65,7 @@ def _load(name: str) -> Any:
 app = typer.Typer(
     cls=_Verbs,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # boxes in a help text that is piped, in an error, in a log
+    rich_markup_mode=None,  # rich would draw boxes, also in piped help texts, errors and logs
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 no / failed / partial, 2 usage, 10 no such manifest, 11 lock not obtained, 12 damaged,"
     " 13 newer format, 130 Ctrl-C.",
@@ -83,7 +83,7 @@ def program(
     ctx: typer.Context,
     *,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
     ] = False,
     directory: global_options.DirectoryOption = None,
     as_json: global_options.JsonOption = False,
@@ -105,7 +105,7 @@ def program(
 
 
 def run(given: Sequence[str], *, as_json: bool) -> int:
-    """Run a command line; gives its exit code."""
+    """Run a command line and return its exit code."""
     try:
         return app(given or ["--help"], prog_name=output.PROGRAM, standalone_mode=False) or 0
     except _UsageError as error:

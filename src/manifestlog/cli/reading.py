@@ -1,6 +1,6 @@
-"""Opening a manifest to read records from it.
+"""Opens a manifest to read its records.
 
-It is apart from `target`, because models take longer to load than a question to the index takes to be answered.
+Separate from `target`, because importing the models takes longer than a look-up in the index.
 """
 
 from pathlib import Path
@@ -11,12 +11,12 @@ from manifestlog.model.models import ManifestRecord, paths_of
 
 
 def open_to_read(settings: Settings, path: Path) -> DownloadManifestManager:
-    """Open a manifest of any kind, writing nothing; works in a directory that is read-only."""
+    """Open a manifest of any kind without writing; also works in a read-only directory."""
     return DownloadManifestManager(path, options=settings.options(), read_only=True)
 
 
 def located(record: ManifestRecord, root: Path) -> ManifestRecord:
-    """The record with its paths as they lead from anywhere; `cat` shows them as they are stored."""
+    """Return the record with absolute paths. `cat` shows the stored paths."""
     if all(path.is_absolute() for path in paths_of(record)):
         return record
     seen = tuple(one.model_copy(update={"file_path": root / one.file_path}) for one in record.also_seen)

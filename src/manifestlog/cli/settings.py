@@ -1,9 +1,9 @@
-"""What the global options mean.
+"""Evaluates the global options.
 
 Invariants:
 
-- A global option means the same before and after the verb; given in both places, the one after the verb counts.
-- `--dir` beats MANIFESTLOG_DIR beats ./manifests.
+- A global option means the same before and after the verb. If given in both places, the one after the verb wins.
+- The directory is `--dir`, else MANIFESTLOG_DIR, else ./manifests.
 """
 
 import os
@@ -22,11 +22,11 @@ LOCK_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the global options of one run say."""
+    """The global options of one run."""
 
     directory: Path
     directory_named: bool
-    """Whether the user named the directory; a missing default is no mistake."""
+    """Whether the user named the directory. A missing default directory is not an error."""
     as_json: bool
     quiet: bool
     verbose: bool
@@ -34,11 +34,11 @@ class Settings:
     progress: bool
 
     def options(self) -> ManifestOptions:
-        """How to open manifests."""
+        """Return the options to open manifests with."""
         return ManifestOptions(lock_timeout_s=self.lock_timeout_s)
 
     def path_of(self, manifest: str) -> Path:
-        """The path that a MANIFEST argument names; whether it exists is not asked. Raises `ValueError`."""
+        """Return the path that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
         if manifest.endswith(names.SUFFIX):
             path = Path(manifest)
         else:
@@ -48,7 +48,7 @@ class Settings:
 
 
 def settle(before: Mapping[str, Any], after: Mapping[str, Any]) -> Settings:
-    """The settings that both places together ask for."""
+    """Combine the options before and after the verb."""
     given = {name: before.get(name) if value is None or value is False else value for name, value in after.items()}
     named = given["directory"] or os.environ.get(DIRECTORY_VARIABLE)
     timeout = given["lock_timeout"]

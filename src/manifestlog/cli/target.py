@@ -1,10 +1,10 @@
-"""What the arguments name: manifests and checksums, and the manifests of a directory.
+"""Resolves arguments to manifests and checksums, and lists the manifests of a directory.
 
 Invariants:
 
-- An argument that cannot name anything is a usage error that shows the pattern.
+- An argument that does not match the pattern of names is a usage error that shows the pattern.
 
-It opens nothing, and loads neither models nor the engine: `has` answers before those would be there.
+It opens no file and imports neither the models nor the engine, so that `has` starts fast.
 """
 
 import os
@@ -25,20 +25,20 @@ ManifestArgument = Annotated[
     str,
     typer.Argument(
         metavar="MANIFEST",
-        help="Name of a manifest in the directory (systems_download), or path of a .manifest.json file.",
+        help="Manifest: a name in the directory (systems_download), or the path of a .manifest.json file.",
         show_default=False,
     ),
 ]
 ManifestsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="MANIFEST", help="Names or paths of manifests; without any, all of the directory.", show_default=False
+        metavar="MANIFEST", help="Names or paths of manifests [default: all of the directory].", show_default=False
     ),
 ]
 
 
 def locate(settings: Settings, manifest: str) -> Path:
-    """The path that a MANIFEST argument names; whether it exists is not asked."""
+    """Return the path that a MANIFEST argument names, which need not exist."""
     try:
         return settings.path_of(manifest)
     except ValueError as error:
@@ -46,14 +46,14 @@ def locate(settings: Settings, manifest: str) -> Path:
 
 
 def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[Path]:
-    """The paths that several MANIFEST arguments name; without any, those of the directory."""
+    """Return the paths that MANIFEST arguments name [default: all of the directory]."""
     if manifests:
         return [locate(settings, manifest) for manifest in manifests]
     return in_directory(settings)
 
 
 def in_directory(settings: Settings) -> list[Path]:
-    """Every manifest of the directory, by name; also one of which only the log is left."""
+    """Return every manifest of the directory, sorted by name, including one that has only a log."""
     try:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
@@ -68,11 +68,11 @@ def in_directory(settings: Settings) -> list[Path]:
 
 
 def _is_manifests(path: Path) -> bool:
-    """Whether the name leads to a manifest; one that does not is said, and keeps nobody from the others."""
+    """Return whether the name resolves to a manifest. Reports one that does not, and continues with the others."""
     try:
         names.resolve(path)
     except ValueError as error:
-        output.complain(f"{error}; left out")
+        output.error(f"{error}; skipped")
         return False
     return True
 
@@ -85,13 +85,13 @@ def _name_of_segment(file: str) -> str | None:
 
 
 def name_of(path: Path) -> str:
-    """The bare name of the manifest at `path`."""
+    """Return the bare name of the manifest at `path`."""
     return path.name.removesuffix(names.SUFFIX)
 
 
 def checksum(text: str, hint: str = "SHA256") -> str:
-    """A checksum argument in lower case."""
+    """Return a checksum argument in lower case."""
     found = normal_checksum(text)
     if found is None:
-        raise typer.BadParameter(f"{text[:80]!r} is no checksum: expected 64 hexadecimal digits", param_hint=hint)
+        raise typer.BadParameter(f"{text[:80]!r} is not a checksum: expected 64 hexadecimal digits", param_hint=hint)
     return found

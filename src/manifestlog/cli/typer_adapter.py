@@ -1,4 +1,4 @@
-"""How a verb becomes what typer takes: a function whose signature has the global options as well."""
+"""Adapts a verb for typer: adds the global options to its signature."""
 
 import inspect
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from manifestlog.cli.settings import settle
 
 
 def verb(command: Command) -> Callable[..., None]:
-    """Make a verb into what typer takes: with the global options in place of its first parameter."""
+    """Return a function for typer that takes the global options in place of the verb's first parameter."""
     shared = inspect.signature(collect, eval_str=True).parameters
 
     def run(ctx: typer.Context, **given: Any) -> None:
@@ -24,7 +24,7 @@ def verb(command: Command) -> Callable[..., None]:
     parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *shared.values()])]
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
-    # typer reads a function's parameters from these two; there is no other way to share them between verbs.
+    # typer reads the parameters from these two attributes. No other way shares options between verbs.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run

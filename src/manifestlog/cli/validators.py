@@ -1,32 +1,32 @@
-"""Texts of the command line: what names nothing, or what a manifest cannot hold, is a usage error.
+"""Validates text arguments: an empty text, and text that a manifest cannot hold, are usage errors.
 
 Invariants:
 
-- An empty text is never a path: it is mostly a variable that is not set, and would mean the working folder.
+- An empty text is never a path: it is usually an unset variable, and would mean the working directory.
 """
 
 import typer
 
 
 def filled(value: str | None) -> str | None:
-    """An option's or argument's text, which is not empty."""
+    """Return the text of an option or argument. Raises `BadParameter` if it is empty."""
     if value == "":
-        raise typer.BadParameter("it must not be empty")
+        raise typer.BadParameter("must not be empty")
     return value
 
 
 def all_filled(values: list[str] | None) -> list[str] | None:
-    """The same for one that may be repeated."""
+    """Return the texts of a repeatable option or argument. Raises `BadParameter` if one is empty."""
     for value in values or ():
         filled(value)
     return values
 
 
 def recordable(value: str | None) -> str | None:
-    """An option's text, checked: some text, and UTF-8 as everything in a manifest is."""
+    """Return an option's text. Raises `BadParameter` if it is empty or not UTF-8, as all text in a manifest is."""
     filled(value)
     try:
         (value or "").encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter("it is not UTF-8, and could not be recorded") from None
+        raise typer.BadParameter("must be UTF-8 to be recorded") from None
     return value

@@ -1,4 +1,4 @@
-"""The bar itself, drawn by rich."""
+"""The progress bar, drawn by rich."""
 
 import sys
 
@@ -18,7 +18,7 @@ from manifestlog.cli.ui import output
 
 
 class RichBar:
-    """Bytes done, bytes in all, bytes a second, time left; gone when it is over."""
+    """Shows bytes done, total bytes, speed and time left. Disappears at the end."""
 
     def __init__(self) -> None:
         self.progress = Progress(
@@ -30,20 +30,20 @@ class RichBar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            # Data is printed above the bar where both are on one terminal; elsewhere rich would send it to stderr.
+            # On one terminal, data goes above the bar. A redirected stdout must not go to rich's stderr.
             redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self.progress.add_task("hashing", total=None)
 
     def set_total(self, count: int) -> None:
-        """The bytes in all, once they are known."""
+        """Set the total bytes."""
         self.progress.update(self._task, total=count)
 
     def advance(self, count: int) -> None:
-        """So many bytes more."""
+        """Add `count` bytes to the bytes done."""
         self.progress.advance(self._task, count)
 
     def say(self, text: str) -> None:
-        """A line above the bar, that stays."""
+        """Print a permanent line above the bar."""
         line = Text(f"{output.PROGRAM}: {output.clean(text)}")
         self.progress.console.print(line, soft_wrap=True)

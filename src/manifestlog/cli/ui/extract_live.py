@@ -1,4 +1,4 @@
-"""The live display of `extract`, drawn by rich: one line an active download, and a total."""
+"""The live display of `extract`, drawn by rich: one line per active download, and a total."""
 
 from rich.console import Console
 from rich.progress import (
@@ -21,11 +21,11 @@ from manifestlog.extract.report import Event, Finished, Progress, Result, Starte
 _NAME_WIDTH_MIN = 16
 _BYTES_WIDTH, _TIME_WIDTH, _SPEED_WIDTH, _BAR_WIDTH = 16, 8, 12, 20
 _WITH_TIME, _WITH_BAR = 72, 110
-"""How wide a terminal is that shows the time left, and one that shows a bar and the speed as well."""
+"""Minimum terminal width to show the time left, and to show a bar and the speed too."""
 
 
 class LiveView:
-    """Bytes, speed and time left of every active download; what failed stays above."""
+    """Shows bytes, speed and time left of every active download. Failures stay above the display."""
 
     def __init__(self, sources: int) -> None:
         console = Console(stderr=True)
@@ -42,7 +42,7 @@ class LiveView:
         return f"{self._through:,} of {self._sources:,}"
 
     def hear(self, event: Event) -> None:
-        """Something happened."""
+        """Show an event."""
         if isinstance(event, Finished):
             self._finish(event)
             return
@@ -63,7 +63,7 @@ class LiveView:
         self._sum()
 
     def _sum(self) -> None:
-        """The line of all sources: its length is known as soon as every source is through or has told its own."""
+        """Update the total line. Its length is known once every source is finished or has reported a length."""
         lengths = [length for length in self._lengths.values() if length is not None]
         known = self._through + len(lengths) == self._sources
         self.live.update(
@@ -90,9 +90,9 @@ class LiveView:
 
 
 def _columns(width: int, count_width: int) -> tuple[list[ProgressColumn], int]:
-    """What a line of so many characters has room for, and how wide its name may be.
+    """Return the columns that fit into `width` characters, and the maximum width of a name.
 
-    Name, count and bytes are always there; then comes the time left, then speed and a bar.
+    Name, count and bytes always fit. Wider terminals add the time left, then the speed and a bar.
     """
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}", markup=False),

@@ -1,4 +1,4 @@
-"""A run of `extract` in plain lines on stderr: one a finished source."""
+"""Shows a run of `extract` in plain lines on stderr, one per finished source."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class PlainView:
-    """One line a finished source; failures and warnings only, when quiet or when the report is one document."""
+    """Prints one line per finished source; only failures and warnings with `--quiet` or `--json`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -20,16 +20,16 @@ class PlainView:
 
         if isinstance(event, Finished):
             if event.outcome.error is not None or event.outcome.warning is not None:
-                output.complain(line_of(event.outcome))
+                output.error(line_of(event.outcome))
             elif not self._settings.as_json:
-                output.remark(self._settings, line_of(event.outcome))
+                output.notice(self._settings, line_of(event.outcome))
         elif isinstance(event, Waiting):
             name = f"{event.dataset}/{event.source_id}"
             output.detail(self._settings, f"{name}: {event.reason}; again in {output.human_seconds(event.pause_s)}")
 
 
 def line_of(outcome: "Outcome") -> str:
-    """What came of a source, in one line."""
+    """Return the result of a source as one line."""
     name = f"{outcome.dataset}/{outcome.source_id}: {outcome.result}"
     if outcome.error is not None:
         return f"{name}: {outcome.error}"

@@ -1,4 +1,4 @@
-"""How a run of `extract` is watched: a live display on a terminal, one plain line a source elsewhere; all on stderr."""
+"""Shows a run of `extract` on stderr: a live display on a terminal, else one plain line per source."""
 
 import sys
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """Where events are shown."""
+    """A display of events."""
 
     def hear(self, event: "Event") -> None:
-        """Something happened."""
+        """Show an event."""
 
 
 @contextmanager
 def shown(settings: Settings, config: "ExtractConfig") -> Iterator[View]:
-    """A live display where there is somebody to see it, plain lines otherwise."""
+    """Show a live display if stderr is a terminal, else plain lines."""
     if settings.quiet or settings.as_json or not settings.progress or not sys.stderr.isatty() or not threads_left():
         yield PlainView(settings)
         return
-    from manifestlog.cli.ui.extract_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and nobody else needs it
+    from manifestlog.cli.ui.extract_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it
 
     view = LiveView(len(config.sources))
     with view.live:

@@ -1,24 +1,24 @@
-"""Which columns of a table a terminal has room for, and how wide they are.
+"""Fits the columns of a table to the width of a terminal.
 
 Invariants:
 
-- A figure is shown whole with its unit, or its column is not shown.
-- Columns that matter are there at any width; what is in words is wrapped, never cut.
+- A number is shown whole with its unit, or its column is dropped.
+- Important columns appear at any width. Text is wrapped, never cut.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 
 _WORDS_MIN = 24
-"""Columns that matter less give way before words are wrapped below this width."""
+"""Less important columns are dropped before text is wrapped below this width."""
 _WORDS_LEAST = 8
 
 
 def fit(
     widths: Mapping[str, int], available: int, *, gap: int, words: Collection[str], least: Sequence[str]
 ) -> dict[str, int]:
-    """The columns that are shown and their widths, so that they fit into `available` with `gap` between two.
+    """Return the shown columns and their widths, to fit into `available` with `gap` between two columns.
 
-    `least` are left out where there is no room, the first one first. Columns of `words` share what the others leave.
+    Drops the columns `least`, in their order, until the rest fits. The columns `words` share the remaining width.
     """
     shown = dict(widths)
     for name in least:
@@ -42,7 +42,7 @@ def _needed(widths: Mapping[str, int], gap: int, words: Collection[str]) -> int:
 
 
 def shortened(text: str, width: int) -> str:
-    """The text in so many characters: its beginning and its end, as names that are alike differ there."""
+    """Shorten the text to `width` characters. Keeps its start and its end, where similar names differ."""
     if len(text) <= width:
         return text
     end = (width - 1) // 3

@@ -1,9 +1,9 @@
-"""How results and messages look: data on stdout, talk on stderr.
+"""Prints data on stdout and messages on stderr.
 
 Invariants:
 
-- Every message is one line, whatever file names and errors hold.
-- Colour appears only on a terminal that did not ask for none.
+- Every message is one line, whatever characters file names and errors contain.
+- Colour appears only on a terminal, and only if NO_COLOR is unset.
 
 It does not decide exit codes.
 """
@@ -27,42 +27,42 @@ PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
 _GAP = 3
-"""Between two columns of a table on a terminal."""
+"""Width of the gap between two columns of a table on a terminal."""
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""DEL, the C1 control characters (0x9b begins a sequence as ESC [ does), and what turns the direction of writing."""
+"""DEL, the C1 control characters (0x9b starts a sequence, as ESC [ does), and the bidirectional controls."""
 
 
 def prepare_streams() -> None:
-    """Data is UTF-8 whatever the locale; a stream that was closed by the caller swallows what is written."""
+    """Make stdout UTF-8 in every locale, and open the null device in place of a closed stream."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- open to the end of the run
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- open until the process exits
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
-def until_enough() -> Iterator[None]:
-    """For a verb that does nothing but print: whoever stops reading (`| head`) has got what he wanted."""
+def ignore_broken_pipe() -> Iterator[None]:
+    """Treat a closed pipe (`| head`) as success, for verbs that only print."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        give_up_stdout()
+        close_stdout()
 
 
-def give_up_stdout() -> None:
-    """Nobody reads any more, or nothing can be written: nobody may find out again when the interpreter flushes at its end."""
+def close_stdout() -> None:
+    """Redirect stdout to the null device, so that the flush at exit does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def clean(text: object) -> str:
-    """Text that stays on its line and cannot steer a terminal."""
+    """Escape the text, so that it stays on one line and cannot control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in str(text))
 
 
 def human_bytes(count: float) -> str:
-    """A size for people: `1.2 MB`."""
+    """Format a size: `1.2 MB`."""
     for unit in _UNITS[:-1]:
         if count < _UNIT_STEP:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -71,48 +71,48 @@ def human_bytes(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration for people: `3.2 ms`, `41.0 s`."""
+    """Format a duration: `3.2 ms`, `41.0 s`."""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def line(text: str) -> None:
-    """One line of data. When nobody reads any more the verb goes on all the same, to the same exit code."""
+    """Print one line of data. If the pipe is closed, the verb continues, with the same exit code."""
     try:
         stream(text)
     except BrokenPipeError:
-        give_up_stdout()
+        close_stdout()
 
 
 def stream(text: str) -> None:
-    """One line of data of a verb that ends when nobody reads any more: raises `BrokenPipeError` then."""
+    """Print one line of data. Raises `BrokenPipeError` if the pipe is closed, to end the verb."""
     sys.stdout.write(text + "\n")
 
 
 def json_text(text: str) -> str:
-    """The same JSON, with every character that could steer a terminal escaped; JSON itself escapes the first 32 only."""
+    """Escape every character of a JSON text that could control a terminal. JSON itself escapes only the first 32."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def document(value: object) -> None:
-    """The one JSON document of a run."""
+    """Print the JSON document of a run."""
     line(json_text(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def report(settings: Settings, text: str, value: object) -> None:
-    """What a verb did: JSON when asked for, else a sentence unless `--quiet`."""
+    """Print a verb's result: JSON with `--json`, else a sentence unless `--quiet`."""
     if settings.as_json:
         document(value)
     elif not settings.quiet:
         line(text)
 
 
-def complain(text: object) -> None:
-    """Something failed; said even with `--quiet`."""
+def error(text: object) -> None:
+    """Print an error message, even with `--quiet`."""
     _say(f"{PROGRAM}: {clean(text)}")
 
 
 def _say(line: str) -> None:
-    """One line of talk. Where nobody listens the work goes on all the same, to the same exit code."""
+    """Print one line on stderr. If stderr is closed, the verb continues, with the same exit code."""
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -120,37 +120,37 @@ def _say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def remark(settings: Settings, text: object) -> None:
-    """Talk that nobody has to read."""
+def notice(settings: Settings, text: object) -> None:
+    """Print a message, unless `--quiet`."""
     if not settings.quiet:
-        complain(text)
+        error(text)
 
 
 def detail(settings: Settings, text: object) -> None:
-    """Talk for the curious."""
+    """Print a message only with `--verbose`."""
     if settings.verbose and not settings.quiet:
-        complain(text)
+        error(text)
 
 
 def reason(error: BaseException) -> str:
-    """What an error says to people: the system's without their number."""
+    """Return the message of an error; for a system error, without its number."""
     if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def failure(error: BaseException, exit_code: int) -> dict[str, object]:
-    """Why something failed, as data."""
+    """Return an error as data."""
     return {"error": type(error).__name__, "message": reason(error), "exit_code": exit_code}
 
 
-def fatal(error: str, message: object, exit_code: int, *, as_json: bool) -> None:
-    """Why the run ends here: one line, or with `--json` one object on one line."""
+def fatal(name: str, message: object, exit_code: int, *, as_json: bool) -> None:
+    """Print the error that ends the run: one line, or with `--json` one object on one line."""
     text = clean(" ".join(str(message).split()))
     if as_json:
-        _say(json.dumps({"error": error, "message": text, "exit_code": exit_code}))
+        _say(json.dumps({"error": name, "message": text, "exit_code": exit_code}))
     else:
-        complain(text)
+        error(text)
 
 
 def table(
@@ -161,10 +161,9 @@ def table(
     words: Sequence[str] = (),
     least: Sequence[str] = (),
 ) -> None:
-    """Rows under headings; `numbers` are aligned to the right.
+    """Print rows under headings; the columns `numbers` are right-aligned.
 
-    On a terminal that is too narrow, the columns `least` are left out, the first one first, and `words` are wrapped; without
-    any, the last column is.
+    On a narrow terminal, drops the columns `least` in their order, and wraps the columns `words` [default: the last one].
     """
     cells = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -187,7 +186,7 @@ def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequenc
 def _rich_table(
     columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str], words: Sequence[str], least: Sequence[str]
 ) -> None:
-    from rich import box  # noqa: PLC0415 -- only a terminal needs it, and a start without it is 60 ms shorter
+    from rich import box  # noqa: PLC0415 -- only a terminal needs rich, which takes 60 ms to import
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -208,7 +207,7 @@ def _rich_table(
 def _style(cell: str) -> str:
     word, reason, _ = cell.partition(":")
     if word == "failed" and not reason:
-        return ""  # the name of a count
+        return ""  # a column of counts, not a state
     return {
         "ok": "green",
         "to merge": "yellow",
@@ -224,8 +223,8 @@ class _Lines(logging.Formatter):
         return f"{PROGRAM}: {record.levelname.lower()}: {clean(record.getMessage())}"
 
 
-def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
-    """Bring what the library logs to stderr, from `least` on; all of it with `--verbose`, errors with `--quiet`."""
+def configure_logging(settings: Settings, *, least: int = logging.WARNING) -> None:
+    """Send the library's log messages to stderr, from level `least`; info with `--verbose`, errors only with `--quiet`."""
     logger = logging.getLogger(PROGRAM)
     for old in _listening(logger):
         logger.removeHandler(old)
@@ -236,20 +235,20 @@ def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
     logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
 
 
-def hear_library_again(settings: Settings) -> None:
-    """The same in a worker that opens again what its parent has opened: what that warned of was said then."""
-    hear_library(settings, least=logging.ERROR)
+def configure_worker_logging(settings: Settings) -> None:
+    """Log errors only, in a worker that opens its parent's manifest again: the parent has logged the warnings."""
+    configure_logging(settings, least=logging.ERROR)
 
 
 def _is_not_shown_otherwise(record: logging.LogRecord) -> bool:
-    # What comes of each source is shown by `extract` itself, as its user wants it.
+    # `extract` itself prints the result of each source.
     return record.levelno > logging.INFO or record.name != f"{PROGRAM}.extract.orchestrator"
 
 
-def hear_library_in_worker(settings: Settings) -> None:
-    """The same as `hear_library` in a process that was not forked; one that was has all of it, and a stderr that a live display has taken."""
+def configure_logging_if_spawned(settings: Settings) -> None:
+    """Configure logging in a spawned worker. A forked one inherits it, with the stderr of a live display."""
     if not _listening(logging.getLogger(PROGRAM)):
-        hear_library(settings)
+        configure_logging(settings)
 
 
 def _listening(logger: logging.Logger) -> list[logging.Handler]:
@@ -257,7 +256,7 @@ def _listening(logger: logging.Logger) -> list[logging.Handler]:
 
 
 def record_lines(fields: dict[str, Any]) -> None:
-    """A record for people: one field a line, nested ones indented."""
+    """Print a record: one field per line, nested ones indented."""
     width = max(map(len, fields))
     for name, value in fields.items():
         if isinstance(value, list):

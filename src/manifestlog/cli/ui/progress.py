@@ -1,4 +1,4 @@
-"""The progress bar of `add` and `verify`: on a terminal only, on stderr only."""
+"""The progress bar of `add` and `verify`, shown on stderr if it is a terminal."""
 
 import sys
 import threading
@@ -11,32 +11,32 @@ from manifestlog.cli.ui import output
 
 
 class Bar(Protocol):
-    """Where progress is shown, or not."""
+    """A display of progress."""
 
     def advance(self, count: int) -> None:
-        """So many bytes more."""
+        """Add `count` bytes to the bytes done."""
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
 
 
 class NoBar:
-    """Says what has to be said and shows nothing else."""
+    """Prints permanent lines, and shows no progress."""
 
     def advance(self, count: int) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
-        output.complain(text)
+        output.error(text)
 
 
 @contextmanager
 def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> Iterator[Bar]:
-    """A bar where there is somebody to see it; `count_bytes` finds out the total beside the work."""
+    """Show a bar if stderr is a terminal. `count_bytes` counts the total in a thread beside the work."""
     if settings.quiet or not settings.progress or not sys.stderr.isatty() or not threads_left():
         yield NoBar()
         return
-    from manifestlog.cli.ui.bar import RichBar  # noqa: PLC0415 -- rich is slow to import, and nobody else needs it
+    from manifestlog.cli.ui.bar import RichBar  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it
 
     bar = RichBar()
     enough = threading.Event()
@@ -51,7 +51,7 @@ def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> 
 
 
 def threads_left() -> bool:
-    """Whether a thread can be started, as a display needs: without one the work goes on unwatched."""
+    """Return whether a thread can be started. A display needs one; without it the work continues undisplayed."""
     thread = threading.Thread(target=int, name="try", daemon=True)
     try:
         thread.start()

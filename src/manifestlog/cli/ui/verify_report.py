@@ -1,6 +1,6 @@
-"""What `verify` prints on stdout: findings as they come, so that a million of them need no memory; then the summary.
+"""Prints the findings of `verify` on stdout as they arrive, to save memory, and then the summary.
 
-With `--json` all of it is one document.
+With `--json`, all output is one document.
 """
 
 import json
@@ -23,7 +23,7 @@ class Report:
             sys.stdout.write(f'{{\n  "manifest": {_json(manifest)},\n  "findings": [')
 
     def found(self, finding: FileFinding) -> None:
-        """A file that is not as it should be; said even with `--quiet`."""
+        """Print a finding, even with `--quiet`."""
         if self._settings.as_json:
             sys.stdout.write(f"{',' if self._findings else ''}\n    {_json(finding._asdict())}")
             self._findings += 1
@@ -40,7 +40,7 @@ class Report:
 
 
 def _sentence(report: AuditReport) -> str:
-    """The summary in one line."""
+    """Return the summary as one line."""
     counts = [f"{number:,} {state}" for state, number in report.states.items()]
     if report.unregistered is not None:
         counts.append(f"{report.unregistered:,} unregistered")

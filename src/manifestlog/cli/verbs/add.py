@@ -117,7 +117,7 @@ def add(
                 options=settings.options(),
                 on_event=view.hear,
                 asked_to_stop=view.interrupts.asked,
-                initializer=partial(output.hear_library_again, settings),
+                initializer=partial(output.configure_worker_logging, settings),
             )
     except UnrecordableFolderError as error:
         raise CommandError(str(error)) from None
@@ -132,7 +132,7 @@ def _end(settings: Settings, report: ingest.IngestReport) -> int:
     """Print the result of the run and return its exit code."""
     _tell(settings, report)
     if report.interrupted:
-        output.remark(settings, "interrupted; the files counted above are registered")
+        output.notice(settings, "interrupted; the files counted above are registered")
         return INTERRUPTED
     return 1 if report.failures else 0
 
@@ -204,7 +204,7 @@ class _View:
 def _tell(settings: Settings, report: ingest.IngestReport) -> None:
     """Print the summary, and one line that counts the skipped files."""
     if kinds := ", ".join(why.counted(report.skipped[why]) for why in SkipReason if report.skipped[why]):
-        output.remark(settings, f"skipped: {kinds} (--verbose lists them)")
+        output.notice(settings, f"skipped: {kinds} (--verbose lists them)")
     output.report(settings, _sentence(report), report.as_json())
 
 

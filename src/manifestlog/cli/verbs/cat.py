@@ -26,7 +26,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
     with closing(driver.open(driver.locate(path), None, settings.options(), read_only=True)) as engine:
         terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = engine.snapshot()
-        with output.until_enough():
+        with output.ignore_broken_pipe():
             for part in _some(document.parts(snapshot.metadata, _records(snapshot, path))):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)

@@ -27,7 +27,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     for outcome in outcomes:
         _tell(settings, outcome)
     if not paths:
-        output.remark(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
+        output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
     return worst(map(_exit_code, outcomes))
 
 
@@ -46,7 +46,7 @@ def _exit_code(outcome: Outcome[CheckReport]) -> int:
 
 def _tell(settings: Settings, outcome: Outcome[CheckReport]) -> None:
     if outcome.error is not None:
-        output.complain(output.reason(outcome.error))
+        output.error(output.reason(outcome.error))
     elif outcome.result is not None and not settings.as_json:
         _show(settings, outcome.result)
 
@@ -60,7 +60,7 @@ def _show(settings: Settings, report: CheckReport) -> None:
         counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
         output.line(output.clean(f"{report.manifest}: {state}; {counts}"))
     if report.damaged:
-        output.remark(settings, f"`manifestlog repair {report.manifest} --dry-run` shows what can be saved")
+        output.notice(settings, f"`manifestlog repair {report.manifest} --dry-run` shows what can be saved")
 
 
 def _sentence(finding: Finding) -> str:

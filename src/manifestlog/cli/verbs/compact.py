@@ -60,7 +60,7 @@ def compact(
     for outcome in outcomes:
         _tell(settings, outcome)
     if not outcomes:
-        output.remark(settings, f"{settings.directory}: no manifests found; nothing to compact")
+        output.notice(settings, f"{settings.directory}: no manifests found; nothing to compact")
     return worst(outcome.exit_code for outcome in outcomes)
 
 
@@ -71,7 +71,7 @@ def _compact(settings: Settings, path: Path, *, if_needed: bool) -> CompactionRe
 
 def _tell(settings: Settings, outcome: Outcome[CompactionReport], say: Callable[[str], None] = output.line) -> None:
     if outcome.error is not None:
-        output.complain(output.reason(outcome.error))
+        output.error(output.reason(outcome.error))
     elif not settings.as_json and not settings.quiet and outcome.result is not None:
         say(f"{target.name_of(outcome.path)}: {_sentence(outcome.result)}")
 
@@ -101,7 +101,7 @@ def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, 
     where = ", ".join(manifests) if manifests else settings.directory
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        output.remark(settings, f"compacting {where} every {pause_s:g} s until SIGTERM or Ctrl-C")
+        output.notice(settings, f"compacting {where} every {pause_s:g} s until SIGTERM or Ctrl-C")
         while True:
             began = time.monotonic()
             _round(settings, manifests, if_needed=if_needed)
@@ -117,7 +117,7 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
     try:
         paths = target.locate_all(settings, manifests)
     except (CommandError, ManifestError, OSError) as error:
-        output.complain(output.reason(error))  # the directory may exist again at the next round
+        output.error(output.reason(error))  # the directory may exist again at the next round
         return
     for path in paths:
         if signal.sigpending() & set(_ENDING):

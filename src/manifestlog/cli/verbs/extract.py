@@ -130,7 +130,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
             defaults=config.defaults,
             on_event=view.hear,
             secrets=config.from_environment,
-            initializer=partial(output.hear_library_in_worker, settings),
+            initializer=partial(output.configure_logging_if_spawned, settings),
         )
         try:
             report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
@@ -141,7 +141,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
     _report(settings, report)
     if report.interrupted:
         finished = f"{len(report.outcomes):,} of {len(config.sources):,} sources are finished"
-        output.remark(settings, f"interrupted: {finished}; the next run resumes the rest, including partial downloads")
+        output.notice(settings, f"interrupted: {finished}; the next run resumes the rest, including partial downloads")
         return INTERRUPTED
     return 1 if report.failures or (fail_stale and report.stale) else 0
 
@@ -175,7 +175,7 @@ def _path(config: "ExtractConfig") -> Path:
 
 def _report(settings: Settings, report: "RunReport") -> None:
     for stale in report.stale:
-        output.complain(str(stale))
+        output.error(str(stale))
     if settings.as_json:
         output.document(report.as_json())
     elif not settings.quiet:
@@ -192,7 +192,7 @@ def _plan(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher")
     try:
         manifest = DownloadManifestManager(_path(config), options=settings.options(), read_only=True)
     except ManifestNotFoundError:
-        output.remark(settings, f"{_path(config)}: no such manifest yet; a run would create it")
+        output.notice(settings, f"{_path(config)}: no such manifest yet; a run would create it")
     try:
         plans = list(
             plan_all(

@@ -63,7 +63,7 @@ def list_records(
     """
     path = target.locate(settings, manifest)
     wanted = _Wanted(source, dataset, durations.since(since, datetime.now(UTC)))
-    with reading.open_to_read(settings, path) as found, output.until_enough():
+    with reading.open_to_read(settings, path) as found, output.ignore_broken_pipe():
         matches = islice(_matches(found, wanted), limit)
         if jsonl:
             _write_jsonl(matches)

@@ -32,7 +32,7 @@ def repair(
     else:
         _show(settings, report)
     if report.quarantine is not None and report.outcome is RepairOutcome.REPAIRED:
-        output.remark(settings, f"originals and report: {report.quarantine}")
+        output.notice(settings, f"originals and report: {report.quarantine}")
     return 1 if report.lost else 0
 
 

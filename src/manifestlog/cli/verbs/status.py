@@ -49,9 +49,9 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
         output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS, words=_WORDS, least=_LEAST)
     for row in rows:
         if row.from_the_future:
-            output.complain(ahead_of_time(row.path, row.from_the_future))
+            output.error(ahead_of_time(row.path, row.from_the_future))
     if not rows:
-        output.remark(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
+        output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
     return worst(row.exit_code for row in rows)
 
 
@@ -65,7 +65,7 @@ def _look(settings: Settings, path: Path) -> _Status:
     found = maintenance.status(path, settings.options())
     state, reason = _state_of(found, path)
     if state != "failed" and isinstance(found.error, ManifestError):
-        output.complain(found.error)
+        output.error(found.error)
     return _Status(
         target.name_of(path),
         found.path,

@@ -115,12 +115,12 @@ def _run(settings: Settings, path: Path, wanted: VerifyOptions, jobs: int | None
             keep_findings=False,
             on_event=view.hear,
             asked_to_stop=view.interrupts.asked,
-            initializer=partial(output.hear_library_again, settings),
+            initializer=partial(output.configure_worker_logging, settings),
         )
     if report.journal_error is not None:
-        output.remark(settings, f"{report.journal_error}; the next run will verify these files again")
+        output.notice(settings, f"{report.journal_error}; the next run will verify these files again")
     if report.interrupted:
-        output.remark(settings, "interrupted; the next run continues with the remaining files")
+        output.notice(settings, "interrupted; the next run continues with the remaining files")
         return INTERRUPTED
     return 1 if report.failed else 0
 
@@ -156,7 +156,7 @@ class _View:
     def _begin(self, manifest: str, report: audit.AuditReport) -> None:
         if report.seed is not None:
             chosen = f"{report.planned:,} of {report.files:,} files, chosen with --seed {report.seed}"
-            output.remark(self._settings, chosen)
+            output.notice(self._settings, chosen)
         self._output.begin(manifest)
         self._level = report.level
         self._shown.callback(self._output.end, report)
