@@ -1,9 +1,9 @@
-"""What an opener asks of a manifest that exists: its metadata are taken over, or compared with those of an open one.
+"""Applies the metadata of a caller that opens an existing manifest, or compares them with those of an open one.
 
 Invariants:
 
-- What the metadata change is decided in one place (`model.adoption`), for an opening as for a comparison.
-- A manifest that is opened to read is never changed.
+- Only `model.adoption` decides what the metadata change, both for an opening and for a comparison.
+- A manifest that is open read-only is never changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Given(NamedTuple):
-    """How an opener wants a manifest; None: as it is."""
+    """The arguments of an opening. None accepts the manifest as it is."""
 
     metadata: ManifestMetadata | None
     options: ManifestOptions | None
@@ -33,9 +33,9 @@ class Given(NamedTuple):
 
 
 def adopt_metadata(engine: Engine, metadata: ManifestMetadata | None) -> str:
-    """Take over what the opener's metadata change; gives the version that the opener stamps records with.
+    """Store the changes in the caller's metadata, and return the `etl_version` for the caller's records.
 
-    Raises `MetadataConflictError` for another process.
+    Raises `MetadataConflictError` for another `process`.
     """
     if metadata is None:
         return str(engine.metadata()["etl_version"])
@@ -43,7 +43,7 @@ def adopt_metadata(engine: Engine, metadata: ManifestMetadata | None) -> str:
     display = engine.location.display
     if refused_root is not None:
         log.warning(
-            "%s: root_dir stays %s, not %s, because relative paths of its records begin there; if the files have moved,"
+            "%s: root_dir stays %s, not %s, because its records have paths relative to it; if the files have moved,"
             " run `manifestlog relocate`",
             display,
             engine.metadata()["root_dir"],
@@ -56,7 +56,7 @@ def adopt_metadata(engine: Engine, metadata: ManifestMetadata | None) -> str:
 
 
 def difference(engine: Engine, version: str, given: Given) -> str | None:
-    """In what an open manifest, opened with this version, is not what is asked for; None when it is."""
+    """Return how an open manifest differs from the arguments of another opening, or None if it does not."""
     if given.options is not None and given.options != engine.options:
         return f"options ({engine.options})"
     if given.read_only != engine.read_only:

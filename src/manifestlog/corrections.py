@@ -1,8 +1,8 @@
-"""Corrections of many records at once: paths after a move, times after a clock that was ahead.
+"""Corrects many records at once: paths after a move, and times from a clock that was ahead.
 
 Invariants:
 
-- Each batch is one transaction. A correction that is interrupted is finished by running it again.
+- Each batch is one transaction. Running an interrupted correction again completes it.
 - A dry run reads a snapshot and writes nothing.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation:
-    """Move every path below the directory `old`, as of now, to `new`; then the root, where it lies there."""
+    """Change every path below the directory `old` to `new`, and then the root if it lies there."""
     move = Move(engine.location.directory, str(engine.metadata()["root_dir"]), old, new)
     rules = _rules(engine)
     batches, paths = _to_move(engine, move)
@@ -38,7 +38,7 @@ def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation
 
 
 def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
-    """(the checksums of rows that a move changes, in batches that a segment holds; the number of paths)."""
+    """Return the checksums of rows that a move changes, in batches that fit a segment, and the number of paths."""
     options = engine.options
     batches: list[list[str]] = []
     waiting, paths = options.segment_bytes_max, 0
@@ -46,7 +46,7 @@ def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
         moved, changed = move.row(row)
         if not changed:
             continue
-        length = len(encode_row(moved, options.record_bytes_max))  # raises before anything is written
+        length = len(encode_row(moved, options.record_bytes_max))  # raises before the first write
         if waiting + length > options.segment_bytes_max:
             batches.append([])
             waiting = 0
@@ -59,7 +59,7 @@ def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
 def retime(
     engine: Engine, source_id: str | None, dataset: str | None, *, keep_current: bool, dry_run: bool
 ) -> list[Retimed]:
-    """Give what is stamped in the future the time that it must have had; `None` is every source, every dataset."""
+    """Correct observations with a time in the future. None means every source or every dataset."""
     now = datetime.now(UTC)
     rules = _rules(engine)
     changes: list[Retimed] = []
@@ -76,7 +76,7 @@ def retime(
 
 
 def from_the_future(engine: Engine) -> list[tuple[str, str, str, str]]:
-    """(source_id, dataset, checksum, time) of all that is stamped in the future, by source and in order of time."""
+    """Return (source_id, dataset, checksum, time) of every observation in the future, by source and in order of time."""
     return future_observations(engine.snapshot(), datetime.now(UTC))
 
 

@@ -1,4 +1,4 @@
-"""Managers by name, for code that is told by its configuration which kind to open; and what a new manifest says of itself."""
+"""Creates managers by name, for code that reads the kind from a configuration, and the metadata of new manifests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manifestlog.options import ManifestOptions
 
 
 class ManifestFactory:
-    """Makes managers; `"downloads"` and `"processed"` are known from the start."""
+    """Creates managers by name. The names `"downloads"` and `"processed"` are built in."""
 
     _types: ClassVar[dict[str, type[AbstractManifest]]] = {
         "downloads": DownloadManifestManager,
@@ -25,7 +25,7 @@ class ManifestFactory:
     def register_manifest_type(cls, name: str, manifest_class: type[AbstractManifest]) -> None:
         """Make `manifest_class` available as `name`.
 
-        Raises `TypeError` for anything that is no manifest class, `ValueError` for a name that means another class.
+        Raises `TypeError` if it is not a manifest class, and `ValueError` if the name already means another class.
         """
         if not (isinstance(manifest_class, type) and issubclass(manifest_class, AbstractManifest)):
             raise TypeError(f"expected a subclass of AbstractManifest, got {manifest_class!r}")
@@ -44,9 +44,9 @@ class ManifestFactory:
         options: ManifestOptions | None = None,
         read_only: bool = False,
     ) -> AbstractManifest:
-        """Open the manifest at `path` as the kind that `name` stands for; the rest as the manager's constructor has it.
+        """Open the manifest at `path` with the class registered as `name`; the other arguments go to its constructor.
 
-        Raises `UnknownManifestTypeError` (a `ValueError`) listing the known names.
+        Raises `UnknownManifestTypeError` (a `ValueError`), which lists the known names.
         """
         try:
             manifest_class = cls._types[name]
@@ -59,11 +59,11 @@ DEFAULT_ETL_VERSION = "1.0.0"
 
 
 class UnrecordableFolderError(ValueError):
-    """A manifest cannot say where it is, as its folder's name is not UTF-8."""
+    """A directory whose name is not UTF-8, so that a manifest in it cannot record its own path."""
 
     def __init__(self, directory: str) -> None:
         super().__init__(
-            f"{directory}: this folder's name is not UTF-8, and a manifest says where it is: choose another folder"
+            f"{directory}: the directory's name is not UTF-8, so a manifest cannot record it: choose another directory"
         )
 
 
@@ -73,7 +73,7 @@ def fresh_metadata(
     etl_version: str | None = None,
     root_dir: str | None = None,
 ) -> ManifestMetadata:
-    """The metadata of a manifest to be made at `path`; its root is its own folder unless another one is stated.
+    """Return the metadata for a new manifest at `path`. The root is the manifest's directory unless `root_dir` is given.
 
     Raises `UnrecordableFolderError`, and `ValueError` for a bad file name.
     """

@@ -1,8 +1,8 @@
-"""Looking after manifests from Python: what the verbs `status`, `check`, `repair` and `doctor` call.
+"""Maintains manifests from Python: the functions behind the verbs `status`, `check`, `repair` and `doctor`.
 
 Invariants:
 
-- Each takes a path or URL and needs no open manifest, so it also works on a damaged one.
+- Each function takes a path or URL and needs no open manifest, so it also works on a damaged one.
 - A report is plain data, the same for every engine.
 """
 
@@ -29,7 +29,7 @@ Manifest = str | os.PathLike[str]
 
 
 class ManifestStatus(NamedTuple):
-    """How much is in a manifest, and whether it can be opened. Sizes in bytes; counts and times are None when it cannot."""
+    """The size of a manifest, in bytes and records. Counts and times are None if it cannot be opened."""
 
     name: str
     path: str
@@ -39,15 +39,15 @@ class ManifestStatus(NamedTuple):
     total_records: int | None = None
     ts_updated: str | None = None
     from_the_future: int | None = None
-    """Observations that a clock has stamped in the future."""
+    """Number of observations with a time in the future."""
     to_merge: bool = False
-    """Whether records wait in the log for a compaction."""
+    """Whether the log holds records that a compaction would merge."""
     error: ManifestError | OSError | None = None
-    """Why it cannot be opened."""
+    """The error that prevents opening it."""
 
 
 def status(manifest: Manifest, options: ManifestOptions | None = None) -> ManifestStatus:
-    """Open a manifest to read, and report how much is in it; one that cannot be opened is reported as well."""
+    """Open a manifest read-only and report its size; report the error if it cannot be opened."""
     driver = driver_for(manifest)
     location = driver.locate(os.fspath(manifest))
     try:
@@ -70,20 +70,20 @@ def status(manifest: Manifest, options: ManifestOptions | None = None) -> Manife
 
 
 def check(manifest: Manifest) -> CheckReport:
-    """Read every byte of a manifest's own files and report what is wrong; nothing is written or locked.
+    """Check a manifest's own files for corruption. Reads every byte, writes nothing and takes no lock.
 
-    Writers may go on meanwhile. Raises `ManifestNotFoundError`, `NotAManifestError`, `NewerFormatError`, `OSError`.
+    Writers can continue. Raises `ManifestNotFoundError`, `NotAManifestError`, `NewerFormatError`, `OSError`.
     """
     driver = driver_for(manifest)
     return driver.check(driver.locate(os.fspath(manifest)))
 
 
 def repair(manifest: Manifest, *, dry_run: bool = False, lock_timeout_s: float = 30.0) -> RepairReport:
-    """Write a damaged manifest anew from everything that is intact, and set the originals aside; leave a sound one as it is.
+    """Rebuild a damaged manifest from its intact parts, and move the originals to quarantine. Leaves a sound one unchanged.
 
-    With `dry_run`, report what would be done, without writing. On return the repaired manifest is durable.
-    Raises `ManifestNotFoundError`, `NewerFormatError`, `LockTimeoutError`, `OSError`, and `DamagedManifestError` with
-    nothing changed when nothing is left to save.
+    With `dry_run`, reports what would be done and writes nothing. On return the repaired manifest is durable.
+    Raises `ManifestNotFoundError`, `NewerFormatError`, `LockTimeoutError`, `OSError`, and `DamagedManifestError`, with
+    nothing changed, if no record can be saved.
     """
     driver = driver_for(manifest)
     location = driver.locate(os.fspath(manifest))
@@ -91,10 +91,10 @@ def repair(manifest: Manifest, *, dry_run: bool = False, lock_timeout_s: float =
 
 
 def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Generator[ProbeResult]:
-    """Test whether a directory is good enough for manifests, one result after the other.
+    """Check that a directory can hold manifests safely, and yield one result per test.
 
-    What is tried is tried in a directory of its own inside this one, which is removed at the end; so let the iterator
-    end, or close it. Raises `OSError` when the directory cannot be read.
+    The tests run in a temporary directory inside this one. The end of the iterator removes it, so exhaust or close the
+    iterator. Raises `OSError` if the directory cannot be read.
     """
     place = os.fspath(directory)
     with closing(driver_for(place).diagnose(place)) as results:
@@ -103,7 +103,7 @@ def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Gen
 
 
 def _record_times(place: str, options: ManifestOptions) -> ProbeResult:
-    """Whether a record is stamped in the future. A manifest that cannot be opened is left to `check`."""
+    """Report records with a time in the future. Skips a manifest that cannot be opened; `check` reports it."""
     ahead = []
     driver = driver_for(place)
     for path in driver.manifests(place):

@@ -1,11 +1,11 @@
-"""The managers: what a pipeline holds in its hands. Models in, models out; the engine below works on rows.
+"""The managers, which are the public interface to a manifest. They take and return models; the engine works on rows.
 
 Invariants:
 
-- One manager per file and process; asking again for the same gives the same object.
-- A manager opened without changes to make writes nothing but an index where none fits, and a read-only one never does.
+- A process has one manager per file. Opening the file again returns the same object.
+- Opening writes nothing, except metadata changes and a missing or stale index. A read-only manager never writes.
 
-Everything about locks, bytes and durability is the engine's (`engines`).
+The engine (`engines`) owns locks, bytes and durability.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AbstractManifest(ABC):
         options: ManifestOptions | None = None,
         read_only: bool = False,
     ) -> Self:
-        # All of it is done here, as an open manager is given out again; `__init__` shows how, and to whom to hand arguments on.
+        # `__new__` does everything, because it may return an open manager. `__init__` carries the signature and the docstring.
         driver = driver_for(path)
         location = driver.locate(os.fspath(path))
         refuse_unkept_metadata(metadata)
@@ -95,7 +95,7 @@ class AbstractManifest(ABC):
         )
         return self
 
-    def __init__(  # noqa: B027 -- `__new__` has opened it; this is what editors and subclasses look for
+    def __init__(  # noqa: B027 -- `__new__` has opened it; editors and subclasses look for this
         self,
         path: str | os.PathLike[str],
         metadata: ManifestMetadata | None = None,
@@ -103,17 +103,19 @@ class AbstractManifest(ABC):
         options: ManifestOptions | None = None,
         read_only: bool = False,
     ) -> None:
-        """Open the manifest at `path`, or create it when `metadata` says how.
+        """Open the manifest at `path`, or create it if `metadata` is given.
 
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
-        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
+        `ManifestInUseError` if this process has it open with other arguments, and `ValueError` for a bad file name.
         """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A child process that is handed a manager opens the manifest for itself.
+        # A child process that receives a manager opens the manifest itself.
         engine = self._engine
         if Capability.SHARED not in engine.capabilities:
-            raise ManifestError(f"{engine.location.display}: kept in this process alone; open it where it is used")
+            raise ManifestError(
+                f"{engine.location.display}: lives in this process only; open it in the process that uses it"
+            )
         metadata = self.metadata.model_copy(update={"etl_version": self._version})
         opener = functools.partial(type(self), options=engine.options, read_only=engine.read_only)
         return opener, (self.path, metadata)
@@ -122,70 +124,70 @@ class AbstractManifest(ABC):
 
     @property
     def path(self) -> Path:
-        """The canonical file, links resolved."""
+        """The path of the canonical file, with links resolved."""
         return Path(self._engine.location.display)
 
     @property
     def location(self) -> Location:
-        """Where the manifest is: a file's path or an engine's URL."""
+        """The location of the manifest: a file's path or an engine's URL."""
         return self._engine.location
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What the engine that keeps this manifest can do beside keeping records."""
+        """The optional features that the manifest's engine supports."""
         return self._engine.capabilities
 
     @property
     def metadata(self) -> ManifestMetadata:
-        """The manifest's metadata as of now; a copy."""
+        """A copy of the current metadata."""
         known = {k: v for k, v in self._engine.metadata().items() if k in ManifestMetadata.model_fields}
         return ManifestMetadata.model_validate(known)
 
     @property
     def root(self) -> Path:
-        """The absolute folder at which relative paths of records begin: `root_dir`, which begins at the manifest's own folder."""
+        """The absolute directory of relative paths: `root_dir`, itself relative to the manifest's directory."""
         return Path(root.root_of(self._engine))
 
     def locate(self, seen: ManifestRecord | Observation) -> Path:
-        """Where the file of a record, or of one of its `also_seen`, is; the same from every working folder."""
+        """Return the absolute path of the file of a record, or of one of its `also_seen`."""
         return self.root / seen.file_path
 
     def stated(self, path: str | os.PathLike[str]) -> Path:
-        """An absolute path as a record should state it: relative when it lies below `root`, else as it is."""
+        """Return an absolute path as a record stores it: relative if it lies below `root`, else unchanged."""
         return Path(root.stated(self._engine, os.fspath(path)))
 
     @property
     def version(self) -> str:
-        """The `etl_version` that this manifest was opened with: records of events are stamped with it."""
+        """The `etl_version` of this opening, which `add_from_event` stores in its records."""
         return self._version
 
     @property
     def records(self) -> Records:
-        """Checksum → record, live and read-only; an iteration sees one moment."""
+        """A live, read-only mapping of checksum to record. An iteration sees one snapshot."""
         return Records(self._engine)
 
     def has_checksum(self, sha256: str) -> bool:
-        """Whether this content was ever registered, by any process; false for text that is no checksum."""
+        """Return whether any process has registered this content; False if the text is not a checksum."""
         key = normal_checksum(sha256)
         return key is not None and self._engine.has(key)
 
     def get(self, checksum: str) -> ManifestRecord | None:
-        """The record of this content."""
+        """Return the record of this content, or None."""
         key = normal_checksum(checksum)
         row = self._engine.get(key) if key else None
         return record_from_row(row) if row is not None else None
 
     def get_record_by_source(self, source_id: str, dataset: str | None = None) -> ManifestRecord | None:
-        """The latest record of a source, with that source's own path, ETag and time; over all its datasets without one."""
+        """Return the latest record of a source, with that source's path, ETag and time [dataset: default all]."""
         row = self._engine.latest(source_id, dataset)
         return record_from_row(row) if row is not None else None
 
     def snapshot(self) -> Snapshot:
-        """The manifest at this moment, as plain rows in order of their checksums: for tools that read all of it."""
+        """Return a frozen view of plain rows, sorted by checksum, for tools that read the whole manifest."""
         return self._engine.snapshot()
 
     def refresh(self) -> None:
-        """Take notice of what other processes wrote. Every read does so by itself."""
+        """Read what other processes wrote. Every other read does so too, so calls of this are optional."""
         self._engine.count()
 
     def __len__(self) -> int:
@@ -200,20 +202,20 @@ class AbstractManifest(ABC):
     # -- writing -------------------------------------------------------------------------------------------------
 
     def add(self, record: ManifestRecord, *, live: bool = False) -> AddResult:
-        """Register a content; durable on return, as `options.durability` says.
+        """Register a content. It is durable on return, according to `options.durability`.
 
-        A `live` record, of a download that has just ended, becomes its source's current one whatever the clock says:
-        it is stamped no earlier than one microsecond after the record that was current. Otherwise its time stays.
+        Set `live` for a download that has just ended: it becomes the source's current record whatever the clock says.
+        Its time is then at least one microsecond after the previous current record. Otherwise its time stays.
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
-        `IndeterminateWriteError` when the disk failed to confirm, `ReadOnlyError`.
+        `IndeterminateWriteError` if the disk did not confirm the write, `ReadOnlyError`.
         """
         verdict, row = self._engine.add(encoded(record, self._engine.options), live=live)
         return AddResult(verdict, record if row is None else record_from_row(row))
 
     def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
-        """Register many, in batches that are each there whole or not at all; gives the count of every verdict.
+        """Register many contents in atomic batches, and return the count of each verdict.
 
-        Raises `AddManyStoppedError` with what has landed when the iterable, a record or the disk stops it.
+        Raises `AddManyStoppedError`, with the counts of what was added, if the iterable, a record or the disk fails.
         """
         landed = dict.fromkeys(Verdict, 0)
         try:
@@ -225,10 +227,10 @@ class AbstractManifest(ABC):
         return landed
 
     def add_from_event(self, source: SourceLike, event: EventLike, *, live: bool | None = None) -> AddResult:
-        """Register a finished download; its version is the `etl_version` that this manifest was opened with.
+        """Register a finished download, with the `etl_version` of this opening.
 
-        The event's ETag wins; without one the source's last ETag is taken. `live` as in `add`, with a warning where the
-        time was moved; None: when the event's time is at most `LIVE_S` from now. Say False for a back-fill. Raises as `add`.
+        Uses the event's ETag, or else the source's last one. `live` is as in `add`, and logs a warning if the time moved.
+        By default an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. Raises as `add`.
         """
         return self._add_event(record_of(source, event, self._version), live)
 
@@ -245,7 +247,7 @@ class AbstractManifest(ABC):
     def _update(self, key: str, value: Mapping[str, Any], required: tuple[str, ...]) -> AddResult:
         checksum = normal_checksum(key)
         if checksum is None:
-            raise ValueError(f"{key!r:.80} is no checksum: expected 64 hexadecimal digits")
+            raise ValueError(f"{key!r:.80} is not a checksum: expected 64 hexadecimal digits")
         missing = [name for name in required if name not in value]
         if missing:
             raise ValueError(f"the value lacks {', '.join(missing)}")
@@ -259,21 +261,21 @@ class AbstractManifest(ABC):
         return AddResult(verdict, record_from_row(row))
 
     def forget(self, checksum: str) -> bool:
-        """Remove a content with everything observed of it; false when it was not there. Durable as `add` is."""
+        """Remove a content with all its observations. Return whether it was there. Durable as `add` is."""
         key = normal_checksum(checksum)
         return key is not None and self._engine.forget(key)
 
     def relocate(
         self, old: str | os.PathLike[str], new: str | os.PathLike[str], *, dry_run: bool = False
     ) -> Relocation:
-        """Change every path below the absolute folder `old`, and `root_dir`, to the same place below `new`; touches no file.
+        """Change every path below the absolute directory `old`, and `root_dir`, to the same path below `new`.
 
-        The records are one atomic batch, or several when they are larger than `segment_bytes_max`; running it again
-        finishes what was interrupted. Raises `RecordRejectedError` with nothing written when a record grows too large.
+        Touches no data file. Writes one atomic batch, or several if it is larger than `segment_bytes_max`; running it again
+        completes an interrupted run. Raises `RecordRejectedError`, with nothing written, if a record grows too large.
         """
         before, after = os.fspath(old), os.fspath(new)
         if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
-            raise ValueError(f"{wrong!r} is no absolute path")
+            raise ValueError(f"{wrong!r} must be an absolute path")
         return corrections.relocate(self._engine, before, after, dry_run=dry_run)
 
     def retime(
@@ -284,33 +286,33 @@ class AbstractManifest(ABC):
         keep_current: bool = False,
         dry_run: bool = False,
     ) -> list[Retimed]:
-        """Put right what a clock that was ahead has stamped in the future, of one source or of all; durable as `add` is.
+        """Correct times in the future, from a clock that was ahead, of one source or of all. Durable as `add` is.
 
-        Such a record goes right before the source's latest one with a believable time, or to now where there is none, where
-        live downloads have followed it, or with `keep_current`. One atomic batch; returns what was changed, or would be.
+        Moves a record to just before the source's latest record with a plausible time. Moves it to now if there is none, if
+        live downloads followed it, or with `keep_current`. Writes one atomic batch. Returns the changes, also in a dry run.
         """
         return corrections.retime(self._engine, source_id, dataset, keep_current=keep_current, dry_run=dry_run)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def compact(self, *, if_needed: bool = False) -> CompactionReport:
-        """Merge the log into the canonical file; with `if_needed`, only when the trigger rule asks for it.
+        """Merge the log into the canonical file; with `if_needed`, only if the trigger rule requires it.
 
-        Returns at once when a compaction runs elsewhere. Raises `DamagedManifestError` with nothing changed.
+        Returns at once if another compaction is running. Raises `DamagedManifestError`, with nothing changed.
         """
         return self._engine.compact(if_needed=if_needed)
 
     def save(self) -> CompactionReport:
-        """Bring everything into the canonical file: when this returns, it holds all that was acknowledged before.
+        """Merge the log into the canonical file, which on return holds every record acknowledged before the call.
 
-        Raises `LockTimeoutError` when a compaction elsewhere does not end within `lock_timeout_s`.
+        Raises `LockTimeoutError` if another compaction does not end within `lock_timeout_s`.
         """
         return self._engine.compact(wait=True)
 
     def close(self) -> None:
-        """End this use of the manager; the last holder's close ends it, and the last writer leaves nothing in the log.
+        """Close the manager. It stays open until every opening has been closed.
 
-        Who opened a manifest twice has one manager and closes it twice.
+        The last writer to close merges the log into the canonical file.
         """
         if open_managers.release(self._engine.location.key, self) and not self._engine.closed:
             self._engine.close()
@@ -334,30 +336,28 @@ class DownloadManifestManager(AbstractManifest):
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
         """Replace fields of the record with checksum `key`; durable as `add` is.
 
-        `value` must hold at least `checksum` (the key), `etag`, `file_path` and `file_size`. Raises `ValueError` naming
-        what is missing, unknown or invalid, `RecordNotFoundError` for an unknown key.
+        `value` must have at least `checksum` (the key), `etag`, `file_path` and `file_size`. Raises `ValueError`, which names
+        missing, unknown or invalid fields, and `RecordNotFoundError` for an unknown key.
         """
         result = self._update(key, value, ("checksum", "etag", "file_path", "file_size"))
-        log.warning(
-            "%s: update() changed a record by hand; add_from_event() is the way to register downloads", self.path
-        )
+        log.warning("%s: update() changed a record by hand; use add_from_event() to register downloads", self.path)
         return result
 
 
 class ProcessedManifestManager(AbstractManifest):
-    """The manifest of what a transformer or loader made, each output with the inputs that it was made from."""
+    """The manifest of the outputs of a transformer or loader. Each record names the inputs of its output."""
 
     def add_output(
         self, source: SourceLike, event: EventLike, derived_from: Iterable[str], *, live: bool | None = None
     ) -> AddResult:
-        """Register an output made from the inputs with these checksums; otherwise as `add_from_event`."""
+        """Register an output derived from the inputs with these checksums; otherwise as `add_from_event`."""
         return self._add_event(record_of(source, event, self._version, derived_from), live)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
-        """The records of `upstream` that no output here was derived from, as of now."""
+        """Yield the records of `upstream` that no output in this manifest is derived from."""
         done = {checksum for record in self.records.values() for checksum in record.derived_from}
         return (record for checksum, record in upstream.records.items() if checksum not in done)
 
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
-        """Replace fields of the record with checksum `key`; `value` must hold `checksum`, `file_path` and `file_size`."""
+        """Replace fields of the record with checksum `key`; `value` must have `checksum`, `file_path` and `file_size`."""
         return self._update(key, value, ("checksum", "file_path", "file_size"))

@@ -1,4 +1,4 @@
-"""Every file name of a manifest, and the endings of working files: built here, parsed here, spelt nowhere else.
+"""Builds and parses every file name of a manifest, and the suffixes of working files.
 
 ::
 
@@ -7,21 +7,21 @@
     systems_download.manifest.idx                index
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
-    systems_download.manifest.verified.jsonl     when each data file was last verified; no part of the ledger
-    systems_download.manifest.*.tmp-1234-5eed…   being written by process 1234; never read
-    quarantine/systems_download-20260101T120000Z/    what a repair has set aside, under its own names, and report.json
+    systems_download.manifest.verified.jsonl     time of each data file's last verification; not part of the ledger
+    systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
+    quarantine/systems_download-20260101T120000Z/    originals that a repair has moved, and report.json
 
-    systems.json.gz.5eed1234.part                being fetched; also .part.json, .decoded, .rejected beside it
-    .manifestlog.claims                          in a data folder: which sources are being worked on
-    .manifestlog.seen                            in a data folder: when sources have last answered
+    systems.json.gz.5eed1234.part                partial download; also .part.json, .decoded, .rejected beside it
+    .manifestlog.claims                          in a data directory: the sources being worked on
+    .manifestlog.seen                            in a data directory: the time of each source's last answer
 
 Invariants:
 
-- `parse` undoes `build` for every name, and a name that does not parse is nobody's business.
-- Symbolic links are resolved once, here; from then on a manifest is one directory and one stem.
-- A working file is no data, whoever looks: no source's file has such a name, and none is registered or missed.
+- Parsing a built name returns its parts. Files whose names do not parse are ignored.
+- This module resolves symbolic links, once; after that, a manifest is a directory and a stem.
+- A working file is never data: no source's file has such a name, and no command registers or verifies one.
 
-It does not look into files, and does not list directories.
+It neither reads files nor lists directories.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ManifestPaths:
 
     @property
     def verified_next(self) -> str:
-        """Where `verified` is rewritten, by whoever alone has that one open."""
+        """The new version of `verified`, written by the process that holds its lock."""
         return self._file("verified.jsonl.next")
 
     def segment(self, number: int) -> str:
@@ -92,59 +92,59 @@ class ManifestPaths:
 
     @property
     def quarantine(self) -> str:
-        """The directory of what repairs of the manifests here have set aside."""
+        """The directory that repairs move the original files to."""
         return os.path.join(self.directory, "quarantine")
 
     def quarantine_folder(self, moment: datetime, number: int = 1) -> str:
-        """The folder of a repair at this UTC time, the `number`-th in this second."""
+        """Return the directory of a repair at this UTC time, the `number`-th in this second."""
         time = moment.strftime("%Y%m%dT%H%M%SZ") + (f"-{number}" if number > 1 else "")
         return os.path.join(self.quarantine, f"{self.name}-{time}")
 
     def quarantine_folders(self, names: list[str]) -> list[str]:
-        """The folders of this manifest's repairs among these names, the latest last."""
+        """Return the directories of this manifest's repairs among these names, oldest first."""
         pattern = re.compile(re.escape(self.name) + r"-\d{8}T\d{6}Z(?:-(\d+))?")
         found = [match for name in names if (match := pattern.fullmatch(name))]
         ordered = sorted(found, key=lambda match: (match[0].partition("Z")[0], int(match[1] or 1)))
         return [os.path.join(self.quarantine, match[0]) for match in ordered]
 
     def temporary(self, path: str) -> str:
-        """A name beside `path` that no other process or thread uses."""
-        # Not the process number alone: it comes round again, and a dead process may have left its file.
+        """Return a path beside `path` that no other process or thread uses."""
+        # The process number alone is not unique: a dead process with the same number may have left its file.
         return f"{path}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
 
     def segment_numbers(self, file_names: list[str]) -> list[int]:
-        """The segments among these names, in log order."""
-        # Cut, not matched: a pattern with the manifest's name in it would cost half of what opening costs.
+        """Return the segment numbers among these names, in log order."""
+        # Slicing, because compiling a pattern with the manifest's name would take half the time of opening.
         prefix, suffix = f"{self.name}.manifest.wal-", ".jsonl"
         digits = [n[len(prefix) : -len(suffix)] for n in file_names if n.startswith(prefix) and n.endswith(suffix)]
         return sorted(int(d) for d in digits if len(d) >= 6 and d.isascii() and d.isdigit())
 
     def temporaries(self, file_names: list[str]) -> list[str]:
-        """The paths among these names that a writer that died may have left."""
+        """Return the paths of temporary files among these names, which a dead writer may have left."""
         pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 
 
 def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) -> Path:
-    """Path of the manifest `<domain>_<process>.manifest.json` in `directory`.
+    """Return the path of the manifest `<domain>_<process>.manifest.json` in `directory`.
 
-    Raises `ValueError` when a part has other characters than the pattern allows.
+    Raises `ValueError` if a part does not match the pattern.
     """
     name = f"{domain}_{process}"
     if not _STEM.fullmatch(name) or "_" in process:
-        raise ValueError(f"{name!r} is no manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
+        raise ValueError(f"{name!r} is not a manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
     return Path(directory) / f"{name}{SUFFIX}"
 
 
 def check_name(name: str) -> str:
-    """Give back a bare manifest name such as `systems_download`, or raise `ValueError` with the pattern."""
+    """Return a bare manifest name such as `systems_download`, or raise `ValueError` with the pattern."""
     if not _STEM.fullmatch(name):
-        raise ValueError(f"{name!r} is no manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
+        raise ValueError(f"{name!r} is not a manifest name: expected {NAME_PATTERN} ({NAME_RULE})")
     return name
 
 
 def parse_manifest_name(file_name: str) -> str | None:
-    """`systems_download` for `systems_download.manifest.json`; None for any other file."""
+    """Return `systems_download` for `systems_download.manifest.json`, and None for any other file."""
     if not file_name.endswith(SUFFIX):
         return None
     stem = file_name[: -len(SUFFIX)]
@@ -152,31 +152,31 @@ def parse_manifest_name(file_name: str) -> str | None:
 
 
 def belongs_to_manifest(file_name: str) -> bool:
-    """Whether a file of this name is one of a manifest's, an unfinished one included."""
+    """Return whether a file of this name belongs to a manifest, including temporary files."""
     name, _, rest = file_name.partition(".manifest.")
     return bool(rest) and _STEM.fullmatch(name) is not None
 
 
 def working_suffix(file_name: str) -> str:
-    """The ending that makes a file of this name a working file; empty for any other."""
+    """Return the suffix that makes this name a working file's, or an empty string."""
     lower = file_name.lower()
     return next((suffix for suffix in WORKING_SUFFIXES if lower.endswith(suffix)), "")
 
 
 def is_working(file_name: str) -> bool:
-    """Whether a file of this name is a working file of a data folder: no data, and deleted or written anew by a run."""
+    """Return whether a file of this name is a working file in a data directory, which a run may delete or rewrite."""
     return file_name in (CLAIMS_NAME, SEEN_NAME) or bool(working_suffix(file_name))
 
 
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:
-    """The files of the manifest at `path`, links followed.
+    """Return the files of the manifest at `path`, with links resolved.
 
-    Raises `ValueError` for a name outside the pattern.
+    Raises `ValueError` if the name does not match the pattern.
     """
     directory, file_name = os.path.split(os.path.realpath(path))
     name = parse_manifest_name(file_name)
     if name is None:
         is_link = os.path.basename(os.path.abspath(path)) != file_name
         link = f"a link to {os.path.join(directory, file_name)!r}, which is " if is_link else ""
-        raise ValueError(f"{os.fspath(path)!r} is {link}no manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
+        raise ValueError(f"{os.fspath(path)!r} is {link}not a manifest file: expected {NAME_PATTERN} ({NAME_RULE})")
     return ManifestPaths(directory, name)

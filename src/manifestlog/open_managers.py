@@ -1,12 +1,12 @@
-"""The managers that are open in this process: one a manifest, looked after at fork and exit.
+"""Tracks the open managers of this process: one per manifest, handled at fork and at exit.
 
 Invariants:
 
-- There is at most one open manager for a manifest, however its location is spelt.
-- A manager is closed when every holder has closed it: each opening counts, and each close takes one away.
-- The hooks are installed when the first manager opens, never by an import.
+- A manifest has at most one open manager, however its location is spelt.
+- A manager closes when every holder has closed it: each opening adds a holder, each close removes one.
+- The first opening installs the hooks; an import never does.
 
-This is the one place with state that outlives a call; everything else is reached through a manager.
+Only this module keeps global state. All other state belongs to a manager.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Closable(Protocol):
-    """What the registry asks of a manager."""
+    """The part of a manager that this module uses."""
 
     def close(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Entry:
-    """An open manager, the engine that it uses, and how many hold it."""
+    """An open manager, its engine, and its number of holders."""
 
     manager: Closable
     engine: Engine
@@ -38,7 +38,7 @@ class Entry:
 
 
 class OpenManagers:
-    """Open managers by the key of their location. Hold `lock` around a look followed by an `add`."""
+    """Open managers by the key of their location. Hold `lock` around a `get` that an `add` follows."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -61,7 +61,7 @@ class OpenManagers:
             )
 
     def release(self, key: str, manager: Closable) -> bool:
-        """One holder less; true for the last one, and for a manager that is not open any more."""
+        """Remove one holder. Return whether it was the last one, or the manager is no longer open."""
         with self.lock:
             entry = self._open.get(key)
             if entry is None or entry.manager is not manager:
@@ -73,7 +73,7 @@ class OpenManagers:
             return True
 
     def _close_all(self) -> None:
-        # A script that ends without close() still leaves a canonical that holds everything.
+        # A script that ends without close() still merges everything into the canonical file.
         for entry in list(self._open.values()):
             entry.holders = 1
             entry.manager.close()
@@ -83,14 +83,14 @@ class OpenManagers:
         self._paused = []
         for entry in list(self._open.values()):
             entry.engine.before_fork()
-            # One by one: what fails here aborts no fork, and only what was halted is let go again.
+            # One by one: an error does not abort the fork, and only the paused engines are resumed.
             self._paused.append(entry)
 
     def _after_fork_in_parent(self) -> None:
         try:
-            with ExitStack() as all_of_them:  # whatever one of them raises
+            with ExitStack() as stack:  # resumes every engine, even if one of them raises
                 for entry in self._paused:
-                    all_of_them.callback(entry.engine.after_fork_in_parent)
+                    stack.callback(entry.engine.after_fork_in_parent)
         finally:
             self._paused = []
             self.lock.release()
@@ -99,7 +99,7 @@ class OpenManagers:
         self.lock = threading.RLock()
         for entry in self._paused:
             entry.engine.after_fork_in_child()
-            entry.holders = 1  # the child's own; those who held it in the parent are not there to close it
+            entry.holders = 1  # the child's own; the parent's holders cannot close it here
         self._paused = []
 
 

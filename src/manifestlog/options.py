@@ -1,11 +1,11 @@
-"""Every knob of a manifest, in one frozen object; units are in the names.
+"""The options of a manifest, in one frozen object. The names contain the units.
 
 Invariants:
 
-- An options object is valid or does not exist: a value out of range raises `ValueError` naming it.
-- Two equal objects mean the same behaviour, so a manager can be shared when the options are equal.
+- An options object is always valid: a value out of range raises `ValueError` with the option's name.
+- Equal objects mean the same behaviour, so openings with equal options can share a manager.
 
-It does not read the environment or files; the command line maps its flags to these fields.
+It reads neither the environment nor files. The command line maps its options to these fields.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MIB = 1024 * KIB
 class Durability(StrEnum):
     """What an acknowledged write survives.
 
-    - `POWER_CUT`: survives `kill -9` of every process and a power cut: a call returns after its `fdatasync`. The default.
-    - `INTERVAL`: survives `kill -9` of every process; a power cut may take the last `sync_interval_s` seconds.
-    - `PROCESS_KILL`: survives `kill -9` of every process; a power cut may take what the kernel has not yet written.
+    - `POWER_CUT`: survives `kill -9` of every process and a power cut. A call returns after its `fdatasync`. The default.
+    - `INTERVAL`: survives `kill -9` of every process. A power cut may lose the last `sync_interval_s` seconds.
+    - `PROCESS_KILL`: survives `kill -9` of every process. A power cut may lose what the kernel has not yet written.
     """
 
     POWER_CUT = "power_cut"
@@ -32,32 +32,32 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestOptions:
-    """How a manifest is written, locked and compacted.
+    """The options for writing, locking and compacting a manifest.
 
     Sizes are in bytes, times in seconds.
     """
 
     durability: Durability = Durability.POWER_CUT
     sync_interval_s: float = 1.0
-    """Only for `Durability.INTERVAL`: the most that a power cut may take."""
+    """Only for `Durability.INTERVAL`: the longest time whose writes a power cut may lose."""
     lock_timeout_s: float = 30.0
-    """How long to wait for other processes; before that, a second longer for another thread of this one that is waiting."""
+    """How long to wait for other processes. A thread first waits up to one second longer for another waiting thread."""
     record_bytes_max: int = 1 * MIB
-    """Longest record as JSON; with it a reader knows when a line cannot be one."""
+    """Longest record as JSON. A reader treats a longer line as damage."""
     batch_records_max: int = 10_000
     batch_bytes_max: int = 8 * MIB
     segment_bytes_max: int = 64 * MIB
     auto_compact: bool = True
-    """Compact beside the writers, in a thread that starts with the first write."""
+    """Compact in a background thread, which starts with the first write."""
     compact_log_ratio: float = 1.0
-    """Compact when the log is this many times the canonical, between the two limits below."""
+    """Compact when the log is this many times as long as the canonical file, within the two limits below."""
     compact_log_bytes_min: int = 4 * MIB
     compact_log_bytes_max: int = 64 * MIB
     compact_interval_s: float = 60.0
-    """How old the canonical may grow while there is something to merge. Each compaction writes all of it: for records that
-    come one by one to a manifest of 100 MB and more, an hour saves most of the disk's work."""
+    """Maximum age of the canonical file while the log has records to merge. Each compaction writes the whole file: for single
+    records added to a manifest of 100 MB or more, an hour saves most of the disk's work."""
     compact_on_close: bool = True
-    """The last writer that closes compacts, so that short scripts leave no log behind."""
+    """Compact when the last writer closes, so that short scripts leave no log behind."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "durability", Durability(self.durability))
@@ -70,7 +70,7 @@ class ManifestOptions:
             raise ValueError("compact_log_bytes_min must not be above compact_log_bytes_max")
 
     def log_bytes_limit(self, canonical_bytes: int) -> int:
-        """How long the log of a canonical of this size may grow before it is compacted."""
+        """Return the maximum length of the log, in bytes, for a canonical file of this size."""
         wanted = int(canonical_bytes * self.compact_log_ratio)
         return min(max(wanted, self.compact_log_bytes_min), self.compact_log_bytes_max)
 

@@ -1,11 +1,11 @@
-"""The records of a manifest as a read-only mapping, made into models one by one as they are asked for.
+"""The records of a manifest as a read-only mapping, which converts each record to a model on access.
 
 Invariants:
 
-- `[]`, `in`, `get` and `len` answer for this moment.
-- An iteration sees the manifest as it was when it began, whatever is added, forgotten or compacted meanwhile.
-- So does a copy: `dict(…)` and `{**…}` take all keys first, then each record by `[]`. Who asks for the keys in their order,
-  in the thread that took them, gets the records of the moment when they were taken.
+- `[]`, `in`, `get` and `len` answer for the current state.
+- An iteration sees the manifest as it was at its start, whatever is added, forgotten or compacted meanwhile.
+- A copy does too: `dict(…)` and `{**…}` take all keys first, then each record by `[]`. A thread that takes the keys, and
+  then asks for them in their order, gets the records of the time when it took the keys.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def iterate(engine: Engine) -> Iterator[tuple[str, ManifestRecord]]:
-    """(checksum, record) of everything, sorted by checksum, as of now."""
+    """Yield every (checksum, record) of the current state, sorted by checksum."""
     for row in engine.snapshot().rows():
         yield row["checksum"], record_from_row(row)
 
 
 class _Moment:
-    """The manifest at one moment, whose keys are handed out, and whose records are then asked for in the same order."""
+    """A snapshot that hands out its keys, and then answers for its records in the same order."""
 
     def __init__(self, engine: Engine, *, lasting: bool) -> None:
         self.lasting = lasting
-        """Whether it goes on behind its last key, until each was asked for."""
+        """Whether it stays in use after its last key, until every record was asked for."""
         self._frozen = engine.snapshot()
         self._checksums = self._frozen.checksums()
         self._expected: Iterator[str] | None = None
@@ -47,7 +47,7 @@ class _Moment:
         self._given = None
 
     def expects(self, checksum: str) -> bool:
-        """Whether this is the key that was handed out last, or the next one of a walk through all of them."""
+        """Return whether this is the key handed out last, or the next key in order."""
         if self._expected is None:
             self._expected = self._frozen.checksums()
             self._next = next(self._expected, None)
@@ -93,7 +93,7 @@ class Records(Mapping[str, ManifestRecord]):
         return None
 
     def get(self, checksum: str, default: Any = None) -> Any:
-        """The record of now, or `default`."""
+        """Return the current record, or `default`."""
         key = normal_checksum(checksum)
         record = self._of_now(key) if key else None
         return default if record is None else record
@@ -120,9 +120,9 @@ class Records(Mapping[str, ManifestRecord]):
         return _Keys(self)
 
     def copied_keys(self) -> Iterator[str]:
-        """What `keys` iterates over: `[]` goes on answering for this moment behind the last of them."""
+        """Yield the keys for `keys()`. After the last key, `[]` still answers from the same snapshot."""
         moment = _Moment(self._engine, lasting=True)
-        # One at a time, the newest: who takes keys and never asks for them all keeps no more than that.
+        # Keep only the newest, so that callers that never ask for all records keep one snapshot in memory.
         moments = self._moments.setdefault(get_ident(), [])
         moments[:] = [*(one for one in moments if not one.lasting), moment]
         return moment.keys()
@@ -134,7 +134,7 @@ class Records(Mapping[str, ManifestRecord]):
         return _Values(self)
 
     def pairs(self) -> Iterator[tuple[str, ManifestRecord]]:
-        """What `items` iterates over."""
+        """Yield the pairs for `items()`."""
         return iterate(self._engine)
 
     def __repr__(self) -> str:

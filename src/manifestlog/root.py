@@ -1,9 +1,9 @@
-"""Where the relative paths of an open manifest begin, and how a path is stated in its records.
+"""Resolves the relative paths of a manifest, and converts paths to the form that its records store.
 
 Invariants:
 
-- A path means one thing wherever the caller stands: it begins at the manifest's `root_dir`, and a relative `root_dir` begins
-  at the manifest's own directory.
+- A path does not depend on the working directory: it is relative to the manifest's `root_dir`, and a relative `root_dir`
+  is relative to the manifest's own directory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def root_of(engine: Engine) -> str:
-    """The absolute directory at which relative paths begin."""
+    """Return the absolute directory that relative paths are relative to."""
     return roots.root_of(str(engine.metadata()["root_dir"]), engine.location.directory)
 
 
 def stated(engine: Engine, path: str) -> str:
-    """An absolute path as a record should state it: relative when it lies below the root, else as it is."""
+    """Return an absolute path as a record stores it: relative if it lies below the root, else unchanged."""
     root = root_of(engine)
     folder, name = os.path.split(path)
     found = roots.stated(root, path)
@@ -34,6 +34,6 @@ def stated(engine: Engine, path: str) -> str:
 
 
 def has_relative_path(engine: Engine) -> bool:
-    """Whether a record names a relative path, which leads elsewhere when the root changes. Reads all records."""
+    """Return whether a record has a relative path, which a change of the root would redirect. Reads all records."""
     rows = engine.snapshot().rows()
     return any(not os.path.isabs(seen["file_path"]) for row in rows for seen in observations(row))

@@ -202,7 +202,7 @@ def test_a_manifest_that_is_open_in_another_way_is_told(path: Path, tree: Path) 
 @pytest.mark.parametrize("place", ["memory:systems_download", "systems.json"])
 def test_what_is_no_manifest_file_is_a_value_error(tree: Path, place: str) -> None:
     """Worker processes share a manifest through its files, so one in memory will not do."""
-    with pytest.raises(ValueError, match="no manifest file"):
+    with pytest.raises(ValueError, match="not a manifest file"):
         ingest.run(place, [tree])
 
 

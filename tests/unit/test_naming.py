@@ -187,5 +187,5 @@ def test_a_link_to_no_manifest_names_both(tmp_path: Path) -> None:
 )
 def test_a_bad_name_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=f"^'{name}' is no manifest file"):
+    with pytest.raises(ValueError, match=f"^'{name}' is not a manifest file"):
         names.resolve(name)
