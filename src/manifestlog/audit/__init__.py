@@ -1,7 +1,7 @@
-"""Compare data files with a manifest: `run` looks at them and gives a report.
+"""Verifies data files against a manifest: `run` returns a report.
 
-The way of a file: `plan` says which files there should be, and in which order → a `worker` looks → `plan.judge` says what it
-means → the report, and the `journal` that orders the next run.
+The path of a file: `plan` lists the expected files in order → a `worker` reads each → `plan.judge` classifies it → the report,
+and the `journal` that orders the next run.
 """
 
 from manifestlog.audit.plan import FileState, Level

@@ -1,14 +1,14 @@
-"""When each data file was last verified, and with which result: a file beside the manifest that may be lost.
+"""The verification journal: a file beside the manifest with each data file's last verification. Losing it is harmless.
 
-One JSON line a file that was looked at, the latest last::
+One JSON line per verified file, the latest last::
 
     {"file_path":"/srv/…","checksum":"9f31…","level":"full","state":"ok","ts_verified":"2026-11-23T06:22:57.149494Z"}
 
 Invariants:
 
-- It is no part of the ledger: all that follows from it is in which order files are looked at.
-- Lines that say nothing known are passed over, whatever they hold, in bounded memory.
-- Lines are appended whole, so that several runs may share it; only a run that is alone with it rewrites it, by rename.
+- The journal is not part of the ledger. It affects only the order of verification.
+- A reader skips unknown lines, whatever they contain, in bounded memory.
+- Lines are appended whole, so several runs can share the file. Only a run that holds it alone rewrites it, by rename.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _LEVELS = tuple(Level)
 
 
 class _Said(NamedTuple):
-    """A line: what was looked at and how closely, as one number, and when, in microseconds since 1970."""
+    """A line: the hash of file and level, and the time in microseconds since 1970."""
 
     key: int
     when_us: int
 
 
 def line(expected: Expected, level: Level, state: FileState, ts_verified: str) -> bytes:
-    """What is kept of one file; empty for a path that is no Unicode."""
+    """Return the line of one file; empty if the path is not valid Unicode."""
     said = {
         "file_path": expected.path,
         "checksum": expected.checksum,
@@ -56,7 +56,7 @@ def line(expected: Expected, level: Level, state: FileState, ts_verified: str) -
 
 
 def _key(path: str, checksum: str, level: Level) -> int:
-    # Of two files that meet in 64 bits one would only be looked at in the other's turn.
+    # After a collision of two 64-bit hashes, one file only gets the other's place in the order.
     return hash((path, checksum, level))
 
 
@@ -70,9 +70,9 @@ def _parse(text: bytes) -> _Said | None:
 
 
 class VerificationJournal:
-    """The file of one manifest, open for one run; use it as a context manager.
+    """The journal of one manifest, open for one run. Use it as a context manager.
 
-    Where the folder or the file cannot be written, it is read, and nothing is kept: `write_error` says why.
+    If it cannot be written, it is only read, and `write_error` has the reason.
     """
 
     def __init__(self, paths: ManifestPaths) -> None:
@@ -117,14 +117,14 @@ class VerificationJournal:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def when(self, expected: Expected, level: Level) -> int:
-        """When this file was last looked at so closely, or closer; in microseconds since 1970, or `NEVER`."""
+        """Return the time of this file's last verification at this level or higher, in microseconds since 1970, or `NEVER`."""
         if not self._last:
             return NEVER
         keys = (_key(expected.path, expected.checksum, one) for one in _LEVELS[_LEVELS.index(level) :])
         return max(self._last.get(key, NEVER) for key in keys)
 
     def forget(self) -> None:
-        """Let go of what was read, once the order is known."""
+        """Free the memory of the times, once the order is known."""
         self._last = {}
 
     def _load(self) -> None:
@@ -140,7 +140,7 @@ class VerificationJournal:
                 self._lines += 1
                 said = _parse(text)
                 if said is not None:
-                    # One object for all files of a batch: a million of them would cost 30 MB.
+                    # One object for all files of a batch: a million objects would take 30 MB.
                     self._last[said.key] = moments.setdefault(said.when_us, said.when_us)
         finally:
             if fd != self._fd:
@@ -149,7 +149,7 @@ class VerificationJournal:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def keep(self, lines: bytes) -> None:
-        """Append whole lines; what cannot be written is not kept, and `write_error` says why."""
+        """Append whole lines. After a failed write, `write_error` has the reason."""
         if self._fd is None or not lines:
             return
         try:
@@ -158,17 +158,17 @@ class VerificationJournal:
             self._give_up(error)
 
     def _shorten(self) -> None:
-        """Drop what later lines have replaced, when that is most of the file."""
+        """Rewrite the file without replaced lines, if most of its lines are replaced."""
         if self._fd is None:
             return
         size = disk.size(self._fd)
         if self._lines > 2 * len(self._last) + _SPARE_LINES and not disk.held_by_others(self._fd):
             self._rewrite(self._fd, size)
         elif size and disk.read(self._fd, 1, size - 1) != b"\n":
-            self.keep(b"\n")  # a run was killed in the middle of a line: ours begins on its own
+            self.keep(b"\n")  # a killed run left an unfinished line: start a new one
 
     def _rewrite(self, old: int, size: int) -> None:
-        disk.remove(self._paths.verified_next)  # of a run that was killed here
+        disk.remove(self._paths.verified_next)  # left by a run that was killed here
         target = publish.Target(self._paths.verified_next, self._paths.verified)
         new = publish.publish_open(target, self._latest(old), like=self._paths.verified)
         log.info("%s: rewritten, %d bytes instead of %d", self._paths.verified, disk.size(new), size)
@@ -177,7 +177,7 @@ class VerificationJournal:
         disk.lock_shared(new)
 
     def _latest(self, fd: int) -> Iterator[bytes]:
-        """The lines that none later has replaced."""
+        """Yield the lines that no later line replaces."""
         for text in _lines(fd):
             said = _parse(text)
             if said is not None and self._last.get(said.key) == said.when_us:
@@ -185,10 +185,10 @@ class VerificationJournal:
 
 
 def _lines(fd: int) -> Iterator[bytes]:
-    """Every line that ends, without its newline."""
+    """Yield every finished line, without its newline."""
     rest = b""
     for block in disk.blocks(fd, 0, disk.size(fd)):
         *whole, rest = (rest + block).split(b"\n")
         yield from whole
         if len(rest) > _LINE_BYTES_MAX:
-            rest = b""  # no line of ours; what follows of it is none either
+            rest = b""  # too long for a line of this journal, so its rest is not one either

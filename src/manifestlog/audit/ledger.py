@@ -1,9 +1,9 @@
-"""What an audit asks of a manifest: its root, and its rows at one moment.
+"""Reads the root of a manifest and a snapshot of its rows, for an audit.
 
 Invariants:
 
-- A manifest is only read.
-- Rows are asked for one by one, and none is kept: a manifest of any size streams.
+- The manifest is only read.
+- Rows are read one by one and not kept, so a manifest of any size fits in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manifestlog.options import ManifestOptions
 def opened(
     manifest: AbstractManifest | str | os.PathLike[str], options: ManifestOptions | None
 ) -> Iterator[AbstractManifest]:
-    """An open manifest as it is; one at a path opened to read, and closed again."""
+    """Return an open manifest unchanged; open one at a path read-only, and close it at the end."""
     if isinstance(manifest, AbstractManifest):
         yield manifest
         return
@@ -31,7 +31,7 @@ def opened(
 
 
 class LedgerFiles:
-    """The files that a manifest names; relative paths begin at `root`, absolute ones below `former` are looked for there, too."""
+    """The files that a manifest names. Relative paths, and absolute ones below `former`, are resolved below `root`."""
 
     def __init__(self, manifest: AbstractManifest, root: str | None, former: str | None) -> None:
         self._manifest = manifest
@@ -42,7 +42,7 @@ class LedgerFiles:
             self._former = os.path.abspath(former) if former else stored
 
     def plan(self, level: Level, journal: VerificationJournal) -> VerifyPlan:
-        """All files, in the order in which to look at them."""
+        """Return all files, in the order of verification."""
         found = self._manifest.snapshot()
         plan = VerifyPlan(found.row, self._root, self._former)
         plan.fill(found.checksums(), lambda expected: journal.when(expected, level))
@@ -50,6 +50,6 @@ class LedgerFiles:
         return plan
 
     def paths(self) -> Iterator[str]:
-        """Every path that a record names, as of now: with what was registered while files were looked at."""
+        """Yield every path that a record names now, including records added during the run."""
         for row in self._manifest.snapshot().rows():
             yield from (expected.path for _, expected in files_of(row, self._root, self._former))

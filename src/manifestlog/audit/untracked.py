@@ -1,10 +1,10 @@
-"""Files in folders that no record names.
+"""Finds files that no record names.
 
 Invariants:
 
-- A path is known by its folder, links resolved, and its name: so it does not matter by which way a folder was reached.
-- Manifests and what `extract` works with (parts, its file of claims) are never among the files found.
-- In memory is one number for each path of the ledger.
+- A path is compared by its directory, with links resolved, and its name, so links to a directory do not matter.
+- Manifests and the working files of `extract` (parts, claims) are never reported.
+- Memory holds one number per path of the ledger.
 """
 
 import os
@@ -38,14 +38,14 @@ def _place(path: str) -> int:
 def _real(folder: str) -> str:
     try:
         return os.path.realpath(folder)
-    except ValueError:  # a NUL in it: the ledger may hold any text
+    except ValueError:  # a NUL in the path: the ledger may hold any text
         return folder
 
 
 def unregistered(
     folders: Sequence[str], known: Known, own: ManifestPaths, asked_to_stop: Callable[[], int]
 ) -> Iterator[str | Failure]:
-    """Every file below these folders that is not known; a `Failure` for what could not be looked into."""
+    """Yield every unknown file below these directories, and a `Failure` for each directory that cannot be read."""
     for one in find(folders, Naming(None, None), own):
         if asked_to_stop():
             return
@@ -56,6 +56,6 @@ def unregistered(
 
 
 def _comes_and_goes(one: Found) -> bool:
-    # A rejected file stays until somebody has looked at it, so it is told.
+    # A rejected file stays until a user has inspected it, so report it.
     is_rejected = one.path.lower().endswith(REJECTED)
     return isinstance(one, Skipped) and one.why is not SkipReason.EMPTY and not is_rejected

@@ -1,11 +1,11 @@
-"""What one worker of a run does: it looks at its files, and says what became of each.
+"""The work of one verify worker: reads its files and classifies each.
 
 Invariants:
 
-- Every batch is answered; files that were not begun when the time was over, or a stop was asked for, are left out of it.
-- Nothing but a file is ever opened, and nothing is written.
+- Every batch is answered. The answer omits files that were not started before the deadline or a stop request.
+- A worker opens only regular files, and writes nothing.
 
-Signals, logging and the watch over the parent are `workers.main`'s.
+`workers.main` handles signals, logging and the parent.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Batch = list[Expected]
 
 
 class AuditJob(NamedTuple):
-    """What every worker is told at its start; no file is begun after `deadline_s` of the monotonic clock."""
+    """The arguments of every worker. No file is started after `deadline_s` of the monotonic clock."""
 
     level: Level
     deadline_s: float
 
 
 class FileFinding(NamedTuple):
-    """A file that is not as the ledger says; without a checksum when no record names it."""
+    """A file that differs from its record. The checksum is None if no record names the file."""
 
     state: str
     file_path: str
@@ -50,7 +50,7 @@ class FileFinding(NamedTuple):
 
 @dataclass(slots=True)
 class AuditCounts:
-    """What came of a batch; `lines` are what shall be remembered of it."""
+    """The result of a batch. `lines` are its journal lines."""
 
     states: dict[FileState, int] = field(default_factory=lambda: dict.fromkeys(FileState, 0))
     findings: list[FileFinding] = field(default_factory=list)
@@ -60,7 +60,7 @@ class AuditCounts:
 
 @contextmanager
 def answering(job: AuditJob, link: WorkerLink) -> Iterator[Callable[[Batch], AuditCounts]]:
-    """Give what looks at a batch."""
+    """Provide the function that verifies a batch."""
     yield partial(_look_at_all, job, link)
 
 
@@ -85,10 +85,10 @@ def _look_at_all(job: AuditJob, link: WorkerLink, batch: Batch) -> AuditCounts:
 
 
 def _look(job: AuditJob, link: WorkerLink, expected: Expected, counts: AuditCounts) -> Judgement:
-    """Look as closely as it takes."""
+    """Verify a file, and read its content only if needed."""
     found = judge(expected, _stat(expected.path), job.level)
     if found is not None:
-        link.advance(expected.size)  # so that progress arrives at its end
+        link.advance(expected.size)  # so that progress reaches its total
         return found
     seen = _read(link, expected.path)
     counts.bytes += seen.size
@@ -112,7 +112,7 @@ def _stat(path: str) -> FileStat:
         found = os.stat(path)
     except OSError as error:
         return _unseen(error)
-    except ValueError:  # a NUL in it, or no Unicode: no file can have this name
+    except ValueError:  # a NUL in the name, or invalid Unicode: no file can have this name
         return FileStat(error=errno.EINVAL, why="its name is none that a file can have")
     return FileStat(is_file=stat.S_ISREG(found.st_mode), size=found.st_size)
 

@@ -1,1 +1,1 @@
-"""Worker processes: the pool, the link to a parent, how a run is stopped."""
+"""Worker processes: the pool, the link to the parent, and the stop request."""

@@ -1,4 +1,4 @@
-"""Tasks cut into batches: as many that a worker is busy for a while, as few that all workers are."""
+"""Groups tasks into batches: large enough to keep a worker busy, small enough to share the work evenly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 def batches(
     items: Iterable[Item], *, items_max: int, bytes_max: float, size_of: Callable[[Item], int]
 ) -> Iterator[list[Item]]:
-    """The items in order, in lists; one ends with the item that brings it to either limit."""
+    """Yield the items in order, in lists. A list ends with the item that reaches one of the limits."""
     batch: list[Item] = []
     waiting = 0
     for item in items:

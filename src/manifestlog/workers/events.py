@@ -1,4 +1,4 @@
-"""What a run in worker processes tells whoever started it, in the process that started it."""
+"""The events that a run in worker processes reports to its caller, in the caller's process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 
 class WorkersStarted(NamedTuple):
-    """The workers run. A display that uses threads begins now: a process is better forked without any."""
+    """The workers have started. A display may start threads only now, because forking with threads is unsafe."""
 
     total_bytes: Callable[[threading.Event], int]
-    """Finds out how many bytes there are in all, which may take a while; it ends early once the event is set."""
+    """Counts the total bytes, which may take a while. Setting the event ends it early."""
 
 
 class Progress(NamedTuple):
-    """So many bytes more were read; told a few times a second."""
+    """The workers have read `bytes_read` more bytes. Sent a few times per second."""
 
     bytes_read: int

@@ -1,11 +1,11 @@
-"""A worker's link to whoever started it: it tells how far it is, and notices when it is asked to stop.
+"""A worker's link to its parent: it reports progress, and notices stop requests.
 
 Invariants:
 
-- A stop is a flag, looked at between two blocks: it never comes in the middle of anything else.
-- Progress is told at most ten times a second, however small the blocks are.
+- A stop request is a flag, which the worker checks between two blocks. It interrupts nothing else.
+- The link reports progress at most ten times per second, however small the blocks are.
 
-The same link serves work that is done without worker processes: `send` is then a plain function.
+Work without worker processes uses the same link, with a plain function as `send`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TELL_EVERY_S = 0.1
 
 
 class WorkerLink:
-    """What a worker sends its messages with; `stop` says whether it shall end."""
+    """Sends a worker's messages. `stop` is the request to end."""
 
     def __init__(self, send: Callable[[Any], None], stop: Stop | None = None) -> None:
         self.send = send
@@ -30,7 +30,7 @@ class WorkerLink:
         self._told_at = time.monotonic()
 
     def advance(self, count: int) -> None:
-        """So many bytes more were read; raises `StopAskedError`."""
+        """Count `count` more bytes as read. Raises `StopAskedError`."""
         if self.stop.asked:
             raise StopAskedError
         self._untold += count
@@ -38,7 +38,7 @@ class WorkerLink:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what was not told yet."""
+        """Send the progress that was not sent yet."""
         if self._untold:
             with suppress(OSError):
                 self.send(self._untold)

@@ -1,12 +1,12 @@
-"""The main function of every worker process, whatever its work: signals, logging, the watch over its parent, its tasks.
+"""The main function of every worker process: signals, logging, watching the parent, and tasks.
 
 Invariants:
 
-- A worker answers every task, unless it is asked to stop in the middle of one; then it keeps what has come of it.
+- A worker answers every task, unless a stop request interrupts it; its completed work is then kept.
 - A worker never outlives the process that started it.
-- What it opened for its work is closed before it ends.
+- A worker closes everything that it opened for its work before it ends.
 
-It works the same whether the process was forked or spawned, and does not know what a task is.
+It works in forked and spawned processes, and does not know what a task is.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from manifestlog.workers.stop import Stop, StopAskedError
 log = logging.getLogger(__name__)
 
 Answer = Callable[[Any], Any]
-"""What makes a result of a task."""
+"""Turns a task into its result."""
 
 
 class Job(NamedTuple):
-    """What every worker of a run is given; picklable where processes are not forked."""
+    """The work of a run, which every worker receives. Must be picklable if processes are not forked."""
 
     answering: Callable[[WorkerLink], AbstractContextManager[Answer]]
-    """Opens what the work needs, and closes it again."""
+    """Opens the resources of the work, and closes them at the end."""
     initializer: Callable[[], None] | None = None
-    """What every worker process calls first, to set up its logging for instance."""
+    """Called first in every worker process, for example to configure logging."""
 
 
 def work(parent: Connection[Any, Any], job: Job) -> None:
-    """What a worker process runs."""
+    """Run a worker process until there are no tasks or it is asked to stop."""
     stop = Stop()
-    # Ctrl-C reaches the whole process group; the parent decides what it means, and says so with SIGTERM.
+    # Ctrl-C reaches the whole process group. The parent handles it, and sends SIGTERM to its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop.ask)
     _end_with_parent()
-    # What was inherited is never collected here: a destructor that is interrupted by a signal would tell the terminal.
+    # Never collect inherited objects here: a signal during a destructor would print a traceback.
     gc.freeze()
     if job.initializer is not None:
         job.initializer()
@@ -73,15 +73,15 @@ def see_through(
     on_start: Callable[[], None],
     asked_to_stop: Callable[[], int] | None,
 ) -> None:
-    """Do all tasks in so many worker processes; raises what a worker could not go on with.
+    """Run all tasks in `jobs` worker processes. Raises the error that ended a worker.
 
-    `asked_to_stop` is what `Pool.run` takes. Without it, the tasks are done in this process where one worker is enough, and where
-    it is daemonic (a worker of Celery, say) and may have no children.
+    `asked_to_stop` is as for `Pool.run`. Without it, the tasks run in this process if one worker is enough, or if this
+    process is daemonic (such as a worker of Celery) and may not have children.
     """
     if asked_to_stop is None and (jobs == 1 or is_daemonic()):
         if jobs > 1:
             log.warning(
-                "this process is daemonic and may have no worker processes: it does the work of %d itself", jobs
+                "this process is daemonic and cannot start workers: it does the work of %d workers itself", jobs
             )
         on_start()
         _work_here(job, tasks, listener)
@@ -98,13 +98,13 @@ def _work_here(job: Job, tasks: Iterator[Any], listener: Listener) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have this worker told to end (SIGTERM) when whoever started it dies, whatever it is waiting for by then.
+    """Send this worker SIGTERM when its parent dies, whatever it is waiting for.
 
-    Its pipe would not tell, as a fork holds both ends, and a server that says nothing may keep it for minutes.
+    The pipe cannot show the parent's death, because a fork holds both ends, and a silent server may block for minutes.
     """
     try:
         threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
-    except RuntimeError as error:  # a limit on threads, which Python gives no number
+    except RuntimeError as error:  # a limit on threads; Python's error has no errno
         raise OSError(errno.EAGAIN, str(error)) from error
 
 
@@ -112,5 +112,5 @@ def _watch_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        # To the main thread, not to the process: only its own signal ends its wait.
+        # To the main thread, not to the process: only a signal to the thread ends its wait.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -1,15 +1,15 @@
-"""Worker processes: started, fed one task at a time, listened to, and never waited for in vain.
+"""A pool of worker processes: starts them, gives each one task at a time, and receives their messages.
 
 Invariants:
 
-- Every worker has a pipe of its own and at most one task: whoever dies takes nobody along, and we know what it had.
-- A task is handed out when its worker is idle, so whoever makes the tasks is never far ahead.
-- Whoever died is replaced while there is something left to do.
-- What the system refuses (descriptors, processes, threads, memory) makes the pool smaller, and it says so once. Where not
-  even one worker can live, that is an error; it is never a wait for a worker that does not exist.
-- On the way out, however it came to that, no worker is left; and a worker does not outlive the process that started it.
+- Every worker has its own pipe and at most one task. A crash affects no other worker, and the pool knows the lost task.
+- The pool takes a new task only when a worker is idle, so the source of tasks is never far ahead.
+- The pool replaces a dead worker while tasks are left.
+- If the system runs out of descriptors, processes, threads or memory, the pool shrinks and logs one warning. If no worker
+  can run, it raises an error. It never waits for a worker that does not exist.
+- The pool leaves no worker behind, whatever ends it. A worker does not outlive the process that started it.
 
-It does not know what a task is, nor what a worker does with it.
+It does not know what a task is, or what a worker does with it.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from manifestlog.errors import ManifestError
 log = logging.getLogger(__name__)
 
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
-"""What the system says when it is out of descriptors, processes, threads or memory: fewer workers may do."""
+"""Errors that mean a lack of descriptors, processes, threads or memory: fewer workers may still fit."""
 _SPARE_FDS = 32
-"""Descriptors that are left to a worker that inherits all of ours, for a manifest, its files and a connection."""
+"""Descriptors that a worker needs besides the inherited ones, for a manifest, its files and a connection."""
 _LOOK_EVERY_S = 0.2
 
 Work = Callable[["Connection[Any, Any]", Any], None]
-"""What a worker process runs: given its end of the pipe, and the job that all workers share."""
+"""The function of a worker process. It takes its end of the pipe, and the job that all workers share."""
 
 
 class Done(NamedTuple):
-    """A worker's answer to a task; anything else that it sends, but for an exception, is news of one."""
+    """A worker's answer to a task. Any other message is an exception or progress."""
 
     result: Any
 
 
 class Listener(Protocol):
-    """Who hears how it goes."""
+    """Receives the messages of the workers."""
 
     def on_progress(self, news: Any) -> None:
-        """A worker tells how far it is."""
+        """Handle a progress message of a worker."""
 
     def on_done(self, result: Any) -> None:
-        """A task is done."""
+        """Handle the result of a task."""
 
     def on_worker_died(self, task: Any, how: str) -> bool:
-        """The worker that had this task died; true gives it to another one."""
+        """Handle the death of the worker with this task. Return whether to retry the task."""
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM, counted while this is entered instead of raising anywhere."""
+    """Counts Ctrl-C and SIGTERM inside the context, where they raise nothing."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -76,12 +76,12 @@ class Interrupts:
         self.count += 1
 
     def asked(self) -> int:
-        """How often it was asked to stop."""
+        """Return the number of stop requests."""
         return self.count
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
-            return self  # signals are the main thread's: whoever has it decides what they mean
+            return self  # only the main thread receives signals, and its code handles them
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._heard)
         return self
@@ -94,7 +94,7 @@ class Interrupts:
 
 
 class Pool:
-    """Workers for one run; use it as a context manager, started before any thread is (a fork wants none)."""
+    """The workers of one run. Use it as a context manager, and create it before any thread, because it forks."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Pool:
         if is_daemonic():
             raise ManifestError(
                 "no worker process can be started: this process is daemonic (a worker of Celery, Airflow or"
-                " multiprocessing.Pool), and Python gives those no children; run `manifestlog` as a program of its own there"
+                " multiprocessing.Pool), and Python forbids it to have children; run `manifestlog` as a separate program"
             )
         self._work, self._job, self._name = work, job, name
         self._tasks = tasks
@@ -122,8 +122,8 @@ class Pool:
         self._room = self._wanted = jobs
         self._short = False
         self._alone = jobs == 1
-        """Whether the system had no room for more than the one worker that was started last."""
-        # All tasks that are there at once, before any worker: making them may take a while, or raise.
+        """Whether the last started worker is the only one that fits."""
+        # Take the first tasks before starting a worker, because producing them may take a while, or raise.
         self._again.extend(islice(tasks, jobs))
         try:
             for _ in range(len(self._again)):
@@ -133,7 +133,7 @@ class Pool:
             raise
 
     def _fill(self) -> None:
-        """Start a worker if there is room for one, and something to do."""
+        """Start a worker if there is room and a task for it."""
         if len(self._processes) >= self._room or (task := self._next()) is None:
             return
         self._alone = self._wanted == 1 or (self._short and not self._processes)
@@ -158,15 +158,15 @@ class Pool:
             ours.close()
             raise
         finally:
-            theirs.close()  # the worker's is now the only copy: when it dies, we read an end of file
+            theirs.close()  # only the worker has a copy now: when it dies, this end reads end-of-file
         self._processes[ours] = process
         self._give(ours, task)
 
     def _shrink(self, room: int, error: OSError) -> None:
-        """Go on with fewer workers."""
+        """Continue with fewer workers."""
         if not self._short:
             log.warning(
-                "the system has no room for %d worker processes (%s): the run goes on with fewer;"
+                "the system has no room for %d worker processes (%s): the run continues with fewer;"
                 " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or ask for fewer jobs",
                 self._wanted,
                 error.strerror or error,
@@ -175,14 +175,14 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """The living workers."""
+        """The process ids of the living workers."""
         return [process.pid for process in self._processes.values() if process.pid is not None]
 
     def run(self, listener: Listener, asked: Callable[[], int] = int) -> None:
-        """See all tasks through; raises what a worker could not go on with.
+        """Run all tasks. Raises the error that ended a worker.
 
-        `asked` tells how often we were asked to stop: after the first time workers end what they are at, after the
-        second they are killed.
+        `asked` returns the number of stop requests. After the first, workers finish their tasks; after the second, they
+        are killed.
         """
         while self._processes:
             if asked():
@@ -211,7 +211,7 @@ class Pool:
             listener.on_progress(message)
 
     def _failed(self, connection: Connection[Any, Any], error: Exception) -> None:
-        """A worker could not go on: the run ends, unless it can do without this one."""
+        """Handle an error that ended a worker: end the run, unless the other workers can continue."""
         task = self._in_hand.pop(connection, None)
         if self._stopping or self._alone or not _is_scarce(error):
             self._fatal = self._fatal or (_no_worker(error) if _is_scarce(error) else error)
@@ -230,7 +230,7 @@ class Pool:
     def _give(self, connection: Connection[Any, Any], task: Any) -> None:
         if task is not None:
             self._in_hand[connection] = task
-        with suppress(OSError):  # it has just died: the next look finds out
+        with suppress(OSError):  # it has just died; the next `recv` reports that
             connection.send(task)
 
     def _bury(self, connection: Connection[Any, Any], listener: Listener) -> None:
@@ -240,13 +240,13 @@ class Pool:
         task = self._in_hand.pop(connection, None)
         if self._stopping:
             return
-        # Whatever its exit code: somebody else's SIGTERM makes it end well, in the middle of things.
+        # The exit code does not matter: a SIGTERM from another process ends a worker with 0, in the middle of a task.
         if task is not None and listener.on_worker_died(task, _how(process.exitcode or 0)):
             self._again.append(task)
         self._fill()
 
     def _stop(self) -> None:
-        """Ask every worker to end; again and again, because one that has just begun may not hear it yet."""
+        """Ask every worker to end. The run repeats this, because a worker that has just started may miss it."""
         for connection, process in self._processes.items():
             if not self._stopping:
                 self._give(connection, None)
@@ -283,12 +283,12 @@ def _how(exit_code: int) -> str:
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may use: a worker for each is the default."""
+    """Return how many CPUs this process may use, which is the default number of workers."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_daemonic() -> bool:
-    """Whether this process may have no children: Python's rule for daemonic processes."""
+    """Return whether this process is daemonic, so that Python forbids it to have children."""
     return current_process().daemon
 
 
@@ -305,9 +305,9 @@ def _is_scarce(error: Exception) -> bool:
 
 
 def _leave_spare(newest_fd: int) -> None:
-    """Raise `OSError` when a worker that inherits all our descriptors could open hardly any.
+    """Raise `OSError` if a worker, which inherits all descriptors, would have too few left to open.
 
-    The kernel gives the lowest free number, so all below the newest one are in use.
+    The kernel gives the lowest free number, so all numbers below the newest one are in use.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and newest_fd + _SPARE_FDS > most:
@@ -320,13 +320,13 @@ def _leave_spare(newest_fd: int) -> None:
 def _enter(work: Work, parent: Connection[Any, Any], job: object) -> None:
     try:
         work(parent, job)
-    except OSError as error:  # while it was setting up; later its own errors are its own business
+    except OSError as error:  # during setup; later, `work` handles its own errors
         with suppress(OSError):
             parent.send(error)
 
 
 def next_task(parent: Connection[Any, Any]) -> Any:
-    """Wait for the next task; None when there is none, or when the parent was killed."""
+    """Wait for the next task. Return None if there is none, or if the parent was killed."""
     starter = parent_process()
     ready = wait([parent] if starter is None else [parent, starter.sentinel])
     if parent not in ready:

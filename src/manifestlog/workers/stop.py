@@ -1,12 +1,12 @@
-"""How a worker is stopped: at once where it only waits, at the next good moment where it does not.
+"""Stops a worker: at once while it waits, otherwise at the next safe point.
 
-A signal's handler must not raise in the middle of an addition or between the steps that complete a file; a read from a
-slow server, though, may take a minute. So the handler raises only while a `Stop` is inside `interruptible`.
+A signal handler must not raise during an addition, or between the steps that complete a file. But a read from a slow
+server may take a minute. So the handler raises only while a `Stop` is inside `interruptible`.
 
 Invariants:
 
-- Once asked, nothing that waits begins any more: `interruptible` raises `StopAskedError`.
-- Outside of `interruptible` the handler only remembers.
+- After a stop request, no wait starts: `interruptible` raises `StopAskedError`.
+- Outside `interruptible`, the handler only sets a flag.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _SLICE_S = 0.5
 
 
 class StopAskedError(BaseException):
-    """Somebody wants this worker to end; what it has of a file is kept.
+    """A stop request to this worker. Its partial files are kept.
 
-    No `Exception`, as `KeyboardInterrupt` is none: a library's `except Exception` must not take it for a failed read.
+    Like `KeyboardInterrupt` it is not an `Exception`, so a library's `except Exception` cannot take it for a failed read.
     """
 
 
 class Stop:
-    """Whether somebody asked to stop; its method `ask` is a signal handler."""
+    """A stop request. Its method `ask` is a signal handler."""
 
     def __init__(self) -> None:
         self.asked = False
         self._is_interruptible = False
 
     def ask(self, _number: int = 0, _frame: FrameType | None = None) -> None:
-        """Stop as soon as it does no harm."""
+        """Request a stop at the next safe point."""
         self.asked = True
         if self._is_interruptible:
-            raise StopAskedError  # again each time: one that lands in a destructor is lost
+            raise StopAskedError  # on every signal: an exception inside a destructor is lost
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Around what only waits for others: raises `StopAskedError` in there, or at its beginning."""
+        """Allow `StopAskedError` inside the context, and raise it at the start after a stop request."""
         self._is_interruptible = True
         try:
             if self.asked:
@@ -51,11 +51,11 @@ class Stop:
             self._is_interruptible = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait; ends early with `StopAskedError`."""
+        """Sleep for `seconds`. Raises `StopAskedError` on a stop request."""
         end = time.monotonic() + seconds
         left = seconds
         while True:
-            # In slices: a signal that lands between the interpreter's last look and the kernel's sleep does not end that.
+            # In slices: a signal between the interpreter's last check and the kernel's sleep does not end the sleep.
             with self.interruptible():
                 time.sleep(min(left, _SLICE_S))
             if (left := end - time.monotonic()) <= 0:
