@@ -1,1 +1,1 @@
-"""From the log to the next canonical file."""
+"""Compaction: merging the log into the next canonical file."""

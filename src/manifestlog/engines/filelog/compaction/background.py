@@ -1,12 +1,12 @@
-"""The periodic work of one open manifest: compaction when it is due, syncs in interval mode.
+"""The background threads of one open manifest: periodic compactions, and syncs in interval mode.
 
 Invariants:
 
 - A thread starts with the first write, never with an import or an open, and ends with its manifest.
-- A failure is logged and tried again later; it never reaches a writer, and never ends a thread.
-- Syncs have a thread of their own: a compaction takes as long as the canonical is large, and a power cut does not wait.
+- A failure is logged and retried later. It never reaches a writer and never ends a thread.
+- Syncs have their own thread, because a compaction of a large canonical would delay them.
 
-When a compaction is due, and what it does, is the compactor's business.
+`trigger` decides when a compaction is due, and `steps` does it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ log = logging.getLogger(__name__)
 
 _PAUSE_MIN_S = 0.05
 _NO_THREAD_S = 10.0
-"""How long to do without a thread where none could be started."""
+"""How long to wait before retrying to start a thread, in seconds."""
 
 
 class _Loop:
-    """Does something again and again in a daemon thread, each time after a pause, or at once when woken.
+    """Repeats some work in a daemon thread, after a pause each time, or at once if woken.
 
-    What has failed is left alone for `failed_s`, and for `share` times what the attempt has taken; nobody wakes it then.
+    After a failure it waits for `failed_s` seconds, or `share` times the duration of the attempt if that is longer. A
+    wake-up is ignored meanwhile.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class _Loop:
         self._starting = threading.Lock()
 
     def begin(self) -> bool:
-        """Start the thread unless it runs; gives whether there is nothing left to start."""
+        """Start the thread if needed; return false if it could not be started."""
         if self._thread is None and time.monotonic() >= self._not_before:
             with self._starting:
                 if self._thread is None and not self._stopping:
@@ -76,25 +77,25 @@ class _Loop:
         thread = threading.Thread(target=self._run, args=(self._ending,), name="manifestlog", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # a limit on threads; what was written is written all the same
+        except RuntimeError as error:  # a limit on threads; it must not fail the write
             self._not_before = time.monotonic() + _NO_THREAD_S
             log.error("%s: no periodic work for now: %s", self._path, error)
             return
-        self._thread = thread  # known only when it can be joined
+        self._thread = thread  # set last: before `start` it could not be joined
 
     def wake(self) -> None:
-        """Do it now, unless it is being done or left alone."""
+        """Do the work now, unless it is running or waiting after a failure."""
         if not (self._busy or self._wake.is_set() or time.monotonic() < self._rest_until):
             self._wake.set()
 
     def stop(self) -> None:
-        """End the thread for good, after what it is at."""
+        """End the thread for good, after its current work."""
         with self._starting:
             self._stopping = True
         self._end()
 
     def pause(self) -> bool:
-        """End the thread if it is idle, until `begin`; gives whether it was."""
+        """End an idle thread until `begin`; return whether it was idle."""
         if self._thread is None or self._busy:
             return False
         try:
@@ -133,23 +134,23 @@ class _Loop:
         return min(max(pause, rest, _PAUSE_MIN_S), threading.TIMEOUT_MAX)
 
     def _round(self) -> bool:
-        """Do it once; false when there is nothing to do it for any more."""
+        """Do the work once; return false if the manifest is closed."""
         began = time.monotonic()
         try:
             self._work()
         except ManifestClosedError:
             return False
-        except Exception as error:  # noqa: BLE001 -- whatever it is: without this thread nobody would try again
+        except Exception as error:  # noqa: BLE001 -- any error: this thread must survive to retry
             log.error("%s: periodic work failed: %s", self._path, error)
             now = time.monotonic()
-            # To wait for a lock costs nobody anything.
+            # Waiting for a lock uses no resources, so it does not count as cost.
             cost = 0.0 if isinstance(error, LockTimeoutError) else now - began
             self._rest_until = now + max(self._failed_s, self._share * cost)
         return True
 
 
 class Background:
-    """The periodic work of one open manifest."""
+    """The background work of one open manifest."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -169,7 +170,7 @@ class Background:
             self._loops.append(self._compactions)
 
     def after_write(self) -> None:
-        """Begin with the first write; look at once when the log is past its limit."""
+        """Start the threads at the first write; wake the compaction if the log exceeds its limit."""
         if not self._begun:
             self._begin()
         if self._session.log_is_long and self._compactions is not None:
@@ -180,19 +181,19 @@ class Background:
         self._begun = not waiting
 
     def stop(self) -> None:
-        """End every thread, after a compaction that it is in."""
+        """End every thread; a running compaction is finished first."""
         for loop in self._loops:
             loop.stop()
 
     def pause(self) -> None:
-        """End the threads that are idle: a process that forks should have few."""
-        self._begun = False  # whatever interrupts the fork, the next write looks
+        """End the idle threads before a fork."""
+        self._begun = False  # if the fork is interrupted, the next write starts them again
         for loop in self._loops:
             if loop.pause():
                 self._paused.append(loop)
 
     def resume(self) -> None:
-        """Begin again after `pause`."""
+        """Start the threads again after `pause`."""
         paused, self._paused = self._paused, []
         for loop in paused:
             loop.begin()

@@ -2,24 +2,24 @@
 
 ::
 
-    (1) take the compaction lock, or leave it to whoever has it
-    (2) seal the active segment: from here on writers write elsewhere
+    (1) take the compaction lock, or leave the work to its holder
+    (2) seal the active segment: writers continue in the next one
     (3) read the index and the sealed segments, check everything, stop at any damage
-    (4) merge into a temporary file, checking the canonical as it is copied, sync, read it again; announce it in the log
-        (`compacting`)
+    (4) merge into a temporary file, checking the canonical while copying it, sync it, read it back; announce it in the
+        log (`compacting`)
     (5) rename it over the canonical, sync the directory
-    (6) replace the index likewise
-    (7) say so in the log (`compacted`)
+    (6) replace the index in the same way
+    (7) record it in the log (`compacted`)
     (8) delete the covered segments, oldest first
 
 Invariants:
 
-- A crash before (5) leaves the old canonical and every segment; after (5), a canonical that the log has announced and
-  segments whose replay changes nothing. There is no state in between.
-- Writers are kept out during (2), the announcement and (7) only: a seal, a file creation, two lines.
-- Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4) and before it
-  is announced, what was written before (5).
-- With nothing to merge the canonical is not touched.
+- A crash before (5) leaves the old canonical and every segment. A crash after (5) leaves a canonical that the log has
+  announced, and segments whose replay changes nothing. There is no state in between.
+- Writers are blocked only during (2), the announcement and (7): for a seal, a file creation and two lines.
+- Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4), and the new
+  file before it is announced.
+- If there is nothing to merge, the canonical is not touched.
 
 `docs/FORMAT.md` and the crash tests use the same numbers.
 """
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Input:
-    """What step (3) has read and found good, but for the canonical: that is checked as it is copied."""
+    """What step (3) has read and checked, except for the canonical, which is checked while it is copied."""
 
     base: base.CanonicalFiles
     state: State
@@ -62,10 +62,10 @@ class _Input:
 
 
 def compact(session: Session, *, wait: bool = False) -> CompactionReport:
-    """Merge the log into the canonical; with `wait`, after a compaction that runs elsewhere, else not beside one.
+    """Merge the log into the canonical. If another compaction is running, wait for it, or without `wait` do nothing.
 
-    On return the canonical is durable and holds everything that was acknowledged before the call.
-    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, `LockTimeoutError` only with `wait`.
+    On return the canonical survives a power cut and contains everything acknowledged before the call.
+    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, and `LockTimeoutError` only with `wait`.
     """
     began = time.perf_counter()
     try:
@@ -96,7 +96,7 @@ def _log(path: str, report: CompactionReport) -> None:
 
 
 def deregister_writer(session: Session) -> bool:
-    """Stop being counted as a writer; true for the last one, when it leaves something to merge."""
+    """Deregister as a writer; return whether this was the last one and there is something to merge."""
     if not session.read(lambda state: state.wal is not None and state.wal.writes):
         return False
 
@@ -109,14 +109,14 @@ def deregister_writer(session: Session) -> bool:
 
 
 class _Sealed(NamedTuple):
-    """The last segment to merge (None: there is nothing to merge), and for how long writers were kept out."""
+    """The last segment to merge (None if there is nothing to merge), and for how many seconds writers were blocked."""
 
     last: int | None
     held_s: float
 
 
 def _seal_for_merge(session: Session) -> _Sealed:
-    """Seal what is to be merged, so that nothing more is written into it."""
+    """Seal the segments to merge, so that nothing more is written into them."""
 
     def act(state: State) -> _Sealed:
         began = time.perf_counter()
@@ -134,7 +134,10 @@ def _seal_for_merge(session: Session) -> _Sealed:
 
 
 def _log_base(session: Session, kind: str, told: Base, seconds: float) -> float:
-    """Say in the log which canonical is coming, or has come; durable on return. Gives the seconds under the lock."""
+    """Record in the log that a canonical is coming or has come; return the seconds under the lock.
+
+    On return the line survives a power cut.
+    """
 
     def act(state: State) -> float:
         began = time.perf_counter()
@@ -147,7 +150,7 @@ def _log_base(session: Session, kind: str, told: Base, seconds: float) -> float:
 
 
 def _covered_by(session: Session, identity: tuple[int, str]) -> int:
-    """Up to which segment the canonical of this (size, CRC) holds everything."""
+    """Return the last segment that the canonical with this (size, CRC) covers."""
     return session.read(lambda state: state.wal.covered_by(identity) if state.wal else 0)
 
 
@@ -160,7 +163,7 @@ class _Compaction:
 
     def run(self) -> CompactionReport:
         session = self._session
-        session.sync()  # the bulk of the disk's work, before writers are kept out
+        session.sync()  # most of the disk's work, before writers are blocked
         cut = _seal_for_merge(session)  # (2)
         if cut.last is None:
             self._tidy()
@@ -169,7 +172,7 @@ class _Compaction:
             )
         with suppress(IndexDamagedError):
             return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=False))
-        # Found in (3), or not before its source rows were edited in (4): nothing has been announced by then.
+        # The index was found damaged in (3), or in (4) while editing source rows: nothing has been announced yet.
         return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=True))
 
     def _merge(self, last: int, held_s: float, found: _Input) -> CompactionReport:
@@ -197,12 +200,12 @@ class _Compaction:
         return CompactionReport(outcome, merged, total, written, time.perf_counter() - self._began, pause)
 
     def _tidy(self) -> None:
-        """Finish what a compactor that died after (5) has left to do."""
+        """Finish a compaction that died after (5)."""
         found = base.open_base(self._paths)
         covers = _covered_by(self._session, found.identity)
         if not found.kept:
             base.keep_index(self._paths, found, covers)
-        disk.sync_directory(self._paths.directory)  # it may have died before its own
+        disk.sync_directory(self._paths.directory)  # it may have died before syncing it
         self._delete_covered(covers)
 
     def _read(self, last: int, *, scan: bool) -> _Input:
@@ -223,7 +226,7 @@ class _Compaction:
         return _Input(found, state, changes)
 
     def _check_base(self, found: base.CanonicalFiles, crc: int) -> None:
-        """Stop at a canonical that is not what was written; `crc` is over the very bytes that were copied from it."""
+        """Raise `DamagedManifestError` for a damaged canonical; `crc` is over the bytes that were copied from it."""
         if found.foreign or checksums.hex_crc(crc) == found.index.head.crc:
             return
         for number in range(found.index.count):
@@ -252,11 +255,11 @@ class _Compaction:
         if disk.path_stamp(self._paths.canonical) != old.index.head.stamp:
             raise DamagedManifestError(self._paths.canonical, 0, "somebody replaced the file during a compaction")
         disk.replace(self._temporary, self._paths.canonical)
-        # Crash here, with segments deleted before the directory is on the disk: the old canonical would come back alone.
+        # Without this sync, a power cut after deleting segments could bring back the old canonical without its log.
         disk.sync_directory(self._paths.directory)
 
     def _delete_covered(self, covers: int) -> None:
-        # Oldest first: whatever a crash leaves is the end of the covered log, and replaying an end changes nothing.
+        # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
         for number in self._paths.segment_numbers(disk.list_names(self._paths.directory)):
             if number <= covers:
                 disk.remove(self._paths.segment(number))

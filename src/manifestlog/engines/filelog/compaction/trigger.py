@@ -1,11 +1,11 @@
-"""When a compaction is wanted: the trigger rule, and what it looks at.
+"""The trigger rule: decides when a compaction is due.
 
 Invariants:
 
 - The rule is a pure function of the log's status, the options and the time.
-- Compacting never costs more than about 1 % of the time: a compaction waits 100 times as long as the last one took.
+- Periodic compactions take at most about 1 % of the time: each waits 100 times as long as the last one took.
 
-It compacts nothing (`steps`) and starts no thread (`background`).
+It does not compact (`steps`) and starts no thread (`background`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from manifestlog.options import ManifestOptions
 
 COMPACTION_SHARE = 100
-"""A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
+"""A periodic compaction waits this many times as long as the last one took, even if it failed: at most 1 % of the time."""
 
 
 def log_status(session: Session) -> LogStatus:
-    """How much is in the log, and since when."""
+    """Return the state of the log: its sizes, and since when it has changes to merge."""
 
     def look(state: State) -> LogStatus:
         size, wal_ = state.base.canonical_bytes, state.wal
@@ -45,7 +45,7 @@ def log_status(session: Session) -> LogStatus:
 
 
 def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime) -> float:
-    """The trigger rule: how long until a compaction is wanted; infinite when there is nothing to merge."""
+    """Return the seconds until a compaction is due; infinite if there is nothing to merge."""
     if status.changed_since is None:
         return float("inf")
     if status.bytes_to_merge >= options.log_bytes_limit(status.canonical_bytes):
@@ -58,10 +58,10 @@ def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime
 
 def _age(since: str, now: datetime, wanted_s: float) -> float:
     age_s = (now - datetime.fromisoformat(since)).total_seconds()
-    # A time in the future means that the clock was set back: better one compaction too early than none for a day.
+    # A time in the future means that the clock was set back: a compaction too early is better than none for a day.
     return wanted_s - age_s if age_s >= 0 else 0.0
 
 
 def is_compaction_due(session: Session) -> bool:
-    """Whether a compaction is wanted now."""
+    """Return whether a compaction is due now."""
     return seconds_until_due(log_status(session), session.options, datetime.now(UTC)) <= 0
