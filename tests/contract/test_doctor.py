@@ -374,7 +374,7 @@ def test_a_replacement_that_shows_half_a_file_fails(directory: Path, monkeypatch
     monkeypatch.setattr(disk, "replace", clumsy)
     one = found(directory)["atomic rename"]
     assert one.status is ProbeStatus.FAILED
-    assert " 0 times half" not in one.found
+    assert " 0 times a partial file" not in one.found
 
 
 @pytest.mark.usefixtures("quick")
@@ -447,7 +447,7 @@ def test_a_clock_that_is_set_meanwhile_is_a_warning(directory: Path, monkeypatch
     monkeypatch.setattr(time, "time", lambda: next(times, real() - 3600))
     one = found(directory)["clock"]
     assert one.status is ProbeStatus.WARNING
-    assert "moved by -3600" in one.found
+    assert "jumped by -3600" in one.found
 
 
 @pytest.mark.usefixtures("quick")

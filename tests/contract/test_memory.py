@@ -59,5 +59,5 @@ def test_it_cannot_be_sent_to_another_process() -> None:
 
 
 def test_a_scheme_that_nobody_knows_is_named() -> None:
-    with pytest.raises(ManifestError, match=r"gopher: no engine .* memory:"):
+    with pytest.raises(ManifestError, match=r"gopher: unknown scheme; .* memory:"):
         DownloadManifestManager("gopher://host/systems_download", META)

@@ -147,13 +147,13 @@ def test_the_error_says_file_and_offset_and_how_many_good_records_lie_beyond(tmp
     error = _refused(path)
     assert error is not None
     assert (error.path, error.offset, error.exit_code) == (str(active), sum(map(len, lines[:at])), 12)
-    assert f"{COUNT - at} good records lie beyond" in error.reason
+    assert f"{COUNT - at} good records follow" in error.reason
 
 
 def test_the_error_counts_good_records_in_their_places_and_elsewhere(tmp_path: Path) -> None:
     path, active, lines = _fill(tmp_path)
     active.write_bytes(b"".join(_swapped(lines, 2, 5)))
-    assert f"{COUNT - 1} good records lie beyond" in str(_refused(path))
+    assert f"{COUNT - 1} good records follow" in str(_refused(path))
 
 
 def test_the_finding_of_check_counts_them_too(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_metadata_that_nothing_tells_is_made_up_and_said_so(no_index: Path) -> N
     flip(no_index, no_index.read_bytes().index(b"etl_version") + 2)
     report = mend(no_index)
     assert [loss.meaning for loss in report.lost] == [
-        "metadata that nothing tells any more was made up: etl_version (now '0')"
+        "metadata that no file states any more was made up: etl_version (now '0')"
     ]
 
 

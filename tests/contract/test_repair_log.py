@@ -56,7 +56,7 @@ def test_a_forget_that_was_lost_may_be_undone_and_the_report_says_so(path: Path)
     file = files(path)["sealed"]
     flip(file, line_of(file, '"op":"forget"').start + 10)
     (loss,) = mend(path).lost
-    assert "forgotten there may be back" in loss.meaning
+    assert "had removed may reappear" in loss.meaning
     assert loss.checksums == [checksum(FORGOTTEN)]
     assert checksum(FORGOTTEN) in stored(path)
 
@@ -150,7 +150,7 @@ def test_a_cut_segment_costs_what_stood_behind_the_cut(path: Path) -> None:
     file.write_bytes(file.read_bytes()[: line_of(file, victim).start])
     report = mend(path)
     assert stored(path).keys() == ALL - {victim}
-    assert "cut" in report.lost[0].meaning
+    assert "truncated" in report.lost[0].meaning
 
 
 def test_swapped_segments_are_put_in_order(path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_write_that_fails_says_where_and_what_to_do(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(disk, "append", fail)
-    with pytest.raises(OSError, match="look into the system's log") as caught:
+    with pytest.raises(OSError, match="look for the cause in the system's log") as caught:
         manifest.add(make_record(1))
     monkeypatch.undo()
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, os.fspath(manifest.path))

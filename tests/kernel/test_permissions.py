@@ -196,7 +196,7 @@ def test_what_may_not_be_written_is_said(path: Path, nobody: Callable[..., Child
 def test_the_program_says_what_may_not_be_written(path: Path, nobody: Callable[..., Child]) -> None:
     """One line and exit code 1."""
     code, said = nobody(program, "--dir", str(path.parent), "forget", "systems_download", checksum(1)).result()
-    assert (code, "ask for the right to write" in said, "Traceback" in said) == (1, True, False), said
+    assert (code, "ask for write permission" in said, "Traceback" in said) == (1, True, False), said
 
 
 def compact(_link: Link, path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_directory_without_write_permission_lets_no_compaction_in(path: Path, 
     path.parent.chmod(0o555)
     before = path.read_bytes()
     kind, text = nobody(failure, compact, path).result()
-    assert (kind, "ask for the right to write" in text, path.read_bytes()) == ("PermissionError", True, before)
+    assert (kind, "ask for write permission" in text, path.read_bytes()) == ("PermissionError", True, before)
 
 
 # -- a change under an open manager ------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def go_on(link: Link, path: Path) -> list[str]:
             try:
                 outcomes.append(manifest.compact().outcome)
             except PermissionError as error:
-                outcomes.append(f"refused, {'with advice' if 'ask for the right' in str(error) else error}")
+                outcomes.append(f"refused, {'with advice' if 'ask for write permission' in str(error) else error}")
             assert len(manifest) == COUNT + number + 1
     return outcomes
 

@@ -170,7 +170,7 @@ def lose_the_disk_under_a_writer(mounted: Mounted, device: str) -> None:
         with pytest.raises((ManifestError, OSError)) as caught:
             manifest.add(make_record(11))
         assert str(mounted.path.parent) in str(caught.value)
-        assert "nothing was written and everything earlier is kept" in str(caught.value)
+        assert "nothing was written, and all earlier writes are kept" in str(caught.value)
         for act in (manifest.compact, lambda: manifest.forget(checksum(1)), lambda: manifest.add(make_record(12))):
             with pytest.raises((ManifestError, OSError)):
                 act()

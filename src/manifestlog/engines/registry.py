@@ -28,5 +28,5 @@ def driver_for(location: str | os.PathLike[str]) -> Driver:
     scheme = found[1].lower() if found else ""
     if scheme not in _DRIVERS:
         known = ", ".join(f"{name}:" for name in _DRIVERS if name)
-        raise ManifestError(f"{scheme}: no engine keeps manifests there; give the path of a file, or one of {known}")
+        raise ManifestError(f"{scheme}: unknown scheme; give the path of a file, or one of {known}")
     return cast("Driver", importlib.import_module(_DRIVERS[scheme]))

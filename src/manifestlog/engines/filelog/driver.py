@@ -138,9 +138,9 @@ def _warn_of_network(directory: str, device: int) -> None:
     found = mounts.file_system(disk.mount_table(), device, directory)
     if mounts.kind(found) is mounts.Kind.NETWORK:
         log.warning(
-            "%s: on a network file system (%s), where locks may not hold between machines and a sync may not reach a disk;"
+            "%s: network file system (%s): locks may not hold between machines, and a sync may not reach a disk;"
             " keep the manifest on a local disk of the machine that writes it and copy it from there"
-            " (`manifestlog doctor` tests the folder)",
+            " (`manifestlog doctor` tests the directory)",
             directory,
             found,
         )
@@ -156,8 +156,8 @@ def _warn_of_links(paths: ManifestPaths) -> None:
     links = disk.links(paths.canonical)
     if links > 1:
         log.warning(
-            "%s: the file has %d names (hard links): the next compaction replaces this one only, the others keep what is"
-            " there now; open it by this name only, and back it up with a copy",
+            "%s: the file has %d names (hard links): the next compaction replaces only this one, and the others keep the"
+            " present content; open it only by this name, and back it up with a copy",
             paths.canonical,
             links,
         )

@@ -225,7 +225,7 @@ class FileEngine:
                 keep_index(self.session)
         except (ManifestError, OSError) as error:
             # Nothing is lost: the log holds all acknowledged writes. The next compaction or `check` reports the cause.
-            log.error("%s: not compacted on closing: %s", self.paths.canonical, error)
+            log.error("%s: compaction on close failed: %s", self.paths.canonical, error)
 
     # -- forks ---------------------------------------------------------------------------------------------------
 

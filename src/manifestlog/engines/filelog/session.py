@@ -48,12 +48,12 @@ T = TypeVar("T")
 
 _LINE_EXTRA_BYTES = 128
 _LINES_PER_LOOK = 16
-_READ_ONLY = "or open the manifest with read_only=True; nothing was written and everything earlier is kept"
+_READ_ONLY = "or open the manifest with read_only=True; nothing was written, and all earlier writes are kept"
 _ADVICE = {
     errno.EROFS: f"make the file system writable again, {_READ_ONLY}",
-    errno.EACCES: f"ask for the right to write here, {_READ_ONLY}",
-    errno.EIO: "the disk failed: look into the system's log for the reason, then retry",
-    errno.EPERM: f"ask for the right to write here, {_READ_ONLY}",
+    errno.EACCES: f"ask for write permission here, {_READ_ONLY}",
+    errno.EIO: "the disk failed: look for the cause in the system's log, then retry",
+    errno.EPERM: f"ask for write permission here, {_READ_ONLY}",
 }
 
 
@@ -200,8 +200,8 @@ class Session:
         thread = threading.get_ident()
         if self._acting == thread:
             raise ManifestError(
-                f"{self.paths.canonical}: written to by a signal handler in the middle of a write;"
-                " set a flag in the handler, and write when the interrupted call has returned"
+                f"{self.paths.canonical}: a signal handler tried to write while its thread was writing;"
+                " set a flag in the handler, and write after the interrupted call has returned"
             )
         try:
             if not self._writers.acquire(True, self._turn_s):

@@ -62,7 +62,9 @@ class State:
                 # A concurrent compaction looks like damage, but then the files change between two attempts.
                 if fingerprint(paths) == before:
                     raise
-        raise DamagedManifestError(paths.canonical, 0, "the files change faster than they can be read")
+        raise DamagedManifestError(
+            paths.canonical, 0, f"the files changed during each of {_LOAD_TRIES} attempts to read them"
+        )
 
     @classmethod
     def _load_once(cls, paths: ManifestPaths, *, writable: bool) -> State:
@@ -70,7 +72,7 @@ class State:
             base = base_files.open_base(paths)
         except FileNotFoundError:
             if paths.segment_numbers(_names(paths)):
-                reason = "the canonical file is missing, its log is there"
+                reason = "the canonical file is missing, but its log exists"
                 raise DamagedManifestError(paths.canonical, 0, reason) from None
             raise ManifestNotFoundError(paths.canonical) from None
         except NotAManifestError as error:
@@ -210,8 +212,8 @@ def _miss_log(paths: ManifestPaths, base: CanonicalFiles) -> None:
         reason = f"the log is missing: segment {covers} was not its last"
         raise DamagedManifestError(paths.segment(covers + 1), 0, reason)
     log.warning(
-        "%s: this copy came without its log, and lacks what was registered after the last compaction, if anything was;"
-        " to have it, copy the %s of the original as well",
+        "%s: this copy came without its log, so it may lack records added after the last compaction;"
+        " copy the %s of the original as well",
         paths.canonical,
         os.path.basename(paths.segment(0)).replace("000000", "*"),
     )

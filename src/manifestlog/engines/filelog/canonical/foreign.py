@@ -35,7 +35,7 @@ def canonical_bytes(path: str, data: bytes) -> bytes:
     if not isinstance(document, dict) or not {"metadata", "records"} == set(document):
         raise DamagedManifestError(path, 0, 'expected one object with "metadata" and "records", and nothing else')
     if not isinstance(document["records"], dict):
-        raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" is no JSON object')
+        raise DamagedManifestError(path, max(0, data.find(b'"records"')), '"records" must be a JSON object')
     try:
         metadata, naive = checked_metadata(document["metadata"])
         codec.dumps(metadata)
@@ -48,9 +48,9 @@ def canonical_bytes(path: str, data: bytes) -> bytes:
         known = rows.get(row["checksum"])
         rows[row["checksum"]] = merge(known, row) if known else row
     if metadata["total_records"] != len(document["records"]):
-        log.warning("%s: total_records says %s, there are %d", path, metadata["total_records"], len(rows))
+        log.warning("%s: total_records is %s, but the file has %d", path, metadata["total_records"], len(rows))
     if naive:
-        log.warning("%s: times without a zone were read as UTC", path)
+        log.warning("%s: times without a time zone were read as UTC", path)
     metadata["total_records"] = len(rows)
     _writable(path, data, b'"metadata"', metadata)
     return render(metadata, ((c, _writable(path, data, c.encode(), rows[c])) for c in sorted(rows)))
@@ -72,7 +72,7 @@ def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
     try:
         return codec.dumps(value)
     except TypeError as error:
-        reason = f"a member that could be read but not written again ({error})"
+        reason = f"a member cannot be written again ({error})"
         raise DamagedManifestError(path, max(0, data.find(place)), reason) from None
 
 
@@ -100,7 +100,7 @@ def _parse(path: str, data: bytes) -> Any:
         raise DamagedManifestError(path, 0, "nested too deeply") from None
     except ValueError as error:
         key = str(error).encode()
-        raise DamagedManifestError(path, max(0, data.rfind(key)), f"the key {error} stands twice") from None
+        raise DamagedManifestError(path, max(0, data.rfind(key)), f"duplicate key {error}") from None
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

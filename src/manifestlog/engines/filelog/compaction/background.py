@@ -79,7 +79,7 @@ class _Loop:
             thread.start()
         except RuntimeError as error:  # a limit on threads; it must not fail the write
             self._not_before = time.monotonic() + _NO_THREAD_S
-            log.error("%s: no periodic work for now: %s", self._path, error)
+            log.error("%s: background thread not started (%s); retrying later", self._path, error)
             return
         self._thread = thread  # set last: before `start` it could not be joined
 
@@ -129,7 +129,7 @@ class _Loop:
         try:
             pause = self._pause_s()
         except Exception as error:  # noqa: BLE001 -- as below
-            log.error("%s: when is periodic work due? %s", self._path, error)
+            log.error("%s: cannot tell when background work is due: %s", self._path, error)
             pause = self._failed_s
         return min(max(pause, rest, _PAUSE_MIN_S), threading.TIMEOUT_MAX)
 
@@ -141,7 +141,7 @@ class _Loop:
         except ManifestClosedError:
             return False
         except Exception as error:  # noqa: BLE001 -- any error: this thread must survive to retry
-            log.error("%s: periodic work failed: %s", self._path, error)
+            log.error("%s: background work failed (%s); retrying later", self._path, error)
             now = time.monotonic()
             # Waiting for a lock uses no resources, so it does not count as cost.
             cost = 0.0 if isinstance(error, LockTimeoutError) else now - began

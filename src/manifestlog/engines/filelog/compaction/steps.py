@@ -71,7 +71,7 @@ def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     try:
         with session.compaction_lock(wait=wait) as alone:  # (1)
             if not alone:
-                log.debug("%s: is being compacted elsewhere", session.paths.canonical)
+                log.debug("%s: another compaction is running", session.paths.canonical)
                 return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
             report = _Compaction(session, began).run()
     except OSError as error:
@@ -253,7 +253,9 @@ class _Compaction:
 
     def _publish(self, old: base.CanonicalFiles) -> None:
         if disk.path_stamp(self._paths.canonical) != old.index.head.stamp:
-            raise DamagedManifestError(self._paths.canonical, 0, "somebody replaced the file during a compaction")
+            raise DamagedManifestError(
+                self._paths.canonical, 0, "another program replaced the file during a compaction"
+            )
         disk.replace(self._temporary, self._paths.canonical)
         # Without this sync, a power cut after deleting segments could bring back the old canonical without its log.
         disk.sync_directory(self._paths.directory)

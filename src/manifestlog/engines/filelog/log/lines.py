@@ -254,19 +254,19 @@ def _check_shape(kind: str, data: dict[str, Any]) -> None:
     if wrong:
         raise ValueError(f"{kind} without {', '.join(wrong)}")
     if type(data.get("synced", 0)) is not int:
-        raise ValueError("synced is no offset")
+        raise ValueError("synced must be an integer")
     if "ts" in data and not (data["ts"].endswith("Z") and datetime.fromisoformat(data["ts"])):
-        raise ValueError("ts is not in UTC")
+        raise ValueError("ts must be in UTC")
     if "base" in data:
         _base(data["base"])
     if kind == "forget" and not is_checksum(data["checksum"]):
-        raise ValueError("forget of no checksum")
+        raise ValueError("checksum must be 64 lower-case hex digits")
     if kind == "meta" and not all(isinstance(value, str) for value in data["metadata"].values()):
-        raise ValueError("metadata that is no text")
+        raise ValueError("metadata values must be texts")
 
 
 def _base(members: dict[str, Any]) -> Base:
     base = Base(**members)
     if type(base.covers) is not int:
-        raise ValueError("covers is no segment's number")
+        raise ValueError("covers must be an integer")
     return base

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _TURN_S = 60.0
 """How long a thread waits for another thread's sync, in seconds; a longer one counts as failed."""
-_FAILED_BEFORE = "an earlier sync of it has failed"
+_FAILED_BEFORE = "an earlier sync of this file failed"
 _READ_BYTES = 128 << 10
 _END_BYTES = 64
 """How many last bytes are compared of an end that accepts no append: more than a line's CRC and newline."""
@@ -231,19 +231,21 @@ class Segment:
             for moved in self._search.lost_within(piece.offset, piece.end):
                 joined = framing.with_damage(self._damage[-1:], damage)
                 offset = next(one.offset for one in joined if moved.place < one.end)
-                beyond = f"{self._search.records_beyond(offset)} good records lie beyond"
+                beyond = f"{self._search.records_beyond(offset)} good records follow"
                 raise DamagedManifestError(self.path, offset, f"{moved.describe()} in segment {self.number}; {beyond}")
 
     def _decode(self, line: bytes, offset: int) -> LogEntry:
         try:
             return lines.decode(line)
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedManifestError(self.path, offset, f"the line says nothing known ({error})") from None
+            raise DamagedManifestError(
+                self.path, offset, f"the line has a valid CRC but invalid content ({error})"
+            ) from None
 
     def _check_seal(self, op: LogEntry, tail: Tail) -> None:
         declared = (op.data["length"], op.data["lines"], op.data["chain"])
         if declared != (tail.length, tail.lines, checksums.hex_crc(tail.chain)):
-            raise DamagedManifestError(self.path, tail.length, "the segment's lines are not those that were sealed")
+            raise DamagedManifestError(self.path, tail.length, "the segment's lines do not match its seal")
 
     def _refuse_unexplained(self, damage: list[Piece], tail: Tail) -> None:
         """Raise `DamagedManifestError` for damage before a `synced` mark: no crash explains it.
@@ -260,7 +262,7 @@ class Segment:
             self.path,
             piece.offset,
             f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
-            f" {self._search.records_beyond(piece.end)} good records lie beyond",
+            f" {self._search.records_beyond(piece.end)} good records follow",
         )
 
     def check_link(self, declared: Summary | None) -> None:
@@ -276,7 +278,7 @@ class Segment:
         raise DamagedManifestError(
             self.path,
             self.tail.length,
-            f"segment {self.number} does not end as segment {self.number + 1} says it did",
+            f"the end of segment {self.number} differs from what segment {self.number + 1} states",
         )
 
     def report_damage(self) -> None:
@@ -285,7 +287,7 @@ class Segment:
             if piece.offset not in self._reported:
                 self._reported.add(piece.offset)
                 log.warning(
-                    "%s: %d bytes at offset %d were damaged by a crash before they were acknowledged; skipped",
+                    "%s: skipped %d bytes at offset %d, which a crash damaged before they were acknowledged",
                     self.path,
                     piece.end - piece.offset,
                     piece.offset,
@@ -325,7 +327,7 @@ class Segment:
             if start < size < end - 1:
                 disk.truncate(self.fd, start)
         except OSError as other:
-            log.warning("%s: an unfinished line stays behind offset %d (%s)", self.path, start, other)
+            log.warning("%s: an unfinished line remains after offset %d (%s)", self.path, start, other)
             return False
         return size == end - 1 and isinstance(error, OSError)
 
@@ -354,7 +356,7 @@ class Segment:
         # Reentrant, because a signal handler may interrupt this thread's sync to write or close. With a timeout, because
         # that handler may wait for another thread, which waits here.
         if not self._syncing.acquire(True, _TURN_S):
-            raise OSError(errno.ETIMEDOUT, "another thread's sync of it does not end", self.path)
+            raise OSError(errno.ETIMEDOUT, "another thread's sync of this file does not end", self.path)
 
     def _sync_alone(self) -> None:
         if self._broken:

@@ -79,7 +79,7 @@ class Wal:
         current.report_damage()
         wal.covers = wal.covered_by(canonical)
         if wal.covers >= current.number:
-            raise DamagedManifestError(current.path, 0, f"the segments behind {wal.covers} are missing")
+            raise DamagedManifestError(current.path, 0, f"the segments after {wal.covers} are missing")
         before: Ops = []
         wal.replay(wal.covers + 1, lambda number, op: before.append((number, op)))
         return wal, before + last
@@ -92,7 +92,7 @@ class Wal:
         covers = fold.covered_by(self.bases, canonical)
         if covers is None:
             raise DamagedManifestError(
-                self._paths.canonical, 0, "this is not the file that the log belongs to: it was edited, swapped or cut"
+                self._paths.canonical, 0, "the log does not belong to this file: it was edited, replaced or truncated"
             )
         return covers
 
@@ -120,7 +120,7 @@ class Wal:
             return _open(self._paths, number, self._ts_created, writable=False)
         except FileNotFoundError:
             raise DamagedManifestError(
-                self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not hold it"
+                self._paths.segment(number), 0, f"segment {number} is missing, and the canonical does not cover it"
             ) from None
 
     def _note(self, number: int, op: LogEntry) -> None:
@@ -226,7 +226,7 @@ class Wal:
             segment.seal()
         elif not segment.sealed:
             log.warning(
-                "%s: a crash or a full disk left an unfinished end behind offset %d; it is fenced off, segment %d goes on",
+                "%s: a crash or a full disk left an unfinished end after offset %d; it is fenced off, continuing in segment %d",
                 segment.path,
                 segment.tail.length,
                 segment.number + 1,
@@ -247,10 +247,10 @@ class Wal:
                 self.current.sync(self.current.tail.length)
             except OSError as error:
                 # The successor records the failure. Without one, the next writer would not know of it and sync again.
-                log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
+                log.error("%s: sync failed (%s); continuing in segment %d", self.current.path, error, number)
                 self.mark_sync_failed(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
-        log.debug("%s: begun", self.current.path)
+        log.debug("%s: segment started", self.current.path)
 
     def register_writer(self) -> None:
         """Register as a writer. The last registered writer compacts on close."""

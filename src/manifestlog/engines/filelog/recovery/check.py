@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 _TRIES = 10
-_IGNORED = "it is ignored, and made anew by the next opening that may write"
+_IGNORED = "it is ignored; the next opening that may write rebuilds it"
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
         if index.head.covers and not numbers:
             _judge_missing_log(index, paths, report)
     for left in paths.temporaries(names):
-        report.note(left, None, "left by a process that died while it was writing it; it is removed by a later one")
+        report.note(left, None, "unfinished file of a process that died; a later writer removes it")
     return report
 
 
@@ -175,7 +175,7 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
     try:
         source = Canonical(paths.canonical, disk.open_read(paths.canonical))
     except FileNotFoundError:
-        report.damage(paths.canonical, None, "the canonical file is missing, its log is there")
+        report.damage(paths.canonical, None, "the canonical file is missing, but its log exists")
         return None
     comparison = _Comparison(index)
     try:
@@ -187,7 +187,7 @@ def _check_canonical(paths: ManifestPaths, index: Index | None, report: CheckRep
         return None
     report.records = comparison.count
     if source.memory is not None:
-        report.note(paths.canonical, 0, "another tool's layout; the next compaction makes it canonical")
+        report.note(paths.canonical, 0, "another tool's layout; the next compaction converts it")
     agrees = comparison.agrees and index is not None and (index.head.crc, index.head.metadata) == (crc, metadata)
     return _Read(metadata, (disk.size(source.fd), crc), agrees)
 
@@ -224,7 +224,7 @@ def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: Chec
         disk.close(fd)
     opening = lines.decode_header(first, path)
     if opening is None:
-        report.damage(path, 0, "the segment's first line is damaged, so nothing behind it can be checked")
+        report.damage(path, 0, "the segment's first line is damaged, so the rest cannot be checked")
         return None
     belongs = (opening.manifest, opening.segment) == (paths.name, number)
     if not belongs or (read is not None and opening.ts_created != read.metadata["ts_created"]):
@@ -277,7 +277,7 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
             segment.sealed_end = piece.end + (not piece.terminated)
         segment.bases = fold.after(segment.bases, op)
     except (ValueError, KeyError, TypeError) as error:
-        report.damage(segment.path, piece.offset, f"the line says nothing known ({error})")
+        report.damage(segment.path, piece.offset, f"the line has a valid CRC but invalid content ({error})")
 
 
 def _classify_damage(segment: _Segment, report: CheckReport) -> None:
@@ -288,13 +288,13 @@ def _classify_damage(segment: _Segment, report: CheckReport) -> None:
         report.damage(
             segment.path,
             declared.length,
-            f"it does not hold what segment {declared.segment + 1} says: lines are missing or other",
+            f"contents do not match the summary in segment {declared.segment + 1}: lines are missing or changed",
         )
     for piece in segment.damage:
         count = piece.end - piece.offset
         moved = next((one for one in segment.moved if piece.offset <= one.place < piece.end), None)
         if moved is not None:
-            beyond = f"{segment.beyond} good records lie behind the first damage"
+            beyond = f"{segment.beyond} good records follow the first damage"
             report.damage(segment.path, piece.offset, f"{moved.describe()}; {beyond}")
         elif (
             declared is not None
@@ -302,32 +302,36 @@ def _classify_damage(segment: _Segment, report: CheckReport) -> None:
             and explained_by_crash(piece, 0, segment.sealed_end)
         ):
             report.note(
-                segment.path, piece.offset, f"{count} bytes behind the segment's end, fenced off by a later one"
+                segment.path, piece.offset, f"{count} bytes after the segment's end, which a later segment fenced off"
             )
         elif as_declared and explained_by_crash(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
             report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")
     if segment.torn_at is not None:
-        report.note(segment.path, segment.torn_at, "an unfinished last line: being written now, or torn by a crash")
+        report.note(
+            segment.path, segment.torn_at, "an unfinished last line: it is being written, or was torn by a crash"
+        )
 
 
 def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: _Read, report: CheckReport) -> None:
     """Check that the log names this canonical, and that every segment that it does not cover is there."""
     covers = fold.covered_by(last.bases, read.identity)
     if covers is None:
-        interrupted = ", or a repair was interrupted before it was in place" if fold.begins_anew(last.opening) else ""
-        meaning = f"this is not the file that the log belongs to: it was edited, swapped or cut{interrupted}"
+        interrupted = ", or a repair was interrupted before publishing it" if fold.begins_anew(last.opening) else ""
+        meaning = f"the log does not belong to this file: it was edited, replaced or truncated{interrupted}"
         report.damage(paths.canonical, 0, meaning)
         return
     for number in range(covers + 1, numbers[-1]):
         if number not in numbers:
             report.damage(
-                paths.segment(number), None, f"segment {number} is missing, and the canonical does not hold it"
+                paths.segment(number), None, f"segment {number} is missing, and the canonical does not cover it"
             )
     for number in numbers:
         if number <= covers:
-            report.note(paths.segment(number), None, "the canonical holds all of it; the next compaction removes it")
+            report.note(
+                paths.segment(number), None, "the canonical covers this segment; the next compaction removes it"
+            )
 
 
 # -- the index ---------------------------------------------------------------------------------------------------------
@@ -354,7 +358,7 @@ def _is_of(index: Index, paths: ManifestPaths, read: _Read, report: CheckReport)
 def _judge_missing_log(index: Index, paths: ManifestPaths, report: CheckReport) -> None:
     level, meaning = DAMAGE, f"the log is missing: segment {index.head.covers} was not its last"
     if index.head.stamp != disk.path_stamp(paths.canonical):
-        level, meaning = NOTE, "this copy came without its log; what the original's log held is not in it"
+        level, meaning = NOTE, "this copy came without its log; changes in the original's log are not in it"
     report.findings.append(Finding(level, paths.segment(index.head.covers + 1), None, meaning))
 
 
@@ -365,6 +369,6 @@ def _judge_index(paths: ManifestPaths, index: Index, read: _Read, report: CheckR
         report.note(paths.index, None, f"damaged ({error}); lookups read the canonical instead")
         return
     if not read.index_agrees:
-        report.damage(paths.index, None, "it says something else than the canonical: `repair` makes it anew")
+        report.damage(paths.index, None, "it differs from the canonical; `repair` rebuilds it")
     elif not index.is_as_written():
-        report.note(paths.index, None, "bytes that nobody reads are not what was written")
+        report.note(paths.index, None, "unused bytes of the index differ from what was written (harmless)")

@@ -49,14 +49,14 @@ def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResu
     yield from _room(directory, file_names)
     try:
         with _workplace(directory, file_names) as place:
-            yield ProbeResult("writing", ProbeStatus.OK, "files can be made here")
+            yield ProbeResult("writing", ProbeStatus.OK, "files can be created here")
             yield from probes.run_probes(place)
     except _CannotWriteError as error:
         yield ProbeResult(
             "writing",
             ProbeStatus.FAILED,
-            f"no file can be made here ({error}); manifests can be read, and nothing further was tested",
-            "run it as the user who writes, or give that user the right to write here",
+            f"no file can be created here ({error}); manifests can be read, and nothing else was tested",
+            "run it as the user who writes, or give that user write permission here",
         )
         return
     yield _clock_went(directory, file_names, began)
@@ -111,12 +111,12 @@ _MEANING = {
     ),
     Kind.MEMORY: (
         ProbeStatus.WARNING,
-        "in memory: nothing here survives a power cut or a restart, whatever the durability",
+        "in memory: nothing survives a power cut or a restart, in any durability mode",
         "keep manifests on a disk",
     ),
     Kind.OVERLAY: (
         ProbeStatus.WARNING,
-        "a container's own layer: what is written here goes with the container",
+        "a container's own layer: files here are deleted with the container",
         "mount a volume of the host for the manifests",
     ),
 }
@@ -133,26 +133,28 @@ def _permissions(directory: str, file_names: list[str]) -> Iterator[ProbeResult]
     seen = [(path, access) for path in [directory, *own] if (access := _access(path)) is not None]
     shared = [(path, _means(access, is_directory=path == directory)) for path, access in seen if access.mode & 0o002]
     advice = f"chmod o-w {directory} and the files in it"
-    yield _listed("permissions", shared, "not everybody may write here", advice, ProbeStatus.WARNING)
+    yield _listed("permissions", shared, "not writable for everyone", advice, ProbeStatus.WARNING)
     locked = [
-        (path, f"(mode {access.mode:04o}) is not writable for us") for path, access in seen if not access.writable
+        (path, f"(mode {access.mode:04o}) is not writable for this process")
+        for path, access in seen
+        if not access.writable
     ]
-    others = [(path, f"is user {a.owner}'s") for path, a in seen if a.owner not in (disk.our_user(), 0)]
+    others = [(path, f"belongs to user {a.owner}") for path, a in seen if a.owner not in (disk.our_user(), 0)]
     if locked:
         advice = "run it as the user who writes, or share the files through a group and its umask (002)"
         yield _listed("owners", locked, "", advice, ProbeStatus.FAILED)
     else:
-        advice = "fine where those users share the manifest; otherwise find out who wrote here"
-        yield _listed("owners", others, "all files are ours to write", advice, ProbeStatus.WARNING)
+        advice = "fine if those users share the manifest; otherwise find out who wrote here"
+        yield _listed("owners", others, "this process may write to all files", advice, ProbeStatus.WARNING)
 
 
 def _means(access: disk.Access, *, is_directory: bool) -> str:
     if not is_directory:
-        means = "anybody may change what is recorded"
+        means = "any user may change the records"
     elif access.mode & stat.S_ISVTX:
-        means = "anybody may put files beside ours"
+        means = "any user may add files"
     else:
-        means = "anybody may put files in place of ours"
+        means = "any user may replace files"
     return f"(mode {access.mode:04o}): {means}"
 
 
@@ -161,12 +163,10 @@ def _elsewhere(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
         try:
             found = names.resolve(ManifestPaths(directory, name).canonical).directory
         except ValueError as error:
-            yield ProbeResult(
-                "links", ProbeStatus.WARNING, str(error), "let it lead to a manifest, or give it another name"
-            )
+            yield ProbeResult("links", ProbeStatus.WARNING, str(error), "point it at a manifest, or rename it")
             continue
         if found != directory:
-            advice = f"test that folder as well: manifestlog doctor {found}"
+            advice = f"test that directory as well: manifestlog doctor {found}"
             yield ProbeResult("links", ProbeStatus.WARNING, f"{name} is a link; its files are in {found}", advice)
 
 
@@ -194,8 +194,8 @@ def _room(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
     )
     room = f"{left.free_bytes / 1e6:,.0f} MB free"
     if name:
-        room += f"; a compaction of {name}, the largest here, takes {need / 1e6:,.1f} MB for a while"
-    advice = "free some space: without it the log only grows, and additions fail when the disk is full"
+        room += f"; a compaction of {name}, the largest here, temporarily needs {need / 1e6:,.1f} MB"
+    advice = "free some space: without it the log only grows, and writes fail when the disk is full"
     status = ProbeStatus.OK
     if left.free_bytes < need:
         status = ProbeStatus.FAILED
@@ -205,7 +205,9 @@ def _room(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
     if left.free_inodes is not None:
         few = left.free_inodes < _ROOM_INODES
         status = ProbeStatus.WARNING if few else ProbeStatus.OK
-        yield ProbeResult("free inodes", status, f"{left.free_inodes:,} more files can be made", advice if few else "")
+        yield ProbeResult(
+            "free inodes", status, f"{left.free_inodes:,} more files can be created", advice if few else ""
+        )
 
 
 def _manifests(file_names: list[str]) -> list[str]:
@@ -221,14 +223,14 @@ def _compaction_bytes(directory: str, name: str, file_names: list[str]) -> int:
 
 def _clock_went(directory: str, file_names: list[str], began: tuple[float, float]) -> ProbeResult:
     jumped = (time.time() - began[0]) - (time.monotonic() - began[1])
-    advice = "set the clock by NTP; the order in a manifest is not affected, times in records are"
+    advice = "synchronise the clock by NTP; the order in a manifest is not affected, but times in records are"
     if abs(jumped) > CLOCK_SLACK_S:
         return ProbeResult(
-            "clock", ProbeStatus.WARNING, f"the system's clock moved by {jumped:+.1f} s meanwhile", advice
+            "clock", ProbeStatus.WARNING, f"the system's clock jumped by {jumped:+.1f} s during the tests", advice
         )
     stamps = [disk.path_stamp(ManifestPaths(directory, name).canonical) for name in _manifests(file_names)]
     ahead = max((stamp.mtime_ns / 1e9 - time.time() for stamp in stamps if stamp is not None), default=0.0)
     if ahead > CLOCK_SLACK_S:
-        found = f"a manifest here is {ahead:,.0f} s younger than now: the clock was set back since, or is wrong"
+        found = f"a manifest here is {ahead:,.0f} s in the future: the clock was set back since, or is wrong"
         return ProbeResult("clock", ProbeStatus.WARNING, found, advice)
-    return ProbeResult("clock", ProbeStatus.OK, "the system's clock runs evenly, and no file here is from the future")
+    return ProbeResult("clock", ProbeStatus.OK, "the system's clock is steady, and no file here is from the future")

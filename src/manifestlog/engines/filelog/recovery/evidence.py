@@ -78,7 +78,7 @@ def collect(paths: ManifestPaths, found: Salvage) -> Evidence:
         found.files.append(paths.canonical)
         if _is_anothers(canonical, identity, bases, index):
             size = canonical.identity[0]
-            found.lose(paths.canonical, 0, size, "this is another manifest's canonical: its records are left out")
+            found.lose(paths.canonical, 0, size, "this canonical belongs to another manifest; its records are left out")
             canonical = None
     found.source = canonical
     covered = _covers(canonical, bases, index)
@@ -119,9 +119,9 @@ def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage)
         opening = segment.opening
         if opening is not None and (opening.manifest, opening.ts_created) != identity:
             whose = f"manifest {opening.manifest!r} created at {opening.ts_created}"
-            found.note(segment.path, 0, segment.size, f"this is a segment of {whose}: it is left out")
+            found.note(segment.path, 0, segment.size, f"this segment belongs to {whose}; it is left out")
         elif segment.number in ours:
-            found.note(segment.path, 0, segment.size, f"segment {segment.number} once more: it is left out")
+            found.note(segment.path, 0, segment.size, f"a second copy of segment {segment.number}; it is left out")
         else:
             ours[segment.number] = segment
     return dict(sorted(ours.items()))

@@ -99,7 +99,7 @@ class _Second:
 
     def hear(self) -> Any:
         if not self.link.poll(PATIENCE_S):
-            raise _SecondError(f"the second process got no answer from the file system within {PATIENCE_S:g} s")
+            raise _SecondError(f"the file system did not answer the second process within {PATIENCE_S:g} s")
         try:
             answer = self.link.recv()
         except (EOFError, OSError):
@@ -155,7 +155,7 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
 
 def _with_second_process(place: str) -> Iterator[ProbeResult]:
     if is_daemonic():
-        found = "not tried: this process is daemonic, and Python gives it no second process"
+        found = "not tested: this process is daemonic, and Python does not let it start a second process"
         yield ProbeResult(
             "locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a program of its own"
         )
@@ -183,12 +183,12 @@ def _exclusion(second: _Second, place: str) -> ProbeResult:
     ours = FileLock(os.path.join(place, _LOCK), PATIENCE_S)
     try:
         if not second.ask("lock"):
-            return ProbeResult(test, ProbeStatus.FAILED, "a lock that nobody holds is not given", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a free lock is refused", advice)
         if ours.try_acquire():
             return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
         second.ask("unlock")
         if not ours.try_acquire():
-            return ProbeResult(test, ProbeStatus.FAILED, "a lock that was given back is not given again", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a released lock is refused", advice)
         if second.ask("lock"):
             return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
     finally:
@@ -218,11 +218,11 @@ def _lock_ends(second: _Second, place: str) -> ProbeResult:
         ours.close()
         disk.close(shared)
     if not seen:
-        found = "a shared lock of another process is not seen: nobody can tell who is the last writer"
+        found = "shared locks of other processes are not visible, so no writer knows that it is the last one"
         return ProbeResult(
-            test, ProbeStatus.WARNING, found, "compact by `manifestlog compact --every 60s`, or on a local disk"
+            test, ProbeStatus.WARNING, found, "compact with `manifestlog compact --every 60s`, or use a local disk"
         )
-    return ProbeResult(test, ProbeStatus.OK, "a lock goes with its process, kill -9 included")
+    return ProbeResult(test, ProbeStatus.OK, "a lock ends with its process, even after kill -9")
 
 
 def _rename(second: _Second, place: str) -> ProbeResult:
@@ -237,9 +237,12 @@ def _rename(second: _Second, place: str) -> ProbeResult:
     reads, missing, half = second.ask("enough")
     measured = f"{count} replacements under {reads} reads"
     if missing or half:
-        advice = "keep manifests on another file system: here a reader may see no file, or half of one"
+        advice = "keep manifests on another file system: here a reader may see no file, or a part of one"
         return ProbeResult(
-            "atomic rename", ProbeStatus.FAILED, f"{measured}: {missing} times no file, {half} times half", advice
+            "atomic rename",
+            ProbeStatus.FAILED,
+            f"{measured}: {missing} times no file, {half} times a partial file",
+            advice,
         )
     return ProbeResult("atomic rename", ProbeStatus.OK, f"{measured}: always a whole file")
 
@@ -272,21 +275,21 @@ def _hard_links(place: str) -> ProbeResult:
         pass
     else:
         advice = "keep manifests on another file system"
-        return ProbeResult(test, ProbeStatus.FAILED, "a new file took the place of one that was there", advice)
+        return ProbeResult(test, ProbeStatus.FAILED, "a new file replaced an existing one", advice)
     try:
         disk.link(taken, os.path.join(place, "linked"))
     except OSError as error:
-        found = f"none here ({error.strerror}); new files get their names by a rename under a lock, which does as well"
+        found = f"not supported ({error.strerror}); new files are renamed under a lock instead, which is also safe"
         return ProbeResult(
             test, ProbeStatus.WARNING, found, "create a manifest (`manifestlog init`) before processes share it"
         )
-    return ProbeResult(test, ProbeStatus.OK, "a new file never takes the place of one that is there")
+    return ProbeResult(test, ProbeStatus.OK, "a new file never replaces an existing one")
 
 
 def _directory_sync(place: str) -> ProbeResult:
     _new(place, "synced")
     disk.sync_directory(place)
-    return ProbeResult("directory sync", ProbeStatus.OK, "new names can be made to survive a power cut")
+    return ProbeResult("directory sync", ProbeStatus.OK, "a sync makes new names survive a power cut")
 
 
 def _sync_cost(place: str) -> ProbeResult:
@@ -304,8 +307,8 @@ def _sync_cost(place: str) -> ProbeResult:
     middle = statistics.median(took)
     measured = f"{_span(middle)} for one addition (median of {len(took)}), {_span(max(took))} at most"
     if middle < _NO_SYNC_S:
-        means = "no disk is that fast: what is synced here may not survive a power cut"
-        return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; {means}", "ask whoever runs this storage")
+        means = "implausibly fast; this disk may lose synced data in a power cut"
+        return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; {means}", "ask the operator of this storage")
     if middle > _SLOW_SYNC_S:
         advice = "add with add_many, or choose Durability.INTERVAL where the last second may be lost"
         return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; a slow disk", advice)
@@ -329,11 +332,14 @@ def _clock(place: str) -> ProbeResult:
             time.sleep(1e-3)
     finally:
         disk.close(fd)
-    measured = f"files' times are {_span(apart)} from the system's, in steps of {_span(abs(step) / 1e9)} or less"
+    measured = f"file times differ from the system's by {_span(apart)}, in steps of {_span(abs(step) / 1e9)} or less"
     if step < 0 or apart > CLOCK_SLACK_S:
-        found = f"files' times are {apart:,.1f} s from the system's: they come from another clock"
+        found = f"file times differ from the system's by {apart:,.1f} s: they come from another clock"
         return ProbeResult(
-            "file times", ProbeStatus.WARNING, found, "set both clocks by NTP; order in a manifest is not affected"
+            "file times",
+            ProbeStatus.WARNING,
+            found,
+            "synchronise both clocks by NTP; the order in a manifest is not affected",
         )
     if step == 0 or step >= 1_000_000_000:
         return ProbeResult(

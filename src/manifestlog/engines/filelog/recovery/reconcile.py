@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.recovery.salvage_log import Salvaged as Segment
     from manifestlog.names import ManifestPaths
 
-_UNDONE = "what was written there is lost, and a record that was forgotten there may be back"
+_UNDONE = "its changes are lost, and records that it had removed may reappear"
 _SMALLEST = document.render(
     dict.fromkeys(document.METADATA, ""),
     [
@@ -93,7 +93,7 @@ def _is_unbroken(evidence: Evidence, sound: set[int]) -> bool:
 def _name_missing_segments(evidence: Evidence, found: Salvage) -> None:
     for number in range(evidence.covered.last + 1, found.last_number + 1):
         if number not in evidence.segments:
-            doubt = " (or a crash kept it from being made)" if _may_never_have_been(number, evidence.segments) else ""
+            doubt = " (or a crash came before its creation)" if _may_never_have_been(number, evidence.segments) else ""
             missing = f"segment {number} is missing{doubt}: {_UNDONE}"
             found.lose(evidence.paths.segment(number), None, None, missing)
 
@@ -125,18 +125,16 @@ def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *
     sound = True
     for piece in segment.damage if segment.moved else ():
         count = piece.end - piece.offset
-        found.note(
-            segment.path, piece.offset, count, "lines that were moved here, or bytes that are no line of this segment"
-        )
+        found.note(segment.path, piece.offset, count, "moved lines, or bytes that are not a line of this segment")
     for piece in segment.missing:
         why = salvage_log.harmless(segment, piece, declared)
         if why is None and covered_whole:
-            why = "not what was written; the canonical holds all of this segment"
+            why = "not what was written; the canonical covers this segment"
         if why is not None:
             found.note(segment.path, piece.offset, piece.end - piece.offset, why)
             continue
         sound = False
-        wrong = "lines that were written here are missing" if segment.moved else "not what was written"
+        wrong = "lines are missing here" if segment.moved else "not what was written"
         meaning = f"{wrong}: {_UNDONE}"
         found.lose(segment.path, piece.offset, piece.end - piece.offset, meaning, segment.named.get(piece.offset))
     if segment.torn_at is not None and (declared is None or declared.length <= segment.torn_at):
@@ -147,13 +145,13 @@ def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *
 def _judge_end(found: Salvage, segment: Segment, declared: Summary | None, *, covered_whole: bool) -> bool:
     reach = segment.end if segment.moved else segment.size
     if declared is not None and declared.length > reach >= (declared.synced or declared.length):
-        found.note(segment.path, reach, 0, "cut behind a sync that failed, never acknowledged")
+        found.note(segment.path, reach, 0, "truncated after a failed sync; never acknowledged")
         return True
     if declared is not None and declared.length > reach:
         count: int | None = declared.length - reach
-        meaning = f"the file was cut: {_UNDONE}"
+        meaning = f"the file was truncated: {_UNDONE}"
     elif declared is None and not segment.next and segment.number < max(found.segments):
-        count, meaning = None, "nothing tells where this segment ended: it may have been cut"
+        count, meaning = None, "the end of this segment is unknown: it may have been truncated"
     else:
         return True
     if not covered_whole:
@@ -179,7 +177,7 @@ def _reconcile_canonical(evidence: Evidence, found: Salvage) -> None:
             evidence.paths.canonical,
             None,
             None,
-            "edited, swapped or cut: without its index nobody can tell what was changed",
+            "edited, replaced or truncated; without its index the changes cannot be found",
         )
     else:
         _judge_gaps(evidence.paths, found, source)
@@ -197,7 +195,7 @@ def _compare(paths: ManifestPaths, found: Salvage, index: Index) -> None:
             if not same and found.index is None and not found.has(checksum):
                 changed.append(checksum)
     if changed:
-        meaning = f"{len(changed)} records were changed; they are kept as they stand here"
+        meaning = f"{len(changed)} records were changed; they are kept as they are"
         found.lose(paths.canonical, None, None, meaning, changed)
     _lose_absent(paths, found, index, here)
 
@@ -220,22 +218,22 @@ def _lose_absent(paths: ManifestPaths, found: Salvage, index: Index, here: bytea
 def _judge_missing(evidence: Evidence, found: Salvage) -> None:
     paths, bases = evidence.paths, evidence.bases
     if bases and min(base.covers for base in bases) == 0 and bases[0].size < len(_SMALLEST):
-        found.note(paths.canonical, None, None, "missing; it held no record, and the log has everything since")
+        found.note(paths.canonical, None, None, "missing; it had no records, and the log has everything since")
         return
-    held = f"with everything up to segment {bases[0].covers}" if bases else "and no log says what it held"
+    held = f"with everything up to segment {bases[0].covers}" if bases else "and no log states its contents"
     size = bases[-1].size if bases else None
-    found.lose(paths.canonical, 0, size, f"it is missing {held}: only what the log says is left")
+    found.lose(paths.canonical, 0, size, f"it is missing {held}: only the records in the log are left")
 
 
 def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> None:
     total = source.metadata.get("total_records")
     if total is not None and 0 < total <= source.count:
-        found.note(paths.canonical, None, None, f"all {source.count} records that it counts were read one by one")
+        found.note(paths.canonical, None, None, f"all of its {source.count} records were recovered")
         return
     for gap in source.gaps:
         if not _made_good(found, gap, source):
             named = [checksum for checksum in gap.named if not found.has(checksum)]
-            found.lose(paths.canonical, gap.offset, gap.end - gap.offset, "no record can be read here", named)
+            found.lose(paths.canonical, gap.offset, gap.end - gap.offset, "no record is readable here", named)
     if total is not None and total > source.count and not found.lost:
         found.lose(paths.canonical, source.identity[0], None, f"{total - source.count} records of {total} are lost")
 
@@ -257,7 +255,7 @@ def _reconcile_metadata(evidence: Evidence, found: Salvage) -> Row:
     found.made_up = [name for name in ("process", "etl_version", "root_dir", "ts_created") if name not in row]
     if found.made_up:
         made_up = ", ".join(f"{name} (now {guesses[name]!r})" for name in found.made_up)
-        meaning = f"metadata that nothing tells any more was made up: {made_up}"
+        meaning = f"metadata that no file states any more was made up: {made_up}"
         found.lose(evidence.paths.canonical, 0, None, meaning)
     return {name: row.get(name, guesses[name]) for name in document.METADATA} | row
 

@@ -231,7 +231,7 @@ def _count(paths: ManifestPaths, saved: Salvage, report: RepairReport) -> int:
         report.records += 1
         report.records_from_log += is_from_log
     if not report.records and "process" in saved.made_up:
-        reason = "nothing can be saved of it: restore it from a backup, or put its files aside and begin anew"
+        reason = "nothing can be saved; restore it from a backup, or move its files away and create a new manifest"
         raise DamagedManifestError(paths.canonical, 0, reason)
     return report.records
 

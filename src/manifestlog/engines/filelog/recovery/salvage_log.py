@@ -249,9 +249,9 @@ def is_seal(found: Salvaged, piece: Piece, declared: Summary | None) -> bool:
 def harmless(segment: Salvaged, piece: Piece, declared: Summary | None) -> str | None:
     """Return why one of the `missing` ranges held no record that counts; None if it may have held one."""
     if declared is not None and piece.offset >= declared.length:
-        return "behind the segment's end, fenced off by the next one"
+        return "after the segment's end, which the next segment fenced off"
     if declared is not None and declared.synced is not None and piece.offset >= declared.synced:
-        return "behind a sync that failed, never acknowledged"
+        return "after a failed sync; never acknowledged"
     if segment.salt is not None and is_opening(segment, piece, declared):
         return "the segment's first line, which holds no record"
     if is_seal(segment, piece, declared):
