@@ -4,8 +4,8 @@ Invariants:
 
 - A manifest is created only where no file of it exists. A damaged or incomplete manifest is an error.
 - If several processes create one manifest at once, one of them creates it and the others open it.
-- Opening without an index reads the whole canonical file and then writes one, unless the session is read-only, lacks
-  permission, or another process holds the compaction lock.
+- Opening without an index reads the whole canonical file and then writes an index. It does not write one if the session
+  is read-only or lacks permission, or another process holds the compaction lock.
 - Where locks or renames may be unreliable, a warning is logged once per process and directory; nothing is refused.
 """
 

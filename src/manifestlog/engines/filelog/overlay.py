@@ -52,9 +52,7 @@ class Overlay:
         for raw, checksum, source_ids in puts:
             entries[checksum] = raw, segment
             for source_id in source_ids:
-                others = waiting.setdefault(
-                    source_id, raw
-                )  # a list only if needed: most sources have one record in a log
+                others = waiting.setdefault(source_id, raw)  # no list for one record, which is the usual case
                 if others is raw:
                     continue
                 if isinstance(others, list):

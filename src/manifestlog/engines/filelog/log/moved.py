@@ -1,7 +1,7 @@
 """Finds moved lines: intact lines of a segment that are not at the offset where they were written.
 
-No crash moves a line; an edit of the file does. A line's CRC is seeded with its offset, and a CRC can be run backwards,
-so an intact line reveals its original offset, even after other lines were removed, duplicated or inserted.
+No crash moves a line; an edit of the file does. A line's CRC is seeded with its offset, and a CRC can be run backwards.
+So an intact line reveals its original offset, even after other lines were removed, duplicated or inserted.
 
 Invariants:
 

@@ -5,7 +5,7 @@ Invariants:
 - `tail` is the position after the last accepted line; it only moves forward, and never into an unfinished line.
 - A line is appended whole or removed. A complete line is never removed, since a reader may have accepted it.
 - A segment is *clean* if an append may follow its last byte. Nothing is ever written after any other end.
-- A moved line is an error: no crash moves lines, and skipping it would lose its records.
+- A moved line, unless it is a copy, is an error: no crash moves lines, and skipping it would lose its records.
 - Other damage that a crash explains is skipped. The successor states which lines were valid, and so confirms it.
 
 It takes no lock and chooses no successor; the log does (`wal`).
@@ -53,7 +53,7 @@ class Tail(NamedTuple):
 
 
 def explained_by_crash(piece: Piece, synced: int, sealed_end: int | None) -> bool:
-    """Return whether a crash explains this damage: it starts after the last synced offset and ends before the seal."""
+    """Return whether a crash explains this damage: it starts after the last synced offset, and not after the seal."""
     return piece.offset >= synced and (sealed_end is None or piece.end <= sealed_end)
 
 

@@ -81,9 +81,9 @@ class _Second:
 
     def start(self) -> None:
         """Start it. The caller must always call `kill`, even if a signal raises here."""
-        # Ctrl-C goes to the whole process group. This process handles it and kills the second one, which ignores it. Both
-        # signals stay blocked until the second process has started, or it would print a traceback. Start the tracker
-        # first, because starting it unblocks both signals.
+        # Ctrl-C goes to the whole process group. Only this process handles it, and then kills the second one, which
+        # inherits the blocked signals. If this process died before it sent the start data, the second one would print
+        # a traceback. Start the tracker first, because starting it unblocks both signals.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:

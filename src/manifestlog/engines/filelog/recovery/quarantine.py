@@ -127,7 +127,7 @@ def copy(path: str, target: str) -> None:
     finally:
         disk.close(fd)
     if not _is_copied(path, target):
-        raise DamagedManifestError(target, 0, "the copy does not read back as it was written")
+        raise DamagedManifestError(target, 0, "the copy reads back differently; the disk may be failing")
 
 
 def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) -> RepairReport:
