@@ -1,14 +1,14 @@
-"""The ledger against the data files: which files there should be, in which order to look, what was found means what.
+"""Plans an audit: lists the expected files in order of verification, and classifies what a worker finds.
 
 Invariants:
 
-- Every path that a record names counts, its own and those of `also_seen`; a path is looked at once.
-- A path stands for what was recorded last of it: older records of a file that has other content since are *superseded*.
-- Those that were never verified come first, then the one whose verification is the oldest.
-- A plan holds numbers, but for its first files no objects: about 70 bytes a file, however long its path; the records of all
-  others are read again when it is their turn.
+- Every path that a record names is expected, its own and those of `also_seen`. Each path is verified once.
+- A path is compared with its latest record. Older records of a path with newer content are *superseded*.
+- Files that were never verified come first, then those verified longest ago.
+- A plan keeps about 70 bytes of numbers per file, however long its path, and objects for the first files only. It reads
+  the other records again when it reaches them.
 
-Nothing here looks at a data file: that is the workers'. `judge` is told what was seen.
+This module reads no data file; the workers do. `judge` classifies their findings.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from manifestlog.model.rows import Order, Row, observations, sort_key
 DIGEST_BYTES = 32
 NEVER = 0
 _KEPT_FILES_MAX = 1 << 15
-"""At some 400 bytes each."""
+"""Each takes about 400 bytes."""
 _GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class Level(StrEnum):
-    """How closely to look; each does what the one before it does, and more.
+    """What to compare. Each level includes the previous one.
 
     - `PRESENCE`: is there a file at the recorded path?
     - `SIZE`: does it have the recorded size?
@@ -45,12 +45,12 @@ class Level(StrEnum):
 
 
 class FileState(StrEnum):
-    """What became of a file that the ledger names.
+    """The state of a file that the ledger names.
 
-    - `OK`: it is what the ledger says.
-    - `MISSING`: there is nothing at its path.
-    - `CHANGED`: it has another size or content, or is no file.
-    - `UNREADABLE`: the operating system refused to read it.
+    - `OK`: it matches its record.
+    - `MISSING`: no file exists at its path.
+    - `CHANGED`: its size or content differs, or it is not a regular file.
+    - `UNREADABLE`: the operating system could not read it.
     """
 
     OK = "ok"
@@ -60,7 +60,7 @@ class FileState(StrEnum):
 
 
 class Expected(NamedTuple):
-    """A file as the ledger has it; `size` in bytes."""
+    """A file as the ledger records it. `size` is in bytes."""
 
     path: str
     checksum: str
@@ -68,17 +68,17 @@ class Expected(NamedTuple):
 
 
 class FileStat(NamedTuple):
-    """What was found at a path, as far as anybody looked."""
+    """What a worker found at a path."""
 
     error: int = 0
-    """The operating system's number for why it could not be looked at; 0 when it could."""
+    """The errno of a failed access, or 0."""
     why: str = ""
     is_file: bool = True
     size: int = 0
     moved: bool = False
     """Whether it changed while it was read."""
     checksum: str | None = None
-    """None when nobody has read it yet."""
+    """None if the file was not read."""
 
 
 class Judgement(NamedTuple):
@@ -92,7 +92,7 @@ _OK = Judgement(FileState.OK)
 
 
 def judge(expected: Expected, seen: FileStat, level: Level) -> Judgement | None:
-    """What it means that this was seen; None when the checksum is needed to tell."""
+    """Classify what was found; return None if that requires the checksum."""
     if seen.error in _GONE_ERRNOS:
         return Judgement(FileState.MISSING, "there is no such file")
     if seen.error:
@@ -118,9 +118,9 @@ def judge(expected: Expected, seen: FileStat, level: Level) -> Judgement | None:
 
 
 def files_of(row: Row, root: str, former: str | None = None) -> list[tuple[Order, Expected]]:
-    """The files that a record names, each once, with the time when it was recorded last; relative paths lie below `root`.
+    """Return the files that a record names, each once, with the time of its latest observation.
 
-    So do absolute ones that lie below `former`, where the files were before.
+    Relative paths are resolved below `root`, and so are absolute ones below `former`, the previous directory.
     """
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
@@ -138,10 +138,10 @@ def _place(path: str, root: str, former: str | None) -> str:
 
 
 class VerifyPlan:
-    """The files to look at, in order.
+    """The files to verify, in order.
 
-    `fetch` gives the record of a checksum, as of one moment; `verified` says when a file was last verified, in microseconds
-    since 1970, or `NEVER`.
+    `fetch` returns the record of a checksum in one snapshot. `verified` returns the time of a file's last verification, in
+    microseconds since 1970, or `NEVER`.
     """
 
     def __init__(self, fetch: Callable[[str], Row | None], root: str, former: str | None = None) -> None:
@@ -149,18 +149,18 @@ class VerifyPlan:
         self._root, self._former = root, former
         self._digests = bytearray()
         self._turns = array("I")
-        """Which file of its record each one is."""
+        """The position of each file in its record."""
         self._sizes = array("q")
         self._verified = array("q")
         self._places = array("q")
-        """Hashes of the paths, to find those that several records name."""
+        """Hashes of the paths, to find paths that several records name."""
         self._order = array("I")
         self._kept: list[Expected] = []
-        """The first files, so that the records of a plan of usual size are read once."""
+        """The first files, so that a plan of usual size reads each record once."""
         self.superseded = 0
 
     def fill(self, checksums: Iterable[str], verified: Callable[[Expected], int]) -> None:
-        """Take in every record, and put its files in order."""
+        """Add the files of every record, and sort them."""
         for checksum in checksums:
             digest = bytes.fromhex(checksum)
             for turn, (_, expected) in enumerate(self._files(checksum)):
@@ -183,7 +183,7 @@ class VerifyPlan:
         return files_of(row, self._root, self._former)
 
     def _superseded(self) -> set[int]:
-        """The numbers of files whose path a later record names, too."""
+        """Return the numbers of files whose path a later record also names."""
         twice = {one for one, other in pairwise(sorted(self._places)) if one == other}
         latest: dict[str, tuple[Order, int]] = {}
         gone: set[int] = set()
@@ -201,8 +201,8 @@ class VerifyPlan:
         return self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES].hex()
 
     def sample(self, count: int, seed: int) -> None:
-        """Leave `count` files in the plan, any with the same chance; the same ones for the same seed, order and ledger."""
-        # Chosen among the files as the ledger has them, whatever their order is this time.
+        """Reduce the plan to `count` random files. The same seed and ledger give the same files."""
+        # Chosen in the ledger's order, because the order of verification differs from run to run.
         drawn = random.Random(seed).sample(sorted(self._order), min(count, len(self._order)))  # noqa: S311 -- no secret
         chosen = set(drawn)
         self._order = array("I", (number for number in self._order if number in chosen))
@@ -212,7 +212,7 @@ class VerifyPlan:
 
     @property
     def total_bytes(self) -> int:
-        """What all of them should have together."""
+        """The total recorded size of the planned files."""
         return sum(self._sizes[number] for number in self._order)
 
     def __iter__(self) -> Iterator[Expected]:

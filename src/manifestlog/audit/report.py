@@ -1,9 +1,9 @@
-"""What an audit is asked for and what came of it, and the events on the way there.
+"""The options, the report and the events of an audit.
 
 Invariants:
 
-- Every planned file is in exactly one of the states, or left.
-- A report is filled while the run goes on: whoever keeps the one of `Began` knows what was found before an error.
+- Every planned file is in exactly one state, or left.
+- The run updates the report as it proceeds: after an error, the report from `Began` has the findings so far.
 """
 
 from __future__ import annotations
@@ -20,37 +20,35 @@ from manifestlog.workers.events import Progress, WorkersStarted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions:
-    """Which files are looked at, and how closely; raises `ValueError` for what cannot be meant."""
+    """Which files to verify, and at which level. Raises `ValueError` for invalid values."""
 
     level: Level = Level.FULL
     """What to compare: presence, size, or full content."""
     max_duration_s: float | None = None
-    """No file is begun after so many seconds."""
+    """Start no file after this many seconds."""
     sample: int | str | None = None
-    """A number of files, or a share of them such as "5%", chosen at random."""
+    """A number of files, or a percentage such as "5%", chosen at random."""
     seed: int | None = None
-    """Chooses the same sample again."""
+    """Random seed, to repeat a sample."""
     root: str | os.PathLike[str] | None = None
-    """Where relative paths begin, if not at the manifest's root."""
+    """Base directory for relative paths [default: the manifest's root]."""
     former: str | os.PathLike[str] | None = None
-    """With `root`: absolute paths below this folder are looked for below `root`; without it, those below the manifest's root."""
+    """With `root`: look for absolute paths below this directory in `root` instead [default: the manifest's root]."""
     untracked: tuple[str | os.PathLike[str], ...] = ()
-    """Folders whose files are named when no record names them."""
+    """Directories in which to report files that no record names."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", Level(self.level))
         if self.sample is not None and not sample_size(self.sample, 1):
-            raise ValueError(
-                f"sample: {self.sample!r} is neither a number of files above 0 nor a percentage up to 100%"
-            )
+            raise ValueError(f"sample: {self.sample!r} must be a number of files above 0, or a percentage up to 100%")
         if self.max_duration_s is not None and not self.max_duration_s > 0:
             raise ValueError(f"max_duration_s must be greater than 0, got {self.max_duration_s!r}")
         if self.former is not None and self.root is None:
-            raise ValueError("former goes with root: say where the files are now")
+            raise ValueError("former requires root: give the directory that the files are in now")
 
 
 def sample_size(sample: int | str, files: int) -> int:
-    """How many of so many files; 0 for what says nothing."""
+    """Return the size of a sample of `files` files; 0 if `sample` is invalid."""
     try:
         if not isinstance(sample, str) or not sample.endswith("%"):
             return max(int(sample), 0)
@@ -62,30 +60,30 @@ def sample_size(sample: int | str, files: int) -> int:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What came of a run."""
+    """The result of a run."""
 
     level: Level
     files: int = 0
-    """How many the manifest names, superseded ones left out."""
+    """Number of files that the manifest names, without superseded ones."""
     planned: int = 0
-    """How many of them were to be looked at: all, or the sample."""
+    """Number of files to verify: all, or the sample."""
     superseded: int = 0
-    """Older records of a path that a newer one names."""
+    """Number of older records of a path that a newer record names."""
     states: dict[FileState, int] = field(default_factory=lambda: dict.fromkeys(FileState, 0))
     findings: list[FileFinding] = field(default_factory=list)
-    """Every file that is not as it should be, unless `run` was told to keep none."""
+    """Every file that differs from its record, unless `run` keeps no findings."""
     unregistered: int | None = None
-    """How many files no record names; None when nobody asked, or the run ended before."""
+    """Number of files that no record names; None if not requested, or if the run ended before."""
     folders_unreadable: int = 0
-    """How many folders could not be searched for such files."""
+    """Number of directories that could not be searched for untracked files."""
     seed: int | None = None
-    """Of the sample; None without one."""
+    """Seed of the sample, or None."""
     bytes: int = 0
-    """How many were read."""
+    """Number of bytes read."""
     seconds: float = 0.0
     interrupted: bool = False
     journal_error: str | None = None
-    """Why the next run will not know of this one; None when it will."""
+    """Why this run's journal could not be written, so that the next run will verify the same files again; else None."""
 
     @property
     def looked_at(self) -> int:
@@ -93,16 +91,16 @@ class AuditReport:
 
     @property
     def left(self) -> int:
-        """How many planned files were not come to."""
+        """Number of planned files that the run did not reach."""
         return self.planned - self.looked_at
 
     @property
     def failed(self) -> bool:
-        """Whether a file is not what the ledger says, or something could not be looked at."""
+        """Whether a file differs from its record, or a file or directory could not be read."""
         return self.looked_at > self.states[FileState.OK] or self.folders_unreadable > 0
 
     def as_json(self) -> dict[str, Any]:
-        """The report as data, without its findings."""
+        """Return the report as data, without its findings."""
         first = {"level": self.level, "files": self.files}
         return (
             first
@@ -120,7 +118,7 @@ class AuditReport:
 
 
 class Began(NamedTuple):
-    """It is known which files to look at; `report` is what `run` gives in the end."""
+    """The files to verify are known. `run` returns the same `report` at the end."""
 
     manifest: str
     report: AuditReport

@@ -1,11 +1,11 @@
-"""Data files are compared with the manifest, by several processes.
+"""Verifies data files against the manifest, in several processes.
 
 Invariants:
 
-- Nothing is written but the journal of verifications, which orders the next run and decides nothing else.
-- A worker that dies costs its files this run, and no other.
+- A run writes only the verification journal, which affects only the order of the next run.
+- A worker that dies loses only its own files, and only for this run.
 
-How a run is shown is not known here.
+It does not know how a run is displayed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from manifestlog.workers.pool import usable_cpus
 _BATCH_FILES_MAX = 256
 _BATCH_BYTES_MAX = 16 << 20
 _BATCHES_A_WORKER = 8
-"""With fewer, some workers would be done long before the others."""
+"""With fewer, some workers would finish long before the others."""
 _SEED_BITS = 32
 _UNREGISTERED = "unregistered"
 
@@ -45,7 +45,7 @@ OnEvent = Callable[[Event], None]
 
 
 def _nobody(_: Event) -> None:
-    """Nobody listens."""
+    """Ignore an event."""
 
 
 def run(
@@ -59,16 +59,16 @@ def run(
     asked_to_stop: Callable[[], int] | None = None,
     initializer: Callable[[], None] | None = None,
 ) -> AuditReport:
-    """Look whether the files that a manifest names are what it says of them; nothing is written to the manifest.
+    """Verify data files against a manifest. Writes nothing to the manifest.
 
-    `manifest` is an open one, or the path of one that is opened to read, with `options`. Files that were never verified come
-    first, then those whose verification is the oldest. `jobs` is the number of worker processes, one a CPU without it; with 1,
-    and in a daemonic process (a worker of Celery, say), everything happens in this process, unless `asked_to_stop` is given.
+    `manifest` is an open manifest, or the path of one to open read-only with `options`. Files that were never verified come
+    first, then those verified longest ago. `jobs` is the number of worker processes [default: CPU count]. With 1 job, or in
+    a daemonic process (such as a worker of Celery), the work happens in this process, unless `asked_to_stop` is given.
 
-    `on_event` is called in this process with every event, each finding among them; without `keep_findings` the report holds
-    none, so that a million need no memory. `asked_to_stop` is looked at often: from 1 on the run ends soon, and the next one
-    goes on with what is left; from 2 on at once. Every worker process calls `initializer` first, to set up its logging for
-    instance; where processes are not forked it must be picklable. Raises `ManifestError` when the manifest cannot be read.
+    `on_event` is called in this process with every event, including each finding. Without `keep_findings` the report has no
+    findings, to save memory. `asked_to_stop` is polled: from 1 on, the run ends soon, and the next run continues with the
+    remaining files; from 2 on, it ends at once. Every worker process first calls `initializer`, for example to configure
+    logging; it must be picklable if processes are not forked. Raises `ManifestError` if the manifest cannot be read.
     """
     wanted, hear, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
     deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
@@ -100,7 +100,7 @@ def _text(path: str | os.PathLike[str] | None) -> str | None:
 
 
 def _draw(plan: VerifyPlan, wanted: VerifyOptions, report: AuditReport) -> None:
-    """Leave the sample in the plan, if one is wanted."""
+    """Reduce the plan to the sample, if requested."""
     if wanted.sample is not None:
         report.seed = secrets.randbits(_SEED_BITS) if wanted.seed is None else wanted.seed
         plan.sample(sample_size(wanted.sample, len(plan)), report.seed)
@@ -108,7 +108,7 @@ def _draw(plan: VerifyPlan, wanted: VerifyOptions, report: AuditReport) -> None:
 
 
 class _Run:
-    """One run over the planned files: what came of them."""
+    """One run over the planned files, which updates the report."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _Run:
     def look_for_untracked(
         self, folders: Sequence[str], paths: Iterator[str], own: names.ManifestPaths, asked: Callable[[], int]
     ) -> None:
-        """Name the files that no record names."""
+        """Report the files that no record names."""
         self._report.unregistered = 0
         known = Known(
             takewhile(lambda _: not asked(), paths)
@@ -173,13 +173,13 @@ class _Run:
             self._report.findings.append(finding)
         self._on_event(finding)
 
-    # -- what the workers tell ---------------------------------------------------------------------------------------
+    # -- messages of the workers -------------------------------------------------------------------------------------
 
     def on_progress(self, news: int) -> None:
         self._on_event(Progress(news))
 
     def on_done(self, result: AuditCounts) -> None:
-        """A batch is done, or as much of it as there was time for."""
+        """Add the result of a batch, which a deadline or a stop request may have cut short."""
         self._journal.keep(result.lines)
         self._report.bytes += result.bytes
         for state, number in result.states.items():
@@ -188,7 +188,7 @@ class _Run:
             self._found(finding)
 
     def on_worker_died(self, task: Batch, how: str) -> bool:
-        """Its files are told, and not given to another worker that might die of them, too."""
+        """Report the files of a worker that died. Do not retry them, because they may have killed it."""
         self._report.states[FileState.UNREADABLE] += len(task)
         for file in task:
             why = f"not looked at: the worker that had it {how}; run it again"

@@ -1,7 +1,7 @@
-"""Register files that are here already: `run` hashes them and gives a report.
+"""Registers existing files: `run` hashes them and returns a report.
 
-The way of a file: `runner.run` → `walk` finds it → a worker hashes it (`hashing`) and adds its record (`worker`). Nothing below
-the manager's public interface is known here.
+The path of a file: `runner.run` → `walk` finds it → a worker hashes it (`hashing`) and adds its record (`worker`). This
+package uses only the manager's public interface.
 """
 
 from manifestlog.ingest.index_file import IndexFileError, KnownFacts, ListedFile, read_index

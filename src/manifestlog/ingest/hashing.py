@@ -1,9 +1,9 @@
-"""The checksum of one file, read while others may be writing it.
+"""Computes the checksum of one file, which another process may be writing.
 
 Invariants:
 
-- A checksum belongs to the bytes that the file's name stood for all along; a file that moved under our hands is refused.
-- Opening never hangs, whatever took the file's place.
+- A checksum belongs to the content that the path had during the whole read. A file that changes meanwhile is rejected.
+- Opening never blocks, whatever has replaced the file.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _SMALL_BYTES_MAX = 1 << 16
 
 
 class ChangedError(Exception):
-    """The file is not what it was when it was opened."""
+    """The file changed while it was read."""
 
 
 class Digest(NamedTuple):
@@ -28,7 +28,7 @@ class Digest(NamedTuple):
 
 
 class _Watched:
-    """A file that tells how much of it was read."""
+    """A file that reports the bytes read."""
 
     def __init__(self, raw: FileIO, tell: Callable[[int], None]) -> None:
         self._raw = raw
@@ -46,9 +46,9 @@ class _Watched:
 
 
 def digest(path: str, tell: Callable[[int], None]) -> Digest:
-    """Hash a file; `tell` hears of every block read, and may raise to stop.
+    """Hash a file. Calls `tell` with the length of every block read; it may raise to stop.
 
-    Raises `OSError` for what cannot be read, `ChangedError` for what changed meanwhile.
+    Raises `OSError` if the file cannot be read, and `ChangedError` if it changed meanwhile.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -56,7 +56,7 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
         if not stat.S_ISREG(before.st_mode):
             raise ChangedError("it is no longer a file")
         found = _large(fd, tell) if before.st_size > _SMALL_BYTES_MAX else _small(fd, before.st_size, tell)
-        # The same inode, size and time behind the name: so it is what we had open, and nobody wrote to it.
+        # If the path still has the same inode, size and time, the open file is still the path's, and unchanged.
         if _stamp(before) != _stamp(os.stat(path)):
             raise ChangedError("it changed while it was read; run it again")
     finally:
@@ -67,11 +67,11 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
 
 
 def _small(fd: int, size: int, tell: Callable[[int], None]) -> Digest:
-    # Without the objects and the large buffer of the other way, which cost more than hashing 4 kB does.
+    # Avoids the objects and the large buffer of `_large`, which take longer than hashing 4 kB.
     block = os.read(fd, size + 1)
     found, count = hashlib.sha256(block), len(block)
     tell(count)
-    while count != size and block:  # one call gives nearly every file whole, and would give one byte more
+    while count != size and block:  # one call reads nearly every file, and would also return an extra byte
         block = os.read(fd, size + 1)
         found.update(block)
         count += len(block)

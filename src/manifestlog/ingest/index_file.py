@@ -1,17 +1,17 @@
-"""An index file: which files are here, and what is known of each from whoever has fetched it.
+"""Reads an index file, which lists files and the metadata that their downloader knows.
 
 ::
 
     file_path,source_id,dataset,last_modified,ts_downloaded
     old/systems.json.gz,systems,star_systems,"Wed, 01 May 2024 02:00:00 GMT",2024-05-01T03:30:00Z
 
-CSV with a first line of names, or JSON lines where the file ends in `.jsonl`. The names are those of a record, so what
-`list --jsonl` prints is an index as well, where it has absolute paths.
+CSV with a header line, or JSON Lines if the file name ends in `.jsonl`. The field names are those of a record, so the output
+of `list --jsonl` is also an index if its paths are absolute.
 
 Invariants:
 
-- All of it is read and checked before anything is registered; what is wrong is an error that names the line.
-- Relative paths begin at the folder of the index.
+- The whole index is read and checked before any file is registered. An error names the line.
+- Paths are relative to the directory of the index.
 """
 
 import csv
@@ -29,11 +29,11 @@ _USED = ("file_path", "source_id", "dataset", "etag", "last_modified", "ts_downl
 
 
 class IndexFileError(ValueError):
-    """An index cannot be read as one; the message begins with its path."""
+    """A malformed index. The message starts with its path."""
 
 
 class KnownFacts(NamedTuple):
-    """What is known of a file beside its bytes; text as the server sent it, a time in UTC."""
+    """The metadata of a file: headers as the server sent them, the time in UTC."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -42,7 +42,7 @@ class KnownFacts(NamedTuple):
 
 
 class ListedFile(NamedTuple):
-    """A file of an index, or any of which more is known than where it is."""
+    """A file with metadata, from an index or from a caller."""
 
     path: str
     source_id: str | None = None
@@ -51,7 +51,7 @@ class ListedFile(NamedTuple):
 
 
 def read_index(path: str | os.PathLike[str]) -> list[ListedFile]:
-    """Every file that the index at this path names; raises `IndexFileError`, and `OSError` where it cannot be opened."""
+    """Return every file of the index at this path. Raises `IndexFileError`, and `OSError` if it cannot be opened."""
     path = os.fspath(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -100,7 +100,7 @@ def _entry(where: str, folder: str, row: dict[str, Any]) -> ListedFile:
 
 
 def facts_of(etag: str | None, last_modified: str | None, ts: str | None, checksum: str | None = None) -> KnownFacts:
-    """The facts as they were written; raises `ValueError`."""
+    """Parse and check the metadata of a file. Raises `ValueError`."""
     for name, value in (("etag", etag), ("last_modified", last_modified)):
         if value is not None and not HEADER_VALUE.fullmatch(value):
             raise ValueError(f"{name}: expected one line of Latin-1 text, as the server sent it")

@@ -1,9 +1,9 @@
-"""What came of a run that registers files, and the events on the way there.
+"""The report and the events of a run that registers files.
 
 Invariants:
 
-- Every file that was found is counted once: under its verdict, as a failure, or as skipped.
-- A report is filled while the run goes on: whoever keeps the one of `Began` knows what landed before an error.
+- Every file found is counted once: under its verdict, as a failure, or as skipped.
+- The run updates the report as it proceeds: after an error, the report from `Began` has the counts so far.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from manifestlog.workers.events import Progress, WorkersStarted
 
 @dataclass(slots=True)
 class IngestReport:
-    """What came of a run."""
+    """The result of a run."""
 
     created: bool = False
-    """Whether the manifest was made by this run."""
+    """Whether this run created the manifest."""
     verdicts: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
-    """How many files came to each verdict; all verdicts are there."""
+    """Number of files per verdict, with an entry for every verdict."""
     failures: list[Failure] = field(default_factory=list)
     skipped: dict[SkipReason, int] = field(default_factory=lambda: dict.fromkeys(SkipReason, 0))
     bytes: int = 0
-    """Of the files that were registered."""
+    """Total bytes of the registered files."""
     seconds: float = 0.0
     interrupted: bool = False
 
     @property
     def files(self) -> int:
-        """How many files are registered: in the manifest now, whether or not this run brought them."""
+        """Number of files whose content is now in the manifest, new or not."""
         return sum(self.verdicts.values())
 
     def as_json(self) -> dict[str, Any]:
-        """The report as data."""
+        """Return the report as data."""
         verdicts = {verdict.value: count for verdict, count in self.verdicts.items()}
         return verdicts | {
             "failed": len(self.failures),
@@ -48,7 +48,7 @@ class IngestReport:
 
 
 class Began(NamedTuple):
-    """The manifest is there, and the files are looked for; `report` is what `run` gives in the end."""
+    """The manifest is open, and the search for files starts. `run` returns the same `report` at the end."""
 
     manifest: str
     report: IngestReport

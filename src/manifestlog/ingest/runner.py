@@ -1,11 +1,11 @@
-"""Files that are here are hashed and registered, by several processes that share the manifest directly.
+"""Hashes and registers existing files, in several processes that share the manifest.
 
 Invariants:
 
-- A file that cannot be registered is in the report and stops no other; an error of the manifest itself ends the run.
-- What a batch has registered is kept, whatever ends the run.
+- A file that cannot be registered is reported, and does not stop the others. An error of the manifest ends the run.
+- A registered batch is kept, whatever ends the run.
 
-How a run is shown is not known here.
+It does not know how a run is displayed.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from manifestlog.workers.main import Job, see_through
 from manifestlog.workers.pool import usable_cpus
 
 _BATCH_FILES_MAX = 32
-"""Files whose records share one line and one sync; few enough that a small tree still keeps every process busy."""
+"""Files whose records share one line and one sync. The number is low, so that a small tree keeps every process busy."""
 _BATCH_BYTES_MAX = 16 << 20
 
 OnEvent = Callable[[Event], None]
 
 
 class EmptyFiles(StrEnum):
-    """What becomes of empty files, which no record can be of."""
+    """How to treat empty files, which a manifest cannot record."""
 
     SKIP = "skip"
     ERROR = "error"
 
 
 def _nobody(_: Event) -> None:
-    """Nobody listens."""
+    """Ignore an event."""
 
 
 def run(
@@ -65,20 +65,20 @@ def run(
     asked_to_stop: Callable[[], int] | None = None,
     initializer: Callable[[], None] | None = None,
 ) -> IngestReport:
-    """Hash files and register them in the manifest at this path, which is made where it is missing.
+    """Hash files and register them in the manifest at this path. Creates the manifest if needed.
 
-    `files` are files, and folders with all that is in them; `listed` are files of which more is known (`read_index`). Without
-    `source_id` each file's path below the folder given is its source, without `dataset` the folder's name its dataset.
-    `root_dir` is stated as the manifest's root: files below it are recorded relative to it. `jobs` is the number of worker
-    processes, one a CPU without it; with 1, and in a daemonic process (a worker of Celery, say), everything happens
-    in this process, unless `asked_to_stop` is given.
+    `files` are files, and directories to add recursively; `listed` are files with metadata (`read_index`). The default
+    `source_id` is each file's path below the given directory, and the default `dataset` the directory's name.
+    `root_dir` becomes the manifest's root: files below it are recorded relative to it. `jobs` is the number of worker
+    processes [default: CPU count]. With 1 job, or in a daemonic process (such as a worker of Celery), the work happens in
+    this process, unless `asked_to_stop` is given.
 
-    `on_event` is called in this process with every event. `asked_to_stop` is looked at often: from 1 on the run ends soon and
-    registers what it has hashed, from 2 on at once. Every worker process calls `initializer` first, to set up its logging for
-    instance; where processes are not forked it must be picklable.
+    `on_event` is called in this process with every event. `asked_to_stop` is polled: from 1 on, the run registers what it
+    has hashed and ends; from 2 on, it ends at once. Every worker process first calls `initializer`, for example to
+    configure logging; it must be picklable if processes are not forked.
 
-    The manifest must not be open in this process in another way. Raises `ManifestError` when it cannot go on, and `ValueError`
-    for a name that cannot be recorded; what landed before is kept, and in the report of the event `Began`.
+    The manifest must not be open in this process with other arguments. Raises `ManifestError` if the run cannot continue,
+    and `ValueError` for a name that cannot be recorded. Earlier records are kept; the report of `Began` counts them.
     """
     path = Path(manifest)
     wanted, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), names.resolve(path)
@@ -101,12 +101,12 @@ def _recordable(name: str, text: str | None) -> str | None:
     try:
         (text or "").encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} is not UTF-8, and could not be recorded") from None
+        raise ValueError(f"{name} must be UTF-8 to be recorded") from None
     return text
 
 
 class _Run:
-    """One run over the files: what was found, and what came of it."""
+    """One run over the files, which updates the report."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Run:
         self._report.failures.append(failure)
         self._on_event(failure)
 
-    # -- what the workers tell ---------------------------------------------------------------------------------------
+    # -- messages of the workers -------------------------------------------------------------------------------------
 
     def on_progress(self, news: int) -> None:
         self._on_event(Progress(news))
@@ -177,7 +177,7 @@ class _Run:
             self._fail(failure)
 
     def on_worker_died(self, task: Batch, how: str) -> bool:
-        """Its files are told, and not given to another worker that might die of them, too."""
+        """Report the files of a worker that died. Do not retry them, because they may have killed it."""
         for file in task:
             self._fail(Failure(file.path, f"not registered: the worker that had it {how}; add it again"))
         return False

@@ -1,9 +1,9 @@
-"""The manifest that files are registered in: made where it is missing, looked at before anything is hashed.
+"""Prepares the manifest for a run: creates it if needed, and checks it before any file is hashed.
 
 Invariants:
 
-- An existing manifest is only read here; what shall change in its metadata, the workers change as they open it.
-- A root is stated only where no recorded path would lead elsewhere by it.
+- This module only reads an existing manifest. The workers change its metadata when they open it.
+- The root changes only if no recorded path depends on the previous root.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manifestlog.options import ManifestOptions
 
 
 class Target(NamedTuple):
-    """A manifest that is there; `metadata` only where it shall change, `version` for the records to come."""
+    """An existing manifest. `metadata` is set only if it must change; `version` is for the new records."""
 
     metadata: ManifestMetadata | None
     version: str
@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None, root_dir: str | None) -> Target:
-    """Look at the manifest, or make it; raises `MetadataConflictError` for another root than its paths begin at."""
+    """Check the manifest, or create it. Raises `MetadataConflictError` if recorded paths depend on another root."""
     root = None if root_dir is None else os.path.abspath(root_dir)
     stated = None if root is None else roots.rooted(root, names.resolve(path).directory)
     created = False
@@ -41,7 +41,7 @@ def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None
                 _check_root(found, root)
     except ManifestNotFoundError:
         made = fresh_metadata(path, etl_version=etl_version, root_dir=stated)
-        with DownloadManifestManager(path, made, options=options) as manifest:  # of several who try at once, one does
+        with DownloadManifestManager(path, made, options=options) as manifest:  # of several processes, one creates it
             stored = manifest.metadata
         created = True
     metadata = None
@@ -52,7 +52,7 @@ def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None
 
 
 def _check_root(found: AbstractManifest, root: str) -> None:
-    """Raise when relative paths begin at another folder already."""
+    """Raise `MetadataConflictError` if records have paths relative to another root."""
     if str(found.root) != root and any(
         not seen.is_absolute() for record in found.records.values() for seen in paths_of(record)
     ):

@@ -1,12 +1,11 @@
-"""Which files a run is about: folders walked, links and odd files told apart.
+"""Finds the files of a run: walks directories, and classifies links and special files.
 
 Invariants:
 
-- Links to files are followed, links to folders are not; only a path that was given itself may be a link to a folder.
-- The files of manifests, in the directory of the one that is written, are never among the files found, and neither
-  is what a repair has put in quarantine there.
-- Files that `extract` works with (parts, rejected files, its files of claims and of times) are never files to register: they come and go.
-- Nothing is opened, and at most one folder's names are held at a time, so a tree of any size streams.
+- Links to files are followed, links to directories are not. Only a given path itself may be a link to a directory.
+- Manifest files in the directory of the written manifest are never found, nor are files in its quarantine.
+- The working files of `extract` (parts, rejected files, claims, times) are never registered, because they are temporary.
+- No file is opened, and memory holds the names of one directory at a time, so a tree can have any size.
 """
 
 import os
@@ -20,14 +19,14 @@ from manifestlog.names import SUFFIX, ManifestPaths, is_working, parse_manifest_
 
 
 class SkipReason(StrEnum):
-    """Why something is skipped."""
+    """The reason for skipping a file."""
 
     SPECIAL = "pipe, socket or device"
     WORKING = "working file of extract"
     EMPTY = "empty file"
 
     def counted(self, number: int) -> str:
-        """`1 empty file`, `2 empty files`."""
+        """Return a count with its noun: `1 empty file`, `2 empty files`."""
         words = self.value if number == 1 else _MANY[self]
         return f"{number:,} {words}"
 
@@ -40,7 +39,7 @@ _MANY = {
 
 
 class FileTask(NamedTuple):
-    """A file to hash and register; `size` is a first look, in bytes."""
+    """A file to hash and register. `size` is its size when found, in bytes."""
 
     path: str
     source_id: str
@@ -50,14 +49,14 @@ class FileTask(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A file that could not be registered, and why."""
+    """A file that could not be registered, with the reason."""
 
     path: str
     reason: str
 
 
 class Skipped(NamedTuple):
-    """Something that is no content to register."""
+    """A skipped file, with the reason."""
 
     path: str
     why: SkipReason
@@ -67,21 +66,21 @@ Found = FileTask | Failure | Skipped
 
 
 class Naming(NamedTuple):
-    """What the caller says about names; None for the defaults."""
+    """The caller's names for source and dataset; None means the default."""
 
     source_id: str | None
     dataset: str | None
 
 
 def reason(error: OSError) -> str:
-    """An operating system's error without the path."""
+    """Return the message of a system error, without the path."""
     return error.strerror or str(error)
 
 
 def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Found]:
-    """Everything at these paths, folders with all that is in them."""
+    """Yield every file at these paths, walking directories."""
     for given in paths:
-        path = os.path.abspath(given)  # resolves no links: the path is stored as the user knows it
+        path = os.path.abspath(given)  # keeps links: the record stores the path as the user gave it
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         except OSError as error:
@@ -95,7 +94,7 @@ def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Fo
 
 
 def find_listed(listed: Sequence[ListedFile], names: Naming, own: ManifestPaths) -> Iterator[Found]:
-    """Every listed file; what the caller says of names is for those that were listed without."""
+    """Yield every listed file. The caller's names apply to files that are listed without names."""
     for entry in listed:
         path = os.path.abspath(entry.path)
         if os.path.isdir(path):
@@ -165,7 +164,7 @@ def _is_ledger(path: str, own: ManifestPaths) -> bool:
     if folder.startswith(os.path.realpath(own.quarantine) + os.sep):
         return True
     stem = name.partition(".")[0]
-    # The neighbours' too: their lock files are empty, and a ledger that changes all the time is no download.
+    # Also the files of other manifests here: their lock files are empty, and a changing ledger is not a download.
     return (
         folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem
     )

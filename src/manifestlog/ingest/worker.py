@@ -1,14 +1,14 @@
-"""What one worker of a run does: it opens the manifest for itself, hashes its files, adds them itself.
+"""The work of one `add` worker: opens the manifest, hashes its files and adds their records.
 
 Invariants:
 
-- A worker answers every batch; one that is asked to stop still registers what it has hashed.
+- A worker answers every batch. After a stop request it still registers the files that it has hashed.
 - A worker always closes the manifest that it opened.
 
-A file is stamped with the time that it says of itself: an old file does not become the current content of its source by
-being added late. Only what has taken the place of a source's current file is stamped now, whatever its time says.
+A record has the file's own time, so adding an old file late does not make it its source's current content. The exception
+is a file that replaces the source's current file at the same path: its record has the present time.
 
-Signals, logging and the watch over the parent are `workers.main`'s.
+`workers.main` handles signals, logging and the parent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Batch = list[FileTask]
 
 
 class IngestJob(NamedTuple):
-    """What every worker is told at its start; `metadata` only where it shall change the manifest's."""
+    """The arguments of every worker. `metadata` is set only if the manifest's must change."""
 
     path: str
     metadata: ManifestMetadata | None
@@ -46,7 +46,7 @@ class IngestJob(NamedTuple):
 
 @dataclass(slots=True)
 class IngestCounts:
-    """What came of a batch."""
+    """The result of a batch."""
 
     verdicts: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
     failures: list[Failure] = field(default_factory=list)
@@ -55,7 +55,7 @@ class IngestCounts:
 
 @contextmanager
 def answering(job: IngestJob, link: WorkerLink) -> Iterator[Callable[[Batch], IngestCounts]]:
-    """Open the manifest; gives what registers a batch."""
+    """Open the manifest, and provide the function that registers a batch."""
     with DownloadManifestManager(job.path, job.metadata, options=job.options) as manifest:
         yield partial(_register, manifest, job.version, link)
 
@@ -101,7 +101,7 @@ def _record(manifest: DownloadManifestManager, version: str, link: WorkerLink, t
 
 
 def _facts(task: FileTask, checksum: str, current: ManifestRecord | None, *, has_replaced: bool) -> KnownFacts:
-    """What to record of a file; `current` is what its source has, and `has_replaced` whether it lay at this very path."""
+    """Return the metadata to record. `current` is its source's record; `has_replaced` says that it had the same path."""
     given = task.facts
     moment = given.ts_downloaded or _modified(task.path)
     if current is None:
@@ -111,9 +111,9 @@ def _facts(task: FileTask, checksum: str, current: ManifestRecord | None, *, has
             moment = max(datetime.now(UTC), current.ts_downloaded + timedelta(microseconds=1))
         return given._replace(ts_downloaded=moment)
     if given.etag is None and given.last_modified is None:
-        # What `extract` has learned of this very content stays: without it the next run would fetch it again.
+        # Keep what `extract` knows of this content; otherwise the next run would fetch it again.
         return KnownFacts(current.etag, current.last_modified, moment)
-    return given._replace(ts_downloaded=max(moment, current.ts_downloaded))  # an older event would refresh nothing
+    return given._replace(ts_downloaded=max(moment, current.ts_downloaded))  # an older time would refresh nothing
 
 
 def _modified(path: str) -> datetime:
@@ -121,7 +121,7 @@ def _modified(path: str) -> datetime:
     try:
         return min(datetime.fromtimestamp(os.stat(path).st_mtime, UTC), now)
     except (OSError, OverflowError, ValueError):
-        return now  # gone meanwhile, or a time that no calendar has
+        return now  # deleted meanwhile, or a time outside the calendar
 
 
 def _add(manifest: DownloadManifestManager, records: list[ManifestRecord], counts: IngestCounts) -> None:
@@ -130,7 +130,7 @@ def _add(manifest: DownloadManifestManager, records: list[ManifestRecord], count
     except AddManyStoppedError as error:
         if not isinstance(error.cause, RecordRejectedError):
             raise error.cause from None
-        # One of them cannot be stored, and took its batch with it: find out which.
+        # One record cannot be stored, so its batch failed: add them one by one to find it.
         for record in records:
             _add_one(manifest, record, counts)
 
