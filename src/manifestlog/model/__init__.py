@@ -1,1 +1,1 @@
-"""What a record is and what a write means: no files, no locks."""
+"""The data model: records, and the meaning of writes. No files, no locks."""

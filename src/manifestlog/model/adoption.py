@@ -1,12 +1,12 @@
-"""What an opener's metadata changes in a manifest that exists: a pure function of both.
+"""Decides what a caller's metadata change in an existing manifest: a pure function of both.
 
 Invariants:
 
-- A manifest keeps its process for ever; an opener with another one is refused.
-- A newer `etl_version` is taken over, an older one changes nothing that is stored.
-- Another `root_dir` is taken over only where no record has a relative path, which would lead elsewhere.
+- A manifest never changes its process. Opening it with another one is an error.
+- A newer `etl_version` replaces the stored one, an older one does not.
+- Another `root_dir` replaces the stored one only if no record has a relative path, which it would redirect.
 
-It reads no manifest (`Stored` has what it needs) and writes none.
+It neither reads nor writes manifests; `Stored` has all that it needs.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 class Stored(NamedTuple):
-    """The manifest as it is."""
+    """The existing manifest."""
 
     display: str
     directory: str
     metadata: Row
     has_relative_path: Callable[[], bool]
-    """Whether a record names a relative path; asked only where the answer matters, because it reads all records."""
+    """Returns whether a record has a relative path. Called only if needed, because it reads all records."""
 
 
 class Adoption(NamedTuple):
-    """What to change, and which root was not taken over (None: none was refused)."""
+    """The metadata to change, and the rejected root, or None."""
 
     changes: dict[str, str]
     refused_root: str | None
 
 
 def adopt(stored: Stored, given: Row) -> Adoption:
-    """What the opener's metadata changes; raises `MetadataConflictError`."""
+    """Return what the caller's metadata change. Raises `MetadataConflictError`."""
     if given["process"] != stored.metadata["process"]:
         raise MetadataConflictError(stored.display, "process", stored.metadata["process"], given["process"])
     changes: dict[str, str] = {}
@@ -54,13 +54,13 @@ def adopt(stored: Stored, given: Row) -> Adoption:
 
 
 def is_same_root(stored: Stored, root_dir: str) -> bool:
-    """Whether this `root_dir` means the stored one."""
+    """Return whether this `root_dir` is the same directory as the stored one."""
     before = roots.root_of(str(stored.metadata["root_dir"]), stored.directory)
     return roots.root_of(root_dir, stored.directory) == before
 
 
 def is_newer(version: str, stored: str) -> bool:
-    """Whether `version` replaces `stored`: dotted numbers compare as numbers, anything else is newer when different."""
+    """Return whether `version` replaces `stored`. Dotted numbers compare as numbers; any other difference counts as newer."""
     numbers = [_numbers(version), _numbers(stored)]
     if None in numbers:
         return version != stored

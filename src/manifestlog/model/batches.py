@@ -1,11 +1,11 @@
-"""Records on their way to the engine: encoded before any lock is taken, and cut into batches.
+"""Encodes records for the engine before it takes a lock, and groups them into batches.
 
 Invariants:
 
-- A record that cannot be written is refused here, with nothing written.
-- A batch ends at `batch_records_max` or before `batch_bytes_max`, whichever comes first, and holds one record at least.
+- A record that cannot be written is rejected here, before any write.
+- A batch ends at `batch_records_max` or before `batch_bytes_max`, whichever comes first, and has at least one record.
 
-It decides nothing about what a record means (`verdict`).
+It does not decide the meaning of a record (`verdict`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from manifestlog.options import ManifestOptions
 
 
 def encoded(record: ManifestRecord, options: ManifestOptions) -> Encoded:
-    """A record as the engine takes it; raises `RecordRejectedError`, and `TypeError` for what is no record."""
+    """Encode a record for the engine. Raises `RecordRejectedError`, and `TypeError` if it is not a record."""
     if not isinstance(record, ManifestRecord):
         raise TypeError(f"expected a ManifestRecord, got {type(record).__name__}")
     raw = codec.encode_row(members(record), options.record_bytes_max)
@@ -29,7 +29,7 @@ def encoded(record: ManifestRecord, options: ManifestOptions) -> Encoded:
 
 
 def batches(records: Iterable[ManifestRecord], options: ManifestOptions) -> Iterator[list[Encoded]]:
-    """The records in batches; what the iterable or a record raises comes behind the last whole batch."""
+    """Yield the records in batches. An error of the iterable or of a record is raised after the last complete batch."""
     batch: list[Encoded] = []
     waiting = 0
     for record in records:

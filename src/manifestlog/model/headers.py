@@ -1,4 +1,4 @@
-"""What the value of an HTTP header may hold: a record keeps two of them, and whoever sends them on relies on it."""
+"""The valid characters of an HTTP header value. A record stores two header values, which later requests send."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What a path in a manifest means: where it leads, and how a path is written down.
+"""Resolves the paths of a manifest, and converts paths to their stored form.
 
 Invariants:
 
-- A path means one thing wherever the caller stands: a relative `file_path` begins at the manifest's root, and a relative
-  `root_dir` begins at the manifest's own folder. Nothing here asks for the working folder.
-- An absolute path is itself, whatever the root.
+- A path does not depend on the working directory: a relative `file_path` is relative to the manifest's root, and a relative
+  `root_dir` is relative to the manifest's directory.
+- An absolute path does not depend on the root.
 
-Texts in, texts out; no disk is touched.
+Pure functions of text; they do not access the disk.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from functools import lru_cache
 
 @lru_cache(maxsize=256)
 def root_of(root_dir: str, folder: str) -> str:
-    """The absolute folder at which relative paths begin, for a manifest that lies in `folder`."""
+    """Return the absolute directory that paths are relative to, for a manifest in `folder`."""
     return os.path.normpath(os.path.join(folder, root_dir))
 
 
 def below(root: str, path: str) -> str:
-    """Where a recorded path leads."""
-    # `join` says the same of a path that begins like this, and takes longer than the rest of it all.
+    """Return the absolute path of a recorded path."""
+    # `join` gives the same result for an absolute path, and takes longer than everything else here.
     return path if path.startswith("/") and os.sep == "/" else os.path.join(root, path)
 
 
 def is_same(root: str, one: str, other: str) -> bool:
-    """Whether two recorded paths lead to one place, however each is written."""
+    """Return whether two recorded paths resolve to the same path."""
     return one == other or os.path.normpath(below(root, one)) == os.path.normpath(below(root, other))
 
 
 def inside(folder: str, path: str) -> str | None:
-    """The rest of an absolute path that lies in `folder`, "" for the folder itself; None for a path elsewhere."""
+    """Return the part of an absolute path below `folder`, "" for `folder` itself, and None for any other path."""
     if path == folder:
         return ""
     start = folder.rstrip(os.sep) + os.sep
@@ -41,19 +41,19 @@ def inside(folder: str, path: str) -> str | None:
 
 
 def stated(root: str, path: str) -> str:
-    """An absolute path as it is written down: relative when it lies below the root, else as it is."""
+    """Return the stored form of an absolute path: relative if it lies below the root, else unchanged."""
     return inside(root, path) or path
 
 
 def rooted(top: str, folder: str) -> str:
-    """`top` as the root_dir of a manifest in `folder`: relative, so that both can move, unless they have only `/` in common."""
+    """Return `top` as the root_dir of a manifest in `folder`: relative, so both can move, unless they share only `/`."""
     return os.path.relpath(top, folder) if os.path.commonpath([top, folder]) != os.sep else top
 
 
 def shared(folder: str, *names_of_data: str) -> str:
-    """The root_dir of a manifest in `folder` for data elsewhere: the folder that both are in.
+    """Return the root_dir of a manifest in `folder` for data elsewhere: the directory that contains both.
 
-    The data's folder may have several names, through links; the one that has the most in common counts.
+    The data directory may have several names, through links. The name with the longest common path wins.
     """
     tops = [os.path.commonpath([folder, name]) for name in names_of_data]
     top = max(tops, key=len)

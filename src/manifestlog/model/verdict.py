@@ -1,11 +1,11 @@
-"""Decides what a write means: a pure function from what is known and what happened to a verdict and a row.
+"""Decides the meaning of a write: a pure function from the known records and an event to a verdict and a row.
 
 Invariants:
 
-- The same three inputs give the same answer; nothing is read, written or timed here.
-- Content is kept once and no source is forgotten: a row that is returned holds every observation that `known` held.
+- The same inputs give the same answer. It reads nothing, writes nothing and uses no clock.
+- Each content is stored once, and no source is lost: a returned row has every observation of `known`.
 
-The engine calls this under the append lock, which is what makes one of many writers the winner.
+The engine calls this under the append lock, so that exactly one of several writers wins.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Verdict(StrEnum):
     """The answer to a write.
 
     - `NEW`: unknown content, from a source that has no record yet.
-    - `DUPLICATE`: the manifest knows all of it already; nothing was written.
-    - `REFRESHED`: the source's current content, under another ETag, modification time or path.
+    - `DUPLICATE`: the manifest already has all of it; nothing was written.
+    - `REFRESHED`: the source's current content, with another ETag, modification time or path.
     - `ALIAS`: known content, for the first time from this source.
     - `CHANGED`: unknown content, from a source that had other content.
-    - `REVERTED`: content that this source had before, and other content since.
+    - `REVERTED`: content that this source had before, with other content in between.
     """
 
     NEW = "new"
@@ -47,10 +47,10 @@ class Verdict(StrEnum):
 
 
 def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str = "/") -> tuple[Verdict, Row | None]:
-    """What adding `event` means, and the row to append (None for nothing).
+    """Return the verdict on adding `event`, and the row to append, or None.
 
-    `known` is the row with the event's checksum; `sightings` are the latest of the event's source, and those of its `source_id`
-    at the event's very time. Relative paths begin at `root`: one file is one path, however it is written.
+    `known` is the row with the event's checksum. `sightings` are the latest of the event's source, and those of its
+    `source_id` at exactly the event's time. Paths are relative to `root`, so different spellings of a path are equal.
     """
     if known is None and not sightings and "also_seen" not in event:
         return Verdict.NEW, event
@@ -72,10 +72,10 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str =
 
 
 def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
-    """A live event with a time behind its source's current record: its own, or one microsecond more than that record's.
+    """Return a live event with a time after its source's current record: its own, or that record's plus one microsecond.
 
-    A hybrid logical clock (Kulkarni et al., 2014) without its counter: so a clock that was ahead once, or is behind now,
-    cannot make older content current.
+    This is a hybrid logical clock (Kulkarni et al., 2014) without its counter. A clock that was ahead once, or is behind
+    now, cannot make older content current.
     """
     current = max((s.order[0] for s in sightings if s.dataset == event["dataset"]), default="")
     if _when(event) > current:
@@ -88,7 +88,7 @@ def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
 
 
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:
-    # The same output made from an input that was not named yet: were it dropped, that input would be pending for ever.
+    # The event may name a new input of a known output. Dropping it would leave that input pending for ever.
     if adds_nothing(event, known):
         return Verdict.DUPLICATE, None
     return Verdict.REFRESHED, merge(known, event | observation(own))
@@ -104,10 +104,10 @@ def _when(row: Row) -> str:
 
 
 def ranked(event: Row, sightings: list[Sighting], own: Row | None = None) -> Row:
-    """The event, told apart from others of its source at the very same time: the later in the log is the current one.
+    """Return the event with a tie-breaker among its source's events at the same time: the last in the log is current.
 
-    `own` is what the event replaces. The canonical is sorted by checksum and forgets the log's order, so the rank has to
-    be in the record itself.
+    `own` is the observation that the event replaces. The canonical file is sorted by checksum and loses the log's order,
+    so the record itself stores the rank.
     """
     itself = (event["dataset"], event["checksum"])
     ties = [s.order[1] + 1 for s in sightings if s.order[0] == _when(event) and (s.dataset, s.checksum) != itself]
