@@ -34,7 +34,7 @@ import filelock
 
 from manifestlog import manager, names
 from manifestlog.engines.filelog import lock, session
-from manifestlog.engines.filelog.compaction import background, steps as compactor
+from manifestlog.engines.filelog.compaction import background, steps as compactor, trigger
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
 from manifestlog.files import disk as disk_module
@@ -185,7 +185,7 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (session, "os", machine),
         (session, "time", machine),
         (compactor, "time", machine),
-        (compactor, "datetime", machine),
+        (trigger, "datetime", machine),
         (background, "datetime", machine),
         (repair, "datetime", machine),
         (quarantine, "datetime", machine),
