@@ -1,13 +1,13 @@
-"""The plain-dict form of a record, as it lies on disk: its field order, its observations, their order in time.
+"""Rows, the plain-dict form of a record on disk: their field order, their observations and the order of these.
 
-A *row* is what one record's JSON parses to. The engine works on rows; pydantic models appear only at the public edge
-(`models`), so that a replay costs parsing and nothing more.
+A *row* is the parsed JSON of one record. The engine works on rows, and pydantic models appear only in the public
+interface (`models`), so a replay only parses.
 
 Invariants:
 
 - A normal row has its members in `FIELDS` order, times in UTC with `Z`, lower-case checksums, empty optionals absent.
 - A row's own fields hold its latest observation; every other (source, dataset) pair is in `also_seen`, oldest first.
-- Members that this version does not know are carried along untouched.
+- Members that this version does not know are kept unchanged.
 
 No I/O, no bytes, no locks.
 """
@@ -22,11 +22,11 @@ from manifestlog.model.checks import ABSENT, Check, check_members
 
 Row = dict[str, Any]
 Order = tuple[str, int]
-"""When something was observed: (time, tie). Compare these, never the times as written."""
+"""The order of an observation: (time, tie-breaker). Compare these, never the times as written."""
 
 
 class Sighting(NamedTuple):
-    """That a source had a content: when, in which dataset, which. The greatest of several is the latest."""
+    """An observation of a source in short: its order, dataset and content. The greatest of several is the latest."""
 
     order: Order
     dataset: str
@@ -64,29 +64,29 @@ _CHECKSUM_DIGITS = 64
 
 
 def is_checksum(text: object) -> bool:
-    """Whether this is a lower-case SHA-256."""
+    """Return whether this is a SHA-256 in lower case."""
     return isinstance(text, str) and _CHECKSUM.fullmatch(text) is not None
 
 
 def normal_checksum(value: object) -> str | None:
-    """The checksum in lower case, or None for what is none."""
+    """Return the checksum in lower case, or None if the value is not a checksum."""
     if not isinstance(value, str) or len(value) != _CHECKSUM_DIGITS:
         return None
     try:
         digest = bytes.fromhex(value)
     except ValueError:
         return None
-    # A third of the time of the pattern. Blanks between digits are passed over, and then it is fewer bytes.
+    # Takes a third of the pattern's time. `fromhex` skips blanks between digits, and then the digest is too short.
     return value.lower() if len(digest) == _CHECKSUM_DIGITS // 2 else None
 
 
 def utc_text(moment: datetime) -> str:
-    """ISO-8601 with `Z` of an aware time."""
+    """Return an aware time as ISO-8601 text in UTC, with `Z`."""
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()[:-6] + "Z"
 
 
 def normal_time(value: object) -> tuple[str, bool]:
-    """An ISO-8601 time in normal form, and whether it had no zone and was read as UTC; raises `ValueError`."""
+    """Return an ISO-8601 time in normal form, and whether it had no zone and is taken as UTC. Raises `ValueError`."""
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text is a `TypeError`
         naive = moment.tzinfo is None
@@ -96,35 +96,35 @@ def normal_time(value: object) -> tuple[str, bool]:
 
 
 def source_key(row: Row) -> tuple[str, str]:
-    """The source of an observation: (source_id, dataset)."""
+    """Return the source of an observation: (source_id, dataset)."""
     return row["source_id"], row["dataset"]
 
 
 def sort_key(row: Row) -> Order:
-    """Sorts observations by time; `tie` tells apart those of one source at the very same time."""
+    """Return the order of an observation: its time, and the tie-breaker for one source's observations at the same time."""
     # Without its Z, "…00" sorts before "…00.5" as it should; fractions always have six digits.
     return row["ts_downloaded"][:-1], row.get("tie", 0)
 
 
 def observation(row: Row) -> Row:
-    """The observation in a row's own fields."""
+    """Return the observation in a row's own fields."""
     return {name: row[name] for name in OBSERVED if name in row}
 
 
 def observations(row: Row) -> list[Row]:
-    """Every observation of a row: the one in its own fields first, then `also_seen`."""
+    """Return every observation of a row: first the one in its own fields, then `also_seen`."""
     return [observation(row), *row.get("also_seen", ())]
 
 
 def find_observation(row: Row, pair: tuple[str, str]) -> Row | None:
-    """What this pair said of the content, or None if it never had it."""
+    """Return the observation of this (source_id, dataset), or None."""
     if source_key(row) == pair:
         return row
     return next((seen for seen in row.get("also_seen", ()) if source_key(seen) == pair), None)
 
 
 def build_row(content: Row, seen: list[Row], first: Row | None = None) -> Row:
-    """A row of `content`'s lasting fields and these observations; `first` (else the latest) goes into its own fields."""
+    """Build a row from the other fields of `content` and these observations. Its own fields hold `first` [default: latest]."""
     by_age = sorted(seen, key=lambda o: (sort_key(o), source_key(o)))
     first = first or by_age[-1]
     row = {name: value for name, value in content.items() if name not in OBSERVED}
@@ -136,7 +136,7 @@ def _without_empty(seen: Row) -> Row:
 
 
 def view(row: Row, pair: tuple[str, str]) -> Row:
-    """The row as this pair sees it: its own path, ETag and time in front, everybody else in `also_seen`."""
+    """Return the row with the observation of this (source_id, dataset) in its own fields, and the others in `also_seen`."""
     if source_key(row) == pair:
         return row
     seen = observations(row)
@@ -145,7 +145,7 @@ def view(row: Row, pair: tuple[str, str]) -> Row:
 
 
 def merge(known: Row, event: Row) -> Row:
-    """`known` with the event's observation in place of what the same pair said before, inputs and others joined."""
+    """Merge an event into `known`. Its observation replaces the previous one of the same source; inputs are combined."""
     seen = {source_key(o): o for o in [*event.get("also_seen", ()), *observations(known), observation(event)]}
     content = known
     inputs = {*known.get("derived_from", ()), *event.get("derived_from", ())}
@@ -155,7 +155,7 @@ def merge(known: Row, event: Row) -> Row:
 
 
 def adds_nothing(event: Row, known: Row) -> bool:
-    """Whether `known` already has every input and every other source that the event names."""
+    """Return whether `known` already has every input and every other source of the event."""
     pairs = {source_key(seen) for seen in observations(known)}
     return {*event.get("derived_from", ())} <= {*known.get("derived_from", ())} and all(
         source_key(seen) in pairs for seen in event.get("also_seen", ())
@@ -163,7 +163,7 @@ def adds_nothing(event: Row, known: Row) -> bool:
 
 
 def in_field_order(row: Row) -> Row:
-    """The same members in canonical order, empty optionals left out."""
+    """Return the same members in canonical order, without empty optional ones."""
     known = {name: row[name] for name in FIELDS if name in row}
     for name in OPTIONAL:
         if name in known and not known[name]:
@@ -183,7 +183,7 @@ _RECORD = (
         "derived_from", object, "derived_from is no list", lambda inputs: not inputs or isinstance(inputs, list), ABSENT
     ),
 )
-"""What the members of a record have to be, but for its checksum and its observations."""
+"""Checks of a record's members, except its checksum and its observations."""
 
 _TEXT_OR_NULL = (str, type(None))
 _OBSERVATION = (
@@ -197,13 +197,13 @@ _OBSERVATION = (
     Check("last_modified", _TEXT_OR_NULL, "last_modified is neither text nor null"),
     Check("tie", int, "tie is no whole number of 0 or more", lambda tie: type(tie) is int and tie >= 0, ABSENT),
 )
-"""What the members of an observation have to be, but for its time."""
+"""Checks of an observation's members, except its time."""
 
 
 def normalise(row: object, key: str) -> tuple[Row, bool]:
-    """A row as written by anybody → (normal row, whether a time had no zone and was read as UTC).
+    """Return any valid row in normal form, and whether a time had no zone and is taken as UTC.
 
-    Raises `ValueError` saying what is wrong with it.
+    Raises `ValueError` with the reason if the row is invalid.
     """
     if not isinstance(row, dict):
         raise ValueError("the record is no JSON object")
@@ -236,5 +236,5 @@ def _checked_observation(seen: object) -> tuple[Row, bool]:
         stamp, naive = normal_time(seen.get("ts_downloaded"))
     except ValueError:
         raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is no ISO-8601 time") from None
-    # Without an ETag it says so, wherever it stands: the latest observation moves into the record's own fields.
+    # Write a missing ETag as null everywhere, because any observation may move into the record's own fields.
     return seen | {"etag": seen.get("etag"), "ts_downloaded": stamp}, naive
