@@ -1,4 +1,4 @@
-"""Tables of what a JSON object's members have to be, and the one loop that goes through them."""
+"""Validates the members of a JSON object against a table of checks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ ABSENT = object()
 
 
 class Check(NamedTuple):
-    """What one member has to be. `wrong` is the message for any other value, or makes it of that value."""
+    """The check of one member. `wrong` is the error message, or a function that builds it from the value."""
 
     member: str
     kinds: type | tuple[type, ...]
     wrong: str | Callable[[Any], str]
     allows: Callable[[Any], bool] | None = None
-    """Which values of these kinds are right; by default all."""
+    """Returns whether a value of these kinds is valid [default: all are]."""
     default: object = None
-    """What a member that is not there is checked as; `ABSENT` where it may be missing."""
+    """The value to check if the member is missing; `ABSENT` if it may be missing."""
 
 
 def check_members(row: dict[str, Any], checks: Iterable[Check]) -> None:
-    """Raise `ValueError` for the first check that a row does not pass."""
+    """Raise `ValueError` for the first check that a row fails."""
     for member, kinds, wrong, allows, default in checks:
         value = row.get(member, default)
         if value is ABSENT:

@@ -1,11 +1,11 @@
-"""Rows to JSON bytes and back, and the only owner of orjson.
+"""Converts rows to JSON bytes and back. Only this module uses orjson.
 
 Invariants:
 
-- A record is encoded before any lock is taken; what cannot be stored is refused here, with nothing written.
-- A raw newline never occurs inside compact JSON: it is escaped. That is what makes newline framing sound.
+- A record is encoded before any lock is taken. A record that cannot be stored is rejected here, before any write.
+- Compact JSON never contains a raw newline, because JSON escapes it. So newlines can separate records.
 
-It knows no log line and no file.
+It does not know log lines or files.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from manifestlog.model.rows import FILE_SIZE_MAX, Row, is_checksum, normalise, o
 DecodeError = orjson.JSONDecodeError
 
 Encoded = tuple[bytes, str, tuple[str, ...]]
-"""An encoded record: its JSON, and just enough of what it says to find it again, its checksum and source_ids.
+"""An encoded record: its JSON, checksum and source_ids.
 
-A plain tuple, as one is made for every line: a named one takes five times as long.
+A plain tuple, because one is created per line, and a named tuple takes five times as long.
 """
 
 
 def dumps(value: object) -> bytes:
-    """Compact JSON, members in the order given; a time in UTC as `rows.utc_text` writes it."""
-    # A copy, because orjson's result keeps a buffer of 1 KiB alive: records held in memory cost four times as much.
+    """Return compact JSON with members in the given order, and times in UTC in the format of `rows.utc_text`."""
+    # A copy, because orjson's result keeps a buffer of 1 KiB: records in memory would take four times as much.
     return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_UTC_Z)))
 
 
 def dumps_indented(value: object, indent: int) -> bytes:
-    """JSON over several lines, four spaces a level, as it stands `indent` levels deep."""
+    """Return JSON on several lines, with four spaces per level, for a place `indent` levels deep."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2)
     lines = text.split(b"\n")
-    # Members of a nested object begin a line with two spaces a level; strings hold no raw newline.
+    # Lines of nested members start with two spaces per level; strings contain no raw newline.
     widths = [len(line) - len(line.lstrip(b" ")) for line in lines]
     pad = b"    " * indent
     return (b"\n" + pad).join(b" " * (2 * w) + line[w:] for w, line in zip(widths, lines, strict=True))
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """Parse JSON; raises `DecodeError` (a `ValueError`), also for nesting too deep and numbers out of range."""
+    """Parse JSON. Raises `DecodeError` (a `ValueError`), also for too deep nesting and numbers out of range."""
     return orjson.loads(data)
 
 
 def encode_row(row: Row, bytes_max: int) -> bytes:
-    """A row as compact JSON.
+    """Return a row as compact JSON.
 
-    Raises `RecordRejectedError` for text that is no Unicode, numbers that no reader takes, and rows over `bytes_max`.
+    Raises `RecordRejectedError` for invalid Unicode, numbers out of range, and rows over `bytes_max`.
     """
     if row.get("file_size", 0) > FILE_SIZE_MAX:
         raise RecordRejectedError(f"its file_size is greater than {FILE_SIZE_MAX}")
-    # Before it is encoded: orjson makes room for eight bytes a character, and ends the process when there is none.
+    # Before encoding: orjson allocates eight bytes per character, and aborts the process if that fails.
     if (characters := _characters(row)) > bytes_max:
         raise RecordRejectedError(
             f"it takes more than {characters} bytes as JSON, {bytes_max} are allowed (record_bytes_max)"
@@ -70,7 +70,7 @@ def encode_row(row: Row, bytes_max: int) -> bytes:
 
 
 def _characters(row: Row) -> int:
-    """The length of a row's texts, each of which takes a byte or more for a character."""
+    """Return the number of characters in a row's texts, each of which takes at least one byte."""
     count = 0
     for value in row.values():
         if type(value) is str:
@@ -79,14 +79,14 @@ def _characters(row: Row) -> int:
 
 
 def encoded_row(raw: bytes, row: Row) -> Encoded:
-    """A record whose row is at hand."""
+    """Return the encoded record of a known row."""
     if "also_seen" in row:
         return raw, row["checksum"], tuple({seen["source_id"] for seen in observations(row)})
     return raw, row["checksum"], (row["source_id"],)
 
 
 def encoded_bytes(raw: bytes) -> Encoded:
-    """A record by its bytes, parsed only if they are not laid out as ours; raises `ValueError` for what is no record."""
+    """Return the encoded record of its bytes. Parses only unusual layouts. Raises `ValueError` if it is not a record."""
     found = _USUAL_RECORD.fullmatch(raw)
     if found and is_utf8(raw):
         return raw, found[2].decode(), (found[1].decode(),)
@@ -103,11 +103,11 @@ def _times(row: Row) -> set[str]:
     return {seen["ts_downloaded"] for seen in observations(row)}
 
 
-# Never gives back what it took: a third of the time of the same pattern that may. Escapes by number are left to the parser.
+# Possessive quantifiers take a third of the time of backtracking ones. The parser handles numeric escapes.
 _CHARS = rb'[^"\\\x00-\x1f]'
 _TEXT = rb'"%b*+(?:\\["\\/bfnrt]%b*+)*+"' % (_CHARS, _CHARS)
 SECOND_PATTERN = rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-# A record with one source, whose name needs no escapes: what nearly every line holds, recognised in one step.
+# A record with one source, whose name needs no escapes. Nearly every line matches, in one step.
 RECORD_PATTERN = (
     rb'\{"source_id":"(%b+)","dataset":(?!"")%b,"checksum":"([0-9a-f]{64})","file_path":%b,"file_size":[1-9]\d{0,17},'
     rb'"etag":(?:null|%b),"ts_downloaded":"%b(?:\.\d{6})?Z","version":%b(?:,"last_modified":%b)?'
@@ -118,7 +118,7 @@ _USUAL_RECORD = re.compile(RECORD_PATTERN)
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether these bytes are text."""
+    """Return whether these bytes are valid UTF-8."""
     if data.isascii():
         return True
     try:

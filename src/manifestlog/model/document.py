@@ -1,4 +1,4 @@
-"""A whole manifest as one JSON document: the bytes around and between its records, and its metadata.
+"""Renders a whole manifest as one JSON document: its metadata, its records and the bytes between them.
 
 ::
 
@@ -8,7 +8,7 @@
             …
         },
         "records": {
-            "0a4d…": {"source_id":…},      one record a line, sorted by checksum
+            "0a4d…": {"source_id":…},      one record per line, sorted by checksum
             "9f31…": {"source_id":…}
         }
     }
@@ -16,9 +16,9 @@
 Invariants:
 
 - The same records and metadata give the same bytes.
-- A line's record begins `KEY_BYTES` behind the line's start, so the sorted file is its own table.
+- A record starts `KEY_BYTES` after the start of its line, so the sorted file can be searched directly.
 
-No I/O. It is what the file engine keeps as its canonical file, and what `manifestlog cat` prints of any engine.
+No I/O. The file engine stores this document as its canonical file, and `manifestlog cat` prints it for any engine.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ EMPTY_FOOT = b"}\n}\n"
 
 
 def head(metadata: Row, *, empty: bool) -> bytes:
-    """Everything before the first record's line."""
+    """Return the bytes before the line of the first record."""
     text = b'{\n    "metadata": ' + codec.dumps_indented(metadata, 1) + b',\n    "records": {'
     return text if empty else text + b"\n"
 
 
 def entry(checksum: str, raw: bytes) -> bytes:
-    """A record's line, without what separates it from the next."""
+    """Return the line of a record, without the separator."""
     return b'        "%b": %b' % (checksum.encode(), raw)
 
 
 def foot(*, empty: bool) -> bytes:
-    """Everything behind the last record's line."""
+    """Return the bytes after the line of the last record."""
     return EMPTY_FOOT if empty else FOOT
 
 
 def parts(metadata: Row, records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """A whole document, a part for each record; `records` are (checksum, JSON), sorted by checksum."""
+    """Yield a whole document, one part per record. `records` are (checksum, JSON), sorted by checksum."""
     before = head(metadata, empty=False)
     empty = True
     for checksum, raw in records:
@@ -66,12 +66,12 @@ def parts(metadata: Row, records: Iterable[tuple[str, bytes]]) -> Iterator[bytes
 
 
 def render(metadata: Row, records: Iterable[tuple[str, bytes]]) -> bytes:
-    """A whole document in one piece."""
+    """Return a whole document."""
     return b"".join(parts(metadata, records))
 
 
 def skeleton(metadata: Row) -> bytes:
-    """An empty manifest."""
+    """Return the document of an empty manifest."""
     return render(metadata, ())
 
 
@@ -87,11 +87,11 @@ _CHECKS = (
     ),
     Check("etl_version", str, "metadata.etl_version is empty", bool),
 )
-"""What the members of the metadata have to be, but for the number of records and the times."""
+"""Checks of the metadata's members, except the number of records and the times."""
 
 
 def checked_metadata(metadata: Any) -> tuple[Row, bool]:
-    """The metadata in normal form, and whether a time had no zone; raises `ValueError` saying what is wrong."""
+    """Return the metadata in normal form, and whether a time had no zone. Raises `ValueError` with the reason."""
     if not isinstance(metadata, dict):
         raise ValueError("metadata is no JSON object")
     fixed: Row = {"total_records": 0} | metadata

@@ -1,6 +1,6 @@
-"""What a pipeline hands in, made into records: finished downloads, and hand-made changes.
+"""Converts the input of a pipeline to records: finished downloads, and manual changes.
 
-The protocols name what is read and nothing else, so that any object of that shape fits.
+The protocols name only the attributes that are read, so any object with them fits.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from manifestlog.model.rows import Row, utc_text
 from manifestlog.model.verdict import Verdict
 
 LIVE_S = 60.0
-"""How far from now an event's time may be for a download that has just ended, in seconds."""
+"""Maximum difference, in seconds, between now and the time of a download that counts as live."""
 
 
 class SourceLike(Protocol):
-    """A configured source; `state.last_etag`, where it has one, stands in for an event without an ETag."""
+    """A configured source. Its `state.last_etag`, if any, replaces the missing ETag of an event."""
 
     @property
     def source_id(self) -> str: ...
@@ -51,9 +51,9 @@ class EventLike(Protocol):
 
 
 def record_of(source: SourceLike, event: EventLike, version: str, derived_from: Iterable[str] = ()) -> ManifestRecord:
-    """The record of a finished download; the event's ETag wins over the source's last one.
+    """Return the record of a finished download, with the event's ETag, or else the source's last one.
 
-    Raises `RecordRejectedError` naming every field that is wrong.
+    Raises `RecordRejectedError`, which names every invalid field.
     """
     last_etag = getattr(getattr(source, "state", None), "last_etag", None)
     etag = getattr(event, "etag", None)
@@ -76,12 +76,12 @@ def record_of(source: SourceLike, event: EventLike, version: str, derived_from: 
 
 
 def is_live(moment: datetime) -> bool:
-    """Whether something of this time has just ended, by this machine's clock."""
+    """Return whether a download with this time has just ended, by this machine's clock."""
     return abs((datetime.now(UTC) - moment).total_seconds()) <= LIVE_S
 
 
 def moved_time(given: ManifestRecord, result: AddResult) -> str | None:
-    """The warning that a live record got another time than the clock's; None when it kept its own."""
+    """Return the warning that a live record got another time than its own, or None if it did not."""
     recorded = result.record.ts_downloaded
     if result.verdict is Verdict.DUPLICATE or recorded <= given.ts_downloaded:
         return None
@@ -103,7 +103,7 @@ _STAND_IN = {
 
 
 def changes_of(value: Mapping[str, Any]) -> Row:
-    """The given fields of a record, validated, as they stand in a row; raises `ValueError` naming what is wrong."""
-    # What the caller does not change need not be given: the stored record has it, so something valid stands in.
+    """Validate the given fields of a record, and return them as in a row. Raises `ValueError`, which names the field."""
+    # The stored record has the fields that the caller omits, so valid placeholders replace them here.
     row = row_from_record(ManifestRecord.model_validate(_STAND_IN | dict(value)))
     return {name: row.get(name) for name in value}

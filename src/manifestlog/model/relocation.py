@@ -1,10 +1,10 @@
-"""What a move of folders does to the paths of a manifest: pure functions of rows.
+"""Rewrites the paths of a manifest after a move of directories: pure functions of rows.
 
 Invariants:
 
-- A path below the old folder leads to the same place below the new one; every other path leads where it led.
-- An absolute path stays absolute. A relative one stays as it is when the root moves along with it.
-- A row that has moved means the same before and after the manifest's root has moved: the two are separate lines of the log.
+- A path below the old directory resolves to the same place below the new one. Every other path resolves as before.
+- An absolute path stays absolute. A relative path stays unchanged if the root moves with it.
+- A rewritten row means the same before and after the change of the root, because the two are separate log lines.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from manifestlog.model.rows import Row
 
 
 class Relocation(NamedTuple):
-    """What `relocate` has changed, or would change."""
+    """The changes of `relocate`, made or planned."""
 
     records: int
     paths: int
-    """Paths written anew, those of `also_seen` included. Relative ones that move along with the root are not among them."""
+    """Number of rewritten paths, including those of `also_seen`, without relative ones that move with the root."""
     root_dir: str | None
-    """The new `root_dir`; None when it stays."""
+    """The new `root_dir`, or None if it stays."""
     batches: int
-    """Lines of the log that hold the records; each is there whole or not at all."""
+    """Number of log lines with the records. Each line is atomic."""
 
 
 class Move:
-    """A move from one absolute folder to another, as seen by one manifest."""
+    """A move from one absolute directory to another, for one manifest."""
 
     def __init__(self, folder: str, root_dir: str, old: str, new: str) -> None:
         self._old, self._new = os.path.normpath(old), os.path.normpath(new)
         self._root = root_of(root_dir, folder)
         moved = self._moved(self._root)
         self.root_dir: str | None = None
-        """What the manifest's root_dir becomes; None when it stays."""
+        """The manifest's new root_dir, or None if it stays."""
         if moved is not None and moved != self._root:
             self.root_dir = moved if os.path.isabs(root_dir) else rooted(moved, folder)
         self._root_after = moved or self._root
@@ -46,7 +46,7 @@ class Move:
         return None if rest is None else os.path.normpath(os.path.join(self._new, rest))
 
     def path(self, path: str) -> str:
-        """A recorded path after the move."""
+        """Return a recorded path after the move."""
         before = below(self._root, path)
         after = self._moved(before)
         if os.path.isabs(path):
@@ -54,11 +54,11 @@ class Move:
         target = os.path.normpath(before) if after is None else after
         if os.path.normpath(below(self._root_after, path)) == target:
             return path
-        # Absolute where the root moves: the record has to lead there before the root has moved as well.
+        # Absolute if the root moves, because the record must resolve correctly before the root changes too.
         return target if self.root_dir is not None else stated(self._root, target)
 
     def row(self, row: Row) -> tuple[Row, int]:
-        """(the row after the move, how many of its paths are others)."""
+        """Return the row after the move, and its number of changed paths."""
         own = self.path(row["file_path"])
         changed = int(own != row["file_path"])
         moved = row | {"file_path": own}

@@ -1,9 +1,9 @@
-"""Which times the records of a source get that a clock has stamped in the future: pure functions of rows and times.
+"""Computes new times for observations in the future: pure functions of rows and times.
 
 Invariants:
 
-- The records of the future keep their order among themselves, and are told apart by a microsecond.
-- No content and no observation is lost; nothing but times changes.
+- The corrected observations keep their order, one microsecond apart.
+- No content or observation is lost. Only times change.
 
 It reads no clock.
 """
@@ -17,13 +17,13 @@ from typing import NamedTuple
 from manifestlog.model.rows import Row, build_row, observations, source_key, utc_text
 
 SLACK_S = 60.0
-"""A time is of the future when it lies further ahead than this: clocks of hosts differ a little."""
+"""A time is in the future if it is further ahead than this, because clocks of hosts differ a little."""
 
 _US = timedelta(microseconds=1)
 
 
 class Retimed(NamedTuple):
-    """An observation that gets another time."""
+    """An observation with a corrected time."""
 
     source_id: str
     dataset: str
@@ -33,16 +33,17 @@ class Retimed(NamedTuple):
 
 
 def horizon(now: datetime) -> str:
-    """The time that everything of the future is later than, as it compares with `rows.order_of`."""
+    """Return the time after which a time is in the future, in the form of `rows.sort_key`."""
     return utc_text(now + timedelta(seconds=SLACK_S))[:-1]
 
 
 def new_times(ahead: list[str], believable: str | None, now: datetime, *, keep_current: bool) -> list[str]:
-    """The new times of a source's observations of the future, given in order, and its latest other one.
+    """Return the new times of a source's observations in the future, which are given in order.
 
-    Live downloads are stamped a microsecond after the current record. So where two follow each other like that, the clock
-    was right again for the second: they are the latest. Otherwise what has a believable time came later, as far as anything
-    tells, and the others go right before it; the next run asks the server anyway. `keep_current` says that they are the latest.
+    A live download gets a time one microsecond after the current record. So if two times are one microsecond apart, the
+    clock was right again for the second, and these observations are the latest. Otherwise the observation with the time
+    `believable` counts as later, and the others go just before it; the next run asks the server anyway. `keep_current`
+    makes them the latest.
     """
     moments = [_moment(text) for text in ahead]
     are_latest = keep_current or believable is None or any(after - before == _US for before, after in pairwise(moments))
@@ -61,7 +62,7 @@ def _moment(text: str) -> datetime:
 
 
 def with_times(row: Row, times: dict[tuple[str, str], str]) -> Row:
-    """The row with these times for the observations of these sources."""
+    """Return the row with these times for the observations of these sources."""
     seen = [
         {name: value for name, value in one.items() if name != "tie"} | {"ts_downloaded": times[source_key(one)]}
         if source_key(one) in times

@@ -1,12 +1,12 @@
-"""What a write changes: plans made from what is known, before anything is written.
+"""Plans writes: decides from the known records what a write changes, before the engine writes.
 
-Every engine makes these plans inside its own transaction and then records them, so the rules are the same for all.
+Every engine makes these plans inside its own transaction and then records them, so all engines follow the same rules.
 
 Invariants:
 
-- The same lookups give the same plan; nothing is read but through the `Lookup`, and nothing is written.
-- A record that the lookup cannot know is planned without being parsed: most additions are of this kind.
-- Content that an engine distrusts (it may be lost in a power cut) is planned again, because "already there" is a promise.
+- The same lookups give the same plan. A plan reads only through its `Lookup`, and writes nothing.
+- A record that the lookup cannot know is not parsed. Most additions are of this kind.
+- Content that a power cut may still lose is written again, because the verdict duplicate promises that it is durable.
 
 It does not know how records are stored, and takes no lock.
 """
@@ -40,37 +40,37 @@ if TYPE_CHECKING:
     from manifestlog.model.relocation import Move
 
 _HAS_ALIASES = b'"also_seen":['
-"""In a record's JSON exactly when it holds this member: inside a text the quotes are escaped."""
+"""Occurs in a record's JSON only if it has this member, because quotes inside a text are escaped."""
 
 
 class Lookup(Protocol):
-    """What a plan may ask of a manifest, at one moment."""
+    """The questions that a plan may ask of a manifest in one state."""
 
     def might_know(self, checksum: str, source_id: str) -> bool:
-        """Whether anything known can matter to this content and source. False is certain, True may be wrong."""
+        """Return whether a known record may concern this content or source. False is certain, True may be wrong."""
 
     def row(self, checksum: str) -> Row | None:
-        """The row of a content."""
+        """Return the row of a content, or None."""
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
-        """What a source had last in this dataset, and what it had in any dataset at that very moment."""
+        """Return a source's latest sighting in this dataset, and its sightings in any dataset at exactly this time."""
 
 
 class History(Lookup, Protocol):
-    """What a plan of new times asks besides."""
+    """The additional questions of a plan of new times."""
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        """What a source and dataset had last at this moment."""
+        """Return the latest sighting of a source and dataset until this time."""
 
     def later_than(self, moment: str) -> Iterator[Row]:
-        """The rows whose latest observation has a later time."""
+        """Yield the rows whose latest observation is after this time."""
 
 
 class Rules(NamedTuple):
-    """What a plan needs to know of the manifest besides its records."""
+    """The settings of the manifest that a plan needs."""
 
     root: str
-    """The absolute directory at which relative paths begin."""
+    """The absolute directory that paths are relative to."""
     record_bytes_max: int
 
 
@@ -79,32 +79,32 @@ class Added(NamedTuple):
 
     verdict: Verdict
     row: Row | None
-    """The row as its source sees it; None when the record became exactly what was given."""
+    """The row with its source's observation in front; None if it equals the given record."""
 
 
 class Plan(NamedTuple):
-    """The answer to one write, and what to record before it is given."""
+    """The answer to one write, and the record to write before giving it."""
 
     answer: Added
     record: Encoded | None
-    """What to write; None for nothing."""
+    """The record to write, or None."""
 
 
 _NEW = Added(Verdict.NEW, None)
 
 
 def trusted(_checksum: str) -> bool:
-    """The answer to `must_rewrite` of an engine whose every record is as durable as it says."""
+    """Return False, as the `must_rewrite` of an engine whose records are always durable."""
     return False
 
 
 def plan_add(
     known: Lookup, record: Encoded, rules: Rules, *, live: bool = False, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
-    """What adding this record means; a live one gets a time behind its source's current record."""
+    """Plan to add this record. A live one gets a time after its source's current record."""
     raw, checksum, source_ids = record
     if len(source_ids) == 1 and _HAS_ALIASES not in raw and not known.might_know(checksum, source_ids[0]):
-        # `decide` would say the same; most additions are this, and need not be parsed for it.
+        # `decide` would give the same result. Most additions take this path, which saves parsing.
         return Plan(_NEW, record)
     row: Row = codec.loads(raw)
     if live and (moved := later_than_current(row, _sightings(known, row))) is not row:
@@ -124,7 +124,7 @@ def plan_add(
 def plan_update(
     known: Lookup, checksum: str, changes: Row, rules: Rules, *, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
-    """What replacing members of a record means; raises `RecordNotFoundError`, and `ValueError` for values that are none."""
+    """Plan to replace members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
     before = known.row(checksum)
     if before is None:
         raise RecordNotFoundError(checksum)
@@ -138,14 +138,14 @@ def plan_update(
 
 
 def plan_moves(known: Lookup, move: Move, checksums: Iterable[str], rules: Rules) -> list[Encoded]:
-    """The rows of these contents with their paths moved; those that stay as they are left out."""
+    """Return the rows of these contents with their paths moved, without unchanged rows."""
     rows = (known.row(checksum) for checksum in checksums)
     moved = (move.row(row) for row in rows if row is not None)
     return [_encoded(row, rules) for row, changed in moved if changed]
 
 
 def future_observations(known: History, now: datetime) -> list[tuple[str, str, str, str]]:
-    """(source_id, dataset, checksum, time) of all that is stamped in the future, by source and in order of time."""
+    """Return (source_id, dataset, checksum, time) of every observation in the future, by source and in order of time."""
     moment = horizon(now)
     found = [
         (one, row["checksum"])
@@ -160,7 +160,7 @@ def future_observations(known: History, now: datetime) -> list[tuple[str, str, s
 def plan_new_times(
     known: History, source_id: str | None, dataset: str | None, now: datetime, *, keep_current: bool
 ) -> list[Retimed]:
-    """Which times replace those that lie in the future, of one source or (None) of all."""
+    """Plan the new times of observations in the future, of one source or, with None, of all."""
     ahead: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for source, name, checksum, when in future_observations(known, now):
         if source_id in (None, source) and dataset in (None, name):
@@ -175,7 +175,7 @@ def plan_new_times(
 
 
 def retimed_records(known: Lookup, changes: Iterable[Retimed], rules: Rules) -> list[Encoded]:
-    """The rows that these new times change."""
+    """Return the rows with these new times."""
     times: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     for one in changes:
         times[one.checksum][one.source_id, one.dataset] = one.after
@@ -188,9 +188,9 @@ def _encoded(row: Row, rules: Rules) -> Encoded:
 
 
 def _ranked_anew(known: Lookup, before: Row, edited: Row, checksum: str) -> Row:
-    """The edited row with the rank that its own observation has at its time, which may be another now.
+    """Return the edited row with the rank of its own observation at its time, which the edit may have changed.
 
-    Not that of the latest one: an observation that was moved back in time leaves the front to one that was not edited.
+    The latest observation may be another one, if the edit moved this one back in time.
     """
     edited = edited | {"tie": 0}
     normal, _ = normalise(edited, checksum)
@@ -201,5 +201,5 @@ def _ranked_anew(known: Lookup, before: Row, edited: Row, checksum: str) -> Row:
 
 
 def _sightings(known: Lookup, row: Row) -> list[Sighting]:
-    """What the row's source and dataset had last, and what its source had at the row's very time."""
+    """Return the latest sighting of the row's source and dataset, and its source's sightings at exactly the row's time."""
     return known.recent(*source_key(row), sort_key(row)[0])
