@@ -1,6 +1,7 @@
 """Declares the global options for typer. They are accepted before and after the verb."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,11 @@ def _checked_timeout(value: float | None) -> float | None:
 
 
 def _directory(text: str) -> Path:
-    """Reject an empty path: it is usually an unset variable, and would mean the working directory."""
+    """Reject an empty path, which is usually an unset variable, and a directory that cannot be listed."""
     if not text:
         raise typer.BadParameter("must not be empty")
+    if os.path.exists(text) and not os.access(text, os.R_OK):
+        raise typer.BadParameter(f"{text!r} is not readable")
     return Path(text)
 
 
