@@ -8,6 +8,7 @@ from typing import ClassVar
 from manifestlog.errors import UnknownManifestTypeError
 from manifestlog.manager import AbstractManifest, DownloadManifestManager, ProcessedManifestManager
 from manifestlog.models import ManifestMetadata
+from manifestlog.options import ManifestOptions
 
 
 class ManifestFactory:
@@ -33,9 +34,15 @@ class ManifestFactory:
 
     @classmethod
     def get_manifest_manager(
-        cls, name: str, path: str | os.PathLike[str], metadata: ManifestMetadata | None = None
+        cls,
+        name: str,
+        path: str | os.PathLike[str],
+        metadata: ManifestMetadata | None = None,
+        *,
+        options: ManifestOptions | None = None,
+        read_only: bool = False,
     ) -> AbstractManifest:
-        """Open the manifest at `path` as the kind that `name` stands for.
+        """Open the manifest at `path` as the kind that `name` stands for; the rest as the manager's constructor has it.
 
         Raises `UnknownManifestTypeError` (a `ValueError`) listing the known names.
         """
@@ -43,4 +50,4 @@ class ManifestFactory:
             manifest_class = cls._types[name]
         except KeyError:
             raise UnknownManifestTypeError(name, tuple(sorted(cls._types))) from None
-        return manifest_class(path, metadata)
+        return manifest_class(path, metadata, options=options, read_only=read_only)

@@ -34,7 +34,7 @@ from manifestlog.models import (
 )
 from manifestlog.options import Durability, ManifestOptions
 from manifestlog.records import Records
-from manifestlog.registry import open_managers
+from manifestlog.registry import ForkHooks, open_managers
 from manifestlog.relocation import Relocation
 from manifestlog.retiming import Retimed
 from manifestlog.rows import normal_checksum
@@ -65,28 +65,39 @@ class AbstractManifest(ABC):
         options: ManifestOptions | None = None,
         read_only: bool = False,
     ) -> Self:
-        """Open the manifest at `path`, or create it when `metadata` says how.
-
-        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
-        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
-        """
+        # All of it is done here, as an open manager is given out again; `__init__` shows how, and to whom to hand arguments on.
         paths = naming.resolve(path)
         refuse_unkept_metadata(metadata)
         with open_managers.lock:
             found = cast("AbstractManifest | None", open_managers.get(paths))
             if found is not None:
-                found.check_same(cls, metadata, options, read_only=read_only)
+                AbstractManifest._check_same(found, cls, metadata, options, read_only=read_only)
                 return cast("Self", found)
             self = super().__new__(cls)
             self._store, self._version = opening.open_store(
                 paths, metadata, options or ManifestOptions(), read_only=read_only
             )
-            self._runner = Runner(self._store)
-            self._store.session.on_write = self._runner.after_write
-            open_managers.add(paths, self)
+            self._begin_periodic_work()
+            open_managers.add(
+                paths, self, ForkHooks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
+            )
             return self
 
-    def check_same(
+    def __init__(  # noqa: B027 -- `__new__` has opened it; this is what editors and subclasses look for
+        self,
+        path: str | os.PathLike[str],
+        metadata: ManifestMetadata | None = None,
+        *,
+        options: ManifestOptions | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """Open the manifest at `path`, or create it when `metadata` says how.
+
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `MetadataConflictError`,
+        `ManifestInUseError` when this process has it open in another way, and `ValueError` for a bad file name.
+        """
+
+    def _check_same(
         self,
         cls: type[AbstractManifest],
         metadata: ManifestMetadata | None,
@@ -94,30 +105,12 @@ class AbstractManifest(ABC):
         *,
         read_only: bool,
     ) -> None:
-        """Raise `ManifestInUseError` when this open manager is not what is asked for."""
-        differs = None
         if type(self) is not cls:
-            differs = f"class ({type(self).__name__})"
-        elif options is not None and options != self._store.options:
-            differs = f"options ({self._store.options})"
-        elif read_only != self._store.session.read_only:
-            differs = f"read_only ({self._store.session.read_only})"
-        elif metadata is not None and (field := self._other_metadata(metadata)):
-            differs = f"metadata ({field})"
+            differs: str | None = f"class ({type(self).__name__})"
+        else:
+            differs = opening.difference(self._store, self._version, metadata, options, read_only=read_only)
         if differs:
             raise ManifestInUseError(str(self.path), differs)
-
-    def _other_metadata(self, given: ManifestMetadata) -> str | None:
-        stored = self._store.metadata()
-        pairs = {
-            "process": (given.process.value, stored["process"]),
-            "root_dir": (
-                opening.root_to_adopt(self._store, str(given.root_dir)) or stored["root_dir"],
-                stored["root_dir"],
-            ),
-            "etl_version": (given.etl_version, self._version),
-        }
-        return next((name for name, (one, other) in pairs.items() if one != other), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that is handed a manager opens the file for itself.
@@ -341,9 +334,13 @@ class AbstractManifest(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}{' (closed)' if self._store.session.closed else ''}>"
 
-    # -- hooks of the registry -----------------------------------------------------------------------------------
+    # -- handed to the registry ----------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
+    def _begin_periodic_work(self) -> None:
+        self._runner = Runner(self._store)
+        self._store.session.on_write = self._runner.after_write
+
+    def _before_fork(self) -> None:
         try:
             self._runner.pause()
             self._store.session.before_fork()
@@ -351,14 +348,13 @@ class AbstractManifest(ABC):
             self._runner.resume()
             raise
 
-    def after_fork_in_parent(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         self._store.session.after_fork_in_parent()
         self._runner.resume()
 
-    def after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         self._store.session.drop_inherited()
-        self._runner = Runner(self._store)
-        self._store.session.on_write = self._runner.after_write
+        self._begin_periodic_work()
 
 
 class DownloadManifestManager(AbstractManifest):

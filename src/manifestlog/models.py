@@ -66,12 +66,12 @@ class ManifestMetadata(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    process: ETLProcess
-    etl_version: str = Field(min_length=1)
-    root_dir: Path
-    total_records: int = Field(default=0, ge=0)
-    ts_created: UtcTime = Field(default_factory=_now)
-    ts_updated: UtcTime = Field(default_factory=_now)
+    process: ETLProcess = Field(description="the step of the pipeline that writes this manifest")
+    etl_version: str = Field(min_length=1, description="the version of the code that writes it")
+    root_dir: Path = Field(description="the folder at which relative paths of records begin")
+    total_records: int = Field(default=0, ge=0, description="the number of records")
+    ts_created: UtcTime = Field(default_factory=_now, description="when it was created, in UTC")
+    ts_updated: UtcTime = Field(default_factory=_now, description="when it was last changed, in UTC")
 
     def touch(self) -> None:
         """Set `ts_updated` to now."""
@@ -83,18 +83,29 @@ def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
     return type(copy).model_validate(copy.__dict__ | dict(changes)) if changes else copy
 
 
+_SOURCE_ID = "which source delivered it, not empty"
+_DATASET = "which dataset it belongs to, not empty"
+_FILE_PATH = "where the file is; a relative path begins at the manifest's root_dir"
+_ETAG = "ETag of the server's answer, quotes included; None without one"
+_LAST_MODIFIED = "Last-Modified of the server's answer, as it was sent; None without one"
+_TS_DOWNLOADED = "when the download ended, in UTC; to the microsecond"
+_VERSION = "etl_version of the code that registered it"
+
+
 class Observation(BaseModel):
     """Where and when a source delivered a content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source_id: str = Field(min_length=1)
-    dataset: str = Field(min_length=1)
-    file_path: Path
-    etag: str | None = None
-    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
-    ts_downloaded: UtcTime
-    version: str
+    source_id: str = Field(min_length=1, description=_SOURCE_ID)
+    dataset: str = Field(min_length=1, description=_DATASET)
+    file_path: Path = Field(description=_FILE_PATH)
+    etag: str | None = Field(default=None, description=_ETAG)
+    last_modified: LastModified = Field(
+        default=None, exclude_if=lambda value: value is None, description=_LAST_MODIFIED
+    )
+    ts_downloaded: UtcTime = Field(description=_TS_DOWNLOADED)
+    version: str = Field(description=_VERSION)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with these fields changed, and validated."""
@@ -111,17 +122,23 @@ class ManifestRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source_id: str = Field(min_length=1)
-    dataset: str = Field(min_length=1)
-    checksum: Checksum
-    file_path: Path
-    file_size: int = Field(gt=0)
-    etag: str | None = None
-    ts_downloaded: UtcTime
-    version: str
-    last_modified: LastModified = Field(default=None, exclude_if=lambda value: value is None)
-    also_seen: tuple[Observation, ...] = Field(default=(), exclude_if=lambda value: not value)
-    derived_from: tuple[Checksum, ...] = Field(default=(), exclude_if=lambda value: not value)
+    source_id: str = Field(min_length=1, description=_SOURCE_ID)
+    dataset: str = Field(min_length=1, description=_DATASET)
+    checksum: Checksum = Field(description="SHA-256 of the content, 64 hexadecimal digits in lower case")
+    file_path: Path = Field(description=_FILE_PATH)
+    file_size: int = Field(gt=0, description="length of the content in bytes, more than 0")
+    etag: str | None = Field(default=None, description=_ETAG)
+    ts_downloaded: UtcTime = Field(description=_TS_DOWNLOADED)
+    version: str = Field(description=_VERSION)
+    last_modified: LastModified = Field(
+        default=None, exclude_if=lambda value: value is None, description=_LAST_MODIFIED
+    )
+    also_seen: tuple[Observation, ...] = Field(
+        default=(), exclude_if=lambda value: not value, description="where else this content came from, and when"
+    )
+    derived_from: tuple[Checksum, ...] = Field(
+        default=(), exclude_if=lambda value: not value, description="SHA-256 of every input that it was made from"
+    )
 
     # What reaches the log is taken as it is and kept for ever, so there is no way to a record that was not validated.
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -179,6 +179,29 @@ def root_to_adopt(store: Store, given: str) -> str | None:
     return None
 
 
+def difference(
+    store: Store, version: str, metadata: ManifestMetadata | None, options: ManifestOptions | None, *, read_only: bool
+) -> str | None:
+    """In what a manifest that is open, by an opener of this version, differs from what is asked for; None: in nothing."""
+    if options is not None and options != store.options:
+        return f"options ({store.options})"
+    if read_only != store.session.read_only:
+        return f"read_only ({store.session.read_only})"
+    if metadata is not None and (field := _other_metadata(store, version, metadata)):
+        return f"metadata ({field})"
+    return None
+
+
+def _other_metadata(store: Store, version: str, given: ManifestMetadata) -> str | None:
+    stored = store.metadata()
+    pairs = {
+        "process": (given.process.value, stored["process"]),
+        "root_dir": (root_to_adopt(store, str(given.root_dir)) or stored["root_dir"], stored["root_dir"]),
+        "etl_version": (given.etl_version, version),
+    }
+    return next((name for name, (one, other) in pairs.items() if one != other), None)
+
+
 def is_newer(version: str, stored: str) -> bool:
     """Whether `version` replaces `stored`: dotted numbers compare as numbers, anything else is newer when different."""
     numbers = [_numbers(version), _numbers(stored)]

@@ -13,8 +13,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from manifestlog.naming import ManifestPaths
 
@@ -22,13 +23,22 @@ from manifestlog.naming import ManifestPaths
 class Registered(Protocol):
     """What the registry asks of a manager."""
 
-    def before_fork(self) -> None: ...
-
-    def after_fork_in_parent(self) -> None: ...
-
-    def after_fork_in_child(self) -> None: ...
-
     def close(self) -> None: ...
+
+
+class ForkHooks(NamedTuple):
+    """What a manager has to do around a fork of its process; handed over, so that nobody else can call it."""
+
+    before: Callable[[], None]
+    after_in_parent: Callable[[], None]
+    after_in_child: Callable[[], None]
+
+
+class Entry(NamedTuple):
+    """An open manager."""
+
+    manager: Registered
+    fork: ForkHooks
 
 
 class Registry:
@@ -36,15 +46,16 @@ class Registry:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._open: dict[ManifestPaths, Registered] = {}
-        self._paused: list[Registered] = []
+        self._open: dict[ManifestPaths, Entry] = {}
+        self._paused: list[ForkHooks] = []
         self._hooked = False
 
     def get(self, paths: ManifestPaths) -> Registered | None:
-        return self._open.get(paths)
+        found = self._open.get(paths)
+        return found.manager if found is not None else None
 
-    def add(self, paths: ManifestPaths, manager: Registered) -> None:
-        self._open[paths] = manager
+    def add(self, paths: ManifestPaths, manager: Registered, fork: ForkHooks) -> None:
+        self._open[paths] = Entry(manager, fork)
         if not self._hooked:
             self._hooked = True
             atexit.register(self._close_all)
@@ -56,35 +67,35 @@ class Registry:
 
     def remove(self, paths: ManifestPaths, manager: Registered) -> None:
         with self.lock:
-            if self._open.get(paths) is manager:
+            if self.get(paths) is manager:
                 del self._open[paths]
 
     def _close_all(self) -> None:
         # A script that ends without close() still leaves a canonical that holds everything.
-        for manager in list(self._open.values()):
-            manager.close()
+        for entry in list(self._open.values()):
+            entry.manager.close()
 
     def _before_fork(self) -> None:
         self.lock.acquire()
         self._paused = []
-        for manager in list(self._open.values()):
-            manager.before_fork()
+        for entry in list(self._open.values()):
+            entry.fork.before()
             # One by one: what fails here aborts no fork, and only what was halted is let go again.
-            self._paused.append(manager)
+            self._paused.append(entry.fork)
 
     def _after_fork_in_parent(self) -> None:
         try:
             with ExitStack() as all_of_them:  # whatever one of them raises
-                for manager in self._paused:
-                    all_of_them.callback(manager.after_fork_in_parent)
+                for fork in self._paused:
+                    all_of_them.callback(fork.after_in_parent)
         finally:
             self._paused = []
             self.lock.release()
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
-        for manager in self._paused:
-            manager.after_fork_in_child()
+        for fork in self._paused:
+            fork.after_in_child()
         self._paused = []
 
 

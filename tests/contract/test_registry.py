@@ -20,7 +20,7 @@ from manifestlog import (
     ProcessedManifestManager,
 )
 from manifestlog.naming import ManifestPaths
-from manifestlog.registry import Registry
+from manifestlog.registry import ForkHooks, Registry
 
 from .builders import META, QUIET, meta, record, sha
 
@@ -256,16 +256,14 @@ class Unlucky:
 
     def __init__(self) -> None:
         self.released = False
+        self.fork = ForkHooks(self._nothing, self._fail, self._nothing)
 
-    def before_fork(self) -> None:
-        """Nothing to halt."""
+    def _nothing(self) -> None:
+        """Nothing to halt, nothing to drop."""
 
-    def after_fork_in_parent(self) -> None:
+    def _fail(self) -> None:
         self.released = True
         raise RuntimeError("can't start new thread")
-
-    def after_fork_in_child(self) -> None:
-        """Nothing to drop."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -277,7 +275,7 @@ def unlucky() -> list[Unlucky]:
     registry, managers = Registry(), [Unlucky(), Unlucky()]
     registry._hooked = True
     for number, manager in enumerate(managers):
-        registry.add(ManifestPaths("/nowhere", f"a_{number}"), manager)
+        registry.add(ManifestPaths("/nowhere", f"a_{number}"), manager, manager.fork)
     registry._before_fork()
     with pytest.raises(RuntimeError):
         registry._after_fork_in_parent()

@@ -144,7 +144,7 @@ def test_an_interrupted_fork_ends_no_periodic_work(open_manifest: Callable[..., 
     manifest.add(make_record(0))
     interrupted = mock.patch.object(manifest._store.session, "before_fork", side_effect=KeyboardInterrupt)
     with interrupted, pytest.raises(KeyboardInterrupt):
-        manifest.before_fork()
+        manifest._before_fork()
     manifest.add(make_record(1))
     wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
 

@@ -12,6 +12,7 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from manifestlog.registry import Entry, ForkHooks
 from manifestlog.runner import Runner
 from manifestlog.storage.view import View
 
@@ -28,14 +29,19 @@ def fork(machine: Machine, parent: Process) -> Process:
     child.fds = parent.fds.copy()
     for description in child.fds.values():
         description.users += 1
-    child.registry._open = {paths: _copy(manager) for paths, manager in parent.registry._open.items()}
+    child.registry._open = {paths: _copied(entry) for paths, entry in parent.registry._open.items()}
     return child
 
 
 def run_hooks(child: Process) -> None:
     """What the registry does in a forked child; called in the child."""
-    for manager in child.registry._open.values():
-        manager.after_fork_in_child()
+    for entry in child.registry._open.values():
+        entry.fork.after_in_child()
+
+
+def _copied(entry: Entry) -> Entry:
+    made = _copy(entry.manager)
+    return Entry(made, ForkHooks(made._before_fork, made._after_fork_in_parent, made._after_fork_in_child))
 
 
 def _copy(manager: Any) -> AbstractManifest:

@@ -199,7 +199,7 @@ def child(history: History, chosen: ManifestOptions, seed: str, busy: bool = Fal
 
 def _locks(process: Process) -> set[int]:
     """The descriptors of locks that the managers of a process know, and that a child has to close."""
-    sessions = [cast("Any", manager)._store.session for manager in process.registry._open.values()]
+    sessions = [cast("Any", entry.manager)._store.session for entry in process.registry._open.values()]
     return {lock._fd for session in sessions for lock in (session._append_lock, session._compact_lock)}
 
 
@@ -252,7 +252,7 @@ def gremlin(history: History, scheduler: Scheduler, seed: str) -> None:
 
 
 def _manager_of(process: Process) -> Any:
-    return next(iter(process.registry._open.values()), None)
+    return next((entry.manager for entry in process.registry._open.values()), None)
 
 
 def _wait(sleep: Callable[[float], None], turns: int) -> None:

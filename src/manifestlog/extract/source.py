@@ -142,7 +142,7 @@ class SourceState(BaseModel):
 
     model_config = STRICT
 
-    last_etag: str | None = None
+    last_etag: str | None = Field(default=None, description="the ETag of its last answer, quotes included")
 
 
 class ETLSource(Expectations, WithHeaders):
@@ -160,8 +160,10 @@ class ETLSource(Expectations, WithHeaders):
     decode: bool | None = Field(default=None, strict=True, description="true or false")
     stale_after: Span | None = Field(default=None, description="a span such as 36h or 7d")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")
-    state: SourceState = SourceState()
-    conditions: Conditions = Conditions.RECORDED
+    state: SourceState = Field(default=SourceState(), description="what is known of it from earlier runs")
+    conditions: Conditions = Field(
+        default=Conditions.RECORDED, description="when a server may be asked whether what is recorded has changed"
+    )
 
 
 class DownloadEvent(BaseModel):
@@ -169,9 +171,9 @@ class DownloadEvent(BaseModel):
 
     model_config = STRICT
 
-    sha256: Checksum
-    file_path: Path
-    file_size_bytes: int = Field(gt=0)
-    etag: str | None
-    last_modified: str | None = None
-    ts_download_completed: UtcTime
+    sha256: Checksum = Field(description="SHA-256 of the content, 64 hexadecimal digits in lower case")
+    file_path: Path = Field(description="where the file is; a relative path begins at the manifest's root_dir")
+    file_size_bytes: int = Field(gt=0, description="length of the content in bytes, more than 0")
+    etag: str | None = Field(description="ETag of the server's answer, quotes included; None without one")
+    last_modified: str | None = Field(default=None, description="Last-Modified of the server's answer, as it was sent")
+    ts_download_completed: UtcTime = Field(description="when the download ended, in UTC; to the microsecond")
