@@ -56,7 +56,7 @@ class Served:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD."""
+    """Answers GET and HEAD; and POST as GET, whatever is asked."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -66,6 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self._answer()
 
     def log_message(self, *_arguments: Any) -> None:
@@ -114,8 +118,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_span(self, status: int, headers: dict[str, str], file: BinaryIO, span: Span) -> None:
         length = span.end - span.start
-        self._send_head(status, headers | {"Content-Length": str(length)}, length if self.command == "GET" else None)
-        if self.command == "GET":
+        self._send_head(status, headers | {"Content-Length": str(length)}, None if self.command == "HEAD" else length)
+        if self.command != "HEAD":
             self._copy(file, span)
 
     def _send_head(self, status: int, headers: dict[str, str], body_bytes: int | None = None) -> None:

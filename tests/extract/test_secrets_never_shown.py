@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.program import finish
 from extract.builders import source
 from extract.running import pattern
+from extract.runs import Home, entry
 from manifestlog.extract import (
     Ask,
     Defaults,
@@ -29,6 +31,7 @@ from manifestlog.extract import (
 )  # fmt: skip
 from support import answers
 from support.badserver import misbehaving
+from support.proxy import proxying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +52,10 @@ QUERY = f"token=query-{MARK}&{MARK}"
 HEADERS = {"X-Api-Key": f"key-{MARK}", "Cookie": f"session={MARK}"}
 DEFAULTS = {"X-Default": f"default-{MARK}"}
 ENVIRONMENT = f"environment-{MARK}"
+BODIES: dict[str, str | dict[str, Any]] = {
+    "text": f"user=somebody&token=body-{MARK}&{MARK}",
+    "object": {"auth": {"token": f"body-{MARK}", "scopes": [f"scope-{MARK}"]}},
+}
 
 HIDDEN = (
     MARK,
@@ -323,12 +330,82 @@ def test_secrets_reach_their_own_server(here: Here, bad: BadServer) -> None:
     assert asked.headers["authorization"] == f"Basic {HIDDEN[1]}"
 
 
+# -- proxies and bodies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("steps", (FAILING | RIGHT).values(), ids=FAILING | RIGHT)
+def test_a_source_that_is_asked_by_post_through_a_proxy_shows_no_secret(
+    here: Here,
+    bad: BadServer,
+    caplog: pytest.LogCaptureFixture,
+    steps: tuple[Step, ...],
+    body: str | dict[str, Any],
+) -> None:
+    bad.script(f"/b?{QUERY}", answers.whole(BODY))
+    timeout = {"timeout_read_s": 0.1} if steps is FAILING["no answer"] else {}
+    with proxying(USERINFO) as proxy:
+        one = secretive(
+            bad.script(f"/a?{QUERY}", *steps),
+            method="POST",
+            body=body,
+            proxy=proxy.url.replace("://", f"://{USERINFO}@"),
+        )
+        outcome = run(here, one, **timeout)
+        assert {asked.userinfo for asked in proxy.asked} == {USERINFO}
+    assert found_in(shown(here, outcome, caplog)) == []
+
+
+@pytest.mark.parametrize("proxy", ["http://{}@127.0.0.1:1", "https://{}@nowhere.invalid:1", "socks5h://{}@127.0.0.1:1"])
+@pytest.mark.parametrize("where", ["source", "defaults"])
+@pytest.mark.parametrize("url", ["http://host.example/a", "https://host.example/a"])
+def test_a_proxy_that_is_not_there_shows_no_secret(
+    here: Here, caplog: pytest.LogCaptureFixture, proxy: str, where: str, url: str
+) -> None:
+    proxy = proxy.format(USERINFO)
+    of_source, of_all = ({"proxy": proxy}, {}) if where == "source" else ({}, {"proxy": proxy})
+    outcome = run(here, secretive(f"{url}?{QUERY}", **of_source), **of_all)
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+@pytest.mark.parametrize("where", ["source", "defaults"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_server_that_tells_a_body_s_secret_is_not_quoted(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, where: str, body: str | dict[str, Any]
+) -> None:
+    asks = {"method": "POST", "body": body}
+    of_source, of_all = (asks, {}) if where == "source" else ({}, asks)
+    with misbehaving() as other:
+        url = bad.script("/a", answers.redirect(f"{other.url}/body-{MARK}", 307))
+        outcome = run(here, source(url, source_id="a", **of_source), **of_all)
+    assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
+
+
+@pytest.mark.parametrize("verbose", [(), ("--verbose",), ("--dry-run",), ("--dry-run", "--verbose")])
+def test_the_command_shows_no_secret_of_a_proxy_or_a_body(
+    tmp_path: Path, bad: BadServer, monkeypatch: pytest.MonkeyPatch, verbose: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SECRET", ENVIRONMENT)
+    home = Home(tmp_path)
+    sources = [
+        entry(bad.script("/right", answers.whole(BODY)), method="POST", body={"token": "${SECRET}"}),
+        entry(bad.script("/wrong", answers.status(404)), method="POST", body=f"token={MARK}"),
+        entry("http://127.0.0.1:1/nowhere", proxy="http://user:${SECRET}@127.0.0.1:1"),
+    ]
+    home.configure(*sources, retries=0)
+    done = finish(home.start_python("-m", "manifestlog", "extract", "etl.config.json", "--json", *verbose))
+    assert (done.code, found_in(done.out + done.err)) == (1, [])
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "etl.config.json"]
+    assert found_in("".join(path.read_bytes().decode(errors="replace") for path in files)) == []
+
+
 # -- what is public ----------------------------------------------------------------------------------------------------
 
 
 def test_nothing_public_shows_a_secret(here: Here) -> None:
-    one = secretive(f"http://host/a?{QUERY}")
-    defaults = Defaults(headers=DEFAULTS)
+    asks: Any = {"proxy": f"http://{USERINFO}@host:1", "method": "POST", "body": BODIES["object"]}
+    one = secretive(f"http://host/a?{QUERY}", **asks)
+    defaults = Defaults(headers=DEFAULTS, **asks)
     config = ExtractConfig.model_validate(
         {"etl_version": "1", "manifests_dir": "/m", "data_dir": "/d", "manifest": "a_download", "sources": [one],
          "defaults": defaults},

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections import Counter
@@ -37,6 +38,9 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
+    client: str | None = None
+    """The name in the client's certificate."""
 
 
 class Exchange:
@@ -96,8 +100,8 @@ Step: TypeAlias = "Callable[[Exchange], None]"
 class BadServer:
     """What to answer, and what was asked; `url` has no slash at its end."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, scheme: str = "http") -> None:
+        self.url = f"{scheme}://127.0.0.1:{port}"
         self.port = port
         self.stopping = threading.Event()
         self.failures: list[Exception] = []
@@ -152,10 +156,11 @@ def _unscripted(exchange: Exchange) -> None:
 
 
 @contextmanager
-def misbehaving() -> Iterator[BadServer]:
-    """A running server."""
+def misbehaving(context: ssl.SSLContext | None = None) -> Iterator[BadServer]:
+    """A running server; with a `context` it speaks TLS."""
     with _Listener(("127.0.0.1", 0), _Connection) as listener:
-        server = listener.bad_server = BadServer(listener.server_address[1])
+        listener.context = context
+        server = listener.bad_server = BadServer(listener.server_address[1], "https" if context else "http")
         accepting = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
         accepting.start()
         try:
@@ -174,11 +179,18 @@ class _Listener(socketserver.ThreadingTCPServer):
 
     request_queue_size = 128
     bad_server: BadServer
+    context: ssl.SSLContext | None = None
 
     def __init__(self, *arguments: Any) -> None:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         super().__init__(*arguments)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self.context is not None:  # the handshake is made by the first read, in the connection's own thread
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -210,19 +222,19 @@ class _Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         bad_server = self.server.bad_server
         try:
-            while (request := _read_request(self.rfile)) is not None:
+            while (request := _read_request(self.rfile, self.connection)) is not None:
                 exchange = Exchange(bad_server, self.connection, request)
                 bad_server.next_step(request)(exchange)
                 if not exchange.keeps_connection:
                     return
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):
             return
         except Exception as error:
             bad_server.failures.append(error)
 
 
-def _read_request(stream: Any) -> Request | None:
-    """The next request, without a body; None at the end of the connection."""
+def _read_request(stream: Any, connection: socket.socket) -> Request | None:
+    """The next request, with a body that has a length; None at the end of the connection."""
     lines = []
     while line := stream.readline().decode("latin-1").rstrip("\r\n"):
         lines.append(line)
@@ -230,4 +242,13 @@ def _read_request(stream: Any) -> Request | None:
         return None
     method, path, _ = lines[0].split(" ")
     pairs = (line.partition(":") for line in lines[1:])
-    return Request(method, path, {name.lower(): value.strip() for name, _, value in pairs})
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    body = stream.read(int(headers.get("content-length", 0)))
+    return Request(method, path, headers, body, _client(connection))
+
+
+def _client(connection: socket.socket) -> str | None:
+    """The common name in the certificate that a client has shown."""
+    shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    subject: Any = shown.get("subject", ()) if shown else ()
+    return next((value for parts in subject for name, value in parts if name == "commonName"), None)

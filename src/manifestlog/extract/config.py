@@ -22,9 +22,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import days, names, place
+from manifestlog.extract import days, names, place, reach
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
+from manifestlog.extract.reach import Reach
 from manifestlog.extract.secrets import SECRET_CHARACTERS_MIN
 from manifestlog.extract.source import STRICT, ETLSource, Headers, Span, WithHeaders
 from manifestlog.extract.syntax import Place, read, repeated, shown
@@ -80,7 +81,7 @@ _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
 
-class Defaults(Expectations, WithHeaders):
+class Defaults(Expectations, Reach, WithHeaders):
     """How every source is fetched."""
 
     jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="a whole number from 1 to 1024")
@@ -192,8 +193,11 @@ def _model_at(where: Place) -> tuple[type[BaseModel], Place]:
 
 
 def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a model by the names that a configuration has for them, the expectations last."""
-    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in Expectations.model_fields)
+    """The fields of a model by the names that a configuration has for them, those that many share last."""
+    shared = Reach.model_fields | Expectations.model_fields
+    own_first = sorted(
+        model.model_fields.items(), key=lambda item: [*shared].index(item[0]) if item[0] in shared else -1
+    )
     return {field.alias or name: field for name, field in own_first}
 
 
@@ -221,13 +225,18 @@ def _states(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
-    """What is right alone and wrong together."""
+    """What is right alone and wrong together, or names a file that is not there."""
+    yield from (Problem(("defaults", field), reason) for field, reason in reach.missing(config.defaults))
+    if config.defaults.body and not any(reach.asks_by_post(source, config.defaults) for source in config.sources):
+        yield Problem(("defaults", "body"), "is sent by POST only; set method to POST, or remove it")
     first: dict[tuple[str, str], int] = {}
     for number, source in enumerate(config.sources):
         earlier = first.setdefault((source.source_id, source.dataset), number)
         if earlier != number:
             reason = f"same source_id and dataset as sources[{earlier}]; change one of them, or keep one"
             yield Problem(("sources", number), reason)
+        wrong = [*reach.misplaced(source, source.url, config.defaults), *reach.missing(source)]
+        yield from (Problem(("sources", number, field), reason) for field, reason in wrong)
         name = place.name_of(source)
         if source.file_name is None and any(
             len(v) >= SECRET_CHARACTERS_MIN and v in name for v in config.from_environment

@@ -34,6 +34,7 @@ _HINTS = {
     401: "the server wants other credentials: check the source's headers",
     403: "the server refuses it: check the source's headers and address",
     404: "the server has no such file: check the source's url",
+    407: "the proxy wants other credentials: correct proxy, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
     410: "the server has it no longer: take the source out of the configuration",
 }
 

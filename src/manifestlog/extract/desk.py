@@ -13,7 +13,7 @@ from manifestlog.extract.claims import Claims
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Fetcher
 from manifestlog.extract.report import Event, Outcome, Result
-from manifestlog.extract.secrets import Redactor
+from manifestlog.extract.secrets import Redactor, in_reach
 from manifestlog.extract.source import ETLSource
 from manifestlog.extract.stopping import Stop
 from manifestlog.manager import DownloadManifestManager
@@ -44,7 +44,7 @@ class Desk:
         The paths of its files lose only what came from the environment. They are recorded anyway, and whoever is told to
         look for a file has to find it: `?format=json` makes a secret of the word, and would take it out of every path.
         """
-        hidden = Redactor.of(source, self.defaults.headers, self.secrets).redact
+        hidden = Redactor.of(source, self.defaults.headers, [*self.secrets, *in_reach(self.defaults)]).redact
         hidden_in_path = Redactor.hiding(self.secrets).without_secrets
         pieces = re.split(place.pattern(self.data_dir, source), _text(error))
         # Every second piece is a path.

@@ -35,6 +35,7 @@ from manifestlog.extract.encoding import heard
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, FetchError, Head, Response
 from manifestlog.extract.moved import notice
+from manifestlog.extract.reach import asks_by_post
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.source import Conditions, ETLSource
 from manifestlog.manager import DownloadManifestManager
@@ -224,6 +225,8 @@ class _Pace:
 def _attempt(desk: Desk, source: ETLSource, record: ManifestRecord | None, path: Path, haul: _Haul) -> Action:
     """Ask once, and take what comes; `COMPLETE` when the part is whole."""
     part = parts.load(path)
+    if asks_by_post(source, desk.defaults):
+        record = part = None  # neither conditions nor ranges: its content is compared, when it is here
     pinned = source.checksum is not None and (part is None or part.encoding is None)  # a pin is of decoded bytes
     ask = ask_for(record, part, by_date=has_recorded_name(record, source), pinned=pinned)
     with _asked(desk, source, ask) as response:
@@ -256,6 +259,8 @@ def _take(
 ) -> Action:
     """Do what the answer means for the part."""
     head = heard(desk.defaults, source, response.head)
+    if asks_by_post(source, desk.defaults):
+        head = head._replace(etag=None, last_modified=None, strong_date=None)  # of this answer, not of the next one
     action, (ask, _, part) = decide(*asked, head), asked
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         haul.spliced = action.step is not Step.WHOLE and (haul.spliced or ask.if_range is None)

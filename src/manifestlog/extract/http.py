@@ -6,7 +6,8 @@ Invariants:
 - Credentials go to a source's own server only. A redirect to another one keeps the other headers, such as `Accept`:
   without them it may send another representation, or refuse.
 - A body without a length that ends because its connection was cut is an error wherever that can be told: in chunks, over TLS.
-- Certificates are verified; proxies come from the environment.
+- Certificates are verified. Proxies and trusted authorities come from the configuration (`reach`), else from the environment.
+- A client certificate and a body go to a source's own server only, the certificate over TLS only.
 - No error shows a header, and none an address that has not been made safe.
 
 It does not repeat anything: that is `download`'s business, which can say so, and be interrupted.
@@ -32,8 +33,9 @@ from urllib3.util.retry import Retry
 
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import Ask, FetchError, Head
+from manifestlog.extract.reach import DIRECT, HTTP, Reach, sent, settled, unusable
 from manifestlog.extract.secrets import Redactor, is_credential, safe_url
-from manifestlog.extract.settings import wrong_setting
+from manifestlog.extract.settings import CHECK_PROXY, wrong_setting
 from manifestlog.extract.source import HEADER_VALUE, ETLSource
 
 _BLOCK_BYTES = 1 << 20
@@ -65,12 +67,31 @@ class HttpResponse(NamedTuple):
                 yield block
 
 
+class _Request(NamedTuple):
+    """What is asked next, on the way through redirects."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    reach: Reach
+    body: bytes | None = None
+
+
 class _TlsConnection(urllib3.connection.HTTPSConnection):
-    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error."""
+    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error.
+
+    One that the server ends while we still ask is read all the same: its alert is there, which says why.
+    """
 
     def connect(self) -> None:
         super().connect()
         vars(self.sock)["suppress_ragged_eofs"] = False  # of `ssl.SSLSocket`, and of urllib3's for TLS within TLS
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super().request(*arguments, **options)
+        except ssl.SSLEOFError:
+            raise BrokenPipeError from None  # after which urllib3 reads
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
@@ -83,6 +104,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
         _use_tls_pool(self.poolmanager)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """The certificate of a proxy is verified as well, though it is asked for an address without TLS."""
+        super().cert_verify(conn, "https://" if conn.scheme == "https" else url, verify, cert)  # type: ignore[no-untyped-call]
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
@@ -101,6 +126,7 @@ class HttpFetcher:
         """No header that holds one of the `secrets` goes to another server."""
         self._defaults = defaults
         self._secrets = secrets
+        self._usable: set[tuple[str | None, ...]] = {(None, None, None)}
         self._session = requests.Session()
         adapter = _Adapter(max_retries=Retry(0, read=False))
         self._session.mount("http://", adapter)
@@ -112,7 +138,7 @@ class HttpFetcher:
     def open(self, source: ETLSource, ask: Ask) -> Iterator[HttpResponse]:
         """Ask for the content."""
         with _told():
-            answer = self._follow("GET", source, ask)
+            answer = self._follow(source, ask)
         # Closed, not drained: what we leave of a body we did not want to have.
         with answer:
             with _told():
@@ -123,43 +149,83 @@ class HttpFetcher:
 
     def probe(self, source: ETLSource, ask: Ask) -> Head:
         """Ask for the head only."""
-        with _told(), self._follow("HEAD", source, ask) as answer:
+        with _told(), self._follow(source, ask, method="HEAD") as answer:
             _keep_connection(answer)
             return _head(answer)
 
-    def _follow(self, method: str, source: ETLSource, ask: Ask) -> requests.Response:
-        url, configured = source.url, _configured(self._defaults, source)
+    def _follow(self, source: ETLSource, ask: Ask, *, method: str | None = None) -> requests.Response:
         self._session.cookies.clear()  # those of another source
+        request = self._first(source, method)
         for _ in range(self._defaults.redirects_max + 1):
-            answer = self._send(method, url, _headers(configured, ask))
+            answer = self._send(request, ask)
             target = self._session.get_redirect_target(answer)
             if target is None:
                 return answer
             answer.close()
-            other = urljoin(url, target)
-            if self._session.should_strip_auth(url, other):  # type: ignore[no-untyped-call]
-                configured = {
-                    name: value for name, value in configured.items() if self._may_travel(source, name, value)
-                }
-            else:
-                other = _with_userinfo_of(url, other)
-            url = other
-        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(url)}"
+            request = self._redirected(source, request, answer.status_code, urljoin(request.url, target))
+        many = f"more than {self._defaults.redirects_max} redirects, the last to {safe_url(request.url)}"
         raise FetchError(f"{many}: check the source's url", transient=False)
+
+    def _first(self, source: ETLSource, method: str | None) -> _Request:
+        reach, headers = settled(source, self._defaults), _configured(self._defaults, source)
+        if (reach.cert, reach.key, reach.ca) not in self._usable:
+            if wrong := unusable(reach):
+                raise FetchError(wrong, transient=False)
+            self._usable.add((reach.cert, reach.key, reach.ca))
+        body, content_type = (None if method else sent(reach)) or (None, None)
+        if content_type is not None:
+            headers = {"content-type": content_type, **headers}
+        return _Request(method or reach.method or "GET", source.url, headers, reach, body)
+
+    def _redirected(self, source: ETLSource, request: _Request, status: int, url: str) -> _Request:
+        """What is asked where a redirect leads: by GET after a POST, but for 307 and 308 (RFC 9110, 15.4)."""
+        if request.method == "POST" and status not in (307, 308):
+            kept = {name: value for name, value in request.headers.items() if not name.startswith("content-")}
+            request = request._replace(method="GET", headers=kept, body=None)
+        if not self._session.should_strip_auth(request.url, url):  # type: ignore[no-untyped-call]
+            return request._replace(url=_with_userinfo_of(request.url, url))
+        if request.body is not None:
+            where = f"the server redirects the POST to another one, {safe_url(url)} (HTTP {status})"
+            raise FetchError(
+                f"{where}, and the body is not sent there: if it is meant for that one, make it the url", False
+            )
+        kept = {name: value for name, value in request.headers.items() if self._may_travel(source, name, value)}
+        return request._replace(
+            url=url, headers=kept, reach=request.reach.model_copy(update={"cert": None, "key": None})
+        )
 
     def _may_travel(self, source: ETLSource, name: str, value: str) -> bool:
         owner = source if name in map(str.lower, source.headers) else self._defaults
         is_secret = any(secret in value for secret in self._secrets if secret)
         return not (is_credential(name, value) or name in owner.private_headers or is_secret)
 
-    def _send(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
-        timeout = (self._defaults.timeout_connect_s, self._defaults.timeout_read_s)
-        userinfo = get_auth_from_url(url)
+    def _send(self, request: _Request, ask: Ask) -> requests.Response:
+        headers, reach = _headers(request.headers, ask), request.reach
+        userinfo = get_auth_from_url(request.url)
         # Said in any case, or requests would look into ~/.netrc, for servers that we were redirected to as well.
         auth = userinfo if any(userinfo) and "authorization" not in headers else _as_it_is
+        # What stands here is stronger than the environment, what is None is not; a session's own settings would be weaker.
         return self._session.request(
-            method, url, headers=headers, auth=auth, timeout=timeout, stream=True, allow_redirects=False
+            request.method,
+            request.url,
+            headers=headers,
+            data=request.body,
+            auth=auth,
+            timeout=(self._defaults.timeout_connect_s, self._defaults.timeout_read_s),
+            stream=True,
+            allow_redirects=False,
+            verify=reach.ca or None,
+            cert=_certificate(request),
+            proxies=dict.fromkeys(HTTP, "" if reach.proxy == DIRECT else reach.proxy) if reach.proxy else None,
         )
+
+
+def _certificate(request: _Request) -> tuple[str, str] | str | None:
+    """Not without TLS: a proxy that is reached over TLS would be shown it."""
+    cert, key = request.reach.cert, request.reach.key
+    if not cert or not request.url.lower().startswith("https:"):
+        return None
+    return (cert, key) if key else cert
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -275,16 +341,19 @@ def _told() -> Iterator[None]:
 def _reason(error: BaseException) -> tuple[str, bool]:
     """What happened, in a few words, and whether it may be better next time."""
     chain = list(_causes(error))
+    told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     if (reason := wrong_setting(chain)) is not None:
         return reason, False
     if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
         return "the connection was cut without TLS's end mark, so the file may be cut as well", True
+    if any(isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError) for cause in chain):
+        return f"the proxy refuses or does not answer{f' ({told})' if told else ''}: {CHECK_PROXY}", True
     for cause in chain:
         if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-            return "the server's certificate or encryption is not trusted: check the url, or your certificates", False
+            untrusted = "the server's certificate or encryption is not trusted: check the url, or your certificates"
+            return f"{untrusted} (ca for the source, or the variable REQUESTS_CA_BUNDLE)", False
         if isinstance(cause, socket.gaierror):
             return "the server's name is not known: check the source's url and the network", True
-    told = next((cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
     for kinds, reason in _TRANSIENT_ERRORS:
         # urllib3 counts a refused connection among the time-outs; the system says what it was.
         if told is None and any(isinstance(cause, kinds) for cause in chain):
@@ -298,7 +367,6 @@ _TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection within timeout_connect_s"),
     ((requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no data within timeout_read_s"),
     ((urllib3.exceptions.IncompleteRead,), "the connection was cut in the middle of the file"),
-    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "the proxy refuses or does not answer"),
 )
 
 

@@ -27,7 +27,7 @@ from manifestlog.extract.fetch import Fetcher
 from manifestlog.extract.plan import plan
 from manifestlog.extract.remote import RemoteFetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport
-from manifestlog.extract.secrets import Redactor
+from manifestlog.extract.secrets import Redactor, in_reach
 from manifestlog.extract.source import ETLSource
 from manifestlog.extract.worker import Job, work
 from manifestlog.manager import DownloadManifestManager
@@ -147,8 +147,9 @@ def plan_all(
     """
     defaults = defaults or Defaults()
     fetcher = fetcher or RemoteFetcher(defaults)
+    hidden = [*secrets, *in_reach(defaults)]
     for source in sources:
-        yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, secrets))
+        yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
 
 
 @dataclass(slots=True)

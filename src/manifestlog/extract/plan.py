@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Nothing is written, claimed or fetched.
+- Nothing is written, claimed or fetched; nobody is asked by POST.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from manifestlog.extract.decide import Step, ask_for, decide, is_denied, telling
 from manifestlog.extract.download import has_pinned, has_recorded_name, known
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head
+from manifestlog.extract.reach import Reach, asks_by_post
 from manifestlog.extract.report import Plan
 from manifestlog.extract.secrets import Redactor
 from manifestlog.extract.source import Conditions, ETLSource
@@ -22,11 +23,17 @@ _OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
 """What a server may say to `HEAD` that would answer a `GET`: one that does not know it, an address signed for `GET`."""
 
 
-def plan(manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor) -> Plan:
+def plan(
+    manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor, defaults: Reach
+) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
     record = known(manifest, source) if manifest is not None else None
     if has_pinned(record, source):
         return Plan(source.source_id, source.dataset, "unchanged", "the pinned content is recorded")
+    if asks_by_post(source, defaults):
+        return Plan(
+            source.source_id, source.dataset, "fetch", "it is asked by POST, and only its content can be compared"
+        )
     try:
         head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
         if is_denied(record, head):

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
-from urllib.parse import urlsplit
 
 from manifestlog.extract.config import Defaults
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head, Response
+from manifestlog.extract.reach import is_http
 from manifestlog.extract.source import ETLSource
 
 
@@ -56,7 +56,7 @@ class RemoteFetcher:
         if self._pid != os.getpid():
             # A forked child may not talk on its parent's connections.
             self._pid, self._fetchers = os.getpid(), {}
-        kind = "http" if urlsplit(source.url).scheme.lower() in ("http", "https") else "fsspec"
+        kind = "http" if is_http(source.url) else "fsspec"
         if kind not in self._fetchers:
             self._fetchers[kind] = _http(self._defaults, self._secrets) if kind == "http" else _fsspec()
         return self._fetchers[kind]

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
+from manifestlog.extract.reach import Reach, sent, texts_in
 from manifestlog.extract.source import ETLSource
 
 MASK = "***"
@@ -73,7 +74,8 @@ class Redactor:
     @classmethod
     def of(cls, source: ETLSource, headers: Mapping[str, str], more: Iterable[str] = ()) -> Redactor:
         """For the secrets of this source, of the default headers, and `more`, such as values from the environment."""
-        return cls.hiding([*_in_url(source.url), *_in_headers(headers), *_in_headers(source.headers), *more])
+        of_source = (*_in_url(source.url), *_in_headers(source.headers), *in_reach(source))
+        return cls.hiding([*of_source, *_in_headers(headers), *more])
 
     @classmethod
     def hiding(cls, values: Iterable[str]) -> Redactor:
@@ -144,6 +146,16 @@ def _in_url(url: str) -> Iterator[str]:
     for pair in re.split(r"[?#&]", url)[1:]:
         name, equals, value = pair.partition("=")
         yield value if equals else name
+
+
+def in_reach(reach: Reach) -> Iterator[str]:
+    """What may be secret in the settings of how a server is reached: a proxy's userinfo, and a body as it is and as it is sent."""
+    yield from _in_url(reach.proxy or "")
+    body, _ = sent(reach.model_copy(update={"method": "POST"})) or (b"", "")
+    yield body.decode()
+    for text in texts_in(reach.body):
+        yield text
+        yield from (pair.partition("=")[2] for pair in text.split("&"))
 
 
 def _in_headers(headers: Mapping[str, str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Invariants:
 
 - Models cannot be changed, and fit the protocols of `manifestlog.events`.
-- Address and headers of a source may hold secrets: they are in no `repr`, and no validation error shows its input.
+- Address, headers, proxy and body of a source may hold secrets: they are in no `repr`, and no validation error shows its input.
 - Dataset and file name of a source are safe: joined to a folder they stay inside.
 - Whatever stands in a header can be sent: the libraries below would refuse it with the value in their message.
 
@@ -18,16 +18,15 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from manifestlog.extract import names
 from manifestlog.extract.expectations import Expectations
+from manifestlog.extract.reach import HTTP, Reach, has_host, has_unseen
 from manifestlog.models import Checksum, UtcTime
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*([A-Za-z][A-Za-z0-9+.-]*)://")
-_HTTP = ("http", "https")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASKED_BY_US = frozenset({"if-none-match", "if-modified-since", "if-range", "range"})
 SPAN_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -37,25 +36,17 @@ HEADER_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])
 
 def _checked_url(url: str) -> str:
     scheme = _SCHEME.match(url)
-    if scheme is not None and scheme[1].lower() not in _HTTP and url == url.strip():
+    if scheme is not None and scheme[1].lower() not in HTTP and url == url.strip():
         url = url.replace(
             " ", "%20"
         )  # people copy names of files, and an address that holds a space cannot be told safely
-    if any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in url):
+    if has_unseen(url):
         raise ValueError("expected an address without spaces and control characters; write a space as %20")
     if scheme is None:
         raise ValueError("expected an address with a scheme; write it like https://host/path/file")
-    if scheme[1].lower() in _HTTP and not _has_host(url[scheme.start(1) :]):
+    if scheme[1].lower() in HTTP and not has_host(url[scheme.start(1) :]):
         raise ValueError("expected a host, and after it a port number or none; write it like https://host:8080/file")
     return url
-
-
-def _has_host(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _checked_dataset(dataset: str) -> str:
@@ -145,7 +136,7 @@ class SourceState(BaseModel):
     last_etag: str | None = Field(default=None, description="the ETag of its last answer, quotes included")
 
 
-class ETLSource(Expectations, WithHeaders):
+class ETLSource(Expectations, Reach, WithHeaders):
     """A remote source: what it is called, where it is, and where its files go."""
 
     source_id: str = Field(min_length=1, description="a text that is not empty")

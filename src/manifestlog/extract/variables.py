@@ -2,8 +2,8 @@
 
 Invariants:
 
-- `${NAME}` stands in addresses and headers, the day also in what a source and its files are called; anywhere else, either
-  is a problem and never taken literally. Nothing is sent with a `$` that was meant otherwise.
+- `${NAME}` stands in addresses, headers and bodies, the day also in what a source and its files are called; anywhere
+  else, either is a problem and never taken literally. Nothing is sent with a `$` that was meant otherwise.
 - What came from the environment is known; the day is no secret.
 
 It does not know what the data must hold: where that has another shape, it is left for the models to say so.
@@ -25,6 +25,10 @@ from manifestlog.extract.syntax import Place
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)|\{date:([^{}]*)\}")
 _VARIABLE_OF_NAMES = re.compile(r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}]*)\}")
 """In names a `$` was always a sign like any other; before a brace it is doubled."""
+_VARIABLE_OF_BODIES = re.compile(
+    r"\$(?:(\$)(?=\{)|\{([A-Za-z_][A-Za-z0-9_]*)\})|\{date:([^{}\x22\x27]*%[^{}\x22\x27]*)\}"
+)
+"""In bodies too: languages of queries have variables of their own, `$id`, and objects that look like `{date: $d}`."""
 _LEFT_ALONE = re.compile(r"\$\{[A-Za-z_]|\{date:")
 _NAMES = ("source_id", "dataset", "file_name")
 _FOLDERS = (("manifests_dir",), ("data_dir",))
@@ -42,9 +46,13 @@ class _Text(NamedTuple):
     """A text that variables are put in: `owner[key]`, at `place`."""
 
     place: Place
-    owner: dict[str, Any]
-    key: str
-    is_name: bool = False
+    owner: Any
+    key: Any
+    pattern: re.Pattern[str] = _VARIABLE
+
+    @property
+    def text(self) -> str:
+        return str(self.owner[self.key])
 
 
 @dataclass(slots=True)
@@ -66,9 +74,10 @@ class _Values:
     environ: Mapping[str, str]
     day: date
 
-    def put_in(self, text: str, found: Found, *, is_name: bool = False) -> tuple[str, list[str]]:
+    def put_in(self, text: str, found: Found, pattern: re.Pattern[str]) -> tuple[str, list[str]]:
         """The text with its variables, and what is wrong with them."""
         problems: list[str] = []
+        is_name = pattern is _VARIABLE_OF_NAMES
 
         def value_of(match: re.Match[str]) -> str:
             dollar, name, form = match.groups()
@@ -78,7 +87,7 @@ class _Values:
                 problems.append(str(error))
                 return match[0]
 
-        return (_VARIABLE_OF_NAMES if is_name else _VARIABLE).sub(value_of, text), problems
+        return pattern.sub(value_of, text), problems
 
     def _value(self, name: str | None, form: str | None, found: Found, *, is_name: bool) -> str:
         if form is not None or name == days.VARIABLE:
@@ -102,10 +111,10 @@ def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = No
     found.problems += _left_alone(raw, {text.place for text in texts})
     for number, source in enumerate(sources_of(raw)):
         if isinstance(source, dict):
-            _tell_days_apart(number, source, values, found)
+            _tell_days_apart(number, source, _sent(source, raw.get("defaults")), values, found)
     for text in texts:
-        before = text.owner[text.key]
-        text.owner[text.key], wrong = values.put_in(before, found, is_name=text.is_name)
+        before = text.text
+        text.owner[text.key], wrong = values.put_in(before, found, text.pattern)
         found.private += [text.place] if "${" in before else []
         found.problems += [Problem(text.place, reason) for reason in wrong]
     if day is not None and not found.names_a_day:
@@ -125,27 +134,38 @@ def _day(raw: dict[str, Any], environ: Mapping[str, str], said: str | None, text
         if said is not None:
             found.problems.append(Problem((), f"--day: expected {days.RULE}"))
         for text in texts:
-            if said is None and ("${DAY}" in text.owner[text.key] or "{date:" in text.owner[text.key]):
+            if said is None and any(name == days.VARIABLE or form for _, name, form in text.pattern.findall(text.text)):
                 found.problems.append(Problem(text.place, str(error)))
         return days.day_of("today", {}, where)
 
 
-def _tell_days_apart(number: int, source: dict[str, Any], values: _Values, found: Found) -> None:
+def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
+    """The texts of the body that is sent for a source; none where it is not asked by POST."""
+    both = {**(defaults if isinstance(defaults, dict) else {}), **source}
+    return tuple(text.text for text in _body((), both)) if both.get("method") == "POST" else ()
+
+
+def _tell_days_apart(
+    number: int, source: dict[str, Any], bodies: tuple[str, ...], values: _Values, found: Found
+) -> None:
     """When this source's record may be asked about; gives files of an address that names a day names that do so."""
     nobody = Found()
 
     def on(day: date, *keys: str) -> tuple[str, ...]:
         texts = [(key, source.get(key)) for key in keys]
         that = _Values(values.environ, day)
-        return tuple(that.put_in(t, nobody, is_name=k in _NAMES)[0] for k, t in texts if isinstance(t, str))
+        patterns = {key: _VARIABLE_OF_NAMES if key in _NAMES else _VARIABLE for key in keys}
+        return tuple(that.put_in(text, nobody, patterns[key])[0] for key, text in texts if isinstance(text, str))
+
+    def asked(day: date) -> tuple[str, ...]:
+        that = _Values(values.environ, day)
+        return on(day, "url") + tuple(that.put_in(text, nobody, _VARIABLE_OF_BODIES)[0] for text in bodies)
 
     def name(day: date) -> tuple[str, ...]:
         return on(day, "file_name") if source.get("file_name") is not None else (_last_part(on(day, "url")),)
 
     def settle() -> Conditions:
-        return days.conditions(
-            values.day, lambda day: on(day, "url"), lambda day: on(day, "source_id", "dataset"), name
-        )
+        return days.conditions(values.day, asked, lambda day: on(day, "source_id", "dataset"), name)
 
     if not isinstance(source.get("url"), str):
         return
@@ -178,16 +198,16 @@ def _left_alone(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
 
 
 def _texts(raw: dict[str, Any]) -> Iterator[_Text]:
-    """Addresses, headers and names, wherever the data has the shape for it."""
-    yield from _headers(("defaults",), raw.get("defaults"))
+    """Addresses, headers, bodies and names, wherever the data has the shape for it."""
+    yield from _of_owner(("defaults",), raw.get("defaults"))
     for number, source in enumerate(sources_of(raw)):
         where = ("sources", number)
         if isinstance(source, dict) and isinstance(source.get("url"), str):
             yield _Text((*where, "url"), source, "url")
         if isinstance(source, dict):
             named = [name for name in _NAMES if isinstance(source.get(name), str)]
-            yield from (_Text((*where, name), source, name, is_name=True) for name in named)
-        yield from _headers(where, source)
+            yield from (_Text((*where, name), source, name, _VARIABLE_OF_NAMES) for name in named)
+        yield from _of_owner(where, source)
 
 
 def sources_of(raw: dict[str, Any]) -> list[Any]:
@@ -196,8 +216,25 @@ def sources_of(raw: dict[str, Any]) -> list[Any]:
     return sources if isinstance(sources, list) else []
 
 
-def _headers(where: Place, owner: object) -> Iterator[_Text]:
-    headers = owner.get("headers") if isinstance(owner, dict) else None
-    if isinstance(headers, dict):
-        texts = [name for name, value in headers.items() if isinstance(value, str)]
-        yield from (_Text((*where, "headers", name), headers, name) for name in texts)
+def _of_owner(where: Place, owner: object) -> Iterator[_Text]:
+    """What both the defaults and a source may have."""
+    if isinstance(owner, dict):
+        headers = owner.get("headers")
+        texts = headers.items() if isinstance(headers, dict) else ()
+        yield from (_Text((*where, "headers", name), headers, name) for name, value in texts if isinstance(value, str))
+        if isinstance(owner.get("proxy"), str):
+            yield _Text((*where, "proxy"), owner, "proxy")
+        yield from _body(where, owner)
+
+
+def _body(where: Place, owner: dict[str, Any]) -> Iterator[_Text]:
+    """Every text in a body, its keys left out."""
+    waiting: list[tuple[Place, Any, Any]] = [((*where, "body"), owner, "body")] if "body" in owner else []
+    while waiting:
+        place, holder, key = waiting.pop()
+        value = holder[key]
+        if isinstance(value, str):
+            yield _Text(place, holder, key, _VARIABLE_OF_BODIES)
+        elif isinstance(value, dict | list):
+            keys = value if isinstance(value, dict) else range(len(value))
+            waiting += [((*place, inner), value, inner) for inner in keys]
