@@ -165,3 +165,66 @@ def test_a_proxy_that_speaks_tls_is_used(here: Here, bad: BadServer, authority: 
     with proxying(context=authority.context()) as proxy:
         outcome = here.one(source(bad.script("/a", answers.whole(BODY)), proxy=proxy.url, ca=authority.ca))
         assert (outcome.result, len(proxy.asked)) == (Result.NEW, 1)
+
+
+# -- SOCKS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("userinfo", [None, "user:password"])
+def test_a_socks_proxy_is_used_with_and_without_tls(
+    here: Here, bad: BadServer, authority: Authority, userinfo: str | None
+) -> None:
+    with proxying(userinfo, socks=True) as proxy, misbehaving(authority.context()) as server:
+        address = proxy.url.replace("://", f"://{userinfo}@") if userinfo else proxy.url
+        plain = source(bad.script("/a", answers.whole(BODY)), proxy=address)
+        secure = source(server.script("/a", answers.whole(BODY[1:])), source_id="b", proxy=address, ca=authority.ca)
+        assert [outcome.error for outcome in here.run(plain, secure).outcomes] == [None, None]
+        targets = {f"127.0.0.1:{port}" for port in (bad.port, server.port)}
+        assert {(asked.target, asked.userinfo) for asked in proxy.asked} == {(name, userinfo) for name in targets}
+
+
+def test_a_socks_proxy_of_the_environment_is_used_over_tls(
+    here: Here, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(monkeypatch)
+    with proxying(socks=True) as proxy, misbehaving(authority.context()) as server:
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca))
+        assert here.fetch(server.script("/a", answers.whole(BODY))).error is None
+        assert len(proxy.asked) == 1
+
+
+def test_a_body_that_is_cut_behind_a_socks_proxy_fails(here: Here, authority: Authority) -> None:
+    with proxying(socks=True) as proxy, misbehaving(authority.context()) as server:
+        cut = answers.exactly(200, {"Connection": "close"}, BODY)  # without a length, and without TLS's end mark
+        outcome = here.one(source(server.script("/a", cut), proxy=proxy.url, ca=authority.ca), retries=0)
+        assert "without TLS's end mark" in (outcome.error or "")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_socks_proxy_that_is_not_there_is_named(here: Here, scheme: str) -> None:
+    outcome = here.one(source(f"{scheme}://127.0.0.1:9/a", proxy="socks5h://127.0.0.1:1"), retries=0)
+    assert "the proxy refuses or does not answer" in (outcome.error or "")
+
+
+def test_a_socks_proxy_that_refuses_the_credentials_is_named_at_once(here: Here, bad: BadServer) -> None:
+    with proxying("user:password", socks=True) as proxy:
+        address = proxy.url.replace("://", "://user:wrong@")
+        outcome = here.one(source(bad.script("/a", answers.whole(BODY)), proxy=address))
+        assert "the proxy wants other credentials: correct proxy" in (outcome.error or "")
+        assert (here.waits, proxy.asked) == ([], [])
+
+
+def test_a_socks_proxy_that_cannot_reach_the_server_is_named(here: Here) -> None:
+    with proxying(socks=True) as proxy:
+        outcome = here.one(source("http://127.0.0.1:1/a", proxy=proxy.url), retries=0)
+        assert ("the proxy refuses or does not answer" in (outcome.error or ""), len(proxy.asked)) == (True, 1)
+
+
+# -- what servers say --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "words"), [(400, "cert if it wants one"), (405, "set method"), (415, "Content-Type")])
+def test_a_status_that_a_setting_may_mend_names_it(here: Here, bad: BadServer, code: int, words: str) -> None:
+    assert words in (here.fetch(bad.script("/a", answers.status(code))).error or "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.program import finish
+from extract.runs import Home, entry
 from support import answers
 
 if TYPE_CHECKING:
@@ -16,17 +17,30 @@ if TYPE_CHECKING:
     from support.badserver import BadServer
 
 
+WITHOUT_PYSOCKS = """
+import sys
+sys.modules["socks"] = None
+from manifestlog.cli.app import main
+sys.exit(main(["extract", "etl.config.json"]))
+"""
+
+
+@pytest.mark.parametrize("where", ["environment", "source"])
 def test_a_socks_proxy_without_its_package_is_named(
-    here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bad: BadServer, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "socks", None)
+    address = "socks5h://user:s3cret@127.0.0.1:9"
     for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, "socks5h://user:s3cret@127.0.0.1:9")
+        monkeypatch.setenv(name, address)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    outcome = here.fetch(bad.script("/a", answers.whole(b"a")))
-    assert "PySocks is not installed" in (outcome.error or "")
-    assert "s3cret" not in (outcome.error or "")
+    home = Home(tmp_path)
+    home.configure(entry(bad.script("/a", answers.whole(b"a")), **({"proxy": address} if where == "source" else {})))
+    done = finish(home.start_python("-c", WITHOUT_PYSOCKS))
+    assert (
+        "PySocks is not installed: pip install PySocks, or correct proxy for the source, or the variables" in done.err
+    )
+    assert (done.code, "s3cret" in done.err) == (1, False)
 
 
 def test_a_proxy_that_is_no_address_is_named(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,13 +48,16 @@ def test_a_proxy_that_is_no_address_is_named(here: Here, bad: BadServer, monkeyp
         monkeypatch.setenv(name, "http://")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert "address of the proxy" in (here.fetch(bad.script("/a", answers.whole(b"a"))).error or "")
+    assert "address of the proxy cannot be used: correct proxy for the source, or the variables" in (
+        here.fetch(bad.script("/a", answers.whole(b"a"))).error or ""
+    )
 
 
 def test_missing_certificates_are_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     error = here.fetch("https://127.0.0.1:9/a").error or ""
     assert "REQUESTS_CA_BUNDLE" in error
+    assert "or set ca for the source" in error
 
 
 def test_more_headers_than_are_read_are_named(here: Here, bad: BadServer) -> None:

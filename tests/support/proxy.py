@@ -1,4 +1,4 @@
-"""A small HTTP proxy on loopback: it forwards absolute addresses, tunnels with CONNECT, and notes what it was asked.
+"""A small HTTP proxy on loopback: it forwards absolute addresses, tunnels with CONNECT or by SOCKS, and notes what it was asked.
 
 Invariants:
 
@@ -46,11 +46,17 @@ class Proxy:
 
 
 @contextmanager
-def proxying(userinfo: str | None = None, context: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """A running proxy; with `userinfo` it serves nobody else, with a `context` it speaks TLS to its clients."""
-    with _Listener(("127.0.0.1", 0), _Connection) as listener:
+def proxying(
+    userinfo: str | None = None, context: ssl.SSLContext | None = None, *, socks: bool = False
+) -> Iterator[Proxy]:
+    """A running proxy; with `userinfo` it serves nobody else, with a `context` it speaks TLS to its clients.
+
+    With `socks` it is one of SOCKS 5 (RFC 1928), which is told names.
+    """
+    with _Listener(("127.0.0.1", 0), _SocksConnection if socks else _Connection) as listener:
         listener.context = context
-        listener.proxy = Proxy(listener.server_address[1], userinfo, "https" if context else "http")
+        scheme = "socks5h" if socks else "https" if context else "http"
+        listener.proxy = Proxy(listener.server_address[1], userinfo, scheme)
         accepting = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
         accepting.start()
         try:
@@ -117,16 +123,71 @@ class _Connection(socketserver.BaseRequestHandler):
                 lines = [f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]
                 server.sendall("\r\n".join(lines).encode("latin-1"))
             server.sendall(rest)
-            self._pump(server)
+            _pump(self.request, server, self.server.stopping, says_close=method != "CONNECT")
 
-    def _pump(self, server: socket.socket) -> None:
-        others = {self.request: server, server: self.request}
-        while not self.server.stopping.is_set():
-            for one in select.select(list(others), [], [], 0.02)[0]:
-                piece = one.recv(_PIECE_BYTES)
-                if not piece:
-                    return
-                others[one].sendall(piece)
+
+def _pump(client: socket.socket, server: socket.socket, stopping: threading.Event, *, says_close: bool = False) -> None:
+    """To and fro until one side has had enough; the client is told in the answer's head that this is its only one."""
+    others, unsaid = {client: server, server: client}, says_close
+    while not stopping.is_set():
+        for one in select.select(list(others), [], [], 0.02)[0]:
+            piece = one.recv(_PIECE_BYTES)
+            if not piece:
+                return
+            if one is server and unsaid and b"\r\n" in piece:
+                unsaid, piece = False, piece.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+            others[one].sendall(piece)
+
+
+class _SocksConnection(socketserver.BaseRequestHandler):
+    """One connection to somewhere, by SOCKS 5."""
+
+    server: _Listener
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            userinfo = self._greet()
+            _, command, _, kind = self._exactly(4)
+            size = {1: 4, 3: 0, 4: 16}[kind] or self._exactly(1)[0]
+            name, port = self._exactly(size), int.from_bytes(self._exactly(2), "big")
+            host = socket.inet_ntop(socket.AF_INET, name) if kind == 1 else name.decode()
+            assert (command, host) in ((1, "127.0.0.1"), (1, "localhost")), f"not forwarded: {host}"
+            self.server.proxy.asked.append(Asked("CONNECT", f"{host}:{port}", userinfo))
+            try:
+                server = socket.create_connection((host, port), PATIENCE_S)
+            except ConnectionRefusedError:
+                self.request.sendall(bytes([5, 5, 0, 1, *bytes(6)]))
+                return
+            with server:
+                self.request.sendall(bytes([5, 0, 0, 1, *bytes(6)]))
+                _pump(self.request, server, self.server.stopping)
+
+    def _greet(self) -> str | None:
+        """Who asks, by RFC 1929; None where nobody wants to know."""
+        wanted = self.server.proxy.userinfo
+        _, count = self._exactly(2)
+        offered = self._exactly(count)
+        method = 0 if wanted is None else 2
+        self.request.sendall(bytes([5, method if method in offered else 255]))
+        if method not in offered:
+            raise ConnectionAbortedError
+        if wanted is None:
+            return None
+        self._exactly(1)
+        userinfo = ":".join([self._exactly(self._exactly(1)[0]).decode() for _ in range(2)])
+        self.request.sendall(bytes([1, userinfo != wanted]))
+        if userinfo != wanted:
+            raise ConnectionAbortedError
+        return userinfo
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = self.request.recv(size - len(data))
+            if not piece:
+                raise ConnectionAbortedError
+            data += piece
+        return data
 
 
 def _userinfo(head: list[str]) -> str | None:

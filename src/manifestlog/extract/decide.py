@@ -31,11 +31,14 @@ _PATIENT = frozenset({202, 403, *range(500, 600)})
 """What is final by itself, but not when the server says how long to wait."""
 _HINTS = {
     202: "the server is still preparing it: run it again later",
+    400: "the server does not take the request: check the source's url, headers and body, and cert if it wants one",
     401: "the server wants other credentials: check the source's headers",
     403: "the server refuses it: check the source's headers and address",
     404: "the server has no such file: check the source's url",
+    405: "the server wants to be asked in another way: set method for the source, GET or POST",
     407: "the proxy wants other credentials: correct proxy, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
     410: "the server has it no longer: take the source out of the configuration",
+    415: "the server wants another kind of body: check body, and set Content-Type in the source's headers",
 }
 
 

@@ -23,6 +23,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -94,10 +95,6 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
             raise BrokenPipeError from None  # after which urllib3 reads
 
 
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
 class _Adapter(requests.adapters.HTTPAdapter):
     """The library's, with our connections over TLS, through a proxy as well."""
 
@@ -116,7 +113,17 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 def _use_tls_pool(manager: urllib3.PoolManager) -> None:
-    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": _TlsPool}
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {**pools, "https": _with_our_connections(pools["https"])}
+
+
+@cache
+def _with_our_connections(pool: Any) -> Any:
+    """The same kind of pool, with connections that are ours as well: those through a SOCKS proxy are made in another way."""
+    if issubclass(pool.ConnectionCls, _TlsConnection):
+        return pool
+    connection = type("_TlsConnection", (_TlsConnection, pool.ConnectionCls), {})
+    return type("_TlsPool", (pool,), {"ConnectionCls": connection})
 
 
 class HttpFetcher:
@@ -346,7 +353,7 @@ def _reason(error: BaseException) -> tuple[str, bool]:
         return reason, False
     if any(isinstance(cause, ssl.SSLEOFError) for cause in chain):
         return "the connection was cut without TLS's end mark, so the file may be cut as well", True
-    if any(isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError) for cause in chain):
+    if any(map(_is_of_proxy, chain)):
         return f"the proxy refuses or does not answer{f' ({told})' if told else ''}: {CHECK_PROXY}", True
     for cause in chain:
         if isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
@@ -361,6 +368,11 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     if told is not None or isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
         return f"the connection failed ({told or type(chain[-1]).__name__}): check the network and the server", True
     return f"the request cannot be made ({type(error).__name__}): check the source's url", False
+
+
+def _is_of_proxy(error: BaseException) -> bool:
+    is_socks = type(error).__module__ == "socks"  # PySocks, which may be missing
+    return is_socks or isinstance(error, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError)
 
 
 _TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (

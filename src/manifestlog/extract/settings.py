@@ -34,7 +34,7 @@ def _wrong(error: BaseException) -> str | None:
         return f"the address of the proxy cannot be used: {CHECK_PROXY}"
     if isinstance(error, OSError) and "CA certificate bundle" in text:
         return "the file of CA certificates is not there: correct the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, or set ca for the source"
-    if isinstance(error, OSError) and text.startswith("Tunnel connection failed: 407"):
+    if kind == "SOCKS5AuthError" or (isinstance(error, OSError) and text.startswith("Tunnel connection failed: 407")):
         return f"the proxy wants other credentials: {CHECK_PROXY}"
     if kind == "SSLError" and (alert := _ALERT.search(text)):
         return _alerted(alert[1])
