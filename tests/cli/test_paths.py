@@ -196,6 +196,13 @@ def test_extract_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
     assert f"its file is not at {file}, where its record leads" in Program(fetched)("extract", CONFIG).err
 
 
+def test_a_nightly_job_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
+    (fetched / "data" / "raw" / "dumps" / "a.json").unlink()
+    result = Program(fetched)("extract", CONFIG, "--quiet", "--json")
+    assert "where its record leads" in result.err
+    assert [told["source_id"] for told in result.json["warnings"]] == ["a.json"]
+
+
 @pytest.fixture
 def absolute(moved: Program) -> Program:
     """The moved pipeline with a manifest of an older version, whose paths are absolute."""

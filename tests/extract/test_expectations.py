@@ -105,6 +105,8 @@ def test_defaults_count_for_every_source(here: Here, bad: BadServer, expected: d
         ({"bytes_min": 1000}, {"bytes_min": 0}),
         ({"bytes_max": 1}, {"bytes_max": 1000}),
         ({"starts_with": "gzip"}, {"starts_with": ""}),
+        ({"content_type": "text/plain"}, {"content_type": ""}),
+        ({"bytes_max": 1}, {"bytes_max": 0}),
         ({"validate": "false"}, {"validate": []}),
     ],
 )

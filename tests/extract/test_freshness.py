@@ -129,6 +129,48 @@ def test_others_notes_stay(here: Here, bad: BadServer) -> None:
     assert set(json.loads((here.data_dir / SEEN_NAME).read_text())["systems"]) == {"a", "b"}
 
 
+def test_without_notes_a_source_is_as_fresh_as_its_record(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", OK, GONE)
+    stale(here, url, None)
+    fetched(here, days=8)
+    assert stale(here, url) == ["a"]
+
+
+def test_notes_that_cannot_be_kept_hide_no_stale_source(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", OK, GONE)
+    stale(here, url, None)
+    fetched(here, days=8)
+    (here.data_dir / SEEN_NAME).mkdir()
+    assert [stale(here, url), stale(here, url)] == [["a"], ["a"]]
+
+
+def test_a_record_from_the_future_hides_no_stale_source(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", OK, GONE)
+    stale(here, url)
+    fetched(here, days=-90)
+    seen(here, days=8)
+    assert stale(here, url) == ["a"]
+
+
+def test_a_note_from_the_future_counts_from_now_on(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", GONE)
+    stale(here, url)
+    seen(here, days=-90)
+    stale(here, url)
+    noted = json.loads((here.data_dir / SEEN_NAME).read_text())["systems"]["a"]
+    assert datetime.fromisoformat(noted) <= datetime.now(UTC)
+
+
+def test_notes_that_no_run_has_looked_at_for_a_year_go(here: Here, bad: BadServer) -> None:
+    days = {"last-year": 400, "last-week": 7}
+    times = {name: (datetime.now(UTC) - timedelta(days=ago)).isoformat() for name, ago in days.items()}
+    url = bad.script("/a", OK)
+    stale(here, url)
+    (here.data_dir / SEEN_NAME).write_text(json.dumps({"daily": times}))
+    stale(here, url)
+    assert set(json.loads((here.data_dir / SEEN_NAME).read_text())["daily"]) == {"last-week"}
+
+
 def test_a_span_is_told_as_it_was_written() -> None:
     assert str(Stale("a", "b", datetime(2026, 1, 1, tzinfo=UTC), 36 * 3600, was_fetched=True)) == (
         "b/a: stale: not fetched or confirmed since 2026-01-01T00:00:00+00:00, longer ago than stale_after (36h)"

@@ -103,9 +103,8 @@ def _extract(desk: Desk, source: ETLSource, haul: _Haul) -> Outcome:
         if left is not None:
             return left
         assert record is not None
-        notice(desk, source, record)
-        path, size = str(desk.manifest.locate(record)), record.file_size
-        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size)
+        path, size, warning = str(desk.manifest.locate(record)), record.file_size, notice(desk, source, record)
+        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
 
 
 def _claimed(desk: Desk, source: ETLSource, name: str) -> Outcome:

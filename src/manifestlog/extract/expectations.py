@@ -40,6 +40,8 @@ def _many(value: object) -> object:
 def _types(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if types is None:
         return None
+    if types == ("",):  # takes back what the defaults expect, as a text does elsewhere
+        return ()
     if not all(map(_TYPE.fullmatch, types)):
         raise ValueError("expected a content type such as text/csv, or a pattern such as text/*; correct it")
     return tuple(map(str.lower, types))
@@ -70,7 +72,7 @@ class Expectations(BaseModel):
         default=None, description="a content type such as text/csv, or a list of them"
     )
     bytes_min: int | None = Field(default=None, strict=True, ge=0, description="a whole number, 0 or more")
-    bytes_max: int | None = Field(default=None, strict=True, ge=1, description="a whole number, 1 or more")
+    bytes_max: int | None = Field(default=None, strict=True, ge=0, description="a whole number; 0 is any")
     shrink_max: float | None = Field(
         default=None, strict=True, ge=0, le=1, description="a share of the last content, from 0 to 1"
     )
@@ -169,7 +171,7 @@ def _wrong_type(expected: Expectations, content: Content) -> str | None:
 def _wrong_size(expected: Expectations, length_bytes: int) -> str | None:
     if expected.bytes_min is not None and length_bytes < expected.bytes_min:
         return f"it is {length_bytes:,} bytes long, less than bytes_min ({expected.bytes_min:,})"
-    if expected.bytes_max is not None and length_bytes > expected.bytes_max:
+    if expected.bytes_max and length_bytes > expected.bytes_max:
         return f"it is {length_bytes:,} bytes long, more than bytes_max ({expected.bytes_max:,})"
     return None
 

@@ -9,6 +9,8 @@ Invariants:
 
 - No promise depends on that file: without it, or where it cannot be read or written, a source is as fresh as its record.
 - A source that was never fetched is as old as the first run that tried.
+- No time to come counts, whichever clock has written it: a note of one was written before now, and says no more.
+- The file holds what a run has looked at within a year, so that sources of a day each do not fill it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from manifestlog.extract.claims import SEEN_NAME, Claims
@@ -28,6 +30,8 @@ from manifestlog.extract.source import ETLSource
 from manifestlog.manager import DownloadManifestManager
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)
+_KEPT = timedelta(days=365)
+"""So long a note is kept that no run has looked at."""
 
 _Pair = tuple[str, str]
 """source_id and dataset."""
@@ -47,25 +51,28 @@ def look(
         return []
     answered = {(o.source_id, o.dataset) for o in outcomes if o.result not in _NO_ANSWER}
     now = datetime.now(UTC)
-    seen = _noted(data_dir, watched, answered, now)
-    found = []
-    for pair, span in watched.items():
-        record = manifest.get_record_by_source(*pair)
-        since = seen[pair] if record is None else max(seen[pair], record.ts_downloaded)
-        if pair not in answered and (now - since).total_seconds() > span:
-            found.append(Stale(*pair, since, span, was_fetched=record is not None))
-    return found
+    records = {pair: manifest.get_record_by_source(*pair) for pair in watched}
+    known = {pair: record.ts_downloaded for pair, record in records.items() if record and record.ts_downloaded <= now}
+    known |= dict.fromkeys(answered & watched.keys(), now)
+    seen = _noted(data_dir, watched, known, now)
+    return [
+        Stale(*pair, seen[pair], span, was_fetched=records[pair] is not None)
+        for pair, span in watched.items()
+        if pair not in answered and (now - seen[pair]).total_seconds() > span
+    ]
 
 
-def _noted(data_dir: Path, watched: Iterable[_Pair], answered: set[_Pair], now: datetime) -> dict[_Pair, datetime]:
-    """When each source was last heard of, this run included; noted for the next one."""
-    found = dict.fromkeys(watched, now)
+def _noted(
+    data_dir: Path, watched: Iterable[_Pair], known: dict[_Pair, datetime], now: datetime
+) -> dict[_Pair, datetime]:
+    """When each source was last heard of, given what is known without notes; noted for the next run."""
+    found = dict.fromkeys(watched, now) | known
     with suppress(OSError, ExtractError), Claims(data_dir) as claims, claims.waiting("notes", SEEN_NAME):
         fd = os.open(data_dir / SEEN_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            notes = _read(fd)
-            found |= {pair: notes[pair] for pair in found.keys() & notes.keys() - answered}
-            _write(fd, notes | found)
+            notes = {pair: min(time, now) for pair, time in _read(fd).items()}
+            found |= {pair: max(notes[pair], known.get(pair, notes[pair])) for pair in found.keys() & notes.keys()}
+            _write(fd, {pair: time for pair, time in notes.items() if time > now - _KEPT} | found)
         finally:
             os.close(fd)
     return found

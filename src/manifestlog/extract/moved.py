@@ -5,32 +5,26 @@ Nothing is fetched, written or changed: the record may be right, and the disk no
 
 from __future__ import annotations
 
-import logging
 import shlex
 from pathlib import Path
 
 from manifestlog.extract import place
 from manifestlog.extract.desk import Desk
+from manifestlog.extract.secrets import Redactor
 from manifestlog.extract.source import ETLSource
 from manifestlog.models import ManifestRecord
 
-log = logging.getLogger("manifestlog")
 
-
-def notice(desk: Desk, source: ETLSource, record: ManifestRecord) -> None:
-    """Warn when the recorded file is not there."""
+def notice(desk: Desk, source: ETLSource, record: ManifestRecord) -> str | None:
+    """A warning when the recorded file is not there, without what came from the environment."""
     recorded = desk.manifest.locate(record)
     if _size(recorded) is not None:
-        return
+        return None
     targets = place.targets(place.target(desk.data_dir, source), record.checksum)
     found = next((path for path in targets if _size(path) == record.file_size), None)
-    log.warning(
-        "%s/%s: unchanged, but its file is not at %s, where its record leads; %s",
-        source.dataset,
-        source.source_id,
-        recorded,
-        _advice(desk.manifest.path, recorded, found, record.checksum),
-    )
+    advice = _advice(desk.manifest.path, recorded, found, record.checksum)
+    text = f"its file is not at {recorded}, where its record leads; {advice}"
+    return Redactor.hiding(desk.secrets).without_secrets(text)
 
 
 def _size(path: Path) -> int | None:
