@@ -184,6 +184,12 @@ def test_a_wrong_index_is_told_with_its_line(run: Program, tree: Path, name: str
     assert (result.code, said in result.err) == (2, True), result.err
 
 
+def test_an_index_that_is_no_text_is_told(run: Program, tree: Path) -> None:
+    (tree / "i.csv").write_text("file_path\na.txt\n", encoding="utf-16")
+    result = run("add", MANIFEST, "--index", tree / "i.csv", COLUMNS="1000")
+    assert (result.code, "this is no text in UTF-8" in result.err) == (2, True), result.err
+
+
 def test_a_file_that_is_not_what_its_index_says_fails(run: Program, tree: Path) -> None:
     (tree / "i.csv").write_text(f"file_path,checksum\na.txt,{'0' * 64}\n")
     result = run("add", MANIFEST, "--index", tree / "i.csv", "--json")

@@ -234,3 +234,16 @@ def test_other_kinds_of_manifest_open_as_well(run: Program) -> None:
 def test_the_library_does_not_load_the_command_line() -> None:
     code = "import sys, manifestlog.manager; sys.exit('typer' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--dir", ""), ("--dir", "", "status"), ("add", "x_download", ""), ("verify", "x_download", "--extra", ""),
+        ("verify", "x_download", "--root", ""), ("verify", "x_download", "--root", ".", "--from", ""),
+    ],
+)  # fmt: skip
+def test_an_empty_path_is_not_the_working_folder(run: Program, words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert (result.code, "must not be empty" in result.err) == (2, True)

@@ -122,3 +122,8 @@ def test_doctor_names_it(run: Program, poisoned: Path) -> None:
 
 def test_an_unknown_manifest_is_10(run: Program) -> None:
     assert run.here("retime", "none_download").code == 10
+
+
+def test_a_source_that_is_not_there_is_named(run: Program, poisoned: Path) -> None:
+    result = run.here("retime", NAME, "--source", "typo")
+    assert (result.code, "no record of source typo" in result.err) == (1, True)

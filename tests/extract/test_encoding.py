@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import zlib
 from typing import TYPE_CHECKING
 
@@ -120,3 +121,28 @@ def test_a_configured_encoding_is_asked_for(here: Here, put: Put) -> None:
 def test_a_header_that_would_be_dropped_is_refused(write: Write, name: str) -> None:
     error = config_error(write(raw_config(raw_source(headers={name: "x"}))))
     assert "extract sends itself" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "said"),
+    [
+        ("/api.json", "gzip", "stored decompressed, by the end of its name"),
+        ("/api.json", "br", "stored as it comes, as that cannot be decompressed here"),
+        ("/a.json.br", "br", "stored as it comes, by the end of its name"),
+    ],
+)
+def test_what_becomes_of_it_is_told(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, name: str, encoding: str, said: str
+) -> None:
+    caplog.set_level(logging.INFO, "manifestlog")
+    here.fetch(bad.script(name, encoded(zipped(BODY), encoding)))
+    assert f"compressed ({encoding}); it is {said}" in caplog.text
+
+
+def test_an_answer_without_content_says_nothing_of_encodings(
+    here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    unchanged = answers.exactly(304, {"Content-Encoding": "br", "ETag": ETAG})
+    url = bad.script("/a.json", answers.whole(BODY, ETAG), unchanged)
+    here.fetch(url)
+    assert (here.fetch(url, decode=True).result, caplog.text) == (Result.UNCHANGED, "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gzip
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from extract.builders import source
 from extract.running import pattern
-from manifestlog.extract import Plan, plan_all
+from manifestlog.extract import Defaults, Plan, plan_all
 from support import answers
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ MONDAY = "Mon, 01 Jan 2024 00:00:00 GMT"
 TUESDAY = "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
-def plan(here: Here, url: str) -> Plan:
-    (found,) = plan_all(here.manifest, [source(url, source_id="a", dataset="systems")])
+def plan(here: Here, url: str, **defaults: Any) -> Plan:
+    (found,) = plan_all(here.manifest, [source(url, source_id="a", dataset="systems")], defaults=Defaults(**defaults))
     return found
 
 
@@ -96,3 +97,27 @@ def test_a_file_that_is_empty_fails(here: Here, bad: BadServer) -> None:
 def test_an_older_file_at_another_address_would_be_fetched(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/2024-02.csv", answers.whole(BODY, last_modified=TUESDAY)))
     assert plan(here, bad.script("/2024-01.csv", answers.whole(OTHER, last_modified=MONDAY))).action == "fetch"
+
+
+# -- compressed in transit ---------------------------------------------------------------------------------------------
+
+GZIP = {"Content-Encoding": "gzip"}
+
+
+def test_a_length_counts_where_the_body_is_kept_as_it_comes(here: Here, bad: BadServer) -> None:
+    told = GZIP | {"ETag": ETAG, "Content-Length": str(len(OTHER)), "Connection": "close"}
+    url = bad.script("/a.json", answers.whole(BODY, ETAG, headers=GZIP), answers.exactly(200, told))
+    here.fetch(url, decode=False)
+    assert plan(here, url, decode=False).action == "fetch"
+
+
+def test_the_length_of_a_compressed_body_is_no_news(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a.json", answers.whole(gzip.compress(BODY), headers=GZIP))
+    here.fetch(url)
+    assert plan(here, url).why == "the server gives nothing to tell by whether it has changed"
+
+
+def test_what_could_not_be_decoded_would_fail(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a.json", answers.whole(BODY, headers={"Content-Encoding": "br"}))
+    found = plan(here, url, decode=True)
+    assert (found.action, "decode = false" in found.why) == ("failed", True)

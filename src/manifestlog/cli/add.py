@@ -91,7 +91,12 @@ def add(
     manifest: target.ManifestArgument,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            callback=texts.all_filled,
+            help="Files, and folders with all that is in them.",
+            show_default=False,
+        ),
     ] = None,
     *,
     source: _SourceOption = None,

@@ -136,7 +136,8 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
         try:
             report = orchestrator.run(config.sources, asked_to_stop=interrupts.asked)
         except ManifestError:
-            _report(settings, orchestrator.report)  # what landed before is kept, and nobody else will say so
+            if orchestrator.report.outcomes:
+                _report(settings, orchestrator.report)  # what landed before is kept, and nobody else will say so
             raise
     _report(settings, report)
     if report.interrupted:

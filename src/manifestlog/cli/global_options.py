@@ -15,11 +15,19 @@ def _checked_timeout(value: float | None) -> float | None:
     return value
 
 
+def _directory(text: str) -> Path:
+    """An empty one is mostly a variable that is not set, and would be the working folder."""
+    if not text:
+        raise typer.BadParameter("it must not be empty")
+    return Path(text)
+
+
 DirectoryOption = Annotated[
     Path | None,
     typer.Option(
         "--dir",
         metavar="DIR",
+        parser=_directory,
         help=f"Directory of the manifests; without it {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}.",
     ),
 ]

@@ -56,6 +56,8 @@ def read(path: str) -> list[Entry]:
             lines = list(_json_lines(file) if path.lower().endswith(".jsonl") else _csv_lines(file))
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=HINT) from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{path}: this is no text in UTF-8; save it as that", param_hint=HINT) from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint=HINT) from None
     folder = os.path.dirname(os.path.abspath(path))

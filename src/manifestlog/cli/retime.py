@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from manifestlog.cli import output, target
+from manifestlog.cli.call import CommandError
 from manifestlog.cli.settings import Settings
+from manifestlog.errors import RecordNotFoundError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.retiming import Retimed
 
@@ -37,6 +39,8 @@ def retime(
     path = target.locate(settings, manifest)
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
         changed, name = found.retime(source, dataset, keep_current=keep_current, dry_run=dry_run), str(found.path)
+        if not changed and source is not None and found.get_record_by_source(source, dataset) is None:
+            raise CommandError(f"{path}: no record of source {source}", error=RecordNotFoundError.__name__)
     text = "\n".join(output.clean(line) for line in _sentences(name, changed, dry_run=dry_run))
     head = {"schema_version": SCHEMA_VERSION, "manifest": name, "dry_run": dry_run}
     output.report(settings, text, head | {"changed": [one._asdict() for one in changed]})

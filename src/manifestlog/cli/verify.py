@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from manifestlog import naming
-from manifestlog.cli import output, progress, span, target
+from manifestlog.cli import output, progress, span, target, texts
 from manifestlog.cli.call import INTERRUPTED
 from manifestlog.cli.jobs import JobsOption, count_of
 from manifestlog.cli.looker import Batch, Finding, Job, Tally, work
@@ -64,14 +64,29 @@ def _sample_size(text: str, files: int) -> int:
 
 _RootOption = Annotated[
     str | None,
-    typer.Option("--root", metavar="DIR", help="Where relative paths begin [default: the manifest's root_dir]."),
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        callback=texts.filled,
+        help="Where relative paths begin [default: the manifest's root_dir].",
+    ),
 ]
 _FormerOption = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="OLD",
+        callback=texts.filled,
         help="With --root: absolute paths below OLD are looked for below --root [default: the manifest's root_dir].",
+    ),
+]
+_ExtraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--extra",
+        metavar="DIR",
+        callback=texts.all_filled,
+        help="Also name files in this folder that no record names.",
     ),
 ]
 
@@ -101,10 +116,7 @@ def verify(
     ] = None,
     root: _RootOption = None,
     former: _FormerOption = None,
-    extra: Annotated[
-        list[str] | None,
-        typer.Option("--extra", metavar="DIR", help="Also name files in this folder that no record names."),
-    ] = None,
+    extra: _ExtraOption = None,
 ) -> int:
     """Look whether the files are what the ledger says.
 

@@ -28,38 +28,33 @@ _SUFFIXES = {
     "gzip": (".gz", ".gzip", ".tgz"), "x-gzip": (".gz", ".gzip", ".tgz"), "deflate": (".zz", ".zlib"),
     "br": (".br",), "zstd": (".zst", ".zstd"), "compress": (".z",), "x-compress": (".z",),
 }  # fmt: skip
+_WITH_CONTENT = (200, 206)
 _DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 def heard(defaults: Defaults, source: ETLSource, head: Head) -> Head:
     """The head with the encoding that is to be decoded, or with none when the body is kept as it comes."""
-    if head.encoding is None:
+    if head.encoding is None or head.status not in _WITH_CONTENT:
         return head
     wanted = source.decode if source.decode is not None else defaults.decode
-    name = place.name_of(source)
-    decodes = wanted
-    if wanted is None:
-        decodes = head.encoding in _DECODABLE and not name.lower().endswith(_SUFFIXES[head.encoding])
-    if wanted and head.encoding not in _DECODABLE:
+    can_be = head.encoding in _DECODABLE
+    is_named = place.name_of(source).lower().endswith(_SUFFIXES.get(head.encoding, ()))
+    if wanted and not can_be:
         reason = f"the server sends it encoded as {head.encoding}, which cannot be decoded here: set decode = false"
         raise FetchError(f"{reason} to keep it as it comes", transient=False)
-    _tell(source, head.encoding, decodes=bool(decodes), wanted=wanted)
-    return head if decodes else head._replace(encoding=None)
-
-
-def _tell(source: ETLSource, encoding: str, *, decodes: bool, wanted: bool | None) -> None:
-    holds = "decoded bytes" if decodes else "encoded bytes"
-    why = f"because of decode = {str(wanted).lower()}" if wanted is not None else "by the suffix of its name"
-    is_expected = wanted is not None or (not decodes and encoding in _DECODABLE)
+    decodes = wanted if wanted is not None else can_be and not is_named
+    if wanted is not None:
+        why = f"as decode = {str(wanted).lower()} says"
+    elif can_be or is_named:
+        why = "by the end of its name; `decode` in the configuration decides otherwise"
+    else:
+        why = "as that cannot be decompressed here; `decode = false` says that this is right"
     log.log(
-        logging.INFO if is_expected else logging.WARNING,
-        "%s/%s: the server sends it encoded as %s; the file will hold the %s, %s; decode in the configuration decides",
-        source.dataset,
-        source.source_id,
-        encoding,
-        holds,
-        why,
+        logging.INFO if wanted is not None or is_named else logging.WARNING,
+        "%s/%s: the server sends it compressed (%s); it is stored %s, %s",
+        *(source.dataset, source.source_id, head.encoding, "decompressed" if decodes else "as it comes", why),
     )
+    return head if decodes else head._replace(encoding=None)
 
 
 def decode(path: Path, to: Path, encoding: str) -> str:

@@ -7,11 +7,13 @@ Invariants:
 
 from __future__ import annotations
 
+from manifestlog.extract.config import Defaults
 from manifestlog.extract.decide import Step, ask_for, decide, is_denied, telling
 from manifestlog.extract.download import has_pinned, has_recorded_name, known
+from manifestlog.extract.encoding import heard
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Ask, Fetcher, Head
-from manifestlog.extract.reach import Reach, asks_by_post
+from manifestlog.extract.reach import asks_by_post
 from manifestlog.extract.report import Plan
 from manifestlog.extract.secrets import Redactor
 from manifestlog.extract.source import Conditions, ETLSource
@@ -24,7 +26,11 @@ _OF_THE_METHOD = frozenset({400, 403, 404, 405, 501})
 
 
 def plan(
-    manifest: DownloadManifestManager | None, fetcher: Fetcher, source: ETLSource, redactor: Redactor, defaults: Reach
+    manifest: DownloadManifestManager | None,
+    fetcher: Fetcher,
+    source: ETLSource,
+    redactor: Redactor,
+    defaults: Defaults,
 ) -> Plan:
     """What a run would do with this source; without a manifest nothing is recorded yet."""
     record = known(manifest, source) if manifest is not None else None
@@ -38,6 +44,7 @@ def plan(
         head = _head(fetcher, source, ask_for(record, None, by_date=has_recorded_name(record, source)))
         if is_denied(record, head):
             head = _head(fetcher, source, Ask())
+        head = heard(defaults, source, head)
     except (ExtractError, OSError) as error:
         return Plan(source.source_id, source.dataset, "failed", redactor.redact(str(error)))
     action = decide(Ask(), record, None, head)
@@ -68,6 +75,6 @@ def _why(source: ETLSource, record: ManifestRecord | None, head: Head) -> str:
         return f"its ETag was {record.etag}, now it is {head.etag}"
     if None not in (head.last_modified, record.last_modified) and head.last_modified != record.last_modified:
         return f"it was last modified {record.last_modified}, now {head.last_modified}"
-    if head.length_bytes is not None and head.length_bytes != record.file_size:
+    if head.encoding is None and head.length_bytes is not None and head.length_bytes != record.file_size:
         return f"it was {record.file_size:,} bytes long, now {head.length_bytes:,}"
     return "the server gives nothing to tell by whether it has changed"
