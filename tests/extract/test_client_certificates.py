@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from support.badserver import misbehaving
 from support.certificates import Authority, Issued
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
@@ -173,6 +173,17 @@ def test_a_certificate_that_the_server_refuses_is_named(
     outcome = here.one(shown(authority, stranger, server.script("/a", answers.whole(BODY))))
     assert "the server refuses the client certificate (unknown ca): correct cert and key" in (outcome.error or "")
     assert (here.waits, server.requests) == ([], [])
+
+
+def test_a_server_that_speaks_an_older_tls_is_named_as_well(here: Here, authority: Authority, tmp_path: Path) -> None:
+    context = authority.context(wants_clients=True)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # it refuses within the handshake
+    stranger = Authority.make(tmp_path / "strangers").issue("stranger")
+    with misbehaving(context) as server:
+        url = server.script("/a", answers.whole(BODY))
+        assert "set cert, and key" in (here.fetch(url, ca=authority.ca).error or "")
+        assert "refuses the client certificate" in (here.one(shown(authority, stranger, url)).error or "")
+    assert here.waits == []
 
 
 def test_a_server_of_another_authority_is_not_trusted(

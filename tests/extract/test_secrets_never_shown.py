@@ -373,11 +373,12 @@ def test_a_proxy_that_is_not_there_shows_no_secret(
 def test_a_server_that_tells_a_body_s_secret_is_not_quoted(
     here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture, where: str, body: str | dict[str, Any]
 ) -> None:
-    asks = {"method": "POST", "body": body}
-    of_source, of_all = (asks, {}) if where == "source" else ({}, asks)
-    with misbehaving() as other:
-        url = bad.script("/a", answers.redirect(f"{other.url}/body-{MARK}", 307))
+    with misbehaving() as other, proxying(USERINFO) as proxy:
+        asks = {"method": "POST", "body": body, "proxy": proxy.url.replace("://", f"://{USERINFO}@")}
+        of_source, of_all = (asks, {}) if where == "source" else ({}, asks)
+        url = bad.script("/a", answers.redirect(f"{other.url}/body-{MARK}/pass-{MARK}", 307))
         outcome = run(here, source(url, source_id="a", **of_source), **of_all)
+    assert "/***/***" in (outcome.error or "")
     assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
 
 
