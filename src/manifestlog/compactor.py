@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from manifestlog.storage.merge import Writer
     from manifestlog.store import Store
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 COMPACTION_SHARE = 100
 """A periodic compaction waits this many times as long as the last one took, failed or not: it never costs more than 1 %."""
@@ -95,11 +95,28 @@ def compact(store: Store, *, wait: bool = False) -> CompactionReport:
     try:
         with store.session.alone_compacting(wait=wait) as alone:  # (1)
             if not alone:
+                log.debug("%s: is being compacted elsewhere", store.paths.canonical)
                 return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
-            return _Compaction(store, began).run()
+            report = _Compaction(store, began).run()
     except OSError as error:
         explain(store.paths.canonical, error)
         raise
+    _log(store.paths.canonical, report)
+    return report
+
+
+def _log(path: str, report: CompactionReport) -> None:
+    if report.outcome is not CompactionOutcome.COMPACTED:
+        log.debug("%s: nothing to compact", path)
+        return
+    log.info(
+        "%s: compacted: %d records merged, %d in all, %d bytes written in %.3f s",
+        path,
+        report.records_merged,
+        report.records_total,
+        report.bytes_written,
+        report.seconds,
+    )
 
 
 class LogStatus(NamedTuple):

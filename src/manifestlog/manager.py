@@ -42,7 +42,7 @@ from manifestlog.runner import Runner
 from manifestlog.store import Store
 from manifestlog.verdict import Verdict
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _UPDATABLE = frozenset(ManifestRecord.model_fields)
 
@@ -72,6 +72,7 @@ class AbstractManifest(ABC):
             found = cast("AbstractManifest | None", open_managers.get(paths))
             if found is not None:
                 AbstractManifest._check_same(found, cls, metadata, options, read_only=read_only)
+                log.debug("%s: open already", paths.canonical)
                 return cast("Self", found)
             self = super().__new__(cls)
             self._store, self._version = opening.open_store(
@@ -81,7 +82,10 @@ class AbstractManifest(ABC):
             open_managers.add(
                 paths, self, ForkHooks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
             )
-            return self
+        log.info(
+            "%s: opened%s, by %s %s", paths.canonical, " to read" if read_only else "", cls.__name__, self._version
+        )
+        return self
 
     def __init__(  # noqa: B027 -- `__new__` has opened it; this is what editors and subclasses look for
         self,
@@ -308,6 +312,7 @@ class AbstractManifest(ABC):
             pass
         finally:
             self._store.session.close()
+        log.info("%s: closed", self.path)
 
     def _leave(self) -> None:
         options = self._store.options

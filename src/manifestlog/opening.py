@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from manifestlog.options import ManifestOptions
     from manifestlog.storage.state import State
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _FOREIGN_BYTES_MIN = 1 << 14
 
@@ -131,6 +131,7 @@ def _create(paths: ManifestPaths, metadata: ManifestMetadata) -> None:
     # Created by somebody else meanwhile, and perhaps even compacted, which sweeps unfinished files away.
     with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata_row(metadata) | {"total_records": 0})
+        log.info("%s: created", paths.canonical)
 
 
 def metadata_row(metadata: ManifestMetadata) -> Row:
@@ -159,6 +160,9 @@ def _adopt(store: Store, metadata: ManifestMetadata | None) -> str:
         changes["root_dir"] = root_dir
     if changes and not store.session.read_only:
         store.set_metadata(changes)
+        log.info(
+            "%s: %s", store.paths.canonical, ", ".join(f"{name} is {value} now" for name, value in changes.items())
+        )
     return metadata.etl_version
 
 

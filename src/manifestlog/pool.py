@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from manifestlog.errors import ManifestError
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 """What the system says when it is out of descriptors, processes, threads or memory: fewer workers may do."""

@@ -34,6 +34,7 @@ What is damaged is told by `check`, what can be saved by `storage.weigh`. Not un
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
     from manifestlog.naming import ManifestPaths
 
+log = logging.getLogger(__name__)
+
 
 class _New(NamedTuple):
     """The new generation: its canonical, still under another name, and the segment that follows it."""
@@ -77,15 +80,22 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
     if dry_run:
         return _dry_run(paths, found)
     with _alone(paths, lock_timeout_s):  # (1)
-        found = check(paths)  # (2)
-        if found.damaged:
-            return _Repair(paths, found).run()
-        report = quarantine.new_report(paths, found, None)
-        if _index_is_bad(paths, found):
-            base.sweep(paths)
-            _write_index(paths)
-            report.outcome = RepairOutcome.INDEX_REBUILT
-        return report
+        report = _repair(paths)
+    kept = f", the originals are in {report.quarantine}" if report.quarantine else ""
+    log.info("%s: %s: %d records, %d losses%s", paths.canonical, report.outcome, report.records, len(report.lost), kept)
+    return report
+
+
+def _repair(paths: ManifestPaths) -> RepairReport:
+    found = check(paths)  # (2)
+    if found.damaged:
+        return _Repair(paths, found).run()
+    report = quarantine.new_report(paths, found, None)
+    if _index_is_bad(paths, found):
+        base.sweep(paths)
+        _write_index(paths)
+        report.outcome = RepairOutcome.INDEX_REBUILT
+    return report
 
 
 @contextmanager

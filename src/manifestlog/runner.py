@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from manifestlog.store import Store
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _PAUSE_MIN_S = 0.05
 _NO_THREAD_S = 10.0

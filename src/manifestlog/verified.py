@@ -25,7 +25,7 @@ from manifestlog.verify import NEVER, Expected, FileState, Level
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _LINE_BYTES_MAX = 1 << 20
 _SPARE_LINES = 1_000

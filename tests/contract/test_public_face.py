@@ -1,13 +1,22 @@
-"""What an IDE shows: the constructor's parameters, the models' fields with their units, and no method that nobody calls."""
+"""What an IDE shows: the constructor's parameters, the models' fields with their units, and no method that nobody calls.
+
+And what a program hears that listens to `manifestlog`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import logging
+import pkgutil
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+import manifestlog
 from manifestlog import (
     AbstractManifest,
     DownloadManifestManager,
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 
     from .conftest import Opener
 
+    Told = Callable[[str], list[tuple[str, str]]]
+
 MANAGERS = [AbstractManifest, DownloadManifestManager, ProcessedManifestManager]
 MODELS = [
     ManifestRecord,
@@ -43,6 +54,9 @@ MODELS = [
     SourceState,
     Defaults,
     ExtractConfig,
+]
+MODULES = [
+    found.name for found in pkgutil.walk_packages(manifestlog.__path__, "manifestlog.") if "__main__" not in found.name
 ]
 
 
@@ -136,3 +150,90 @@ def test_the_factory_takes_what_the_constructor_takes() -> None:
         return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
     assert shown(ManifestFactory.get_manifest_manager)[1:] == shown(DownloadManifestManager)
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """(level, text) of what a module said so far at INFO and above."""
+    caplog.set_level(logging.INFO, "manifestlog")
+
+    def of(module: str) -> list[tuple[str, str]]:
+        return [(r.levelname, r.getMessage()) for r in caplog.records if r.name == f"manifestlog.{module}"]
+
+    return of
+
+
+def test_opening_and_closing_are_logged(opener: Opener, path: Path, told: Told) -> None:
+    """With the file, the kind and the version that stamps records."""
+    opener().close()
+    assert told("opening") == [("INFO", f"{path}: created")]
+    assert told("manager") == [
+        ("INFO", f"{path}: opened, by DownloadManifestManager 1.0.0"),
+        ("INFO", f"{path}: closed"),
+    ]
+
+
+def test_a_reader_is_logged_as_one(opener: Opener, path: Path, told: Told) -> None:
+    opener().close()
+    opener(None, read_only=True)
+    assert told("manager")[-1] == ("INFO", f"{path}: opened to read, by DownloadManifestManager 1.0.0")
+
+
+def test_what_is_open_already_is_not_opened_again(opener: Opener, told: Told) -> None:
+    opener()
+    before = told("manager")
+    opener()
+    assert told("manager") == before
+
+
+def test_closing_again_is_not_logged_again(opener: Opener, told: Told) -> None:
+    manager = opener()
+    manager.close()
+    before = told("manager")
+    manager.close()
+    assert told("manager") == before
+
+
+def test_a_compaction_is_logged_with_its_counts(opener: Opener, path: Path, told: Told) -> None:
+    manager = opener()
+    manager.add_many(record(str(number)) for number in range(3))
+    report = manager.compact()
+    ((level, text),) = told("compactor")
+    assert level == "INFO"
+    assert text.startswith(f"{path}: compacted: 3 records merged, 3 in all, {report.bytes_written} bytes written")
+
+
+def test_a_compaction_with_nothing_to_do_is_no_news(opener: Opener, told: Told) -> None:
+    opener().compact()
+    assert told("compactor") == []
+
+
+def test_debug_says_more(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "manifestlog")
+    opener().compact()
+    opener()
+    debug = [r.getMessage().rpartition(": ")[2] for r in caplog.records if r.levelno == logging.DEBUG]
+    assert debug == ["nothing to compact", "open already"]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_logs_under_its_own_name(module: str) -> None:
+    """So that a program can hear one part, or all of it."""
+    log = getattr(importlib.import_module(module), "log", None)
+    assert log is None or log.name == module
+
+
+def test_an_import_adds_nothing_but_a_handler_that_does_nothing() -> None:
+    """And sets no level: that is the program's."""
+    code = """
+import logging, manifestlog
+from manifestlog import DownloadManifestManager
+from manifestlog.extract import PipelineOrchestrator
+ours = logging.getLogger("manifestlog")
+print([type(h).__name__ for h in ours.handlers], ours.level, logging.root.handlers, logging.root.level)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"['NullHandler'] 0 [] {logging.WARNING}\n"

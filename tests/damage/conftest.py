@@ -58,13 +58,15 @@ def ground(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Iterator
 
 
 @pytest.fixture
-def run(ground: Ground, count: Count, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(ground: Ground, count: Count) -> Iterator[Run]:
     """Judge cases, one after the other; give how often each way to come out was met.
 
     Every one is read, and each `write_every`-th written to as well (0: none): a write takes three times as long.
     """
     # Thousands of warnings are expected, and pytest would keep them all.
-    monkeypatch.setattr(logging.getLogger("manifestlog"), "disabled", True)
+    log = logging.getLogger("manifestlog")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
 
     def run_all(cases: Iterable[Case], *, counted: str, write_every: int = 1) -> dict[str, int]:
         outcomes: dict[str, int] = {}
@@ -79,4 +81,5 @@ def run(ground: Ground, count: Count, monkeypatch: pytest.MonkeyPatch) -> Run:
         assert wrong == [], f"{len(wrong)} cases came out wrong, the first of them:\n" + "\n".join(wrong[:SHOWN])
         return outcomes
 
-    return run_all
+    yield run_all
+    log.setLevel(level)

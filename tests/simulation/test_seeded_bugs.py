@@ -16,6 +16,8 @@ from .scenarios import ON_REAL_FILES, SCENARIOS, Lab
 from .seeding import causes, edited
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.counts import Count
 
     from .seeding import Edit, Safeguard
@@ -27,8 +29,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("manifestlog"), "disabled", True)
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("manifestlog")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    yield
+    log.setLevel(level)
 
 
 def notice(lab: Lab, name: str, edits: tuple[Edit, ...] = ()) -> Exception | None:

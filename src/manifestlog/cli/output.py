@@ -231,8 +231,14 @@ def hear_library(settings: Settings, *, least: int = logging.WARNING) -> None:
         logger.removeHandler(old)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
+    handler.addFilter(_is_not_shown_otherwise)
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if settings.quiet else logging.INFO if settings.verbose else least)
+
+
+def _is_not_shown_otherwise(record: logging.LogRecord) -> bool:
+    # What comes of each source is shown by `extract` itself, as its user wants it.
+    return record.levelno > logging.INFO or record.name != f"{PROGRAM}.extract.orchestrator"
 
 
 def hear_library_in_worker(settings: Settings) -> None:

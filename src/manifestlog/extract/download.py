@@ -41,7 +41,7 @@ from manifestlog.extract.source import Conditions, ETLSource
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.models import ManifestRecord
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
@@ -243,6 +243,8 @@ def _asked(desk: Desk, source: ETLSource, ask: Ask) -> Iterator[Response]:
     with desk.stop.waiting():
         response = opened.__enter__()
     try:
+        how, status = f" from byte {ask.start} on" if ask.start else "", response.head.status
+        log.debug("%s/%s: asked%s, answered with status %d", source.dataset, source.source_id, how, status)
         yield response
     finally:
         opened.__exit__(None, None, None)

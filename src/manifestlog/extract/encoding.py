@@ -21,7 +21,7 @@ from manifestlog.extract.config import Defaults
 from manifestlog.extract.fetch import FetchError, Head
 from manifestlog.extract.source import ETLSource
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 20
 _SUFFIXES = {

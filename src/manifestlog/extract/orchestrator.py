@@ -26,14 +26,14 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetch import Fetcher
 from manifestlog.extract.plan import plan
 from manifestlog.extract.remote import RemoteFetcher
-from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport
+from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.secrets import Redactor, in_reach
 from manifestlog.extract.source import ETLSource
 from manifestlog.extract.worker import Job, work
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.pool import Pool, is_daemonic
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 OnEvent = Callable[[Event], None]
 
@@ -102,6 +102,7 @@ class PipelineOrchestrator:
         report.stale = freshness.look(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
+        log.info("%s: %s", self._manifest.path, _sum(report))
         return report
 
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
@@ -112,16 +113,14 @@ class PipelineOrchestrator:
                 self._defaults.jobs,
             )
         with Claims(self._data_dir) as claims:
-            desk = self._desk(claims)
+            desk = self._desk(claims, listener.heard)
             for source in sources:
                 if asked_to_stop():
                     break
                 listener.done(extract(desk, source))
 
-    def _desk(self, claims: Claims) -> Desk:
-        return Desk(
-            self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, self._on_event
-        )
+    def _desk(self, claims: Claims, tell: OnEvent) -> Desk:
+        return Desk(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, tell)
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
         """Unknown sizes first, as they may be anything; then the largest, so that no large one begins when all others end."""
@@ -152,18 +151,33 @@ def plan_all(
         yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
 
 
+def _details(outcome: Outcome) -> str:
+    said = outcome.error or outcome.warning
+    fetched = f", {outcome.bytes_fetched} bytes in {outcome.seconds:.3f} s" if outcome.bytes_fetched else ""
+    return f"{fetched}: {said}" if said else fetched
+
+
+def _sum(report: RunReport) -> str:
+    counts = ", ".join(f"{count} {result}" for result, count in report.counts.items() if count)
+    end = "interrupted" if report.interrupted else "through"
+    return f"{end} with {counts or 'no source'}; {report.bytes_fetched} bytes fetched in {report.seconds:.3f} s"
+
+
 @dataclass(slots=True)
 class _Listener:
-    """Collects what workers tell."""
+    """Collects what workers tell, and logs it."""
 
     report: RunReport
     on_event: OnEvent
     lost_once: set[tuple[str, str]] = field(default_factory=set)
 
     def heard(self, news: Event) -> None:
+        if isinstance(news, Waiting):
+            log.info("%s/%s: %s; again in %.1f s", news.dataset, news.source_id, news.reason, news.pause_s)
         self.on_event(news)
 
     def done(self, result: Outcome) -> None:
+        log.info("%s/%s: %s%s", result.dataset, result.source_id, result.result, _details(result))
         self.report.outcomes.append(result)
         self.on_event(Finished(result))
 

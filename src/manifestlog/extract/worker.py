@@ -28,7 +28,7 @@ from manifestlog.extract.stopping import Stop, StopAskedError
 from manifestlog.manager import DownloadManifestManager
 from manifestlog.pool import Done, end_with_parent, next_task
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):

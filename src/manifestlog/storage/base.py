@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from manifestlog.rows import Row
     from manifestlog.storage.columns import Columns, RowColumns
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from manifestlog.storage.columns import Columns
     from manifestlog.storage.index import Entry
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 METADATA = ("process", "etl_version", "root_dir", "total_records", "ts_created", "ts_updated")
 KEY_BYTES = len('        "') + 64 + len('": ')

@@ -27,7 +27,7 @@ from manifestlog.storage.framing import Piece
 from manifestlog.storage.lines import Op, Opening, Run, Summary
 from manifestlog.storage.moved import Search
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 
 _TURN_S = 60.0

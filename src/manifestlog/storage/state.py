@@ -27,7 +27,7 @@ from manifestlog.storage.wal import OvertakenError, Wal
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 _LOAD_TRIES = 100
 

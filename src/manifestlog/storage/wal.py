@@ -28,7 +28,7 @@ from manifestlog.storage.segment import Segment, Tail
 if TYPE_CHECKING:
     from manifestlog.naming import ManifestPaths
 
-log = logging.getLogger("manifestlog")
+log = logging.getLogger(__name__)
 
 Ops = list[tuple[int, Op]]
 """Decoded lines with the number of their segment, in log order."""
@@ -250,6 +250,7 @@ class Wal:
                 log.error("%s: not synced (%s); it is left, and segment %d goes on", self.current.path, error, number)
                 self.poison(self.current)
         self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), tuple(self.bases)))
+        log.debug("%s: begun", self.current.path)
 
     def be_writer(self) -> None:
         """From now on count as a writer, whom others leave the compaction on closing to."""
