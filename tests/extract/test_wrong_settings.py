@@ -13,8 +13,8 @@ from support import answers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from extract.running import Here
-    from support.badserver import BadServer
+    from extract.running import Here, Put
+    from support.badserver import BadServer, Step
 
 
 WITHOUT_PYSOCKS = """
@@ -76,3 +76,26 @@ def test_a_link_that_leads_nowhere_is_named(here: Here, bad: BadServer, tmp_path
         said = str(error)
     assert said.startswith(f"{tmp_path / name}: this link leads nowhere")
     (tmp_path / name).unlink()
+
+
+def test_a_server_without_tls_is_named(here: Here, put: Put) -> None:
+    error = here.fetch(put("a", b"a").replace("http:", "https:")).error or ""
+    assert "does not speak TLS" in error
+
+
+TWO_LENGTHS = answers.exactly(200, {"Content-Length": "1", "content-length": "2"}, b"a")
+CUT_CHUNKS = answers.exactly(200, {"Transfer-Encoding": "chunked", "Connection": "close"}, b"1\r\na\r\n")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (TWO_LENGTHS, "names two lengths for one answer"),
+        (CUT_CHUNKS, "was cut in the middle of the file"),
+        (answers.redirect("file:///etc/passwd"), "redirects to file:///etc/passwd, away from HTTP"),
+        (answers.exactly(302, {"Content-Length": "0"}), "HTTP 302: the server redirects, but does not say where"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_named(here: Here, bad: BadServer, step: Step, said: str) -> None:
+    error = here.fetch(bad.script("/a", step), retries=0).error or ""
+    assert (said in error, here.files) == (True, [name for name in here.files if "part" in name])

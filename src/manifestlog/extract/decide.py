@@ -39,6 +39,9 @@ _HINTS = {
     407: "the proxy wants other credentials: correct proxy, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
     410: "the server has it no longer: take the source out of the configuration",
     415: "the server wants another kind of body: check body, and set Content-Type in the source's headers",
+    **dict.fromkeys(
+        (300, 301, 302, 303, 307, 308), "the server redirects, but does not say where: tell whoever runs it"
+    ),
 }
 
 

@@ -15,6 +15,7 @@ It does not repeat anything: that is `download`'s business, which can say so, an
 
 from __future__ import annotations
 
+import http.client
 import logging
 import re
 import socket
@@ -186,6 +187,8 @@ class HttpFetcher:
 
     def _redirected(self, source: ETLSource, request: _Request, status: int, url: str) -> _Request:
         """What is asked where a redirect leads: by GET after a POST, but for 307 and 308 (RFC 9110, 15.4)."""
+        if urlsplit(url).scheme.lower() not in HTTP:
+            raise FetchError(f"the server redirects to {safe_url(url)}, away from HTTP: check the source's url", False)
         if request.method == "POST" and status not in (307, 308):
             kept = {name: value for name, value in request.headers.items() if not name.startswith("content-")}
             request = request._replace(method="GET", headers=kept, body=None)
@@ -378,7 +381,7 @@ def _is_of_proxy(error: BaseException) -> bool:
 _TRANSIENT_ERRORS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection within timeout_connect_s"),
     ((requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no data within timeout_read_s"),
-    ((urllib3.exceptions.IncompleteRead,), "the connection was cut in the middle of the file"),
+    ((http.client.IncompleteRead,), "the connection was cut in the middle of the file"),
 )
 
 

@@ -38,6 +38,10 @@ def _wrong(error: BaseException) -> str | None:
         return f"the proxy wants other credentials: {CHECK_PROXY}"
     if kind == "SSLError" and (alert := _ALERT.search(text)):
         return _alerted(alert[1])
+    if kind == "SSLError" and "WRONG_VERSION_NUMBER" in text:
+        return "what answers there does not speak TLS: check the scheme and the port of the source's url"
+    if kind == "InvalidHeader" and "Content-Length" in text:
+        return "the server names two lengths for one answer: tell whoever runs it"
     if kind == "HTTPException" and "headers" in text:
         return "the server sends more than 100 header lines, which nobody reads: tell whoever runs it"
     if kind == "LineTooLong":

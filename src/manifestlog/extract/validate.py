@@ -5,7 +5,8 @@ Invariants:
 - No shell takes part: the path is one argument, whatever a file's name holds.
 - The command gets the content under the name that it is to have, so that its suffix says what it is; not the part itself,
   but a link to it.
-- Nothing of the command is left when a run is stopped: it has a process group of its own, which is killed.
+- Nothing of the command is left when a run is stopped: it has a process group of its own, which is killed. Only a worker that
+  is killed itself (SIGKILL) leaves it running: it reads a content that nobody waits for, and can change nothing.
 """
 
 from __future__ import annotations
