@@ -41,7 +41,8 @@ class Authority:
         """A new one."""
         folder.mkdir(parents=True, exist_ok=True)
         ca, key = folder / "ca.pem", folder / "ca.key"
-        _openssl("-x509", *_KEY, "-nodes", "-days", "1", "-subj", "/CN=Tests", "-keyout", key, "-out", ca)
+        uses = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # which Python 3.13 insists on
+        _openssl("-x509", *_KEY, "-nodes", "-days", "1", "-subj", "/CN=Tests", *uses, "-keyout", key, "-out", ca)
         return cls(folder, ca, key)
 
     def issue(self, name: str, *, encrypted: bool = False) -> Issued:
