@@ -55,7 +55,12 @@ COMPACTION_SHARE = 100
 
 
 class CompactionOutcome(StrEnum):
-    """How a call of `compact` ended."""
+    """How a call of `compact` ended.
+
+    - `COMPACTED`: the log was merged into a new canonical file.
+    - `NOTHING_TO_DO`: there was nothing to merge; the canonical file was not touched.
+    - `ALREADY_RUNNING`: another process or thread is compacting, and this call did not wait for it.
+    """
 
     COMPACTED = "compacted"
     NOTHING_TO_DO = "nothing_to_do"

@@ -47,7 +47,12 @@ LastModified = Annotated[str | None, AfterValidator(_something)]
 
 
 class ETLProcess(StrEnum):
-    """Which step of the pipeline writes a manifest."""
+    """Which step of the pipeline writes a manifest.
+
+    - `EXTRACTOR`: fetches files from their sources.
+    - `TRANSFORMER`: makes files from files.
+    - `LOADER`: brings files into their target.
+    """
 
     EXTRACTOR = "extractor"
     TRANSFORMER = "transformer"

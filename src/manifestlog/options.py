@@ -18,14 +18,16 @@ MIB = 1024 * KIB
 
 
 class Durability(StrEnum):
-    """What an acknowledged write survives."""
+    """What an acknowledged write survives.
+
+    - `POWER_CUT`: survives `kill -9` of every process and a power cut: a call returns after its `fdatasync`. The default.
+    - `INTERVAL`: survives `kill -9` of every process; a power cut may take the last `sync_interval_s` seconds.
+    - `PROCESS_KILL`: survives `kill -9` of every process; a power cut may take what the kernel has not yet written.
+    """
 
     POWER_CUT = "power_cut"
-    """Everything: `fdatasync` returns before the call does. The default."""
     INTERVAL = "interval"
-    """`kill -9` of every process; a power cut may take the last `sync_interval_s` seconds."""
     PROCESS_KILL = "process_kill"
-    """`kill -9` of every process; a power cut may take whatever the kernel has not written yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

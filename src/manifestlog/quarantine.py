@@ -39,7 +39,14 @@ _NUMBER_MAX = 2**32
 
 
 class RepairOutcome(StrEnum):
-    """How a call of `repair` ended."""
+    """How a call of `repair` ended.
+
+    - `NOTHING_TO_DO`: the manifest is sound.
+    - `INDEX_REBUILT`: the manifest is sound, and its index was made anew.
+    - `REPAIRED`: what was intact was kept; the report lists what was lost.
+    - `WOULD_REBUILD_INDEX`: a dry run; the index would be made anew.
+    - `WOULD_REPAIR`: a dry run; the manifest would be repaired.
+    """
 
     NOTHING_TO_DO = "nothing_to_do"
     INDEX_REBUILT = "index_rebuilt"

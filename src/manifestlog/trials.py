@@ -42,7 +42,12 @@ _NO_SYNC_S = 20e-6
 
 
 class Verdict(StrEnum):
-    """How a test ended."""
+    """How a test ended.
+
+    - `OK`: the folder is good enough in this respect.
+    - `WARNING`: it works, with a limit that the finding names.
+    - `FAILED`: a manifest must not lie here.
+    """
 
     OK = "ok"
     WARNING = "warning"

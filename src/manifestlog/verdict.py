@@ -28,20 +28,22 @@ from manifestlog.rows import (
 
 
 class Verdict(StrEnum):
-    """The answer to a write."""
+    """The answer to a write.
+
+    - `NEW`: unknown content, from a source that has no record yet.
+    - `DUPLICATE`: the manifest knows all of it already; nothing was written.
+    - `REFRESHED`: the source's current content, under another ETag, modification time or path.
+    - `ALIAS`: known content, for the first time from this source.
+    - `CHANGED`: unknown content, from a source that had other content.
+    - `REVERTED`: content that this source had before, and other content since.
+    """
 
     NEW = "new"
-    """Unknown content, from a source that has no record yet."""
     DUPLICATE = "duplicate"
-    """Nothing to say that the manifest does not know; nothing was written."""
     REFRESHED = "refreshed"
-    """The source's current content, under another ETag, modification time or path."""
     ALIAS = "alias"
-    """Known content, for the first time from this source."""
     CHANGED = "changed"
-    """Unknown content, from a source that had other content."""
     REVERTED = "reverted"
-    """Content that this source had before, and something else since."""
 
 
 def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str = "/") -> tuple[Verdict, Row | None]:

@@ -32,7 +32,12 @@ _GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class Level(StrEnum):
-    """How closely to look; each does what the one before it does, and more."""
+    """How closely to look; each does what the one before it does, and more.
+
+    - `PRESENCE`: is there a file at the recorded path?
+    - `SIZE`: does it have the recorded size?
+    - `FULL`: does its content have the recorded checksum?
+    """
 
     PRESENCE = "presence"
     SIZE = "size"
@@ -40,7 +45,13 @@ class Level(StrEnum):
 
 
 class FileState(StrEnum):
-    """What became of a file that the ledger names."""
+    """What became of a file that the ledger names.
+
+    - `OK`: it is what the ledger says.
+    - `MISSING`: there is nothing at its path.
+    - `CHANGED`: it has another size or content, or is no file.
+    - `UNREADABLE`: the operating system refused to read it.
+    """
 
     OK = "ok"
     MISSING = "missing"

@@ -245,3 +245,14 @@ def test_an_events_time_is_in_utc() -> None:
 
 def test_a_source_needs_three_fields_only() -> None:
     assert ETLSource(source_id="a", dataset="b", url="https://c").state.last_etag is None
+
+
+def test_an_event_without_an_etag_has_none() -> None:
+    """As in a record: the sources of `ftp` and `file` have no ETag to give."""
+    event = DownloadEvent(
+        sha256=CHECKSUM,
+        file_path=Path("/d/x"),
+        file_size_bytes=1,
+        ts_download_completed=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    assert (event.etag, record_of(source(), event, "1").etag) == (None, None)

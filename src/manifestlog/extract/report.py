@@ -18,7 +18,17 @@ from manifestlog.verdict import Verdict
 
 
 class Result(StrEnum):
-    """What came of a source; the first five are the manifest's verdicts."""
+    """What came of a source; the first five are the manifest's verdicts.
+
+    - `NEW`: the first content of the source, and nobody had it before.
+    - `CHANGED`: other content than before.
+    - `ALIAS`: content that another source had brought already; it is kept once.
+    - `REVERTED`: content that this source had before, and other content since.
+    - `REFRESHED`: the same content under another ETag, time or path.
+    - `UNCHANGED`: the server has nothing new, or sent again what is recorded.
+    - `CLAIMED`: another run is fetching the source at this moment.
+    - `FAILED`: nothing was registered; the outcome's `error` says why.
+    """
 
     NEW = "new"
     CHANGED = "changed"
@@ -26,9 +36,7 @@ class Result(StrEnum):
     REVERTED = "reverted"
     REFRESHED = "refreshed"
     UNCHANGED = "unchanged"
-    """The server has nothing new, or sent again what is recorded."""
     CLAIMED = "claimed"
-    """Another run is at it."""
     FAILED = "failed"
 
     @classmethod

@@ -118,14 +118,16 @@ class WithHeaders(BaseModel):
 
 
 class Conditions(StrEnum):
-    """When a server may be asked "has it changed since what is recorded?", and its answer compared with the record."""
+    """When a server may be asked "has it changed since what is recorded?", and its answer compared with the record.
+
+    - `RECORDED`: whenever the source has a record.
+    - `SAME_NAME`: while the recorded file has the name that the source's files get: another one was at another address.
+    - `NEVER`: not at all: whatever is there is fetched, a pinned content as well.
+    """
 
     RECORDED = "recorded"
-    """Whenever the source has a record."""
     SAME_NAME = "same_name"
-    """While the recorded file has the name that the source's files get: another one was at another address."""
     NEVER = "never"
-    """Not at all: whatever is there is fetched, a pinned content as well."""
 
 
 class SourceState(BaseModel):
@@ -165,6 +167,6 @@ class DownloadEvent(BaseModel):
     sha256: Checksum = Field(description="SHA-256 of the content, 64 hexadecimal digits in lower case")
     file_path: Path = Field(description="where the file is; a relative path begins at the manifest's root_dir")
     file_size_bytes: int = Field(gt=0, description="length of the content in bytes, more than 0")
-    etag: str | None = Field(description="ETag of the server's answer, quotes included; None without one")
+    etag: str | None = Field(default=None, description="ETag of the server's answer, quotes included; None without one")
     last_modified: str | None = Field(default=None, description="Last-Modified of the server's answer, as it was sent")
     ts_download_completed: UtcTime = Field(description="when the download ended, in UTC; to the microsecond")
