@@ -6,12 +6,17 @@ READY   = $(VENV)/.ready
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= lines segment canonical index
+LOCK_EXTRAS   = dev bench docs extract formats fuzz
 
-.PHONY: demo test test-slow test-all lint bench bench-full wheel-test fuzz clean
+# The exact versions of everything that development needs. Without a lock (`make LOCK=`) pip takes the newest ones.
+LOCK    ?= requirements-dev.lock
+INSTALL  = -m pip install --quiet --disable-pip-version-check $(LOCK:%=--constraint %)
 
-$(READY): pyproject.toml
+.PHONY: demo test test-slow test-all lint docs dist lock bench bench-full fuzz clean
+
+$(READY): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench,extract,formats]'
+	$(BIN)/python $(INSTALL) --editable '.[dev,bench,extract,formats]'
 	@touch $@
 
 demo: $(READY)
@@ -29,13 +34,34 @@ test: lint
 test-slow: lint
 	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
 
+$(VENV)-docs/.ready: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python $(INSTALL) --editable '.[docs]'
+	@touch $@
+
+# The documentation site, in site/. A warning ends it: a link that leads nowhere, a page that no menu names.
+docs: $(VENV)-docs/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet --site-dir site
+
+# The sdist, and the wheel that is built from it, in dist/.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+# The lock file anew, with the newest versions that pyproject.toml allows.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
+	    --custom-compile-command 'make lock' $(LOCK_EXTRAS:%=--extra %) pyproject.toml --output-file requirements-dev.lock
+
 # Every interpreter found on the machine, each with an environment of its own.
 test-all:
 	@sh tests/all_pythons.sh
 
-$(VENV)-fuzz/.ready: pyproject.toml
+$(VENV)-fuzz/.ready: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)-fuzz
-	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(VENV)-fuzz/bin/python $(INSTALL) --editable '.[fuzz]'
 	@touch $@
 
 # Each target for FUZZ_SECONDS, then its corpus is made small again. A find stops it, and stays in .fuzz/TARGET/.
@@ -50,4 +76,4 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.plots benchmarks/results.json
 
 clean:
-	rm -rf $(VENV) .venv-* .fuzz .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* .fuzz .demo dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -357,8 +357,9 @@ def test_the_package_is_typed() -> None:
 
 
 def test_the_top_level_is_tidy() -> None:
-    """Beside dotfiles there is what the design names, and nothing else."""
-    allowed = {"pyproject.toml", "README.md", "Makefile", "src", "tests", "benchmarks", "manifests", "docs"}
-    built = {"build", "dist"}
+    """Beside dotfiles there is what the design names, what a project is expected to bring, and nothing else."""
+    allowed = {"pyproject.toml", "README.md", "Makefile", "src", "tests", "benchmarks", "manifests", "docs", "examples"}
+    allowed |= {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "mkdocs.yml", "requirements-dev.lock"}
+    built = {"build", "dist", "site", "PKG-INFO"}  # the last one by whoever has built an sdist, and is in it
     found = {entry.name for entry in ROOT.iterdir() if not entry.name.startswith(".")}
     assert found - built <= allowed
