@@ -33,14 +33,14 @@ def test_the_quick_start_prints_what_its_comments_say(tmp_path: Path) -> None:
 
 
 def test_every_link_of_the_documents_leads_to_a_file() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 # -- tests that documents name -----------------------------------------------------------------------------------------
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 _REFERENCE = re.compile(r"`((?:tests|benchmarks)/[^`:*@ ]*)?(?:::(\w+))?`")
 
 
