@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from extract.running import Here
-    from support.badserver import BadServer
+    from support.badserver import BadServer, Exchange, Step
 
 BODY = pattern(1000)
 ETAG = '"a"'
@@ -50,6 +50,46 @@ def test_a_slow_body_that_is_quick_enough_is_read_to_its_end(here: Here, bad: Ba
 def test_no_lowest_speed_is_asked_for_with_0(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.drip(BODY[:8], 0.1)), bytes_per_s_min=0.0, stall_s=0.1, retries=0)
     assert here.body() == BODY[:8]
+
+
+def slowly(*pieces: bytes) -> Step:
+    """These bytes, and then one more again and again until nobody listens."""
+
+    def step(exchange: Exchange) -> None:
+        for piece in pieces:
+            exchange.frame(piece)
+        while not exchange.server.stopping.wait(0.05):
+            exchange.frame(b"x")
+        exchange.hang_up()
+
+    return step
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = HEAD + b"ETag: " + ETAG.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"HTTP/1.1 200 ", HEAD + b"X-Slow: ", CHUNKS + b"1;", CHUNKS + b"1\r\na\r\n1;"], ids=repr
+)
+def test_an_answer_that_never_becomes_a_body_ends(here: Here, bad: BadServer, sent: bytes) -> None:
+    error = here.fetch(bad.script("/a", slowly(sent)), stall_s=0.3, retries=0).error or ""
+    assert "byte by byte, and its time (stall_s, 0.3 s) is over" in error
+
+
+def test_the_time_of_a_source_ends_it_as_well(here: Here, bad: BadServer) -> None:
+    error = here.fetch(bad.script("/a", slowly(HEAD + b"X-Slow: ")), timeout_total_s=0.3, retries=0).error or ""
+    assert "byte by byte" in error
+
+
+def test_a_server_that_thinks_for_longer_than_that_is_waited_for(here: Here, bad: BadServer) -> None:
+    def step(exchange: Exchange) -> None:
+        exchange.server.stopping.wait(0.4)
+        for piece in (HEAD, b"Content-Length: 1\r\n\r\n", b"a"):
+            exchange.frame(piece)
+
+    here.fetch(bad.script("/a", step), stall_s=0.3, retries=0)
+    assert here.body() == b"a"
 
 
 def test_what_ends_by_default_is_slower_than_any_honest_server() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import math
 import re
 import socket
 import ssl
@@ -24,8 +25,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
@@ -34,6 +34,7 @@ from requests.utils import get_auth_from_url
 from urllib3.util.retry import Retry
 
 from manifestlog.extract.config import Defaults
+from manifestlog.extract.connections import Adapter
 from manifestlog.extract.fetch import Ask, FetchError, Head
 from manifestlog.extract.reach import DIRECT, HTTP, Reach, sent, settled, unusable
 from manifestlog.extract.secrets import Redactor, is_credential, safe_url
@@ -79,54 +80,6 @@ class _Request(NamedTuple):
     body: bytes | None = None
 
 
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    """A connection over TLS that tells the end of a body from a cut one: without TLS's own end mark it is an error.
-
-    One that the server ends while we still ask is read all the same: its alert is there, which says why.
-    """
-
-    def connect(self) -> None:
-        super().connect()
-        vars(self.sock)["suppress_ragged_eofs"] = False  # of `ssl.SSLSocket`, and of urllib3's for TLS within TLS
-
-    def request(self, *arguments: Any, **options: Any) -> None:
-        try:
-            super().request(*arguments, **options)
-        except ssl.SSLEOFError:
-            raise BrokenPipeError from None  # after which urllib3 reads
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """The library's, with our connections over TLS, through a proxy as well."""
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        _use_tls_pool(self.poolmanager)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The certificate of a proxy is verified as well, though it is asked for an address without TLS."""
-        super().cert_verify(conn, "https://" if conn.scheme == "https" else url, verify, cert)  # type: ignore[no-untyped-call]
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options)
-        _use_tls_pool(manager)
-        return manager
-
-
-def _use_tls_pool(manager: urllib3.PoolManager) -> None:
-    pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {**pools, "https": _with_our_connections(pools["https"])}
-
-
-@cache
-def _with_our_connections(pool: Any) -> Any:
-    """The same kind of pool, with connections that are ours as well: those through a SOCKS proxy are made in another way."""
-    if issubclass(pool.ConnectionCls, _TlsConnection):
-        return pool
-    connection = type("_TlsConnection", (_TlsConnection, pool.ConnectionCls), {})
-    return type("_TlsPool", (pool,), {"ConnectionCls": connection})
-
-
 class HttpFetcher:
     """One session with its connections; for one process."""
 
@@ -136,7 +89,7 @@ class HttpFetcher:
         self._secrets = secrets
         self._usable: set[tuple[str | None, ...]] = {(None, None, None)}
         self._session = requests.Session()
-        adapter = _Adapter(max_retries=Retry(0, read=False))
+        adapter = Adapter(_patience_s(defaults))
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
@@ -236,6 +189,10 @@ def _certificate(request: _Request) -> tuple[str, str] | str | None:
     if not cert or not request.url.lower().startswith("https:"):
         return None
     return (cert, key) if key else cert
+
+
+def _patience_s(defaults: Defaults) -> float:
+    return min(defaults.stall_s, defaults.timeout_total_s or math.inf) if defaults.bytes_per_s_min else math.inf
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
