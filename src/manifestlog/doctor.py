@@ -224,4 +224,4 @@ def _clock_went(directory: str, names: list[str], began: tuple[float, float]) ->
     if ahead > CLOCK_SLACK_S:
         found = f"a manifest here is {ahead:,.0f} s younger than now: the clock was set back since, or is wrong"
         return Finding("clock", Verdict.WARNING, found, advice)
-    return Finding("clock", Verdict.OK, "the system's clock runs evenly, and nothing here is from the future")
+    return Finding("clock", Verdict.OK, "the system's clock runs evenly, and no file here is from the future")

@@ -127,3 +127,7 @@ def test_an_unknown_manifest_is_10(run: Program) -> None:
 def test_a_source_that_is_not_there_is_named(run: Program, poisoned: Path) -> None:
     result = run.here("retime", NAME, "--source", "typo")
     assert (result.code, "no record of source typo" in result.err) == (1, True)
+
+
+def test_doctor_does_not_contradict_itself(run: Program, poisoned: Path) -> None:
+    assert "nothing here is from the future" not in run.here("doctor", "manifests").out
