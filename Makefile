@@ -41,7 +41,7 @@ $(VENV)-docs/.ready: pyproject.toml $(LOCK)
 
 # The documentation site, in site/. A warning ends it: a link that leads nowhere, a page that no menu names.
 docs: $(VENV)-docs/.ready
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --site-dir site
 
 # The sdist, and the wheel that is built from it, in dist/.
 dist: $(READY)
