@@ -128,8 +128,11 @@ class Records:
     def encoded(self, checksum: str) -> bytes | None:
         return self._encoded.get(checksum)
 
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        return ((checksum, self._encoded[checksum]) for checksum in self.checksums())
+
     def rows(self) -> Iterator[Row]:
-        return (codec.loads(self._encoded[checksum]) for checksum in self.checksums())
+        return (codec.loads(raw) for _, raw in self.records())
 
     def row(self, checksum: str) -> Row | None:
         raw = self._encoded.get(checksum)

@@ -78,6 +78,9 @@ class Snapshot(History, Protocol):
     def encoded(self, checksum: str) -> bytes | None:
         """Return a record's JSON, or None if there is no record."""
 
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Iterate over (checksum, JSON) of all records, sorted by checksum."""
+
     def rows(self) -> Iterator[Row]:
         """Iterate over all rows, sorted by checksum."""
 

@@ -8,9 +8,7 @@ from itertools import islice
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.protocol import Snapshot
 from manifestlog.engines.registry import driver_for
-from manifestlog.errors import DamagedManifestError
 from manifestlog.model import document
 
 _LINES_AT_ONCE = 1000
@@ -27,7 +25,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
         terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = engine.snapshot()
         with output.ignore_broken_pipe():
-            for part in _some(document.parts(snapshot.metadata, _records(snapshot, path))):
+            for part in _some(document.parts(snapshot.metadata, snapshot.records())):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)
     return 0
@@ -37,11 +35,3 @@ def _some(parts: Iterator[bytes]) -> Iterator[bytes]:
     """Join many parts into one, to make fewer writes."""
     while some := b"".join(islice(parts, _LINES_AT_ONCE)):
         yield some
-
-
-def _records(snapshot: Snapshot, path: str) -> Iterator[tuple[str, bytes]]:
-    for checksum in snapshot.checksums():
-        raw = snapshot.encoded(checksum)
-        if raw is None:
-            raise DamagedManifestError(path, 0, f"the record {checksum} is in the index but not in the file")
-        yield checksum, raw

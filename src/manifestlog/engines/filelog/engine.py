@@ -99,9 +99,8 @@ class FileEngine:
         return self.session.read(self._freeze)
 
     def _freeze(self, state: State) -> FileSnapshot:
-        frozen = state.view.frozen()
-        frozen.checksums()  # checks the whole index here, where the session handles damage by a rescan
-        return FileSnapshot(frozen, state.live_metadata(), self.paths)
+        state.base.index.check_all()  # once a snapshot, and here, where the session handles damage by a rescan
+        return FileSnapshot(state.view.frozen(), state.live_metadata(), self.paths)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -264,13 +263,16 @@ class FileSnapshot:
     def encoded(self, checksum: str) -> bytes | None:
         return self._view.raw(checksum)
 
-    def rows(self) -> Iterator[Row]:
+    def records(self) -> Iterator[tuple[str, bytes]]:
         for checksum in self._view.checksums():
             raw = self._view.raw(checksum)
             if raw is None:
                 reason = f"the record {checksum} is in the index but not in the file"
                 raise DamagedManifestError(self._paths.canonical, 0, reason)
-            yield codec.loads(raw)
+            yield checksum, raw
+
+    def rows(self) -> Iterator[Row]:
+        return (codec.loads(raw) for _, raw in self.records())
 
     def row(self, checksum: str) -> Row | None:
         return self._view.row(checksum)

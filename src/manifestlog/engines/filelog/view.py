@@ -178,10 +178,10 @@ class View(NamedTuple):
         return View(self.base, tuple(copies))
 
     def checksums(self) -> Iterator[str]:
-        """Iterate over all checksums, sorted. Only for a frozen view with one overlay."""
+        """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""
         (overlay,) = self.overlays
         own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
-        below = (c for c in self.base.index.checksums() if c not in overlay.entries)
+        below = (c for c in self.base.index.checked_checksums() if c not in overlay.entries)
         return merge_sorted(own, below)
 
 

@@ -246,6 +246,10 @@ class Index:
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted; raises `IndexDamagedError` before the first."""
         self.check_all()
+        return self.checked_checksums()
+
+    def checked_checksums(self) -> Iterator[str]:
+        """Iterate over all checksums of an index that has passed `check_all`."""
         return (self.digest(number).hex() for number in range(self.count))
 
     def has_source(self, source_id: str) -> bool:
