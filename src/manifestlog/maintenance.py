@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog import names
 from manifestlog.corrections import from_the_future
-from manifestlog.engines.registry import driver_for
+from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
 from manifestlog.options import ManifestOptions
@@ -105,11 +105,9 @@ def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Gen
 def _record_times(place: str, options: ManifestOptions) -> ProbeResult:
     """Report records with a time in the future. Skips a manifest that cannot be opened; `check` reports it."""
     ahead = []
-    driver = driver_for(place)
-    for path in driver.manifests(place):
+    for path in driver_for(place).manifests(place):
         with suppress(ManifestError, OSError, ValueError):
-            location = driver.locate(path)
-            with closing(driver.open(location, None, options, read_only=True)) as engine:
+            with closing(open_to_read(path, options)) as engine:
                 found = from_the_future(engine)
             if found:
                 *_, latest = found[-1]

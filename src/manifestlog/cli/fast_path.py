@@ -17,7 +17,7 @@ from typing import Any
 from manifestlog.cli.invoke import call
 from manifestlog.cli.settings import Settings, settle
 from manifestlog.cli.ui import output
-from manifestlog.engines.registry import driver_for
+from manifestlog.engines.registry import open_to_read
 from manifestlog.model.rows import normal_checksum
 
 _FLAGS = {
@@ -64,8 +64,7 @@ def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 def has(settings: Settings, path: Path, checksum: str) -> int:
     """Look a content up and return the exit code: 0 if it is registered, else 1."""
-    driver = driver_for(path)
-    with closing(driver.open(driver.locate(str(path)), None, settings.options(), read_only=True)) as engine:
+    with closing(open_to_read(path, settings.options())) as engine:
         known = engine.has(checksum)
     if settings.as_json:
         output.document({"checksum": checksum, "has": known})

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 from manifestlog.errors import ManifestError
 
 if TYPE_CHECKING:
-    from manifestlog.engines.protocol import Driver
+    from manifestlog.engines.protocol import Driver, Engine
+    from manifestlog.options import ManifestOptions
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://|(?=[a-z0-9-]+(?:_[a-z0-9-]+)+$))")
 _DRIVERS = {"": "manifestlog.engines.filelog.driver", "memory": "manifestlog.engines.memory"}
@@ -30,3 +31,9 @@ def driver_for(location: str | os.PathLike[str]) -> Driver:
         known = ", ".join(f"{name}:" for name in _DRIVERS if name)
         raise ManifestError(f"{scheme}: unknown scheme; give the path of a file, or one of {known}")
     return cast("Driver", importlib.import_module(_DRIVERS[scheme]))
+
+
+def open_to_read(location: str | os.PathLike[str], options: ManifestOptions) -> Engine:
+    """Open the manifest at a path or URL read-only. Raises as `Driver.locate` and `Driver.open`."""
+    driver = driver_for(location)
+    return driver.open(driver.locate(os.fspath(location)), None, options, read_only=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.engines.registry import driver_for
+from manifestlog.engines.registry import open_to_read
 from manifestlog.model import document
 
 _LINES_AT_ONCE = 1000
@@ -20,8 +20,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument) -> int:
     Includes the records that are still in the log.
     """
     path = str(target.locate(settings, manifest))
-    driver = driver_for(path)
-    with closing(driver.open(driver.locate(path), None, settings.options(), read_only=True)) as engine:
+    with closing(open_to_read(path, settings.options())) as engine:
         terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = engine.snapshot()
         with output.ignore_broken_pipe():
