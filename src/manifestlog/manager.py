@@ -26,7 +26,14 @@ from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
 from manifestlog.model.batches import batches, encoded
-from manifestlog.model.downloads import EventLike, SourceLike, changes_of, is_live, moved_time, record_of
+from manifestlog.model.downloads import (
+    EventLike,
+    SourceLike,
+    is_live,
+    moved_time,
+    record_from_download,
+    validated_changes,
+)
 from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
@@ -232,7 +239,7 @@ class AbstractManifest(ABC):
         Uses the event's ETag, or else the source's last one. `live` is as in `add`, and logs a warning if the time moved.
         By default an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. Raises as `add`.
         """
-        return self._add_event(record_of(source, event, self._version), live)
+        return self._add_event(record_from_download(source, event, self._version), live)
 
     def _add_event(self, record: ManifestRecord, live: bool | None) -> AddResult:  # noqa: FBT001 -- three values
         result = self.add(record, live=is_live(record.ts_downloaded) if live is None else live)
@@ -256,7 +263,7 @@ class AbstractManifest(ABC):
             raise ValueError(f"a record has no field {', '.join(unknown)}")
         if normal_checksum(value["checksum"]) != checksum:
             raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
-        verdict, row = self._engine.update(checksum, changes_of(value))
+        verdict, row = self._engine.update(checksum, validated_changes(value))
         assert row is not None
         return AddResult(verdict, record_from_row(row))
 
@@ -351,7 +358,7 @@ class ProcessedManifestManager(AbstractManifest):
         self, source: SourceLike, event: EventLike, derived_from: Iterable[str], *, live: bool | None = None
     ) -> AddResult:
         """Register an output derived from the inputs with these checksums; otherwise as `add_from_event`."""
-        return self._add_event(record_of(source, event, self._version, derived_from), live)
+        return self._add_event(record_from_download(source, event, self._version, derived_from), live)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
         """Yield the records of `upstream` that no output in this manifest is derived from."""

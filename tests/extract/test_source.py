@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from extract.builders import CHECKSUM, source
 from manifestlog.extract.config.source import DownloadEvent, ETLSource, SourceState
-from manifestlog.model.downloads import EventLike, SourceLike, record_of
+from manifestlog.model.downloads import EventLike, SourceLike, record_from_download
 
 SECRET = "s3cret-value"
 
@@ -32,12 +32,12 @@ def test_the_models_fit_the_managers_protocols() -> None:
     """mypy checks the assignments; the record is checked at run time."""
     a_source: SourceLike = source()
     an_event: EventLike = _event(last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
-    assert record_of(a_source, an_event, "1").last_modified == "Mon, 01 Jan 2024 00:00:00 GMT"
+    assert record_from_download(a_source, an_event, "1").last_modified == "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
 def test_the_sources_last_etag_stands_in() -> None:
     known = source(state=SourceState(last_etag='W/"7"'))
-    assert record_of(known, _event(etag=None), "1").etag == 'W/"7"'
+    assert record_from_download(known, _event(etag=None), "1").etag == 'W/"7"'
 
 
 @pytest.mark.parametrize(
@@ -255,4 +255,4 @@ def test_an_event_without_an_etag_has_none() -> None:
         file_size_bytes=1,
         ts_download_completed=datetime(2024, 1, 1, tzinfo=UTC),
     )
-    assert (event.etag, record_of(source(), event, "1").etag) == (None, None)
+    assert (event.etag, record_from_download(source(), event, "1").etag) == (None, None)

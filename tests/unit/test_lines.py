@@ -9,7 +9,7 @@ import pytest
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
-from manifestlog.engines.filelog.log.lines import Base, LogEntry, SegmentHeader, Summary
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
 from manifestlog.errors import NewerFormatError
 from manifestlog.model import codec
 from manifestlog.model.rows import REQUIRED, Row
@@ -190,7 +190,7 @@ BODIES: dict[str, tuple[bytes, dict[str, object]]] = {
     "forget": (_body("forget", [], checksum=sha("a")), {"checksum": sha("a")}),
     "meta": (_body("meta", [], metadata={"etl_version": "2"}), {"metadata": {"etl_version": "2"}}),
     "compacting": (
-        _body("compacting", [], base=Base(7, "0a", 3)._asdict(), seconds=0.0),
+        _body("compacting", [], base=CanonicalId(7, "0a", 3)._asdict(), seconds=0.0),
         {"base": {"size": 7, "crc": "0a", "covers": 3}, "seconds": 0.0},
     ),
     "seal": (lines.seal_body(Summary(4, 100, 3, "0b")), {"length": 100, "lines": 3, "chain": "0b", "next": 5}),
@@ -339,7 +339,7 @@ def test_a_line_that_says_nothing_known_is_an_error(body: bytes) -> None:
 
 
 OPENING = SegmentHeader(
-    "systems_download", TS, 42, SALT, Summary(41, 100, 3, "0b"), (Base(7, "0a", 40), Base(8, "0c", 41))
+    "systems_download", TS, 42, SALT, Summary(41, 100, 3, "0b"), (CanonicalId(7, "0a", 40), CanonicalId(8, "0c", 41))
 )
 
 

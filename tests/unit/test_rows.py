@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from manifestlog.model import codec, rows
-from manifestlog.model.rows import FIELDS, Row, merge, normalise, observations, sort_key, source_key, utc_text, view
+from manifestlog.model.rows import (
+    FIELDS,
+    Row,
+    as_seen_by,
+    merge,
+    normalise,
+    observations,
+    sort_key,
+    source_key,
+    utc_text,
+)
 
 from .builders import row, sha
 
@@ -226,13 +236,13 @@ def test_the_order_of_merging_does_not_show(order: tuple[int, ...]) -> None:
 def test_a_view_has_the_pairs_own_observation_in_front() -> None:
     """A source sees its own path, ETag and time."""
     merged = merge(row("a", 1, etag="mine"), row("a", 2, source="other", etag="other"))
-    seen = view(merged, ("src", "set"))
+    seen = as_seen_by(merged, ("src", "set"))
     assert (seen["etag"], seen["also_seen"][0]["etag"]) == ("mine", "other")
 
 
 def test_a_view_of_a_stranger_is_the_row() -> None:
     """Who never had the content sees it as it is."""
-    assert view(row(), ("stranger", "set")) == row()
+    assert as_seen_by(row(), ("stranger", "set")) == row()
 
 
 def test_a_view_loses_no_observation() -> None:
@@ -240,7 +250,7 @@ def test_a_view_loses_no_observation() -> None:
     merged = row("a", 0, source="s0")
     for number in range(1, 5):
         merged = merge(merged, row("a", number, source=f"s{number}"))
-    seen = view(merged, ("s2", "set"))
+    seen = as_seen_by(merged, ("s2", "set"))
     assert {o["source_id"] for o in observations(seen)} == {f"s{n}" for n in range(5)}
 
 

@@ -33,7 +33,7 @@ _SPARE_LINES = 1_000
 _LEVELS = tuple(Level)
 
 
-class _Said(NamedTuple):
+class _JournalLine(NamedTuple):
     """A line: the hash of file and level, and the time in microseconds since 1970."""
 
     key: int
@@ -60,11 +60,11 @@ def _key(path: str, checksum: str, level: Level) -> int:
     return hash((path, checksum, level))
 
 
-def _parse(text: bytes) -> _Said | None:
+def _parse(text: bytes) -> _JournalLine | None:
     try:
         said = codec.loads(text)
         key = _key(said["file_path"], said["checksum"], Level(said["level"]))
-        return _Said(key, round(datetime.fromisoformat(said["ts_verified"]).timestamp() * 1_000_000))
+        return _JournalLine(key, round(datetime.fromisoformat(said["ts_verified"]).timestamp() * 1_000_000))
     except (ValueError, TypeError, KeyError, OverflowError, OSError):
         return None
 
@@ -105,7 +105,7 @@ class VerificationJournal:
         with suppress(FileNotFoundError):
             return disk.open_append(self._paths.verified)
         with suppress(FileExistsError):  # another run was faster
-            return disk.create(self._paths.verified, like=self._paths.canonical)
+            return disk.create(self._paths.verified, mode_from=self._paths.canonical)
         return disk.open_append(self._paths.verified)
 
     def _give_up(self, error: OSError) -> None:
@@ -170,7 +170,7 @@ class VerificationJournal:
     def _rewrite(self, old: int, size: int) -> None:
         disk.remove(self._paths.verified_next)  # left by a run that was killed here
         target = publish.Target(self._paths.verified_next, self._paths.verified)
-        new = publish.publish_open(target, self._latest(old), like=self._paths.verified)
+        new = publish.publish_open(target, self._latest(old), mode_from=self._paths.verified)
         log.info("%s: rewritten, %d bytes instead of %d", self._paths.verified, disk.size(new), size)
         disk.close(old)
         self._fd = new

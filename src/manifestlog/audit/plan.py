@@ -124,15 +124,15 @@ def files_of(row: Row, root: str, former: str | None = None) -> list[tuple[Order
     """
     checksum, size = row["checksum"], row["file_size"]
     if "also_seen" not in row:
-        return [(sort_key(row), Expected(_place(row["file_path"], root, former), checksum, size))]
+        return [(sort_key(row), Expected(_resolve(row["file_path"], root, former), checksum, size))]
     latest: dict[str, Order] = {}
     for seen in observations(row):
-        path = _place(seen["file_path"], root, former)
+        path = _resolve(seen["file_path"], root, former)
         latest[path] = max(sort_key(seen), latest.get(path, ("", 0)))
     return [(order, Expected(path, checksum, size)) for path, order in latest.items()]
 
 
-def _place(path: str, root: str, former: str | None) -> str:
+def _resolve(path: str, root: str, former: str | None) -> str:
     rest = None if former is None else inside(former, path)
     return below(root, path if rest is None else rest)
 

@@ -31,7 +31,7 @@ from manifestlog.manager import AbstractManifest
 from manifestlog.options import ManifestOptions
 from manifestlog.workers.batching import batches
 from manifestlog.workers.events import Progress, WorkersStarted
-from manifestlog.workers.main import Job, see_through
+from manifestlog.workers.main import Job, run_tasks
 from manifestlog.workers.pool import usable_cpus
 
 _BATCH_FILES_MAX = 256
@@ -70,7 +70,7 @@ def run(
     remaining files; from 2 on, it ends at once. Every worker process first calls `initializer`, for example to configure
     logging; it must be picklable if processes are not forked. Raises `ManifestError` if the manifest cannot be read.
     """
-    wanted, hear, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
+    wanted, on_event, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
     deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
     with opened(manifest, options) as found:
         paths = names.resolve(found.path)
@@ -79,15 +79,15 @@ def run(
             plan = ledger.plan(wanted.level, journal)
             report = AuditReport(wanted.level, len(plan), superseded=plan.superseded)
             _draw(plan, wanted, report)
-            going_on = _Run(report, plan, journal, hear, keep_findings=keep_findings)
+            current = _Run(report, plan, journal, on_event, keep_findings=keep_findings)
             began = time.perf_counter()
             try:
-                hear(Began(paths.canonical, report))
+                on_event(Began(paths.canonical, report))
                 job = Job(partial(answering, AuditJob(wanted.level, deadline_s)), initializer)
-                going_on.see_through(job, jobs, deadline_s, asked_to_stop)
+                current.verify_files(job, jobs, deadline_s, asked_to_stop)
                 if wanted.untracked and not report.interrupted:
                     folders = [os.fspath(one) for one in wanted.untracked]
-                    going_on.look_for_untracked(folders, ledger.paths(), paths, asked_to_stop or int)
+                    current.look_for_untracked(folders, ledger.paths(), paths, asked_to_stop or int)
             finally:
                 report.seconds = time.perf_counter() - began
         if journal.write_error is not None:
@@ -122,7 +122,7 @@ class _Run:
         self._report, self._plan, self._journal = report, plan, journal
         self._on_event, self._keep_findings = on_event, keep_findings
 
-    def see_through(self, job: Job, jobs: int, deadline_s: float, asked_to_stop: Callable[[], int] | None) -> None:
+    def verify_files(self, job: Job, jobs: int, deadline_s: float, asked_to_stop: Callable[[], int] | None) -> None:
         tasks = batches(
             self._in_time(deadline_s),
             items_max=max(1, min(_BATCH_FILES_MAX, len(self._plan) // (jobs * _BATCHES_A_WORKER))),
@@ -130,7 +130,7 @@ class _Run:
             size_of=lambda expected: expected.size,
         )
         try:
-            see_through(
+            run_tasks(
                 job,
                 tasks,
                 self,

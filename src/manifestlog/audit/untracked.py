@@ -21,15 +21,15 @@ class Known:
     """The paths that the ledger names."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._places = array("q", sorted(map(_place, paths)))
+        self._hashes = array("q", sorted(map(_path_hash, paths)))
 
     def __contains__(self, path: str) -> bool:
-        place = _place(path)
-        at = bisect_left(self._places, place)
-        return at < len(self._places) and self._places[at] == place
+        wanted = _path_hash(path)
+        at = bisect_left(self._hashes, wanted)
+        return at < len(self._hashes) and self._hashes[at] == wanted
 
 
-def _place(path: str) -> int:
+def _path_hash(path: str) -> int:
     folder, name = os.path.split(path)
     return hash((_real(folder), name))
 

@@ -61,30 +61,30 @@ class AuditCounts:
 @contextmanager
 def answering(job: AuditJob, link: WorkerLink) -> Iterator[Callable[[Batch], AuditCounts]]:
     """Provide the function that verifies a batch."""
-    yield partial(_look_at_all, job, link)
+    yield partial(_verify_batch, job, link)
 
 
-def _look_at_all(job: AuditJob, link: WorkerLink, batch: Batch) -> AuditCounts:
+def _verify_batch(job: AuditJob, link: WorkerLink, batch: Batch) -> AuditCounts:
     counts = AuditCounts()
-    looked_at = []
+    verified = []
     for expected in batch:
         if link.stop.asked or time.monotonic() >= job.deadline_s:
             break
         try:
-            found = _look(job, link, expected, counts)
+            found = _verify(job, link, expected, counts)
         except StopAskedError:
             break
         counts.states[found.state] += 1
         if found.state is not FileState.OK:
             counts.findings.append(FileFinding(found.state.value, expected.path, expected.checksum, found.reason))
-        looked_at.append((expected, found.state))
+        verified.append((expected, found.state))
     link.flush()
     now = utc_text(datetime.now(UTC))
-    counts.lines = b"".join(journal.line(one, job.level, state, now) for one, state in looked_at)
+    counts.lines = b"".join(journal.line(one, job.level, state, now) for one, state in verified)
     return counts
 
 
-def _look(job: AuditJob, link: WorkerLink, expected: Expected, counts: AuditCounts) -> Judgement:
+def _verify(job: AuditJob, link: WorkerLink, expected: Expected, counts: AuditCounts) -> Judgement:
     """Verify a file, and read its content only if needed."""
     found = judge(expected, _stat(expected.path), job.level)
     if found is not None:

@@ -28,7 +28,7 @@ from manifestlog.engines.reports import (
 )
 from manifestlog.errors import ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
-from manifestlog.model.rows import Row, Sighting, observations, sort_key, utc_text, view
+from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, utc_text
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, Rules, plan_add, plan_update
 from manifestlog.names import check_name
@@ -192,7 +192,7 @@ class MemoryEngine:
             seen = (one for one in self._open().sightings(source_id) if dataset in (None, one.dataset))
             found = max(seen, default=None)
             row = None if found is None else self._records.row(found.checksum)
-        return None if found is None or row is None else view(row, (source_id, found.dataset))
+        return None if found is None or row is None else as_seen_by(row, (source_id, found.dataset))
 
     def count(self) -> int:
         return len(self._open())

@@ -36,7 +36,7 @@ from manifestlog.extract.part_file import PartFile, PartState, sha256_of, size_o
 from manifestlog.extract.paths import decoded_path
 from manifestlog.extract.report import Outcome, Result
 from manifestlog.extract.validate import run_validate_command
-from manifestlog.model.downloads import moved_time, record_of
+from manifestlog.model.downloads import moved_time, record_from_download
 from manifestlog.model.models import ManifestRecord, Observation
 
 
@@ -267,7 +267,7 @@ def _add_record(
 ) -> Outcome:
     """Step 4, second half. A part left by a killed run is not live: its download may have ended days ago."""
     stated = event.model_copy(update={"file_path": context.manifest.stated(event.file_path)})
-    given = record_of(source, stated, context.manifest.version)
+    given = record_from_download(source, stated, context.manifest.version)
     result = context.manifest.add(given, live=live)
     part.discard()
     file_path = str(context.manifest.locate(result.record))

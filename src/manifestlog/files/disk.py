@@ -61,27 +61,27 @@ def open_append(path: str) -> int:
     return _above_standard_streams(os.open(path, os.O_RDWR | os.O_APPEND | _COMMON))
 
 
-def open_lock(path: str, like: str | None = None) -> int:
-    """Open the lock file, creating it if needed with the mode and group of `like`. Its content is never read."""
+def open_lock(path: str, mode_from: str | None = None) -> int:
+    """Open the lock file, creating it if needed with the mode and group of `mode_from`. Its content is never read."""
     flags = os.O_RDWR | _COMMON
-    if like is not None:
+    if mode_from is not None:
         with contextlib.suppress(FileNotFoundError):
             return _above_standard_streams(os.open(path, flags))
         with contextlib.suppress(FileExistsError):
-            return _create(path, flags | os.O_CREAT | os.O_EXCL, like)
+            return _create(path, flags | os.O_CREAT | os.O_EXCL, mode_from)
     return _above_standard_streams(os.open(path, flags | os.O_CREAT, _MODE))
 
 
-def create(path: str, like: str | None = None) -> int:
-    """Create a file that must not exist yet; with `like`, copy that file's mode and, where allowed, its group."""
-    return _create(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON, like)
+def create(path: str, mode_from: str | None = None) -> int:
+    """Create a file that must not exist yet; with `mode_from`, copy that file's mode and, where allowed, its group."""
+    return _create(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON, mode_from)
 
 
-def _create(path: str, flags: int, like: str | None) -> int:
+def _create(path: str, flags: int, mode_from: str | None) -> int:
     old = None
-    if like is not None:
+    if mode_from is not None:
         with contextlib.suppress(OSError):
-            old = os.stat(like)
+            old = os.stat(mode_from)
     # Never wider than the old file, even before the mode is set: a process that opens it in that moment keeps it open.
     mode = _MODE if old is None else stat_bits.S_IMODE(old.st_mode) & _MODE
     fd = _above_standard_streams(os.open(path, flags, mode))
@@ -216,18 +216,18 @@ def list_names(directory: str) -> list[str]:
     return os.listdir(directory)
 
 
-def make_directory(path: str, like: str | None = None) -> None:
+def make_directory(path: str, mode_from: str | None = None) -> None:
     """Create a directory and its missing parents. On return each new name survives a power cut.
 
-    With `like`, a new directory copies the mode and, where allowed, the group of that one.
+    With `mode_from`, a new directory copies the mode and, where allowed, the group of that one.
     """
     above = os.path.dirname(path)
     if not exists(path):
         make_directory(above)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
-            if like is not None:
-                _take_over(path, like)
+            if mode_from is not None:
+                _take_over(path, mode_from)
     # Sync also for an existing directory: another process may have created it and not synced yet. An old directory
     # may lie in a parent that this process may not read.
     with contextlib.suppress(PermissionError):
@@ -239,8 +239,8 @@ def make_passing_directory(path: str) -> None:
     os.mkdir(path)
 
 
-def _take_over(path: str, like: str) -> None:
-    old = os.stat(like)
+def _take_over(path: str, mode_from: str) -> None:
+    old = os.stat(mode_from)
     with contextlib.suppress(PermissionError):
         os.chown(path, -1, old.st_gid)
     os.chmod(path, stat_bits.S_IMODE(old.st_mode))

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def unfinished(temporary: str, *, like: str | None = None) -> Iterator[int]:
+def unfinished(temporary: str, *, mode_from: str | None = None) -> Iterator[int]:
     """Create a new file for the block. Close it at the end; remove it if the block fails.
 
-    The file takes its mode and group from `like`.
+    The file takes its mode and group from `mode_from`.
     """
-    fd = disk.create(temporary, like=like)
+    fd = disk.create(temporary, mode_from=mode_from)
     try:
         yield fd
     except BaseException:
@@ -52,18 +52,18 @@ class Target(NamedTuple):
     """Raise `FileExistsError` if the name is taken, instead of replacing that file."""
 
 
-def publish(target: Target, parts: Iterable[bytes | memoryview], *, like: str | None = None) -> None:
-    """Publish a file: steps (1) to (4). It takes its mode and group from `like`.
+def publish(target: Target, parts: Iterable[bytes | memoryview], *, mode_from: str | None = None) -> None:
+    """Publish a file: steps (1) to (4). It takes its mode and group from `mode_from`.
 
     On return its bytes survive a power cut; its name too, if the target has a directory. Raises `OSError`.
     """
-    with unfinished(target.temporary, like=like) as fd:
+    with unfinished(target.temporary, mode_from=mode_from) as fd:
         _complete(fd, target, parts)
 
 
-def publish_open(target: Target, parts: Iterable[bytes | memoryview], *, like: str | None = None) -> int:
+def publish_open(target: Target, parts: Iterable[bytes | memoryview], *, mode_from: str | None = None) -> int:
     """Publish a file like `publish`, but keep it open and return its descriptor."""
-    fd = disk.create(target.temporary, like=like)
+    fd = disk.create(target.temporary, mode_from=mode_from)
     try:
         _complete(fd, target, parts)
     except BaseException:

@@ -30,9 +30,9 @@ class Digest(NamedTuple):
 class _Watched:
     """A file that reports the bytes read."""
 
-    def __init__(self, raw: FileIO, tell: Callable[[int], None]) -> None:
+    def __init__(self, raw: FileIO, advance: Callable[[int], None]) -> None:
         self._raw = raw
-        self._tell = tell
+        self._advance = advance
         self.count = 0
 
     def readable(self) -> bool:
@@ -41,12 +41,12 @@ class _Watched:
     def readinto(self, buffer: bytearray) -> int:
         got = self._raw.readinto(buffer) or 0
         self.count += got
-        self._tell(got)
+        self._advance(got)
         return got
 
 
-def digest(path: str, tell: Callable[[int], None]) -> Digest:
-    """Hash a file. Calls `tell` with the length of every block read; it may raise to stop.
+def digest(path: str, advance: Callable[[int], None]) -> Digest:
+    """Hash a file. Calls `advance` with the length of every block read; it may raise to stop.
 
     Raises `OSError` if the file cannot be read, and `ChangedError` if it changed meanwhile.
     """
@@ -55,7 +55,7 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise ChangedError("it is no longer a file")
-        found = _large(fd, tell) if before.st_size > _SMALL_BYTES_MAX else _small(fd, before.st_size, tell)
+        found = _large(fd, advance) if before.st_size > _SMALL_BYTES_MAX else _small(fd, before.st_size, advance)
         # If the path still has the same inode, size and time, the open file is still the path's, and unchanged.
         if _stamp(before) != _stamp(os.stat(path)):
             raise ChangedError("it changed while it was read; run it again")
@@ -66,21 +66,21 @@ def digest(path: str, tell: Callable[[int], None]) -> Digest:
     return found
 
 
-def _small(fd: int, size: int, tell: Callable[[int], None]) -> Digest:
+def _small(fd: int, size: int, advance: Callable[[int], None]) -> Digest:
     # Avoids the objects and the large buffer of `_large`, which take longer than hashing 4 kB.
     block = os.read(fd, size + 1)
     found, count = hashlib.sha256(block), len(block)
-    tell(count)
+    advance(count)
     while count != size and block:  # one call reads nearly every file, and would also return an extra byte
         block = os.read(fd, size + 1)
         found.update(block)
         count += len(block)
-        tell(len(block))
+        advance(len(block))
     return Digest(found.hexdigest(), count)
 
 
-def _large(fd: int, tell: Callable[[int], None]) -> Digest:
-    watched = _Watched(FileIO(fd, closefd=False), tell)
+def _large(fd: int, advance: Callable[[int], None]) -> Digest:
+    watched = _Watched(FileIO(fd, closefd=False), advance)
     found = hashlib.file_digest(cast("Any", watched), "sha256")
     return Digest(found.hexdigest(), watched.count)
 

@@ -28,7 +28,7 @@ from manifestlog.ingest.worker import Batch, IngestCounts, IngestJob, answering
 from manifestlog.options import ManifestOptions
 from manifestlog.workers.batching import batches
 from manifestlog.workers.events import Progress, WorkersStarted
-from manifestlog.workers.main import Job, see_through
+from manifestlog.workers.main import Job, run_tasks
 from manifestlog.workers.pool import usable_cpus
 
 _BATCH_FILES_MAX = 32
@@ -86,12 +86,12 @@ def run(
     target = prepare(path, options, _recordable("etl_version", etl_version), root)
     given, known = [os.fspath(file) for file in files], list(listed)
     report = IngestReport(created=target.created)
-    found = _Run(
+    current = _Run(
         report, lambda: chain(find(given, wanted, own), find_listed(known, wanted, own)), empty, on_event or _nobody
     )
     job = IngestJob(str(path.absolute()), target.metadata, target.version, options)
     (on_event or _nobody)(Began(str(path), report))
-    found.see_through(Job(partial(answering, job), initializer), jobs or usable_cpus(), asked_to_stop)
+    current.register_files(Job(partial(answering, job), initializer), jobs or usable_cpus(), asked_to_stop)
     return report
 
 
@@ -118,13 +118,13 @@ class _Run:
         self._report, self._find, self._empty = report, find, empty
         self._on_event = on_event
 
-    def see_through(self, job: Job, jobs: int, asked_to_stop: Callable[[], int] | None) -> None:
+    def register_files(self, job: Job, jobs: int, asked_to_stop: Callable[[], int] | None) -> None:
         began = time.perf_counter()
         tasks = batches(
             self._to_hash(), items_max=_BATCH_FILES_MAX, bytes_max=_BATCH_BYTES_MAX, size_of=lambda task: task.size
         )
         try:
-            see_through(
+            run_tasks(
                 job,
                 tasks,
                 self,

@@ -90,7 +90,7 @@ def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Fo
             yield from _walk(path, names, own)
         else:
             folder, name = os.path.split(path)
-            yield from _look(path, name, names.dataset or _name_of(folder), names, own)
+            yield from _classify(path, name, names.dataset or _name_of(folder), names, own)
 
 
 def find_listed(listed: Sequence[ListedFile], names: Naming, own: ManifestPaths) -> Iterator[Found]:
@@ -102,7 +102,7 @@ def find_listed(listed: Sequence[ListedFile], names: Naming, own: ManifestPaths)
             continue
         folder, name = os.path.split(path)
         wanted = Naming(entry.source_id or names.source_id, entry.dataset or names.dataset)
-        for found in _look(path, name, wanted.dataset or _name_of(folder), wanted, own):
+        for found in _classify(path, name, wanted.dataset or _name_of(folder), wanted, own):
             yield found._replace(facts=entry.facts) if isinstance(found, FileTask) else found
 
 
@@ -125,10 +125,10 @@ def _walk(root: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
         folders.extend(entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False))
         for entry in inside:
             if not entry.is_dir(follow_symlinks=False):
-                yield from _look(entry.path, entry.path[cut:].replace(os.sep, "/"), dataset, names, own)
+                yield from _classify(entry.path, entry.path[cut:].replace(os.sep, "/"), dataset, names, own)
 
 
-def _look(path: str, source_id: str, dataset: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
+def _classify(path: str, source_id: str, dataset: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
     try:
         found = os.stat(path)
         path.encode()

@@ -50,7 +50,9 @@ class EventLike(Protocol):
     def ts_download_completed(self) -> datetime: ...
 
 
-def record_of(source: SourceLike, event: EventLike, version: str, derived_from: Iterable[str] = ()) -> ManifestRecord:
+def record_from_download(
+    source: SourceLike, event: EventLike, version: str, derived_from: Iterable[str] = ()
+) -> ManifestRecord:
     """Return the record of a finished download, with the event's ETag, or else the source's last one.
 
     Raises `RecordRejectedError`, which names every invalid field.
@@ -102,7 +104,7 @@ _STAND_IN = {
 }
 
 
-def changes_of(value: Mapping[str, Any]) -> Row:
+def validated_changes(value: Mapping[str, Any]) -> Row:
     """Validate the given fields of a record, and return them as in a row. Raises `ValueError`, which names the field."""
     # The stored record has the fields that the caller omits, so valid placeholders replace them here.
     row = row_from_record(ManifestRecord.model_validate(_STAND_IN | dict(value)))

@@ -135,7 +135,7 @@ def _without_empty(seen: Row) -> Row:
     return {name: value for name, value in seen.items() if value or name not in OPTIONAL}
 
 
-def view(row: Row, pair: tuple[str, str]) -> Row:
+def as_seen_by(row: Row, pair: tuple[str, str]) -> Row:
     """Return the row with the observation of this (source_id, dataset) in its own fields, and the others in `also_seen`."""
     if source_key(row) == pair:
         return row

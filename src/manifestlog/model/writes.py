@@ -24,13 +24,13 @@ from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.model.rows import (
     Row,
     Sighting,
+    as_seen_by,
     find_observation,
     normalise,
     observation,
     observations,
     sort_key,
     source_key,
-    view,
 )
 from manifestlog.model.verdict import Verdict, decide, later_than_current, ranked
 
@@ -114,10 +114,10 @@ def plan_add(
     if stored is None:
         assert before is not None
         if not must_rewrite(checksum):
-            return Plan(Added(verdict, view(before, source_key(row))), None)
+            return Plan(Added(verdict, as_seen_by(before, source_key(row))), None)
         stored = before
     as_given = stored is row and record[0] is raw
-    answer = Added(verdict, None if as_given else view(stored, source_key(row)))
+    answer = Added(verdict, None if as_given else as_seen_by(stored, source_key(row)))
     return Plan(answer, record if stored is row else _encoded(stored, rules))
 
 

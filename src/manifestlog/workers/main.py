@@ -63,7 +63,7 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
     parent.close()
 
 
-def see_through(
+def run_tasks(
     job: Job,
     tasks: Iterator[Any],
     listener: Listener,

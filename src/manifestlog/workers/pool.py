@@ -116,7 +116,7 @@ class Pool:
         self._again: deque[Any] = deque()
         self._context = context or multiprocessing.get_context()
         self._processes: dict[Connection[Any, Any], BaseProcess] = {}
-        self._in_hand: dict[Connection[Any, Any], Any] = {}
+        self._assigned: dict[Connection[Any, Any], Any] = {}
         self._fatal: Exception | None = None
         self._stopping = False
         self._room = self._wanted = jobs
@@ -191,18 +191,18 @@ class Pool:
                 self._kill()
             for connection in wait(list(self._processes), timeout=_LOOK_EVERY_S):
                 assert isinstance(connection, Connection)
-                self._hear(connection, listener)
+                self._receive(connection, listener)
         if self._fatal is not None:
             raise self._fatal
 
-    def _hear(self, connection: Connection[Any, Any], listener: Listener) -> None:
+    def _receive(self, connection: Connection[Any, Any], listener: Listener) -> None:
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            self._bury(connection, listener)
+            self._handle_death(connection, listener)
             return
         if isinstance(message, Done):
-            del self._in_hand[connection]
+            del self._assigned[connection]
             listener.on_done(message.result)
             self._give(connection, self._next())
         elif isinstance(message, Exception):
@@ -212,7 +212,7 @@ class Pool:
 
     def _failed(self, connection: Connection[Any, Any], error: Exception) -> None:
         """Handle an error that ended a worker: end the run, unless the other workers can continue."""
-        task = self._in_hand.pop(connection, None)
+        task = self._assigned.pop(connection, None)
         if self._stopping or self._alone or not _is_scarce(error):
             self._fatal = self._fatal or (_no_worker(error) if _is_scarce(error) else error)
             self._stop()
@@ -229,15 +229,15 @@ class Pool:
 
     def _give(self, connection: Connection[Any, Any], task: Any) -> None:
         if task is not None:
-            self._in_hand[connection] = task
+            self._assigned[connection] = task
         with suppress(OSError):  # it has just died; the next `recv` reports that
             connection.send(task)
 
-    def _bury(self, connection: Connection[Any, Any], listener: Listener) -> None:
+    def _handle_death(self, connection: Connection[Any, Any], listener: Listener) -> None:
         process = self._processes.pop(connection)
         connection.close()
         process.join()
-        task = self._in_hand.pop(connection, None)
+        task = self._assigned.pop(connection, None)
         if self._stopping:
             return
         # The exit code does not matter: a SIGTERM from another process ends a worker with 0, in the middle of a task.

@@ -41,7 +41,7 @@ class LiveView:
     def _count(self) -> str:
         return f"{self._through:,} of {self._sources:,}"
 
-    def hear(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, Finished):
             self._finish(event)

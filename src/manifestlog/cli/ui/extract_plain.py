@@ -15,7 +15,7 @@ class PlainView:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def hear(self, event: "Event") -> None:
+    def show(self, event: "Event") -> None:
         from manifestlog.extract.report import Finished, Waiting  # noqa: PLC0415 -- loaded by now, and by this verb only
 
         if isinstance(event, Finished):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class View(Protocol):
     """A display of events."""
 
-    def hear(self, event: "Event") -> None:
+    def show(self, event: "Event") -> None:
         """Show an event."""
 
 

@@ -115,7 +115,7 @@ def add(
                 empty=empty,
                 jobs=jobs,
                 options=settings.options(),
-                on_event=view.hear,
+                on_event=view.show,
                 asked_to_stop=view.interrupts.asked,
                 initializer=partial(output.configure_worker_logging, settings),
             )
@@ -123,14 +123,14 @@ def add(
         raise CommandError(str(error)) from None
     except (ManifestError, OSError):
         if view.report is not None and view.report.files:
-            _tell(settings, view.report)  # the records added before the error are kept; only this line says so
+            _print_summary(settings, view.report)  # the records added before the error are kept; only this line says so
         raise
     return _end(settings, report)
 
 
 def _end(settings: Settings, report: ingest.IngestReport) -> int:
     """Print the result of the run and return its exit code."""
-    _tell(settings, report)
+    _print_summary(settings, report)
     if report.interrupted:
         output.notice(settings, "interrupted; the files counted above are registered")
         return INTERRUPTED
@@ -184,7 +184,7 @@ class _View:
     def __exit__(self, *_: object) -> None:
         self._shown.close()
 
-    def hear(self, event: ingest.Event) -> None:
+    def show(self, event: ingest.Event) -> None:
         match event:
             case ingest.Progress():
                 self._bar.advance(event.bytes_read)
@@ -201,7 +201,7 @@ class _View:
                     output.detail(self._settings, f"created {event.manifest}")
 
 
-def _tell(settings: Settings, report: ingest.IngestReport) -> None:
+def _print_summary(settings: Settings, report: ingest.IngestReport) -> None:
     """Print the summary, and one line that counts the skipped files."""
     if kinds := ", ".join(why.counted(report.skipped[why]) for why in SkipReason if report.skipped[why]):
         output.notice(settings, f"skipped: {kinds} (--verbose lists them)")

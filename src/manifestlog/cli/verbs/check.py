@@ -25,7 +25,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])
     for outcome in outcomes:
-        _tell(settings, outcome)
+        _print_outcome(settings, outcome)
     if not paths:
         output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
     return worst(map(_exit_code, outcomes))
@@ -44,7 +44,7 @@ def _exit_code(outcome: Outcome[CheckReport]) -> int:
     return DamagedManifestError.exit_code if report is not None and report.damaged else outcome.exit_code
 
 
-def _tell(settings: Settings, outcome: Outcome[CheckReport]) -> None:
+def _print_outcome(settings: Settings, outcome: Outcome[CheckReport]) -> None:
     if outcome.error is not None:
         output.error(output.reason(outcome.error))
     elif outcome.result is not None and not settings.as_json:

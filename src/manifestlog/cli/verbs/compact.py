@@ -58,7 +58,7 @@ def compact(
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])
     for outcome in outcomes:
-        _tell(settings, outcome)
+        _print_outcome(settings, outcome)
     if not outcomes:
         output.notice(settings, f"{settings.directory}: no manifests found; nothing to compact")
     return worst(outcome.exit_code for outcome in outcomes)
@@ -69,7 +69,9 @@ def _compact(settings: Settings, path: Path, *, if_needed: bool) -> CompactionRe
         return manifest.compact(if_needed=if_needed)
 
 
-def _tell(settings: Settings, outcome: Outcome[CompactionReport], say: Callable[[str], None] = output.line) -> None:
+def _print_outcome(
+    settings: Settings, outcome: Outcome[CompactionReport], say: Callable[[str], None] = output.line
+) -> None:
     if outcome.error is not None:
         output.error(output.reason(outcome.error))
     elif not settings.as_json and not settings.quiet and outcome.result is not None:
@@ -127,5 +129,5 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
         if settings.as_json:
             output.stream(json.dumps(_as_json(outcome)))
         if not idle or settings.verbose:
-            _tell(settings, outcome, output.stream)
+            _print_outcome(settings, outcome, output.stream)
         sys.stdout.flush()

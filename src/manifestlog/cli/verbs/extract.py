@@ -128,7 +128,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
             fetcher,
             data_dir=config.data_dir,
             defaults=config.defaults,
-            on_event=view.hear,
+            on_event=view.show,
             secrets=config.from_environment,
             initializer=partial(output.configure_logging_if_spawned, settings),
         )

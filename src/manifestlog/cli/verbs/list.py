@@ -16,7 +16,7 @@ from manifestlog.model.models import ManifestRecord, Observation
 from manifestlog.model.rows import utc_text
 
 
-class _Wanted(NamedTuple):
+class _Filter(NamedTuple):
     """The filters. A record passes if one of its observations passes all of them."""
 
     source: str | None
@@ -62,7 +62,7 @@ def list_records(
     sources passes all filters; the columns then show that source.
     """
     path = target.locate(settings, manifest)
-    wanted = _Wanted(source, dataset, durations.since(since, datetime.now(UTC)))
+    wanted = _Filter(source, dataset, durations.since(since, datetime.now(UTC)))
     with reading.open_to_read(settings, path) as found, output.ignore_broken_pipe():
         matches = islice(_matches(found, wanted), limit)
         if jsonl:
@@ -74,7 +74,7 @@ def list_records(
     return 0
 
 
-def _matches(found: AbstractManifest, wanted: _Wanted) -> Iterator[_Match]:
+def _matches(found: AbstractManifest, wanted: _Filter) -> Iterator[_Match]:
     root = found.root
     for stored in found.records.values():
         record = reading.located(stored, root)

@@ -39,12 +39,12 @@ def repair(
 def _show(settings: Settings, report: RepairReport) -> None:
     for finding in report.findings:
         if finding.level == DAMAGE or not settings.quiet:
-            _line(f"found: {_place(finding.file, finding.offset)}: {finding.meaning}")
+            _line(f"found: {_position(finding.file, finding.offset)}: {finding.meaning}")
     for note in report.notes:
         if not settings.quiet:
-            _line(f"nothing lost: {_place(note.file, note.offset)}: {note.meaning}")
+            _line(f"nothing lost: {_position(note.file, note.offset)}: {note.meaning}")
     for loss in report.lost:
-        _line(f"lost: {_place(loss.file, loss.offset)}: {_sentence(loss)}")
+        _line(f"lost: {_position(loss.file, loss.offset)}: {_sentence(loss)}")
     if not settings.quiet:
         _line(f"{report.manifest}: {_summary(report)}")
 
@@ -53,7 +53,7 @@ def _line(text: str) -> None:
     output.line(output.clean(text))
 
 
-def _place(file: str, offset: int | None) -> str:
+def _position(file: str, offset: int | None) -> str:
     return os.path.basename(file) + ("" if offset is None else f" at byte {offset:,}")
 
 

@@ -42,7 +42,7 @@ def status(settings: Settings, manifests: target.ManifestsArgument = None) -> in
     Shows the named manifests [default: all of the directory]. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
     """
     paths = target.locate_all(settings, manifests)
-    rows = [_look(settings, path) for path in paths]
+    rows = [_read_status(settings, path) for path in paths]
     if settings.as_json:
         output.document([_as_json(row) for row in rows])
     elif rows:
@@ -61,7 +61,7 @@ def ahead_of_time(path: str, count: int) -> str:
     return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
-def _look(settings: Settings, path: Path) -> _Status:
+def _read_status(settings: Settings, path: Path) -> _Status:
     found = maintenance.status(path, settings.options())
     state, reason = _state_of(found, path)
     if state != "failed" and isinstance(found.error, ManifestError):

@@ -113,7 +113,7 @@ def _run(settings: Settings, path: Path, wanted: VerifyOptions, jobs: int | None
             jobs=jobs,
             options=settings.options(),
             keep_findings=False,
-            on_event=view.hear,
+            on_event=view.show,
             asked_to_stop=view.interrupts.asked,
             initializer=partial(output.configure_worker_logging, settings),
         )
@@ -142,7 +142,7 @@ class _View:
     def __exit__(self, *_: object) -> None:
         self._shown.close()
 
-    def hear(self, event: audit.Event) -> None:
+    def show(self, event: audit.Event) -> None:
         match event:
             case audit.Progress():
                 self._bar.advance(event.bytes_read)

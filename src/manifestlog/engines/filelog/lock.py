@@ -32,14 +32,14 @@ class FileLock:
     """An exclusive lock between processes, used as a context manager: `with lock: …`.
 
     `meanwhile` is called before each retry, to do work that needs no lock. A new lock file copies the mode and group
-    of `like`.
+    of `mode_from`.
     """
 
     def __init__(
-        self, path: str, timeout_s: float, meanwhile: Callable[[], None] | None = None, *, like: str | None = None
+        self, path: str, timeout_s: float, meanwhile: Callable[[], None] | None = None, *, mode_from: str | None = None
     ) -> None:
         self.path = path
-        self._like = like
+        self._mode_from = mode_from
         self._timeout_s = timeout_s
         self._meanwhile = meanwhile
         self._fd = -1
@@ -48,7 +48,7 @@ class FileLock:
         """Take the lock if it is free, without waiting; return whether it is held now."""
         while True:
             if self._fd < 0:
-                self._fd = disk.open_lock(self.path, self._like)
+                self._fd = disk.open_lock(self.path, self._mode_from)
             if not lock_descriptor(self._fd, blocking=False):
                 return False
             if disk.is_linked(self._fd):

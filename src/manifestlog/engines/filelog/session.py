@@ -113,10 +113,10 @@ class Session:
         self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
         # The thread that holds the mutex may itself wait that long for the append lock, and then do its work.
         self._turn_s = self._timeout_s + 1.0
-        like = self.paths.canonical
-        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._read_ahead, like=like)
+        mode_from = self.paths.canonical
+        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._read_ahead, mode_from=mode_from)
         self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, self._timeout_s, like=like)
+        self._compact_lock = FileLock(self.paths.compact_lock, self._timeout_s, mode_from=mode_from)
 
     def _ensure_open(self) -> None:
         if self._pid != os.getpid():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from manifestlog.engines.filelog.canonical import files as base_files
 from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 from manifestlog.engines.filelog.log import fold, lines, wal
-from manifestlog.engines.filelog.log.lines import Base, LogEntry
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError, Wal
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.view import View
@@ -157,10 +157,10 @@ class State:
         """Return the log, creating it if there is none; only under the append lock."""
         if self.wal is None:
             size, crc = self.base.identity
-            self.wal = wal.start(self.paths, self.metadata["ts_created"], lines.Base(size, crc, 0))
+            self.wal = wal.start(self.paths, self.metadata["ts_created"], lines.CanonicalId(size, crc, 0))
         return self.wal
 
-    def _rebase(self, told: Base) -> None:
+    def _rebase(self, told: CanonicalId) -> None:
         """Switch to the canonical that a compaction has published."""
         assert self.wal is not None
         try:

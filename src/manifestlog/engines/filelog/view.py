@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.model import codec
-from manifestlog.model.rows import Row, Sighting, observations, sort_key, source_key, view
+from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, source_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,7 @@ class View(NamedTuple):
         if found is None:
             return None
         row = self.row(found.checksum)
-        return None if row is None else view(row, (source_id, found.dataset))
+        return None if row is None else as_seen_by(row, (source_id, found.dataset))
 
     def _usual_latest(self, source_id: str, dataset: str | None, group: range) -> Row | None:
         """Answer `latest` fast for the usual case: a source only in the canonical, in one dataset, alone. Else None."""

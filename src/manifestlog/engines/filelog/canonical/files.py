@@ -144,7 +144,7 @@ def sweep(paths: ManifestPaths) -> None:
 
 def _install_index(paths: ManifestPaths, parts: Iterable[bytes | memoryview]) -> None:
     target = Target(paths.temporary(paths.index), paths.index, paths.directory)
-    publish.publish(target, _resting(parts), like=paths.canonical)
+    publish.publish(target, _resting(parts), mode_from=paths.canonical)
 
 
 def _resting(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:

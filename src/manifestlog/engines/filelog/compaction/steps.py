@@ -38,7 +38,7 @@ from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.log import fold, wal
-from manifestlog.engines.filelog.log.lines import Base, LogEntry
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
@@ -133,7 +133,7 @@ def _seal_for_merge(session: Session) -> _Sealed:
     return session.transact(act)
 
 
-def _log_base(session: Session, kind: str, told: Base, seconds: float) -> float:
+def _log_base(session: Session, kind: str, told: CanonicalId, seconds: float) -> float:
     """Record in the log that a canonical is coming or has come; return the seconds under the lock.
 
     On return the line survives a power cut.
@@ -177,9 +177,9 @@ class _Compaction:
 
     def _merge(self, last: int, held_s: float, found: _Input) -> CompactionReport:
         session = self._session
-        with publish.unfinished(self._temporary, like=self._paths.canonical) as fd:
+        with publish.unfinished(self._temporary, mode_from=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
-            told = Base(out.size, checksums.hex_crc(out.crc), last)
+            told = CanonicalId(out.size, checksums.hex_crc(out.crc), last)
             pause = _log_base(session, "compacting", told, 0.0)
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.log.lines import Base, LogEntry
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from manifestlog.engines.filelog.log.lines import SegmentHeader
 
-Bases = tuple[Base, ...]
+CanonicalIds = tuple[CanonicalId, ...]
 """The canonicals that the log names, the latest last."""
 
 CHANGES = frozenset({"put", "batch", "forget", "meta"})
 """The kinds of lines that change records or metadata; a compaction merges them."""
 
 
-def after(bases: Bases, op: LogEntry) -> Bases:
+def after(bases: CanonicalIds, op: LogEntry) -> CanonicalIds:
     """Return the canonicals that the log names after this line."""
     if op.kind == "compacting":
         return (*bases, stated(op))
@@ -36,12 +36,12 @@ def after(bases: Bases, op: LogEntry) -> Bases:
     return bases
 
 
-def stated(op: LogEntry) -> Base:
+def stated(op: LogEntry) -> CanonicalId:
     """Return the canonical that a `compacting` or `compacted` line names."""
-    return Base(**op.data["base"])
+    return CanonicalId(**op.data["base"])
 
 
-def covered_by(bases: Sequence[Base], identity: tuple[int, str]) -> int | None:
+def covered_by(bases: Sequence[CanonicalId], identity: tuple[int, str]) -> int | None:
     """Return the last segment that the canonical with this (size, CRC) covers; None if the log does not name it."""
     for base in reversed(bases):
         if base.identity == identity:

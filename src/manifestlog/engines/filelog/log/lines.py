@@ -44,7 +44,7 @@ PUT_AFTER = b'\n{"op":"put"'
 """How a `put` line begins after another line."""
 
 
-class Base(NamedTuple):
+class CanonicalId(NamedTuple):
     """A canonical file, identified by size (in bytes) and CRC, and the last segment that it covers."""
 
     size: int
@@ -82,7 +82,7 @@ class SegmentHeader(NamedTuple):
     segment: int
     salt: int
     previous: Summary | None
-    bases: tuple[Base, ...]
+    bases: tuple[CanonicalId, ...]
 
 
 class LogEntry(NamedTuple):
@@ -265,8 +265,8 @@ def _check_shape(kind: str, data: dict[str, Any]) -> None:
         raise ValueError("metadata values must be texts")
 
 
-def _base(members: dict[str, Any]) -> Base:
-    base = Base(**members)
+def _base(members: dict[str, Any]) -> CanonicalId:
+    base = CanonicalId(**members)
     if type(base.covers) is not int:
         raise ValueError("covers must be an integer")
     return base

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.log import fold, lines
-from manifestlog.engines.filelog.log.lines import Base, LogEntry, SegmentHeader, Summary
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -50,7 +50,7 @@ class Wal:
         self._ts_created = ts_created
         self._writable = writable
         self.current = current
-        self.bases: fold.Bases = current.opening.bases
+        self.bases: fold.CanonicalIds = current.opening.bases
         self.covers = 0
         self.compacted_at = ""
         self.compaction_s = 0.0
@@ -338,12 +338,12 @@ def create_segment(
     paths: ManifestPaths,
     ts_created: str,
     previous: Summary | None,
-    bases: fold.Bases,
-    like: str | None = None,
+    bases: fold.CanonicalIds,
+    mode_from: str | None = None,
 ) -> Segment:
     """Create the next segment. It is whole and synced before it gets its name, so no reader sees an unfinished one.
 
-    It copies mode and group of `like`, by default of the canonical. Raises `FileExistsError` if this segment or a later
+    It copies mode and group of `mode_from`, by default of the canonical. Raises `FileExistsError` if this segment or a later
     one exists: numbers are never reused.
     """
     names = disk.list_names(paths.directory)
@@ -356,12 +356,14 @@ def create_segment(
         raise FileExistsError(errno.EEXIST, "a later segment exists", path)
     opening = SegmentHeader(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
     target = Target(paths.temporary(path), path, paths.directory, must_be_new=True)
-    segment = Segment(path, publish.publish_open(target, [lines.header_line(opening)], like=like or paths.canonical))
+    segment = Segment(
+        path, publish.publish_open(target, [lines.header_line(opening)], mode_from=mode_from or paths.canonical)
+    )
     segment.is_named = True
     return segment
 
 
-def start(paths: ManifestPaths, ts_created: str, base: Base) -> Wal:
+def start(paths: ManifestPaths, ts_created: str, base: CanonicalId) -> Wal:
     """Create the first segment of a manifest without a log."""
     # The creator of the canonical may have died before syncing its name, and a log without its canonical is damage.
     disk.sync_directory(paths.directory)

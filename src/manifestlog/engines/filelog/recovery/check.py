@@ -52,7 +52,7 @@ class _Segment:
     opening: SegmentHeader
     declared: Summary | None
     """What the next segment states about this one; only lines up to that length are counted."""
-    bases: fold.Bases
+    bases: fold.CanonicalIds
     lines: int = 0
     length: int = 0
     counted: int = 0

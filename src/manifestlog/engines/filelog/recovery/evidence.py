@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.log import fold
-from manifestlog.engines.filelog.log.lines import Base
+from manifestlog.engines.filelog.log.lines import CanonicalId
 from manifestlog.engines.filelog.recovery import salvage_canonical, salvage_log
 from manifestlog.files import disk
 
@@ -31,7 +31,7 @@ class Covered(NamedTuple):
     """The last segment that the canonical covers, the log's statement of it, and whether the file is that canonical."""
 
     last: int
-    base: Base | None
+    base: CanonicalId | None
     known: bool
 
 
@@ -44,7 +44,7 @@ class Evidence:
     covered: Covered
     index: Index | None
     canonical: CanonicalFile | None
-    bases: fold.Bases
+    bases: fold.CanonicalIds
     """The canonicals that the log's end names, the latest last."""
 
     @property
@@ -127,7 +127,7 @@ def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage)
     return dict(sorted(ours.items()))
 
 
-def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.Bases:
+def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.CanonicalIds:
     """Return the canonicals that the log's end names, the latest last."""
     oldest = min(segments, default=0)
     for number, segment in reversed(segments.items()):
@@ -139,7 +139,9 @@ def _bases(segments: dict[int, Segment], source: CanonicalFile | None) -> fold.B
     return ()
 
 
-def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.Bases) -> int:
+def _last_number(
+    numbers: list[int], segments: dict[int, Segment], index: Index | None, bases: fold.CanonicalIds
+) -> int:
     """Return the highest segment number that any file of this manifest implies."""
     known = [*numbers, *segments, *(s.next for s in segments.values() if s.next), *(base.covers + 1 for base in bases)]
     if index is not None and index.head.covers:
@@ -148,7 +150,7 @@ def _last_number(numbers: list[int], segments: dict[int, Segment], index: Index 
 
 
 def _is_anothers(
-    source: CanonicalFile, identity: tuple[str, str] | None, bases: fold.Bases, index: Index | None
+    source: CanonicalFile, identity: tuple[str, str] | None, bases: fold.CanonicalIds, index: Index | None
 ) -> bool:
     """Return whether a canonical belongs to another manifest: another creation time, and no other evidence for it."""
     created = source.metadata.get("ts_created")
@@ -162,10 +164,10 @@ def _is_anothers(
     return shared * 2 < source.count
 
 
-def _covers(source: CanonicalFile | None, bases: fold.Bases, index: Index | None) -> Covered:
+def _covers(source: CanonicalFile | None, bases: fold.CanonicalIds, index: Index | None) -> Covered:
     known = fold.covered_by(bases, source.identity) if source is not None and source.whole else None
     if source is not None and known is not None:
-        return Covered(known, Base(*source.identity, known), known=True)
+        return Covered(known, CanonicalId(*source.identity, known), known=True)
     for base in reversed(bases):
         if source is not None and base.size == source.identity[0]:
             return Covered(base.covers, base, known=False)

@@ -95,9 +95,9 @@ class _Second:
     def ask(self, order: str) -> Any:
         with suppress(OSError):
             self.link.send(order)
-        return self.hear()
+        return self.receive()
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         if not self.link.poll(PATIENCE_S):
             raise _SecondError(f"the file system did not answer the second process within {PATIENCE_S:g} s")
         try:

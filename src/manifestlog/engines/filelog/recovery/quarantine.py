@@ -17,7 +17,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.log.lines import Base
+from manifestlog.engines.filelog.log.lines import CanonicalId
 from manifestlog.engines.filelog.recovery.salvage import Salvage
 from manifestlog.engines.reports import CheckReport, Loss, RepairReport
 from manifestlog.errors import DamagedManifestError
@@ -67,7 +67,7 @@ def folders(paths: ManifestPaths) -> list[str]:
 
 def make_folder(paths: ManifestPaths) -> str:
     """Return a folder for this repair: a new one, or that of a repair which died before (5)."""
-    disk.make_directory(paths.quarantine, like=paths.directory)
+    disk.make_directory(paths.quarantine, mode_from=paths.directory)
     for folder in folders(paths):
         if _is_unused(paths, folder):
             for name in disk.list_names(folder):
@@ -78,7 +78,7 @@ def make_folder(paths: ManifestPaths) -> str:
     moment = datetime.now(UTC)
     while disk.exists(folder := paths.quarantine_folder(moment, number)):
         number += 1
-    disk.make_directory(folder, like=paths.directory)
+    disk.make_directory(folder, mode_from=paths.directory)
     return folder
 
 
@@ -123,7 +123,7 @@ def copy(path: str, target: str) -> None:
     fd = disk.open_read(path)
     try:
         temporary = f"{target}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
-        publish.publish(Target(temporary, target), disk.blocks(fd, 0, disk.size(fd)), like=path)
+        publish.publish(Target(temporary, target), disk.blocks(fd, 0, disk.size(fd)), mode_from=path)
     finally:
         disk.close(fd)
     if not _is_copied(path, target):
@@ -139,17 +139,17 @@ def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) 
     return report
 
 
-def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: Base, like: str) -> None:
+def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: CanonicalId, mode_from: str) -> None:
     """Write the report into the folder, whole and synced; `base` is the new canonical.
 
     The report is written beside the manifest and renamed into the folder. If `quarantine` is on another file system,
     this fails now, and not later when the originals are moved.
     """
     target = Target(paths.temporary(paths.canonical), os.path.join(folder, REPORT))
-    publish.publish(target, [_as_json(report, base)], like=like)
+    publish.publish(target, [_as_json(report, base)], mode_from=mode_from)
 
 
-def _as_json(report: RepairReport, base: Base) -> bytes:
+def _as_json(report: RepairReport, base: CanonicalId) -> bytes:
     lost = [loss._asdict() | {"file": os.path.basename(loss.file)} for loss in report.lost]
     notes = [note._asdict() | {"file": os.path.basename(note.file)} for note in report.notes]
     found = [finding._asdict() | {"file": os.path.basename(finding.file)} for finding in report.findings]

@@ -46,7 +46,7 @@ from manifestlog.engines.filelog.canonical.index import Head
 from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import fold, wal
-from manifestlog.engines.filelog.log.lines import Base, SegmentHeader, Summary
+from manifestlog.engines.filelog.log.lines import CanonicalId, SegmentHeader, Summary
 from manifestlog.engines.filelog.recovery import quarantine, reconcile, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.salvage import Salvage
@@ -67,7 +67,7 @@ class _New(NamedTuple):
     """The new canonical, still under a temporary name, and what the log will state about it."""
 
     path: str
-    base: Base
+    base: CanonicalId
     scanned: Scanned | None
 
 
@@ -107,9 +107,9 @@ def _alone(paths: ManifestPaths, timeout_s: float) -> Iterator[None]:
     """Block compactions and writers, taking the two locks in the usual order."""
     # A restored backup may lack its lock files: new ones copy the mode and group of the existing files.
     segments = map(paths.segment, reversed(paths.segment_numbers(disk.list_names(paths.directory))))
-    like = next(filter(disk.exists, (paths.canonical, *segments)), None)
-    compacting = FileLock(paths.compact_lock, timeout_s, like=like)
-    appending = FileLock(paths.append_lock, timeout_s, like=like)
+    mode_from = next(filter(disk.exists, (paths.canonical, *segments)), None)
+    compacting = FileLock(paths.compact_lock, timeout_s, mode_from=mode_from)
+    appending = FileLock(paths.append_lock, timeout_s, mode_from=mode_from)
     try:
         with compacting, appending:
             yield
@@ -173,7 +173,7 @@ class _Repair:
         # The time of the repair makes these bytes differ from the old canonical's, so the log can tell the two apart.
         metadata = saved.metadata | {"total_records": count, "ts_updated": utc_text(datetime.now(UTC))}
         temporary = self._paths.temporary(self._paths.canonical)
-        with publish.unfinished(temporary, like=saved.files[-1]) as fd:
+        with publish.unfinished(temporary, mode_from=saved.files[-1]) as fd:
             base = _written(fd, saved, metadata, quarantine.next_number(self._paths, saved) - 1)
             disk.sync_data(fd)
             scanned = _read_again(temporary, base, count)
@@ -181,26 +181,26 @@ class _Repair:
             disk.sync_directory(self._paths.directory)
         return _New(temporary, base, scanned)
 
-    def _set_up(self, saved: Salvage, report: RepairReport, base: Base) -> str:
+    def _set_up(self, saved: Salvage, report: RepairReport, base: CanonicalId) -> str:
         folder = quarantine.make_folder(self._paths)
         report.quarantine = folder
-        like = saved.files[-1]
+        mode_from = saved.files[-1]
         if saved.segments:
             active = self._paths.segment(saved.segments[-1])
             quarantine.copy(active, os.path.join(folder, os.path.basename(active)))
-        quarantine.write_report(self._paths, folder, report, base, like)
+        quarantine.write_report(self._paths, folder, report, base, mode_from)
         for directory in (folder, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
         return folder
 
-    def _start_segment(self, saved: Salvage, base: Base) -> None:
+    def _start_segment(self, saved: Salvage, base: CanonicalId) -> None:
         if saved.segments:
             quarantine.mark(self._paths.segment(saved.segments[-1]))
         previous = Summary(base.covers, 0, 0, checksums.hex_crc(0)) if base.covers else None
         created = saved.metadata["ts_created"]
         wal.create_segment(self._paths, created, previous, (base,), saved.files[-1]).unpin()
 
-    def _move_segments(self, folder: str, base: Base) -> None:
+    def _move_segments(self, folder: str, base: CanonicalId) -> None:
         paths = self._paths
         for number in paths.segment_numbers(disk.list_names(paths.directory)):
             if number > base.covers:
@@ -236,12 +236,12 @@ def _count(paths: ManifestPaths, saved: Salvage, report: RepairReport) -> int:
     return report.records
 
 
-def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> Base:
+def _written(fd: int, saved: Salvage, metadata: Row, covers: int) -> CanonicalId:
     out = write.write(fd, metadata, ((checksum, raw) for checksum, raw, _ in saved.records()))
-    return Base(out.size, checksums.hex_crc(out.crc), covers)
+    return CanonicalId(out.size, checksums.hex_crc(out.crc), covers)
 
 
-def _read_again(path: str, base: Base, count: int) -> Scanned:
+def _read_again(path: str, base: CanonicalId, count: int) -> Scanned:
     source = Canonical(path, disk.open_read(path))
     scanned = scan.scan(source)
     read = disk.size(source.fd), scanned.crc, scanned.columns.count
@@ -275,13 +275,13 @@ def _unfinished(paths: ManifestPaths) -> _Unfinished | None:
     return None
 
 
-def _is_of(folder: str, base: Base, opening: SegmentHeader) -> bool:
+def _is_of(folder: str, base: CanonicalId, opening: SegmentHeader) -> bool:
     report = quarantine.load_report(folder)
     written = {"canonical": {"size": base.size, "crc": base.crc}, "segment": opening.segment}
     return report.get("written") == written and base.covers == opening.segment - 1
 
 
-def _is_file(path: str, base: Base) -> bool:
+def _is_file(path: str, base: CanonicalId) -> bool:
     source = Canonical(path, disk.open_read(path))
     size = disk.size(source.fd)
     return size == base.size and scan.checksum(source, size) == base.crc

@@ -51,7 +51,7 @@ class Salvaged:
     size: int
     opening: SegmentHeader | None
     salt: int | None
-    bases: fold.Bases = ()
+    bases: fold.CanonicalIds = ()
     damage: list[Piece] = field(default_factory=list)
     named: dict[int, list[str]] = field(default_factory=dict)
     """Checksums that are readable in a damaged range, by its offset; no CRC protects them."""
@@ -95,13 +95,13 @@ def read(path: str, number: int) -> Salvaged:
             found.damage = [Piece(0, size, None)]
             found.named[0] = _named(fd, 0, size)
         else:
-            _look(fd, found, salt)
+            _read_lines(fd, found, salt)
     finally:
         disk.close(fd)
     return found
 
 
-def _look(fd: int, found: Salvaged, salt: int) -> None:
+def _read_lines(fd: int, found: Salvaged, salt: int) -> None:
     position = 0
     search = Search(fd, salt)
     for piece in framing.pieces(disk.blocks(fd, 0, found.size), salt):
