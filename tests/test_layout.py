@@ -243,6 +243,13 @@ def test_the_command_lines_libraries_stay_there(library: str) -> None:
     assert {name for name in users if name.split(".")[0] != "cli"} == set()
 
 
+@pytest.mark.parametrize("library", ["requests", "urllib3", "fsspec"])
+def test_only_the_fetchers_import_the_network_libraries(library: str) -> None:
+    """The rest of `extract` asks a fetcher."""
+    users = {name for name, path in MODULES.items() if library in _foreign(path)}
+    assert {name for name in users if not name.startswith("extract.fetchers.")} == set()
+
+
 @pytest.mark.parametrize("library", ["orjson", "filelock"])
 def test_an_owner_uses_what_it_owns(library: str) -> None:
     """The table above is no dead letter."""

@@ -37,7 +37,7 @@ from urllib3.util.retry import Retry
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, is_credential, safe_url
 from manifestlog.extract.config.source import ETLSource
-from manifestlog.extract.connections import Adapter
+from manifestlog.extract.fetchers.connections import Adapter
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, ResponseHead
 from manifestlog.extract.fetchers.setting_errors import CHECK_PROXY, explain_setting_error
 from manifestlog.extract.request_options import (
