@@ -22,6 +22,7 @@ It does no I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -158,7 +159,7 @@ def decode_header(line: bytes, path: str) -> SegmentHeader | None:
         if not checksums.line_is_intact(line, salt, 0):
             return None
         previous = Summary(**data["previous"]) if data["previous"] else None
-        bases = tuple(_base(base) for base in data["bases"])
+        bases = tuple(_canonical_id(base) for base in data["bases"])
         return SegmentHeader(data["manifest"], data["ts_created"], data["segment"], salt, previous, bases)
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
@@ -237,36 +238,49 @@ def decode(line: bytes) -> LogEntry:
     return LogEntry(kind, data.get("ts", ""), puts, data)
 
 
-_MEMBERS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "put": {"ts": str, "record": dict},
-    "batch": {"ts": str, "records": list},
-    "forget": {"ts": str, "checksum": str},
-    "meta": {"ts": str, "metadata": dict},
-    "compacting": {"ts": str, "base": dict, "seconds": (int, float)},
-    "compacted": {"ts": str, "base": dict, "seconds": (int, float)},
-    "seal": {"length": int, "lines": int, "chain": str},
+_Check = Callable[[Any], bool]
+
+
+def _is(*types: type) -> _Check:
+    return lambda value: isinstance(value, types)
+
+
+def _is_utc(value: Any) -> bool:
+    return isinstance(value, str) and value.endswith("Z") and bool(datetime.fromisoformat(value))
+
+
+def _has_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_canonical_id(value: Any) -> bool:
+    return isinstance(value, dict) and bool(_canonical_id(value))
+
+
+_COMPACTION: dict[str, _Check] = {"ts": _is_utc, "base": _is_canonical_id, "seconds": _is(int, float)}
+_MEMBERS: dict[str, dict[str, _Check]] = {
+    "put": {"ts": _is_utc, "record": _is(dict)},
+    "batch": {"ts": _is_utc, "records": _is(list)},
+    "forget": {"ts": _is_utc, "checksum": is_checksum},
+    "meta": {"ts": _is_utc, "metadata": _has_texts},
+    "compacting": _COMPACTION,
+    "compacted": _COMPACTION,
+    "seal": {"length": _is(int), "lines": _is(int), "chain": _is(str)},
 }
+"""The required members of each kind of line, with their checks."""
 
 
 def _check_shape(kind: str, data: dict[str, Any]) -> None:
     """Raise `ValueError`, `KeyError` or `TypeError` for a line with a correct CRC whose content is not valid."""
-    wrong = [name for name, type_ in _MEMBERS[kind].items() if not isinstance(data.get(name), type_)]
-    if wrong:
-        raise ValueError(f"{kind} without {', '.join(wrong)}")
+    wrong = [name for name, is_valid in _MEMBERS[kind].items() if not is_valid(data.get(name))]
     if type(data.get("synced", 0)) is not int:
-        raise ValueError("synced must be an integer")
-    if "ts" in data and not (data["ts"].endswith("Z") and datetime.fromisoformat(data["ts"])):
-        raise ValueError("ts must be in UTC")
-    if "base" in data:
-        _base(data["base"])
-    if kind == "forget" and not is_checksum(data["checksum"]):
-        raise ValueError("checksum must be 64 lower-case hex digits")
-    if kind == "meta" and not all(isinstance(value, str) for value in data["metadata"].values()):
-        raise ValueError("metadata values must be texts")
+        wrong.append("synced")
+    if wrong:
+        raise ValueError(f"{kind} without a valid {', '.join(wrong)}")
 
 
-def _base(members: dict[str, Any]) -> CanonicalId:
-    base = CanonicalId(**members)
-    if type(base.covers) is not int:
+def _canonical_id(members: dict[str, Any]) -> CanonicalId:
+    found = CanonicalId(**members)
+    if type(found.covers) is not int:
         raise ValueError("covers must be an integer")
-    return base
+    return found
