@@ -183,7 +183,7 @@ class DiskFullError(ManifestError, OSError):
 
     def __init__(self, path: str, cause: OSError) -> None:
         super().__init__(
-            f"{path}: {cause.strerror or cause}; nothing was written and everything earlier is kept: free some space, then retry"
+            f"{path}: {cause.strerror or cause}; nothing was written, and earlier writes are kept: free some space, then retry"
         )
         self.path = path
         self.cause = cause
@@ -207,8 +207,8 @@ class ManifestInUseError(ManifestError):
 
     def __init__(self, path: str, differs: str) -> None:
         super().__init__(
-            f"{path}: already open in this process with another {differs};"
-            " close that manager first, or open it with the same"
+            f"{path}: already open in this process with different {differs};"
+            " close that manager first, or pass the same arguments"
         )
         self.path = path
         self.differs = differs

@@ -112,9 +112,9 @@ def _record_times(place: str, options: ManifestOptions) -> ProbeResult:
             if found:
                 *_, latest = found[-1]
                 ahead.append(
-                    f"{names.parse_manifest_name(os.path.basename(path))}: {len(found):,} stamped in the future, up to {latest}Z"
+                    f"{names.parse_manifest_name(os.path.basename(path))}: {len(found):,} times in the future, the latest {latest}Z"
                 )
     if not ahead:
-        return ProbeResult("record times", ProbeStatus.OK, "no record here is stamped in the future")
-    advice = "set the clock by NTP, then run `manifestlog retime` on each"
+        return ProbeResult("record times", ProbeStatus.OK, "no record here has a time in the future")
+    advice = "synchronise the clock by NTP, then run `manifestlog retime` on each"
     return ProbeResult("record times", ProbeStatus.WARNING, "; ".join(ahead), advice)

@@ -33,7 +33,7 @@ class _Moment:
 
     def __init__(self, engine: Engine, *, lasting: bool) -> None:
         self.lasting = lasting
-        """Whether it stays in use after its last key, until every record was asked for."""
+        """Whether it stays in use after its last key, until every record has been requested."""
         self._frozen = engine.snapshot()
         self._checksums = self._frozen.checksums()
         self._expected: Iterator[str] | None = None

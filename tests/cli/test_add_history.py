@@ -172,9 +172,9 @@ def test_what_makes_no_sense_is_a_usage_error(run: Program, tree: Path, argument
         ("i.csv", "file_path,Etag\na.txt,x\n", "line 2: unknown name 'Etag'"),
         ("i.csv", "source_id\nx\n", "line 2: file_path is missing"),
         ("i.csv", "file_path\na,b\n", "line 2: more fields"),
-        ("i.csv", "file_path,ts_downloaded\na.txt,soon\n", "'soon' is no time"),
+        ("i.csv", "file_path,ts_downloaded\na.txt,soon\n", "'soon' is not a time"),
         ("i.jsonl", "[1]\n", "line 1: expected one JSON object"),
-        ("i.jsonl", '{"file_path": 1}\n', "file_path: expected a text"),
+        ("i.jsonl", '{"file_path": 1}\n', "file_path: expected a string"),
         ("i.jsonl", "{\n", "i.jsonl"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_wrong_index_is_told_with_its_line(run: Program, tree: Path, name: str
 def test_an_index_that_is_no_text_is_told(run: Program, tree: Path) -> None:
     (tree / "i.csv").write_text("file_path\na.txt\n", encoding="utf-16")
     result = run("add", MANIFEST, "--index", tree / "i.csv", COLUMNS="1000")
-    assert (result.code, "this is no text in UTF-8" in result.err) == (2, True), result.err
+    assert (result.code, "not UTF-8; save the file as UTF-8" in result.err) == (2, True), result.err
 
 
 def test_a_file_that_is_not_what_its_index_says_fails(run: Program, tree: Path) -> None:

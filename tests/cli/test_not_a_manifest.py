@@ -19,7 +19,7 @@ SHAPES = {
     '{"name": "x", "version": 1}': "an object with the keys 'name', 'version'",
     "null": "nothing but null",
     "7": "nothing but 7",
-    '"manifest"': "a text",
+    '"manifest"': "a string",
 }
 VERBS = (("list",), ("check",), ("repair",), ("repair", "--dry-run"), ("compact",), ("verify",))
 NAME = "files_extractor"

@@ -185,7 +185,9 @@ def test_a_file_that_changes_while_it_is_read_is_changed(run: Program, home: Pat
     os.truncate(big, 5)
     result = finish(process)
     assert result.code == 1
-    assert [one["reason"] for one in result.json["findings"]] == ["it changed while it was read"]
+    assert [one["reason"] for one in result.json["findings"]] == [
+        "it changed while it was read; verify it again when nothing writes to it"
+    ]
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_missing(run: Program, home: Path) -> None:
@@ -531,7 +533,7 @@ def test_quiet_prints_findings_only(run: Program, tree: Path) -> None:
     assert run("verify", MANIFEST, "--quiet") == (0, "", "")
     (tree / "a.txt").unlink()
     result = run("verify", MANIFEST, "--quiet")
-    assert result.out == f"missing: {tree}/a.txt: there is no such file\n"
+    assert result.out == f"missing: {tree}/a.txt: the file does not exist\n"
 
 
 @pytest.mark.usefixtures("filled")

@@ -66,7 +66,7 @@ def test_a_finding_says_which_file_and_why(path: Path, tree: Path, jobs: int) ->
     assert (counts(report), report.failed) == ({"ok": 8, "missing": 1, "changed": 1}, True)
     missing, changed = sorted(report.findings, key=lambda finding: finding.file_path)
     assert missing == audit.FileFinding(
-        "missing", str(tree / "3.txt"), hashlib.sha256(b"3.").hexdigest(), "there is no such file"
+        "missing", str(tree / "3.txt"), hashlib.sha256(b"3.").hexdigest(), "the file does not exist"
     )
     assert (changed.file_path, changed.state) == (str(tree / "7.txt"), audit.FileState.CHANGED)
 

@@ -103,7 +103,7 @@ SHAPES: dict[str, bytes] = {
     "no time": _document(ROW | {"ts_downloaded": "yesterday"}),
     "a time that is a number": _document(ROW | {"ts_downloaded": 1672574400}),
     "a time before all times": _document(ROW | {"ts_downloaded": "0001-01-01T00:00:00+14:00"}),
-    "also_seen is no list": _document(ROW | {"also_seen": {"source_id": "x"}}),
+    "also_seen is not a list": _document(ROW | {"also_seen": {"source_id": "x"}}),
     "also_seen holds text": _document(ROW | {"also_seen": ["x"]}),
     "also_seen holds half an observation": _document(ROW | {"also_seen": [{"source_id": "x", "dataset": "y"}]}),
     "derived_from is text": _document(ROW | {"derived_from": sha("b")}),

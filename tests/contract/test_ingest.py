@@ -176,7 +176,7 @@ def test_a_wrong_index_is_an_error_that_names_the_line(tmp_path: Path, text: str
 def test_an_index_that_is_no_text_is_told(tmp_path: Path) -> None:
     index = tmp_path / "index.csv"
     index.write_bytes(b"file_path\n\xff\n")
-    with pytest.raises(ingest.IndexFileError, match="no text in UTF-8"):
+    with pytest.raises(ingest.IndexFileError, match="not UTF-8"):
         ingest.read_index(index)
 
 

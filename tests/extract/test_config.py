@@ -211,8 +211,8 @@ def test_a_variable_that_makes_the_address_wrong_is_named_by_its_place(write: Wr
 
 WRONG = [
     # configuration, field, part of the reason
-    (raw_config(etl_version=""), "etl_version", "expected a text that is not empty"),
-    (raw_config(etl_version=1), "etl_version", "expected a text"),
+    (raw_config(etl_version=""), "etl_version", "expected a non-empty string"),
+    (raw_config(etl_version=1), "etl_version", "expected a non-empty string"),
     (raw_config(manifests_dir=""), "manifests_dir", "expected the path of a directory"),
     (raw_config(data_dir=None), "data_dir", "expected the path of a directory"),
     (raw_config(data_dir="a\0b"), "data_dir", "expected the path of a directory"),
@@ -252,7 +252,7 @@ WRONG = [
     (raw_config(sources=None), "sources", "expected a list of objects"),
     (raw_config(5), "sources[0]", "expected an object with source_id, dataset and url"),
     (raw_config("https://host/x"), "sources[0]", "expected an object"),
-    (raw_config(raw_source(), {}), "sources[1].source_id", "is missing; add it: a text that is not empty"),
+    (raw_config(raw_source(), {}), "sources[1].source_id", "is missing; add it: a non-empty string"),
     (raw_config(raw_source(url="host/x")), "sources[0].url", "https://host/path/file"),
     (raw_config(raw_source(url=None)), "sources[0].url", "expected a URL like"),
     (raw_config(raw_source(url=["x"])), "sources[0].url", "expected a URL like"),
@@ -260,7 +260,7 @@ WRONG = [
     (raw_config(raw_source(file_name="a/b")), "sources[0].file_name", "a safe file name"),
     (raw_config(raw_source(file_name=5)), "sources[0].file_name", "a safe file name"),
     (raw_config(raw_source(checksum="x")), "sources[0].checksum", "64 hexadecimal digits"),
-    (raw_config(raw_source(headers={"X-Key": 5})), "sources[0].headers.X-Key", "expected a text"),
+    (raw_config(raw_source(headers={"X-Key": 5})), "sources[0].headers.X-Key", "expected a string"),
     (raw_config(raw_source(headers={"X-Key": "a\nb"})), "sources[0].headers.X-Key", "one line"),
     (raw_config(raw_source(headers={"": "a"})), 'sources[0].headers[""]', "header name"),
     (raw_config(raw_source(URL="https://host")), "sources[0].URL", "unknown key"),

@@ -104,7 +104,7 @@ def test_a_key_that_appears_twice_in_yaml_is_found(tmp_path: Path) -> None:
     [
         ("a: [", "line 1, column 5"),
         ("a: b: c", "line 1, column 5"),
-        ("? [a]\n: b", "expected a text as a key"),
+        ("? [a]\n: b", "expected a string as a key"),
         ("<<: 5", "expected a mapping after <<"),
         ("a: \x01", "characters"),
         ("--- a\n--- b", "line 2"),

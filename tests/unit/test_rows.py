@@ -133,7 +133,7 @@ def test_two_observations_of_one_pair_become_one() -> None:
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("not an object", [], "no JSON object"),
+    ("not an object", [], "not a JSON object"),
     ("no text", row(source_id=1), "source_id"),
     ("no path", row(file_path=None), "file_path"),
     ("no ETag", row(etag=1), "etag"),

@@ -23,7 +23,7 @@ GOOD = FileStat(size=5, checksum="a" * 64)
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
 def test_a_file_that_is_not_there_is_missing(level: Level, number: int) -> None:
-    assert judge(FILE, FileStat(error=number, why="gone"), level) == (FileState.MISSING, "there is no such file")
+    assert judge(FILE, FileStat(error=number, why="gone"), level) == (FileState.MISSING, "the file does not exist")
 
 
 @pytest.mark.parametrize("level", Level)
@@ -65,7 +65,7 @@ def test_a_file_of_the_right_size_must_be_read_to_tell() -> None:
 def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
     found = judge(FILE, FileStat(moved=True), Level.FULL)
     assert found is not None
-    assert found.reason == "it changed while it was read"
+    assert found.reason == "it changed while it was read; verify it again when nothing writes to it"
 
 
 @pytest.mark.parametrize("level", Level)

@@ -94,17 +94,17 @@ _OK = Judgement(FileState.OK)
 def judge(expected: Expected, seen: FileStat, level: Level) -> Judgement | None:
     """Classify what was found; return None if that requires the checksum."""
     if seen.error in _GONE_ERRNOS:
-        return Judgement(FileState.MISSING, "there is no such file")
+        return Judgement(FileState.MISSING, "the file does not exist")
     if seen.error:
         return Judgement(FileState.UNREADABLE, seen.why)
     if not seen.is_file:
-        return Judgement(FileState.CHANGED, "a folder, a pipe or a device has its name")
+        return Judgement(FileState.CHANGED, "not a regular file: a directory, pipe or device has this name")
     if level is Level.PRESENCE:
         return _OK
     if seen.moved:
-        return Judgement(FileState.CHANGED, "it changed while it was read")
+        return Judgement(FileState.CHANGED, "it changed while it was read; verify it again when nothing writes to it")
     if seen.size != expected.size:
-        return Judgement(FileState.CHANGED, f"it has {seen.size:,} bytes, the ledger says {expected.size:,}")
+        return Judgement(FileState.CHANGED, f"its size is {seen.size:,} bytes, the manifest says {expected.size:,}")
     if level is Level.SIZE:
         return _OK
     if seen.checksum is None:

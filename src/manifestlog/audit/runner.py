@@ -165,7 +165,7 @@ class _Run:
                 self._found(FileFinding(FileState.UNREADABLE.value, one.path, None, one.reason))
             else:
                 self._report.unregistered += 1
-                self._found(FileFinding(_UNREGISTERED, one, None, "no record names it"))
+                self._found(FileFinding(_UNREGISTERED, one, None, "no record names this file"))
         self._report.interrupted = asked() > 0
 
     def _found(self, finding: FileFinding) -> None:
@@ -191,6 +191,6 @@ class _Run:
         """Report the files of a worker that died. Do not retry them, because they may have killed it."""
         self._report.states[FileState.UNREADABLE] += len(task)
         for file in task:
-            why = f"not looked at: the worker that had it {how}; run it again"
+            why = f"not verified: its worker {how}; run verify again"
             self._found(FileFinding(FileState.UNREADABLE.value, file.path, file.checksum, why))
         return False

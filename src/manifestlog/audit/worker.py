@@ -113,7 +113,7 @@ def _stat(path: str) -> FileStat:
     except OSError as error:
         return _unseen(error)
     except ValueError:  # a NUL in the name, or invalid Unicode: no file can have this name
-        return FileStat(error=errno.EINVAL, why="its name is none that a file can have")
+        return FileStat(error=errno.EINVAL, why="no file can have this name")
     return FileStat(is_file=stat.S_ISREG(found.st_mode), size=found.st_size)
 
 

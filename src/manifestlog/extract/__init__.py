@@ -1,6 +1,6 @@
 """Extractors: fetch remote sources in worker processes and register what changed in one manifest.
 
-A source takes this way: `PipelineOrchestrator.run` → a worker (`worker`) → `download.extract`, which runs the four
+The path of a source: `PipelineOrchestrator.run` → a worker (`worker`) → `download.extract`, which runs the four
 steps. `decide` says what a response means, `part_file` keeps what lies on the disk, `register` adds the record. The
 package uses the manager's public interface only.
 """

@@ -22,7 +22,7 @@ from manifestlog.model.models import ManifestRecord
 BACKOFF_MAX_S = 120.0
 RETRY_AFTER_MAX_S = 600.0
 UNRELIABLE_ETAG = '""'
-"""Recorded in place of an ETag that this source has sent for different contents; from then on its ETags count as none."""
+"""Recorded in place of an ETag that this source has sent for different contents; from then on, its ETags are ignored."""
 EMPTY = "the server sent an empty file; a record needs at least one byte: check the source"
 _NOT_MODIFIED = 304
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505, 506, 508, 510, 511})

@@ -77,10 +77,10 @@ class Expectations(BaseModel):
         default=None, strict=True, ge=0, le=1, description="a share of the previous content, from 0 to 1"
     )
     starts_with: str | None = Field(
-        default=None, description="gzip, zip, parquet, json, xml or csv, or the text at the start of the content"
+        default=None, description="gzip, zip, parquet, json, xml or csv, or the string at the start of the content"
     )
     validate_command: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = Field(
-        default=None, alias="validate", description="a command: a text, or a list of program and arguments"
+        default=None, alias="validate", description="a command: a string, or a list of program and arguments"
     )
 
 
@@ -191,8 +191,8 @@ def _wrong_start(expected: Expectations, content: Content) -> str | None:
     if not start:
         return None
     if start in _FORMATS:
-        return None if _FORMATS[start](content) else f"it is not {start}, which starts_with expects"
-    return None if content.head.startswith(start.encode()) else "it does not start with the text of starts_with"
+        return None if _FORMATS[start](content) else f"it is not {start}, as starts_with requires"
+    return None if content.head.startswith(start.encode()) else "it does not start with the string in starts_with"
 
 
 def _is_gzip(content: Content) -> bool:

@@ -84,7 +84,7 @@ def _body(value: object) -> object:
         pass  # not representable in JSON
     if value is None:
         return None
-    raise ValueError("expected a text, or an object of JSON values; correct it")
+    raise ValueError("expected a string, or an object of JSON values; correct it")
 
 
 _File = Annotated[str | None, BeforeValidator(_file)]
@@ -101,7 +101,7 @@ class RequestOptions(BaseModel):
     )
     method: Literal["GET", "POST"] | None = Field(default=None, description="GET or POST")
     body: Annotated[str | dict[str, Any] | None, PlainValidator(_body)] = Field(
-        default=None, repr=False, description="a text, or an object"
+        default=None, repr=False, description="a string, or an object"
     )
 
 

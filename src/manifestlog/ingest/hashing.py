@@ -54,15 +54,15 @@ def digest(path: str, advance: Callable[[int], None]) -> Digest:
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
-            raise ChangedError("it is no longer a file")
+            raise ChangedError("it is no longer a regular file")
         found = _large(fd, advance) if before.st_size > _SMALL_BYTES_MAX else _small(fd, before.st_size, advance)
         # If the path still has the same inode, size and time, the open file is still the path's, and unchanged.
         if _stamp(before) != _stamp(os.stat(path)):
-            raise ChangedError("it changed while it was read; run it again")
+            raise ChangedError("it changed while it was read; add it again")
     finally:
         os.close(fd)
     if found.size != before.st_size:
-        raise ChangedError("its length is not what the system says; run it again")
+        raise ChangedError("its content and its reported size differ in length; add it again")
     return found
 
 

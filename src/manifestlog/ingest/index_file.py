@@ -57,7 +57,7 @@ def read_index(path: str | os.PathLike[str]) -> list[ListedFile]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = list(_json_lines(file) if path.lower().endswith(".jsonl") else _csv_lines(file))
     except UnicodeDecodeError:
-        raise IndexFileError(f"{path}: this is no text in UTF-8; save it as that") from None
+        raise IndexFileError(f"{path}: not UTF-8; save the file as UTF-8") from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise IndexFileError(f"{path}: {error}") from None
     folder = os.path.dirname(os.path.abspath(path))
@@ -77,18 +77,18 @@ def _csv_lines(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = csv.DictReader(file, strict=True)
     for row in rows:
         if None in row:
-            raise ValueError(f"line {rows.line_num}: more fields than the first line names")
+            raise ValueError(f"line {rows.line_num}: more fields than the header line")
         yield rows.line_num, row
 
 
 def _entry(where: str, folder: str, row: dict[str, Any]) -> ListedFile:
     unknown = [name for name in row if name not in ManifestRecord.model_fields]
     if unknown:
-        raise IndexFileError(f"{where}: unknown name {unknown[0]!r}; expected some of {', '.join(_USED)}")
+        raise IndexFileError(f"{where}: unknown name {unknown[0]!r}; the known names are {', '.join(_USED)}")
     values = {name: row.get(name) or None for name in _USED}
     wrong = next((name for name, value in values.items() if not isinstance(value, str | None)), None)
     if wrong is not None:
-        raise IndexFileError(f"{where}: {wrong}: expected a text")
+        raise IndexFileError(f"{where}: {wrong}: expected a string")
     path = values["file_path"]
     if path is None:
         raise IndexFileError(f"{where}: file_path is missing")
@@ -114,7 +114,7 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time: expected one like 2024-05-01T12:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time: expected one like 2024-05-01T12:00:00Z") from None
     if moment > datetime.now(UTC):
-        raise ValueError(f"{text} has not come yet: a download's time is in the past")
+        raise ValueError(f"{text} is in the future: expected the time of a finished download")
     return moment

@@ -179,5 +179,5 @@ class _Run:
     def on_worker_died(self, task: Batch, how: str) -> bool:
         """Report the files of a worker that died. Do not retry them, because they may have killed it."""
         for file in task:
-            self._fail(Failure(file.path, f"not registered: the worker that had it {how}; add it again"))
+            self._fail(Failure(file.path, f"not registered: its worker {how}; add it again"))
         return False

@@ -98,7 +98,7 @@ def find_listed(listed: Sequence[ListedFile], names: Naming, own: ManifestPaths)
     for entry in listed:
         path = os.path.abspath(entry.path)
         if os.path.isdir(path):
-            yield Failure(path, "it is a folder; an index names files")
+            yield Failure(path, "it is a directory; an index may list only files")
             continue
         folder, name = os.path.split(path)
         wanted = Naming(entry.source_id or names.source_id, entry.dataset or names.dataset)
@@ -133,7 +133,7 @@ def _classify(path: str, source_id: str, dataset: str, names: Naming, own: Manif
         found = os.stat(path)
         path.encode()
     except UnicodeEncodeError:
-        yield Failure(path, "its name is not UTF-8, which JSON cannot hold; rename it")
+        yield Failure(path, "its name must be UTF-8 to be recorded; rename it")
         return
     except OSError as error:
         yield Failure(path, reason(error))

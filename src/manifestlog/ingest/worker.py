@@ -79,7 +79,7 @@ def _register(manifest: DownloadManifestManager, version: str, link: WorkerLink,
 def _record(manifest: DownloadManifestManager, version: str, link: WorkerLink, task: FileTask) -> ManifestRecord:
     found = digest(task.path, link.advance)
     if found.size == 0:
-        raise ChangedError("it became empty")
+        raise ChangedError("the file is empty now")
     if task.facts.checksum not in (None, found.checksum):
         raise ChangedError(f"its checksum is {found.checksum}, the index says {task.facts.checksum}")
     current = manifest.get_record_by_source(task.source_id, task.dataset)

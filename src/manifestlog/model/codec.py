@@ -54,18 +54,18 @@ def encode_row(row: Row, bytes_max: int) -> bytes:
     Raises `RecordRejectedError` for invalid Unicode, numbers out of range, and rows over `bytes_max`.
     """
     if row.get("file_size", 0) > FILE_SIZE_MAX:
-        raise RecordRejectedError(f"its file_size is greater than {FILE_SIZE_MAX}")
+        raise RecordRejectedError(f"file_size is greater than {FILE_SIZE_MAX}")
     # Before encoding: orjson allocates eight bytes per character, and aborts the process if that fails.
     if (characters := _characters(row)) > bytes_max:
         raise RecordRejectedError(
-            f"it takes more than {characters} bytes as JSON, {bytes_max} are allowed (record_bytes_max)"
+            f"it takes more than {characters} bytes as JSON, more than record_bytes_max ({bytes_max})"
         )
     try:
         data = dumps(row)
     except TypeError as error:
-        raise RecordRejectedError(f"it cannot be written as JSON ({error})") from None
+        raise RecordRejectedError(f"not writable as JSON ({error})") from None
     if len(data) > bytes_max:
-        raise RecordRejectedError(f"it takes {len(data)} bytes as JSON, {bytes_max} are allowed (record_bytes_max)")
+        raise RecordRejectedError(f"it takes {len(data)} bytes as JSON, more than record_bytes_max ({bytes_max})")
     return data
 
 
@@ -86,16 +86,16 @@ def encoded_row(raw: bytes, row: Row) -> Encoded:
 
 
 def encoded_bytes(raw: bytes) -> Encoded:
-    """Return the encoded record of its bytes. Parses only unusual layouts. Raises `ValueError` if it is not a record."""
+    """Return the encoded record for these bytes. Parses only unusual layouts. Raises `ValueError` if it is not a record."""
     found = _USUAL_RECORD.fullmatch(raw)
     if found and is_utf8(raw):
         return raw, found[2].decode(), (found[1].decode(),)
     row = loads(raw)
     if not (isinstance(row, dict) and is_checksum(row.get("checksum")) and "etag" in row):
-        raise ValueError("a record without checksum or etag")
+        raise ValueError("the record has no valid checksum, or no etag")
     normal, _ = normalise(row, row["checksum"])
     if not _times(normal) <= _times(row):
-        raise ValueError("a record whose times are not in normal form")
+        raise ValueError("the record has times that are not in normal form")
     return encoded_row(raw, row)
 
 

@@ -76,9 +76,9 @@ def skeleton(metadata: Row) -> bytes:
 
 
 _CHECKS = (
-    Check("process", str, "metadata.process is no text"),
-    Check("etl_version", str, "metadata.etl_version is no text"),
-    Check("root_dir", str, "metadata.root_dir is no text"),
+    Check("process", str, "metadata.process is not a string"),
+    Check("etl_version", str, "metadata.etl_version is not a string"),
+    Check("root_dir", str, "metadata.root_dir is not a string"),
     Check(
         "process",
         str,
@@ -93,20 +93,20 @@ _CHECKS = (
 def checked_metadata(metadata: Any) -> tuple[Row, bool]:
     """Return the metadata in normal form, and whether a time had no zone. Raises `ValueError` with the reason."""
     if not isinstance(metadata, dict):
-        raise ValueError("metadata is no JSON object")
+        raise ValueError("metadata is not a JSON object")
     fixed: Row = {"total_records": 0} | metadata
     if type(fixed["total_records"]) is not int:
-        raise ValueError("metadata.total_records is no whole number")
+        raise ValueError("metadata.total_records is not an integer")
     for name in METADATA:
         if name not in fixed:
-            raise ValueError(f"metadata has no {name}")
+            raise ValueError(f"metadata lacks {name}")
     check_members(fixed, _CHECKS)
     naive = False
     for name in ("ts_created", "ts_updated"):
         try:
             fixed[name], no_zone = normal_time(fixed[name])
         except ValueError:
-            raise ValueError(f"metadata.{name} is no ISO-8601 time") from None
+            raise ValueError(f"metadata.{name} is not an ISO-8601 time") from None
         naive = naive or no_zone
     known = {name: fixed[name] for name in METADATA}
     return known | {name: value for name, value in fixed.items() if name not in known}, naive

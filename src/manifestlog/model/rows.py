@@ -88,7 +88,7 @@ def utc_text(moment: datetime) -> str:
 def normal_time(value: object) -> tuple[str, bool]:
     """Return an ISO-8601 time in normal form, and whether it had no zone and is taken as UTC. Raises `ValueError`."""
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text is a `TypeError`
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # anything but a string is a `TypeError`
         naive = moment.tzinfo is None
         return utc_text(moment.replace(tzinfo=UTC) if naive else moment), naive
     except (TypeError, OverflowError) as error:
@@ -178,24 +178,28 @@ _RECORD = (
         lambda size: f"file_size {size!r:.40} is not a number of bytes above 0",
         lambda size: type(size) is int and 0 < size <= FILE_SIZE_MAX,
     ),
-    Check("also_seen", object, "also_seen is no list", lambda seen: not seen or isinstance(seen, list), ABSENT),
+    Check("also_seen", object, "also_seen is not a list", lambda seen: not seen or isinstance(seen, list), ABSENT),
     Check(
-        "derived_from", object, "derived_from is no list", lambda inputs: not inputs or isinstance(inputs, list), ABSENT
+        "derived_from",
+        object,
+        "derived_from is not a list",
+        lambda inputs: not inputs or isinstance(inputs, list),
+        ABSENT,
     ),
 )
 """Checks of a record's members, except its checksum and its observations."""
 
 _TEXT_OR_NULL = (str, type(None))
 _OBSERVATION = (
-    Check("source_id", str, "source_id is no text"),
-    Check("dataset", str, "dataset is no text"),
-    Check("file_path", str, "file_path is no text"),
-    Check("version", str, "version is no text"),
+    Check("source_id", str, "source_id is not a string"),
+    Check("dataset", str, "dataset is not a string"),
+    Check("file_path", str, "file_path is not a string"),
+    Check("version", str, "version is not a string"),
     Check("source_id", str, "source_id is empty", bool),
     Check("dataset", str, "dataset is empty", bool),
-    Check("etag", _TEXT_OR_NULL, "etag is neither text nor null"),
-    Check("last_modified", _TEXT_OR_NULL, "last_modified is neither text nor null"),
-    Check("tie", int, "tie is no whole number of 0 or more", lambda tie: type(tie) is int and tie >= 0, ABSENT),
+    Check("etag", _TEXT_OR_NULL, "etag is neither a string nor null"),
+    Check("last_modified", _TEXT_OR_NULL, "last_modified is neither a string nor null"),
+    Check("tie", int, "tie is not an integer of 0 or more", lambda tie: type(tie) is int and tie >= 0, ABSENT),
 )
 """Checks of an observation's members, except its time."""
 
@@ -206,13 +210,13 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
     Raises `ValueError` with the reason if the row is invalid.
     """
     if not isinstance(row, dict):
-        raise ValueError("the record is no JSON object")
+        raise ValueError("the record is not a JSON object")
     missing = [name for name in REQUIRED if name not in row and name != "etag"]
     if missing:
-        raise ValueError(f"the record has no {', '.join(missing)}")
+        raise ValueError(f"the record lacks {', '.join(missing)}")
     checksum = _checked_checksum(row["checksum"])
     if checksum != key.lower():
-        raise ValueError(f"the key is {key[:80]!r}, the record's checksum {checksum!r}")
+        raise ValueError(f"the key is {key[:80]!r}, but the record's checksum is {checksum!r}")
     check_members(row, _RECORD)
     inputs = [_checked_checksum(value) for value in row.get("derived_from") or ()]
     checked = [_checked_observation(o) for o in (row, *(row.get("also_seen") or ()))]
@@ -230,11 +234,11 @@ def _checked_checksum(value: object) -> str:
 
 def _checked_observation(seen: object) -> tuple[Row, bool]:
     if not isinstance(seen, dict):
-        raise ValueError("also_seen holds something that is no JSON object")
+        raise ValueError("an entry of also_seen is not a JSON object")
     check_members(seen, _OBSERVATION)
     try:
         stamp, naive = normal_time(seen.get("ts_downloaded"))
     except ValueError:
-        raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is no ISO-8601 time") from None
+        raise ValueError(f"ts_downloaded {seen.get('ts_downloaded')!r:.40} is not an ISO-8601 time") from None
     # Write a missing ETag as null everywhere, because any observation may move into the record's own fields.
     return seen | {"etag": seen.get("etag"), "ts_downloaded": stamp}, naive

@@ -166,7 +166,7 @@ class Pool:
         """Continue with fewer workers."""
         if not self._short:
             log.warning(
-                "the system has no room for %d worker processes (%s): the run continues with fewer;"
+                "the system cannot run %d worker processes (%s): the run continues with fewer;"
                 " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or ask for fewer jobs",
                 self._wanted,
                 error.strerror or error,
@@ -295,7 +295,7 @@ def is_daemonic() -> bool:
 def _no_worker(error: Exception) -> ManifestError:
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return ManifestError(
-        f"not even one worker process can run: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
+        f"no worker process can run: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
         " or end other programs of this user"
     )
 

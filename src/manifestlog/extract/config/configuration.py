@@ -106,7 +106,7 @@ class ExtractConfig(BaseModel):
 
     model_config = STRICT
 
-    etl_version: str = Field(min_length=1, description="a text that is not empty")
+    etl_version: str = Field(min_length=1, description="a non-empty string")
     manifests_dir: _Directory = Field(description="the path of a directory")
     data_dir: _Directory = Field(description="the path of a directory")
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
@@ -206,7 +206,7 @@ def _expected(where: Place) -> str:
     model, rest = _model_at(where)
     if len(rest) == 1:
         return str(_keys(model)[str(rest[0])].description)
-    return "an object with source_id, dataset and url" if rest[0] == "sources" else "a text"
+    return "an object with source_id, dataset and url" if rest[0] == "sources" else "a string"
 
 
 def _unknown(where: Place) -> str:

@@ -121,7 +121,7 @@ class _Values:
 
     def _key(self, node: Any) -> str:
         if node.id != "scalar":
-            raise self._wrong(node, "expected a text as a key; correct it")
+            raise self._wrong(node, "expected a string as a key; correct it")
         return str(node.value)
 
     def _scalar(self, node: Any) -> object:

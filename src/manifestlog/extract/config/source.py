@@ -142,7 +142,7 @@ class SourceState(BaseModel):
 class ETLSource(Expectations, RequestOptions, WithHeaders):
     """A remote source: its identity, its URL, and where its files go."""
 
-    source_id: str = Field(min_length=1, description="a text that is not empty")
+    source_id: str = Field(min_length=1, description="a non-empty string")
     dataset: Annotated[str, AfterValidator(_checked_dataset)] = Field(description="a directory inside data_dir")
     url: Annotated[str, AfterValidator(_checked_url)] = Field(
         repr=False, description="a URL like https://host/path/file"

@@ -64,7 +64,7 @@ def _shape(document: Any) -> str:
         keys = [repr(key[:_SHAPE_KEY_MAX]) for key in list(document)[:_SHAPE_KEYS_MAX]]
         more = ", …" if len(document) > len(keys) else ""
         return f"an object with the keys {', '.join(keys)}{more}" if keys else "an empty object"
-    return "a text" if isinstance(document, str) else f"nothing but {json.dumps(document)[:_SHAPE_KEY_MAX]}"
+    return "a string" if isinstance(document, str) else f"nothing but {json.dumps(document)[:_SHAPE_KEY_MAX]}"
 
 
 def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:

@@ -222,7 +222,7 @@ class _Compaction:
         wal.read_segments(self._paths, found.metadata["ts_created"], first, last, take)
         changes = merge.plan(found, state.overlay)
         if merge.records_after(found, changes) != state.total:
-            raise IndexDamagedError("the records do not add up")
+            raise IndexDamagedError("the number of records in the index does not fit the log")
         return _Input(found, state, changes)
 
     def _check_base(self, found: base.CanonicalFiles, crc: int) -> None:
@@ -231,7 +231,9 @@ class _Compaction:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))
-        raise DamagedManifestError(self._paths.canonical, 0, "the bytes between the records are not what was written")
+        raise DamagedManifestError(
+            self._paths.canonical, 0, "the bytes between the records differ from what was written"
+        )
 
     def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
         out = Writer(fd)

@@ -356,7 +356,7 @@ class Segment:
         # Reentrant, because a signal handler may interrupt this thread's sync to write or close. With a timeout, because
         # that handler may wait for another thread, which waits here.
         if not self._syncing.acquire(True, _TURN_S):
-            raise OSError(errno.ETIMEDOUT, "another thread's sync of this file does not end", self.path)
+            raise OSError(errno.ETIMEDOUT, "another thread's sync of this file has not ended", self.path)
 
     def _sync_alone(self) -> None:
         if self._broken:

@@ -317,7 +317,7 @@ def _open(paths: ManifestPaths, number: int, ts_created: str, *, writable: bool)
     if found != (paths.name, ts_created, number):
         segment.unpin()
         raise DamagedManifestError(
-            path, 0, f"this is segment {found[2]} of manifest {found[0]!r} created at {found[1]}, not of this one"
+            path, 0, f"this is segment {found[2]} of another manifest, {found[0]!r}, created at {found[1]}"
         )
     return segment
 

@@ -1,1 +1,1 @@
-"""Check, repair and doctor: what finds and mends damage."""
+"""Check, repair and doctor: they find and repair damage."""

@@ -228,8 +228,8 @@ def _opening(paths: ManifestPaths, number: int, read: _Read | None, report: Chec
         return None
     belongs = (opening.manifest, opening.segment) == (paths.name, number)
     if not belongs or (read is not None and opening.ts_created != read.metadata["ts_created"]):
-        whose = f"segment {opening.segment} of manifest {opening.manifest!r} created at {opening.ts_created}"
-        report.damage(path, 0, f"this is {whose}, not of this one")
+        whose = f"another manifest, {opening.manifest!r}, created at {opening.ts_created}"
+        report.damage(path, 0, f"this is segment {opening.segment} of {whose}")
         return None
     return opening
 

@@ -118,7 +118,7 @@ def _ours(read: list[Segment], identity: tuple[str, str] | None, found: Salvage)
     for segment in sorted(read, key=lambda s: s.path.endswith(f"-{s.number:06d}.jsonl"), reverse=True):
         opening = segment.opening
         if opening is not None and (opening.manifest, opening.ts_created) != identity:
-            whose = f"manifest {opening.manifest!r} created at {opening.ts_created}"
+            whose = f"another manifest, {opening.manifest!r}, created at {opening.ts_created}"
             found.note(segment.path, 0, segment.size, f"this segment belongs to {whose}; it is left out")
         elif segment.number in ours:
             found.note(segment.path, 0, segment.size, f"a second copy of segment {segment.number}; it is left out")

@@ -183,18 +183,18 @@ def _exclusion(second: _Second, place: str) -> ProbeResult:
     ours = FileLock(os.path.join(place, _LOCK), PATIENCE_S)
     try:
         if not second.ask("lock"):
-            return ProbeResult(test, ProbeStatus.FAILED, "a free lock is refused", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a free lock cannot be taken", advice)
         if ours.try_acquire():
             return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
         second.ask("unlock")
         if not ours.try_acquire():
-            return ProbeResult(test, ProbeStatus.FAILED, "a released lock is refused", advice)
+            return ProbeResult(test, ProbeStatus.FAILED, "a released lock cannot be taken again", advice)
         if second.ask("lock"):
             return ProbeResult(test, ProbeStatus.FAILED, "two processes got one lock at the same time", advice)
     finally:
         ours.release()
         ours.close()
-    return ProbeResult(test, ProbeStatus.OK, "a lock that one process holds is refused to another")
+    return ProbeResult(test, ProbeStatus.OK, "while one process holds a lock, no other process gets it")
 
 
 def _lock_ends(second: _Second, place: str) -> ProbeResult:
@@ -210,7 +210,7 @@ def _lock_ends(second: _Second, place: str) -> ProbeResult:
         while not (free := ours.try_acquire()) and time.monotonic() < ends:
             time.sleep(0.01)
         if not free or disk.held_by_others(shared):
-            found = f"{PATIENCE_S:g} s after its holder was killed, a lock is still held"
+            found = f"a lock is still held {PATIENCE_S:g} s after its holder was killed"
             advice = "keep manifests on a local disk; here every killed process would stop all others"
             return ProbeResult(test, ProbeStatus.FAILED, found, advice)
     finally:
@@ -332,9 +332,11 @@ def _clock(place: str) -> ProbeResult:
             time.sleep(1e-3)
     finally:
         disk.close(fd)
-    measured = f"file times differ from the system's by {_span(apart)}, in steps of {_span(abs(step) / 1e9)} or less"
+    measured = (
+        f"file times differ from the system clock by {_span(apart)}, in steps of {_span(abs(step) / 1e9)} or less"
+    )
     if step < 0 or apart > CLOCK_SLACK_S:
-        found = f"file times differ from the system's by {apart:,.1f} s: they come from another clock"
+        found = f"file times differ from the system clock by {apart:,.1f} s: they come from another clock"
         return ProbeResult(
             "file times",
             ProbeStatus.WARNING,

@@ -6,7 +6,7 @@ Invariants:
   every record counts, including records edited by hand.
 - Covered segments are replayed only if the log does not name the canonical: over it if none of their lines is missing,
   else under it, so that no forgotten record comes back.
-- Every possible loss is reported with file, offset and bytes. If another file makes up for it, it is no loss.
+- Every possible loss is reported with file, offset and bytes. It is not a loss if another file replaces it.
 
 It only reads; `repair` writes.
 """
@@ -93,7 +93,7 @@ def _is_unbroken(evidence: Evidence, sound: set[int]) -> bool:
 def _name_missing_segments(evidence: Evidence, found: Salvage) -> None:
     for number in range(evidence.covered.last + 1, found.last_number + 1):
         if number not in evidence.segments:
-            doubt = " (or a crash came before its creation)" if _may_never_have_been(number, evidence.segments) else ""
+            doubt = " (or a crash prevented its creation)" if _may_never_have_been(number, evidence.segments) else ""
             missing = f"segment {number} is missing{doubt}: {_UNDONE}"
             found.lose(evidence.paths.segment(number), None, None, missing)
 
@@ -220,9 +220,9 @@ def _judge_missing(evidence: Evidence, found: Salvage) -> None:
     if bases and min(base.covers for base in bases) == 0 and bases[0].size < len(_SMALLEST):
         found.note(paths.canonical, None, None, "missing; it had no records, and the log has everything since")
         return
-    held = f"with everything up to segment {bases[0].covers}" if bases else "and no log states its contents"
+    held = f"with all records up to segment {bases[0].covers}" if bases else "and no log states its contents"
     size = bases[-1].size if bases else None
-    found.lose(paths.canonical, 0, size, f"it is missing {held}: only the records in the log are left")
+    found.lose(paths.canonical, 0, size, f"the file is missing, {held}; only the records in the log are left")
 
 
 def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> None:
