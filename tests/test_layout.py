@@ -43,7 +43,7 @@ FACE = {"manager", "records", "factory", "open_managers", "corrections", "mainte
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
     ("mounts", "checksums"),
-    ("lock", "canonical.source_rows", "log.framing", "canonical.columns"),
+    ("lock", "claims", "canonical.source_rows", "log.framing", "canonical.columns"),
     ("log", "canonical"),
     ("overlay", "view", "canonical.merge", "canonical.files"),
     ("state",),

@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from manifestlog import corrections, root
 from manifestlog.adoption import Given, adopt_metadata, difference
-from manifestlog.engines.protocol import Capability, Engine, Location, Snapshot
+from manifestlog.engines.protocol import Capability, Claims, Engine, Location, Snapshot
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
@@ -299,6 +299,13 @@ class AbstractManifest(ABC):
         live downloads followed it, or with `keep_current`. Writes one atomic batch. Returns the changes, also in a dry run.
         """
         return corrections.retime(self._engine, source_id, dataset, keep_current=keep_current, dry_run=dry_run)
+
+    def claims(self, directory: str | os.PathLike[str]) -> Claims:
+        """Return a worker's claims on names in an existing directory, so that no two workers do the same work.
+
+        Each worker needs its own. Use it as a context manager: `with manager.claims(d) as claims, claims.claim(…) as ours:`.
+        """
+        return self._engine.claims(os.path.abspath(directory))
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

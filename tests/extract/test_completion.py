@@ -296,5 +296,8 @@ def test_an_interrupted_download_is_not_registered_against_a_pin(
 def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
     one = source(source_id="a", dataset="systems")
     part = PartFile(SourcePaths.of(here.data_dir, one))
-    with Claims(here.data_dir) as claims, pytest.raises(ExtractError, match="removed during the download"):
+    with (
+        Claims(here.manifest, here.data_dir) as claims,
+        pytest.raises(ExtractError, match="removed during the download"),
+    ):
         register(here.context(claims), one, part, sha256(BODY))

@@ -21,7 +21,7 @@ ONE = source(URL, dataset="json/systems", file_name="prices-2024.json.gz")
 
 def said(here: Here, error: BaseException, secrets: Iterable[str] = ()) -> str:
     """Return the message for an error of this source."""
-    with Claims(here.data_dir) as claims:
+    with Claims(here.manifest, here.data_dir) as claims:
         return here.context(claims, secrets=frozenset(secrets)).redacted(ONE, error)
 
 

@@ -159,7 +159,7 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
     with PartWriter(part, ResponseHead(200, encoding="gzip")) as writer:
         writer.write(gzip.compress(CSV))
     decode_part(part)
-    with Claims(here.data_dir) as claims, pytest.raises(UnexpectedError):
+    with Claims(here.manifest, here.data_dir) as claims, pytest.raises(UnexpectedError):
         finish_interrupted(here.context(claims), one, PartFile(part.paths))
 
 

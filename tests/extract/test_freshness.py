@@ -10,8 +10,9 @@ import pytest
 
 from extract.builders import config_error, raw_config, raw_source, source
 from extract.runs import Home, entry
+from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.extract import Stale
-from manifestlog.extract.claims import Claims
+from manifestlog.extract.claims import Claims, claim_name
 from manifestlog.extract.paths import part_path, path_for
 from manifestlog.names import SEEN_NAME
 from support import answers
@@ -94,7 +95,7 @@ def test_a_source_that_another_run_holds_grows_stale(here: Here, bad: BadServer)
     seen(here, days=8)
     one = source(url, source_id="a", dataset="systems")
     with (
-        Claims(here.data_dir) as claims,
+        Claims(here.manifest, here.data_dir) as claims,
         claims.trying("part", claims.name_of(part_path(path_for(here.data_dir, one), one))),
     ):
         assert stale(here, url) == ["a"]
@@ -223,7 +224,8 @@ def test_a_stale_source_fails_a_run_that_is_asked_to(home: Home, options: tuple[
     home.run()
     one = source(**json.loads((home.folder / "etl.config.json").read_text())["sources"][0])
     text = json.dumps({"dumps": {"a": "2020-01-01T00:00:00+00:00"}})
-    with Claims(home.data) as claims, claims.trying("part", claims.name_of(part_path(path_for(home.data, one), one))):
+    name = claim_name(home.data, part_path(path_for(home.data, one), one))
+    with FileClaims(str(home.data)) as claims, claims.claim("part", name):
         (home.data / SEEN_NAME).write_text(text)
         forget(home)
         assert home.run(*options).code == code

@@ -11,8 +11,9 @@ import pytest
 from extract.builders import raw_source, source
 from extract.running import pattern
 from extract.runs import Home
+from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.extract import Defaults, Result, paths
-from manifestlog.extract.claims import Claims
+from manifestlog.extract.claims import Claims, claim_name
 from manifestlog.names import CLAIMS_NAME
 from support import answers
 
@@ -131,7 +132,7 @@ def claimed(here: Here, url: str) -> Iterator[None]:
     """Another run holds this source."""
     one = source(url, source_id="a", dataset="systems")
     here.data_dir.mkdir(exist_ok=True)
-    with Claims(here.data_dir) as claims:
+    with Claims(here.manifest, here.data_dir) as claims:
         part = claims.name_of(paths.part_path(paths.path_for(here.data_dir, one), one))
         (here.data_dir / "systems").mkdir(exist_ok=True)
         with claims.trying("part", part) as ours:
@@ -190,8 +191,8 @@ def test_the_warning_is_shown_under_quiet(tmp_path: Path, bad: BadServer) -> Non
     home.configure(one)
     home.data.joinpath("systems").mkdir(parents=True)
     found = source(one["url"], source_id="a", dataset="systems")
-    name = paths.part_path(paths.path_for(home.data, found), found)
-    with Claims(home.data) as claims, claims.trying("part", claims.name_of(name)):
+    name = claim_name(home.data, paths.part_path(paths.path_for(home.data, found), found))
+    with FileClaims(str(home.data)) as claims, claims.claim("part", name):
         results = [home.run("--quiet") for _ in range(3)]
     assert [len(result.json.get("warnings", [])) for result in results] == [0, 0, 1]
     assert [(result.code, "claimed in the last 3 runs" in result.err) for result in results] == [

@@ -66,7 +66,7 @@ def stopping(true: Callable[[], object]) -> Iterator[Stop]:
 
 def stopped(here: Here, one: ETLSource, true: Callable[[], object]) -> None:
     """Stop a source as soon as this is true."""
-    with Claims(here.data_dir) as claims, stopping(true) as stop, pytest.raises(StopAskedError):
+    with Claims(here.manifest, here.data_dir) as claims, stopping(true) as stop, pytest.raises(StopAskedError):
         extract(here.context(claims, stop=stop), one)
 
 
@@ -119,7 +119,7 @@ def test_a_pause_ends_though_the_signal_came_right_before_its_sleep(monkeypatch:
 def test_nothing_begins_once_it_is_stopped(here: Here, bad: BadServer) -> None:
     stop = Stop()
     stop.ask()
-    with Claims(here.data_dir) as claims, pytest.raises(StopAskedError):
+    with Claims(here.manifest, here.data_dir) as claims, pytest.raises(StopAskedError):
         extract(here.context(claims, stop=stop), source(bad.script("/a", answers.whole(BODY))))
     assert bad.requests == []
 
@@ -133,7 +133,7 @@ def test_a_stopped_download_is_resumed(here: Here, bad: BadServer) -> None:
 
 def test_a_stopped_download_is_no_longer_claimed(here: Here, bad: BadServer) -> None:
     one = source(slow(bad))
-    with Claims(here.data_dir) as claims, stopping(lambda: has_part(here.data_dir, 400)) as stop:
+    with Claims(here.manifest, here.data_dir) as claims, stopping(lambda: has_part(here.data_dir, 400)) as stop:
         with pytest.raises(StopAskedError):
             extract(here.context(claims, stop=stop), one)
         assert here.one(one).result is Result.NEW

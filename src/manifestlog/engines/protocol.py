@@ -13,12 +13,14 @@ An engine decides how records are stored, shared and made durable. `model.writes
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from manifestlog.model.writes import Added, History
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from manifestlog.engines.reports import (
         CheckReport,
@@ -85,6 +87,35 @@ class Snapshot(History, Protocol):
         """Iterate over all rows, sorted by checksum."""
 
 
+class Claims(Protocol):
+    """Who works on what, in one directory of data files: the claims of one worker. A context manager, which closes them.
+
+    A name has at most one holder, over all processes if the engine is `SHARED`. A claim ends with its block, with
+    `close`, or with the process. Threads of one object share its claims, so each worker needs its own object.
+    """
+
+    @property
+    def display(self) -> str:
+        """How messages name the place of these claims."""
+
+    def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
+        """Claim a name, waiting up to `wait_s` for its holder; the block receives whether the claim succeeded."""
+
+    def record_skip(self, name: str) -> list[str]:
+        """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
+
+    def clear_skips(self, name: str) -> None:
+        """Delete the note of runs that skipped this name."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class Engine(Protocol):
     """One open manifest. Threads may share it."""
 
@@ -134,6 +165,11 @@ class Engine(Protocol):
 
     def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
         """Replace rows with the result of `plan`, which runs inside the transaction and may run twice."""
+
+    # -- claims: for workers that fetch or make files; they need no open manifest and change none -----------------------
+
+    def claims(self, directory: str) -> Claims:
+        """Return a new worker's claims in this existing directory, which manifests may share."""
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def update(
     records = {pair: manifest.get_record_by_source(*pair) for pair in watched}
     known = {pair: record.ts_downloaded for pair, record in records.items() if record and record.ts_downloaded <= now}
     known |= dict.fromkeys(answered & watched.keys(), now)
-    seen = _update_notes(data_dir, watched, known, now)
+    seen = _update_notes(manifest, data_dir, watched, known, now)
     return [
         Stale(*pair, seen[pair], span, was_fetched=records[pair] is not None)
         for pair, span in watched.items()
@@ -64,11 +64,15 @@ def update(
 
 
 def _update_notes(
-    data_dir: Path, watched: Iterable[_Pair], known: dict[_Pair, datetime], now: datetime
+    manifest: DownloadManifestManager,
+    data_dir: Path,
+    watched: Iterable[_Pair],
+    known: dict[_Pair, datetime],
+    now: datetime,
 ) -> dict[_Pair, datetime]:
     """Return when each source was last confirmed, from `known` and the notes, and save that for the next run."""
     found = dict.fromkeys(watched, now) | known
-    with suppress(OSError, ExtractError), Claims(data_dir) as claims, claims.waiting("notes", SEEN_NAME):
+    with suppress(OSError, ExtractError), Claims(manifest, data_dir) as claims, claims.waiting("notes", SEEN_NAME):
         fd = os.open(data_dir / SEEN_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             notes = {pair: min(time, now) for pair, time in _read(fd).items()}

@@ -116,7 +116,7 @@ class PipelineOrchestrator:
                 " run `manifestlog extract` as a separate program for %d at a time",
                 self._defaults.jobs,
             )
-        with Claims(self._data_dir) as claims:
+        with Claims(self._manifest, self._data_dir) as claims:
             context = self._context(claims, listener.on_progress)
             for source in sources:
                 if asked_to_stop():

@@ -39,7 +39,7 @@ class ExtractJob(NamedTuple):
 @contextmanager
 def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[ETLSource], Outcome]]:
     """Open what a worker needs; yield the function that fetches and registers one source."""
-    with job.manifest, Claims(job.data_dir) as claims:
+    with job.manifest, Claims(job.manifest, job.data_dir) as claims:
         context = WorkerContext(
             job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop
         )

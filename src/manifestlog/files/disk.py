@@ -18,6 +18,7 @@ import fcntl
 import mmap
 import os
 import stat as stat_bits
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,6 +31,10 @@ FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _REST_S = 50e-6
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW
+_BYTE_LOCK = "hhqqi4x"
+"""`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
+# Open file description locks: closing another descriptor of the file would release process locks (fcntl(2)).
+_SET_BYTE_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 _MODE = 0o666  # the umask decides, as for any file: a 0600 manifest would lock out its other writers
 
 
@@ -62,7 +67,7 @@ def open_append(path: str) -> int:
 
 
 def open_lock(path: str, mode_from: str | None = None) -> int:
-    """Open the lock file, creating it if needed with the mode and group of `mode_from`. Its content is never read."""
+    """Open the lock file, creating it if needed with the mode and group of `mode_from`."""
     flags = os.O_RDWR | _COMMON
     if mode_from is not None:
         with contextlib.suppress(FileNotFoundError):
@@ -272,6 +277,33 @@ def held_by_others(fd: int) -> bool:
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
     return False
+
+
+def lock_byte(fd: int, position: int) -> bool:
+    """Lock one byte of this file if it is free; return whether it is locked now. The kernel releases it with the descriptor."""
+    try:
+        _change_byte_lock(fd, fcntl.F_WRLCK, position)
+    except (BlockingIOError, PermissionError):  # some systems raise the second one
+        return False
+    return True
+
+
+def unlock_byte(fd: int, position: int) -> None:
+    _change_byte_lock(fd, fcntl.F_UNLCK, position)
+
+
+def _change_byte_lock(fd: int, kind: int, position: int) -> None:
+    if _SET_BYTE_LOCK is not None:
+        fcntl.fcntl(fd, _SET_BYTE_LOCK, struct.pack(_BYTE_LOCK, kind, os.SEEK_SET, position, 1, 0))
+    else:
+        operation = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
+        fcntl.lockf(fd, operation, 1, position)
+
+
+def overwrite(fd: int, data: bytes) -> None:
+    """Replace the content of a lock file, which nothing depends on: a crash may leave any part of it."""
+    os.pwrite(fd, data, 0)
+    os.ftruncate(fd, len(data))
 
 
 def lock_holder(path: str) -> str | None:

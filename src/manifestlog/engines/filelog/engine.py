@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
 from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, log_status
@@ -184,6 +185,9 @@ class FileEngine:
             root = roots.root_of(str(root_dir), self.paths.directory)
             self._rules_of = (root_dir, Rules(root, self.options.record_bytes_max))
         return self._rules_of[1]
+
+    def claims(self, directory: str) -> FileClaims:
+        return FileClaims(directory)
 
     # -- maintenance ---------------------------------------------------------------------------------------------
 
