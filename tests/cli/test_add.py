@@ -28,7 +28,7 @@ def counts(summary: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in summary.items() if value and name not in {"bytes", "seconds"}}
 
 
-def test_a_folder_with_all_that_is_in_it(run: Program, tree: Path) -> None:
+def test_a_directory_is_added_with_everything_in_it(run: Program, tree: Path) -> None:
     result = run("add", "files_extractor", tree)
     assert result.code == 0
     assert result.err == ""
@@ -46,7 +46,7 @@ def test_a_folder_with_all_that_is_in_it(run: Program, tree: Path) -> None:
     assert canonical["metadata"]["total_records"] == 3
 
 
-def test_again_gives_duplicates_and_changes_are_seen(run: Program, tree: Path) -> None:
+def test_adding_again_gives_duplicates_and_notices_changes(run: Program, tree: Path) -> None:
     first = run("add", "files_extractor", "data", "--json").json
     assert list(first) == [*VERDICTS, "failed", "skipped", "bytes", "seconds"]
     assert counts(first) == {"new": 3}
@@ -59,7 +59,7 @@ def test_again_gives_duplicates_and_changes_are_seen(run: Program, tree: Path) -
     assert counts(run("add", "files_extractor", tree, "--json").json) == {"duplicate": 3, "reverted": 1}
 
 
-def test_names_can_be_given(run: Program, tree: Path) -> None:
+def test_source_and_dataset_can_be_given(run: Program, tree: Path) -> None:
     run("add", "files_extractor", tree / "a.txt", "--dataset", "letters", "--source", "alphabet", "--etl-version", "3")
     (record,) = run("list", "files_extractor", "--json").json
     assert (record["source_id"], record["dataset"], record["version"]) == ("alphabet", "letters", "3")
@@ -75,7 +75,7 @@ def test_an_older_version_is_stamped_but_not_stored(run: Program, tree: Path) ->
     assert json.loads(run("cat", "files_extractor").out)["metadata"]["etl_version"] == "2.0"
 
 
-def test_links_pipes_and_sockets(run: Program, tree: Path) -> None:
+def test_links_to_files_are_followed_pipes_and_sockets_are_skipped(run: Program, tree: Path) -> None:
     (tree / "link.txt").symlink_to("a.txt")
     (tree / "folder").symlink_to("sub")
     (tree / "up").symlink_to("..")
@@ -91,7 +91,7 @@ def test_links_pipes_and_sockets(run: Program, tree: Path) -> None:
     assert "skipped" in run("add", "files_extractor", tree, "-v").err
 
 
-def test_what_fails_is_told_one_by_one_and_the_rest_goes_on(run: Program, tree: Path) -> None:
+def test_each_failure_is_reported_and_the_other_files_are_added(run: Program, tree: Path) -> None:
     (tree / "empty").touch()
     (tree / "dangling").symlink_to("nowhere")
     (tree / "loop").symlink_to("loop")
@@ -131,13 +131,13 @@ def test_a_link_to_a_working_file_is_skipped_too(run: Program, tree: Path) -> No
     assert counts(run("add", "files_extractor", tree, "--json").json) == {"new": 3, "skipped": 2}
 
 
-def test_empty_files_are_no_failure(run: Program, tree: Path) -> None:
+def test_empty_files_are_not_failures(run: Program, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
     result = run("add", "files_extractor", tree, "--json")
     assert (result.code, counts(result.json)) == (0, {"new": 3, "skipped": 1})
 
 
-def test_what_is_skipped_is_said_once(run: Program, tree: Path) -> None:
+def test_skipped_files_are_counted_in_one_line(run: Program, tree: Path) -> None:
     for name in ("_SUCCESS", "sub/_SUCCESS", "a.part"):
         (tree / name).touch()
     assert run("add", "files_extractor", tree).err == (
@@ -145,18 +145,18 @@ def test_what_is_skipped_is_said_once(run: Program, tree: Path) -> None:
     )
 
 
-def test_what_is_skipped_is_named_when_asked(run: Program, tree: Path) -> None:
+def test_verbose_names_every_skipped_file(run: Program, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
     assert f"{tree}/_SUCCESS: skipped: empty file\n" in run("add", "files_extractor", tree, "-v").err
 
 
-def test_an_empty_file_fails_for_who_wants_it(run: Program, tree: Path) -> None:
+def test_an_option_makes_empty_files_fail(run: Program, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
     result = run("add", "files_extractor", tree, "--json", "--empty=error")
     assert (result.code, counts(result.json)) == (1, {"new": 3, "failed": 1})
 
 
-def test_what_a_repair_has_set_aside_is_left_out(run: Program, filled: Path, tree: Path) -> None:
+def test_the_quarantine_is_left_out(run: Program, filled: Path, tree: Path) -> None:
     filled.write_bytes(filled.read_bytes()[:-40])
     run("repair", filled)
     assert list(filled.parent.glob("quarantine/*/report.json"))
@@ -179,7 +179,7 @@ def test_existing_metadata_is_kept(run: Program, tree: Path) -> None:
     assert (metadata["process"], metadata["etl_version"]) == ("loader", "7")
 
 
-def test_a_damaged_manifest_is_left(run: Program, filled: Path, tree: Path) -> None:
+def test_a_damaged_manifest_is_not_changed(run: Program, filled: Path, tree: Path) -> None:
     filled.write_bytes(b"{")
     result = run("add", filled, tree)
     assert result.code == 12
@@ -257,7 +257,7 @@ def test_a_killed_worker_is_noticed(run: Program, big: Path) -> None:
     assert counts(result.json) == {"failed": 2}
 
 
-def test_with_every_worker_killed_others_do_the_rest(run: Program, big: Path) -> None:
+def test_new_workers_replace_killed_ones(run: Program, big: Path) -> None:
     (big / "three").write_bytes(b"3")
     process, workers = started(run, big / "one", big / "two", big / "three")
     for pid in workers:
@@ -285,7 +285,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_bar_is_for_terminals(run: Program, home: Path) -> None:
+def test_only_a_terminal_shows_the_progress_bar(run: Program, home: Path) -> None:
     os.truncate(os.open(home / "large", os.O_CREAT | os.O_WRONLY), 400 << 20)
     shown = on_terminal(run, "add", "large_extractor", "large", "gone")
     assert "hashing" in shown
@@ -295,7 +295,7 @@ def test_the_bar_is_for_terminals(run: Program, home: Path) -> None:
     assert "hashing" not in on_terminal(run, "add", "large_extractor", "large", "--no-progress")
 
 
-def test_what_landed_before_the_disk_was_full_is_said(run: Program, home: Path) -> None:
+def test_a_full_disk_is_reported_with_the_number_of_added_files(run: Program, home: Path) -> None:
     folder = home / "many"
     folder.mkdir()
     for number in range(200):

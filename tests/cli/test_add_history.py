@@ -111,31 +111,31 @@ def test_a_newer_file_becomes_current(run: Program, home: Path) -> None:
     assert current(run)["file_path"] == str(home / "new.gz")
 
 
-def test_the_time_that_is_given_decides(run: Program, home: Path) -> None:
+def test_a_given_time_decides_which_file_is_current(run: Program, home: Path) -> None:
     run("add", MANIFEST, *SOURCE, old(home / "one.gz", b"one", NOON))
     run("add", MANIFEST, *SOURCE, old(home / "two.gz", b"two", NOON + 60), "--time", "2023-01-01T00:00:00Z")
     assert current(run)["file_path"] == str(home / "one.gz")
 
 
-def test_of_many_files_of_one_source_the_newest_is_current(run: Program, home: Path) -> None:
+def test_the_newest_of_many_files_of_a_source_is_current(run: Program, home: Path) -> None:
     for number in range(40):
         old(home / "all" / f"{number}.gz", b"%d" % number, NOON + (number * 7) % 40)
     run("add", MANIFEST, *SOURCE, home / "all", "--jobs", 2)
     assert current(run)["ts_downloaded"] == "2024-01-01T12:00:39Z"
 
 
-def test_what_takes_the_place_of_the_current_file_is_current_whatever_its_time(run: Program, home: Path) -> None:
+def test_a_file_that_replaces_the_current_one_is_current_whatever_its_time(run: Program, home: Path) -> None:
     run("add", MANIFEST, *SOURCE, old(home / "a.gz", b"new", NOON + 60))
     run("add", MANIFEST, *SOURCE, old(home / "a.gz", b"restored"))
     assert current(run)["file_size"] == len(b"restored")
 
 
-def test_a_file_from_the_future_is_stamped_now(run: Program, home: Path) -> None:
+def test_a_file_time_in_the_future_is_recorded_as_now(run: Program, home: Path) -> None:
     run("add", MANIFEST, *SOURCE, old(home / "a.gz", b"a", 4_000_000_000))
     assert current(run)["ts_downloaded"] < "2096"
 
 
-def test_an_etag_that_is_known_is_not_lost(run: Program, home: Path) -> None:
+def test_a_known_etag_is_not_lost(run: Program, home: Path) -> None:
     path = old(home / "a.gz", b"a")
     run("add", MANIFEST, *SOURCE, path, "--etag", '"v1"')
     run("add", MANIFEST, *SOURCE, old(home / "b.gz", b"a", NOON + 60))
@@ -161,7 +161,7 @@ def test_an_etag_can_be_given_later(run: Program, home: Path) -> None:
         ("--index", "nowhere.csv"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(run: Program, tree: Path, arguments: tuple[str, ...]) -> None:
+def test_contradictory_options_are_a_usage_error(run: Program, tree: Path, arguments: tuple[str, ...]) -> None:
     result = run("add", MANIFEST, *arguments)
     assert (result.code, (run.home / "manifests").exists()) == (2, False)
 
@@ -178,19 +178,19 @@ def test_what_makes_no_sense_is_a_usage_error(run: Program, tree: Path, argument
         ("i.jsonl", "{\n", "i.jsonl"),
     ],
 )
-def test_a_wrong_index_is_told_with_its_line(run: Program, tree: Path, name: str, text: str, said: str) -> None:
+def test_an_invalid_index_is_reported_with_the_line(run: Program, tree: Path, name: str, text: str, said: str) -> None:
     (tree / name).write_text(text)
     result = run("add", MANIFEST, "--index", tree / name, COLUMNS="1000")
     assert (result.code, said in result.err) == (2, True), result.err
 
 
-def test_an_index_that_is_no_text_is_told(run: Program, tree: Path) -> None:
+def test_an_index_that_is_not_utf_8_is_reported(run: Program, tree: Path) -> None:
     (tree / "i.csv").write_text("file_path\na.txt\n", encoding="utf-16")
     result = run("add", MANIFEST, "--index", tree / "i.csv", COLUMNS="1000")
     assert (result.code, "not UTF-8; save the file as UTF-8" in result.err) == (2, True), result.err
 
 
-def test_a_file_that_is_not_what_its_index_says_fails(run: Program, tree: Path) -> None:
+def test_a_file_that_differs_from_its_index_fails(run: Program, tree: Path) -> None:
     (tree / "i.csv").write_text(f"file_path,checksum\na.txt,{'0' * 64}\n")
     result = run("add", MANIFEST, "--index", tree / "i.csv", "--json")
     assert (result.code, result.json["failed"], "the index says" in result.err) == (1, 1, True)

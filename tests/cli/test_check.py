@@ -18,13 +18,13 @@ def _damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_sound_manifest_is_said_to_be(run: Program, filled: Path) -> None:
+def test_a_sound_manifest_is_reported_as_sound(run: Program, filled: Path) -> None:
     result = run("check", str(filled))
     assert result.code == 0
     assert "sound" in result.out
 
 
-def test_a_damaged_one_ends_with_12(run: Program, filled: Path) -> None:
+def test_a_damaged_manifest_ends_with_12(run: Program, filled: Path) -> None:
     _damage(filled)
     assert run("check", str(filled)).code == 12
 
@@ -34,12 +34,12 @@ def test_a_finding_names_file_and_byte(run: Program, filled: Path) -> None:
     assert f"damage: {filled.name} at byte" in run("check", str(filled)).out
 
 
-def test_what_to_do_next_is_said(run: Program, filled: Path) -> None:
+def test_damage_comes_with_advice(run: Program, filled: Path) -> None:
     _damage(filled)
     assert f"manifestlog repair {filled} --dry-run" in run("check", str(filled)).err
 
 
-def test_the_sound_one_beside_it_is_checked_as_well(run: Program, filled: Path) -> None:
+def test_other_manifests_are_checked_as_well(run: Program, filled: Path) -> None:
     run("init", str(filled.with_name("other_download.manifest.json")))
     _damage(filled)
     result = run("--dir", str(filled.parent), "check")
@@ -54,11 +54,11 @@ def test_json_has_the_findings(run: Program, filled: Path) -> None:
     assert set(report["findings"][0]) == {"level", "file", "offset", "meaning"}
 
 
-def test_a_manifest_that_is_not_there_ends_with_10(run: Program, filled: Path) -> None:
+def test_a_missing_manifest_ends_with_10(run: Program, filled: Path) -> None:
     assert run("check", str(filled.with_name("none_download.manifest.json"))).code == 10
 
 
-def test_a_manifest_that_is_not_there_is_one_object_with_json(run: Program, filled: Path) -> None:
+def test_with_json_a_missing_manifest_is_one_object(run: Program, filled: Path) -> None:
     result = run("check", filled.with_name("none_download.manifest.json"), "--json")
     assert (result.code, result.out, result.error["exit_code"]) == (10, "", 10)
 
@@ -72,28 +72,28 @@ def unreadable(filled: Path) -> Path:
 
 
 @pytest.mark.usefixtures("unreadable")
-def test_one_that_cannot_be_read_does_not_hide_the_others(run: Program) -> None:
+def test_an_unreadable_manifest_does_not_hide_the_others(run: Program) -> None:
     result = run("check")
     assert (result.code, "files_extractor.manifest.json: sound" in result.out) == (1, True)
 
 
-def test_one_that_cannot_be_read_is_named(run: Program, unreadable: Path) -> None:
+def test_an_unreadable_manifest_is_named(run: Program, unreadable: Path) -> None:
     assert run("check").err == f"manifestlog: {unreadable}: Is a directory\n"
 
 
-def test_one_that_cannot_be_read_is_named_when_it_is_the_only_one(run: Program, unreadable: Path) -> None:
+def test_an_unreadable_manifest_is_named_if_it_is_the_only_one(run: Program, unreadable: Path) -> None:
     result = run("check", unreadable)
     assert (result.code, result.err) == (1, f"manifestlog: {unreadable}: Is a directory\n")
 
 
 @pytest.mark.usefixtures("unreadable")
-def test_damage_comes_before_what_cannot_be_read(run: Program, filled: Path) -> None:
+def test_damage_decides_the_exit_code_before_unreadable_manifests(run: Program, filled: Path) -> None:
     _damage(filled)
     result = run("check")
     assert (result.code, f"damage: {filled.name}" in result.out, "b_folder" in result.err) == (12, True, True)
 
 
-def test_json_has_a_row_for_what_cannot_be_read(run: Program, filled: Path, unreadable: Path) -> None:
+def test_json_has_a_row_for_an_unreadable_manifest(run: Program, filled: Path, unreadable: Path) -> None:
     rows = {row["manifest"]: row for row in run("check", "--json").json}
     assert list(rows) == [str(unreadable), str(filled)]
     assert rows[str(unreadable)] == {
@@ -103,6 +103,6 @@ def test_json_has_a_row_for_what_cannot_be_read(run: Program, filled: Path, unre
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_is_said_and_left_out(run: Program) -> None:
+def test_a_link_to_another_file_is_reported_and_skipped(run: Program) -> None:
     result = run("check")
     assert (result.code, one_line(result.err), "files_extractor.manifest.json: sound" in result.out) == (0, True, True)

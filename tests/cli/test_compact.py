@@ -25,7 +25,7 @@ def leave_in_log(path: Path, tree: Path, content: bytes) -> None:
         manifest.add_many(records_of(tree))
 
 
-def test_merges_and_says_what(run: Program, filled: Path, tree: Path) -> None:
+def test_the_result_of_a_merge_is_printed(run: Program, filled: Path, tree: Path) -> None:
     leave_in_log(filled, tree, b"new")
     result = run("compact")
     assert result.code == 0
@@ -43,7 +43,7 @@ def test_json_has_the_report(run: Program, filled: Path, tree: Path) -> None:
     assert {"seconds", "writer_pause_s"} <= set(report)
 
 
-def test_with_nothing_to_merge_the_file_stays(run: Program, filled: Path, tree: Path) -> None:
+def test_without_changes_the_file_stays(run: Program, filled: Path, tree: Path) -> None:
     before = filled.stat().st_mtime_ns
     assert "nothing to merge" in run.here("compact").out
     assert filled.stat().st_mtime_ns == before
@@ -51,7 +51,7 @@ def test_with_nothing_to_merge_the_file_stays(run: Program, filled: Path, tree: 
     assert run.here("compact", "--if-needed", "--quiet").out == ""
 
 
-def test_one_that_runs_elsewhere_is_said(run: Program, filled: Path) -> None:
+def test_a_running_compaction_is_reported(run: Program, filled: Path) -> None:
     lock = FileLock(resolve(filled).compact_lock, 1)
     with lock:
         result = run("compact")
@@ -60,7 +60,7 @@ def test_one_that_runs_elsewhere_is_said(run: Program, filled: Path) -> None:
     assert "another process is compacting" in result.out
 
 
-def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree: Path) -> None:
+def test_a_damaged_manifest_does_not_stop_the_others(run: Program, filled: Path, tree: Path) -> None:
     broken = filled.with_name("a_broken.manifest.json")
     broken.write_text("{")
     leave_in_log(filled, tree, b"new")
@@ -75,14 +75,14 @@ def test_a_damaged_one_does_not_keep_the_others(run: Program, filled: Path, tree
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_does_not_keep_the_others(run: Program, filled: Path, tree: Path) -> None:
+def test_a_link_to_another_file_does_not_stop_the_others(run: Program, filled: Path, tree: Path) -> None:
     leave_in_log(filled, tree, b"new")
     result = run("compact")
     assert (result.code, one_line(result.err), "records merged: 1" in result.out) == (0, True, True)
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_ends_no_service(run: Program, filled: Path, tree: Path) -> None:
+def test_a_link_to_another_file_does_not_end_the_service(run: Program, filled: Path, tree: Path) -> None:
     leave_in_log(filled, tree, b"new")
     process = run.start("compact", "--every", "0.1s")
     assert process.stdout is not None
@@ -90,13 +90,13 @@ def test_a_link_to_no_manifest_ends_no_service(run: Program, filled: Path, tree:
     assert finish(process, signal.SIGTERM).code == 0
 
 
-def test_a_named_one_that_is_missing(run: Program) -> None:
+def test_a_missing_manifest_is_an_error(run: Program) -> None:
     result = run.here("compact", "no_such", "--json")
     assert (result.code, result.error["exit_code"]) == (10, 10)
 
 
 @pytest.mark.parametrize("span", ["30", "0s", "soon", "-1s", "99999999999999w", "3651d"])
-def test_a_bad_span_is_a_usage_error(run: Program, span: str) -> None:
+def test_an_invalid_interval_is_a_usage_error(run: Program, span: str) -> None:
     result = run.here("compact", "--every", span)
     assert result.code == 2
     assert "30s" in result.err
@@ -104,7 +104,7 @@ def test_a_bad_span_is_a_usage_error(run: Program, span: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_as_a_service(run: Program, filled: Path, tree: Path, number: signal.Signals, code: int) -> None:
+def test_it_runs_as_a_service(run: Program, filled: Path, tree: Path, number: signal.Signals, code: int) -> None:
     filled.with_name("a_broken.manifest.json").write_text("{")
     process = run.start("compact", "--every", "0.1s", "--json")
     assert process.stderr is not None

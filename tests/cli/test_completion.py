@@ -39,7 +39,7 @@ def within(home: Path, shell: str, option: str) -> str:
 
 
 @every_shell
-def test_the_script_is_where_the_shell_looks_for_it(tmp_path: Path, shell: str) -> None:
+def test_the_script_is_installed_where_the_shell_reads_it(tmp_path: Path, shell: str) -> None:
     within(tmp_path, shell, "--install-completion")
     assert "manifestlog" in (tmp_path / SCRIPTS[shell]).read_text()
 
@@ -50,7 +50,7 @@ def test_the_script_can_be_shown(tmp_path: Path, shell: str) -> None:
 
 
 @every_shell
-def test_what_the_script_asks_is_answered(tmp_path: Path, shell: str) -> None:
+def test_the_program_answers_the_script(tmp_path: Path, shell: str) -> None:
     ask = {"_MANIFESTLOG_COMPLETE": f"complete_{shell}"} | QUESTIONS[shell]
     assert "verify" in said(tmp_path, [sys.executable, "-m", "manifestlog"], **ask)
 

@@ -26,11 +26,11 @@ def test_a_good_folder_ends_with_0(run: Program, folder: Path) -> None:
     assert result.out.count("\n") >= 15
 
 
-def test_without_a_folder_it_tests_the_usual_one(run: Program, folder: Path) -> None:
+def test_by_default_it_tests_the_usual_directory(run: Program, folder: Path) -> None:
     assert run.here("doctor", "--json").json["directory"] == str(folder)
 
 
-def test_dir_names_the_folder(run: Program, home: Path) -> None:
+def test_dir_names_the_directory(run: Program, home: Path) -> None:
     (home / "other").mkdir()
     assert run.here("--dir", "other", "doctor", "--json").json["directory"] == str(home / "other")
 
@@ -43,7 +43,7 @@ def test_json_has_a_verdict_for_each_test(run: Program, folder: Path) -> None:
     assert {test["verdict"] for test in told["tests"]} <= {"ok", "warning"}
 
 
-def test_quiet_shows_what_is_not_fine(run: Program, folder: Path) -> None:
+def test_quiet_shows_only_warnings_and_failures(run: Program, folder: Path) -> None:
     folder.chmod(0o777)
     result = run.here("doctor", folder, "--quiet")
     assert result.code == 0
@@ -61,14 +61,14 @@ def test_a_failed_test_ends_with_1(run: Program, folder: Path, monkeypatch: pyte
     assert result.json["failed"] is True
 
 
-def test_a_missing_folder_is_an_error_that_says_what_to_do(run: Program) -> None:
+def test_a_missing_directory_is_an_error_with_advice(run: Program) -> None:
     result = run.here("doctor", "nowhere")
     assert (result.code, result.out) == (1, "")
     assert "no such directory" in result.err
     assert "mkdir" in result.err
 
 
-def test_a_file_is_no_folder(run: Program, home: Path) -> None:
+def test_a_file_is_not_a_directory(run: Program, home: Path) -> None:
     (home / "file").touch()
     result = run.here("doctor", "file", "--json")
     assert result.code == 1
@@ -83,7 +83,7 @@ def test_a_signal_leaves_nothing_behind(run: Program, folder: Path, number: sign
     assert list(folder.iterdir()) == []
 
 
-def test_what_a_killed_one_leaves_goes_with_the_next(run: Program, folder: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(run: Program, folder: Path) -> None:
     process = run.start("doctor", folder)
     wait_until(lambda: list(folder.iterdir()))
     process.kill()
@@ -94,7 +94,7 @@ def test_what_a_killed_one_leaves_goes_with_the_next(run: Program, folder: Path)
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_is_a_warning(run: Program, folder: Path) -> None:
+def test_a_link_to_another_file_is_a_warning(run: Program, folder: Path) -> None:
     result = run.here("doctor", folder, "--json")
     (test,) = [test for test in result.json["tests"] if test["test"] == "links"]
     assert (result.code, test["verdict"]) == (0, "warning")

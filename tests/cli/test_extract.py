@@ -110,35 +110,35 @@ def wrong(request: pytest.FixtureRequest, run: Program) -> tuple[Result, str]:
     return run.here("extract", CONFIG), place
 
 
-def test_a_wrong_configuration_is_told_in_one_line(wrong: tuple[Result, str]) -> None:
+def test_an_invalid_configuration_is_reported_in_one_line(wrong: tuple[Result, str]) -> None:
     result, _ = wrong
     assert (result.code, result.out, one_line(result.err)) == (2, "", True)
 
 
-def test_a_wrong_configuration_is_told_with_its_place(wrong: tuple[Result, str]) -> None:
+def test_an_invalid_configuration_is_reported_with_its_place(wrong: tuple[Result, str]) -> None:
     result, place = wrong
     assert result.err.startswith(f"manifestlog: {CONFIG}: ")
     assert place in result.err
 
 
 @pytest.mark.usefixtures("wrong")
-def test_a_wrong_configuration_makes_nothing(home: Path) -> None:
+def test_an_invalid_configuration_creates_nothing(home: Path) -> None:
     assert [path.name for path in home.iterdir()] == [CONFIG]
 
 
-def test_a_wrong_configuration_is_one_object_with_json(run: Program) -> None:
+def test_with_json_an_invalid_configuration_is_one_object(run: Program) -> None:
     (run.home / CONFIG).write_text("[]")
     error = run.here("extract", CONFIG, "--json").error
     assert (error["error"], error["exit_code"]) == ("ConfigError", 2)
 
 
-def test_a_missing_configuration_is_told_in_one_line(run: Program) -> None:
+def test_a_missing_configuration_is_reported_in_one_line(run: Program) -> None:
     result = run.here("extract", "nowhere.json")
     assert (result.code, one_line(result.err), "nowhere.json: No such file" in result.err) == (2, True, True)
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "x", "1025"])
-def test_a_wrong_number_of_jobs_is_a_usage_error(run: Program, jobs: str) -> None:
+def test_an_invalid_number_of_jobs_is_a_usage_error(run: Program, jobs: str) -> None:
     configure(run.home)
     result = run.here("extract", CONFIG, "--jobs", jobs)
     assert (result.code, one_line(result.err)) == (2, True)
@@ -154,7 +154,7 @@ def test_the_report_has_the_keys_of_the_contract_in_their_order(run: Program) ->
 
 
 @pytest.mark.usefixtures("mixed")
-def test_the_report_has_each_source_in_one_count(run: Program) -> None:
+def test_the_report_counts_each_source_once(run: Program) -> None:
     report = run("extract", CONFIG, "--json").json
     assert (report["sources"], sum(report[name] for name in COUNTS)) == (4, 4)
 
@@ -168,21 +168,21 @@ def test_the_report_names_what_failed_and_why(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("mixed")
-def test_a_source_that_failed_makes_it_1(run: Program) -> None:
+def test_a_failed_source_makes_the_exit_code_1(run: Program) -> None:
     assert run("extract", CONFIG).code == 1
 
 
 @pytest.mark.usefixtures("mixed")
-def test_a_source_that_failed_stops_no_other(run: Program) -> None:
+def test_a_failed_source_does_not_stop_the_others(run: Program) -> None:
     assert run("extract", CONFIG, "--json").json["new"] == 3
 
 
 @pytest.mark.usefixtures("three")
-def test_a_run_in_which_nothing_failed_is_0(run: Program) -> None:
+def test_a_run_without_failures_ends_with_0(run: Program) -> None:
     assert run("extract", CONFIG).code == 0
 
 
-def test_a_configuration_without_sources_is_2(run: Program) -> None:
+def test_a_configuration_without_sources_ends_with_2(run: Program) -> None:
     configure(run.home, sources=[])
     result = run.here("extract", CONFIG)
     assert (result.code, "sources: the list is empty" in result.err) == (2, True)
@@ -196,19 +196,19 @@ def test_a_configuration_without_sources_is_2(run: Program) -> None:
     ("patterns", "asked"),
     [(["a.json"], 1), (["[ab]*"], 2), (["dumps/*"], 3), (["a.json", "c.*"], 2), (["dumps/a.json"], 1)],
 )
-def test_only_what_is_named_is_asked_for(run: Program, bad: BadServer, patterns: list[str], asked: int) -> None:
+def test_only_the_named_sources_are_requested(run: Program, bad: BadServer, patterns: list[str], asked: int) -> None:
     options = [word for one in patterns for word in ("--only", one)]
     report = run("extract", CONFIG, "--json", *options).json
     assert (report["sources"], len(bad.requests)) == (asked, asked)
 
 
 @pytest.mark.usefixtures("three")
-def test_only_what_is_named_is_asked_for_in_dry(run: Program, bad: BadServer) -> None:
+def test_a_dry_run_requests_only_the_named_sources(run: Program, bad: BadServer) -> None:
     assert (run("extract", CONFIG, "--dry-run", "--only", "b*", "--json").json["sources"], len(bad.requests)) == (1, 1)
 
 
 @pytest.mark.usefixtures("three")
-def test_a_name_of_no_source_is_a_usage_error(run: Program, bad: BadServer) -> None:
+def test_an_unknown_source_is_a_usage_error(run: Program, bad: BadServer) -> None:
     result = run.here("extract", CONFIG, "--only", "a.json", "--only", "x*")
     assert (result.code, one_line(result.err), "'x*' matches no source" in result.err) == (2, True, True)
     assert bad.requests == []
@@ -221,14 +221,14 @@ def test_a_day_is_chosen_by_an_option(run: Program, home: Path, bad: BadServer) 
 
 
 @pytest.mark.usefixtures("three")
-def test_a_forced_run_fetches_what_has_not_changed(run: Program) -> None:
+def test_a_forced_run_fetches_unchanged_sources(run: Program) -> None:
     run("extract", CONFIG)
     report = run("extract", CONFIG, "--force", "--json").json
     assert (report["unchanged"], report["bytes_fetched"]) == (3, sum(map(len, BODIES.values())))
 
 
 @pytest.mark.usefixtures("three")
-def test_a_changed_content_is_counted_so(run: Program, bad: BadServer) -> None:
+def test_changed_content_is_counted_as_changed(run: Program, bad: BadServer) -> None:
     run("extract", CONFIG)
     bad.script("/a.json", answers.whole(b"other", '"other"'))
     report = run("extract", CONFIG, "--json").json
@@ -244,7 +244,7 @@ def test_folders_are_relative_to_the_configuration(run: Program, home: Path, url
 
 
 @pytest.mark.usefixtures("three")
-def test_the_missing_manifest_is_made(run: Program) -> None:
+def test_a_missing_manifest_is_created(run: Program) -> None:
     run("extract", CONFIG)
     metadata = json.loads(run("cat", MANIFEST).out)["metadata"]
     assert (metadata["etl_version"], metadata["total_records"]) == ("1.0.0", 3)
@@ -258,7 +258,7 @@ def test_records_say_where_everything_came_from(run: Program, home: Path) -> Non
     assert said == ["dumps", str(home / "data" / "raw" / "dumps" / "a.json"), 5, '"a.json"', "1.0.0"]
 
 
-def test_a_newer_version_is_stamped(run: Program, home: Path, urls: list[str]) -> None:
+def test_a_newer_version_is_recorded(run: Program, home: Path, urls: list[str]) -> None:
     configure(home, entry(urls[0]))
     run("extract", CONFIG)
     configure(home, *map(entry, urls), etl_version="2.0.0")
@@ -267,7 +267,7 @@ def test_a_newer_version_is_stamped(run: Program, home: Path, urls: list[str]) -
     assert versions == {"a.json": "1.0.0", "b.json": "2.0.0", "c.json": "2.0.0"}
 
 
-def test_toml_is_read_as_well(run: Program, home: Path, urls: list[str]) -> None:
+def test_the_configuration_may_be_toml(run: Program, home: Path, urls: list[str]) -> None:
     (home / "etl.toml").write_text(
         f"""
         etl_version = "1.0.0"
@@ -284,7 +284,7 @@ def test_toml_is_read_as_well(run: Program, home: Path, urls: list[str]) -> None
 
 
 @pytest.mark.usefixtures("three")
-def test_a_damaged_manifest_is_told_and_left(run: Program, home: Path, bad: BadServer) -> None:
+def test_a_damaged_manifest_is_reported_and_not_changed(run: Program, home: Path, bad: BadServer) -> None:
     run("extract", CONFIG)
     (home / MANIFEST).write_bytes(b"{")
     before, asked = listing(home / "manifests"), len(bad.requests)
@@ -322,7 +322,7 @@ def test_a_dry_run_writes_nothing(run: Program, home: Path, bad: BadServer, alre
 
 
 @pytest.mark.usefixtures("three")
-def test_a_dry_run_asks_for_no_body(run: Program, bad: BadServer) -> None:
+def test_a_dry_run_requests_no_body(run: Program, bad: BadServer) -> None:
     run("extract", CONFIG, "--dry-run")
     assert len(bad.requests) == 3
     assert without_body(bad)
@@ -364,7 +364,7 @@ def test_a_dry_run_is_one_document_with_json(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("mixed")
-def test_a_dry_run_of_a_source_that_would_fail_is_1(run: Program) -> None:
+def test_a_dry_run_ends_with_1_if_a_source_would_fail(run: Program) -> None:
     assert run("extract", CONFIG, "--dry-run").code == 1
 
 
@@ -387,7 +387,7 @@ def test_at_the_end_there_is_a_table_of_all_counts(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("mixed")
-def test_quiet_says_only_what_failed(run: Program) -> None:
+def test_quiet_reports_only_failures(run: Program) -> None:
     result = run("extract", CONFIG, "--quiet")
     assert (result.out, one_line(result.err), "gone.json" in result.err) == ("", True, True)
 
@@ -398,7 +398,7 @@ def test_json_is_alone_on_stdout_and_stderr_is_empty(run: Program) -> None:
     assert (result.json["new"], result.err) == (3, "")
 
 
-def test_verbose_tells_of_attempts_that_failed(run: Program, home: Path, bad: BadServer) -> None:
+def test_verbose_reports_failed_attempts(run: Program, home: Path, bad: BadServer) -> None:
     url = bad.script("/a.json", answers.status(503, retry_after=0), answers.whole(b"first"))
     configure(home, entry(url), defaults={"retries": 1})
     assert "dumps/a.json: HTTP 503; again in" in run("extract", CONFIG, "--verbose").err
@@ -447,7 +447,7 @@ def test_a_terminal_shows_a_total(display: str) -> None:
     assert "1 of 2" in display
 
 
-def test_a_terminal_keeps_what_failed(display: str) -> None:
+def test_failures_stay_on_a_terminal(display: str) -> None:
     assert "dumps/gone.json: failed: HTTP 404" in display
 
 
@@ -459,13 +459,13 @@ def test_a_terminal_shows_colours(display: str) -> None:
     assert "\x1b[3" in display
 
 
-def test_a_terminal_shows_no_colour_to_who_wants_none(run: Program, bad: BadServer) -> None:
+def test_no_color_turns_colours_off(run: Program, bad: BadServer) -> None:
     assert "\x1b[3" not in seen_on_terminal(run, bad, NO_COLOR="1")
 
 
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize("option", ["--no-progress", "--quiet", "--json"])
-def test_there_is_no_live_display_for_who_wants_none(run: Program, option: str) -> None:
+def test_the_live_display_can_be_turned_off(run: Program, option: str) -> None:
     assert "all sources" not in on_terminal(run, "extract", CONFIG, option)
 
 
@@ -561,7 +561,9 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_without_the_extra_it_says_what_installs_it(run: Program, home: Path, options: tuple[str, ...]) -> None:
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    run: Program, home: Path, options: tuple[str, ...]
+) -> None:
     before = listing(home)
     command = [sys.executable, "-c", WITHOUT, "extract", CONFIG, *options]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
@@ -570,7 +572,7 @@ def test_without_the_extra_it_says_what_installs_it(run: Program, home: Path, op
     assert listing(home) == before
 
 
-def test_without_the_extra_a_wrong_configuration_is_told_all_the_same(home: Path) -> None:
+def test_an_invalid_configuration_is_reported_even_without_the_extra(home: Path) -> None:
     (home / CONFIG).write_text("[]")
     command = [sys.executable, "-c", WITHOUT, "extract", CONFIG]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
@@ -580,7 +582,7 @@ def test_without_the_extra_a_wrong_configuration_is_told_all_the_same(home: Path
 # -- whoever reads goes away -------------------------------------------------------------------------------------------
 
 
-def test_a_reader_of_stderr_that_goes_away_ends_no_run(run: Program, home: Path, bad: BadServer) -> None:
+def test_closing_stderr_does_not_end_a_run(run: Program, home: Path, bad: BadServer) -> None:
     urls = [bad.script(f"/{n}", answers.whole(b"%d" % n)) for n in range(30)]
     configure(home, *map(entry, urls))
     process = run.start("extract", CONFIG)
@@ -592,7 +594,7 @@ def test_a_reader_of_stderr_that_goes_away_ends_no_run(run: Program, home: Path,
     assert run("extract", CONFIG, "--json").json["unchanged"] == 30
 
 
-def test_a_table_that_nobody_reads_is_0_after_the_whole_run(run: Program, home: Path, bad: BadServer) -> None:
+def test_a_closed_stdout_does_not_change_the_exit_code(run: Program, home: Path, bad: BadServer) -> None:
     configure(home, entry(bad.script("/a", answers.whole(b"a"))))
     process = run.start("extract", CONFIG)
     assert process.stdout is not None

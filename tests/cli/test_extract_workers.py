@@ -52,17 +52,17 @@ every_method = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"]
 
 
 @every_method
-def test_a_warning_of_a_worker_is_heard_once(run: Program, bad: BadServer, method: str) -> None:
+def test_a_workers_warning_is_printed_once(run: Program, bad: BadServer, method: str) -> None:
     said = told(run, bad, method)
     assert (one_line(said), said.startswith("manifestlog: warning: dumps/a: ")) == (True, True)
 
 
 @every_method
-def test_a_warning_of_a_worker_is_not_heard_by_who_wants_quiet(run: Program, bad: BadServer, method: str) -> None:
+def test_quiet_hides_a_workers_warnings(run: Program, bad: BadServer, method: str) -> None:
     assert told(run, bad, method, "--quiet") == ""
 
 
-def test_a_worker_that_was_forked_hears_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_worker_keeps_its_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """A live display has taken the place of its stderr, and waits for a thread that is not there."""
     logger = logging.getLogger("manifestlog")
     monkeypatch.setattr(logger, "handlers", [])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 UNKNOWN = "0" * 64
 
 
-def test_says_for_each_whether_it_was_there(run: Program, filled: Path, tree: Path) -> None:
+def test_each_checksum_is_reported_as_found_or_not(run: Program, filled: Path, tree: Path) -> None:
     first, second, third = (record.checksum for record in records_of(tree))
     result = run.here("forget", filled, first, UNKNOWN)
     assert result.code == 1
@@ -27,7 +27,7 @@ def test_says_for_each_whether_it_was_there(run: Program, filled: Path, tree: Pa
     assert run.here("list", filled).out == ""
 
 
-def test_one_bad_checksum_stops_all(run: Program, filled: Path, tree: Path) -> None:
+def test_an_invalid_checksum_prevents_every_removal(run: Program, filled: Path, tree: Path) -> None:
     first = records_of(tree)[0].checksum
     result = run.here("forget", filled, first, "abc")
     assert result.code == 2
@@ -35,6 +35,6 @@ def test_one_bad_checksum_stops_all(run: Program, filled: Path, tree: Path) -> N
     assert run.here("has", filled, first).code == 0
 
 
-def test_a_missing_manifest_is_not_made(run: Program, home: Path) -> None:
+def test_a_missing_manifest_is_not_created(run: Program, home: Path) -> None:
     assert run("forget", "no_such", UNKNOWN).code == 10
     assert list(home.iterdir()) == []

@@ -35,7 +35,7 @@ def test_a_malformed_checksum_is_a_usage_error(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_get_prints_one_field_a_line(run: Program, tree: Path) -> None:
+def test_get_prints_one_field_per_line(run: Program, tree: Path) -> None:
     result = run("get", "files_extractor", "--checksum", A)
     assert result.code == 0
     fields = dict(line.split(":", 1) for line in result.out.splitlines())
@@ -64,7 +64,7 @@ def test_no_such_record(run: Program, question: tuple[str, ...]) -> None:
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("question", [(), ("--checksum", A, "--source", "a.txt"), ("--checksum", A, "--dataset", "x")])
-def test_the_question_must_be_one(run: Program, question: tuple[str, ...]) -> None:
+def test_get_takes_either_a_checksum_or_a_source(run: Program, question: tuple[str, ...]) -> None:
     assert run.here("get", "files_extractor", *question).code == 2
 
 

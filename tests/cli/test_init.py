@@ -72,7 +72,7 @@ def test_an_unknown_process_names_the_known_ones(run: Program) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("init", "a_b"), ("add", "a_b", ".")])
-def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_line(
+def test_a_directory_name_that_is_not_utf_8_is_reported_in_one_line(
     run: Program, home: Path, arguments: tuple[str, ...]
 ) -> None:
     result = run("--dir", "\udcff", *arguments)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cli.program import Program
 
 
-def test_list_has_a_row_a_record_sorted_by_checksum(run: Program, filled: Path, tree: Path) -> None:
+def test_list_prints_one_row_per_record_sorted_by_checksum(run: Program, filled: Path, tree: Path) -> None:
     rows = [line.split("\t") for line in run("list", filled).out.splitlines()]
     expected = sorted(records_of(tree), key=lambda record: record.checksum)
     assert [row[0] for row in rows] == [record.checksum for record in expected]
@@ -45,7 +45,7 @@ def test_filters_match_other_observations_too(run: Program, filled: Path, tree: 
     assert len(run.here("list", filled, "--dataset", "copies", "--since", "2024-05-02T00:00:00Z", "--json").json) == 3
 
 
-def test_since_takes_spans_and_times(run: Program, filled: Path) -> None:
+def test_since_takes_durations_and_times(run: Program, filled: Path) -> None:
     for since, count in (("2024-05-01", 3), ("2024-05-01T12:00:00+00:00", 3), ("2024-05-01T12:00:01", 0), ("2h", 0)):
         assert len(run.here("list", filled, "--since", since, "--json").json) == count, since
     result = run.here("list", filled, "--since", "yesterday")
@@ -54,7 +54,7 @@ def test_since_takes_spans_and_times(run: Program, filled: Path) -> None:
     assert one_line(result.err)
 
 
-def test_names_cannot_break_a_row(run: Program, tree: Path) -> None:
+def test_a_name_cannot_break_a_row(run: Program, tree: Path) -> None:
     (tree / "two\nlines\x1b[31m").write_bytes(b"odd")
     assert run("add", "files_extractor", tree).code == 0
     out = run("list", "files_extractor").out
@@ -64,7 +64,7 @@ def test_names_cannot_break_a_row(run: Program, tree: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", [("list",), ("cat",), ("list", "--json")])
-def test_a_reader_that_has_enough_ends_it_quietly(run: Program, verb: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_it_quietly(run: Program, verb: tuple[str, ...]) -> None:
     path = run.home / "manifests" / "many_extractor.manifest.json"
     with open_manifest(path) as manifest:
         manifest.add_many(make_record(number) for number in range(5000))
@@ -74,7 +74,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(run: Program, verb: tuple[str,
     assert done.stdout.splitlines()[-1] == "0"
 
 
-def test_cat_is_what_a_compaction_would_write(run: Program, filled: Path, tree: Path) -> None:
+def test_cat_prints_what_a_compaction_would_write(run: Program, filled: Path, tree: Path) -> None:
     (tree / "new.txt").write_bytes(b"new")
     with open_manifest(filled, compact_on_close=False) as manifest:
         manifest.add_many(records_of(tree))

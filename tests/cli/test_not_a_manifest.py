@@ -35,14 +35,14 @@ def other(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("text", SHAPES)
-def test_its_shape_is_named(run: Program, other: Path, text: str) -> None:
+def test_the_shape_of_the_file_is_named(run: Program, other: Path, text: str) -> None:
     other.write_text(text)
     assert f"not a manifest: it holds {SHAPES[text]}, where" in run.here("list", NAME).err
 
 
 @pytest.mark.usefixtures("other")
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_every_verb_says_so_and_nothing_of_damage(run: Program, verb: tuple[str, ...]) -> None:
+def test_every_verb_reports_it_without_calling_it_damage(run: Program, verb: tuple[str, ...]) -> None:
     result = run.here(verb[0], NAME, *verb[1:])
     assert (result.code, one_line(result.err), "damaged" in result.err) == (12, True, False), result
 
@@ -65,7 +65,7 @@ def test_half_a_manifest_is_damaged(run: Program, other: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["idx", "wal-*"])
-def test_in_the_place_of_a_manifest_it_is_damage(run: Program, filled: Path, left: str) -> None:
+def test_beside_a_log_it_is_damage(run: Program, filled: Path, left: str) -> None:
     """Something of the manifest is left: this file took its place, and repair may help."""
     for path in filled.parent.iterdir():
         if path != filled and not path.match(f"*.manifest.{left}"):
@@ -75,10 +75,10 @@ def test_in_the_place_of_a_manifest_it_is_damage(run: Program, filled: Path, lef
     assert run.here("check", NAME).code == 12
 
 
-def test_a_folder_that_was_named_and_is_not_there_is_no_success(run: Program) -> None:
+def test_a_missing_directory_that_was_named_is_an_error(run: Program) -> None:
     assert [run("status", "--dir", "nowhere").code, run("status", MANIFESTLOG_DIR="nowhere").code] == [10, 10]
 
 
-def test_no_folder_at_all_is_said(run: Program) -> None:
+def test_a_missing_default_directory_is_reported(run: Program) -> None:
     result = run.here("status")
     assert (result.code, "no manifests found" in result.err) == (0, True)

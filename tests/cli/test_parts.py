@@ -60,13 +60,13 @@ def test_workers_start_in_every_way(filled: Path, tree: Path, method: str) -> No
         assert len(manifest) == 4
 
 
-def test_digest_is_the_files(tree: Path) -> None:
+def test_the_digest_is_that_of_the_file(tree: Path) -> None:
     heard: list[int] = []
     assert digest(str(tree / "sub" / "b.txt"), heard.append) == (hashlib.sha256(b"bb").hexdigest(), 2)
     assert sum(heard) == 2
 
 
-def test_a_file_that_changes_under_our_hands_is_refused(tree: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_rejected(tree: Path) -> None:
     path = tree / "a.txt"
 
     def grow(_: int) -> None:
@@ -76,7 +76,7 @@ def test_a_file_that_changes_under_our_hands_is_refused(tree: Path) -> None:
         digest(str(path), grow)
 
 
-def test_a_file_that_is_replaced_or_gone_is_refused(tree: Path) -> None:
+def test_a_file_that_is_replaced_or_removed_is_rejected(tree: Path) -> None:
     def replace(_: int) -> None:
         if (tree / ".hidden").exists():
             (tree / ".hidden").replace(tree / "a.txt")
@@ -90,16 +90,16 @@ def test_a_file_that_is_replaced_or_gone_is_refused(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("1.5m", 90), ("2h", 7200), ("7d", 604800), ("1w", 604800)])
-def test_spans(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert durations.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1 h", "1y", "1h30m"])
-def test_what_is_no_span(text: str) -> None:
+def test_invalid_durations_are_rejected(text: str) -> None:
     assert durations.seconds(text) is None
 
 
-def test_sizes_and_times_for_people() -> None:
+def test_sizes_and_times_are_formatted() -> None:
     assert [output.human_bytes(n) for n in (0, 999, 1000, 1_234_567, 5e18)] == [
         "0 B",
         "999 B",

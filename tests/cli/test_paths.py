@@ -87,7 +87,7 @@ def test_the_readmes_quick_start_is_verified_from_elsewhere(elsewhere: Program, 
     ("root_dir", "file"),
     [(".", "manifests/raw/a"), ("..", "raw/a"), ("data", "manifests/data/raw/a"), ("../data/./x/..", "data/raw/a")],
 )
-def test_a_relative_root_begins_at_the_manifests_folder(
+def test_a_relative_root_starts_at_the_manifests_directory(
     elsewhere: Program, home: Path, root_dir: str, file: str
 ) -> None:
     path = make(home / "manifests", root_dir, "raw/a")
@@ -95,7 +95,7 @@ def test_a_relative_root_begins_at_the_manifests_folder(
     assert elsewhere("verify", path).code == 0
 
 
-def test_the_folder_behind_a_link_to_the_manifest_counts(elsewhere: Program, home: Path) -> None:
+def test_a_link_to_the_manifest_is_resolved_first(elsewhere: Program, home: Path) -> None:
     path = make(home / "manifests", "..", "raw/a")
     put(home / "raw" / "a")
     (home / "far" / "away").mkdir(parents=True)
@@ -104,13 +104,13 @@ def test_the_folder_behind_a_link_to_the_manifest_counts(elsewhere: Program, hom
     assert elsewhere("verify", link).code == 0
 
 
-def test_a_file_that_is_named_relatively_is_registered(elsewhere: Program, home: Path) -> None:
+def test_a_file_with_a_relative_path_is_registered(elsewhere: Program, home: Path) -> None:
     path = make(home / "manifests", "..", "raw/a")
     put(home / "raw" / "a")
     assert elsewhere("verify", path, "--extra", home / "raw", "--json").json["unregistered"] == 0
 
 
-def test_a_record_is_located_from_any_working_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_located_from_any_working_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(home / "manifests", "..", "raw/a")
     monkeypatch.chdir(os.sep)
     with DownloadManifestManager(path, read_only=True) as manifest:
@@ -126,13 +126,13 @@ def test_an_observation_is_located_as_well(home: Path) -> None:
         assert {manifest.locate(one) for one in seen} == {home / "raw" / "a", home / "other" / "a"}
 
 
-def test_an_absolute_path_is_itself(home: Path) -> None:
+def test_an_absolute_path_is_kept(home: Path) -> None:
     path = make(home / "manifests", "..", "/srv/raw/a")
     with DownloadManifestManager(path, read_only=True) as manifest:
         assert manifest.locate(next(iter(manifest.records.values()))) == Path("/srv/raw/a")
 
 
-def test_the_root_that_is_given_on_the_command_line_begins_where_the_caller_is(elsewhere: Program, home: Path) -> None:
+def test_a_relative_root_option_starts_at_the_working_directory(elsewhere: Program, home: Path) -> None:
     path = make(home / "manifests", "..", "raw/a")
     put(elsewhere.home / "copy" / "raw" / "a")
     assert elsewhere("verify", path, "--root", "copy").code == 0
@@ -162,15 +162,15 @@ def stored_path(run: Program) -> str:
     return str(found["file_path"])
 
 
-def test_extract_states_paths_relative_to_the_folder_that_holds_everything(fetched: Path) -> None:
+def test_extract_records_paths_relative_to_the_common_directory(fetched: Path) -> None:
     assert stored_path(Program(fetched)) == "data/raw/dumps/a.json"
 
 
-def test_a_pipeline_that_has_moved_is_verified(moved: Program) -> None:
+def test_a_moved_pipeline_is_verified(moved: Program) -> None:
     assert moved("verify", SYSTEMS).code == 0
 
 
-def test_a_pipeline_that_has_moved_is_verified_below_its_folder(moved: Program) -> None:
+def test_a_moved_pipeline_is_verified_below_its_directory(moved: Program) -> None:
     assert moved("verify", SYSTEMS, "--root", ".").code == 0
 
 
@@ -184,18 +184,18 @@ def test_list_shows_where_the_file_is_now(moved: Program) -> None:
     assert shown["file_path"] == str(moved.home / "data" / "raw" / "dumps" / "a.json")
 
 
-def test_extract_goes_on_where_a_pipeline_has_moved_to(moved: Program) -> None:
+def test_extract_works_after_a_pipeline_has_moved(moved: Program) -> None:
     result = moved("extract", CONFIG)
     assert ("unchanged        1" in result.out, "the recorded file is missing" in result.err) == (True, False)
 
 
-def test_extract_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
+def test_extract_warns_about_a_missing_recorded_file(fetched: Path) -> None:
     file = fetched / "data" / "raw" / "dumps" / "a.json"
     file.unlink()
     assert f"{file}: the recorded file is missing" in Program(fetched)("extract", CONFIG).err
 
 
-def test_a_nightly_job_says_that_a_recorded_file_is_gone(fetched: Path) -> None:
+def test_a_nightly_job_warns_about_a_missing_recorded_file(fetched: Path) -> None:
     (fetched / "data" / "raw" / "dumps" / "a.json").unlink()
     result = Program(fetched)("extract", CONFIG, "--quiet", "--json")
     assert "the recorded file is missing" in result.err
@@ -231,27 +231,27 @@ def test_older_records_are_verified_below_another_root(absolute: Program) -> Non
     assert absolute("verify", SYSTEMS, "--from", "../one", "--root", ".").code == 0
 
 
-def test_relocate_answers_as_data(absolute: Program) -> None:
+def test_relocate_reports_as_json(absolute: Program) -> None:
     found = absolute("relocate", SYSTEMS, "--from", "../one", "--to", ".", "--dry-run", "--json").json
     wanted = {"dry_run": True, "records": 1, "paths": 1, "root_dir": str(absolute.home / "manifests"), "batches": 1}
     assert wanted.items() <= found.items()
 
 
-def test_a_relocation_in_dry_changes_nothing(absolute: Program) -> None:
+def test_a_dry_relocation_changes_nothing(absolute: Program) -> None:
     before = stored_path(absolute)
     absolute("relocate", SYSTEMS, "--from", "../one", "--to", ".", "--dry-run")
     assert stored_path(absolute) == before
 
 
-def test_a_relocation_to_the_same_folder_is_a_mistake(moved: Program) -> None:
+def test_relocating_to_the_same_directory_is_a_usage_error(moved: Program) -> None:
     assert moved("relocate", SYSTEMS, "--from", ".", "--to", "../two").code == 2
 
 
-def test_from_without_root_is_a_mistake(moved: Program) -> None:
+def test_from_without_root_is_a_usage_error(moved: Program) -> None:
     assert moved("verify", SYSTEMS, "--from", ".").code == 2
 
 
-def test_older_records_stay_as_they_are_in_a_pipeline_that_has_not_moved(absolute: Program) -> None:
+def test_older_records_stay_unchanged_without_a_move(absolute: Program) -> None:
     run = Program(absolute.home.rename(absolute.home.with_name("one")))
     before = stored_path(run)
     result = run("extract", CONFIG, "--json")
@@ -281,6 +281,6 @@ def test_adding_again_below_a_root_is_a_duplicate(run: Program, home: Path, tree
     assert run("add", MANIFEST, tree, "--root", home, "--json").json["duplicate"] == 3
 
 
-def test_another_root_for_relative_paths_is_refused(run: Program, home: Path, tree: Path) -> None:
+def test_another_root_is_rejected_if_records_are_relative(run: Program, home: Path, tree: Path) -> None:
     run("add", MANIFEST, tree, "--root", home)
     assert run("add", MANIFEST, tree, "--root", tree).code == 1

@@ -29,7 +29,7 @@ VERBS = sorted(GROUP.list_commands(None))
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
-def test_everything_has_help_that_fits(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_every_help_text_fits_the_terminal(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     command = GROUP.get_command(None, verb) if verb else GROUP
     assert command.help
@@ -42,7 +42,7 @@ def test_everything_has_help_that_fits(verb: str, capsys: pytest.CaptureFixture[
     assert "..." not in out.partition("Options:")[2], "something was cut"
 
 
-def test_a_summary_in_the_list_of_verbs_is_whole(run: Program) -> None:
+def test_the_list_of_verbs_shows_whole_summaries(run: Program) -> None:
     result = run(COLUMNS="80")
     assert result.code == 0
     listed = result.out.partition("Commands:")[2]
@@ -50,12 +50,12 @@ def test_a_summary_in_the_list_of_verbs_is_whole(run: Program) -> None:
     assert all(f"\n  {verb} " in listed for verb in VERBS)
 
 
-def test_version(run: Program) -> None:
+def test_the_version_is_printed(run: Program) -> None:
     assert run("--version") == (0, f"manifestlog {manifestlog.__version__}\n", "")
 
 
 @pytest.mark.usefixtures("filled")
-def test_global_options_stand_before_or_after_the_verb(run: Program) -> None:
+def test_global_options_work_before_and_after_the_verb(run: Program) -> None:
     (run.home / "manifests").rename(run.home / "elsewhere")
     expected = run("--dir", "elsewhere", "--json", "status").json
     assert len(expected) == 1
@@ -89,7 +89,7 @@ def test_a_path_needs_no_directory(run: Program, filled: Path) -> None:
         ("init", "a_b", "--etl-version", "\udcff"),
     ],
 )
-def test_usage_errors_are_one_plain_line(run: Program, arguments: tuple[str, ...], home: Path) -> None:
+def test_a_usage_error_is_one_line(run: Program, arguments: tuple[str, ...], home: Path) -> None:
     result = run(*arguments)
     assert (result.code, result.out) == (2, "")
     assert one_line(result.err)
@@ -101,7 +101,7 @@ def test_usage_errors_are_one_plain_line(run: Program, arguments: tuple[str, ...
 
 
 @pytest.mark.parametrize("verb", [("list",), ("cat",), ("has", "0" * 64), ("get", "--source", "x")])
-def test_a_missing_manifest_is_not_made(run: Program, home: Path, verb: tuple[str, ...]) -> None:
+def test_a_missing_manifest_is_not_created(run: Program, home: Path, verb: tuple[str, ...]) -> None:
     result = run.here(verb[0], "no_such", *verb[1:])
     assert result.code == 10
     assert one_line(result.err)
@@ -111,7 +111,7 @@ def test_a_missing_manifest_is_not_made(run: Program, home: Path, verb: tuple[st
 
 
 @pytest.mark.parametrize("verb", [("list",), ("cat",), ("has", "0" * 64), ("forget", "0" * 64), ("init",)])
-def test_damage_is_told_and_left(run: Program, filled: Path, verb: tuple[str, ...]) -> None:
+def test_damage_is_reported_and_nothing_is_changed(run: Program, filled: Path, verb: tuple[str, ...]) -> None:
     filled.write_bytes(filled.read_bytes()[:100])
     before = {p.name: p.read_bytes() for p in filled.parent.iterdir()}
     result = run.here(verb[0], filled, *verb[1:])
@@ -121,14 +121,14 @@ def test_damage_is_told_and_left(run: Program, filled: Path, verb: tuple[str, ..
     assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == before
 
 
-def test_a_newer_format_is_told(run: Program, filled: Path) -> None:
+def test_a_newer_format_is_reported(run: Program, filled: Path) -> None:
     (segment,) = filled.parent.glob("*.wal-*")
     segment.write_bytes(segment.read_bytes().replace(b'"format":1', b'"format":2'))
     result = run("list", filled, "--json")
     assert (result.code, result.error["error"]) == (13, "NewerFormatError")
 
 
-def test_a_lock_that_is_held(run: Program, filled: Path, tree: Path) -> None:
+def test_a_held_lock_is_reported(run: Program, filled: Path, tree: Path) -> None:
     lock = FileLock(resolve(filled).append_lock, 1)
     with lock:
         for arguments in (("forget", filled, "0" * 64), ("add", filled, tree)):
@@ -139,14 +139,14 @@ def test_a_lock_that_is_held(run: Program, filled: Path, tree: Path) -> None:
     lock.close()
 
 
-def test_a_lock_may_be_waited_for_longer_than_there_is_time(run: Program, tree: Path) -> None:
+def test_a_lock_timeout_may_be_longer_than_the_clock_can_count(run: Program, tree: Path) -> None:
     result = run("--lock-timeout", "99999999999", "add", "files_extractor", tree)
     assert (result.code, result.err) == (0, "")
     canonical = json.loads((run.home / "manifests" / "files_extractor.manifest.json").read_text())
     assert len(canonical["records"]) == 3
 
 
-def test_what_the_system_refuses_is_one_line(run: Program, home: Path) -> None:
+def test_a_system_error_is_one_line(run: Program, home: Path) -> None:
     (home / "file").write_text("x")
     for verb in ("status", "compact"):
         result = run("--dir", "file", verb)
@@ -156,7 +156,7 @@ def test_what_the_system_refuses_is_one_line(run: Program, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_full_disk_behind_stdout(run: Program) -> None:
+def test_a_full_disk_behind_stdout_is_an_error(run: Program) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "manifestlog", "list", "files_extractor"]
         done = subprocess.run(command, cwd=run.home, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -171,7 +171,7 @@ def test_a_full_disk_behind_stderr_changes_no_exit_code(run: Program, options: t
         assert subprocess.run(command, cwd=run.home, stderr=full, check=False).returncode == 10
 
 
-def test_what_the_library_warns_of(run: Program, filled: Path) -> None:
+def test_warnings_of_the_library_are_printed(run: Program, filled: Path) -> None:
     document = json.loads(filled.read_text().replace("2024-05-01T12:00:00Z", "2024-05-01T12:00:00"))
     foreign = filled.with_name("foreign_extractor.manifest.json")
     foreign.write_text(json.dumps(document, indent=2))
@@ -182,7 +182,7 @@ def test_what_the_library_warns_of(run: Program, filled: Path) -> None:
     assert run("list", "foreign_extractor", "--quiet").err == ""
 
 
-def test_colour_is_for_terminals_that_want_it(run: Program, filled: Path) -> None:
+def test_only_a_terminal_gets_colour(run: Program, filled: Path) -> None:
     assert "\x1b" not in run("status").out
     assert "\x1b[" in on_terminal(run, "status", filled)
     plain = on_terminal(run, "status", filled, NO_COLOR="1")
@@ -212,7 +212,7 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def test_reading_a_directory_that_is_read_only(run: Program, filled: Path, tree: Path) -> None:
+def test_a_read_only_directory_can_be_read(run: Program, filled: Path, tree: Path) -> None:
     filled.parent.chmod(0o555)
     try:
         for verb in (("list", filled), ("cat", filled), ("status",), ("has", filled, records_of(tree)[0].checksum)):
@@ -244,6 +244,6 @@ def test_the_library_does_not_load_the_command_line() -> None:
         ("verify", "x_download", "--root", ""), ("verify", "x_download", "--root", ".", "--from", ""),
     ],
 )  # fmt: skip
-def test_an_empty_path_is_not_the_working_folder(run: Program, words: tuple[str, ...]) -> None:
+def test_an_empty_path_is_not_the_working_directory(run: Program, words: tuple[str, ...]) -> None:
     result = run(*words)
     assert (result.code, "must not be empty" in result.err) == (2, True)

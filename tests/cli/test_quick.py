@@ -51,7 +51,7 @@ ELSE = [
 
 @pytest.mark.parametrize("given", PLAIN, ids=" ".join)
 @pytest.mark.usefixtures("filled")
-def test_it_answers_as_the_full_command_line_does(
+def test_it_answers_like_the_full_command_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str]
 ) -> None:
     monkeypatch.chdir(home)
@@ -62,14 +62,14 @@ def test_it_answers_as_the_full_command_line_does(
 
 @pytest.mark.parametrize("given", ELSE, ids=" ".join)
 @pytest.mark.usefixtures("filled")
-def test_what_is_not_plain_is_left_to_the_full_command_line(
+def test_other_calls_are_left_to_the_full_command_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
     monkeypatch.chdir(home)
     assert fast_path.answer(given) is None
 
 
-def test_a_missing_manifest_is_said_as_everywhere(run: Program, home: Path) -> None:
+def test_a_missing_manifest_gives_the_usual_message(run: Program, home: Path) -> None:
     (home / "manifests").mkdir()
     short, full = (run.here("has", "no_download", KNOWN, *more) for more in ((), ("--lock-timeout", "30")))
     assert short == full

@@ -73,12 +73,12 @@ def test_a_dry_run_changes_nothing(run: Program, poisoned: Path) -> None:
     assert {path.name: path.read_bytes() for path in poisoned.parent.iterdir()} == before
 
 
-def test_kept_current_it_stays_in_front(run: Program, poisoned: Path) -> None:
+def test_keep_current_keeps_the_content_current(run: Program, poisoned: Path) -> None:
     run.here("retime", NAME, "--keep-current")
     assert etag(run) == '"1"'
 
 
-def test_another_source_is_left_alone(run: Program, poisoned: Path) -> None:
+def test_other_sources_are_not_changed(run: Program, poisoned: Path) -> None:
     assert run.here("retime", NAME, "--source", "other", "--json").json["changed"] == []
 
 
@@ -92,39 +92,39 @@ def test_json_names_each_change(run: Program, poisoned: Path) -> None:
     assert list(change) == ["source_id", "dataset", "checksum", "before", "after"]
 
 
-def test_what_live_downloads_followed_stays_current(run: Program, poisoned: Path) -> None:
+def test_content_that_live_downloads_followed_stays_current(run: Program, poisoned: Path) -> None:
     with DownloadManifestManager(poisoned) as manifest:
         manifest.add(record(4, datetime.now(UTC)), live=True)
     run.here("retime", NAME)
     assert etag(run) == '"4"'
 
 
-def test_status_names_it(run: Program, poisoned: Path) -> None:
+def test_status_reports_times_in_the_future(run: Program, poisoned: Path) -> None:
     result = run.here("status")
     assert one_line(result.err)
     assert "1 observation has a time in the future" in result.err
 
 
-def test_status_counts_it_in_json(run: Program, poisoned: Path) -> None:
+def test_status_counts_times_in_the_future_in_json(run: Program, poisoned: Path) -> None:
     assert run.here("status", "--json").json[0]["from_the_future"] == 1
 
 
-def test_status_says_nothing_when_it_is_right(run: Program, poisoned: Path) -> None:
+def test_status_is_silent_about_correct_times(run: Program, poisoned: Path) -> None:
     run.here("retime", NAME)
     assert run.here("status").err == ""
 
 
-def test_doctor_names_it(run: Program, poisoned: Path) -> None:
+def test_doctor_reports_times_in_the_future(run: Program, poisoned: Path) -> None:
     told = {test["test"]: test for test in run.here("doctor", poisoned.parent, "--json").json["tests"]}
     assert told["record times"]["verdict"] == "warning"
     assert NAME in told["record times"]["found"]
 
 
-def test_an_unknown_manifest_is_10(run: Program) -> None:
+def test_an_unknown_manifest_ends_with_10(run: Program) -> None:
     assert run.here("retime", "none_download").code == 10
 
 
-def test_a_source_that_is_not_there_is_named(run: Program, poisoned: Path) -> None:
+def test_an_unknown_source_is_named(run: Program, poisoned: Path) -> None:
     result = run.here("retime", NAME, "--source", "typo")
     assert (result.code, "no record of source typo" in result.err) == (1, True)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cli.program import Program
 
 
-def test_a_row_a_manifest(run: Program, filled: Path) -> None:
+def test_one_row_per_manifest(run: Program, filled: Path) -> None:
     run.here("init", "other_loader", "--process", "loader")
     result = run.here("status")
     head, *rows = [line.split() for line in result.out.splitlines()]
@@ -28,7 +28,7 @@ def test_a_row_a_manifest(run: Program, filled: Path) -> None:
     assert row["reason"] is None
 
 
-def test_what_waits_in_the_log_is_said(run: Program, filled: Path, tree: Path) -> None:
+def test_records_in_the_log_are_reported(run: Program, filled: Path, tree: Path) -> None:
     (tree / "new.txt").write_bytes(b"new")
     with open_manifest(filled, compact_on_close=False) as manifest:
         manifest.add_many(records_of(tree))
@@ -37,7 +37,7 @@ def test_what_waits_in_the_log_is_said(run: Program, filled: Path, tree: Path) -
     assert (row["state"], row["total_records"]) == ("to merge", 4)
 
 
-def test_a_damaged_one_among_good_ones(run: Program, filled: Path) -> None:
+def test_a_damaged_manifest_among_sound_ones(run: Program, filled: Path) -> None:
     run("init", "good_loader", "--process", "loader")
     filled.write_bytes(filled.read_bytes()[:-20])
     result = run("status")
@@ -60,7 +60,7 @@ def test_a_lost_canonical_beside_its_log_is_shown(run: Program, filled: Path) ->
     assert result.json[0]["log_bytes"] > 0
 
 
-def test_an_empty_directory_is_said_and_fine(run: Program, home: Path) -> None:
+def test_an_empty_directory_is_reported_and_ends_with_0(run: Program, home: Path) -> None:
     (home / "manifests").mkdir()
     result = run("status")
     assert (result.code, result.out) == (0, "")
@@ -70,7 +70,7 @@ def test_an_empty_directory_is_said_and_fine(run: Program, home: Path) -> None:
     assert run("status").code == 0
 
 
-def test_what_was_named_must_be_there(run: Program, filled: Path) -> None:
+def test_a_named_manifest_must_exist(run: Program, filled: Path) -> None:
     result = run.here("status", "nope_extractor", filled)
     assert result.code == 10
     assert one_line(result.err)
@@ -80,7 +80,7 @@ def test_what_was_named_must_be_there(run: Program, filled: Path) -> None:
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_is_said_and_left_out(run: Program) -> None:
+def test_a_link_to_another_file_is_reported_and_skipped(run: Program) -> None:
     result = run("status", "--json")
     assert ([row["name"] for row in result.json], result.code) == (["files_extractor"], 0)
     assert one_line(result.err)
@@ -88,6 +88,6 @@ def test_a_link_to_no_manifest_is_said_and_left_out(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("stray")
-def test_a_link_to_no_manifest_cannot_be_named(run: Program) -> None:
+def test_a_link_to_another_file_cannot_be_named(run: Program) -> None:
     result = run("status", "a_latest")
     assert (result.code, one_line(result.err)) == (2, True)

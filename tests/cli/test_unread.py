@@ -20,38 +20,38 @@ pytestmark = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "
 
 
 @pytest.mark.parametrize("verb", [("check",), ("check", "--json"), ("status",), ("status", "--json")])
-def test_damage_is_12(run: Program, filled: Path, unbuffered: str, verb: tuple[str, ...]) -> None:
+def test_damage_ends_with_12(run: Program, filled: Path, unbuffered: str, verb: tuple[str, ...]) -> None:
     filled.write_bytes(filled.read_bytes()[:-20])
     assert unread(run, *verb, PYTHONUNBUFFERED=unbuffered)[0] == 12
 
 
 @pytest.mark.parametrize("verb", [("has", UNKNOWN, "--json"), ("forget", UNKNOWN), ("forget", UNKNOWN, "--json")])
 @pytest.mark.usefixtures("filled")
-def test_no_is_1(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
+def test_no_ends_with_1(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
     assert unread(run, verb[0], "files_extractor", *verb[1:], PYTHONUNBUFFERED=unbuffered) == (1, "")
 
 
 @pytest.mark.parametrize("verb", [("check",), ("status",), ("compact",), ("doctor",), ("get", "--source", "a.txt")])
 @pytest.mark.usefixtures("filled")
-def test_fine_is_0(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
+def test_success_ends_with_0(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
     name = [] if verb[0] == "doctor" else ["files_extractor"]
     assert unread(run, verb[0], *name, *verb[1:], PYTHONUNBUFFERED=unbuffered) == (0, "")
 
 
 @pytest.mark.parametrize("verb", [("list",), ("list", "--json"), ("list", "--jsonl"), ("cat",)])
 @pytest.mark.usefixtures("filled")
-def test_a_verb_that_only_prints_is_0(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
+def test_a_verb_that_only_prints_ends_with_0(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
     assert unread(run, verb[0], "files_extractor", *verb[1:], PYTHONUNBUFFERED=unbuffered) == (0, "")
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_file_that_is_missing_is_1(run: Program, tree: Path, unbuffered: str) -> None:
+def test_a_missing_file_ends_with_1(run: Program, tree: Path, unbuffered: str) -> None:
     (tree / "a.txt").unlink()
     assert unread(run, "verify", "files_extractor", PYTHONUNBUFFERED=unbuffered) == (1, "")
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
 @pytest.mark.usefixtures("filled")
-def test_a_service_ends_in_part(run: Program, unbuffered: str, options: tuple[str, ...]) -> None:
+def test_a_service_ends_with_1(run: Program, unbuffered: str, options: tuple[str, ...]) -> None:
     arguments = ("compact", "--every", "0.1s", "--verbose", *options)
     assert unread(run, *arguments, PYTHONUNBUFFERED=unbuffered)[0] == 1

@@ -66,7 +66,7 @@ def register(run: Program, *records: ManifestRecord) -> Path:
 
 
 @pytest.mark.usefixtures("filled")
-def test_files_as_the_ledger_says_are_ok(run: Program) -> None:
+def test_files_that_match_their_records_are_ok(run: Program) -> None:
     result = run("verify", MANIFEST)
     assert (result.code, result.err) == (0, "")
     assert one_line(result.out)
@@ -75,7 +75,7 @@ def test_files_as_the_ledger_says_are_ok(run: Program) -> None:
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("level", ["presence", "size", "full"])
-def test_a_file_that_is_gone_is_missing_at_every_level(run: Program, tree: Path, level: str) -> None:
+def test_a_deleted_file_is_missing_at_every_level(run: Program, tree: Path, level: str) -> None:
     (tree / "a.txt").unlink()
     result = run("verify", MANIFEST, "--level", level, "--json")
     assert result.code == 1
@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_is_missing_at_every_level(run: Program, tree: Path,
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("level", "code"), [("presence", 0), ("size", 1), ("full", 1)])
-def test_another_size_is_found_from_size_on(run: Program, tree: Path, level: str, code: int) -> None:
+def test_another_size_is_found_at_level_size_and_above(run: Program, tree: Path, level: str, code: int) -> None:
     (tree / "a.txt").write_bytes(b"aa")
     result = run("verify", MANIFEST, "--level", level, "--json")
     assert result.code == code
@@ -94,13 +94,15 @@ def test_another_size_is_found_from_size_on(run: Program, tree: Path, level: str
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("level", "code"), [("presence", 0), ("size", 0), ("full", 1)])
-def test_other_content_of_the_same_size_is_found_by_reading_it(run: Program, tree: Path, level: str, code: int) -> None:
+def test_changed_content_of_the_same_size_is_found_at_level_full(
+    run: Program, tree: Path, level: str, code: int
+) -> None:
     (tree / "a.txt").write_bytes(b"b")
     assert run("verify", MANIFEST, "--level", level).code == code
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_finding_says_where_and_why(run: Program, tree: Path) -> None:
+def test_a_finding_has_a_path_and_a_reason(run: Program, tree: Path) -> None:
     (tree / "a.txt").write_bytes(b"b")
     result = run("verify", MANIFEST)
     assert result.out.splitlines()[0] == (f"changed: {tree}/a.txt: its checksum is {hashlib.sha256(b'b').hexdigest()}")
@@ -133,7 +135,7 @@ def test_a_missing_folder_is_a_missing_file(run: Program, tree: Path) -> None:
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("level", ["presence", "full"])
-def test_pipes_sockets_folders_and_devices_are_no_files(run: Program, tree: Path, level: str) -> None:
+def test_pipes_sockets_directories_and_devices_are_changed(run: Program, tree: Path, level: str) -> None:
     for name in ("a.txt", ".hidden", "sub/b.txt"):
         (tree / name).unlink()
     os.mkfifo(tree / "a.txt")
@@ -158,7 +160,7 @@ def test_links_to_files_are_followed(run: Program, tree: Path) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_what_cannot_be_looked_at_is_unreadable(run: Program, tree: Path) -> None:
+def test_a_file_that_cannot_be_examined_is_unreadable(run: Program, tree: Path) -> None:
     (tree / "a.txt").unlink()
     (tree / "a.txt").symlink_to("a.txt")
     register(run, record("/" + "x" * 300, b"long", source_id="long"), record("nul\0", b"nul", source_id="nul"))
@@ -169,7 +171,7 @@ def test_what_cannot_be_looked_at_is_unreadable(run: Program, tree: Path) -> Non
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_a_file_that_may_not_be_read_is_unreadable(run: Program, tree: Path) -> None:
+def test_a_file_without_read_permission_is_unreadable(run: Program, tree: Path) -> None:
     (tree / "a.txt").chmod(0)
     result = run("verify", MANIFEST, "--json")
     assert states(result) == {"a.txt": "unreadable"}
@@ -207,7 +209,7 @@ def sparse(path: Path, size: int) -> Path:
     return path
 
 
-def test_names_stay_on_their_line_and_steer_no_terminal(run: Program, home: Path) -> None:
+def test_control_characters_in_names_are_escaped(run: Program, home: Path) -> None:
     name = "a\nmissing: /etc/passwd\x1b[2J"
     register(run, record(home / name))
     result = run("verify", MANIFEST)
@@ -219,7 +221,7 @@ def test_names_stay_on_their_line_and_steer_no_terminal(run: Program, home: Path
 # -- which files -------------------------------------------------------------------------------------------------------
 
 
-def test_relative_paths_lie_below_root_dir(run: Program, home: Path) -> None:
+def test_relative_paths_start_at_root_dir(run: Program, home: Path) -> None:
     register(run, record("raw/a"))
     (home / "manifests" / "raw").mkdir()
     (home / "manifests" / "raw" / "a").write_bytes(b"a")
@@ -234,7 +236,7 @@ def test_another_root_can_be_given(run: Program, home: Path) -> None:
     assert run("verify", MANIFEST, "--root", "copy").code == 0
 
 
-def test_every_source_s_file_counts(run: Program, home: Path) -> None:
+def test_the_files_of_all_sources_are_verified(run: Program, home: Path) -> None:
     for name in ("mine", "theirs"):
         (home / name).write_bytes(b"a")
     other = Observation(
@@ -247,7 +249,7 @@ def test_every_source_s_file_counts(run: Program, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_file_that_was_added_again_stands_for_its_new_content(run: Program, tree: Path) -> None:
+def test_a_file_that_was_added_again_is_compared_with_its_new_record(run: Program, tree: Path) -> None:
     (tree / "a.txt").write_bytes(b"newer")
     run("add", MANIFEST, tree)
     result = run("verify", MANIFEST, "--json")
@@ -257,7 +259,7 @@ def test_a_file_that_was_added_again_stands_for_its_new_content(run: Program, tr
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("sample", "files"), [("2", 2), ("50%", 2), ("1%", 1), ("100%", 3), ("1000", 3)])
-def test_a_sample_is_so_many_files(run: Program, sample: str, files: int) -> None:
+def test_a_sample_has_the_requested_number_of_files(run: Program, sample: str, files: int) -> None:
     result = run("verify", MANIFEST, "--sample", sample, "--json")
     assert counts(result) == {"ok": files}
     assert result.json["sample"] == files
@@ -282,13 +284,13 @@ def test_a_seed_chooses_the_same_sample_again(run: Program) -> None:
         ("--jobs", "0"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(run: Program, wrong: tuple[str, str]) -> None:
+def test_invalid_options_are_a_usage_error(run: Program, wrong: tuple[str, str]) -> None:
     result = run.here("verify", MANIFEST, *wrong)
     assert result.code == 2
     assert one_line(result.err)
 
 
-def test_a_manifest_without_files_is_fine(run: Program) -> None:
+def test_a_manifest_without_files_ends_with_0(run: Program) -> None:
     run("init", MANIFEST)
     assert counts(run("verify", MANIFEST, "--json")) == {}
 
@@ -297,7 +299,7 @@ def test_a_manifest_without_files_is_fine(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_unregistered_files_are_named_and_are_no_failure(run: Program, tree: Path) -> None:
+def test_unregistered_files_are_reported_without_failing(run: Program, tree: Path) -> None:
     (tree / "new").write_bytes(b"n")
     (tree / "sub" / "empty").touch()
     result = run("verify", MANIFEST, "--extra", tree, "--json")
@@ -307,13 +309,13 @@ def test_unregistered_files_are_named_and_are_no_failure(run: Program, tree: Pat
 
 
 @pytest.mark.usefixtures("filled")
-def test_by_which_way_a_folder_is_reached_makes_no_difference(run: Program, home: Path) -> None:
+def test_the_path_to_a_directory_makes_no_difference(run: Program, home: Path) -> None:
     (home / "link").symlink_to("data")
     assert counts(run("verify", MANIFEST, "--extra", "link", "--extra", "data/sub/..", "--json")) == {"ok": 3}
 
 
 @pytest.mark.usefixtures("filled")
-def test_what_extract_works_with_and_manifests_are_no_data_files(run: Program, tree: Path) -> None:
+def test_working_files_of_extract_and_manifests_are_not_data_files(run: Program, tree: Path) -> None:
     for name in ("x.5eed1234.part", "x.5eed1234.part.json", ".manifestlog.claims"):
         (tree / name).write_bytes(b"x")
     result = run("verify", MANIFEST, "--extra", tree, "--extra", "manifests", "--json")
@@ -321,14 +323,14 @@ def test_what_extract_works_with_and_manifests_are_no_data_files(run: Program, t
 
 
 @pytest.mark.usefixtures("filled")
-def test_an_older_path_of_a_content_is_registered_all_the_same(run: Program, tree: Path) -> None:
+def test_an_older_path_of_a_content_counts_as_registered(run: Program, tree: Path) -> None:
     (tree / "a.txt").write_bytes(b"newer")
     run("add", MANIFEST, tree)
     assert counts(run("verify", MANIFEST, "--extra", tree, "--json")) == {"ok": 3, "superseded": 1}
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_folder_that_cannot_be_looked_into_is_a_failure(run: Program) -> None:
+def test_an_unreadable_directory_is_a_failure(run: Program) -> None:
     result = run("verify", MANIFEST, "--extra", "nowhere", "--json")
     assert result.code == 1
     assert states(result) == {"nowhere": "unreadable"}
@@ -339,7 +341,7 @@ def test_a_folder_that_cannot_be_looked_into_is_a_failure(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_each_file_s_state_is_remembered(run: Program, tree: Path) -> None:
+def test_each_files_state_is_recorded(run: Program, tree: Path) -> None:
     (tree / "a.txt").unlink()
     run("verify", MANIFEST)
     assert {Path(one["file_path"]).name: one["state"] for one in remembered(run.home)} == {
@@ -355,7 +357,7 @@ def _order_of_a_run(run: Program) -> list[str]:
     return [line.split(":")[1].rpartition("/")[2] for line in lines]
 
 
-def test_the_next_run_begins_with_what_was_never_verified(run: Program) -> None:
+def test_the_next_run_starts_with_files_that_were_never_verified(run: Program) -> None:
     register(run, *(record(f"f{n}", b"%d" % n, source_id=f"{n}") for n in range(6)))
     run("verify", MANIFEST, "--sample", 2, "--jobs", 1)
     sampled = [Path(one["file_path"]).name for one in remembered(run.home)]
@@ -364,7 +366,7 @@ def test_the_next_run_begins_with_what_was_never_verified(run: Program) -> None:
     assert order[-2:] == sampled
 
 
-def test_and_then_the_oldest(run: Program) -> None:
+def test_files_verified_longest_ago_come_next(run: Program) -> None:
     register(run, *(record(f"f{n}", b"%d" % n, source_id=f"{n}") for n in range(6)))
     order = _order_of_a_run(run)
     run("verify", MANIFEST, "--sample", 1)
@@ -372,7 +374,7 @@ def test_and_then_the_oldest(run: Program) -> None:
     assert _order_of_a_run(run) == [*(name for name in order if name != last), last]
 
 
-def test_a_run_that_is_interrupted_is_gone_on_with(run: Program, home: Path) -> None:
+def test_the_next_run_continues_after_an_interrupted_one(run: Program, home: Path) -> None:
     for number in range(40):
         path = sparse(home / f"f{number}", 100_000_000 + number)
         register(run, record(path, checksum=f"{number:064}", file_size=100_000_000 + number, source_id=path.name))
@@ -400,14 +402,14 @@ def _lines(home: Path) -> int:
 
 
 @pytest.mark.usefixtures("filled")
-def test_when_the_time_is_over_no_file_is_begun(run: Program) -> None:
+def test_after_the_deadline_no_file_is_started(run: Program) -> None:
     result = run("verify", MANIFEST, "--max-duration", "0.000001", "--json")
     assert result.code == 0
     assert counts(result) == {"left": 3}
     assert counts(run("verify", MANIFEST, "--max-duration", "1h", "--json")) == {"ok": 3}
 
 
-def test_when_the_time_is_over_the_file_in_hand_is_finished(run: Program, tree: Path, home: Path) -> None:
+def test_after_the_deadline_the_current_file_is_finished(run: Program, tree: Path, home: Path) -> None:
     big = sparse(home / "one", 1 << 30)
     register(run, record(big, checksum="0" * 64, file_size=1 << 30, source_id="one"), *records_of(tree))
     over = time.monotonic() + 4
@@ -422,7 +424,7 @@ def test_when_the_time_is_over_the_file_in_hand_is_finished(run: Program, tree: 
 
 
 @pytest.mark.usefixtures("filled")
-def test_with_what_is_remembered_lost_it_begins_anew(run: Program, home: Path) -> None:
+def test_without_its_journal_it_starts_again(run: Program, home: Path) -> None:
     run("verify", MANIFEST)
     path = home / "manifests" / f"{MANIFEST}.manifest.verified.jsonl"
     for data in (b"\0" * 1000, b"\n\xff" * 1000, b""):
@@ -433,7 +435,7 @@ def test_with_what_is_remembered_lost_it_begins_anew(run: Program, home: Path) -
     assert len(remembered(home)) == 3
 
 
-def test_what_cannot_be_remembered_is_said_once(run: Program, filled: Path) -> None:
+def test_an_unwritable_journal_is_reported_once(run: Program, filled: Path) -> None:
     filled.with_name(f"{MANIFEST}.manifest.verified.jsonl").mkdir()
     result = run("verify", MANIFEST)
     assert result.code == 0
@@ -443,7 +445,7 @@ def test_what_cannot_be_remembered_is_said_once(run: Program, filled: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_is_read_only_is_verified(run: Program, filled: Path) -> None:
+def test_a_read_only_directory_can_be_verified(run: Program, filled: Path) -> None:
     filled.parent.chmod(0o555)
     try:
         result = run("verify", MANIFEST)
@@ -463,7 +465,7 @@ def test_nothing_is_written_to_the_manifest(run: Program, filled: Path) -> None:
     assert files() == before
 
 
-def test_no_other_verb_takes_notice_of_what_is_remembered(run: Program, filled: Path) -> None:
+def test_no_other_verb_reads_the_journal(run: Program, filled: Path) -> None:
     def answers() -> list[Result]:
         verbs = (("check", MANIFEST), ("status",), ("list", MANIFEST), ("cat", MANIFEST))
         return [run.here(*verb, "--json") for verb in verbs]
@@ -514,7 +516,7 @@ def test_an_interrupt_ends_it_cleanly(run: Program, home: Path, number: signal.S
     assert all(gone(pid) for pid in workers)
 
 
-def test_a_killed_worker_s_file_is_told_and_not_remembered(run: Program, home: Path) -> None:
+def test_a_killed_workers_file_is_reported_and_not_recorded(run: Program, home: Path) -> None:
     process, workers = started(run, home)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -537,14 +539,14 @@ def test_quiet_prints_findings_only(run: Program, tree: Path) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_json_says_everything(run: Program) -> None:
+def test_json_has_everything(run: Program) -> None:
     found = run("verify", MANIFEST, "--json").json
     names = ["manifest", "findings", "level", "files", *STATES, "unregistered", "superseded", "left", "sample", "seed"]
     assert list(found) == [*names, "seconds", "bytes"]
     assert (found["level"], found["files"], found["bytes"], found["unregistered"]) == ("full", 3, 6, None)
 
 
-def test_a_reader_that_has_enough_ends_it_in_part(run: Program) -> None:
+def test_a_closed_pipe_ends_it_with_1(run: Program) -> None:
     register(run, *(record(f"f{n}", b"%d" % n, source_id=f"{n}") for n in range(3_000)))
     process = run.start("verify", MANIFEST)
     assert process.stdout is not None
@@ -556,7 +558,7 @@ def test_a_reader_that_has_enough_ends_it_in_part(run: Program) -> None:
     assert process.wait(30) == 1
 
 
-def test_the_bar_is_for_terminals(run: Program, home: Path) -> None:
+def test_only_a_terminal_shows_the_progress_bar(run: Program, home: Path) -> None:
     size = 400 << 20
     register(run, record(sparse(home / "one", size), checksum="0" * 64, file_size=size), record(home / "two", b"2"))
     shown = on_terminal(run, "verify", MANIFEST, "--jobs", 1)
@@ -567,7 +569,7 @@ def test_the_bar_is_for_terminals(run: Program, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_damaged_manifest_is_told(run: Program, filled: Path) -> None:
+def test_a_damaged_manifest_is_reported(run: Program, filled: Path) -> None:
     filled.write_bytes(b"{")
     result = run("verify", MANIFEST, "--json")
     assert (result.code, result.out) == (12, "")

@@ -101,7 +101,7 @@ def test_status_shows_the_state_of_a_damaged_manifest(run: Program, filled: Path
 
 
 @every_width
-def test_status_cuts_no_name(run: Program, width: int) -> None:
+def test_status_never_cuts_a_name(run: Program, width: int) -> None:
     run.here("init", LONG, "--process", "extractor")
     head, rows = columns_of(terminal(run, width, "status"), "manifest")
     assert "".join(row[: head.index("records")].strip() for row in rows).strip("─━ ") == LONG
@@ -113,7 +113,7 @@ def test_status_is_no_wider_than_the_terminal(run: Program, width: int) -> None:
     assert max(map(len, terminal(run, width, "status").splitlines())) <= width
 
 
-def test_status_shows_all_where_there_is_room(run: Program, filled: Path) -> None:
+def test_status_shows_all_columns_if_they_fit(run: Program, filled: Path) -> None:
     head, _ = columns_of(terminal(run, 120, "status", "--dir", filled.parent), "manifest")
     assert head.split() == ["manifest", "records", "canonical", "log", "segments", "updated", "state"]
 
@@ -126,7 +126,7 @@ def test_a_dry_run_shows_why_and_units(run: Program, config: str, width: int) ->
 
 
 @every_width
-def test_the_live_display_keeps_the_beginning_of_a_name(run: Program, config: str, width: int) -> None:
+def test_the_live_display_keeps_the_start_of_a_name(run: Program, config: str, width: int) -> None:
     assert "dumps/alpha" in terminal(run, width, "extract", config)
 
 

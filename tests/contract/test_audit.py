@@ -52,14 +52,14 @@ def counts(report: audit.AuditReport) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("tree")
-def test_files_as_the_ledger_says_are_ok(path: Path) -> None:
+def test_files_that_match_their_records_are_ok(path: Path) -> None:
     report = look(path)
     assert (counts(report), report.findings, report.failed, report.left) == ({"ok": 10}, [], False, 0)
     assert (report.files, report.planned, report.bytes) == (10, 10, 20)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_finding_says_which_file_and_why(path: Path, tree: Path, jobs: int) -> None:
+def test_a_finding_has_a_path_and_a_reason(path: Path, tree: Path, jobs: int) -> None:
     (tree / "3.txt").unlink()
     (tree / "7.txt").write_bytes(b"xx")
     report = look(path, jobs=jobs)
@@ -71,12 +71,12 @@ def test_a_finding_says_which_file_and_why(path: Path, tree: Path, jobs: int) ->
     assert (changed.file_path, changed.state) == (str(tree / "7.txt"), audit.FileState.CHANGED)
 
 
-def test_a_lesser_level_looks_at_less(path: Path, tree: Path) -> None:
+def test_a_lower_level_compares_less(path: Path, tree: Path) -> None:
     (tree / "7.txt").write_bytes(b"xx")
     assert [look(path, level=level).failed for level in audit.Level] == [False, False, True]
 
 
-def test_untracked_files_are_named_and_are_no_failure(path: Path, tree: Path) -> None:
+def test_untracked_files_are_reported_without_failing(path: Path, tree: Path) -> None:
     (tree / "new.txt").write_bytes(b"new")
     report = look(path, untracked=(tree,))
     assert (report.unregistered, report.failed) == (1, False)
@@ -84,7 +84,7 @@ def test_untracked_files_are_named_and_are_no_failure(path: Path, tree: Path) ->
 
 
 @pytest.mark.usefixtures("tree")
-def test_nobody_asked_for_untracked_files(path: Path) -> None:
+def test_by_default_untracked_files_are_not_searched(path: Path) -> None:
     assert look(path).unregistered is None
 
 
@@ -94,20 +94,20 @@ def test_another_root_can_be_given(path: Path, tree: Path) -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_sample_is_chosen_again_by_its_seed(path: Path) -> None:
+def test_the_same_seed_gives_the_same_sample(path: Path) -> None:
     report = look(path, sample="30%")
     assert (report.files, report.planned, report.looked_at) == (10, 3, 3)
     assert look(path, sample=3, seed=report.seed).seed == report.seed
 
 
 @pytest.mark.usefixtures("tree")
-def test_when_the_time_is_over_no_file_is_begun(path: Path) -> None:
+def test_after_the_deadline_no_file_is_started(path: Path) -> None:
     report = look(path, max_duration_s=1e-9)
     assert (report.looked_at, report.left) == (0, 10)
 
 
 @pytest.mark.usefixtures("tree")
-def test_the_next_run_begins_with_what_was_not_looked_at(path: Path) -> None:
+def test_the_next_run_starts_with_the_remaining_files(path: Path) -> None:
     look(path, sample=4)
     look(path)
     with open(resolve(path).verified, encoding="utf-8") as file:
@@ -131,7 +131,7 @@ def test_the_next_run_begins_with_what_was_not_looked_at(path: Path) -> None:
         {"former": "/old"},
     ],
 )
-def test_what_cannot_be_meant_is_a_value_error(wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_a_value_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)) if "level" not in wrong else "deep"):
         audit.VerifyOptions(**wrong)
 
@@ -143,13 +143,13 @@ def test_an_open_manager_is_used_and_stays_open(path: Path) -> None:
         assert len(manifest) == 10
 
 
-def test_a_manifest_that_is_missing_is_told_and_nothing_is_made(path: Path) -> None:
+def test_a_missing_manifest_is_reported_and_not_created(path: Path) -> None:
     with pytest.raises(ManifestNotFoundError):
         look(path)
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_damaged_manifest_is_told(path: Path, tree: Path) -> None:
+def test_a_damaged_manifest_is_reported(path: Path, tree: Path) -> None:
     del tree
     sound = path.read_bytes()
     path.write_bytes(sound[:-40])
@@ -162,7 +162,7 @@ def test_a_damaged_manifest_is_told(path: Path, tree: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_events_tell_how_it_goes(path: Path, tree: Path, jobs: int) -> None:
+def test_events_report_progress(path: Path, tree: Path, jobs: int) -> None:
     (tree / "3.txt").unlink()
     heard: list[audit.Event] = []
     report = look(path, jobs=jobs, on_event=heard.append)
@@ -182,7 +182,7 @@ def test_findings_need_not_be_kept(path: Path, tree: Path) -> None:
     assert [event.state for event in heard if isinstance(event, audit.FileFinding)] == ["missing"]
 
 
-def test_what_is_found_before_an_error_is_in_the_report(path: Path, tree: Path) -> None:
+def test_findings_before_an_error_are_in_the_report(path: Path, tree: Path) -> None:
     """The error of a listener ends the run; the report of the first event holds what was found by then."""
     (tree / "3.txt").unlink()
     reports: list[audit.AuditReport] = []
@@ -199,13 +199,13 @@ def test_what_is_found_before_an_error_is_in_the_report(path: Path, tree: Path) 
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_run_that_is_asked_to_stop_says_so(path: Path) -> None:
+def test_a_stopped_run_reports_that_it_was_stopped(path: Path) -> None:
     report = audit.run(path, jobs=1, asked_to_stop=lambda: 1)
     assert (report.interrupted, report.looked_at + report.left) == (True, 10)
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_cannot_be_remembered_is_said(path: Path) -> None:
+def test_an_unwritable_journal_is_reported(path: Path) -> None:
     journal = resolve(path).verified
     os.mkdir(journal)
     report = look(path)
@@ -221,7 +221,7 @@ def test_a_report_can_be_pickled_and_written_as_json(path: Path) -> None:
 
 
 @start_methods
-def test_a_plain_script_looks_at_files(path: Path, tree: Path, method: str) -> None:
+def test_a_plain_script_verifies_files(path: Path, tree: Path, method: str) -> None:
     (tree / "3.txt").unlink()
     script = tree.parent / "look.py"
     call = "print([one.state for one in audit.run(sys.argv[2], jobs=2).findings])"
@@ -231,7 +231,7 @@ def test_a_plain_script_looks_at_files(path: Path, tree: Path, method: str) -> N
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_daemonic_process_looks_by_itself(path: Path) -> None:
+def test_a_daemonic_process_verifies_by_itself(path: Path) -> None:
     """A worker of Celery may have no children."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()

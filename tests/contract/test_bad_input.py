@@ -157,7 +157,7 @@ def test_a_bad_canonical_is_refused(path: Path, shape: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_bad_canonical_is_left_alone(path: Path, shape: str) -> None:
+def test_a_bad_canonical_is_not_changed(path: Path, shape: str) -> None:
     """A refused file stays byte for byte, and nothing appears beside it."""
     path.write_bytes(SHAPES[shape])
     _refused(path)
@@ -165,7 +165,7 @@ def test_a_bad_canonical_is_left_alone(path: Path, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_bad_canonical_is_named_with_a_place(path: Path, shape: str) -> None:
+def test_a_bad_canonical_is_reported_with_an_offset(path: Path, shape: str) -> None:
     """The error has the file and an offset within it."""
     path.write_bytes(SHAPES[shape])
     error = _refused(path)
@@ -186,7 +186,7 @@ def test_a_bad_canonical_is_named_with_a_place(path: Path, shape: str) -> None:
         ("size zero", b'"' + sha("a").encode()),
     ],
 )
-def test_the_place_is_where_it_is_wrong(path: Path, shape: str, word: bytes) -> None:
+def test_the_offset_is_that_of_the_error(path: Path, shape: str, word: bytes) -> None:
     """The offset leads to what is wrong, give or take a word."""
     path.write_bytes(SHAPES[shape])
     assert abs(_refused(path).offset - SHAPES[shape].index(word)) <= 2
@@ -356,7 +356,7 @@ def test_another_source_without_an_etag_loads(path: Path) -> None:
     assert (found.etag if found else "none found") is None
 
 
-def test_opening_a_manifest_of_another_tool_leaves_it_alone(path: Path) -> None:
+def test_opening_does_not_change_a_manifest_of_another_tool(path: Path) -> None:
     """Reading it changes no byte."""
     path.write_bytes(_earlier())
     with DownloadManifestManager(path, options=QUIET) as manager:
@@ -394,7 +394,7 @@ def test_after_a_compaction_json_still_reads_it(path: Path) -> None:
         assert set(json.load(file)["records"]) == {*EXPECTED, sha("more")}
 
 
-def test_its_records_are_forgotten_like_any(path: Path) -> None:
+def test_records_of_another_tool_can_be_forgotten(path: Path) -> None:
     """A tombstone for a record of another tool's manifest holds."""
     path.write_bytes(_earlier())
     with DownloadManifestManager(path, options=QUIET) as manager:
@@ -411,14 +411,14 @@ def test_naive_times_are_read_as_utc(path: Path) -> None:
         assert manager.records[sha("c1")].ts_downloaded == at(1)
 
 
-def test_naive_times_are_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_naive_times_are_logged_as_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A time without a zone is told of."""
     path.write_bytes(_earlier(naive=True))
     with caplog.at_level(logging.WARNING, "manifestlog"), DownloadManifestManager(path, options=QUIET):
         assert "zone" in caplog.text
 
 
-def test_a_wrong_total_is_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_total_is_logged_as_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A `total_records` that does not add up is told of, and put right."""
     path.write_bytes(_earlier().replace(b'"total_records": 5', b'"total_records": 99'))
     with caplog.at_level(logging.WARNING, "manifestlog"), DownloadManifestManager(path, options=QUIET) as manager:
@@ -432,7 +432,7 @@ def test_other_zones_are_read_as_utc(path: Path) -> None:
         assert manager.records[sha("a")].ts_downloaded == at(0)
 
 
-def test_a_wrong_path_is_no_manifest(tmp_path: Path) -> None:
+def test_a_path_of_another_file_is_rejected(tmp_path: Path) -> None:
     """A directory in the manifest's place is an error, and no manifest."""
     folder = tmp_path / "systems_download.manifest.json"
     folder.mkdir()

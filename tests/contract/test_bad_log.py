@@ -142,7 +142,7 @@ def test_a_flipped_byte_behind_the_sync_mark_takes_its_own_line_only(
     assert wrong == []
 
 
-def test_a_damaged_log_leaves_the_files_alone(path: Path) -> None:
+def test_a_damaged_log_is_not_changed(path: Path) -> None:
     """A refused log stays byte for byte."""
     _flip(_fill(path, 6, ROTATING)[0], 500)
     before = files_of(path.parent)
@@ -210,7 +210,7 @@ def test_a_sync_mark_never_points_beyond_its_own_line(path: Path) -> None:
     assert wrong == []
 
 
-def test_a_hole_behind_a_rotation_is_a_crashs(path: Path) -> None:
+def test_a_hole_after_a_rotation_is_explained_by_a_crash(path: Path) -> None:
     """What was synced in one segment says nothing of the next: unsynced lines there may be lost to a power cut."""
     _fill(path, 4, DURABLE)
     with DownloadManifestManager(path, options=replace(QUIET, segment_bytes_max=1400)) as manager:
@@ -287,7 +287,7 @@ def test_a_torn_tail_is_compacted_away(path: Path, tail: str) -> None:
 
 
 @pytest.mark.parametrize("tail", ["half a line", "NULs", "noise with newlines"])
-def test_tail_upon_tail(path: Path, tail: str) -> None:
+def test_torn_tails_in_several_segments(path: Path, tail: str) -> None:
     """Three crashes in a row lose nothing that was acknowledged."""
     for number in range(1, 4):
         active = _fill(path, number)[-1]
@@ -331,7 +331,7 @@ def test_a_missing_newline_loses_nothing(path: Path) -> None:
     assert _keys(path) == sorted(sha(f"c{n}") for n in range(3))
 
 
-def test_behind_a_missing_newline_it_goes_on(path: Path) -> None:
+def test_writing_continues_after_a_missing_newline(path: Path) -> None:
     """After a line without its newline, the next record is kept too."""
     (active,) = _fill(path, 3)
     active.write_bytes(active.read_bytes()[:-1])
@@ -367,21 +367,21 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True)
 
 
-def test_a_line_twice_in_a_sealed_segment_is_found(path: Path, sealed: Path) -> None:
+def test_a_duplicated_line_in_a_sealed_segment_is_found(path: Path, sealed: Path) -> None:
     """A duplicated line is damage."""
     lines = _lines(sealed)
     sealed.write_bytes(b"".join([*lines[:2], *lines[1:]]))
     _refused(path)
 
 
-def test_a_line_less_in_a_sealed_segment_is_found(path: Path, sealed: Path) -> None:
+def test_a_removed_line_in_a_sealed_segment_is_found(path: Path, sealed: Path) -> None:
     """A line that was taken out is damage."""
     lines = _lines(sealed)
     sealed.write_bytes(b"".join([lines[0], *lines[2:]]))
     _refused(path)
 
 
-def test_two_lines_in_the_other_order_are_found(path: Path, sealed: Path) -> None:
+def test_two_swapped_lines_are_found(path: Path, sealed: Path) -> None:
     """Swapped lines are damage."""
     lines = _lines(sealed)
     sealed.write_bytes(b"".join([lines[0], lines[2], lines[1], *lines[3:]]))
@@ -410,7 +410,7 @@ def test_a_line_of_another_manifest_is_found(path: Path, sealed: Path) -> None:
     _refused(path)
 
 
-def test_a_line_twice_at_the_end_of_the_active_segment_changes_nothing(path: Path) -> None:
+def test_a_duplicated_last_line_of_the_active_segment_changes_nothing(path: Path) -> None:
     """A stale line behind the end is no record: the same content is not written twice."""
     (active,) = _fill(path, 3)
     expected = _answers(path)
@@ -444,7 +444,7 @@ def test_swapped_segments_are_found(path: Path, sealed: Path) -> None:
     _refused(path)
 
 
-def test_a_segment_twice_is_found(path: Path, sealed: Path) -> None:
+def test_a_duplicated_segment_is_found(path: Path, sealed: Path) -> None:
     """A copy of a segment under the next free number is damage."""
     last = segments_of(path.parent)[-1]
     number = int(last.name[-12:-6])
@@ -536,7 +536,7 @@ def _newer(segment: Path, line: bytes) -> None:
     segment.write_bytes(line + segment.read_bytes().partition(b"\n")[2])
 
 
-def test_a_newer_format_is_refused_by_name(path: Path) -> None:
+def test_a_newer_format_is_rejected_by_name(path: Path) -> None:
     """The version is looked at before any checksum."""
     (active,) = _fill(path, 1)
     _newer(active, active.read_bytes().partition(b"\n")[0].replace(b'"format":1', b'"format":2') + b"\n")
@@ -545,7 +545,7 @@ def test_a_newer_format_is_refused_by_name(path: Path) -> None:
     assert (refused.value.found, refused.value.supported) == (2, 1)
 
 
-def test_a_newer_format_may_look_quite_different(path: Path) -> None:
+def test_a_newer_format_may_have_another_layout(path: Path) -> None:
     """Of a newer first line nothing is asked but its kind and its format."""
     (active,) = _fill(path, 1)
     _newer(active, b'{"op":"open","format":7,"everything":"else"}\n')
@@ -553,7 +553,7 @@ def test_a_newer_format_may_look_quite_different(path: Path) -> None:
         _keys(path)
 
 
-def test_a_newer_format_leaves_the_files_alone(path: Path) -> None:
+def test_files_in_a_newer_format_are_not_changed(path: Path) -> None:
     """A refused newer log stays byte for byte, also for a writer."""
     (active,) = _fill(path, 1)
     _newer(active, b'{"op":"open","format":7,"everything":"else"}\n')
@@ -623,7 +623,7 @@ def test_forget_carries_its_checksum(spoken: list[bytes]) -> None:
     assert json.loads(spoken[3])["checksum"] == sha("b")
 
 
-def test_every_line_behind_the_first_says_when_it_was_written(spoken: list[bytes]) -> None:
+def test_every_line_after_the_first_has_a_time(spoken: list[bytes]) -> None:
     """In UTC, always with six fractional digits; a seal says only what stands before it."""
     times = [json.loads(line)["ts"] for line in spoken[1:-1]]
     assert [re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time) is not None for time in times] == [True] * 4
@@ -657,7 +657,7 @@ def test_after_a_crash_in_the_middle_the_lines_around_are_kept(path: Path) -> No
     assert _keys(path) == sorted(sha(f"c{n}") for n in range(6) if n != 2)
 
 
-def test_behind_a_hole_it_goes_on(path: Path) -> None:
+def test_writing_continues_after_a_hole(path: Path) -> None:
     """A segment with a hole is fenced, and the log goes on."""
     (active,) = _fill(path, 6)
     lines = _lines(active)
@@ -693,7 +693,7 @@ def _hits(lines: list[bytes]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("hit", "left"), [("the seal's newline", 4), ("a newline", 4), ("a line", 3)])
-def test_a_crash_that_kept_the_seal_and_not_what_it_covers_is_a_crashs(
+def test_a_hole_before_a_seal_is_explained_by_a_crash(
     path: Path, torn_seal: tuple[Path, list[bytes]], hit: str, left: int
 ) -> None:
     """It opens, goes on, opens again over the fence, and compacts."""
@@ -708,9 +708,7 @@ def test_a_crash_that_kept_the_seal_and_not_what_it_covers_is_a_crashs(
 
 
 @pytest.mark.parametrize("hit", ["the seal's newline", "a newline", "a line"])
-def test_damage_that_comes_behind_the_fence_is_damage(
-    path: Path, torn_seal: tuple[Path, list[bytes]], hit: str
-) -> None:
+def test_damage_after_the_fence_is_damage(path: Path, torn_seal: tuple[Path, list[bytes]], hit: str) -> None:
     """What a crash has damaged hides nothing that is damaged later, not even a newline."""
     segment, lines = torn_seal
     segment.write_bytes(_hits(lines)[hit])
@@ -727,7 +725,7 @@ def test_bytes_behind_a_seal_without_successor_are_found(torn_seal: tuple[Path, 
     _refused(path)
 
 
-def test_to_rely_on_a_line_beside_a_hole_does_not_make_the_hole_damage(path: Path) -> None:
+def test_relying_on_a_line_beside_a_hole_does_not_make_the_hole_damage(path: Path) -> None:
     """Answering "already there" syncs the segment; what the crash took from it is a crash's all the same."""
     (active,) = _fill(path, 6)
     lines = _lines(active)

@@ -109,14 +109,14 @@ UNWRITABLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", UNWRITABLE)
-def test_what_cannot_be_written_is_rejected(manifest: DownloadManifestManager, what: str) -> None:
+def test_values_that_json_cannot_hold_are_rejected(manifest: DownloadManifestManager, what: str) -> None:
     """Some records can be made, but not stored."""
     with pytest.raises(RecordRejectedError):
         manifest.add(record("a", **UNWRITABLE[what]))
 
 
 @pytest.mark.parametrize("what", UNWRITABLE)
-def test_what_is_rejected_leaves_no_trace(manifest: DownloadManifestManager, what: str) -> None:
+def test_a_rejected_record_leaves_no_trace(manifest: DownloadManifestManager, what: str) -> None:
     """A rejected record writes no byte, and makes no file."""
     before = files_of(manifest.path.parent)
     with pytest.raises(RecordRejectedError):
@@ -131,7 +131,7 @@ def test_a_rejection_is_a_value_error(manifest: DownloadManifestManager, what: s
         manifest.add(record("a", **UNWRITABLE[what]))
 
 
-def test_a_rejected_record_harms_nothing(manifest: DownloadManifestManager) -> None:
+def test_a_rejected_record_does_not_affect_others(manifest: DownloadManifestManager) -> None:
     """After a rejection the next record is stored."""
     with pytest.raises(RecordRejectedError):
         manifest.add(record("a", file_size=1 << 64))
@@ -170,20 +170,20 @@ def _length(each: ManifestRecord) -> int:
     return len(each.model_dump_json().encode())
 
 
-def test_a_record_of_just_the_limit_is_stored(opener: Opener) -> None:
+def test_a_record_of_exactly_the_limit_is_stored(opener: Opener) -> None:
     """The limit is the length of the record's JSON, and is allowed."""
     each = record("a", etag="e" * 100)
     assert opener(options=replace(QUIET, record_bytes_max=_length(each))).add(each).verdict is Verdict.NEW
 
 
-def test_a_record_of_one_byte_more_is_rejected(opener: Opener) -> None:
+def test_a_record_one_byte_over_the_limit_is_rejected(opener: Opener) -> None:
     """One byte over the limit is too long."""
     each = record("a", etag="e" * 100)
     with pytest.raises(RecordRejectedError, match="record_bytes_max"):
         opener(options=replace(QUIET, record_bytes_max=_length(each) - 1)).add(each)
 
 
-def test_a_content_of_too_many_sources_is_rejected(opener: Opener) -> None:
+def test_content_from_too_many_sources_is_rejected(opener: Opener) -> None:
     """A record that grows over the limit by one more source is rejected, and stays as it was."""
     manager = opener(options=replace(QUIET, record_bytes_max=1000))
     kept = 0
@@ -229,7 +229,7 @@ def test_odd_text_comes_back(opener: Opener, field: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, {}, record("a").model_dump(), "record", 7])
-def test_what_is_no_record_is_a_type_error(manifest: DownloadManifestManager, wrong: Any) -> None:
+def test_anything_but_a_record_is_a_type_error(manifest: DownloadManifestManager, wrong: Any) -> None:
     """Only records can be added."""
     with pytest.raises(TypeError, match="ManifestRecord"):
         manifest.add(wrong)
@@ -309,7 +309,7 @@ def test_a_read_only_directory_cannot_be_written(locked_up: Path) -> None:
     assert _answer_of(_write_as_nobody, locked_up) == "refused"
 
 
-def test_a_read_only_directory_is_left_alone(locked_up: Path) -> None:
+def test_a_read_only_directory_is_not_changed(locked_up: Path) -> None:
     """A refused writer changes no byte."""
     before = files_of(locked_up.parent)
     _answer_of(_write_as_nobody, locked_up)

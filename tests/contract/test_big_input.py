@@ -148,7 +148,7 @@ def test_junk_in_the_middle_of_a_segment_costs_no_record(path: Path, start: Star
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("what", ["text", "empty lines", "beginnings on lines of their own", "whole lines"])
-def test_check_tells_junk_in_few_findings(path: Path, start: Start, what: str, size: int) -> None:
+def test_check_reports_junk_in_few_findings(path: Path, start: Start, what: str, size: int) -> None:
     with segments_of(path.parent)[-1].open("ab") as segment:
         segment.write(junk(what, size))
     damaged, findings = limited(start, size, TIMES, lambda: _checked(path))
@@ -167,7 +167,9 @@ def test_an_index_of_junk_is_ignored(path: Path, start: Start, what: str, size: 
     [b'{"metadata":[0%b]}', b'{"metadata":{},"records":{"a":[0%b]}}', b'{"metadata":"0%b"}'],
     ids=["metadata", "record", "text"],
 )
-def test_another_tools_json_takes_some_times_its_size(path: Path, start: Start, data: bytes, size: int) -> None:
+def test_another_tools_json_takes_a_few_times_its_size_in_memory(
+    path: Path, start: Start, data: bytes, size: int
+) -> None:
     path.write_bytes(data % (b",0" * (size // 2)))
     assert limited(start, size, TIMES_OTHER_TOOL, lambda: _opened(path)) == "damaged"
 
@@ -276,7 +278,7 @@ def test_a_record_that_is_too_big_is_rejected_before_the_lock(path: Path, start:
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\n", "\x1b[2J", "\ufeff", "\U0010ffff", "'; DROP TABLE --", "{0}%s"])
-def test_odd_texts_come_back_as_they_were(opener: Opener, tmp_path: Path, text: str) -> None:
+def test_unusual_strings_are_stored_unchanged(opener: Opener, tmp_path: Path, text: str) -> None:
     manifest = opener(path=tmp_path / "odd" / "systems_download.manifest.json")
     manifest.add(record("odd", 0, text, text, etag=text, version=text, file_path=Path(f"/raw/{text}")))
     manifest.compact()
@@ -288,7 +290,7 @@ def test_odd_texts_come_back_as_they_were(opener: Opener, tmp_path: Path, text: 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["etl.config.json", "etl.config.toml"])
 @pytest.mark.parametrize("what", ["text", "NULs", "no UTF-8", "deep", "objects", "backslashes"])
-def test_a_configuration_of_junk_is_refused(tmp_path: Path, start: Start, what: str, name: str, size: int) -> None:
+def test_a_configuration_of_junk_is_rejected(tmp_path: Path, start: Start, what: str, name: str, size: int) -> None:
     path = tmp_path / name
     path.write_bytes(junk(what, size))
 
@@ -323,7 +325,7 @@ NO_TEXT = "\udcff\udcfe"
         [f"--{NO_TEXT}"],
     ],
 )
-def test_arguments_that_are_no_text_are_refused_in_one_line(path: Path, arguments: list[str]) -> None:
+def test_arguments_that_are_not_utf_8_are_rejected_in_one_line(path: Path, arguments: list[str]) -> None:
     result = (
         Program(path.parent)("--dir", ".", *arguments) if "--dir" not in arguments else Program(path.parent)(*arguments)
     )
@@ -334,7 +336,7 @@ def test_arguments_that_are_no_text_are_refused_in_one_line(path: Path, argument
 @pytest.mark.parametrize(
     "verb", ["has", "get", "list", "add", "init", "status", "check", "compact", "doctor", "extract"]
 )
-def test_an_argument_with_a_nul_is_refused_in_one_line(path: Path, verb: str) -> None:
+def test_an_argument_with_a_nul_is_rejected_in_one_line(path: Path, verb: str) -> None:
     """A caller within the same process may hand one over; the system would not."""
     result = Program(path.parent).here(verb, "a_b\0c.manifest.json", *([sha("a")] if verb == "has" else []))
     assert result.code in (1, 2, 10)

@@ -70,7 +70,7 @@ def test_a_sound_manifest_has_no_findings(sound: Path) -> None:
     assert _check(sound).findings == []
 
 
-def test_it_counts_what_it_looked_at(sound: Path) -> None:
+def test_it_counts_what_it_has_read(sound: Path) -> None:
     report = _check(sound)
     assert (report.records, report.segments) == (3, 3)
 
@@ -135,7 +135,7 @@ def test_a_torn_tail_is_a_note(sound: Path) -> None:
     assert (finding.level, "unfinished" in finding.meaning) == (NOTE, True)
 
 
-def test_a_fenced_tail_is_no_damage(sound: Path) -> None:
+def test_a_fenced_tail_is_not_damage(sound: Path) -> None:
     with active_segment(sound).open("ab") as file:
         file.write(b'{"op":"put","ts":"2024')
     _fill(sound, 50, 1)
@@ -159,7 +159,7 @@ def test_a_missing_log_is_damage(sound: Path) -> None:
     assert _check(sound).damaged
 
 
-def test_a_missing_index_is_nothing(sound: Path) -> None:
+def test_a_missing_index_is_not_damage(sound: Path) -> None:
     _files(sound)["index"].unlink()
     assert _check(sound).findings == []
 
@@ -199,7 +199,7 @@ def test_a_doubled_line_is_damage(sound: Path) -> None:
     assert _check(sound).damaged
 
 
-def test_all_damage_is_named_not_only_the_first(sound: Path) -> None:
+def test_all_damage_is_reported_not_only_the_first(sound: Path) -> None:
     for kind in ("sealed", "sealed too"):
         file = _files(sound)[kind]
         data = bytearray(file.read_bytes())
@@ -233,7 +233,7 @@ LIES: dict[str, Callable[[Columns], None]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_an_index_that_says_something_else_is_damage(sound: Path, lie: str) -> None:
+def test_an_index_that_differs_from_the_canonical_is_damage(sound: Path, lie: str) -> None:
     """Right in itself, with the canonical's stamp, and wrong: no bit flip, but a bug would look like this."""
     source = Canonical(str(sound), disk.open_read(str(sound)))
     scanned = scan.scan(source)
@@ -263,12 +263,12 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
     assert large < 1.2 * small
 
 
-def test_nothing_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ManifestNotFoundError):
         _check(tmp_path / NAME)
 
 
-def test_writers_may_go_on(path: Path, open_manifest: Callable[..., DownloadManifestManager]) -> None:
+def test_writers_may_continue(path: Path, open_manifest: Callable[..., DownloadManifestManager]) -> None:
     manifest = open_manifest()
     for number in range(50):
         manifest.add(make_record(number))
@@ -288,7 +288,7 @@ def test_an_emptied_manifest_has_no_findings(tmp_path: Path) -> None:
     assert _check(path).findings == []
 
 
-def test_a_compaction_that_ends_while_the_canonical_is_read_is_no_damage(
+def test_a_compaction_that_ends_while_the_canonical_is_read_is_not_damage(
     path: Path, open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The segments that were listed before are gone by then."""

@@ -48,19 +48,19 @@ def test_a_live_download_becomes_current_although_a_clock_was_ahead(ahead: Downl
     assert current(ahead) == sha("b")
 
 
-def test_it_is_stamped_one_microsecond_after_the_current_record(ahead: DownloadManifestManager) -> None:
+def test_its_time_is_one_microsecond_after_the_current_record(ahead: DownloadManifestManager) -> None:
     before = ahead.get(sha("a"))
     after = ahead.add_from_event(Source(), downloaded("b", now())).record
     assert before is not None
     assert after.ts_downloaded == before.ts_downloaded + US
 
 
-def test_the_stamp_is_what_is_stored(ahead: DownloadManifestManager) -> None:
+def test_the_returned_time_is_the_stored_one(ahead: DownloadManifestManager) -> None:
     told = ahead.add_from_event(Source(), downloaded("b", now())).record
     assert ahead.get(sha("b")) == told
 
 
-def test_the_next_live_downloads_go_on_from_there(ahead: DownloadManifestManager) -> None:
+def test_the_next_live_downloads_get_later_times(ahead: DownloadManifestManager) -> None:
     for name in ("b", "c", "d"):
         ahead.add_from_event(Source(), downloaded(name, now()))
     assert current(ahead) == sha("d")
@@ -86,14 +86,14 @@ def test_a_clock_that_was_behind_gives_no_false_reverted(manifest: DownloadManif
     assert manifest.add_from_event(Source(), downloaded("b", now())).verdict is Verdict.DUPLICATE
 
 
-def test_an_event_of_the_past_keeps_its_time(manifest: DownloadManifestManager) -> None:
+def test_an_event_in_the_past_keeps_its_time(manifest: DownloadManifestManager) -> None:
     manifest.add_from_event(Source(), downloaded("a", now()))
     past = now() - HOUR
     assert manifest.add_from_event(Source(), downloaded("b", past)).record.ts_downloaded == past
     assert current(manifest) == sha("a")
 
 
-def test_who_says_that_it_is_not_live_keeps_a_time_of_just_now(ahead: DownloadManifestManager) -> None:
+def test_a_recent_event_that_is_not_live_keeps_its_time(ahead: DownloadManifestManager) -> None:
     moment = now()
     assert ahead.add_from_event(Source(), downloaded("b", moment), live=False).record.ts_downloaded == moment
 
@@ -114,13 +114,13 @@ def test_another_source_is_not_moved(ahead: DownloadManifestManager) -> None:
     assert result.record.ts_downloaded == moment
 
 
-def test_an_alias_is_moved_behind_its_own_source(ahead: DownloadManifestManager) -> None:
+def test_an_alias_is_moved_after_the_current_record_of_its_own_source(ahead: DownloadManifestManager) -> None:
     ahead.add_from_event(Source(source_id="other"), downloaded("b", now()))
     assert ahead.add_from_event(Source(), downloaded("b", now())).verdict is Verdict.ALIAS
     assert current(ahead) == sha("b")
 
 
-def test_the_last_moment_of_all_is_kept(manifest: DownloadManifestManager) -> None:
+def test_the_latest_possible_time_is_kept(manifest: DownloadManifestManager) -> None:
     manifest.add(record("a", ts_downloaded=datetime.max.replace(tzinfo=UTC)))
     assert manifest.add_from_event(Source(), downloaded("b", now())).verdict is Verdict.CHANGED
 
@@ -134,9 +134,7 @@ def test_the_warning_names_both_times(ahead: DownloadManifestManager, caplog: py
     assert all(f"{when:%Y-%m-%dT%H:%M:%S.%f}Z" in caplog.text for when in (moment, before.ts_downloaded))
 
 
-def test_a_clock_that_is_right_warns_of_nothing(
-    manifest: DownloadManifestManager, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_correct_clock_gives_no_warning(manifest: DownloadManifestManager, caplog: pytest.LogCaptureFixture) -> None:
     manifest.add_from_event(Source(), downloaded("a", now()))
     with caplog.at_level(logging.WARNING, "manifestlog"):
         manifest.add_from_event(Source(), downloaded("b", now()))
@@ -152,7 +150,7 @@ def test_the_order_survives_a_compaction(opener: Opener) -> None:
         assert current(manifest) == sha("b")
 
 
-def test_an_output_is_moved_as_a_download_is(tmp_path: Path) -> None:
+def test_an_output_is_moved_like_a_download(tmp_path: Path) -> None:
     with ProcessedManifestManager(tmp_path / "systems_processing.manifest.json", META, options=QUIET) as manifest:
         manifest.add_output(Source(), downloaded("a", now() + HOUR), [sha("x")])
         manifest.add_output(Source(), downloaded("b", now()), [sha("y")])
@@ -161,5 +159,5 @@ def test_an_output_is_moved_as_a_download_is(tmp_path: Path) -> None:
         assert found.checksum == sha("b")
 
 
-def test_a_fixed_time_long_ago_stays_what_it_is(manifest: DownloadManifestManager) -> None:
+def test_a_fixed_time_long_ago_is_kept(manifest: DownloadManifestManager) -> None:
     assert manifest.add_from_event(Source(), downloaded("a", T0)).record.ts_downloaded == T0

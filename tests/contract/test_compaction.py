@@ -124,7 +124,7 @@ def test_the_canonicals_metadata_are_the_live_ones(filled: DownloadManifestManag
 
 
 @pytest.mark.parametrize("how", ["compact", "save"])
-def test_nothing_to_do_is_said(filled: DownloadManifestManager, how: str) -> None:
+def test_nothing_to_do_is_reported(filled: DownloadManifestManager, how: str) -> None:
     """With nothing to merge, the outcome says so."""
     filled.compact()
     assert getattr(filled, how)().outcome is CompactionOutcome.NOTHING_TO_DO
@@ -225,7 +225,7 @@ def test_a_merged_file_that_does_not_read_back_is_not_published(
     assert (path.read_bytes(), [f.name for f in path.parent.iterdir() if ".tmp-" in f.name]) == (before, [])
 
 
-def test_a_canonical_that_is_replaced_meanwhile_is_not_written_over(
+def test_a_canonical_replaced_during_a_compaction_is_not_overwritten(
     filled: DownloadManifestManager, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What somebody has put there during a compaction is looked at by the next opening, and not lost unseen."""
@@ -241,7 +241,7 @@ def test_a_canonical_that_is_replaced_meanwhile_is_not_written_over(
     assert path.stat().st_mtime == 1
 
 
-def test_a_compaction_elsewhere_is_said(filled: DownloadManifestManager, busy: FileLock) -> None:
+def test_a_running_compaction_is_reported(filled: DownloadManifestManager, busy: FileLock) -> None:
     """A second compactor returns at once and says why."""
     del busy
     assert filled.compact().outcome is CompactionOutcome.ALREADY_RUNNING
@@ -267,19 +267,19 @@ def test_save_waits_for_a_compaction(opener: Opener, busy: FileLock, path: Path)
     assert sha("a") in _canonical(path)["records"]
 
 
-def test_if_needed_finds_it_too_early(filled: DownloadManifestManager) -> None:
+def test_if_needed_does_nothing_too_early(filled: DownloadManifestManager) -> None:
     """A short and young log needs no compaction."""
     assert filled.compact(if_needed=True).outcome is CompactionOutcome.NOTHING_TO_DO
 
 
-def test_if_needed_goes_by_size(opener: Opener) -> None:
+def test_if_needed_compacts_a_long_log(opener: Opener) -> None:
     """A log past its limit is compacted."""
     manager = opener(options=replace(QUIET, compact_log_bytes_min=1, compact_log_bytes_max=100))
     manager.add(record("a"))
     assert manager.compact(if_needed=True).outcome is CompactionOutcome.COMPACTED
 
 
-def test_if_needed_goes_by_age(opener: Opener) -> None:
+def test_if_needed_compacts_an_old_log(opener: Opener) -> None:
     """A log older than the interval is compacted."""
     manager = opener(options=replace(QUIET, compact_interval_s=1e-6))
     manager.add(record("a"))
@@ -308,7 +308,7 @@ def test_a_newer_version_alone_is_something_to_merge(opener: Opener) -> None:
     assert opener(meta(etl_version="2")).compact().outcome is CompactionOutcome.COMPACTED
 
 
-def test_the_order_of_adding_does_not_show(opener: Opener, path: Path) -> None:
+def test_the_order_of_additions_does_not_change_the_bytes(opener: Opener, path: Path) -> None:
     """The same records give the same bytes, whoever added them in whatever order, the metadata's times aside."""
     records = [record(f"c{n}", n, source=f"s{n % 3}") for n in range(12)]
     bodies = []
@@ -323,7 +323,7 @@ def test_the_order_of_adding_does_not_show(opener: Opener, path: Path) -> None:
     assert bodies[0] == bodies[1] == bodies[2]
 
 
-def test_the_order_of_sources_of_one_content_does_not_show(opener: Opener, path: Path) -> None:
+def test_the_order_of_a_contents_sources_does_not_change_the_bytes(opener: Opener, path: Path) -> None:
     """A content of three sources has the same bytes, whoever was first."""
     seen = [record("a", minute, source=source) for minute, source in enumerate(["x", "y", "z"])]
     bodies = []
@@ -363,7 +363,7 @@ def test_a_compaction_replaces_the_file(filled: DownloadManifestManager, path: P
         assert json.loads(old.read())["records"] == {}
 
 
-def test_a_lost_index_is_mended(filled: DownloadManifestManager, path: Path) -> None:
+def test_a_lost_index_is_rebuilt(filled: DownloadManifestManager, path: Path) -> None:
     """A compaction with nothing to merge puts a missing index back."""
     filled.compact()
     index = path.parent / "systems_download.manifest.idx"
@@ -391,7 +391,7 @@ def test_automatic_compaction_runs_beside_the_writer(opener: Opener, path: Path)
     assert _canonical(path)["records"]
 
 
-def test_a_merged_index_is_the_one_that_a_scan_gives(manifest: DownloadManifestManager, path: Path) -> None:
+def test_a_merged_index_equals_one_from_a_scan(manifest: DownloadManifestManager, path: Path) -> None:
     """Records that stay, go, come, and come again with the very row of their source in the index."""
     manifest.add_many([record(f"old-{n}", n, source=f"s{n % 7}") for n in range(300)])
     manifest.save()
@@ -427,9 +427,7 @@ def replace_sources(columns: Any, sources: bytes) -> Columns:
     return Columns(columns.digests, columns.offsets, columns.crcs, sources)
 
 
-def test_an_index_that_says_something_else_than_the_canonical_is_rebuilt(
-    disagreeing: DownloadManifestManager, path: Path
-) -> None:
+def test_an_index_that_differs_from_the_canonical_is_rebuilt(disagreeing: DownloadManifestManager, path: Path) -> None:
     """It is found out late, when the sources of a record that has changed are looked for."""
     disagreeing.compact()
     found = base.open_base(resolve(path))
@@ -438,7 +436,7 @@ def test_an_index_that_says_something_else_than_the_canonical_is_rebuilt(
     )
 
 
-def test_a_reader_compacts_nothing(filled: DownloadManifestManager, opener: Opener, path: Path) -> None:
+def test_a_reader_does_not_compact(filled: DownloadManifestManager, opener: Opener, path: Path) -> None:
     """Nor does it leave a lock file where there was none."""
     filled.close()
     reader = opener(None, read_only=True)

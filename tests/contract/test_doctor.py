@@ -68,11 +68,11 @@ def open_to_all() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def test_a_good_folder_passes_every_test(directory: Path) -> None:
+def test_a_good_directory_passes_every_test(directory: Path) -> None:
     assert list(found(directory)) == TESTS
 
 
-def test_a_good_folder_fails_no_test(directory: Path) -> None:
+def test_a_good_directory_fails_no_test(directory: Path) -> None:
     assert [one for one in found(directory).values() if one.status is ProbeStatus.FAILED] == []
 
 
@@ -95,7 +95,7 @@ def test_manifests_are_not_touched(directory: Path, opener: Opener) -> None:
     assert before.keys() == after.keys()
 
 
-def test_it_goes_on_beside_a_writer(directory: Path, opener: Opener) -> None:
+def test_it_works_beside_a_writer(directory: Path, opener: Opener) -> None:
     manifest = opener()
     for number, one in enumerate(diagnose(str(directory))):
         manifest.add(record(f"beside {number}"))
@@ -113,7 +113,7 @@ def test_an_iterator_that_is_closed_early_leaves_nothing(directory: Path) -> Non
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_folder_that_a_killed_run_has_left_is_removed(directory: Path) -> None:
+def test_a_directory_left_by_a_killed_run_is_removed(directory: Path) -> None:
     left = directory / ".manifestlog-doctor-0123456789ab"
     left.mkdir()
     (left / "junk").touch()
@@ -122,7 +122,7 @@ def test_a_folder_that_a_killed_run_has_left_is_removed(directory: Path) -> None
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_folder_of_another_run_stays(directory: Path) -> None:
+def test_the_directory_of_another_run_stays(directory: Path) -> None:
     findings = diagnose(str(directory))
     while next(findings).test != "hard links":
         pass
@@ -156,7 +156,7 @@ def test_a_doubtful_file_system_is_a_warning(directory: Path, file_system: str, 
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_folder_that_others_may_write_is_a_warning(directory: Path) -> None:
+def test_a_directory_that_others_may_write_is_a_warning(directory: Path) -> None:
     directory.chmod(0o777)
     one = found(directory)["permissions"]
     assert one.status is ProbeStatus.WARNING
@@ -180,7 +180,7 @@ def test_a_file_that_others_may_write_is_a_warning(directory: Path, opener: Open
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_foreign_file_beside_manifests_is_nobodys_business(directory: Path) -> None:
+def test_other_files_beside_manifests_are_ignored(directory: Path) -> None:
     (directory / "notes.txt").touch()
     (directory / "notes.txt").chmod(0o666)
     assert found(directory)["permissions"].status is ProbeStatus.OK
@@ -217,7 +217,7 @@ def test_a_manifest_that_is_a_link_is_a_warning(directory: Path, opener: Opener,
 @pytest.mark.parametrize(
     ("free", "verdict"), [(1000, ProbeStatus.FAILED), (50 << 20, ProbeStatus.WARNING), (1 << 40, ProbeStatus.OK)]
 )
-def test_room_is_asked_for_what_a_compaction_needs(
+def test_free_space_must_be_enough_for_a_compaction(
     directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch, free: int, verdict: ProbeStatus
 ) -> None:
     opener().add_many(record(f"r{n}", n) for n in range(20))
@@ -238,7 +238,7 @@ def test_few_inodes_are_a_warning(directory: Path, monkeypatch: pytest.MonkeyPat
     assert found(directory)["free inodes"].status is ProbeStatus.WARNING
 
 
-def test_a_read_only_folder_fails_and_says_so(open_to_all: Path, start: Start) -> None:
+def test_a_read_only_directory_fails_with_its_reason(open_to_all: Path, start: Start) -> None:
     def look(_link: object) -> list[ProbeResult]:
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)
@@ -335,7 +335,7 @@ def test_a_system_without_locks_fails(directory: Path, monkeypatch: pytest.Monke
     assert os.strerror(errno.ENOLCK) in one.found
 
 
-def test_a_second_process_that_dies_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_that_dies_is_reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = probes._Second.ask
 
     def die(self: probes._Second, order: str) -> Any:
@@ -387,7 +387,7 @@ def test_a_system_without_hard_links_is_a_warning(directory: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_new_file_that_takes_another_ones_place_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_that_replaces_another_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "publish_new", os.rename)
     assert found(directory)["hard links"].status is ProbeStatus.FAILED
 

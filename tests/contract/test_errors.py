@@ -207,7 +207,7 @@ def test_a_negative_lock_timeout_is_refused() -> None:
         ManifestOptions(lock_timeout_s=-0.1)
 
 
-def test_no_lock_timeout_at_all_is_fine() -> None:
+def test_a_lock_timeout_of_zero_is_valid() -> None:
     """Zero means: do not wait."""
     assert ManifestOptions(lock_timeout_s=0).lock_timeout_s == 0
 
@@ -218,7 +218,7 @@ def test_crossed_limits_are_refused() -> None:
         ManifestOptions(compact_log_bytes_min=10, compact_log_bytes_max=9)
 
 
-def test_a_durability_may_be_given_by_its_word() -> None:
+def test_a_durability_may_be_given_by_its_value() -> None:
     """Configuration files say words."""
     assert ManifestOptions(durability="interval").durability is Durability.INTERVAL  # type: ignore[arg-type]
 
@@ -229,7 +229,7 @@ def test_an_unknown_durability_is_refused() -> None:
         ManifestOptions(durability="hope")  # type: ignore[arg-type]
 
 
-def test_the_durabilities_are_their_words() -> None:
+def test_the_durabilities_equal_their_values() -> None:
     """Modes are named by what they survive."""
     assert [d.name for d in Durability] == ["POWER_CUT", "INTERVAL", "PROCESS_KILL"]
 

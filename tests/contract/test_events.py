@@ -103,7 +103,7 @@ def test_the_version_is_the_stored_one_without_metadata(opener: Opener) -> None:
     assert opener(None).add_from_event(Source(), Event()).record.version == "2.0.0"
 
 
-def test_any_object_fits(manifest: DownloadManifestManager) -> None:
+def test_any_object_with_the_attributes_is_accepted(manifest: DownloadManifestManager) -> None:
     """Named tuples do as well as classes."""
     Pair = namedtuple("Pair", "source_id dataset")  # noqa: PYI024 -- that such a thing fits is the point
     assert manifest.add_from_event(Pair("src", "set"), Event()).verdict is Verdict.NEW
@@ -225,7 +225,7 @@ def test_inputs_of_one_batch_are_joined(processed: ProcessedManifestManager, ups
     assert _pending(processed, upstream) == {sha("c")}
 
 
-def test_an_output_that_lost_its_turn_still_does_its_input(
+def test_an_older_output_still_counts_its_input_as_done(
     processed: ProcessedManifestManager, upstream: DownloadManifestManager
 ) -> None:
     """A source went on to other content; an old output of it that names another input does that input too."""
@@ -298,7 +298,7 @@ def test_an_unknown_kind_is_a_value_error(path: Path) -> None:
         ManifestFactory.get_manifest_manager("uploads", path, META)
 
 
-def test_a_registered_kind_is_made(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_kind_is_created(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One's own kind can be registered."""
 
     class Mine(DownloadManifestManager):
@@ -311,7 +311,7 @@ def test_a_registered_kind_is_made(directory: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("wrong", [int, "downloads", None])
-def test_what_is_no_kind_is_not_registered(wrong: Any) -> None:
+def test_anything_but_a_manager_class_is_not_registered(wrong: Any) -> None:
     """Only subclasses of `AbstractManifest` can be registered."""
     with pytest.raises(TypeError):
         ManifestFactory.register_manifest_type("wrong", wrong)

@@ -71,7 +71,7 @@ def landed(report: ingest.IngestReport) -> dict[str, int]:
 # -- what is registered ------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_registered_with_all_that_is_in_it(path: Path, tree: Path) -> None:
+def test_a_directory_is_registered_with_everything_in_it(path: Path, tree: Path) -> None:
     report = register(path, tree)
     assert (landed(report), report.files, report.bytes, report.failures) == ({"new": 3}, 3, 6, [])
     with DownloadManifestManager(path, read_only=True) as manifest:
@@ -79,7 +79,7 @@ def test_a_folder_is_registered_with_all_that_is_in_it(path: Path, tree: Path) -
     assert found == {(name, "data", hashlib.sha256(content).hexdigest()) for name, content in CONTENTS.items()}
 
 
-def test_a_missing_manifest_is_made_and_the_report_says_so(path: Path, tree: Path) -> None:
+def test_a_missing_manifest_is_created_and_the_report_says_so(path: Path, tree: Path) -> None:
     assert [register(path, tree).created for _ in range(2)] == [True, False]
 
 
@@ -99,7 +99,7 @@ def test_source_dataset_and_version_can_be_given(path: Path, tree: Path) -> None
     assert record.version == "2.0.0"
 
 
-def test_what_is_known_of_a_file_is_recorded(path: Path, tree: Path) -> None:
+def test_the_known_metadata_of_a_file_is_recorded(path: Path, tree: Path) -> None:
     when = datetime(2024, 5, 1, 2, tzinfo=UTC)
     facts = ingest.KnownFacts(etag='"a-1"', ts_downloaded=when)
     register(path, listed=[ingest.ListedFile(str(tree / "a.txt"), "systems", "raw", facts)])
@@ -126,7 +126,7 @@ def test_files_below_the_stated_root_are_recorded_relative_to_it(path: Path, tre
 # -- what is not -------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_read_is_a_failure_and_the_rest_goes_on(path: Path, tree: Path) -> None:
+def test_an_unreadable_file_is_a_failure_and_does_not_stop_the_others(path: Path, tree: Path) -> None:
     report = register(path, tree, tree / "gone")
     assert report.failures == [ingest.Failure(str(tree / "gone"), "No such file or directory")]
     assert landed(report) == {"new": 3}
@@ -138,14 +138,14 @@ def test_a_file_with_another_checksum_than_listed_is_a_failure(path: Path, tree:
     assert [failure.path for failure in report.failures] == [str(tree / "a.txt")]
 
 
-def test_what_is_no_content_is_skipped_and_counted(path: Path, tree: Path) -> None:
+def test_files_without_content_are_skipped_and_counted(path: Path, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
     (tree / "x.part").write_bytes(b"x")
     skipped = register(path, tree).skipped
     assert (skipped[ingest.SkipReason.EMPTY], skipped[ingest.SkipReason.WORKING]) == (1, 1)
 
 
-def test_empty_files_are_failures_for_who_wants_it(path: Path, tree: Path) -> None:
+def test_an_option_makes_empty_files_failures(path: Path, tree: Path) -> None:
     (tree / "_SUCCESS").touch()
     report = register(path, tree, empty=ingest.EmptyFiles.ERROR)
     assert [failure.reason for failure in report.failures] == ["empty, not registered"]
@@ -166,21 +166,21 @@ def test_a_name_that_cannot_be_recorded_is_a_value_error(path: Path, tree: Path,
         ("file_path,checksum\nx,1\n", "line 2: checksum: expected 64"),
     ],
 )
-def test_a_wrong_index_is_an_error_that_names_the_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_index_is_an_error_that_names_the_line(tmp_path: Path, text: str, said: str) -> None:
     index = tmp_path / "index.csv"
     index.write_text(text)
     with pytest.raises(ingest.IndexFileError, match=f"index.csv: {said}"):
         ingest.read_index(index)
 
 
-def test_an_index_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_an_index_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
     index = tmp_path / "index.csv"
     index.write_bytes(b"file_path\n\xff\n")
     with pytest.raises(ingest.IndexFileError, match="not UTF-8"):
         ingest.read_index(index)
 
 
-def test_an_index_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+def test_a_missing_index_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ingest.read_index(tmp_path / "index.csv")
 
@@ -188,19 +188,19 @@ def test_an_index_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
 # -- errors of the manifest --------------------------------------------------------------------------------------------
 
 
-def test_another_root_than_recorded_paths_begin_at_is_a_conflict(path: Path, tree: Path) -> None:
+def test_another_root_than_that_of_recorded_paths_is_a_conflict(path: Path, tree: Path) -> None:
     register(path, tree, root_dir=tree)
     with pytest.raises(MetadataConflictError):
         register(path, tree, root_dir=tree.parent)
 
 
-def test_a_manifest_that_is_open_in_another_way_is_told(path: Path, tree: Path) -> None:
+def test_a_manifest_that_is_open_with_other_arguments_is_reported(path: Path, tree: Path) -> None:
     with DownloadManifestManager(path, META, options=QUIET), pytest.raises(ManifestInUseError):
         register(path, tree)
 
 
 @pytest.mark.parametrize("place", ["memory:systems_download", "systems.json"])
-def test_what_is_no_manifest_file_is_a_value_error(tree: Path, place: str) -> None:
+def test_a_path_of_another_file_is_a_value_error(tree: Path, place: str) -> None:
     """Worker processes share a manifest through its files, so one in memory will not do."""
     with pytest.raises(ValueError, match="not a manifest file"):
         ingest.run(place, [tree])
@@ -223,7 +223,7 @@ def test_an_error_of_the_manifest_is_raised_as_it_is(path: Path, tree: Path, job
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_events_tell_how_it_goes(path: Path, tree: Path, jobs: int) -> None:
+def test_events_report_progress(path: Path, tree: Path, jobs: int) -> None:
     (tree / "_SUCCESS").touch()
     heard: list[ingest.Event] = []
     report = register(path, tree, tree / "gone", jobs=jobs, on_event=heard.append)
@@ -236,7 +236,7 @@ def test_events_tell_how_it_goes(path: Path, tree: Path, jobs: int) -> None:
     assert [event.why for event in heard if isinstance(event, ingest.Skipped)] == [ingest.SkipReason.EMPTY]
 
 
-def test_an_error_of_a_listener_leaves_no_worker(path: Path, tree: Path) -> None:
+def test_an_error_in_a_listener_leaves_no_worker(path: Path, tree: Path) -> None:
     def hear(event: ingest.Event) -> None:
         if isinstance(event, ingest.Progress):
             raise KeyboardInterrupt
@@ -246,7 +246,7 @@ def test_an_error_of_a_listener_leaves_no_worker(path: Path, tree: Path) -> None
     assert multiprocessing.active_children() == []
 
 
-def test_a_run_that_is_asked_to_stop_says_so(path: Path, tree: Path) -> None:
+def test_a_stopped_run_reports_that_it_was_stopped(path: Path, tree: Path) -> None:
     report = register(path, tree, asked_to_stop=lambda: 1)
     assert report.interrupted
 

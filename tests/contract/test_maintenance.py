@@ -45,7 +45,7 @@ def damaged(path: Path) -> Path:
     return path
 
 
-def test_the_status_of_a_manifest_counts_what_is_in_it(path: Path) -> None:
+def test_the_status_of_a_manifest_counts_its_records(path: Path) -> None:
     """Records, sizes, and whether something waits for a compaction."""
     with open_manifest(path) as manifest:
         manifest.add(make_record(1))
@@ -93,7 +93,7 @@ def test_a_damaged_manifest_is_repaired(damaged: Path) -> None:
     assert maintenance.repair(damaged).outcome is RepairOutcome.NOTHING_TO_DO
 
 
-def test_what_is_no_manifest_is_not_repaired(path: Path) -> None:
+def test_another_file_is_not_repaired(path: Path) -> None:
     """It is an error, with the file left as it was."""
     path.write_text("[1, 2]")
     with pytest.raises(NotAManifestError):
@@ -103,7 +103,7 @@ def test_what_is_no_manifest_is_not_repaired(path: Path) -> None:
     assert path.read_text() == "[1, 2]"
 
 
-def test_a_folder_is_diagnosed(path: Path) -> None:
+def test_a_directory_is_diagnosed(path: Path) -> None:
     """Results come one by one, the times of records last, and nothing is left behind."""
     with open_manifest(path) as manifest:
         manifest.add(make_record(1))
@@ -114,7 +114,7 @@ def test_a_folder_is_diagnosed(path: Path) -> None:
     assert sorted(path.parent.iterdir()) == before
 
 
-def test_an_engine_without_files_has_nothing_to_look_after() -> None:
+def test_an_engine_without_files_needs_no_maintenance() -> None:
     """The calls answer, and change nothing."""
     assert not maintenance.check(MEMORY).damaged
     assert maintenance.repair(MEMORY).outcome is RepairOutcome.NOTHING_TO_DO
@@ -123,7 +123,7 @@ def test_an_engine_without_files_has_nothing_to_look_after() -> None:
     assert found.canonical_bytes == 0
 
 
-def test_a_scheme_that_nobody_knows_is_named() -> None:
+def test_an_unknown_scheme_is_named() -> None:
     """It is never taken for a file."""
     with pytest.raises(ManifestError, match="nosuch"):
         maintenance.check("nosuch://host/systems_download")

@@ -58,6 +58,6 @@ def test_it_cannot_be_sent_to_another_process() -> None:
         pickle.dumps(manifest)
 
 
-def test_a_scheme_that_nobody_knows_is_named() -> None:
+def test_an_unknown_scheme_is_named() -> None:
     with pytest.raises(ManifestError, match=r"gopher: unknown scheme; .* memory:"):
         DownloadManifestManager("gopher://host/systems_download", META)

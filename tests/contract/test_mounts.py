@@ -54,7 +54,7 @@ def test_without_its_number_the_innermost_mount_counts(path: str, found: str) ->
 
 
 @pytest.mark.parametrize("table", ["", "\n", "junk\n", "1 2 3\n", "1 2 0:999 / / rw\n", " - \n"])
-def test_a_table_that_says_nothing_gives_nothing(table: str) -> None:
+def test_a_table_without_the_device_gives_none(table: str) -> None:
     assert file_system(table, UNKNOWN, "/srv") is None
 
 
@@ -138,14 +138,12 @@ def test_the_table_of_mounts_is_read_once(on_nfs: list[str], opener: Opener) -> 
     assert on_nfs == ["look"]
 
 
-def test_a_local_disk_is_no_reason_to_warn(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_local_disk_gives_no_warning(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
     opener()
     assert _warnings(caplog) == []
 
 
-def test_a_look_that_fails_does_not_keep_a_manifest_from_opening(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_mount_table_does_not_prevent_opening(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_path: str) -> int:
         raise OSError
 
@@ -153,7 +151,9 @@ def test_a_look_that_fails_does_not_keep_a_manifest_from_opening(
     assert opener().add(record()).verdict == "new"
 
 
-def test_a_canonical_with_two_names_is_warned_of(opener: Opener, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_canonical_with_two_names_gives_a_warning(
+    opener: Opener, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     opener().close()
     os.link(path, path.with_name("copy.json"))
     opener()
@@ -161,7 +161,7 @@ def test_a_canonical_with_two_names_is_warned_of(opener: Opener, path: Path, cap
     assert "has 2 names" in said
 
 
-def test_the_name_that_a_dead_creator_left_is_not_warned_of(
+def test_a_name_left_by_a_dead_creator_gives_no_warning(
     opener: Opener, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     opener().close()

@@ -121,7 +121,7 @@ def test_check_finds_every_move(tmp_path: Path) -> None:
     assert passed == []
 
 
-def test_a_refused_move_leaves_the_files_alone(tmp_path: Path) -> None:
+def test_a_rejected_move_changes_no_file(tmp_path: Path) -> None:
     """Nothing is fenced off, and nothing compacted away."""
     path, active, lines = _fill(tmp_path)
     active.write_bytes(b"".join(_without(lines, 3)))
@@ -156,7 +156,7 @@ def test_the_error_counts_good_records_in_their_places_and_elsewhere(tmp_path: P
     assert f"{COUNT - 1} good records follow" in str(_refused(path))
 
 
-def test_the_finding_of_check_counts_them_too(tmp_path: Path) -> None:
+def test_the_finding_of_check_counts_good_records_too(tmp_path: Path) -> None:
     path, active, lines = _fill(tmp_path)
     active.write_bytes(b"".join(_without(lines, 2)))
     (finding,) = check(names.resolve(path)).findings
@@ -242,7 +242,7 @@ def test_moved_lines_of_a_sealed_segment_are_damage_that_a_repair_mends(tmp_path
 # -- what is no damage -------------------------------------------------------------------------------------------------
 
 
-def test_a_copy_behind_all_others_is_no_damage(tmp_path: Path) -> None:
+def test_a_copy_after_all_other_lines_is_not_damage(tmp_path: Path) -> None:
     """The line itself is where it was written, so nothing is lost with its copy."""
     path, active, lines = _fill(tmp_path)
     wrong = []
@@ -254,7 +254,7 @@ def test_a_copy_behind_all_others_is_no_damage(tmp_path: Path) -> None:
     assert wrong == []
 
 
-def test_what_a_power_cut_leaves_of_unsynced_lines_is_no_damage(tmp_path: Path) -> None:
+def test_unsynced_lines_after_a_power_cut_are_not_damage(tmp_path: Path) -> None:
     """Cut anywhere; any blocks of 64 bytes behind the first line as NULs, or as what lay there before."""
     path, active, lines = _fill(tmp_path, WEAKER)
     whole, first = b"".join(lines), len(lines[0])

@@ -195,7 +195,7 @@ def test_another_process_is_a_conflict_for_readers_too(opener: Opener) -> None:
         opener(meta(process=ETLProcess.LOADER), read_only=True)
 
 
-def test_a_conflict_tells_both_values(opener: Opener) -> None:
+def test_a_conflict_names_both_values(opener: Opener) -> None:
     """The error has the stored and the given value."""
     opener().close()
     with pytest.raises(MetadataConflictError) as conflict:
@@ -305,13 +305,13 @@ BAD_NAMES = [
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_name_outside_the_pattern_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_outside_the_pattern_is_rejected(tmp_path: Path, name: str) -> None:
     """A bad name is refused with the pattern in the message."""
     with pytest.raises(ValueError, match=PATTERN):
         DownloadManifestManager(tmp_path / name, META)
 
 
-def test_a_refused_name_creates_nothing(tmp_path: Path) -> None:
+def test_a_rejected_name_creates_nothing(tmp_path: Path) -> None:
     """A bad name leaves no file behind."""
     with pytest.raises(ValueError, match="expected"):
         DownloadManifestManager(tmp_path / "Bad.manifest.json", META)
@@ -319,7 +319,7 @@ def test_a_refused_name_creates_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a_b", "systems_download", "star-systems_daily_download", "2024_x", "-_-"])
-def test_a_name_inside_the_pattern_is_taken(opener: Opener, path: Path, name: str) -> None:
+def test_a_name_inside_the_pattern_is_accepted(opener: Opener, path: Path, name: str) -> None:
     """Lower-case letters, digits and '-', two or more parts joined by '_'."""
     assert len(opener(path=path.with_name(f"{name}.manifest.json"))) == 0
 

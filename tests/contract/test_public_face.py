@@ -79,7 +79,7 @@ def test_the_constructor_says_what_it_does_and_raises(manager: type[AbstractMani
     assert "ManifestNotFoundError" in (inspect.getdoc(manager.__init__) or "")
 
 
-def test_a_subclass_may_hand_its_arguments_on(path: Path) -> None:
+def test_a_subclass_may_pass_its_arguments_on(path: Path) -> None:
     """As every other class lets it."""
 
     class Mine(DownloadManifestManager):
@@ -95,7 +95,7 @@ def test_a_subclass_may_hand_its_arguments_on(path: Path) -> None:
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-def test_no_public_method_is_there_for_the_registry_only(manager: type[AbstractManifest]) -> None:
+def test_no_public_method_exists_for_the_registry_only(manager: type[AbstractManifest]) -> None:
     assert [name for name in dir(manager) if re.search("fork|check_same", name) and not name.startswith("_")] == []
 
 
@@ -185,7 +185,7 @@ def test_a_reader_is_logged_as_one(opener: Opener, path: Path, told: Told) -> No
     assert told("manager")[-1] == ("INFO", f"{path}: opened to read, by DownloadManifestManager 1.0.0")
 
 
-def test_what_is_open_already_is_not_opened_again(opener: Opener, told: Told) -> None:
+def test_an_open_manifest_is_not_opened_again(opener: Opener, told: Told) -> None:
     opener()
     before = told("manager")
     opener()
@@ -209,12 +209,12 @@ def test_a_compaction_is_logged_with_its_counts(opener: Opener, path: Path, told
     assert text.startswith(f"{path}: compacted: 3 records merged, 3 in all, {report.bytes_written} bytes written")
 
 
-def test_a_compaction_with_nothing_to_do_is_no_news(opener: Opener, told: Told) -> None:
+def test_a_compaction_with_nothing_to_do_is_logged_at_debug_only(opener: Opener, told: Told) -> None:
     opener().compact()
     assert told("engines.filelog.compaction.steps") == []
 
 
-def test_debug_says_more(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_logs_more(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "manifestlog")
     opener().compact()
     opener()

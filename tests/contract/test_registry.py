@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_engine
 
 
-def test_the_same_words_give_the_same_object(opener: Opener) -> None:
+def test_the_same_arguments_give_the_same_object(opener: Opener) -> None:
     """Asking again for the same gives the same object."""
     assert opener() is opener()
 
@@ -117,7 +117,7 @@ def test_two_files_are_two_managers(opener: Opener, path: Path) -> None:
     ],
     ids=["class", "options", "read_only", "etl_version", "root_dir", "process"],
 )
-def test_asking_for_something_else_says_what_differs(
+def test_other_arguments_are_an_error_that_names_the_difference(
     manifest: DownloadManifestManager, ask: Callable[[Path], object], word: str
 ) -> None:
     """Another class, options, read_only or metadata is `ManifestInUseError` saying which."""
@@ -125,7 +125,7 @@ def test_asking_for_something_else_says_what_differs(
         ask(manifest.path)
 
 
-def test_asking_for_something_else_harms_nothing(manifest: DownloadManifestManager) -> None:
+def test_other_arguments_do_not_affect_the_open_manager(manifest: DownloadManifestManager) -> None:
     """After a refusal, the open manager goes on."""
     with pytest.raises(ManifestInUseError):
         DownloadManifestManager(manifest.path, read_only=True)
@@ -142,7 +142,7 @@ def test_a_subclass_is_another_class(manifest: DownloadManifestManager) -> None:
         Mine(manifest.path)
 
 
-def test_after_close_a_new_one_is_made(opener: Opener) -> None:
+def test_after_close_a_new_manager_is_created(opener: Opener) -> None:
     """A closed manager is not given out again."""
     first = opener()
     first.close()
@@ -150,7 +150,7 @@ def test_after_close_a_new_one_is_made(opener: Opener) -> None:
 
 
 @pytest.mark.files_only
-def test_after_close_another_way_is_fine(opener: Opener) -> None:
+def test_after_close_other_arguments_are_accepted(opener: Opener) -> None:
     """After a close, the file may be opened in another way."""
     opener().close()
     assert len(opener(None, read_only=True)) == 0
@@ -210,7 +210,7 @@ def test_a_forked_child_holds_it_once(opener: Opener) -> None:
     assert answers.get() == "closed"
 
 
-def test_a_refused_opening_is_no_holder(manifest: DownloadManifestManager) -> None:
+def test_a_rejected_opening_is_not_a_holder(manifest: DownloadManifestManager) -> None:
     """Who did not get it has nothing to close."""
     with pytest.raises(ManifestInUseError):
         DownloadManifestManager(manifest.path, read_only=True)

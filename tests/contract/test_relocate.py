@@ -52,7 +52,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
         ("/srv", "d/a", "/srv/d/a"),
     ],
 )
-def test_a_path_leads_to_the_same_place_below_the_new_folder(
+def test_a_path_leads_to_the_same_place_below_the_new_directory(
     path: Path, root_dir: str, before: str, after: str
 ) -> None:
     with made(path, root_dir, at(before)) as manifest:
@@ -76,7 +76,7 @@ def test_nothing_but_paths_changes(path: Path) -> None:
         assert manifest.get(before.checksum) == before.model_copy(update={"file_path": Path("/new/a")})
 
 
-def test_it_says_what_it_has_done(path: Path) -> None:
+def test_it_reports_its_changes(path: Path) -> None:
     with made(path, "/srv", at("/old/a"), at("/old/b", source="o", minute=1), at("/x", "c")) as manifest:
         assert manifest.relocate("/old", "/new") == Relocation(1, 2, None, 1)
 
@@ -96,7 +96,7 @@ def test_all_records_are_one_batch(path: Path) -> None:
         assert (last["op"], len(last["records"])) == ("batch", 50)
 
 
-def test_more_than_a_segment_holds_are_several_batches(path: Path) -> None:
+def test_more_records_than_a_segment_holds_are_several_batches(path: Path) -> None:
     many = [at(f"/old/{n}", str(n), source=str(n)) for n in range(50)]
     with made(path, "/srv", *many, segment_bytes_max=4_000) as manifest:
         assert manifest.relocate("/old", "/new").batches > 1
@@ -125,7 +125,7 @@ def test_a_record_that_grows_too_large_leaves_everything_as_it_was(path: Path) -
 
 
 @pytest.mark.parametrize("folders", [("old", "/new"), ("/old", "new")])
-def test_relative_folders_are_refused(path: Path, folders: tuple[str, str]) -> None:
+def test_relative_directories_are_rejected(path: Path, folders: tuple[str, str]) -> None:
     with made(path, "/srv") as manifest, pytest.raises(ValueError, match="absolute"):
         manifest.relocate(*folders)
 
@@ -149,7 +149,7 @@ def test_it_survives_a_compaction(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("/srv/etl/a", "a"), ("a", "/srv/etl/a"), ("a", "./x/../a")])
-def test_the_same_file_written_otherwise_is_a_duplicate(path: Path, first: str, second: str) -> None:
+def test_the_same_file_with_another_spelling_is_a_duplicate(path: Path, first: str, second: str) -> None:
     with made(path, "/srv/etl", at(first)) as manifest:
         assert manifest.add(at(second, minute=1)).verdict is Verdict.DUPLICATE
 
@@ -178,7 +178,7 @@ def test_another_root_does_not_lead_relative_paths_elsewhere(path: Path, caplog:
         assert (manifest.root, "root_dir stays /srv" in caplog.text) == (Path("/srv"), True)
 
 
-def test_whoever_gave_another_root_may_open_it_again(path: Path) -> None:
+def test_a_manifest_with_another_root_can_be_opened_again(path: Path) -> None:
     made(path, "/srv", at("d/a")).close()
     with made(path, "/other") as manifest:
         assert made(path, "/other") is manifest

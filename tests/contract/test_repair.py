@@ -36,7 +36,7 @@ def _damage(path: Path) -> None:
 # -- nothing to do -----------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_manifest_is_said_to_be_sound(path: Path) -> None:
+def test_a_sound_manifest_is_reported_as_sound(path: Path) -> None:
     assert mend(path).outcome is RepairOutcome.NOTHING_TO_DO
 
 
@@ -56,7 +56,7 @@ def test_a_torn_tail_is_left_to_the_next_writer(path: Path) -> None:
         manifest.add(make_record(100))
 
 
-def test_no_manifest_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ManifestNotFoundError):
         mend(tmp_path / NAME)
 
@@ -87,7 +87,7 @@ def test_a_dry_run_says_what_the_repair_then_does(path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 20, -1], ids=["magic", "header", "last byte"])
-def test_a_damaged_index_is_made_anew_and_nothing_is_lost(path: Path, at: int) -> None:
+def test_a_damaged_index_is_rebuilt_and_nothing_is_lost(path: Path, at: int) -> None:
     index = files(path)["index"]
     flip(index, at)
     report = mend(path)
@@ -148,7 +148,7 @@ def test_a_second_damage_gets_a_folder_of_its_own(path: Path) -> None:
     assert len(list((path.parent / "quarantine").iterdir())) == 2
 
 
-def test_a_quarantine_on_another_file_system_is_refused_before_anything_has_begun(
+def test_a_quarantine_on_another_file_system_is_rejected_before_any_change(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = disk.replace
@@ -169,7 +169,7 @@ def test_a_quarantine_on_another_file_system_is_refused_before_anything_has_begu
     assert len(list((path.parent / "quarantine").iterdir())) == 1
 
 
-def test_what_cannot_be_written_leaves_the_manifest_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_manifest_unchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -199,7 +199,7 @@ def test_the_log_goes_on_behind_the_highest_number(path: Path) -> None:
     assert list(segments(path)) == [last + 1]
 
 
-def test_a_number_that_only_a_report_tells_of_is_not_used_again(path: Path) -> None:
+def test_a_number_that_only_a_report_names_is_not_reused(path: Path) -> None:
     _damage(path)
     mend(path)
     (last,) = segments(path)
@@ -219,7 +219,7 @@ def test_writing_and_compacting_go_on_after_a_repair(path: Path) -> None:
     assert stored(path).keys() == (ALL - {checksum(0)}) | {checksum(100)}
 
 
-def test_a_forget_in_the_log_holds(path: Path) -> None:
+def test_a_forget_in_the_log_is_kept(path: Path) -> None:
     _damage(path)
     mend(path)
     assert checksum(FORGOTTEN) not in stored(path)
@@ -237,7 +237,7 @@ def test_a_lost_record_can_be_added_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["append_lock", "compact_lock"])
-def test_a_lock_that_is_held_is_waited_for_in_vain(path: Path, lock: str) -> None:
+def test_a_held_lock_is_a_timeout(path: Path, lock: str) -> None:
     _damage(path)
     paths = names.resolve(path)
     held = FileLock(getattr(paths, lock), 1.0)

@@ -55,7 +55,7 @@ def test_what_can_be_read_of_a_damaged_line_names_the_record(no_index: Path) -> 
     assert named(mend(no_index)) == {checksum(0)}
 
 
-def test_a_hit_newline_costs_nothing(no_index: Path) -> None:
+def test_a_damaged_newline_costs_nothing(no_index: Path) -> None:
     flip(no_index, line_of(no_index, checksum(0)).stop)
     report = mend(no_index)
     assert (set(stored(no_index)), report.lost) == (ALL, [])
@@ -96,7 +96,7 @@ def test_a_cut_canonical_keeps_what_stands_before_the_cut(path: Path, share: flo
 
 
 @pytest.mark.parametrize("junk", [b"", b"hello", bytes(5000), b"{}", b"[" * 100_000, b"\xff" * 100])
-def test_a_canonical_that_is_none_leaves_the_log(path: Path, junk: bytes) -> None:
+def test_an_unusable_canonical_leaves_the_log(path: Path, junk: bytes) -> None:
     path.write_bytes(junk)
     report = mend(path)
     assert (set(stored(path)), named(report)) == (ONLY_LOG, ONLY_CANONICAL)
@@ -118,7 +118,7 @@ def test_a_missing_canonical_behind_a_compaction_is_named_record_by_record(path:
     assert (set(stored(path)), named(report)) == (ONLY_LOG, ONLY_CANONICAL)
 
 
-def test_a_missing_canonical_without_index_is_said_to_be_lost(no_index: Path) -> None:
+def test_a_missing_canonical_without_index_is_reported_as_lost(no_index: Path) -> None:
     no_index.unlink()
     report = mend(no_index)
     assert stored(no_index).keys() == ONLY_LOG
@@ -160,21 +160,21 @@ def test_damaged_metadata_comes_from_the_index(path: Path, member: str) -> None:
 
 
 @pytest.mark.parametrize("member", ["ts_created", "ts_updated"])
-def test_damaged_metadata_that_others_tell_is_nothing_lost(no_index: Path, member: str) -> None:
+def test_damaged_metadata_that_other_files_state_is_not_a_loss(no_index: Path, member: str) -> None:
     flip(no_index, no_index.read_bytes().index(member.encode()) + 2)
     report = mend(no_index)
     assert report.lost == []
     assert stored(no_index).keys() == ALL
 
 
-def test_a_wrong_number_of_records_is_nothing_lost(path: Path) -> None:
+def test_a_wrong_number_of_records_is_not_a_loss(path: Path) -> None:
     flip(path, path.read_bytes().index(b'"total_records": ') + len(b'"total_records": '))
     report = mend(path)
     assert report.lost == []
     assert stored(path).keys() == ALL
 
 
-def test_metadata_that_nothing_tells_is_made_up_and_said_so(no_index: Path) -> None:
+def test_metadata_that_no_file_states_is_made_up_and_reported(no_index: Path) -> None:
     flip(no_index, no_index.read_bytes().index(b"etl_version") + 2)
     report = mend(no_index)
     assert [loss.meaning for loss in report.lost] == [
@@ -230,7 +230,7 @@ def test_a_record_that_was_edited_by_hand_is_kept_and_named(path: Path) -> None:
     assert named(report) == {checksum(0)}
 
 
-def test_what_the_log_says_beats_an_edit_by_hand(path: Path) -> None:
+def test_the_log_overrides_an_edit_by_hand(path: Path) -> None:
     with DownloadManifestManager(path, options=MANUAL) as manifest:
         manifest.update(checksum(0), _changed(0, '"logged"'))
     _edit(path, 0, etag='"by hand"')
@@ -239,7 +239,7 @@ def test_what_the_log_says_beats_an_edit_by_hand(path: Path) -> None:
     assert report.lost == []
 
 
-def test_a_canonical_that_was_only_laid_out_anew_has_lost_nothing(path: Path) -> None:
+def test_a_reformatted_canonical_has_lost_nothing(path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1), encoding="utf-8")
     report = mend(path)
     assert (set(stored(path)), report.lost) == (ALL, [])
@@ -259,7 +259,7 @@ def test_without_an_index_an_edited_canonical_is_kept_and_doubted(no_index: Path
     assert len(report.lost) == 1
 
 
-def test_a_damaged_canonical_of_another_layout_gives_up_its_records(tmp_path: Path) -> None:
+def test_records_of_a_damaged_canonical_in_another_layout_are_kept(tmp_path: Path) -> None:
     path = fill(tmp_path / NAME)
     with DownloadManifestManager(path, options=MANUAL) as manifest:
         manifest.save()
@@ -287,7 +287,7 @@ def test_a_canonical_without_log_and_index_is_salvaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_where_nothing_is_left_no_empty_manifest_is_made(tmp_path: Path, *, dry_run: bool) -> None:
+def test_without_any_data_no_empty_manifest_is_created(tmp_path: Path, *, dry_run: bool) -> None:
     path = tmp_path / NAME
     path.write_bytes(bytes(1000))
     with pytest.raises(DamagedManifestError, match="nothing can be saved"):

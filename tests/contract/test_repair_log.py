@@ -52,7 +52,7 @@ def test_a_damaged_range_is_named_by_file_offset_and_length(path: Path) -> None:
     assert (Path(loss.file).name, loss.offset, loss.bytes) == (file.name, line.start, len(line) + 1)
 
 
-def test_a_forget_that_was_lost_may_be_undone_and_the_report_says_so(path: Path) -> None:
+def test_a_lost_forget_may_be_undone_and_the_report_says_so(path: Path) -> None:
     file = files(path)["sealed"]
     flip(file, line_of(file, '"op":"forget"').start + 10)
     (loss,) = mend(path).lost
@@ -88,7 +88,7 @@ def test_a_damaged_first_line_costs_nothing(path: Path, kind: str, text: str) ->
     assert stored(path).keys() >= ALL
 
 
-def test_a_first_line_that_is_gone_altogether_costs_nothing_behind_it(path: Path) -> None:
+def test_a_missing_first_line_costs_no_line_after_it(path: Path) -> None:
     file = files(path)["sealed"]
     first = line_of(file, '"op":"open"')
     data = bytearray(file.read_bytes())
@@ -98,7 +98,7 @@ def test_a_first_line_that_is_gone_altogether_costs_nothing_behind_it(path: Path
     assert stored(path).keys() == ALL
 
 
-def test_a_hit_between_the_first_line_and_the_next_costs_the_next_and_says_so(path: Path) -> None:
+def test_damage_between_the_first_two_lines_costs_the_second_and_is_reported(path: Path) -> None:
     file = files(path)["active"]
     victim = puts(file)[0]
     with DownloadManifestManager(path, options=MANUAL) as manifest:
@@ -118,7 +118,7 @@ def test_a_damaged_seal_costs_nothing(path: Path) -> None:
     assert (set(stored(path)), report.lost) == (ALL, [])
 
 
-def test_a_segment_full_of_zeros_is_lost_and_said_so(path: Path) -> None:
+def test_a_segment_full_of_zeros_is_reported_as_lost(path: Path) -> None:
     file = files(path)["sealed too"]
     gone = _puts(path, "sealed too")
     file.write_bytes(bytes(file.stat().st_size))
@@ -128,7 +128,7 @@ def test_a_segment_full_of_zeros_is_lost_and_said_so(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sealed", "sealed too"])
-def test_a_missing_segment_is_lost_and_said_so(path: Path, kind: str) -> None:
+def test_a_missing_segment_is_reported_as_lost(path: Path, kind: str) -> None:
     file, gone = files(path)[kind], _puts(path, kind)
     file.unlink()
     report = mend(path)
@@ -136,7 +136,7 @@ def test_a_missing_segment_is_lost_and_said_so(path: Path, kind: str) -> None:
     assert [Path(loss.file).name for loss in report.lost] == [file.name]
 
 
-def test_a_missing_log_is_lost_and_said_so(path: Path) -> None:
+def test_a_missing_log_is_reported_as_lost(path: Path) -> None:
     for file in segments(path).values():
         file.unlink()
     report = mend(path)
@@ -179,7 +179,7 @@ def test_another_manifests_segment_is_left_out(path: Path, tmp_path: Path) -> No
     assert any("left out" in note.meaning for note in report.notes)
 
 
-def test_the_last_segments_place_taken_by_anothers_keeps_the_rest(path: Path, tmp_path: Path) -> None:
+def test_a_last_segment_replaced_by_another_manifests_keeps_the_rest(path: Path, tmp_path: Path) -> None:
     other = fill(tmp_path / "other" / NAME)
     gone = _puts(path, "active")
     shutil.copyfile(files(other)["active"], files(path)["active"])
@@ -221,7 +221,7 @@ def test_all_damage_at_once_is_named(path: Path) -> None:
     assert (set(stored(path)), named(report)) == (ALL - victims, victims)
 
 
-def test_the_quarantine_holds_what_was_there_whatever_it_was(path: Path) -> None:
+def test_the_quarantine_keeps_every_original_file(path: Path) -> None:
     flip(files(path)["sealed"], 3)
     files(path)["active"].write_bytes(b"junk")
     before = {name: data for name, data in contents(path).items() if not name.endswith(".idx")}

@@ -89,7 +89,7 @@ def test_every_file_takes_over_the_canonicals_group(path: Path, opener: Opener) 
     assert {_kind(file): file.stat().st_gid for file in path.parent.iterdir()} == dict.fromkeys(KINDS, 12345)
 
 
-def test_no_file_is_open_to_others_before_it_has_its_mode(
+def test_no_file_is_accessible_to_others_before_it_has_its_mode(
     path: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener().close()
@@ -185,7 +185,7 @@ def _opened(_link: object, path: Path) -> list[tuple[str, int]]:
     return seen
 
 
-def test_nothing_that_is_shared_is_opened_to_be_emptied(tmp_path: Path, start: Start) -> None:
+def test_no_shared_file_is_opened_with_truncation(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "traced"
     folder.mkdir()
     seen = start(_opened, folder / "systems_download.manifest.json").result()
@@ -230,7 +230,7 @@ MAY_OPEN_TO_WRITE = {
 }
 
 
-def test_no_source_opens_a_file_to_be_emptied() -> None:
+def test_no_module_opens_a_file_with_truncation() -> None:
     """Neither by a flag nor by a mode; the null device apart, and what one process has for itself."""
     found = set()
     for path, tree in TREES.items():
@@ -253,7 +253,7 @@ FORBIDDEN_MODULES = {"subprocess", "pickle", "marshal", "shelve", "pty", "comman
 MAY_START_A_PROGRAM = {("extract/validate.py", "subprocess")}  # the command of a configuration's `validate`
 
 
-def test_no_source_evaluates_or_runs_anything() -> None:
+def test_no_module_evaluates_or_runs_code() -> None:
     """What is not called cannot be called with what was read."""
     found = [(path.name, name) for path, tree in TREES.items() for name, _ in _calls(tree) if name in FORBIDDEN_CALLS]
     assert found == []
@@ -269,7 +269,7 @@ def _modules(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_no_source_imports_what_runs_or_unpickles() -> None:
+def test_no_module_imports_what_runs_or_unpickles() -> None:
     """Processes are started by multiprocessing, with a function; one module starts a program, the user's own."""
     found = {
         (path.relative_to(PACKAGE).as_posix(), module)
@@ -291,7 +291,7 @@ def test_no_program_is_started_through_a_shell() -> None:
     assert calls == [("subprocess.Popen", ["start_new_session", "stdin", "stdout", "stderr"])]
 
 
-def test_texts_from_outside_are_no_templates() -> None:
+def test_strings_from_outside_are_not_used_as_templates() -> None:
     """`.format` is called on literals only, if at all."""
     bad = [
         (path.name, name)
@@ -360,7 +360,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
 
 
 @pytest.mark.parametrize(("verb"), sorted(_VERBS))
-def test_no_verb_writes_outside_or_steers_the_terminal(hostile: Path, tmp_path: Path, verb: str) -> None:
+def test_no_verb_writes_outside_or_controls_the_terminal(hostile: Path, tmp_path: Path, verb: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / EVIL.replace("/", "_")).write_bytes(b"data")
     source = {"source_id": EVIL, "dataset": f"{UP}etc", "url": "http://127.0.0.1:1/x", "file_name": f"{UP}owned"}
@@ -380,7 +380,7 @@ def test_no_verb_writes_outside_or_steers_the_terminal(hostile: Path, tmp_path: 
     assert not (tmp_path.parent / "owned").exists()
 
 
-def test_cat_to_a_terminal_cannot_steer_it(hostile: Path) -> None:
+def test_cat_cannot_control_a_terminal(hostile: Path) -> None:
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     process = subprocess.Popen([sys.executable, "-m", "manifestlog", "cat", hostile], stdout=theirs)
@@ -436,7 +436,7 @@ def test_a_hostile_segment_writes_nothing_outside(hostile: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("root_dir", [f"{UP}etc", EVIL, "\x00", "/dev/null"])
-def test_a_hostile_root_dir_is_a_text(path: Path, opener: Opener, root_dir: str) -> None:
+def test_a_hostile_root_dir_is_only_a_string(path: Path, opener: Opener, root_dir: str) -> None:
     opener().close()
     document = json.loads(path.read_bytes())
     document["metadata"]["root_dir"] = root_dir

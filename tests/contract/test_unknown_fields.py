@@ -121,7 +121,7 @@ def test_unknown_members_of_the_metadata_survive(newer: DownloadManifestManager,
     assert _on_disk(newer)["metadata"].get("owner") == {"team": "data"}
 
 
-def test_unknown_members_of_an_observation_survive_its_coming_to_the_front(newer: DownloadManifestManager) -> None:
+def test_unknown_members_survive_when_an_observation_becomes_the_latest(newer: DownloadManifestManager) -> None:
     """An observation that becomes the latest takes nothing of the record's away, and nothing foreign along."""
     newer.add(record("a", 9, source="other", etag="x", file_path="/other"))
     stored = _on_disk(newer)["records"][sha("a")]
@@ -139,7 +139,7 @@ def test_unknown_members_do_not_show(newer: DownloadManifestManager) -> None:
     )  # fmt: skip
 
 
-def test_an_older_source_of_such_a_record_is_found(newer: DownloadManifestManager) -> None:
+def test_an_older_source_of_a_record_with_unknown_members_is_found(newer: DownloadManifestManager) -> None:
     """The observation in `also_seen` answers for its source."""
     found = newer.get_record_by_source("other")
     assert found is not None
@@ -234,16 +234,14 @@ def test_a_field_of_a_subclass_is_refused_in_a_batch(
 
 
 @pytest.mark.parametrize("make", UNKEPT)
-def test_of_a_record_that_is_refused_nothing_is_written(
-    newer: DownloadManifestManager, make: Callable[[], ManifestRecord]
-) -> None:
+def test_a_rejected_record_writes_nothing(newer: DownloadManifestManager, make: Callable[[], ManifestRecord]) -> None:
     before = len(newer)
     with pytest.raises(AddManyStoppedError):
         newer.add_many([record("b"), make()])
     assert len(newer) == before
 
 
-def test_a_subclass_without_fields_of_its_own_is_taken(newer: DownloadManifestManager) -> None:
+def test_a_subclass_without_additional_fields_is_accepted(newer: DownloadManifestManager) -> None:
     given = _WithMethod(**record("b").model_dump())
     newer.add(given)
     assert newer.get(given.checksum) == record("b")

@@ -66,7 +66,7 @@ def test_the_next_run_knows_when_a_file_was_verified(paths: ManifestPaths) -> No
     assert _when(paths) == MOMENT_US
 
 
-def test_a_file_that_nobody_looked_at_was_never_verified(paths: ManifestPaths) -> None:
+def test_a_file_without_a_line_was_never_verified(paths: ManifestPaths) -> None:
     _keep(paths, _line())
     assert _when(paths, FILES[1]) == NEVER
 
@@ -83,7 +83,7 @@ def test_the_latest_line_counts(paths: ManifestPaths) -> None:
 
 @pytest.mark.parametrize("asked", Level)
 @pytest.mark.parametrize("done", Level)
-def test_a_closer_look_counts_for_a_lesser_one_and_not_the_other_way_round(
+def test_a_higher_level_counts_for_a_lower_one_and_not_the_reverse(
     paths: ManifestPaths, done: Level, asked: Level
 ) -> None:
     _keep(paths, _line(level=done))
@@ -112,12 +112,12 @@ JUNK = [
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
-def test_lines_that_say_nothing_are_passed_over(paths: ManifestPaths, junk: bytes) -> None:
+def test_meaningless_lines_are_skipped(paths: ManifestPaths, junk: bytes) -> None:
     _write(paths, _line(FILES[1]) + junk + b"\n" + _line())
     assert (_when(paths, FILES[1]), _when(paths)) == (MOMENT_US, MOMENT_US)
 
 
-def test_a_file_cut_anywhere_is_no_error(paths: ManifestPaths) -> None:
+def test_a_file_cut_anywhere_is_not_an_error(paths: ManifestPaths) -> None:
     data = _line(FILES[0]) + _line(FILES[1])
     for length in range(len(data)):
         _write(paths, data[:length])
@@ -131,17 +131,17 @@ def test_no_flipped_bit_is_an_error(paths: ManifestPaths) -> None:
         assert _when(paths, FILES[1]) == MOMENT_US
 
 
-def test_behind_a_torn_line_a_new_one_begins(paths: ManifestPaths) -> None:
+def test_after_a_torn_line_a_new_one_starts(paths: ManifestPaths) -> None:
     _write(paths, _line(FILES[1]) + _line(FILES[2])[:20])
     _keep(paths, _line())
     assert (_when(paths), _when(paths, FILES[1]), _when(paths, FILES[2])) == (MOMENT_US, MOMENT_US, NEVER)
 
 
-def test_a_name_that_is_no_unicode_is_not_kept() -> None:
+def test_a_name_that_is_not_unicode_is_not_recorded() -> None:
     assert line(Expected("/data/\udcff", "a" * 64, 5), Level.FULL, FileState.OK, MOMENT) == b""
 
 
-def test_two_runs_at_once_keep_all_that_they_did(paths: ManifestPaths) -> None:
+def test_two_runs_at_once_keep_all_their_results(paths: ManifestPaths) -> None:
     with VerificationJournal(paths) as one, VerificationJournal(paths) as other:
         one.keep(_line(FILES[0]))
         other.keep(_line(FILES[1]))
@@ -178,7 +178,7 @@ def test_nothing_is_rewritten_while_another_run_has_it_open(paths: ManifestPaths
     assert _read(paths) == before + _line()
 
 
-def test_what_a_killed_rewriting_left_is_in_nobody_s_way(paths: ManifestPaths) -> None:
+def test_leftovers_of_a_killed_rewrite_do_not_matter(paths: ManifestPaths) -> None:
     _crowd(paths)
     with open(paths.verified_next, "wb") as file:
         file.write(b"half")
@@ -200,7 +200,7 @@ def test_it_is_as_readable_as_the_manifest(paths: ManifestPaths) -> None:
 # -- where nothing can be kept -----------------------------------------------------------------------------------------
 
 
-def test_a_folder_in_its_place_is_told(paths: ManifestPaths) -> None:
+def test_a_directory_in_its_place_is_reported(paths: ManifestPaths) -> None:
     os.mkdir(paths.verified)
     with VerificationJournal(paths) as verified:
         verified.keep(_line())
@@ -208,7 +208,7 @@ def test_a_folder_in_its_place_is_told(paths: ManifestPaths) -> None:
         assert isinstance(verified.write_error, IsADirectoryError)
 
 
-def test_a_pipe_in_its_place_is_told_and_nobody_waits_for_it(paths: ManifestPaths) -> None:
+def test_a_pipe_in_its_place_is_reported_without_waiting(paths: ManifestPaths) -> None:
     os.mkfifo(paths.verified)
     with VerificationJournal(paths) as verified:
         verified.keep(_line())
@@ -225,7 +225,7 @@ def test_a_link_in_its_place_is_not_written_through(paths: ManifestPaths, tmp_pa
     assert victim.read_bytes() == b"mine"
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     with VerificationJournal(ManifestPaths(str(tmp_path / "gone"), "x_download")) as verified:
         verified.keep(_line())
         assert verified.write_error is not None

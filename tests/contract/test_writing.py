@@ -154,7 +154,7 @@ def test_add_many_stopped_by_an_oversized_record_names_it(opener: Opener) -> Non
     assert isinstance(stopped.value.cause, RecordRejectedError)
 
 
-def test_add_many_stopped_can_go_on(opener: Opener) -> None:
+def test_add_many_can_be_repeated_after_it_stopped(opener: Opener) -> None:
     """After a stop, the same records can be added again and everything is there."""
     manager = opener(options=replace(QUIET, batch_records_max=2))
     records = [record(f"c{n}", n) for n in range(5)]
@@ -163,7 +163,7 @@ def test_add_many_stopped_can_go_on(opener: Opener) -> None:
     assert manager.add_many(records) == _counts(duplicate=4, changed=1)
 
 
-def test_add_many_refuses_what_is_no_record(manifest: DownloadManifestManager) -> None:
+def test_add_many_rejects_anything_but_records(manifest: DownloadManifestManager) -> None:
     """Something else than a record stops the call with a `TypeError` as its cause."""
     with pytest.raises(AddManyStoppedError) as stopped:
         manifest.add_many([record("a").model_dump()])  # type: ignore[list-item]
@@ -203,7 +203,7 @@ def test_forget_of_the_unknown_writes_nothing(manifest: DownloadManifestManager,
 
 @pytest.mark.files_only
 @pytest.mark.parametrize("compacted", ["before", "after", "both", "never"])
-def test_forgotten_is_gone(opener: Opener, compacted: str) -> None:
+def test_a_forgotten_record_is_gone(opener: Opener, compacted: str) -> None:
     """A forgotten content is gone, wherever it was stored, also for the next opener."""
     manager = opener()
     manager.add_many([record("a"), record("b", source="other")])
@@ -216,7 +216,7 @@ def test_forgotten_is_gone(opener: Opener, compacted: str) -> None:
     assert list(opener(None)) == [sha("b")]
 
 
-def test_forgotten_takes_its_observations_along(manifest: DownloadManifestManager) -> None:
+def test_a_forgotten_record_loses_its_observations(manifest: DownloadManifestManager) -> None:
     """No source of a forgotten content is found any more."""
     manifest.add(record("a"))
     manifest.add(record("a", source="other"))
@@ -224,7 +224,7 @@ def test_forgotten_takes_its_observations_along(manifest: DownloadManifestManage
     assert [manifest.get_record_by_source(s) for s in ("src", "other")] == [None, None]
 
 
-def test_forgotten_uncovers_the_record_before(manifest: DownloadManifestManager) -> None:
+def test_forgetting_makes_the_previous_record_current(manifest: DownloadManifestManager) -> None:
     """When the current record is forgotten, the source's earlier one is current again."""
     manifest.add(record("a", 1))
     manifest.add(record("b", 2))
@@ -233,7 +233,7 @@ def test_forgotten_uncovers_the_record_before(manifest: DownloadManifestManager)
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_forgotten_is_new_again(manifest: DownloadManifestManager, *, compacted: bool) -> None:
+def test_a_forgotten_content_is_new_again(manifest: DownloadManifestManager, *, compacted: bool) -> None:
     """An add after a forget is `new`."""
     manifest.add(record("a"))
     manifest.forget(sha("a"))
@@ -242,7 +242,7 @@ def test_forgotten_is_new_again(manifest: DownloadManifestManager, *, compacted:
     assert manifest.add(record("a")).verdict is Verdict.NEW
 
 
-def test_forgotten_is_changed_again(manifest: DownloadManifestManager) -> None:
+def test_a_forgotten_content_is_changed_again(manifest: DownloadManifestManager) -> None:
     """An add after a forget is `changed` when the source has other content."""
     manifest.add_many([record("a", 1), record("b", 2)])
     manifest.forget(sha("b"))
@@ -450,7 +450,7 @@ def test_update_keeps_other_observations(one: DownloadManifestManager) -> None:
     assert one.get_record_by_source("src") is not None
 
 
-def test_update_with_nothing_new_writes_nothing(one: DownloadManifestManager, path: Path) -> None:
+def test_an_update_without_changes_writes_nothing(one: DownloadManifestManager, path: Path) -> None:
     """An update to what is there already leaves the files alone."""
     before = files_of(path.parent)
     one.update(sha("a"), record("a", etag="e1").model_dump())
@@ -468,7 +468,7 @@ def test_update_of_one_sources_time_leaves_what_another_source_has(manifest: Dow
     assert found.checksum == sha("b")
 
 
-def test_an_observation_that_is_not_the_latest_any_more_says_nothing_empty(
+def test_an_observation_that_is_no_longer_the_latest_has_no_empty_fields(
     manifest: DownloadManifestManager, path: Path
 ) -> None:
     """What says nothing is left out on disk, wherever it stands."""

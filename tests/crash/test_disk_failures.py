@@ -80,7 +80,7 @@ def failed(durable: DownloadManifestManager, syncs: Syncs) -> Path:
     return segment
 
 
-def test_a_failed_sync_is_said(durable: DownloadManifestManager, syncs: Syncs) -> None:
+def test_a_failed_sync_is_reported(durable: DownloadManifestManager, syncs: Syncs) -> None:
     """`add` does not acknowledge what the disk did not."""
     syncs.failing = True
     with pytest.raises(IndeterminateWriteError, match="Input/output error"):
@@ -159,7 +159,7 @@ ROOMS = pytest.mark.parametrize("room", [0, 1, 17, 200])
 
 
 @ROOMS
-def test_a_full_disk_is_said(manifest: DownloadManifestManager, full: Callable[[int], None], room: int) -> None:
+def test_a_full_disk_is_reported(manifest: DownloadManifestManager, full: Callable[[int], None], room: int) -> None:
     """`add` raises, and the error is an `OSError` with its number."""
     manifest.add(make_record(0))
     full(room)
@@ -169,7 +169,7 @@ def test_a_full_disk_is_said(manifest: DownloadManifestManager, full: Callable[[
 
 
 @ROOMS
-def test_a_full_disk_leaves_nothing_half_written(
+def test_a_full_disk_leaves_no_partial_line(
     manifest: DownloadManifestManager, full: Callable[[int], None], room: int
 ) -> None:
     """The segment is as it was."""
@@ -335,7 +335,7 @@ def threads_at_a_failing_sync(path: Path) -> None:
             list(pool.map(add, (1, 2)))
 
 
-def test_a_failed_sync_is_told_to_every_thread_that_relies_on_it(path: Path) -> None:
+def test_a_failed_sync_is_raised_in_every_thread_that_relies_on_it(path: Path) -> None:
     """The kernel reports it once to each open file, and threads share theirs."""
     threads_at_a_failing_sync(path)
 
@@ -408,7 +408,7 @@ def test_a_signal_handler_may_close_in_the_middle_of_a_sync(
     assert durable.add(make_record(1)).verdict == "new"
 
 
-def test_a_handler_that_waits_for_a_thread_that_waits_for_the_sync_does_not_wait_for_ever(
+def test_a_handler_that_waits_for_a_waiting_thread_times_out(
     open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closing ends the compaction that is under way, which syncs, too."""
@@ -449,7 +449,7 @@ def interrupted_by_a_failing_sync(path: Path) -> None:
             raise AssertionError("the interrupted record was acknowledged")
 
 
-def test_a_failure_that_a_signal_handler_was_told_of_counts_for_whom_it_has_interrupted(path: Path) -> None:
+def test_a_failure_in_a_signal_handler_also_counts_for_the_interrupted_call(path: Path) -> None:
     """The kernel has reported it, and will not do so again."""
     interrupted_by_a_failing_sync(path)
 

@@ -172,12 +172,12 @@ def test_writers_got_something_acknowledged(outcome: Outcome) -> None:
     assert outcome.acknowledged > 500
 
 
-def test_no_batch_is_there_by_half(outcome: Outcome) -> None:
+def test_no_batch_is_there_in_part(outcome: Outcome) -> None:
     """A batch that a kill interrupted is there whole or not at all."""
     assert outcome.halves == []
 
 
-def test_nothing_is_there_that_nobody_tried_to_add(outcome: Outcome) -> None:
+def test_only_added_records_are_there(outcome: Outcome) -> None:
     """No record comes from anywhere else."""
     assert outcome.invented == []
 
@@ -192,6 +192,6 @@ def test_the_canonical_was_watched(outcome: Outcome) -> None:
     assert outcome.watched > 100
 
 
-def test_a_save_after_the_kills_brings_everything_into_the_canonical(outcome: Outcome) -> None:
+def test_after_the_kills_a_save_moves_everything_into_the_canonical(outcome: Outcome) -> None:
     """The last compaction finds nothing that it cannot merge."""
     assert outcome.unsaved == []

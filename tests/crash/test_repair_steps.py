@@ -129,7 +129,7 @@ def test_after_a_crash_the_manifest_is_damaged_or_repaired(crashed: tuple[Path, 
     _finish(path)
 
 
-def test_check_says_after_a_crash_what_a_reader_is_told(crashed: tuple[Path, dict[str, bytes]]) -> None:
+def test_check_and_readers_agree_after_a_crash(crashed: tuple[Path, dict[str, bytes]]) -> None:
     path, _ = crashed
     assert check(names.resolve(path)).damaged == (_opens(path) is None)
     _finish(path)
@@ -246,7 +246,7 @@ def _sleeper(link: Link, path: Path) -> object:
 
 
 @pytest.mark.slow  # tests/simulation has every call in make test
-def test_a_writer_that_comes_after_a_crash_is_told_or_kept(twin: Callable[[], Path], tmp_path: Path) -> None:
+def test_a_writer_after_a_crash_gets_an_error_or_its_record_is_kept(twin: Callable[[], Path], tmp_path: Path) -> None:
     """It had the manifest open before the damage. What it is told is written, the next repair finds."""
     sound = fill(tmp_path / "sound" / NAME)
     number = 0
@@ -278,7 +278,7 @@ def test_writing_goes_on_after_a_crash_and_a_repair(crashed: tuple[Path, dict[st
     assert stored(path).keys() == (ALL - LOST) | {checksum(NEW)}
 
 
-def test_the_damage_is_what_these_tests_say(directory: Path) -> None:
+def test_the_damage_in_these_tests_is_real(directory: Path) -> None:
     path = fill(directory / NAME)
     _break(path)
     assert named(mend(path)) == LOST

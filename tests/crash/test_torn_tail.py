@@ -130,7 +130,7 @@ def test_the_torn_record_can_be_added_again(every_cut: Iterator[tuple[int, Path]
         assert verdict == ("duplicate" if at == len(last_line) - 1 else "new"), at
 
 
-def test_junk_behind_a_torn_line_is_no_record(some_cuts: list[tuple[int, Path]]) -> None:
+def test_junk_after_a_torn_line_is_not_a_record(some_cuts: list[tuple[int, Path]]) -> None:
     """Whatever lies behind the torn line, everything before it is there and nothing else."""
     assert [stored(path) for _, path in some_cuts] == [expected(0, 0)] * len(some_cuts)
 
@@ -249,7 +249,7 @@ def test_a_process_that_slept_over_a_fence_and_a_compaction_writes_where_others_
     assert stored(slept[1]) == {checksum(number) for number in (100, 101, 102)}
 
 
-def test_a_look_at_a_long_torn_tail_costs_what_one_at_a_clean_end_costs(original: Path, tmp_path: Path) -> None:
+def test_a_lookup_costs_the_same_at_a_long_torn_tail_as_at_a_clean_end(original: Path, tmp_path: Path) -> None:
     """Eight megabytes that no writer has come to fence off: they are read once, not for each question (58 ms each)."""
     path = tmp_path / "long" / NAME
     shutil.copytree(original.parent, path.parent)

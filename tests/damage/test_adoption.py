@@ -160,18 +160,18 @@ def test_another_tools_file_is_left_alone(original: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_copied, _touched, _of_another_tool])
-def test_check_has_nothing_against_the_index_that_was_left(original: Path, make: Callable[[Path], Path]) -> None:
+def test_check_accepts_the_index_that_was_left(original: Path, make: Callable[[Path], Path]) -> None:
     path = make(original)
     _open(path).close()
     assert [found for found in check(resolve(path)).findings if found.file == resolve(path).index] == []
 
 
-def test_check_takes_a_copys_index_for_what_it_is(original: Path) -> None:
+def test_check_accepts_the_index_of_a_copy(original: Path) -> None:
     path = resolve(_copied(original))
     assert [found for found in check(path).findings if found.file == path.index] == []
 
 
-def test_check_finds_a_copys_index_that_says_something_else(original: Path) -> None:
+def test_check_finds_a_copys_index_that_differs(original: Path) -> None:
     path = resolve(_copied(original))
     data = bytearray(Path(path.index).read_bytes())
     data[-40] ^= 1
@@ -192,7 +192,7 @@ def test_a_damaged_bucket_is_not_made_good_by_adopting_it(original: Path) -> Non
         assert answers(manager) == expected
 
 
-def test_a_damaged_bucket_that_was_met_is_mended_on_closing(original: Path) -> None:
+def test_a_damaged_bucket_that_was_read_is_rebuilt_on_closing(original: Path) -> None:
     with _open(original) as manager:
         digest = bytes.fromhex(max(manager))
     index = Path(resolve(original).index)
@@ -306,7 +306,7 @@ def test_every_changed_byte_of_a_copy_is_found(original: Path) -> None:
             _open(copy, read_only=True)
 
 
-def test_who_could_not_keep_it_on_opening_does_on_closing(original: Path) -> None:
+def test_an_index_that_could_not_be_written_on_opening_is_written_on_closing(original: Path) -> None:
     copy = _copied(original)
     holder = FileLock(resolve(copy).compact_lock, 1)
     assert holder.try_acquire()
@@ -354,7 +354,7 @@ def test_a_copy_without_its_log_goes_on_with_one_of_its_own(original: Path) -> N
         assert len(manager) == COUNT + 1
 
 
-def test_repair_has_nothing_to_do_at_a_copy(original: Path) -> None:
+def test_repair_leaves_a_copy_unchanged(original: Path) -> None:
     assert repair(resolve(_copied(original))).outcome is RepairOutcome.NOTHING_TO_DO
 
 

@@ -64,7 +64,7 @@ def test_every_set_of_files_missing(ground: Ground, oracle: Oracle, run: Run) ->
 # -- doubled and exchanged ---------------------------------------------------------------------------------------------
 
 
-def test_a_segment_under_a_number_more(ground: Ground, oracle: Oracle, run: Run) -> None:
+def test_a_segment_under_a_higher_number(ground: Ground, oracle: Oracle, run: Run) -> None:
     """Behind the log's end it is refused; where the canonical has everything, nobody reads it."""
 
     def cases() -> Iterator[Case]:
@@ -128,7 +128,7 @@ def test_several_files_of_another_manifest(
 # -- older -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_before(ground: Ground, oracle: Oracle, run: Run) -> None:
+def test_an_earlier_version_of_a_file(ground: Ground, oracle: Oracle, run: Run) -> None:
     """An old canonical or segment brought back: refused, or a log that ends early, or nothing that anybody reads."""
 
     def cases() -> Iterator[Case]:
@@ -161,7 +161,7 @@ def test_covered_segments_behind_an_old_canonical(ground: Ground, run: Run) -> N
     assert run(cases(), counted=MOVED)["refused"] > 0
 
 
-def test_an_index_of_before_that_seems_to_fit(
+def test_an_earlier_index_that_seems_to_fit(
     ground: Ground, oracle: Oracle, relatives: dict[str, Corpus], run: Run
 ) -> None:
     """Made for another canonical that had, by chance, the same size, time and inode: found by its CRC, by the log."""

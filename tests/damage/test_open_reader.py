@@ -27,7 +27,7 @@ def reader(ground: Ground, oracle: Oracle) -> Iterator[DownloadManifestManager]:
         yield manager
 
 
-def test_an_active_segment_that_shrinks_is_told(ground: Ground, reader: DownloadManifestManager) -> None:
+def test_an_active_segment_that_shrinks_is_reported(ground: Ground, reader: DownloadManifestManager) -> None:
     active = ground.directory / ground.corpus.named[ACTIVE]
     with active.open("r+b") as file:
         file.truncate(len(ground.files[active.name]) // 2)
@@ -45,14 +45,14 @@ def test_a_segment_that_was_read_is_not_needed_again(
 
 
 @pytest.mark.parametrize("kind", [CANONICAL, INDEX])
-def test_a_file_that_loses_its_name_is_read_all_the_same(
+def test_a_file_that_loses_its_name_can_still_be_read(
     ground: Ground, oracle: Oracle, reader: DownloadManifestManager, kind: str
 ) -> None:
     (ground.directory / ground.corpus.named[kind]).unlink()
     assert ask(reader) == oracle.sound
 
 
-def test_a_record_that_rots_is_told_when_it_is_read(ground: Ground, reader: DownloadManifestManager) -> None:
+def test_a_record_that_rots_is_reported_when_it_is_read(ground: Ground, reader: DownloadManifestManager) -> None:
     data = ground.files[NAME]
     with ground.path.open("r+b") as file:
         file.write(data.replace(b'"dataset":"set"', b'"dataset":"sat"'))

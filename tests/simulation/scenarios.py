@@ -325,7 +325,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "moved lines: bits of one that was not": _beside(
         test_moved_lines.test_a_damaged_line_is_not_taken_for_a_moved_one
     ),
-    "moved lines: copies at the end": _beside(test_moved_lines.test_a_copy_behind_all_others_is_no_damage),
+    "moved lines: copies at the end": _beside(test_moved_lines.test_a_copy_after_all_other_lines_is_not_damage),
     "moved lines: counted": _beside(
         test_moved_lines.test_the_error_counts_good_records_in_their_places_and_elsewhere
     ),
