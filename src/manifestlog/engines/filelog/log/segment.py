@@ -51,6 +51,10 @@ class Tail(NamedTuple):
     synced: int = 0
     terminated: bool = True
 
+    def after(self, line: bytes, end: int, *, terminated: bool) -> Tail:
+        """Return the tail after this line, which ends at offset `end`."""
+        return Tail(end, self.lines + 1, crc32(checksums.line_crc(line), self.chain), self.synced, terminated)
+
 
 def explained_by_crash(piece: Piece, synced: int, sealed_end: int | None) -> bool:
     """Return whether a crash explains this damage: it starts after the last synced offset, and not after the seal."""
@@ -109,7 +113,7 @@ class Segment:
         opening = lines.decode_header(line, self.path)
         if opening is None:
             raise DamagedManifestError(self.path, 0, "the segment's first line is damaged")
-        self.tail = Tail(len(line) + len(newline), 1, crc32(checksums.line_crc(line)), 0, bool(newline))
+        self.tail = Tail().after(line, len(line) + len(newline), terminated=bool(newline))
         return opening
 
     def advance(self) -> Iterator[LogEntry]:
@@ -202,7 +206,7 @@ class Segment:
     def _accept(self, pieces: list[Piece]) -> Iterator[LogEntry]:
         """Yield lines of any kind, with the damage around them, then move the tail past them."""
         ops: list[LogEntry] = []
-        length, count, chain, synced, terminated = self.tail
+        tail = self.tail
         damage = framing.with_damage(self._damage, pieces)
         for offset, end, line, whole in pieces:
             if line is None:
@@ -212,13 +216,11 @@ class Segment:
                 self.sealed = True
                 self.sync_failed |= "synced" in op.data
                 if not damage:
-                    self._check_seal(op, Tail(length, count, chain))
+                    self._check_seal(op, tail)
             ops.append(op)
             self._marked = max(self._marked, op.data.get("synced", 0))
-            length, terminated = end, whole
-            count += 1
-            chain = crc32(checksums.line_crc(line), chain)
-        tail = Tail(length, count, chain, max(synced, self._marked), terminated)
+            tail = tail.after(line, end, terminated=whole)
+        tail = tail._replace(synced=max(tail.synced, self._marked))
         self._refuse_unexplained(damage, tail)
         yield from ops
         self._damage, self.tail = damage, tail
@@ -309,8 +311,7 @@ class Segment:
             if not self._is_written_but_for_its_newline(start, end, error):
                 raise
             end, is_whole = end - 1, False
-        _, count, chain, synced, _ = self.tail
-        return Tail(end, count + 1, crc32(checksums.line_crc(line[:-1]), chain), synced, is_whole)
+        return self.tail.after(line[:-1], end, terminated=is_whole)
 
     def _is_written_but_for_its_newline(self, start: int, end: int, error: BaseException) -> bool:
         """After a failed append, return whether only the newline is missing; remove any shorter part of the line.
