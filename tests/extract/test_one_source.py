@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from extract.builders import source
 from extract.running import NOON, pattern, sha256
+from manifestlog import DownloadManifestManager, ManifestRecord
 from manifestlog.extract import Finished, Result, Started
 from support import answers
 
@@ -61,6 +62,18 @@ def test_a_record_holds_an_absolute_path(here: Here, put: Put, tmp_path: Path, m
     here.fetch(put("a.json", BODY))
     here.data_dir = tmp_path / "data"
     assert here.record().file_path == tmp_path / "data" / "systems" / "a.json"
+
+
+def test_a_new_source_is_looked_up_once_by_its_worker(here: Here, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = DownloadManifestManager.get_record_by_source, []
+
+    def counted(*pair: Any) -> ManifestRecord | None:
+        asked.append(pair)
+        return real(*pair)
+
+    monkeypatch.setattr(DownloadManifestManager, "get_record_by_source", counted)
+    here.fetch(put("a.json", BODY))
+    assert len(asked) == 2, "once to order the sources, once by the worker"
 
 
 def test_an_outcome_has_path_and_costs(here: Here, put: Put) -> None:

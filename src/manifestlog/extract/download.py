@@ -39,7 +39,6 @@ from manifestlog.extract.paths import SourcePaths, alternate_path, file_name_of
 from manifestlog.extract.register import decode_part, finish_interrupted, register
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
-from manifestlog.manager import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord
 
 log = logging.getLogger(__name__)
@@ -97,9 +96,11 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> 
         context.emit(Started(source.source_id, source.dataset))
         part = PartFile(source_paths)
         left = finish_interrupted(context, source, part)
-        record = current_record(context.manifest, source)
+        before = context.manifest.get_record_by_source(source.source_id, source.dataset)
+        record = comparable(before, source)
         if not has_pinned(record, source) and _download(context, source, record, part, attempts):
-            return register(context, source, part, decode_part(part) or attempts.sha256 or sha256_of(part.path))
+            sha256 = decode_part(part) or attempts.sha256 or sha256_of(part.path)
+            return register(context, source, part, sha256, before)
         part.discard()
         if left is not None:
             return left
@@ -123,9 +124,8 @@ def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outco
 # -- 1 state check -----------------------------------------------------------------------------------------------------
 
 
-def current_record(manifest: DownloadManifestManager, source: ETLSource) -> ManifestRecord | None:
+def comparable(record: ManifestRecord | None, source: ETLSource) -> ManifestRecord | None:
     """Return the source's record; None if the server's content must not be compared with it."""
-    record = manifest.get_record_by_source(source.source_id, source.dataset)
     return record if record is not None and _is_comparable(record, source) else None
 
 
@@ -137,7 +137,7 @@ def _is_comparable(record: ManifestRecord, source: ETLSource) -> bool:
 
 
 def has_pinned(record: ManifestRecord | None, source: ETLSource) -> bool:
-    """Return whether `current_record` returned the pinned content: no request is needed, since no other content is
+    """Return whether `comparable` returned the pinned content: no request is needed, since no other content is
     accepted.
     """
     return record is not None and source.checksum is not None

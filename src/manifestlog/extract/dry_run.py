@@ -12,7 +12,7 @@ from manifestlog.extract.config.redaction import Redactor
 from manifestlog.extract.config.source import Conditions, ETLSource
 from manifestlog.extract.content_encoding import resolve_encoding
 from manifestlog.extract.decide import Step, build_request, contradicts_not_modified, decide, usable_etag
-from manifestlog.extract.download import current_record, has_pinned, has_recorded_name
+from manifestlog.extract.download import comparable, has_pinned, has_recorded_name
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, ResponseHead
 from manifestlog.extract.report import Plan
@@ -33,7 +33,8 @@ def plan(
     defaults: Defaults,
 ) -> Plan:
     """Return what a run would do with this source; without a manifest nothing is recorded yet."""
-    record = current_record(manifest, source) if manifest is not None else None
+    known = manifest.get_record_by_source(source.source_id, source.dataset) if manifest is not None else None
+    record = comparable(known, source)
     if has_pinned(record, source):
         return Plan(source.source_id, source.dataset, "unchanged", "the pinned content is recorded")
     if uses_post(source, defaults):

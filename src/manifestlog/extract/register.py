@@ -71,8 +71,13 @@ class PinnedError(ExtractError):
         self.kept = kept
 
 
-def register(context: WorkerContext, source: ETLSource, part: PartFile, sha256: str) -> Outcome:
-    """Store and register a complete part; raises `ExtractError` if its content must not be registered."""
+def register(
+    context: WorkerContext, source: ETLSource, part: PartFile, sha256: str, before: ManifestRecord | None
+) -> Outcome:
+    """Store and register a complete part; `before` is the source's latest record.
+
+    Raises `ExtractError` if the content must not be registered.
+    """
     length = size_of(part.path)
     if length is None:
         raise ExtractError("the part was removed during the download; run extract again", str(part.path))
@@ -81,11 +86,9 @@ def register(context: WorkerContext, source: ETLSource, part: PartFile, sha256: 
         raise FetchError(EMPTY, transient=False)
     if source.checksum not in (None, sha256):
         raise PinnedError(source.checksum or "", sha256, _reject(part))
-    warning = _check_expectations(context, source, part)
-    outcome = _store(
-        context, source, part, _download_event(context, source, part, sha256, length, datetime.now(UTC)), live=True
-    )
-    return _with_warning(outcome, warning)
+    warning = _check_expectations(context, source, part, before)
+    event = _download_event(part, sha256, length, datetime.now(UTC), before)
+    return _with_warning(_store(context, source, part, event, before, live=True), warning)
 
 
 def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
@@ -93,10 +96,12 @@ def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
     return outcome._replace(warning="; ".join(filter(None, (warning, outcome.warning))) or None)
 
 
-def _check_expectations(context: WorkerContext, source: ETLSource, part: PartFile) -> str | None:
+def _check_expectations(
+    context: WorkerContext, source: ETLSource, part: PartFile, before: ManifestRecord | None
+) -> str | None:
     """Return a warning about a complete part, or None; raises `UnexpectedError` if it fails an expectation."""
     wanted = expectations.effective(source, context.defaults)
-    content, last = _content(part, part.path), _previous_content(context, source)
+    content, last = _content(part, part.path), _previous_content(context, before)
     reason = expectations.violation(wanted, content, last)
     if reason is None and wanted.validate_command:
         limit_s = context.defaults.timeout_total_s or math.inf
@@ -123,17 +128,16 @@ def _content(part: PartFile, path: Path) -> Content:
         return Content(part.paths.target.name, content_type, length, head, file.read())
 
 
-def _previous_content(context: WorkerContext, source: ETLSource) -> PreviousContent | None:
-    record = context.manifest.get_record_by_source(source.source_id, source.dataset)
-    if record is None:
+def _previous_content(context: WorkerContext, before: ManifestRecord | None) -> PreviousContent | None:
+    if before is None:
         return None
-    path = context.manifest.locate(record)
+    path = context.manifest.locate(before)
     try:
         with path.open("rb") as file:
             head = file.read(expectations.HEAD_BYTES)
     except OSError:
         head = None  # its type is unknown
-    return PreviousContent(record.file_size, path.name, head)
+    return PreviousContent(before.file_size, path.name, head)
 
 
 def decode_part(part: PartFile) -> str | None:
@@ -179,13 +183,13 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: PartFile
     left = part.path if part.path.exists() else file_path
     is_wanted = file_path is not None and source.checksum in (None, state.sha256)
     if is_wanted and left is not None and left.exists() and sha256_of(left) == state.sha256:
-        event = _download_event(
-            context, source, part, state.sha256, left.stat().st_size, datetime.fromisoformat(state.ts_completed)
-        )
+        before = context.manifest.get_record_by_source(source.source_id, source.dataset)
+        completed = datetime.fromisoformat(state.ts_completed)
+        event = _download_event(part, state.sha256, left.stat().st_size, completed, before)
         if left == part.path:  # recorded by `decode_part`, before the expectations were checked
-            warning = _check_expectations(context, source, part)
-            return _with_warning(_store(context, source, part, event), warning)
-        warning = _html_warning(context, source, _content(part, left), _previous_content(context, source))
+            warning = _check_expectations(context, source, part, before)
+            return _with_warning(_store(context, source, part, event, before), warning)
+        warning = _html_warning(context, source, _content(part, left), _previous_content(context, before))
         outcome = _add_record(context, source, part, event.model_copy(update={"file_path": file_path}))
         return _with_warning(outcome, warning)
     part.discard()
@@ -193,10 +197,9 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: PartFile
 
 
 def _download_event(
-    context: WorkerContext, source: ETLSource, part: PartFile, sha256: str, length: int, completed: datetime
+    part: PartFile, sha256: str, length: int, completed: datetime, before: ManifestRecord | None
 ) -> DownloadEvent:
     state = part.state or PartState()
-    before = context.manifest.get_record_by_source(source.source_id, source.dataset)
     return DownloadEvent(
         sha256=sha256,
         file_path=part.path,
@@ -208,24 +211,27 @@ def _download_event(
 
 
 def _store(
-    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, *, live: bool = False
+    context: WorkerContext,
+    source: ETLSource,
+    part: PartFile,
+    event: DownloadEvent,
+    before: ManifestRecord | None,
+    *,
+    live: bool = False,
 ) -> Outcome:
     """Steps 3 and 4, under a claim on the content, so that two workers never both store it."""
     with context.claims.waiting("content", event.sha256):
-        kept = _existing_copy(context, source, event)
+        kept = _existing_copy(context, event, before)
         if kept is None:
             kept = _publish(context, part, event)
         return _add_record(context, source, part, event.model_copy(update={"file_path": kept}), live=live)
 
 
-def _existing_copy(context: WorkerContext, source: ETLSource, event: DownloadEvent) -> Path | None:
+def _existing_copy(context: WorkerContext, event: DownloadEvent, before: ManifestRecord | None) -> Path | None:
     """Return the path where this content is already stored, preferring the source's own; None if it is new."""
     if not context.manifest.has_checksum(event.sha256):
         return None
-    records = (
-        context.manifest.get_record_by_source(source.source_id, source.dataset),
-        context.manifest.get(event.sha256),
-    )
+    records = (before, context.manifest.get(event.sha256))
     found = [record for record in records if record is not None and record.checksum == event.sha256]
     located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
     return next((path for path in located if _is_intact(path, event.file_size_bytes)), None)
