@@ -12,17 +12,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.model.codec import encode_row
+from manifestlog.model.events import EventKind
 from manifestlog.model.relocation import Move, Relocation
-from manifestlog.model.writes import Rules, future_observations, plan_moves, plan_new_times, retimed_records
+from manifestlog.model.writes import Rewritten, Rules, future_observations, plan_moves, plan_new_times, retimed_records
 from manifestlog.root import root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from manifestlog.engines.protocol import Engine
-    from manifestlog.model.codec import Encoded
     from manifestlog.model.retiming import Retimed
-    from manifestlog.model.writes import History
+    from manifestlog.model.writes import TimeLookup
 
 
 def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation:
@@ -31,7 +29,7 @@ def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation
     rules = _rules(engine)
     batches, paths = _to_move(engine, move)
     for checksums in [] if dry_run else batches:
-        engine.rewrite(lambda known, checksums=checksums: plan_moves(known, move, checksums, rules))  # type: ignore[misc]
+        engine.rewrite(lambda known, c=checksums: Rewritten(plan_moves(known, move, c, rules)), EventKind.RELOCATE)  # type: ignore[misc]
     if move.root_dir is not None and not dry_run:
         engine.set_metadata({"root_dir": move.root_dir})
     return Relocation(sum(map(len, batches)), paths, move.root_dir, len(batches))
@@ -64,14 +62,14 @@ def retime(
     rules = _rules(engine)
     changes: list[Retimed] = []
 
-    def plan(known: History) -> Sequence[Encoded]:
+    def plan(known: TimeLookup) -> Rewritten:
         changes[:] = plan_new_times(known, source_id, dataset, now, keep_current=keep_current)
-        return retimed_records(known, changes, rules)
+        return Rewritten(retimed_records(known, changes, rules))
 
     if dry_run:
         plan(engine.snapshot())
     else:
-        engine.rewrite(plan)
+        engine.rewrite(plan, EventKind.RETIME)
     return changes
 
 

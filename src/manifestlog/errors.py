@@ -8,6 +8,8 @@
     ├── DamagedManifestError        12
     │   └── NotAManifestError       12
     ├── NewerFormatError            13
+    ├── CursorError                  2   also ValueError
+    ├── HistoryReachError            1   also LookupError
     ├── RecordRejectedError          1   also ValueError
     ├── RecordNotFoundError          1   also LookupError
     ├── AddManyStoppedError          1
@@ -128,6 +130,35 @@ class NewerFormatError(ManifestError):
         self.path = path
         self.found = found
         self.supported = supported
+
+
+class CursorError(ManifestError, ValueError):
+    """A cursor cannot be used with this manifest."""
+
+    exit_code = 2
+    _fields = ("path", "cursor", "reason")
+
+    def __init__(self, path: str, cursor: str, reason: str) -> None:
+        super().__init__(
+            f"{path}: {cursor!r:.80} {reason}; use a cursor that `log` or `follow` printed for this manifest,"
+            " or begin with `start` or `now`"
+        )
+        self.path = path
+        self.cursor = cursor
+        self.reason = reason
+
+
+class HistoryReachError(ManifestError, LookupError):
+    """The history does not reach back to this time or cursor."""
+
+    _fields = ("path", "asked", "reach")
+
+    def __init__(self, path: str, asked: str, reach: str | None) -> None:
+        since = f"reaches back to {reach}" if reach else "is empty"
+        super().__init__(f"{path}: {asked} is out of reach: the history {since}; ask for a later time")
+        self.path = path
+        self.asked = asked
+        self.reach = reach
 
 
 class RecordRejectedError(ManifestError, ValueError):

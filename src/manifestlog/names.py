@@ -9,6 +9,8 @@
     systems_download.manifest.compact.lock       compaction lock
     systems_download.manifest.verified.jsonl     time of each data file's last verification; not part of the ledger
     systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
+    history/systems_download.manifest.wal-000041.jsonl                       covered segment 41
+    history/systems_download.manifest.history-000001-000040.jsonl.zst        pack of the covered segments 1 to 40
     quarantine/systems_download-20260101T120000Z/    originals that a repair has moved, and report.json
 
     systems.json.gz.5eed1234.part                partial download; also .part.json, .decoded, .rejected beside it
@@ -89,6 +91,29 @@ class ManifestPaths:
 
     def segment(self, number: int) -> str:
         return self._file(f"wal-{number:06d}.jsonl")
+
+    @property
+    def history(self) -> str:
+        """The directory of the segments that a canonical covers."""
+        return os.path.join(self.directory, "history")
+
+    def kept_segment(self, number: int) -> str:
+        """Return the path of a covered segment in the history."""
+        return os.path.join(self.history, os.path.basename(self.segment(number)))
+
+    def pack(self, first: int, last: int) -> str:
+        """Return the path of the pack of these segments."""
+        return os.path.join(self.history, f"{self.name}.manifest.history-{first:06d}-{last:06d}.jsonl.zst")
+
+    def pack_ranges(self, file_names: list[str]) -> list[tuple[int, int]]:
+        """Return the first and last segment of each pack among these names, in order."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"(\d{6,})-(\d{6,})\.jsonl\.zst")
+        return sorted((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
+
+    def history_temporaries(self, file_names: list[str]) -> list[str]:
+        """Return the paths of unfinished packs among these names."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"[\d-]+\.jsonl\.zst\.tmp-\d+-[0-9a-f]+")
+        return [os.path.join(self.history, n) for n in file_names if pattern.fullmatch(n)]
 
     @property
     def quarantine(self) -> str:

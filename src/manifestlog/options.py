@@ -10,8 +10,10 @@ It reads neither the environment nor files. The command line maps its options to
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -56,10 +58,13 @@ class ManifestOptions:
     compact_interval_s: float = 60.0
     """Maximum age of the canonical file while the log has records to merge. Each compaction writes the whole file: for single
     records added to a manifest of 100 MB or more, an hour saves most of the disk's work."""
+    history: str = "forever"
+    """How long covered segments are kept: `forever`, an age such as `90d`, a size such as `1GiB`, or `off`."""
     compact_on_close: bool = True
     """Compact when the last writer closes, so that short scripts leave no log behind."""
 
     def __post_init__(self) -> None:
+        parse_history(self.history)
         object.__setattr__(self, "durability", Durability(self.durability))
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
@@ -73,6 +78,33 @@ class ManifestOptions:
         """Return the maximum length of the log, in bytes, for a canonical file of this size."""
         wanted = int(canonical_bytes * self.compact_log_ratio)
         return min(max(wanted, self.compact_log_bytes_min), self.compact_log_bytes_max)
+
+
+class Keep(NamedTuple):
+    """How much of the history is kept. Without either limit: everything, or with `off` nothing."""
+
+    text: str
+    age_s: float | None = None
+    bytes_max: int | None = None
+    off: bool = False
+
+
+_UNITS = {"h": 3600, "d": 86400, "w": 604800, "kib": KIB, "mib": MIB, "gib": 1024 * MIB, "tib": 1024 * 1024 * MIB}
+_AGES = ("h", "d", "w")
+
+
+def parse_history(text: str) -> Keep:
+    """Return what the option `history` means; raises `ValueError` for any other text."""
+    if text == "forever":
+        return Keep(text)
+    if text == "off":
+        return Keep(text, off=True)
+    found = re.fullmatch(r"([1-9][0-9]{0,11})(h|d|w|KiB|MiB|GiB|TiB)", text)
+    if found is None:
+        raise ValueError(f"history must be forever, off, an age such as 90d, or a size such as 1GiB; got {text!r:.40}")
+    amount, unit = int(found[1]), found[2].lower()
+    value = amount * _UNITS[unit]
+    return Keep(text, age_s=float(value)) if unit in _AGES else Keep(text, bytes_max=value)
 
 
 _POSITIVE = (

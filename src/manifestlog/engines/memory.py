@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import (
     CheckReport,
@@ -28,11 +29,12 @@ from manifestlog.engines.reports import (
     ProbeResult,
     RepairReport,
 )
-from manifestlog.errors import ManifestClosedError, ManifestNotFoundError
+from manifestlog.errors import CursorError, HistoryReachError, ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
+from manifestlog.model.events import Event, EventKind, undone
 from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, utc_text
 from manifestlog.model.verdict import Verdict
-from manifestlog.model.writes import Added, Rules, plan_add, plan_update
+from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.names import check_name
 
 if TYPE_CHECKING:
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from manifestlog.model.codec import Encoded
-    from manifestlog.model.writes import History
+    from manifestlog.model.events import Details, Query
+    from manifestlog.model.writes import Plan, TimeLookup
     from manifestlog.options import ManifestOptions
 
 SCHEME = "memory:"
 _POLL_S = 0.005
 
-capabilities: frozenset[Capability] = frozenset()
+capabilities: frozenset[Capability] = frozenset({Capability.HISTORY})
 
 
 def locate(text: str) -> Location:
@@ -161,6 +164,11 @@ class Records:
         seen = (one for one in self.sightings(source_id) if one.dataset == dataset and one.order[0] <= moment)
         return max(seen, default=None)
 
+    def latest(self, source_id: str, dataset: str | None) -> Row | None:
+        found = max((one for one in self.sightings(source_id) if dataset in (None, one.dataset)), default=None)
+        row = None if found is None else self.row(found.checksum)
+        return None if found is None or row is None else as_seen_by(row, (source_id, found.dataset))
+
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
 
@@ -220,6 +228,17 @@ class MemoryClaims:
         self.close()
 
 
+def _take_back(records: Records, event: Event) -> None:
+    if event.kind is EventKind.META:
+        records.change_metadata(event.was or {})
+    elif event.checksum is not None and event.kind is not EventKind.DERIVED:
+        row = undone(event.row, event.was)
+        if row is not None:
+            records.put(codec.encoded_row(codec.dumps(row), row))
+        elif records.encoded(event.checksum) is not None:
+            records.remove(event.checksum)
+
+
 class MemoryEngine:
     """One manifest in this process's memory."""
 
@@ -232,6 +251,7 @@ class MemoryEngine:
         self.closed = False
         self._lock = threading.RLock()
         self._records = Records(metadata | {"total_records": 0}, {})
+        self._events: list[Event] = []
 
     def _open(self) -> Records:
         if self.closed:
@@ -248,10 +268,7 @@ class MemoryEngine:
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
         with self._lock:
-            seen = (one for one in self._open().sightings(source_id) if dataset in (None, one.dataset))
-            found = max(seen, default=None)
-            row = None if found is None else self._records.row(found.checksum)
-        return None if found is None or row is None else as_seen_by(row, (source_id, found.dataset))
+            return self._open().latest(source_id, dataset)
 
     def count(self) -> int:
         return len(self._open())
@@ -265,53 +282,79 @@ class MemoryEngine:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def add(self, record: Encoded, *, live: bool = False) -> Added:
+    def add(self, record: Encoded, *, live: bool = False, details: Details | None = None) -> Added:
         with self._lock:
-            plan = plan_add(self._open(), record, self._rules(), live=live)
-            self._put([plan.record] if plan.record else [])
-        return plan.answer
+            return self._put(plan_add(self._open(), record, self._rules(), live=live, details=details))
 
-    def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
+    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]:
         counts = dict.fromkeys(Verdict, 0)
         with self._lock:
-            before = self._open().copy()
+            before, events = self._open().copy(), len(self._events)
             try:
                 for record in records:
-                    counts[self.add(record).verdict] += 1
+                    counts[self.add(record, details=details).verdict] += 1
             except BaseException:
                 self._records = before  # all of them or none
+                del self._events[events:]
                 raise
         return counts
 
-    def update(self, checksum: str, changes: Row) -> Added:
+    def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added:
         with self._lock:
-            plan = plan_update(self._open(), checksum, changes, self._rules())
-            self._put([plan.record] if plan.record else [])
-        return plan.answer
+            return self._put(plan_update(self._open(), checksum, changes, self._rules(), details=details))
 
-    def forget(self, checksum: str) -> bool:
+    def forget(self, checksum: str, *, details: Details | None = None) -> bool:
         with self._lock:
-            if not self.has(checksum):
-                return False
-            self._open().remove(checksum)
-            self._touch()
-            return True
+            known = self._open().row(checksum)
+            if known is not None:
+                self._remove(checksum, forget_details(known, details))
+            return known is not None
 
-    def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
+    def rewrite(
+        self, plan: Callable[[TimeLookup], Rewritten], kind: EventKind, *, details: Details | None = None
+    ) -> None:
         with self._lock:
-            self._put(list(plan(self._open())))
+            changes = plan(self._open())
+            events = [{**(details or {}), **found} for found in rewrite_events(self._records, changes, kind)]
+            for record, found in zip(changes.puts, events, strict=False):
+                self._replace(record, found)
+            for checksum, found in zip(changes.forgets, events[len(changes.puts) :], strict=True):
+                self._remove(checksum, found)
 
-    def set_metadata(self, changes: Mapping[str, str]) -> None:
+    def set_metadata(self, changes: Mapping[str, str], *, details: Details | None = None) -> None:
         with self._lock:
-            if not changes.items() <= self._open().metadata.items():
+            before = self._open().metadata
+            if not changes.items() <= before.items():
                 self._records.change_metadata(changes)
+                was = {name: before.get(name) for name in changes}
+                self._note(EventKind.META, None, None, {**(details or {}), "was": was, "metadata": dict(changes)})
                 self._touch()
 
-    def _put(self, records: list[Encoded]) -> None:
-        for record in records:
-            self._records.put(record)
-        if records:
-            self._touch()
+    def record_event(self, kind: EventKind, details: Details) -> None:
+        with self._lock:
+            self._open()
+            self._note(kind, details.get("checksum"), None, details)
+
+    def _put(self, plan: Plan) -> Added:
+        if plan.record is not None:
+            self._replace(plan.record, plan.details or {})
+        elif plan.details is not None:
+            self.record_event(EventKind.DERIVED, plan.details)
+        return plan.answer
+
+    def _replace(self, record: Encoded, details: Details) -> None:
+        self._records.put(record)
+        self._note(EventKind.PUT, record[1], codec.loads(record[0]), details)
+        self._touch()
+
+    def _remove(self, checksum: str, details: Details) -> None:
+        self._records.remove(checksum)
+        self._note(EventKind.FORGET, checksum, None, details)
+        self._touch()
+
+    def _note(self, kind: EventKind, checksum: str | None, row: Row | None, details: Details) -> None:
+        event = Event(str(len(self._events) + 1), utc_text(datetime.now(UTC)), kind, checksum, row, details)
+        self._events.append(event._replace(kind=EventKind(details.get("kind", kind))))
 
     def _touch(self) -> None:
         self._records.change_metadata({"ts_updated": utc_text(datetime.now(UTC))})
@@ -322,6 +365,37 @@ class MemoryEngine:
 
     def claims(self, directory: str) -> MemoryClaims:
         return MemoryClaims(directory)
+
+    # -- history -------------------------------------------------------------------------------------------------------
+
+    def events(self, query: Query) -> Iterator[Event]:
+        self._open()
+        found = list(self._events)
+        return (event for event in (reversed(found) if query.reverse else found) if query.matches(event))
+
+    def events_after(self, cursor: str) -> Iterator[Event]:
+        self._open()
+        if not cursor.isdecimal() or int(cursor) > len(self._events):
+            raise CursorError(self.location.display, cursor, "is not a cursor of this manifest")
+        return iter(self._events[int(cursor) :])
+
+    def cursor(self) -> str:
+        self._open()
+        return str(len(self._events))
+
+    def reach(self) -> str:
+        return str(self._open().metadata["ts_created"])
+
+    def as_of(self, moment: str) -> PastEngine:
+        with self._lock:
+            records, reach = self._open().copy(), self.reach()
+            if moment < reach[:19]:
+                raise HistoryReachError(self.location.display, moment, reach)
+            for event in reversed(self._events):
+                if event.ts <= moment:
+                    break
+                _take_back(records, event)
+        return PastEngine(self.location, self.options, records, moment)
 
     # -- maintenance: there is no log, and nothing outlives the process ------------------------------------------------
 

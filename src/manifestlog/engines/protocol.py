@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from manifestlog.model.writes import Added, History
+from manifestlog.model.writes import Added, Rewritten, TimeLookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RepairReport,
     )
     from manifestlog.model.codec import Encoded
+    from manifestlog.model.events import Details, Event, EventKind, Query
     from manifestlog.model.rows import Row
     from manifestlog.model.verdict import Verdict
     from manifestlog.options import ManifestOptions
@@ -66,7 +67,7 @@ class Location(NamedTuple):
     """The absolute directory that a relative `root_dir` starts from."""
 
 
-class Snapshot(History, Protocol):
+class Snapshot(TimeLookup, Protocol):
     """The manifest at one moment; later writes do not change it."""
 
     @property
@@ -85,6 +86,9 @@ class Snapshot(History, Protocol):
 
     def rows(self) -> Iterator[Row]:
         """Iterate over all rows, sorted by checksum."""
+
+    def latest(self, source_id: str, dataset: str | None) -> Row | None:
+        """Return a source's latest row as seen by that source; with `dataset=None`, over all its datasets."""
 
 
 class Claims(Protocol):
@@ -152,19 +156,46 @@ class Engine(Protocol):
 
     # -- writing: one transaction each, durable on return as `options.durability` says ---------------------------------
 
-    def add(self, record: Encoded, *, live: bool = False) -> Added: ...
+    #    `details` is what the caller knows of the event, such as its run and its address (`model.events`).
 
-    def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]: ...
+    def add(self, record: Encoded, *, live: bool = False, details: Details | None = None) -> Added: ...
 
-    def update(self, checksum: str, changes: Row) -> Added: ...
+    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]: ...
 
-    def forget(self, checksum: str) -> bool:
+    def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added: ...
+
+    def forget(self, checksum: str, *, details: Details | None = None) -> bool:
         """Remove a record and all its observations; return whether it existed."""
 
-    def set_metadata(self, changes: Mapping[str, str]) -> None: ...
+    def set_metadata(self, changes: Mapping[str, str], *, details: Details | None = None) -> None: ...
 
-    def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
-        """Replace rows with the result of `plan`, which runs inside the transaction and may run twice."""
+    def rewrite(
+        self, plan: Callable[[TimeLookup], Rewritten], kind: EventKind, *, details: Details | None = None
+    ) -> None:
+        """Replace and remove rows as `plan` says, which runs inside the transaction and may run twice."""
+
+    def record_event(self, kind: EventKind, details: Details) -> None:
+        """Record an event that changes no record: a run's begin or end, or a failed attempt."""
+
+    # -- history: only with `Capability.HISTORY` -------------------------------------------------------------------------
+
+    def events(self, query: Query) -> Iterator[Event]:
+        """Iterate over the events that match, up to the present; raises `DamagedManifestError` for a damaged history."""
+
+    def events_after(self, cursor: str) -> Iterator[Event]:
+        """Iterate over every event after a cursor, in order, up to the present.
+
+        Raises `CursorError`, and `HistoryReachError` if some of them are no longer there.
+        """
+
+    def cursor(self) -> str:
+        """Return the position after the last event."""
+
+    def reach(self) -> str:
+        """Return the earliest time that `as_of` can answer for, as text in UTC."""
+
+    def as_of(self, moment: str) -> Engine:
+        """Return the manifest as it was at a time (text in UTC), to be read only; raises `HistoryReachError`."""
 
     # -- claims: for workers that fetch or make files; they need no open manifest and change none -----------------------
 

@@ -145,21 +145,26 @@ def as_seen_by(row: Row, pair: tuple[str, str]) -> Row:
 
 
 def merge(known: Row, event: Row) -> Row:
-    """Merge an event into `known`. Its observation replaces the previous one of the same source; inputs are combined."""
+    """Merge an event into `known`. Its observation replaces the previous one of the same source.
+
+    The inputs are those of the latest derivation: the event's, if it names any and is not older than `known`.
+    """
     seen = {source_key(o): o for o in [*event.get("also_seen", ()), *observations(known), observation(event)]}
-    content = known
-    inputs = {*known.get("derived_from", ()), *event.get("derived_from", ())}
-    if inputs != set(known.get("derived_from", ())):
-        content = known | {"derived_from": sorted(inputs)}
+    inputs = event.get("derived_from")
+    latest = inputs and sort_key(event)[0] >= sort_key(known)[0]
+    content = known | {"derived_from": sorted(set(inputs))} if inputs and latest else known
     return build_row(content, list(seen.values()))
 
 
+def derivation(row: Row) -> tuple[str, tuple[str, ...]]:
+    """Return how an output was made: the version, and the sorted inputs."""
+    return row["version"], tuple(sorted(row.get("derived_from", ())))
+
+
 def adds_nothing(event: Row, known: Row) -> bool:
-    """Return whether `known` already has every input and every other source of the event."""
+    """Return whether `known` already has every other source of the event."""
     pairs = {source_key(seen) for seen in observations(known)}
-    return {*event.get("derived_from", ())} <= {*known.get("derived_from", ())} and all(
-        source_key(seen) in pairs for seen in event.get("also_seen", ())
-    )
+    return all(source_key(seen) in pairs for seen in event.get("also_seen", ()))
 
 
 def in_field_order(row: Row) -> Row:

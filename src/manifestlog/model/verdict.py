@@ -18,6 +18,7 @@ from manifestlog.model.rows import (
     Row,
     Sighting,
     adds_nothing,
+    derivation,
     find_observation,
     merge,
     observation,
@@ -31,8 +32,9 @@ class Verdict(StrEnum):
     """The answer to a write.
 
     - `NEW`: unknown content, from a source that has no record yet.
-    - `DUPLICATE`: the manifest already has all of it; nothing was written.
-    - `REFRESHED`: the source's current content, with another ETag, modification time or path.
+    - `DUPLICATE`: the manifest already has all of it; no record was written.
+    - `REFRESHED`: the source's current content, with another ETag, modification time or path, or derived once more by
+      another version or from other inputs.
     - `ALIAS`: known content, for the first time from this source.
     - `CHANGED`: unknown content, from a source that had other content.
     - `REVERTED`: content that this source had before, with other content in between.
@@ -63,7 +65,8 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str =
     if own is None:
         return Verdict.ALIAS, merge(known, ranked(event, sightings))
     if current is not None and current.checksum == event["checksum"]:
-        if _same(own, event, root) or _when(event) < _when(own):
+        older = _when(event) < _when(own)
+        if older or (_same(own, event, root) and not is_new_derivation(event, known | own)):
             return _already_known(event, known, own)
         return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, ranked(event, sightings, own))
     if current is not None and _when(event) <= current.order[0]:
@@ -87,8 +90,12 @@ def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
     return event | {"ts_downloaded": utc_text(moved)}
 
 
+def is_new_derivation(event: Row, known: Row) -> bool:
+    """Return whether the event made the known content by another version or from other inputs."""
+    return "derived_from" in event and derivation(event) != derivation(known)
+
+
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:
-    # The event may name a new input of a known output. Dropping it would leave that input pending for ever.
     if adds_nothing(event, known):
         return Verdict.DUPLICATE, None
     return Verdict.REFRESHED, merge(known, event | observation(own))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from manifestlog.errors import RecordNotFoundError
 from manifestlog.model import codec
 from manifestlog.model.codec import Encoded, encode_row, encoded_row
+from manifestlog.model.events import EventKind, change_details, difference
 from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.model.rows import (
     Row,
@@ -32,11 +33,12 @@ from manifestlog.model.rows import (
     sort_key,
     source_key,
 )
-from manifestlog.model.verdict import Verdict, decide, later_than_current, ranked
+from manifestlog.model.verdict import Verdict, decide, is_new_derivation, later_than_current, ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from manifestlog.model.events import Details
     from manifestlog.model.relocation import Move
 
 _HAS_ALIASES = b'"also_seen":['
@@ -56,7 +58,7 @@ class Lookup(Protocol):
         """Return a source's latest sighting in this dataset, and its sightings in any dataset at exactly this time."""
 
 
-class History(Lookup, Protocol):
+class TimeLookup(Lookup, Protocol):
     """The additional questions of a plan of new times."""
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
@@ -83,11 +85,20 @@ class Added(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The answer to one write, and the record to write before giving it."""
+    """The answer to one write, and what to write before giving it."""
 
     answer: Added
     record: Encoded | None
     """The record to write, or None."""
+    details: Details | None = None
+    """The event's details, or None. Without a record, they are those of a repeated derivation, which is an event only."""
+
+
+class Rewritten(NamedTuple):
+    """Records to replace and checksums to remove, all in one write."""
+
+    puts: Sequence[Encoded]
+    forgets: Sequence[str] = ()
 
 
 _NEW = Added(Verdict.NEW, None)
@@ -99,13 +110,22 @@ def trusted(_checksum: str) -> bool:
 
 
 def plan_add(
-    known: Lookup, record: Encoded, rules: Rules, *, live: bool = False, must_rewrite: Callable[[str], bool] = trusted
+    known: Lookup,
+    record: Encoded,
+    rules: Rules,
+    *,
+    live: bool = False,
+    must_rewrite: Callable[[str], bool] = trusted,
+    details: Details | None = None,
 ) -> Plan:
-    """Plan to add this record. A live one gets a time after its source's current record."""
+    """Plan to add this record. A live one gets a time after its source's current record.
+
+    `details` are what the caller knows of the event, such as its run and address.
+    """
     raw, checksum, source_ids = record
     if len(source_ids) == 1 and _HAS_ALIASES not in raw and not known.might_know(checksum, source_ids[0]):
         # `decide` would give the same result. Most additions take this path, which saves parsing.
-        return Plan(_NEW, record)
+        return Plan(_NEW, record, details)
     row: Row = codec.loads(raw)
     if live and (moved := later_than_current(row, _sightings(known, row))) is not row:
         row, record = moved, _encoded(moved, rules)
@@ -113,16 +133,33 @@ def plan_add(
     verdict, stored = decide(row, before, _sightings(known, row), rules.root)
     if stored is None:
         assert before is not None
+        answer = Added(verdict, as_seen_by(before, source_key(row)))
         if not must_rewrite(checksum):
-            return Plan(Added(verdict, as_seen_by(before, source_key(row))), None)
+            return Plan(answer, None, _repeated(row, answer.row, details))
         stored = before
     as_given = stored is row and record[0] is raw
     answer = Added(verdict, None if as_given else as_seen_by(stored, source_key(row)))
-    return Plan(answer, record if stored is row else _encoded(stored, rules))
+    event = change_details(details or {}, verdict, before, stored, row)
+    return Plan(answer, record if stored is row else _encoded(stored, rules), event or None)
+
+
+def _repeated(row: Row, known: Row | None, details: Details | None) -> Details | None:
+    """Return the details of a derivation that its record does not show, because a later one does; None if it shows it."""
+    assert known is not None
+    if not is_new_derivation(row, known):
+        return None
+    made = {name: row[name] for name in ("source_id", "dataset", "checksum", "version")}
+    return {**(details or {}), **made, "inputs": list(row["derived_from"])}
 
 
 def plan_update(
-    known: Lookup, checksum: str, changes: Row, rules: Rules, *, must_rewrite: Callable[[str], bool] = trusted
+    known: Lookup,
+    checksum: str,
+    changes: Row,
+    rules: Rules,
+    *,
+    must_rewrite: Callable[[str], bool] = trusted,
+    details: Details | None = None,
 ) -> Plan:
     """Plan to replace members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
     before = known.row(checksum)
@@ -132,9 +169,30 @@ def plan_update(
     if after != before:
         after, _ = normalise(_ranked_anew(known, before, before | changes, checksum), checksum)
     if after == before:
-        again = _encoded(before, rules) if must_rewrite(checksum) else None
-        return Plan(Added(Verdict.DUPLICATE, before), again)
-    return Plan(Added(Verdict.REFRESHED, after), _encoded(after, rules))
+        if not must_rewrite(checksum):
+            return Plan(Added(Verdict.DUPLICATE, before), None)
+        again = _rewritten(before, before, EventKind.UPDATE, details)
+        return Plan(Added(Verdict.DUPLICATE, before), _encoded(before, rules), again)
+    return Plan(
+        Added(Verdict.REFRESHED, after), _encoded(after, rules), _rewritten(before, after, EventKind.UPDATE, details)
+    )
+
+
+def _rewritten(before: Row | None, after: Row, kind: EventKind, details: Details | None) -> Details:
+    found = {**(details or {}), "kind": kind.value}
+    return found if before is None else {**found, "was": difference(before, after)}
+
+
+def rewrite_events(known: Lookup, changes: Rewritten, kind: EventKind) -> list[Details]:
+    """Return the details of each change of a rewrite, in order: what was there before."""
+    puts = [_rewritten(known.row(checksum), codec.loads(raw), kind, None) for raw, checksum, _ in changes.puts]
+    return puts + [forget_details(known.row(checksum), {"kind": kind.value}) for checksum in changes.forgets]
+
+
+def forget_details(before: Row | None, details: Details | None = None) -> Details:
+    """Return the details of a forget: the whole record that it removes."""
+    found = dict(details or {})
+    return found if before is None else {**found, "was": before}
 
 
 def plan_moves(known: Lookup, move: Move, checksums: Iterable[str], rules: Rules) -> list[Encoded]:
@@ -144,7 +202,7 @@ def plan_moves(known: Lookup, move: Move, checksums: Iterable[str], rules: Rules
     return [_encoded(row, rules) for row, changed in moved if changed]
 
 
-def future_observations(known: History, now: datetime) -> list[tuple[str, str, str, str]]:
+def future_observations(known: TimeLookup, now: datetime) -> list[tuple[str, str, str, str]]:
     """Return (source_id, dataset, checksum, time) of every observation in the future, by source and in order of time."""
     moment = horizon(now)
     found = [
@@ -158,7 +216,7 @@ def future_observations(known: History, now: datetime) -> list[tuple[str, str, s
 
 
 def plan_new_times(
-    known: History, source_id: str | None, dataset: str | None, now: datetime, *, keep_current: bool
+    known: TimeLookup, source_id: str | None, dataset: str | None, now: datetime, *, keep_current: bool
 ) -> list[Retimed]:
     """Plan the new times of observations in the future, of one source or, with None, of all."""
     ahead: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)

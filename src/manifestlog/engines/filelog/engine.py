@@ -21,26 +21,31 @@ from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
 from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, log_status
+from manifestlog.engines.filelog.history.access import History
+from manifestlog.engines.filelog.history.spans import End
 from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.view import View
+from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError
 from manifestlog.model import codec, roots
 from manifestlog.model.verdict import Verdict
-from manifestlog.model.writes import Rules, plan_add, plan_update
+from manifestlog.model.writes import Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from manifestlog.engines.filelog.history.access import Earlier
     from manifestlog.engines.filelog.state import State
     from manifestlog.model.codec import Encoded
+    from manifestlog.model.events import Details, Event, EventKind, Query
     from manifestlog.model.rows import Row, Sighting
-    from manifestlog.model.writes import Added, History, Plan
+    from manifestlog.model.writes import Added, Plan, TimeLookup
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
 
@@ -49,7 +54,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CAPABILITIES = frozenset(
-    {Capability.SHARED, Capability.DURABLE, Capability.COMPACTION, Capability.CHECK, Capability.REPAIR}
+    {
+        Capability.SHARED,
+        Capability.DURABLE,
+        Capability.COMPACTION,
+        Capability.CHECK,
+        Capability.REPAIR,
+        Capability.HISTORY,
+    }
 )
 
 
@@ -99,80 +111,134 @@ class FileEngine:
     def snapshot(self) -> FileSnapshot:
         return self.session.read(self._freeze)
 
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def events(self, query: Query) -> Iterator[Event]:
+        return self.session.read(self._history).events(query)
+
+    def events_after(self, cursor: str) -> Iterator[Event]:
+        return self.session.read(self._history).after(cursor)
+
+    def cursor(self) -> str:
+        return self.session.read(self._history).cursor
+
+    def reach(self) -> str:
+        return self.session.read(self._history).reach
+
+    def as_of(self, moment: str) -> PastEngine:
+        """Return the manifest as it was at this time; raises `HistoryReachError`."""
+        now, history = self.session.read(lambda state: (self._freeze(state), self._history(state)))
+        return PastEngine(self.location, self.options, now.before(history.earlier(moment)), moment)
+
+    def _history(self, state: State) -> History:
+        current = state.wal and state.wal.current
+        end = End(current.number, current.tail.length) if current else None
+        return History(self.paths, state.metadata["ts_created"], end)
+
     def _freeze(self, state: State) -> FileSnapshot:
         state.base.index.check_all()  # once a snapshot, and here, where the session handles damage by a rescan
         return FileSnapshot(state.view.frozen(), state.live_metadata(), self.paths)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, record: Encoded, *, live: bool = False) -> Added:
+    def add(self, record: Encoded, *, live: bool = False, details: Details | None = None) -> Added:
         """Record one content; with `live`, its time is moved past that of its source's current record if needed."""
-        return self._transact(lambda state: self._add(state, record, live=live))
+        return self._transact(lambda state: self._add(state, record, live, details))
 
-    def _add(self, state: State, record: Encoded, *, live: bool) -> Added:
+    def _add(self, state: State, record: Encoded, live: bool, details: Details | None) -> Added:  # noqa: FBT001 -- as `add`
+        rules, rewrite = self._rules(state), state.must_rewrite
         return self._record(
-            state, plan_add(state.view, record, self._rules(state), live=live, must_rewrite=state.must_rewrite)
+            state, plan_add(state.view, record, rules, live=live, must_rewrite=rewrite, details=details)
         )
 
     def _record(self, state: State, plan: Plan) -> Added:
         if plan.record is not None:
-            self.session.append(state, LogEntry("put", now_text(), [plan.record], {}))
+            self.session.append(state, LogEntry("put", now_text(), [plan.record], {"event": plan.details}))
+        elif plan.details is not None:
+            self.session.append(state, LogEntry("derived", now_text(), [], {"event": plan.details}))
         return plan.answer
 
-    def add_batch(self, records: Sequence[Encoded]) -> dict[Verdict, int]:
+    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]:
         """Record many contents as one log line: all or none."""
-        return self._transact(lambda state: self._add_batch(state, records))
+        return self._transact(lambda state: self._add_batch(state, records, details))
 
-    def _add_batch(self, state: State, records: Sequence[Encoded]) -> dict[Verdict, int]:
+    def _add_batch(self, state: State, records: Sequence[Encoded], details: Details | None) -> dict[Verdict, int]:
         staged = Overlay()
         seen = View(state.base, (staged, state.overlay))
         rules = self._rules(state)
         counts = dict.fromkeys(Verdict, 0)
         puts: list[Encoded] = []
+        events: list[Details | None] = []
+        repeated: list[Details] = []
         for record in records:
             plan = plan_add(seen, record, rules, must_rewrite=state.must_rewrite)
             counts[plan.answer.verdict] += 1
             if plan.record is not None:
                 puts.append(plan.record)
+                events.append(plan.details)
                 staged.put_all(puts[-1:], 0)
+            elif plan.details is not None:
+                repeated.append({**(details or {}), **plan.details})
         if puts:
-            self.session.append(state, LogEntry("batch", now_text(), puts, {}))
+            self._append_batch(state, Rewritten(puts), events, details)
+        for found in repeated:
+            self.session.append(state, LogEntry("derived", now_text(), [], {"event": found}))
         return counts
 
-    def update(self, checksum: str, changes: Row) -> Added:
-        """Change members of a record; raises `RecordNotFoundError`."""
-        return self._transact(lambda state: self._update(state, checksum, changes))
+    def _append_batch(
+        self, state: State, changes: Rewritten, events: Sequence[Details | None], details: Details | None
+    ) -> None:
+        data = {"event": details, "forgets": list(changes.forgets), "events": events if any(events) else None}
+        self.session.append(state, LogEntry("batch", now_text(), list(changes.puts), data))
 
-    def _update(self, state: State, checksum: str, changes: Row) -> Added:
+    def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added:
+        """Change members of a record; raises `RecordNotFoundError`."""
+        return self._transact(lambda state: self._update(state, checksum, changes, details))
+
+    def _update(self, state: State, checksum: str, changes: Row, details: Details | None) -> Added:
+        rules, rewrite = self._rules(state), state.must_rewrite
         return self._record(
-            state, plan_update(state.view, checksum, changes, self._rules(state), must_rewrite=state.must_rewrite)
+            state, plan_update(state.view, checksum, changes, rules, must_rewrite=rewrite, details=details)
         )
 
-    def forget(self, checksum: str) -> bool:
+    def forget(self, checksum: str, *, details: Details | None = None) -> bool:
         """Remove a record and all its observations; return whether it existed."""
-        return self._transact(lambda state: self._forget(state, checksum))
+        return self._transact(lambda state: self._forget(state, checksum, details))
 
-    def _forget(self, state: State, checksum: str) -> bool:
-        known = state.view.has(checksum)
-        if known or state.must_rewrite(checksum):  # "not there" must be as durable as any other answer
-            self.session.append(state, LogEntry("forget", now_text(), [], {"checksum": checksum}))
-        return known
+    def _forget(self, state: State, checksum: str, details: Details | None) -> bool:
+        known = state.view.row(checksum)
+        if known is not None or state.must_rewrite(checksum):  # "not there" must be as durable as any other answer
+            data = {"checksum": checksum, "event": forget_details(known, details)}
+            self.session.append(state, LogEntry("forget", now_text(), [], data))
+        return known is not None
 
-    def rewrite(self, plan: Callable[[History], Sequence[Encoded]]) -> None:
-        """Replace rows with the result of `plan`, as one log line: all or none."""
-        self._transact(lambda state: self._rewrite(state, plan))
+    def rewrite(
+        self, plan: Callable[[TimeLookup], Rewritten], kind: EventKind, *, details: Details | None = None
+    ) -> None:
+        """Replace and remove rows as `plan` says, as one log line: all or none."""
+        self._transact(lambda state: self._rewrite(state, plan, kind, details))
 
-    def _rewrite(self, state: State, plan: Callable[[History], Sequence[Encoded]]) -> None:
-        if puts := list(plan(state.view)):
-            self.session.append(state, LogEntry("batch", now_text(), puts, {}))
+    def _rewrite(
+        self, state: State, plan: Callable[[TimeLookup], Rewritten], kind: EventKind, details: Details | None
+    ) -> None:
+        changes = plan(state.view)
+        if changes.puts or changes.forgets:
+            self._append_batch(state, changes, rewrite_events(state.view, changes, kind), details)
 
-    def set_metadata(self, changes: Mapping[str, str]) -> None:
+    def set_metadata(self, changes: Mapping[str, str], *, details: Details | None = None) -> None:
         """Change members of the manifest's metadata."""
-        self._transact(lambda state: self._set_metadata(state, dict(changes)))
+        self._transact(lambda state: self._set_metadata(state, dict(changes), details))
 
-    def _set_metadata(self, state: State, changes: dict[str, str]) -> None:
+    def _set_metadata(self, state: State, changes: dict[str, str], details: Details | None) -> None:
         if not changes.items() <= state.metadata.items():
-            self.session.append(state, LogEntry("meta", now_text(), [], {"metadata": changes}))
+            event = {**(details or {}), "was": {name: state.metadata.get(name) for name in changes}}
+            self.session.append(state, LogEntry("meta", now_text(), [], {"metadata": changes, "event": event}))
+
+    def record_event(self, kind: EventKind, details: Details) -> None:
+        """Record an event that changes no record: a run's begin or end, or a failed attempt."""
+        self._transact(
+            lambda state: self.session.append(state, LogEntry(kind.value, now_text(), [], {"event": details}))
+        )
 
     def _transact(self, act: Callable[[State], T]) -> T:
         result = self.session.transact(act)
@@ -277,6 +343,17 @@ class FileSnapshot:
 
     def rows(self) -> Iterator[Row]:
         return (codec.loads(raw) for _, raw in self.records())
+
+    def before(self, earlier: Earlier) -> FileSnapshot:
+        """Return the snapshot of an earlier time."""
+        change = sum((row is not None) - self._view.has(checksum) for checksum, row in earlier.rows.items())
+        metadata = self.metadata | earlier.metadata | {"total_records": len(self) + change}
+        if earlier.last_ts:
+            metadata["ts_updated"] = earlier.last_ts
+        return FileSnapshot(self._view.changed(earlier.rows), metadata, self._paths)
+
+    def latest(self, source_id: str, dataset: str | None) -> Row | None:
+        return self._view.latest(source_id, dataset)
 
     def row(self, checksum: str) -> Row | None:
         return self._view.row(checksum)

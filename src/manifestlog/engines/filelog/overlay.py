@@ -100,6 +100,14 @@ class Overlay:
         # Last, so that an interrupt before this only parses them again; a sighting listed twice counts once.
         del self._waiting[source_id]
 
+    def copy(self) -> Overlay:
+        """Return a copy that later lines do not change."""
+        copy = Overlay()
+        copy.entries = dict(self.entries)
+        copy._waiting = {s: list(raw) if isinstance(raw, list) else raw for s, raw in self._waiting.items()}
+        copy._sources = {s: {d: list(seen) for d, seen in of.items()} for s, of in self._sources.items()}
+        return copy
+
     def behind(self, covers: int) -> Overlay:
         """Return an overlay with only the entries that segments after `covers` have written.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
 from manifestlog.engines.filelog.lock import FileLock
-from manifestlog.engines.filelog.log.fold import CHANGES
+from manifestlog.engines.filelog.log.fold import WRITES
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError
 from manifestlog.engines.filelog.state import State
@@ -246,7 +246,7 @@ class Session:
             for raw, _, _ in op.puts:
                 line_bytes += len(raw)
             wal.prepare(line_bytes, self.options.segment_bytes_max)
-            if not wal.writes and op.kind in CHANGES:
+            if not wal.writes and op.kind in WRITES:
                 wal.register_writer()
             state.append(op)
             if op.kind == "batch" or wal.current.tail.lines % _LINES_PER_LOOK == 0:

@@ -126,10 +126,10 @@ class State:
         if op.puts:
             self.overlay.put_all(op.puts, segment)
             self._uncounted.update([checksum for _, checksum, _ in op.puts])
-        elif op.kind == "forget":
-            self.overlay.forget(op.data["checksum"], segment)
-            self._uncounted.add(op.data["checksum"])
-        elif op.kind == "meta":
+        for checksum in lines.forgotten(op):
+            self.overlay.forget(checksum, segment)
+            self._uncounted.add(checksum)
+        if op.kind == "meta":
             self.metadata |= op.data["metadata"]
         elif op.kind == "compacted":
             self._rebase(fold.stated(op))

@@ -19,7 +19,7 @@ from manifestlog.model import codec
 from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, source_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 
@@ -170,12 +170,17 @@ class View(NamedTuple):
 
     def frozen(self) -> View:
         """Return a copy that later writes do not change."""
-        copies = []
-        for overlay in self.overlays:
-            copy = Overlay()
-            copy.entries = dict(overlay.entries)
-            copies.append(copy)
-        return View(self.base, tuple(copies))
+        return View(self.base, tuple(overlay.copy() for overlay in self.overlays))
+
+    def changed(self, rows: Mapping[str, Row | None]) -> View:
+        """Return a frozen view in which these rows are different, None for no row. Only for a view with one overlay."""
+        (overlay,) = self.frozen().overlays
+        for checksum, row in rows.items():
+            if row is None:
+                overlay.forget(checksum, 0)
+            else:
+                overlay.put_all([codec.encoded_row(codec.dumps(row), row)], 0)
+        return View(self.base, (overlay,))
 
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""

@@ -10,7 +10,7 @@
     (5) rename it over the canonical, sync the directory
     (6) replace the index in the same way
     (7) record it in the log (`compacted`)
-    (8) delete the covered segments, oldest first
+    (8) move the covered segments to the history, oldest first; pack and cut the history if that is due
 
 Invariants:
 
@@ -19,7 +19,7 @@ Invariants:
 - Writers are blocked only during (2), the announcement and (7): for a seal, a file creation and two lines.
 - Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4), and the new
   file before it is announced.
-- If there is nothing to merge, the canonical is not touched.
+- If there is nothing to merge, the canonical is not touched. Segments with events only are covered without a merge.
 
 `docs/FORMAT.md` and the crash tests use the same numbers.
 """
@@ -37,6 +37,7 @@ from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
+from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
@@ -45,6 +46,7 @@ from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
 from manifestlog.model import document
+from manifestlog.options import parse_history
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.columns import RowColumns
@@ -59,6 +61,8 @@ class _Input:
     base: base.CanonicalFiles
     state: State
     changes: list[merge.Change]
+    changed: bool
+    """Whether there is anything to merge; otherwise the segments hold events only."""
 
 
 def compact(session: Session, *, wait: bool = False) -> CompactionReport:
@@ -171,9 +175,20 @@ class _Compaction:
                 CompactionOutcome.NOTHING_TO_DO, total=session.read(lambda state: state.total), pause=cut.held_s
             )
         with suppress(IndexDamagedError):
-            return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=False))
+            return self._complete(cut.last, cut.held_s, self._read(cut.last, scan=False))
         # The index was found damaged in (3), or in (4) while editing source rows: nothing has been announced yet.
-        return self._merge(cut.last, cut.held_s, self._read(cut.last, scan=True))
+        return self._complete(cut.last, cut.held_s, self._read(cut.last, scan=True))
+
+    def _complete(self, last: int, held_s: float, found: _Input) -> CompactionReport:
+        return self._merge(last, held_s, found) if found.changed else self._cover(last, held_s, found)
+
+    def _cover(self, last: int, held_s: float, found: _Input) -> CompactionReport:
+        """Let the present canonical cover segments that hold events only."""
+        told = CanonicalId(*found.base.identity, last)
+        pause = _log_base(self._session, "compacting", told, 0.0)
+        pause = max(pause, _log_base(self._session, "compacted", told, time.perf_counter() - self._began))  # (7)
+        self._keep(last, found.base)  # (8)
+        return self._report(CompactionOutcome.NOTHING_TO_DO, total=found.state.total, pause=max(pause, held_s))
 
     def _merge(self, last: int, held_s: float, found: _Input) -> CompactionReport:
         session = self._session
@@ -185,7 +200,7 @@ class _Compaction:
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
         base.write_index(self._paths, columns, head)  # (6)
         pause = max(pause, _log_base(session, "compacted", told, time.perf_counter() - self._began))  # (7)
-        self._delete_covered(last)  # (8)
+        self._keep(last, found.base)  # (8)
         return self._report(
             CompactionOutcome.COMPACTED,
             merged=len(found.changes),
@@ -206,7 +221,7 @@ class _Compaction:
         if not found.kept:
             base.keep_index(self._paths, found, covers)
         disk.sync_directory(self._paths.directory)  # it may have died before syncing it
-        self._delete_covered(covers)
+        self._keep(covers, found)
 
     def _read(self, last: int, *, scan: bool) -> _Input:
         found = base.open_base(self._paths, scan=scan)
@@ -214,8 +229,12 @@ class _Compaction:
         state = State(self._paths, found, None, writable=False)
         first = _covered_by(self._session, found.identity) + 1
 
+        changed = found.foreign
+
         def take(segment: int, op: LogEntry) -> None:
+            nonlocal changed
             if op.kind in fold.CHANGES:
+                changed = True
                 state.apply(segment, op)
                 disk.yield_gil()
 
@@ -223,7 +242,7 @@ class _Compaction:
         changes = merge.plan(found, state.overlay)
         if merge.records_after(found, changes) != state.total:
             raise IndexDamagedError("the number of records in the index does not fit the log")
-        return _Input(found, state, changes)
+        return _Input(found, state, changes, changed)
 
     def _check_base(self, found: base.CanonicalFiles, crc: int) -> None:
         """Raise `DamagedManifestError` for a damaged canonical; `crc` is over the bytes that were copied from it."""
@@ -262,8 +281,7 @@ class _Compaction:
         # Without this sync, a power cut after deleting segments could bring back the old canonical without its log.
         disk.sync_directory(self._paths.directory)
 
-    def _delete_covered(self, covers: int) -> None:
-        # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
-        for number in self._paths.segment_numbers(disk.list_names(self._paths.directory)):
-            if number <= covers:
-                disk.remove(self._paths.segment(number))
+    def _keep(self, covers: int, canonical: base.CanonicalFiles) -> None:
+        keep_options = parse_history(self._session.options.history)
+        keep.move(self._paths, covers, keep=not keep_options.off)
+        keep.tidy(self._paths, canonical.metadata["ts_created"], keep_options)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
+from manifestlog.engines.filelog.log.lines import EVENTS, CanonicalId, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,8 @@ CanonicalIds = tuple[CanonicalId, ...]
 
 CHANGES = frozenset({"put", "batch", "forget", "meta"})
 """The kinds of lines that change records or metadata; a compaction merges them."""
+WRITES = CHANGES | EVENTS
+"""The kinds of lines that callers write; a compaction moves them to the history."""
 
 
 def after(bases: CanonicalIds, op: LogEntry) -> CanonicalIds:

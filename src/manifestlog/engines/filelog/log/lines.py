@@ -2,11 +2,12 @@
 
 ::
 
-    {"op":"open","format":1,"manifest":…,"ts_created":…,"segment":…,"salt":…,"previous":…,"bases":[…],"crc":…}
-    {"op":"put","ts":…,"synced":…,"record":{…},"crc":…}
-    {"op":"batch","ts":…,"synced":…,"records":[{…},…],"crc":…}
-    {"op":"forget","ts":…,"synced":…,"checksum":…,"crc":…}
-    {"op":"meta","ts":…,"synced":…,"metadata":{…},"crc":…}
+    {"op":"open","format":2,"manifest":…,"ts_created":…,"segment":…,"salt":…,"previous":…,"bases":[…],"crc":…}
+    {"op":"put","ts":…,"synced":…,"record":{…},"event":{…},"crc":…}
+    {"op":"batch","ts":…,"synced":…,"records":[{…},…],"forgets":[…],"event":{…},"events":[…],"crc":…}
+    {"op":"forget","ts":…,"synced":…,"checksum":…,"event":{…},"crc":…}
+    {"op":"meta","ts":…,"synced":…,"metadata":{…},"event":{…},"crc":…}
+    {"op":"begun","ts":…,"synced":…,"event":{…},"crc":…}        also: ended, failed, derived
     {"op":"compacting","ts":…,"base":{…},"seconds":…,"crc":…}   this canonical may appear from now on
     {"op":"compacted","ts":…,"base":{…},"seconds":…,"crc":…}    it has appeared, and only it is valid
     {"op":"seal","length":…,"lines":…,"chain":…,"next":…,"crc":…}
@@ -32,15 +33,20 @@ from manifestlog.engines.filelog.log.framing import with_damage
 from manifestlog.errors import NewerFormatError
 from manifestlog.model import codec
 from manifestlog.model.codec import RECORD_PATTERN, SECOND_PATTERN, Encoded, encoded_bytes, is_utf8
+from manifestlog.model.events import check_details
 from manifestlog.model.rows import is_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from manifestlog.engines.filelog.log.framing import Piece
+    from manifestlog.model.events import Details
 
-FORMAT = 1
+FORMAT = 2
 """The on-disk format that this version writes, and the newest that it reads."""
+_EVENT_MEMBERS = ("forgets", "event", "events")
+EVENTS = frozenset({"begun", "ended", "failed", "derived"})
+"""The kinds of lines that change neither records nor metadata."""
 PUT_AFTER = b'\n{"op":"put"'
 """How a `put` line begins after another line."""
 
@@ -84,6 +90,7 @@ class SegmentHeader(NamedTuple):
     salt: int
     previous: Summary | None
     bases: tuple[CanonicalId, ...]
+    format: int = FORMAT
 
 
 class LogEntry(NamedTuple):
@@ -103,14 +110,17 @@ def encode(op: LogEntry, synced: int) -> bytes:
     kind, ts, puts, data = op
     mark = b'"synced":%d,' % synced if synced else b""
     head = b'{"op":"%b","ts":"%b",%b' % (kind.encode(), ts.encode(), mark)
+    more = b"".join([b',"%b":%b' % (n.encode(), codec.dumps(data[n])) for n in _EVENT_MEMBERS if data.get(n)])
     if kind == "put":
-        return b'%b"record":%b' % (head, puts[0][0])
+        return b'%b"record":%b%b' % (head, puts[0][0], more)
     if kind == "batch":
-        return b'%b"records":[%b]' % (head, b",".join([raw for raw, _, _ in puts]))
+        return b'%b"records":[%b]%b' % (head, b",".join([raw for raw, _, _ in puts]), more)
     if kind == "forget":
-        return b'%b"checksum":"%b"' % (head, data["checksum"].encode())
+        return b'%b"checksum":"%b"%b' % (head, data["checksum"].encode(), more)
     if kind == "meta":
-        return b'%b"metadata":%b' % (head, codec.dumps(data["metadata"]))
+        return b'%b"metadata":%b%b' % (head, codec.dumps(data["metadata"]), more)
+    if kind in EVENTS:
+        return b'%b"event":%b' % (head, codec.dumps(data["event"]))
     return codec.dumps({"op": kind, "ts": ts, "base": data["base"], "seconds": round(data["seconds"], 3)})[:-1]
 
 
@@ -139,7 +149,7 @@ def seal_body(summary: Summary) -> bytes:
 def header_line(opening: SegmentHeader) -> bytes:
     previous = opening.previous.members() if opening.previous else None
     body = codec.dumps(
-        {"op": "open", "format": FORMAT}
+        {"op": "open", "format": opening.format}
         | opening._asdict()
         | {"salt": checksums.hex_crc(opening.salt), "previous": previous, "bases": [b._asdict() for b in opening.bases]}
     )
@@ -160,13 +170,15 @@ def decode_header(line: bytes, path: str) -> SegmentHeader | None:
             return None
         previous = Summary(**data["previous"]) if data["previous"] else None
         bases = tuple(_canonical_id(base) for base in data["bases"])
-        return SegmentHeader(data["manifest"], data["ts_created"], data["segment"], salt, previous, bases)
+        return SegmentHeader(
+            data["manifest"], data["ts_created"], data["segment"], salt, previous, bases, data["format"]
+        )
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 _USUAL_PUT = re.compile(
-    rb'\{"op":"put","ts":"(%b\.\d{6}Z)",(?:"synced":([1-9]\d{0,17}),)?"record":(%b),"crc":"([0-9a-f]{8})"\}'
+    rb'\{"op":"put","ts":"(%b\.\d{6}Z)",(?:"synced":([1-9]\d{0,17}),)?"record":(%b)(?:,"event":(\{.*\}))?,"crc":"([0-9a-f]{8})"\}'
     % (SECOND_PATTERN, RECORD_PATTERN)
 )
 
@@ -176,9 +188,23 @@ def usual_put(line: bytes) -> LogEntry | None:
     found = _USUAL_PUT.fullmatch(line)
     if found is None or not is_utf8(line):
         return None
-    ts, mark, raw, source_id, checksum, _ = found.groups()
+    ts, mark, raw, source_id, checksum, event, _ = found.groups()
+    data: dict[str, Any] = {"synced": int(mark) if mark else 0}
+    if event is not None:
+        details = _details(event)
+        if details is None:
+            return None
+        data["event"] = details
     put = raw, checksum.decode(), (source_id.decode(),)
-    return LogEntry("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
+    return LogEntry("put", ts.decode(), [put], data)
+
+
+def _details(raw: bytes) -> Details | None:
+    """Parse an event's details; return None if they are not valid."""
+    try:
+        return check_details(codec.loads(raw))
+    except ValueError:
+        return None
 
 
 class PutRun(NamedTuple):
@@ -208,9 +234,11 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> PutRun | No
         found = match(line)
         if found is None or not is_utf8(line):
             break
-        ts, mark, raw, source_id, checksum, crc = found.groups()
+        ts, mark, raw, source_id, checksum, event, crc = found.groups()
         place = (start + position).to_bytes(8, "little")
         if crc != b"%08x" % crc32(line[: -checksums.CRC_TAIL], crc32(place, salt)):
+            break
+        if event is not None and _details(event) is None:
             break
         took((raw, checksum.decode(), (source_id.decode(),)))
         crcs.append(crc)
@@ -263,6 +291,7 @@ _MEMBERS: dict[str, dict[str, _Check]] = {
     "batch": {"ts": _is_utc, "records": _is(list)},
     "forget": {"ts": _is_utc, "checksum": is_checksum},
     "meta": {"ts": _is_utc, "metadata": _has_texts},
+    **{kind: {"ts": _is_utc, "event": _is(dict)} for kind in sorted(EVENTS)},
     "compacting": _COMPACTION,
     "compacted": _COMPACTION,
     "seal": {"length": _is(int), "lines": _is(int), "chain": _is(str)},
@@ -277,6 +306,27 @@ def _check_shape(kind: str, data: dict[str, Any]) -> None:
         wrong.append("synced")
     if wrong:
         raise ValueError(f"{kind} without a valid {', '.join(wrong)}")
+    _check_events(kind, data)
+
+
+def _check_events(kind: str, data: dict[str, Any]) -> None:
+    check_details(data.get("event", {}))
+    if kind == "batch":
+        forgets, events = data.get("forgets", []), data.get("events", [])
+        if not isinstance(forgets, list) or not all(map(is_checksum, forgets)):
+            raise ValueError("forgets must be a list of checksums")
+        if not isinstance(events, list) or (events and len(events) != len(data["records"]) + len(forgets)):
+            raise ValueError("events must be a list with one item for each record and each of forgets")
+        for event in events:
+            check_details({} if event is None else event)
+
+
+def forgotten(op: LogEntry) -> list[str]:
+    """Return the checksums that a line removes."""
+    if op.kind == "forget":
+        return [op.data["checksum"]]
+    found: list[str] = op.data.get("forgets", [])
+    return found
 
 
 def _canonical_id(members: dict[str, Any]) -> CanonicalId:

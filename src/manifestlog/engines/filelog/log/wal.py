@@ -125,7 +125,7 @@ class Wal:
 
     def _note(self, number: int, op: LogEntry) -> None:
         """Record what a line says about the canonical, and the time of the first change to merge."""
-        if op.kind in fold.CHANGES:
+        if op.kind in fold.WRITES:
             self._changed.setdefault(number, op.ts)
             return
         if op.kind == "compacted" and number >= self._compacted_in:
@@ -214,7 +214,9 @@ class Wal:
         """
         segment = self.current
         if segment.clean and not segment.sync_failed:
-            if segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
+            if segment.opening.format < lines.FORMAT:
+                self.rotate()  # this version writes no line of an older format
+            elif segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
             elif segment.tail.lines == 1 and not segment.is_named:
                 # Its creator may have died before syncing its name, so the writer of the first line syncs it.

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from manifestlog.engines.filelog.log import lines
 from manifestlog.engines.filelog.recovery import salvage_log
 from manifestlog.engines.filelog.recovery.evidence import Evidence, collect
 from manifestlog.engines.filelog.recovery.salvage import Salvage
@@ -116,8 +117,8 @@ def _replay(segment: Segment, number: int, into: Overlay) -> None:
     for op in salvage_log.ops(segment):
         if op.puts:
             into.put_all(op.puts, number)
-        elif op.kind == "forget":
-            into.forget(op.data["checksum"], number)
+        for checksum in lines.forgotten(op):
+            into.forget(checksum, number)
 
 
 def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *, covered_whole: bool) -> bool:

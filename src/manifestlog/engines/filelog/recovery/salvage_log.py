@@ -166,7 +166,7 @@ def _open(found: Salvaged, line: bytes) -> None:
 
 def _checksums(op: LogEntry) -> list[str]:
     """Return the checksums of the records that a line names."""
-    return [op.data["checksum"]] if op.kind == "forget" else [checksum for _, checksum, _ in op.puts]
+    return [*lines.forgotten(op), *(checksum for _, checksum, _ in op.puts)]
 
 
 def _in_order(fd: int, found: Salvaged) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,212 @@
+"""Keeps the history: moves covered segments into it, packs them, and cuts what the options do not keep.
+
+::
+
+    (a) move each covered segment to `history/`, oldest first; sync both directories
+    (b) if many segments are there, or long ones: write a pack of them under a temporary name, sync it, rename it, sync
+    (c) remove the segments and the smaller pack that it holds
+    (d) remove the oldest packs and segments that the options do not keep
+
+::
+
+    crash after a part of (a)   the segment is in one place or the other; the next compaction moves the rest
+    crash in (b)                the segments are there; an unfinished file, which the next packing removes
+    crash between (b) and (c)   both are there with the same lines; readers use the pack, the next packing removes the rest
+
+Invariants:
+
+- Only segments that a published canonical covers come here, under the compaction lock.
+- A segment leaves only when a pack that was read back holds it, or when the options say so.
+- A damaged segment is never packed: it stays as it is, for `check` and `repair`.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
+from manifestlog.engines.filelog.history.spans import Segments, listing
+from manifestlog.engines.filelog.log import framing
+from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
+from manifestlog.model.rows import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from manifestlog.engines.filelog.history.spans import Span
+    from manifestlog.names import ManifestPaths
+    from manifestlog.options import Keep
+
+log = logging.getLogger(__name__)
+
+SEGMENTS_MAX = 256
+"""So many loose segments are packed,"""
+LOOSE_BYTES_MAX = 8 << 20
+"""or so many bytes of them."""
+_SMALL_PACK_BYTES = 1 << 20
+"""A smaller pack is packed again with the segments after it, so that their number stays small."""
+
+
+def move(paths: ManifestPaths, covers: int, *, keep: bool) -> None:
+    """Move the covered segments into the history, step (a), or remove them. Only under the compaction lock."""
+    # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
+    covered = [n for n in paths.segment_numbers(disk.list_names(paths.directory)) if n <= covers]
+    if not keep:
+        for number in covered:
+            disk.remove(paths.segment(number))
+        return
+    if covered and not disk.exists(paths.history):
+        disk.make_directory(paths.history, mode_from=paths.canonical)
+        disk.sync_directory(paths.directory)
+    for number in covered:
+        disk.replace(paths.segment(number), paths.kept_segment(number))
+    if covered:
+        disk.sync_directory(paths.history)
+        disk.sync_directory(paths.directory)
+
+
+def tidy(paths: ManifestPaths, ts_created: str, keep: Keep) -> None:
+    """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
+    if not disk.exists(paths.history):
+        return
+    for left in paths.history_temporaries(disk.list_names(paths.history)):
+        disk.remove(left)
+    _remove_packed(paths)
+    loose = _loose(paths)
+    sizes = [_size(paths.kept_segment(number)) for number in loose]
+    if len(loose) >= SEGMENTS_MAX or sum(sizes) >= LOOSE_BYTES_MAX:
+        for some in _runs(loose, sizes):
+            _pack(paths, ts_created, some)
+        _remove_packed(paths)
+    cut(paths, keep, datetime.now(UTC))
+
+
+def _loose(paths: ManifestPaths) -> list[int]:
+    return paths.segment_numbers(disk.list_names(paths.history))
+
+
+def _size(path: str) -> int:
+    found = disk.path_stamp(path)
+    return 0 if found is None else found.size
+
+
+def _remove_packed(paths: ManifestPaths) -> None:
+    """Remove the segments and packs that a larger pack holds."""
+    found = listing(paths)
+    for number in _loose(paths):
+        if found.pack_of(number):
+            disk.remove(paths.kept_segment(number))
+    for first, last in paths.pack_ranges(disk.list_names(paths.history)):
+        if (first, last) not in found.packs:
+            disk.remove(paths.pack(first, last))
+
+
+def _runs(loose: list[int], sizes: list[int]) -> Iterator[list[int]]:
+    """Split the loose segments into runs without a gap, each of about `BYTES_MAX` at most."""
+    run: list[int] = []
+    size = 0
+    for number, length in zip(loose, sizes, strict=True):
+        if run and (number != run[-1] + 1 or size + length > BYTES_MAX):
+            yield run
+            run, size = [], 0
+        run.append(number)
+        size += length
+    if run:
+        yield run
+
+
+def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
+    """Write a pack of these segments, steps (b); with the small pack before them, if there is one."""
+    segments = Segments(paths, None)
+    before = next((p for p in listing(paths).packs if p[1] == run[0] - 1), None)
+    if before is not None and _size(paths.pack(*before)) < _SMALL_PACK_BYTES:
+        run = [*range(before[0], before[1] + 1), *run]
+    path = paths.pack(run[0], run[-1])
+    packer = Packer(paths.name, ts_created)
+    kept = [segments.segment(number) for number in run]
+    target = publish.Target(paths.temporary(path), path, paths.history)
+    try:
+        publish.publish(target, _blocks(packer, segments, kept), mode_from=paths.canonical)
+    except DamagedManifestError as error:
+        log.error("%s; it is not packed: run `manifestlog check`", error)
+        return
+    for damage in Pack(path).damaged_blocks():  # read back before anything relies on it
+        disk.remove(path)
+        raise damage
+    log.debug("%s: packed segments %d to %d", path, run[0], run[-1])
+
+
+def _blocks(packer: Packer, segments: Segments, kept: list[Kept]) -> Iterator[bytes]:
+    for pieces in grouped(_pieces(segments, kept)):
+        yield packer.block(pieces)
+        disk.yield_gil()
+    yield packer.footer(kept)
+
+
+def _pieces(segments: Segments, kept: Iterable[Kept]) -> Iterator[Piece]:
+    """Yield the valid lines of these segments, checked, in pieces of less than a block where lines are that short."""
+    for segment in kept:
+        checked = False
+        for span in segments.of(segment.number):
+            yield from _valid(span)
+            checked = checked or span.checked
+        if not checked:
+            segments.verify(segment.number)
+
+
+def _valid(span: Span) -> Iterator[Piece]:
+    """Yield the ranges of valid lines of a span."""
+    if span.checked:
+        yield Piece(span.segment.number, span.start, span.data)
+        return
+    begin = end = span.start
+    for piece in framing.split(span.data, span.start, span.segment.salt):
+        if piece.line is None or piece.end - begin > BLOCK_BYTES:
+            if end > begin:
+                yield Piece(span.segment.number, begin, span.data[begin - span.start : end - span.start])
+            begin = piece.end if piece.line is None else piece.offset
+        end = piece.end
+    if end > begin:
+        yield Piece(span.segment.number, begin, span.data[begin - span.start : end - span.start])
+
+
+class _Held(NamedTuple):
+    """A file of the history: its path, size in bytes and the time of its last line."""
+
+    path: str
+    size: int
+    last_ts: str
+
+
+def cut(paths: ManifestPaths, keep: Keep, now: datetime) -> None:
+    """Remove the oldest packs and segments that the options do not keep, step (d)."""
+    if keep.age_s is None and keep.bytes_max is None:
+        return
+    held = _held(paths)
+    total = sum(one.size for one in held)
+    oldest = "" if keep.age_s is None else utc_text(now - timedelta(seconds=keep.age_s))
+    for one in held:
+        if one.last_ts >= oldest and (keep.bytes_max is None or total <= keep.bytes_max):
+            return
+        disk.remove(one.path)
+        log.info("%s: removed; the options keep the history %s", one.path, keep.text)
+        total -= one.size
+
+
+def _held(paths: ManifestPaths) -> list[_Held]:
+    """Return the files of the history, the oldest first."""
+    found: list[tuple[int, _Held]] = []
+    for first, last in listing(paths).packs:
+        path = paths.pack(first, last)
+        last_ts = max((block.last_ts for block in Pack(path).blocks), default="")
+        found.append((first, _Held(path, _size(path), last_ts)))
+    for number in _loose(paths):
+        path = paths.kept_segment(number)
+        stamp = disk.path_stamp(path)
+        if stamp is not None:
+            changed = datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC)
+            found.append((number, _Held(path, stamp.size, utc_text(changed))))
+    return [one for _, one in sorted(found)]

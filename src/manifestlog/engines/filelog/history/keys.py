@@ -1,0 +1,132 @@
+"""The key table of a pack: which blocks may hold events of a source, a content or a run.
+
+::
+
+    key      the JSON text of a source_id, the 64 digits of a checksum, or `run:` and the JSON text of a run's name
+    hash     64 bits of the key; its first bits choose a bucket, the next 16 are the tag
+    bounds   u32 × (2^bits + 1)     where each bucket begins
+    entries  u32 × n                tag << 16 | block, sorted within the bucket
+
+Invariants:
+
+- Every key of every block is in the table. A look-up may name a block too many (1 in 2,000 look-ups), never one too few.
+- Keys are found in the text of the lines, without parsing them, so every mention counts: inputs and earlier sources too.
+
+Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.model import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
+_SOURCE = re.compile(rb'"source_id":("(?:[^"\\]|\\.)*+")')
+_RUN = re.compile(rb'"run":("(?:[^"\\]|\\.)*+")')
+_BUCKET_KEYS = 32
+_TAG_BITS = 16
+_HASH_BITS = 64
+BLOCKS_MAX = 1 << 16
+
+
+def checksum_key(checksum: str) -> bytes:
+    """Return the key of a content."""
+    return checksum.encode()
+
+
+def source_key(source_id: str) -> bytes:
+    """Return the key of a source."""
+    return codec.dumps(source_id)
+
+
+def run_key(run: str) -> bytes:
+    """Return the key of a run."""
+    return b"run:" + codec.dumps(run)
+
+
+def keys_in(data: bytes) -> set[bytes]:
+    """Return the keys of everything that these lines mention."""
+    found = set(_CHECKSUM.findall(data))
+    found.update(_SOURCE.findall(data))
+    found.update(b"run:" + run for run in _RUN.findall(data))
+    return found
+
+
+def _hash(key: bytes) -> int:
+    if len(key) == _HASH_BITS:  # a checksum is a hash already
+        return int(key[:16], 16)
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+
+
+class Table(NamedTuple):
+    """A key table in memory, mapped or built."""
+
+    bits: int
+    bounds: memoryview
+    entries: memoryview
+
+    def blocks(self, key: bytes) -> list[int]:
+        """Return the blocks that may hold this key, in order."""
+        found = _hash(key)
+        bucket = found >> (_HASH_BITS - self.bits) if self.bits else 0
+        tag = _tag(found, self.bits)
+        some = self.entries[self.bounds[bucket] : self.bounds[bucket + 1]]
+        return sorted({entry & (BLOCKS_MAX - 1) for entry in some if entry >> _TAG_BITS == tag})
+
+
+def _tag(found: int, bits: int) -> int:
+    return (found >> (_HASH_BITS - bits - _TAG_BITS)) & ((1 << _TAG_BITS) - 1)
+
+
+def build(blocks: Iterable[set[bytes]]) -> tuple[int, bytes]:
+    """Return a table's bits and bytes, from the keys of each block."""
+    hashes: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for number, keys in enumerate(blocks):
+        for key in keys:
+            found = hashes.get(key)
+            if found is None:
+                found = hashes[key] = _hash(key)
+            pairs.append((found, number))
+    bits = (len(pairs) // _BUCKET_KEYS).bit_length()
+    pairs.sort()
+    bounds = array("I", bytes(4 * ((1 << bits) + 1)))
+    for found, _ in pairs:
+        bounds[(found >> (_HASH_BITS - bits) if bits else 0) + 1] += 1
+    for number in range(1, len(bounds)):
+        bounds[number] += bounds[number - 1]
+    entries = array("I", [_tag(found, bits) << _TAG_BITS | number for found, number in pairs])
+    return bits, _little_endian(bounds) + _little_endian(entries)
+
+
+def _little_endian(values: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        values = array("I", values)
+        values.byteswap()
+    return values.tobytes()
+
+
+def table(bits: int, data: memoryview) -> Table:
+    """Return the table with these bytes. Raises `ValueError` if they cannot be one."""
+    count = (1 << bits) + 1
+    if len(data) % 4 or len(data) < 4 * count:
+        raise ValueError("the key table is too short")
+    numbers = data.cast("I") if sys.byteorder == "little" else memoryview(_swapped(data))
+    bounds = numbers[:count]
+    if bounds[0] != 0 or bounds[count - 1] != len(numbers) - count:
+        raise ValueError("the key table does not add up")
+    return Table(bits, bounds, numbers[count:])
+
+
+def _swapped(data: memoryview) -> array[int]:
+    values = array("I", bytes(data))
+    values.byteswap()
+    return values

@@ -1,0 +1,168 @@
+"""Reading events: decodes the lines of every segment into events, and filters them.
+
+Invariants:
+
+- Events come in log order or in reverse, each once. A batch is as many events as it changes records.
+- Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
+- A cursor names the position after an event. It stays valid wherever the segment is moved or packed.
+
+It opens no files; `spans` does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog.history import keys
+from manifestlog.engines.filelog.log import framing
+from manifestlog.errors import CursorError
+from manifestlog.model import codec
+from manifestlog.model.events import Event, EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from manifestlog.engines.filelog.history.spans import Span
+    from manifestlog.model.events import Details, Query
+    from manifestlog.model.rows import Row
+
+Parsed = dict[str, Any]
+Change = tuple[str, "str | None", "Row | None", "Details"]
+"""An event without its position: kind, checksum, row, details."""
+
+_CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?")
+_NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
+
+
+class Position(NamedTuple):
+    """A place in the log: an offset in a segment, and how many events of the line there are done."""
+
+    segment: int
+    offset: int
+    done: int = 0
+
+
+def tag_of(manifest: str, ts_created: str) -> str:
+    """Return what a cursor begins with: it tells manifests apart."""
+    return f"{crc32(f'{manifest} {ts_created}'.encode()):08x}"
+
+
+def parse_cursor(text: str, tag: str, display: str) -> Position:
+    """Return the position that a cursor names; raises `CursorError` if it is none of this manifest."""
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise CursorError(display, text, "is not a cursor")
+    if found[1] != tag:
+        raise CursorError(display, text, "is the cursor of another manifest")
+    return Position(int(found[2]), int(found[3]), int(found[4] or 0))
+
+
+def cursor_text(tag: str, position: Position) -> str:
+    """Return the cursor of this position."""
+    more = f".{position.done}" if position.done else ""
+    return f"{tag}.{position.segment}.{position.offset}{more}"
+
+
+def key_of(query: Query) -> bytes | None:
+    """Return the key under which packs may know what the query asks for, the rarest first; None if there is none."""
+    if query.checksum is not None:
+        return keys.checksum_key(query.checksum)
+    if query.source_id is not None:
+        return keys.source_key(query.source_id)
+    return None if query.run is None else keys.run_key(query.run)
+
+
+def _needle(query: Query) -> bytes | None:
+    if query.checksum is not None:
+        return b'"%b"' % query.checksum.encode()
+    if query.source_id is not None:
+        return b'"source_id":' + codec.dumps(query.source_id)
+    return None if query.run is None else b'"run":' + codec.dumps(query.run)
+
+
+def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
+    """Yield the events of these spans that the query asks for, in reverse with `query.reverse`.
+
+    `on_damage` is called with a span and the offset of a damaged range in it, and raises if no crash explains it.
+    """
+    needle = _needle(query)
+    wanted = query.matches
+    for span in spans:
+        if needle is not None and span.checked and needle not in span.data:
+            continue
+        found = _span_events(span, tag, needle, on_damage)
+        for event in reversed(list(found)) if query.reverse else found:
+            if wanted(event):
+                yield event
+
+
+def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
+    segment = span.segment.number
+    for offset, end, line in _lines(span, needle, on_damage):
+        data = codec.loads(line)
+        if data["op"] in _NO_EVENTS:
+            continue
+        changes = _changes(data)
+        last = len(changes) - 1
+        ts = data["ts"]
+        for number, (kind, checksum, row, details) in enumerate(changes):
+            at = Position(segment, end) if number == last else Position(segment, offset, number + 1)
+            yield Event(cursor_text(tag, at), ts, EventKind(kind), checksum, row, details)
+
+
+def _lines(
+    span: Span, needle: bytes | None, on_damage: Callable[[Span, int], None]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (offset, offset after it, bytes) of the lines of a span that may concern the query."""
+    if span.checked and needle is not None:
+        yield from _lines_with(span, needle, on_damage)
+        return
+    for piece in framing.split(span.data, span.start, span.segment.salt):
+        if piece.line is None:
+            on_damage(span, piece.offset)
+        elif needle is None or needle in piece.line:
+            yield piece.offset, piece.end, piece.line
+
+
+def _lines_with(span: Span, needle: bytes, on_damage: Callable[[Span, int], None]) -> Iterator[tuple[int, int, bytes]]:
+    data, position = span.data, 0
+    while (found := data.find(needle, position)) >= 0:
+        begin = data.rfind(b"\n", 0, found) + 1
+        stop = data.find(b"\n", found)
+        line = data[begin:] if stop < 0 else data[begin:stop]
+        position = len(data) if stop < 0 else stop + 1
+        if checksums.line_is_intact(line, span.segment.salt, span.start + begin):
+            yield span.start + begin, span.start + position, line
+        else:
+            on_damage(span, span.start + begin)
+
+
+def _changes(data: Parsed) -> list[Change]:
+    kind = data["op"]
+    details = data.get("event") or {}
+    if kind == "put":
+        row = data["record"]
+        return [(details.get("kind", "put"), row["checksum"], row, details)]
+    if kind == "batch":
+        return _batch_changes(data, details)
+    if kind == "forget":
+        return [("forget", data["checksum"], None, details)]
+    if kind == "meta":
+        return [("meta", None, None, {**details, "metadata": data["metadata"]})]
+    return [(kind, details.get("checksum"), None, details)]
+
+
+def _batch_changes(data: Parsed, shared: Details) -> list[Change]:
+    rows: list[Row] = data["records"]
+    forgets: list[str] = data.get("forgets", [])
+    own = data.get("events") or [None] * (len(rows) + len(forgets))
+    merged = [{**shared, **(one or {})} for one in own]
+    found: list[Change] = [
+        (details.get("kind", "put"), row["checksum"], row, details) for row, details in zip(rows, merged, strict=False)
+    ]
+    for checksum, details in zip(forgets, merged[len(rows) :], strict=True):
+        found.append((details.get("kind", "forget"), checksum, None, details))
+    return found

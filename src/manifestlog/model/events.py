@@ -1,0 +1,272 @@
+"""Events: what happened to a manifest, as one typed object for each change and each attempt.
+
+Invariants:
+
+- An event never decides what the manifest holds. It says how a change came about, and what was there before.
+- `undone` reverses `difference`: the earlier row follows from the later row and the event's `was`.
+- Members that say nothing are left out, so a plain addition of new content has no details at all.
+
+`docs/FORMAT.md`, section 4a, lists the members of an event's details. This module does no I/O and knows no log lines.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manifestlog.model.rows import Row, in_field_order, is_checksum, source_key
+from manifestlog.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Details = dict[str, Any]
+"""The members of an event as they lie on disk."""
+
+ERROR_CHARACTERS_MAX = 2000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class EventKind(StrEnum):
+    """What an event is.
+
+    - `PUT`: a content was recorded; `verdict` says what that meant.
+    - `UPDATE`, `RELOCATE`, `RETIME`, `UNDO`: a record was changed by the call of this name.
+    - `FORGET`: a record was removed.
+    - `META`: metadata changed.
+    - `BEGUN`, `ENDED`: a run began or ended.
+    - `FAILED`: an attempt failed; it left no record.
+    - `DERIVED`: a known output was made once more; its record shows a later derivation.
+    - `RESET`: only from `changes`: the history does not reach back to the cursor. The present records follow.
+    - `SNAPSHOT`: only after a `RESET`: a record as it is now.
+    """
+
+    PUT = "put"
+    UPDATE = "update"
+    RELOCATE = "relocate"
+    RETIME = "retime"
+    UNDO = "undo"
+    FORGET = "forget"
+    META = "meta"
+    BEGUN = "begun"
+    ENDED = "ended"
+    FAILED = "failed"
+    DERIVED = "derived"
+
+    RESET = "reset"
+    SNAPSHOT = "snapshot"
+
+
+class Query(NamedTuple):
+    """Which events to return: those that match every given member."""
+
+    source_id: str | None = None
+    dataset: str | None = None
+    checksum: str | None = None
+    """The content, or one of its inputs."""
+    run: str | None = None
+    kinds: frozenset[EventKind] = frozenset()
+    """Empty: every kind."""
+    since: str = ""
+    """The earliest time, as text in UTC with six fractional digits and Z."""
+    until: str = "~"
+    """The latest time, in the same form."""
+    reverse: bool = False
+    """The latest event first."""
+
+    def matches(self, event: Event) -> bool:
+        """Return whether the query asks for this event."""
+        if not self.since <= event.ts <= self.until or (self.kinds and event.kind not in self.kinds):
+            return False
+        if self.run is not None and event.run != self.run:
+            return False
+        return self._names(event)
+
+    def _names(self, event: Event) -> bool:
+        if self.checksum is not None and self.checksum != event.checksum and self.checksum not in event.inputs:
+            return False
+        if self.source_id is not None and event.source_id != self.source_id:
+            return False
+        return self.dataset is None or event.dataset == self.dataset
+
+
+class Event(NamedTuple):
+    """One event of a manifest's history."""
+
+    cursor: str
+    """The position after this event; `changes(since=cursor)` continues here."""
+    ts: str
+    """When it was written, as ISO-8601 text in UTC."""
+    kind: EventKind
+    checksum: str | None
+    """The content that it concerns, if any."""
+    row: Row | None
+    """The whole record after the event, as a plain row; None if there is none."""
+    details: Details
+    """The event's members as they lie on disk."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was written, as an aware time in UTC."""
+        return datetime.fromisoformat(self.ts)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What a put meant; None for any other kind."""
+        if self.kind is not EventKind.PUT:
+            return None
+        return Verdict(self.details.get("verdict", Verdict.NEW))
+
+    @property
+    def source_id(self) -> str | None:
+        return self._own("source_id")
+
+    @property
+    def dataset(self) -> str | None:
+        return self._own("dataset")
+
+    @property
+    def version(self) -> str | None:
+        """The version of the code that produced the content."""
+        return self._own("version")
+
+    def _own(self, name: str) -> str | None:
+        found = self.details.get(name)
+        return (self.row or self.was or {}).get(name) if found is None else found
+
+    @property
+    def run(self) -> str | None:
+        """The run that it belongs to."""
+        return self.details.get("run")
+
+    @property
+    def stage(self) -> str | None:
+        return self.details.get("stage")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The checksums that the content was made from, or was to be made from."""
+        found = self.details.get("inputs")
+        return tuple((self.row or {}).get("derived_from", ()) if found is None else found)
+
+    @property
+    def url(self) -> str | None:
+        """The address, with credentials and query values masked."""
+        return self.details.get("url")
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status."""
+        return self.details.get("status")
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes transferred."""
+        found = self.details.get("bytes")
+        return (self.row or {}).get("file_size") if found is None else found
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return self.details.get("seconds")
+
+    @property
+    def error(self) -> str | None:
+        """Why the attempt or the run failed."""
+        return self.details.get("error")
+
+    @property
+    def was(self) -> Row | None:
+        """The members that were different before; None if there was no record."""
+        return self.details.get("was")
+
+
+def difference(before: Row, after: Row) -> Row:
+    """Return the members of `before` that differ in `after`; a member that was not there is None."""
+    return {name: before.get(name) for name in {**before, **after} if before.get(name) != after.get(name)}
+
+
+def undone(after: Row | None, was: Row | None) -> Row | None:
+    """Return the row before an event, from the row after it and the event's `was`; None if there was none."""
+    if was is None:
+        return None
+    return in_field_order({**(after or {}), **was})
+
+
+def change_details(given: Details, verdict: Verdict, before: Row | None, after: Row, source: Row) -> Details:
+    """Return the details of a put: what the caller gave, the verdict, what was there before, and whose observation it was."""
+    found = dict(given)
+    if verdict is not Verdict.NEW:
+        found["verdict"] = verdict.value
+    if before is not None:
+        found["was"] = difference(before, after)
+    if source_key(source) != source_key(after):
+        found["source_id"], found["dataset"] = source_key(source)
+    if found.get("bytes") == after["file_size"]:
+        del found["bytes"]
+    return found
+
+
+_TEXTS = (
+    "kind",
+    "source_id",
+    "dataset",
+    "run",
+    "stage",
+    "version",
+    "url",
+    "error",
+    "name",
+    "host",
+    "user",
+    "program",
+    "outcome",
+)
+_NUMBERS = ("bytes", "pid")
+_MEASURES = ("seconds", "pid_started")
+_KINDS = frozenset(EventKind)
+_VERDICTS = frozenset(Verdict)
+
+
+def check_details(found: object) -> Details:
+    """Return an event's details as they were read; raises `ValueError` if a known member has another type."""
+    if not isinstance(found, dict):
+        raise ValueError("an event must be an object")
+    for name, value in found.items():
+        if not _is_valid(name, value):
+            raise ValueError(f"an event's {name} is not valid")
+    return found
+
+
+def _is_valid(name: str, value: object) -> bool:
+    if name == "verdict":
+        return value in _VERDICTS
+    if name == "kind":
+        return value in _KINDS
+    if name == "checksum":
+        return is_checksum(value)
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in _NUMBERS or name == "status":
+        return type(value) is int
+    if name in _MEASURES:
+        return type(value) in (int, float)
+    if name == "inputs":
+        return isinstance(value, list) and all(map(is_checksum, value))
+    return name not in ("was", "counts") or isinstance(value, dict)
+
+
+def kept(members: Mapping[str, Any]) -> Details:
+    """Return the members that say something, in this order; texts of errors are made one bounded line."""
+    found = {name: value for name, value in members.items() if value is not None}
+    if "error" in found:
+        found["error"] = one_line(str(found["error"]))
+    return found
+
+
+def one_line(text: str) -> str:
+    """Return a text without control characters and of at most `ERROR_CHARACTERS_MAX` characters."""
+    plain = _CONTROL.sub(" ", text).strip().encode("utf-8", "replace").decode()
+    return plain if len(plain) <= ERROR_CHARACTERS_MAX else plain[: ERROR_CHARACTERS_MAX - 1] + "…"
