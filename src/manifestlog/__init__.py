@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from manifestlog.engines.reports import CompactionOutcome as CompactionOutcome, CompactionReport as CompactionReport
     from manifestlog.errors import (
         AddManyStoppedError as AddManyStoppedError,
+        CursorError as CursorError,
         DamagedManifestError as DamagedManifestError,
         DiskFullError as DiskFullError,
+        HistoryReachError as HistoryReachError,
         IndeterminateWriteError as IndeterminateWriteError,
         LockTimeoutError as LockTimeoutError,
         ManifestClosedError as ManifestClosedError,
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
     )
     from manifestlog.manager import (
         AbstractManifest as AbstractManifest,
+    )
+    from manifestlog.managers import (
         DownloadManifestManager as DownloadManifestManager,
         ProcessedManifestManager as ProcessedManifestManager,
     )
     from manifestlog.model.downloads import (
         EventLike as EventLike,
         SourceLike as SourceLike,
+    )
+    from manifestlog.model.events import (
+        Event as Event,
+        EventKind as EventKind,
     )
     from manifestlog.model.models import (
         AddResult as AddResult,
@@ -71,8 +79,10 @@ _HOMES = {
     "engines.reports": ("CompactionOutcome", "CompactionReport"),
     "errors": (
         "AddManyStoppedError",
+        "CursorError",
         "DamagedManifestError",
         "DiskFullError",
+        "HistoryReachError",
         "IndeterminateWriteError",
         "LockTimeoutError",
         "ManifestClosedError",
@@ -88,7 +98,9 @@ _HOMES = {
         "UnknownManifestTypeError",
     ),
     "factory": ("ManifestFactory",),
-    "manager": ("AbstractManifest", "DownloadManifestManager", "ProcessedManifestManager"),
+    "manager": ("AbstractManifest",),
+    "managers": ("DownloadManifestManager", "ProcessedManifestManager"),
+    "model.events": ("Event", "EventKind"),
     "model.downloads": ("EventLike", "SourceLike"),
     "model.models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
     "model.relocation": ("Relocation",),

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from manifestlog import names
 from manifestlog.errors import UnknownManifestTypeError
-from manifestlog.manager import AbstractManifest, DownloadManifestManager, ProcessedManifestManager
+from manifestlog.manager import AbstractManifest
+from manifestlog.managers import DownloadManifestManager, ProcessedManifestManager
 from manifestlog.model.models import ETLProcess, ManifestMetadata
 from manifestlog.options import ManifestOptions
 

@@ -15,6 +15,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -29,11 +30,13 @@ from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import (
     EventLike,
     SourceLike,
+    attempt_of,
+    checked_changes,
     is_live,
     moved_time,
     record_from_download,
-    validated_changes,
 )
+from manifestlog.model.events import Details, Event, EventKind, attempt_details, failure_text, kept
 from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
@@ -49,11 +52,11 @@ from manifestlog.model.rows import normal_checksum
 from manifestlog.model.verdict import Verdict
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
+from manifestlog.queries import Moment, log_time, query
 from manifestlog.records import Records
+from manifestlog.run import JoinedRun, Run, RunContext, begin
 
 log = logging.getLogger(__name__)
-
-_UPDATABLE = frozenset(ManifestRecord.model_fields)
 
 
 class AbstractManifest(ABC):
@@ -64,6 +67,7 @@ class AbstractManifest(ABC):
 
     _engine: Engine
     _version: str
+    _run: RunContext
 
     def __new__(
         cls,
@@ -89,6 +93,7 @@ class AbstractManifest(ABC):
                 log.debug("%s: open already", location.display)
                 return cast("Self", found)
             self = super().__new__(cls)
+            self._run = RunContext()
             row = None if metadata is None else metadata_row(metadata)
             self._engine = driver.open(location, row, options or ManifestOptions(), read_only=read_only)
             try:
@@ -125,7 +130,10 @@ class AbstractManifest(ABC):
             )
         metadata = self.metadata.model_copy(update={"etl_version": self._version})
         opener = functools.partial(type(self), options=engine.options, read_only=engine.read_only)
-        return opener, (self.path, metadata)
+        return opener, (self.path, metadata), self._run.details
+
+    def __setstate__(self, run: Details | None) -> None:
+        self._run.details = run  # of the manager that was sent here
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -208,15 +216,17 @@ class AbstractManifest(ABC):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, record: ManifestRecord, *, live: bool = False) -> AddResult:
+    def add(self, record: ManifestRecord, *, live: bool = False, attempt: Mapping[str, Any] | None = None) -> AddResult:
         """Register a content. It is durable on return, according to `options.durability`.
 
         Set `live` for a download that has just ended: it becomes the source's current record whatever the clock says.
         Its time is then at least one microsecond after the previous current record. Otherwise its time stays.
+        `attempt` is what the history shall keep of the download: `url`, `status`, `bytes`, `seconds`, each optional.
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` if the disk did not confirm the write, `ReadOnlyError`.
         """
-        verdict, row = self._engine.add(encoded(record, self._engine.options), live=live)
+        details = self._run.joined(attempt_details(attempt or {}))
+        verdict, row = self._engine.add(encoded(record, self._engine.options), live=live, details=details)
         return AddResult(verdict, record if row is None else record_from_row(row))
 
     def add_many(self, records: Iterable[ManifestRecord]) -> dict[Verdict, int]:
@@ -227,7 +237,7 @@ class AbstractManifest(ABC):
         landed = dict.fromkeys(Verdict, 0)
         try:
             for batch in batches(records, self._engine.options):
-                for verdict, count in self._engine.add_batch(batch).items():
+                for verdict, count in self._engine.add_batch(batch, details=self._run.details).items():
                     landed[verdict] += count
         except Exception as cause:
             raise AddManyStoppedError(landed, cause) from cause
@@ -237,12 +247,14 @@ class AbstractManifest(ABC):
         """Register a finished download, with the `etl_version` of this opening.
 
         Uses the event's ETag, or else the source's last one. `live` is as in `add`, and logs a warning if the time moved.
-        By default an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. Raises as `add`.
+        By default an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. The history
+        keeps the event's `url`, `status` and `seconds`, if it has them. Raises as `add`.
         """
-        return self._add_event(record_from_download(source, event, self._version), live)
+        return self._add_event(record_from_download(source, event, self._version), event, live)
 
-    def _add_event(self, record: ManifestRecord, live: bool | None) -> AddResult:  # noqa: FBT001 -- three values
-        result = self.add(record, live=is_live(record.ts_downloaded) if live is None else live)
+    def _add_event(self, record: ManifestRecord, event: EventLike, live: bool | None) -> AddResult:  # noqa: FBT001 -- three values
+        live = is_live(record.ts_downloaded) if live is None else live
+        result = self.add(record, live=live, attempt=attempt_of(event))
         if warning := moved_time(record, result):
             log.warning("%s: %s/%s: %s", self.path, record.dataset, record.source_id, warning)
         return result
@@ -252,25 +264,15 @@ class AbstractManifest(ABC):
         """Replace fields of the record with checksum `key`."""
 
     def _update(self, key: str, value: Mapping[str, Any], required: tuple[str, ...]) -> AddResult:
-        checksum = normal_checksum(key)
-        if checksum is None:
-            raise ValueError(f"{key!r:.80} is not a checksum: expected 64 hexadecimal digits")
-        missing = [name for name in required if name not in value]
-        if missing:
-            raise ValueError(f"the value lacks {', '.join(missing)}")
-        unknown = sorted(set(value) - _UPDATABLE)
-        if unknown:
-            raise ValueError(f"a record has no field {', '.join(unknown)}")
-        if normal_checksum(value["checksum"]) != checksum:
-            raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
-        verdict, row = self._engine.update(checksum, validated_changes(value))
+        checksum, changes = checked_changes(key, value, required)
+        verdict, row = self._engine.update(checksum, changes, details=self._run.details)
         assert row is not None
         return AddResult(verdict, record_from_row(row))
 
     def forget(self, checksum: str) -> bool:
         """Remove a content with all its observations. Return whether it was there. Durable as `add` is."""
         key = normal_checksum(checksum)
-        return key is not None and self._engine.forget(key)
+        return key is not None and self._engine.forget(key, details=self._run.details)
 
     def relocate(
         self, old: str | os.PathLike[str], new: str | os.PathLike[str], *, dry_run: bool = False
@@ -307,6 +309,56 @@ class AbstractManifest(ABC):
         """
         return self._engine.claims(os.path.abspath(directory))
 
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def run(self, name: str, version: str | None = None, *, stage: str | None = None) -> Run:
+        """Return a context manager for one run of a pipeline: every write inside carries its id.
+
+        Its begin and end are events, durable as `add` is. `version` is by default that of this opening.
+        """
+        return begin(self._engine, self._run, name, version or self._version, stage=stage)
+
+    def join_run(self, run: str, *, stage: str | None = None) -> JoinedRun:
+        """Return a context manager for a part of a run that another process has begun."""
+        return JoinedRun(self._run, kept({"run": run, "stage": stage}))
+
+    def fail(self, source: SourceLike, error: BaseException | str, **attempt: Any) -> None:
+        """Record a failed attempt: it leaves no record. Durable as `add` is.
+
+        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums).
+        """
+        failed = {"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)}
+        details = self._run.joined({**failed, **attempt_details(attempt)})
+        self._engine.record_event(EventKind.FAILED, details or {})
+
+    def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
+        """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
+
+        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds` (of `EventKind`), `since`, `until` (times).
+        Raises `DamagedManifestError` where the history is damaged, after what comes before it.
+        """
+        return self._engine.events(query(reverse=reverse, **wanted))
+
+    @property
+    def cursor(self) -> str:
+        """The position after the last event, for `changes`."""
+        return self._engine.cursor()
+
+    @property
+    def reach(self) -> datetime:
+        """The earliest time that `as_of` can answer for."""
+        return datetime.fromisoformat(self._engine.reach())
+
+    def as_of(self, moment: Moment) -> Self:
+        """Return a read-only manager of this manifest as it was at a time. Raises `HistoryReachError`."""
+        asked = log_time(moment)
+        if asked > log_time(datetime.now(UTC)):
+            raise ValueError(f"{asked} is in the future")
+        past = object.__new__(type(self))
+        past._engine = self._engine.as_of(asked)
+        past._version, past._run = self._version, RunContext()
+        return past
+
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def compact(self, *, if_needed: bool = False) -> CompactionReport:
@@ -342,36 +394,3 @@ class AbstractManifest(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}{' (closed)' if self._engine.closed else ''}>"
-
-
-class DownloadManifestManager(AbstractManifest):
-    """The manifest of downloads: which file came from which source."""
-
-    def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
-        """Replace fields of the record with checksum `key`; durable as `add` is.
-
-        `value` must have at least `checksum` (the key), `etag`, `file_path` and `file_size`. Raises `ValueError`, which names
-        missing, unknown or invalid fields, and `RecordNotFoundError` for an unknown key.
-        """
-        result = self._update(key, value, ("checksum", "etag", "file_path", "file_size"))
-        log.warning("%s: update() changed a record by hand; use add_from_event() to register downloads", self.path)
-        return result
-
-
-class ProcessedManifestManager(AbstractManifest):
-    """The manifest of the outputs of a transformer or loader. Each record names the inputs of its output."""
-
-    def add_output(
-        self, source: SourceLike, event: EventLike, derived_from: Iterable[str], *, live: bool | None = None
-    ) -> AddResult:
-        """Register an output derived from the inputs with these checksums; otherwise as `add_from_event`."""
-        return self._add_event(record_from_download(source, event, self._version, derived_from), live)
-
-    def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
-        """Yield the records of `upstream` that no output in this manifest is derived from."""
-        done = {checksum for record in self.records.values() for checksum in record.derived_from}
-        return (record for checksum, record in upstream.records.items() if checksum not in done)
-
-    def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
-        """Replace fields of the record with checksum `key`; `value` must have `checksum`, `file_path` and `file_size`."""
-        return self._update(key, value, ("checksum", "file_path", "file_size"))

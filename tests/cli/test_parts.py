@@ -15,7 +15,7 @@ from manifestlog.cli.ui import output
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.walk import FileTask
 from manifestlog.ingest.worker import Batch, IngestCounts, IngestJob, answering
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.verdict import Verdict
 from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Interrupts, Pool

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from extract.builders import source
-from manifestlog.extract.config.redaction import Redactor, safe_url
+from manifestlog.extract.config.redaction import Redactor
+from manifestlog.model.safe_urls import safe_url
 
 SECRET = "s3cret-value"
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from manifestlog.audit.journal import VerificationJournal
 from manifestlog.audit.plan import Level, VerifyPlan, files_of
-from manifestlog.manager import AbstractManifest, DownloadManifestManager
+from manifestlog.manager import AbstractManifest
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.options import ManifestOptions
 
 

@@ -6,7 +6,7 @@ Separate from `target`, because importing the models takes longer than a look-up
 from pathlib import Path
 
 from manifestlog.cli.settings import Settings
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord, paths_of
 
 

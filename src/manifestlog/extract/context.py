@@ -15,7 +15,7 @@ from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Outcome, Result
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.stop import Stop
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -17,7 +17,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, ResponseHead
 from manifestlog.extract.report import Plan
 from manifestlog.extract.request_options import uses_post
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord
 
 _FOUND = 200

@@ -27,7 +27,7 @@ from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.report import Outcome, Result, Stale
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.names import SEEN_NAME
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)

@@ -32,7 +32,7 @@ from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.worker import ExtractJob, answering
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Pool, is_daemonic
 

@@ -22,7 +22,7 @@ from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import extract
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Outcome
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.link import WorkerLink
 
 

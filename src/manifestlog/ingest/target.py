@@ -15,7 +15,8 @@ from typing import NamedTuple
 from manifestlog import names
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.factory import fresh_metadata
-from manifestlog.manager import AbstractManifest, DownloadManifestManager
+from manifestlog.manager import AbstractManifest
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
 from manifestlog.model.models import ManifestMetadata, paths_of
 from manifestlog.options import ManifestOptions

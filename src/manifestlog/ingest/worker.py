@@ -25,7 +25,7 @@ from manifestlog.errors import AddManyStoppedError, RecordRejectedError
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.index_file import KnownFacts
 from manifestlog.ingest.walk import Failure, FileTask, reason
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestMetadata, ManifestRecord
 from manifestlog.model.verdict import Verdict
 from manifestlog.options import ManifestOptions

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
-from manifestlog.model.rows import Row, utc_text
+from manifestlog.model.rows import Row, normal_checksum, utc_text
 from manifestlog.model.verdict import Verdict
 
 LIVE_S = 60.0
@@ -77,6 +77,12 @@ def record_from_download(
         raise RecordRejectedError(wrong) from error
 
 
+def attempt_of(event: EventLike) -> dict[str, Any]:
+    """Return what an event says of its download beyond the record; each member is optional."""
+    names = {"url": "url", "status": "status", "seconds": "seconds", "bytes": "bytes_transferred"}
+    return {name: getattr(event, attribute, None) for name, attribute in names.items()}
+
+
 def is_live(moment: datetime) -> bool:
     """Return whether a download with this time has just ended, by this machine's clock."""
     return abs((datetime.now(UTC) - moment).total_seconds()) <= LIVE_S
@@ -102,6 +108,25 @@ _STAND_IN = {
     "ts_downloaded": "2000-01-01T00:00:00Z",
     "version": "-",
 }
+
+
+_UPDATABLE = frozenset(ManifestRecord.model_fields)
+
+
+def checked_changes(key: str, value: Mapping[str, Any], required: tuple[str, ...]) -> tuple[str, Row]:
+    """Return the checksum of a record and the fields to change. Raises `ValueError`, which names what is wrong."""
+    checksum = normal_checksum(key)
+    if checksum is None:
+        raise ValueError(f"{key!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    missing = [name for name in required if name not in value]
+    if missing:
+        raise ValueError(f"the value lacks {', '.join(missing)}")
+    unknown = sorted(set(value) - _UPDATABLE)
+    if unknown:
+        raise ValueError(f"a record has no field {', '.join(unknown)}")
+    if normal_checksum(value["checksum"]) != checksum:
+        raise ValueError(f"value['checksum'] is {value['checksum']!r:.80}, the key is {checksum!r}")
+    return checksum, validated_changes(value)
 
 
 def validated_changes(value: Mapping[str, Any]) -> Row:

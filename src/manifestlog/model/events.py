@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.model.rows import Row, in_field_order, is_checksum, source_key
+from manifestlog.model.safe_urls import safe_text, safe_url
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Query(NamedTuple):
     """The latest time, in the same form."""
     reverse: bool = False
     """The latest event first."""
+    other_inputs: bool = False
+    """Only events with inputs that their record does not show any more, or never did."""
 
     def matches(self, event: Event) -> bool:
         """Return whether the query asks for this event."""
@@ -85,6 +88,8 @@ class Query(NamedTuple):
         return self._names(event)
 
     def _names(self, event: Event) -> bool:
+        if self.other_inputs and "inputs" not in event.details:
+            return False
         if self.checksum is not None and self.checksum != event.checksum and self.checksum not in event.inputs:
             return False
         if self.source_id is not None and event.source_id != self.source_id:
@@ -202,6 +207,8 @@ def change_details(given: Details, verdict: Verdict, before: Row | None, after: 
         found["verdict"] = verdict.value
     if before is not None:
         found["was"] = difference(before, after)
+        if before.get("derived_from", after.get("derived_from")) != after.get("derived_from"):
+            found["inputs"] = after["derived_from"]  # so that a search for lost inputs finds this event
     if source_key(source) != source_key(after):
         found["source_id"], found["dataset"] = source_key(source)
     if found.get("bytes") == after["file_size"]:
@@ -264,6 +271,29 @@ def kept(members: Mapping[str, Any]) -> Details:
     if "error" in found:
         found["error"] = one_line(str(found["error"]))
     return found
+
+
+_ATTEMPT = frozenset({"url", "status", "bytes", "seconds", "inputs"})
+
+
+def attempt_details(given: Mapping[str, Any]) -> Details:
+    """Return what a caller says of an attempt, as an event keeps it. Raises `ValueError` for an unknown member."""
+    if not given:
+        return {}
+    if unknown := sorted(set(given) - _ATTEMPT):
+        raise ValueError(f"an attempt has no {', '.join(unknown)}: expected {', '.join(sorted(_ATTEMPT))}")
+    found = kept(given)
+    if "url" in found:
+        found["url"] = safe_url(str(found["url"]))
+    if "inputs" in found:
+        found["inputs"] = list(found["inputs"])
+    return check_details(found)
+
+
+def failure_text(error: BaseException | str) -> str:
+    """Return the text of an error, with credentials and query values in its URLs hidden."""
+    text = error if isinstance(error, str) else str(error) or type(error).__name__
+    return one_line(safe_text(text))
 
 
 def one_line(text: str) -> str:

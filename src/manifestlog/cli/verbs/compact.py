@@ -24,7 +24,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import ManifestError
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 

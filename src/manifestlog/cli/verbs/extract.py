@@ -15,7 +15,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import extract_view, output
 from manifestlog.cli.verbs.init import fresh_metadata
 from manifestlog.errors import ManifestError, ManifestNotFoundError
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
 from manifestlog.names import SUFFIX
 from manifestlog.workers.pool import Interrupts

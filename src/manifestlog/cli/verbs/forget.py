@@ -7,7 +7,7 @@ import typer
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 
 
 def forget(

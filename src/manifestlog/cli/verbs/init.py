@@ -11,7 +11,7 @@ from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ETLProcess, ManifestMetadata
 
 

@@ -8,7 +8,7 @@ import typer
 from manifestlog.cli import target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.relocation import Relocation
 
 SCHEMA_VERSION = 1

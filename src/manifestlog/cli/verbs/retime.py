@@ -9,7 +9,7 @@ from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import RecordNotFoundError
-from manifestlog.manager import DownloadManifestManager
+from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.retiming import Retimed
 
 SCHEMA_VERSION = 1

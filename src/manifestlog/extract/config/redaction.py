@@ -2,8 +2,7 @@
 
 Invariants:
 
-- `safe_url` and `redact` never raise, whatever the text.
-- `safe_url` shows neither userinfo nor query values; a URL that it cannot parse is hidden completely.
+- `redact` never raises, whatever the text.
 - After `redact`, the text contains no secret of four or more characters.
 
 Shorter secrets are not searched for: a page number 1 would mask digits in every date and size. They are still hidden in
@@ -23,18 +22,10 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.request_options import RequestOptions, encoded_body, strings_in
+from manifestlog.model.safe_urls import MASK, safe_text
 
-MASK = "***"
 SECRET_CHARACTERS_MIN = 4
 
-_SCHEME = r"(?:[a-z*][a-z0-9+.*-]{0,31}::){0,3}[a-z*][a-z0-9+.*-]{0,31}://"
-_URL = re.compile(
-    rf"(?P<scheme>{_SCHEME})(?P<userinfo>[^/?#]*@)?(?P<host>\[[0-9a-f:.%]*\]|[^/?#@:\[\]]*)(?P<port>:[0-9]*)?"
-    r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?",
-    re.IGNORECASE,
-)
-_URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
-_QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, even of a redirect's target
 _CREDENTIALS = ("auth", "bearer", "cookie", "credential", "csrf", "jwt", "key", "pass", "secret", "session", "sign",
                 "token", "user-id", "xsrf")  # fmt: skip
 _OF_ONE_SERVER = frozenset({"host", "origin", "referer"})
@@ -51,18 +42,6 @@ _HARMLESS = (
     "x-requested-with",
 )
 _TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])\S{8,}")
-_SENTENCE_END = ")',.;:"
-_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
-
-
-def safe_url(url: str) -> str:
-    """Return the URL with `***` for userinfo and query values, without fragment; `***` if it is not a URL."""
-    found = None if _UNSEEN.search(url) else _URL.fullmatch(url)
-    if found is None:
-        return MASK
-    userinfo = f"{MASK}@" if found["userinfo"] else ""
-    rest = "".join(found[name] or "" for name in ("host", "port", "path"))
-    return f"{found['scheme']}{userinfo}{rest}{_masked_query(found['query'] or '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +67,7 @@ class Redactor:
     def redact(self, text: str) -> str:
         """Return the text with `***` for every secret, and with safe URLs."""
         # Secrets first, since one may be a whole URL; and again last, since shortening a URL may join two halves.
-        text = _URL_IN_TEXT.sub(_safe_in_text, self.without_secrets(text))
-        text = _QUERY_IN_TEXT.sub(_query_in_text, text)
-        return self.without_secrets(text)
+        return self.without_secrets(safe_text(self.without_secrets(text)))
 
     def without_secrets(self, text: str) -> str:
         """Return the text with `***` for every secret; URLs stay as they are."""
@@ -109,34 +86,6 @@ def is_credential(name: str, value: str) -> bool:
     if lower in _OF_ONE_SERVER or any(part in lower for part in _CREDENTIALS):
         return True
     return not lower.startswith(_HARMLESS) and _TOKEN.fullmatch(value) is not None
-
-
-def _masked_query(query: str) -> str:
-    """Return `?a=***&b=***` for `?a=1&b=2`; a part without a name is hidden completely."""
-    return query[:1] + "&".join(map(_masked_pair, query[1:].split("&")))
-
-
-def _masked_pair(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    if equals:
-        return f"{name}={MASK}"
-    return MASK if pair else ""
-
-
-def _safe_in_text(found: re.Match[str]) -> str:
-    url, end = _split_end(found[0])
-    return safe_url(url) + end
-
-
-def _query_in_text(found: re.Match[str]) -> str:
-    query, end = _split_end(found[0])
-    return _masked_query(query) + end
-
-
-def _split_end(text: str) -> tuple[str, str]:
-    """Split the punctuation of the sentence off the end of the text."""
-    body = text.rstrip(_SENTENCE_END)
-    return body, text[len(body) :]
 
 
 def _in_url(url: str) -> Iterator[str]:

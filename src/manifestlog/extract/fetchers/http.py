@@ -35,7 +35,7 @@ from requests.utils import get_auth_from_url
 from urllib3.util.retry import Retry
 
 from manifestlog.extract.config.configuration import Defaults
-from manifestlog.extract.config.redaction import Redactor, is_credential, safe_url
+from manifestlog.extract.config.redaction import Redactor, is_credential
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.fetchers.connections import Adapter
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, ResponseHead
@@ -49,6 +49,7 @@ from manifestlog.extract.request_options import (
     tls_problem,
 )
 from manifestlog.model.headers import HEADER_VALUE
+from manifestlog.model.safe_urls import safe_url
 
 _BLOCK_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")

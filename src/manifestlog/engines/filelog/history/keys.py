@@ -52,11 +52,18 @@ def run_key(run: str) -> bytes:
     return b"run:" + codec.dumps(run)
 
 
+OTHER_INPUTS_KEY = b"inputs"
+"""The key of events with inputs that their record does not show."""
+OTHER_INPUTS_TEXT = b'"inputs":['
+
+
 def keys_in(data: bytes) -> set[bytes]:
     """Return the keys of everything that these lines mention."""
     found = set(_CHECKSUM.findall(data))
     found.update(_SOURCE.findall(data))
     found.update(b"run:" + run for run in _RUN.findall(data))
+    if OTHER_INPUTS_TEXT in data:
+        found.add(OTHER_INPUTS_KEY)
     return found
 
 

@@ -72,6 +72,8 @@ def key_of(query: Query) -> bytes | None:
         return keys.checksum_key(query.checksum)
     if query.source_id is not None:
         return keys.source_key(query.source_id)
+    if query.other_inputs:
+        return keys.OTHER_INPUTS_KEY
     return None if query.run is None else keys.run_key(query.run)
 
 
@@ -80,6 +82,8 @@ def _needle(query: Query) -> bytes | None:
         return b'"%b"' % query.checksum.encode()
     if query.source_id is not None:
         return b'"source_id":' + codec.dumps(query.source_id)
+    if query.other_inputs:
+        return keys.OTHER_INPUTS_TEXT
     return None if query.run is None else b'"run":' + codec.dumps(query.run)
 
 

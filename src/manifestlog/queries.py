@@ -1,0 +1,53 @@
+"""Reads what a caller asks the history for: times and filters.
+
+It only builds a `Query`; the engine answers it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manifestlog.model.events import EventKind, Query
+from manifestlog.model.rows import normal_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Moment = datetime | str
+"""A time: an aware datetime, or ISO-8601 text; without a zone it is in UTC."""
+
+
+def log_time(moment: Moment) -> str:
+    """Return a time as log lines write it: UTC, six fractional digits, `Z`. Raises `ValueError`."""
+    found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return found.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def query(
+    *,
+    source_id: str | None = None,
+    dataset: str | None = None,
+    checksum: str | None = None,
+    run: str | None = None,
+    kinds: Iterable[EventKind | str] = (),
+    since: Moment | None = None,
+    until: Moment | None = None,
+    reverse: bool = False,
+) -> Query:
+    """Return the query with these filters. Raises `ValueError` for a value that cannot be one."""
+    digits = None if checksum is None else normal_checksum(checksum)
+    if checksum is not None and digits is None:
+        raise ValueError(f"{checksum!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    return Query(
+        source_id=source_id,
+        dataset=dataset,
+        checksum=digits,
+        run=run,
+        kinds=frozenset(map(EventKind, kinds)),
+        since="" if since is None else log_time(since),
+        until="~" if until is None else log_time(until),
+        reverse=reverse,
+    )

@@ -1,0 +1,118 @@
+"""A run: everything that a pipeline did between two moments, under one id.
+
+Invariants:
+
+- Every write of the manager inside the `with` block carries the run's id, from every thread and every forked or spawned
+  worker that received the manager.
+- The begin is durable before the block starts. The end is written however the block ends; a killed run has none.
+
+It writes two events and counts; `runs` in the command line reads them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import manifestlog
+from manifestlog.model.events import EventKind, kept, one_line
+from manifestlog.model.safe_urls import safe_text
+from manifestlog.processes import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from manifestlog.engines.protocol import Engine
+    from manifestlog.model.events import Details
+
+
+def new_id() -> str:
+    """Return an id that sorts by time, such as `20260101T120000Z-5eed1234`."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+class RunContext:
+    """The run that a manager's writes belong to at present; None outside of any run."""
+
+    def __init__(self, details: Details | None = None) -> None:
+        self.details = details
+
+    def joined(self, given: Mapping[str, Any]) -> Details | None:
+        """Return the details of an event: those of the run, and these."""
+        found = {**(self.details or {}), **kept(given)}
+        return found or None
+
+
+class Run:
+    """One run of a pipeline, used as a context manager. Created by `AbstractManifest.run`."""
+
+    def __init__(self, engine: Engine, context: RunContext, details: Details, begun: Details) -> None:
+        self.id = str(details["run"])
+        self.bytes = 0
+        """Bytes transferred, for the end of the run."""
+        self._engine = engine
+        self._context = context
+        self._details = details
+        self._begun = begun
+        self._outer: Details | None = None
+        self._counts: Counter[str] = Counter()
+        self._since = 0.0
+        self.outcome: str | None = None
+        """What the end says: `ok`, `failed` or `interrupted`; by default it follows from how the block ends."""
+
+    def count(self, outcome: str, times: int = 1) -> None:
+        """Count what came of something that leaves no event of its own, such as `unchanged`."""
+        self._counts[outcome] += times
+
+    def __enter__(self) -> Self:
+        self._engine.record_event(EventKind.BEGUN, {**self._details, **self._begun})
+        self._outer, self._context.details = self._context.details, self._details
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.details = self._outer
+        outcome = self.outcome or (
+            "ok" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
+        )
+        end = {
+            "outcome": outcome,
+            "counts": dict(self._counts) or None,
+            "bytes": self.bytes or None,
+            "seconds": round(time.monotonic() - self._since, 3),
+            "error": None if error is None else safe_text(f"{type(error).__name__}: {error}"),
+        }
+        self._engine.record_event(EventKind.ENDED, {**self._details, **kept(end)})
+
+
+class JoinedRun:
+    """A part of a run in another process or thread, used as a context manager. Created by `AbstractManifest.join_run`."""
+
+    def __init__(self, context: RunContext, details: Details) -> None:
+        self.id = str(details["run"])
+        self._context = context
+        self._details = details
+        self._outer: Details | None = None
+
+    def __enter__(self) -> Self:
+        self._outer, self._context.details = self._context.details, self._details
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.details = self._outer
+
+
+def begin(engine: Engine, context: RunContext, name: str, version: str, *, stage: str | None = None) -> Run:
+    """Return the run with this name; it begins when its block does."""
+    details = kept({"run": new_id(), "stage": stage})
+    program = f"manifestlog {manifestlog.__version__}"
+    begun = {"name": one_line(name), "version": version, "program": program, **this_process()}
+    return Run(engine, context, details, begun)
