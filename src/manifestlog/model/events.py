@@ -216,6 +216,36 @@ def change_details(given: Details, verdict: Verdict, before: Row | None, after: 
     return found
 
 
+def event_members(event: Event, manifest: str) -> dict[str, Any]:
+    """Return an event of the manifest with this name as the command line prints it in JSON.
+
+    The same members in every event, null if they say nothing, and then the details that only some events have.
+    """
+    verdict = event.verdict
+    shown = {
+        "cursor": event.cursor,
+        "ts": event.ts,
+        "kind": event.kind.value,
+        "verdict": None if verdict is None else verdict.value,
+        "manifest": manifest,
+        "checksum": event.checksum,
+        "source_id": event.source_id,
+        "dataset": event.dataset,
+        "run": event.run,
+        "stage": event.stage,
+        "version": event.version,
+        "url": event.url,
+        "status": event.status,
+        "bytes": event.bytes,
+        "seconds": event.seconds,
+        "inputs": list(event.inputs),
+        "error": event.error,
+        "record": event.row,
+        "was": event.was,
+    }
+    return shown | {name: value for name, value in event.details.items() if name not in shown}
+
+
 _TEXTS = (
     "kind",
     "source_id",
