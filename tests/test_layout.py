@@ -29,7 +29,7 @@ FOLDERS: dict[str, set[str]] = {
     "files": {"ground"},
     "engines": {"ground", "model"},
     "engines.filelog": {"ground", "model", "engines", "workers", "files"},
-    "face": {"ground", "model", "engines"},
+    "face": {"ground", "model", "engines", "files"},
     "ingest": {"ground", "model", "workers", "face"},
     "audit": {"ground", "model", "workers", "files", "face", "ingest"},
     "extract": {"ground", "model", "workers", "face"},
@@ -38,7 +38,10 @@ FOLDERS: dict[str, set[str]] = {
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
 GROUND = {"errors", "options", "names"}
-FACE = {"manager", "records", "factory", "open_managers", "corrections", "maintenance", "root", "adoption"}
+FACE = {
+    *("manager", "managers", "records", "factory", "open_managers", "corrections", "maintenance", "root", "adoption"),
+    *("run", "queries"),
+}
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
@@ -47,7 +50,7 @@ INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
     ("log", "canonical"),
     ("overlay", "view", "canonical.merge", "canonical.files"),
     ("state",),
-    ("session",),
+    ("session", "history"),
     ("kept_index", "compaction"),
     ("engine",),
     ("driver",),

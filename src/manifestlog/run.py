@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import manifestlog
+from manifestlog.files.processes import this_process
 from manifestlog.model.events import EventKind, kept, one_line
 from manifestlog.model.safe_urls import safe_text
-from manifestlog.processes import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -388,9 +388,11 @@ def test_two_swapped_lines_are_found(path: Path, sealed: Path) -> None:
     _refused(path)
 
 
-def test_a_line_of_another_segment_is_found(path: Path, sealed: Path) -> None:
+@pytest.mark.usefixtures("sealed")
+def test_a_line_of_another_segment_is_found(path: Path) -> None:
     """A line from another segment, at its own offset, is damage."""
-    lines, others = _lines(sealed), _lines(segments_of(path.parent)[1])
+    _, sealed, other_segment, *_ = segments_of(path.parent)
+    lines, others = _lines(sealed), _lines(other_segment)
     offset, other = len(lines[0]), len(others[0])
     assert len(lines[1]) == len(others[1]), "the test wants lines of one length"
     sealed.write_bytes(lines[0] + others[1] + b"".join(lines[2:]))
@@ -539,10 +541,10 @@ def _newer(segment: Path, line: bytes) -> None:
 def test_a_newer_format_is_rejected_by_name(path: Path) -> None:
     """The version is looked at before any checksum."""
     (active,) = _fill(path, 1)
-    _newer(active, active.read_bytes().partition(b"\n")[0].replace(b'"format":1', b'"format":2') + b"\n")
+    _newer(active, active.read_bytes().partition(b"\n")[0].replace(b'"format":2', b'"format":3') + b"\n")
     with pytest.raises(NewerFormatError) as refused:
         _keys(path)
-    assert (refused.value.found, refused.value.supported) == (2, 1)
+    assert (refused.value.found, refused.value.supported) == (3, 2)
 
 
 def test_a_newer_format_may_have_another_layout(path: Path) -> None:
@@ -604,8 +606,8 @@ def test_the_kind_is_the_first_member(spoken: list[bytes]) -> None:
 
 
 def test_open_carries_the_format(spoken: list[bytes]) -> None:
-    """`open` says `"format":1`."""
-    assert b'"format":1' in spoken[0]
+    """`open` says `"format":2`."""
+    assert b'"format":2' in spoken[0]
 
 
 def test_put_carries_its_record(spoken: list[bytes]) -> None:

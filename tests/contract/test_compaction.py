@@ -190,6 +190,7 @@ def test_nothing_temporary_is_left(filled: DownloadManifestManager, path: Path) 
         "systems_download.manifest.idx",
         "systems_download.manifest.lock",
         "systems_download.manifest.compact.lock",
+        "history",
         "systems_download.manifest.wal-000002.jsonl",
     }
 

@@ -360,7 +360,7 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
             if lines.decode_header(bytes(data), "x") is not None:
                 wrong.append(bit)
         except NewerFormatError:
-            if bit // 8 != line.index(b'"format":1') + len(b'"format":'):
+            if bit // 8 != line.index(b'"format":2') + len(b'"format":'):
                 wrong.append(bit)
     assert wrong == []
 
@@ -374,9 +374,9 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
         lambda _: b"null",
         lambda line: line[:-1],
         lambda line: line.replace(b'"salt":"', b'"salt":"x'),
-        lambda line: line.replace(b'"format":1', b'"format":"one"'),
-        lambda line: line.replace(b'"format":1', b'"format":null'),
-        lambda line: line.replace(b'"format":1', b'"format":1e999'),
+        lambda line: line.replace(b'"format":2', b'"format":"one"'),
+        lambda line: line.replace(b'"format":2', b'"format":null'),
+        lambda line: line.replace(b'"format":2', b'"format":1e999'),
         lambda line: checksums.seal_line(line[: -checksums.CRC_TAIL].replace(b'"covers":40', b'"covers":"x"'), SALT, 0)[
             :-1
         ],

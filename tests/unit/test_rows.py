@@ -200,10 +200,16 @@ def test_merging_keeps_unknown_members_of_the_known_row() -> None:
     assert merge(row("a", 1, colour="red"), row("a", 2, source="other"))["colour"] == "red"
 
 
-def test_merging_joins_inputs_sorted() -> None:
-    """Inputs of both, each once, sorted."""
-    merged = merge(row(derived_from=[sha("x"), sha("y")]), row(derived_from=[sha("y"), sha("z")]))
-    assert merged["derived_from"] == sorted(map(sha, "xyz"))
+def test_merging_keeps_the_inputs_of_the_latest_derivation_sorted() -> None:
+    """No run made the output from the inputs of two runs."""
+    merged = merge(row(derived_from=[sha("x"), sha("y")]), row(derived_from=[sha("z"), sha("y"), sha("z")]))
+    assert merged["derived_from"] == sorted(map(sha, "yz"))
+
+
+def test_merging_an_older_derivation_keeps_the_inputs_that_are_shown() -> None:
+    """The record shows the latest derivation, whatever is reported last."""
+    merged = merge(row("a", 2, derived_from=[sha("x")]), row("a", 1, source="other", derived_from=[sha("y")]))
+    assert merged["derived_from"] == [sha("x")]
 
 
 def test_merging_with_itself_changes_nothing() -> None:

@@ -127,15 +127,23 @@ def test_the_latest_of_several_layers_counts() -> None:
     assert decide(A2, A1, [_sighting(B1), _sighting(B3)])[0] is Verdict.DUPLICATE
 
 
-def test_a_known_output_with_a_new_input_is_written() -> None:
-    """Were it dropped, that input would be pending for ever."""
+def test_a_known_output_made_from_other_inputs_shows_those() -> None:
+    """The record shows the latest derivation; the history has the earlier one."""
     known = row("a", 1, derived_from=[sha("i")])
     stored = decide(row("a", 1, derived_from=[sha("j")]), known, [_sighting(known)])[1]
     assert stored is not None
-    assert stored["derived_from"] == sorted([sha("i"), sha("j")])
+    assert stored["derived_from"] == [sha("j")]
 
 
-def test_a_known_output_with_a_known_input_is_a_duplicate() -> None:
-    """Part of what is known brings nothing."""
+def test_a_known_output_made_by_another_version_is_refreshed() -> None:
+    """Otherwise the question whether version 2 has done its work would have no answer."""
+    known = row("a", 1, derived_from=[sha("i")], version="1")
+    verdict, stored = decide(row("a", 2, derived_from=[sha("i")], version="2"), known, [_sighting(known)])
+    assert (verdict, stored and stored["version"]) == (Verdict.REFRESHED, "2")
+
+
+def test_a_known_output_made_the_same_way_is_a_duplicate() -> None:
+    """The same version and inputs say nothing new."""
     known = row("a", 1, derived_from=sorted([sha("i"), sha("j")]))
-    assert decide(row("a", 1, derived_from=[sha("j")]), known, [_sighting(known)])[0] is Verdict.DUPLICATE
+    again = row("a", 2, derived_from=[sha("j"), sha("i")])
+    assert decide(again, known, [_sighting(known)])[0] is Verdict.DUPLICATE

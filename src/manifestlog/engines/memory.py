@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import defaultdict
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from manifestlog.engines.memory_claims import MemoryClaims, claimed
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import (
@@ -39,7 +38,6 @@ from manifestlog.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-    from types import TracebackType
 
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Query
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
     from manifestlog.options import ManifestOptions
 
 SCHEME = "memory:"
-_POLL_S = 0.005
 
 capabilities: frozenset[Capability] = frozenset({Capability.HISTORY})
 
@@ -171,61 +168,6 @@ class Records:
 
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
-
-
-_holders: dict[tuple[str, str, str], MemoryClaims] = {}
-"""The holder of each claim, by directory, kind and name."""
-_skips: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-"""By directory: the times of the runs in a row that skipped a claimed name."""
-
-
-class MemoryClaims:
-    """The claims of one worker in a directory, among the workers of this process."""
-
-    def __init__(self, directory: str) -> None:
-        self.display = directory
-        self._directory = os.path.realpath(directory)
-
-    @contextmanager
-    def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> Iterator[bool]:
-        key = self._directory, kind, name
-        ours = self._take(key, time.monotonic() + wait_s)
-        try:
-            yield ours
-        finally:
-            if ours:
-                self._release(key)
-
-    def _take(self, key: tuple[str, str, str], deadline: float) -> bool:
-        while _holders.setdefault(key, self) is not self:  # one step, so no lock that a fork could leave held
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_S)
-        return True
-
-    def _release(self, key: tuple[str, str, str]) -> None:
-        if _holders.get(key) is self:
-            del _holders[key]
-
-    def record_skip(self, name: str) -> list[str]:
-        times = _skips[self._directory].setdefault(name, [])
-        times.append(utc_text(datetime.now(UTC)))
-        return list(times)
-
-    def clear_skips(self, name: str) -> None:
-        _skips[self._directory].pop(name, None)
-
-    def close(self) -> None:
-        for key in list(_holders):
-            self._release(key)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _take_back(records: Records, event: Event) -> None:
@@ -364,7 +306,7 @@ class MemoryEngine:
         return Rules(root, self.options.record_bytes_max)
 
     def claims(self, directory: str) -> MemoryClaims:
-        return MemoryClaims(directory)
+        return MemoryClaims(directory, claimed)
 
     # -- history -------------------------------------------------------------------------------------------------------
 

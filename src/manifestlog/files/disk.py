@@ -359,6 +359,12 @@ def mount_table() -> str:
         return ""
 
 
+def process_stat(pid: int) -> bytes:
+    """Return what the system says of a process, as `/proc/<pid>/stat` has it; raises `OSError` if there is none."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read()
+
+
 def space(path: str) -> Space:
     """Return the free space of the file system that holds `path`."""
     found = os.statvfs(path)

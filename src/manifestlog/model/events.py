@@ -34,10 +34,14 @@ class EventKind(StrEnum):
     """What an event is.
 
     - `PUT`: a content was recorded; `verdict` says what that meant.
-    - `UPDATE`, `RELOCATE`, `RETIME`, `UNDO`: a record was changed by the call of this name.
+    - `UPDATE`: `update` changed a record.
+    - `RELOCATE`: `relocate` changed a record's paths.
+    - `RETIME`: `retime` changed a record's times.
+    - `UNDO`: `undo` took back a change of a record.
     - `FORGET`: a record was removed.
     - `META`: metadata changed.
-    - `BEGUN`, `ENDED`: a run began or ended.
+    - `BEGUN`: a run began.
+    - `ENDED`: a run ended.
     - `FAILED`: an attempt failed; it left no record.
     - `DERIVED`: a known output was made once more; its record shows a later derivation.
     - `RESET`: only from `changes`: the history does not reach back to the cursor. The present records follow.
@@ -207,8 +211,8 @@ def change_details(given: Details, verdict: Verdict, before: Row | None, after: 
         found["verdict"] = verdict.value
     if before is not None:
         found["was"] = difference(before, after)
-        if before.get("derived_from", after.get("derived_from")) != after.get("derived_from"):
-            found["inputs"] = after["derived_from"]  # so that a search for lost inputs finds this event
+    if (inputs := _other_inputs(before, after, source)) is not None:
+        found["inputs"], found["version"] = inputs, source["version"]
     if source_key(source) != source_key(after):
         found["source_id"], found["dataset"] = source_key(source)
     if found.get("bytes") == after["file_size"]:
@@ -244,6 +248,15 @@ def event_members(event: Event, manifest: str) -> dict[str, Any]:
         "was": event.was,
     }
     return shown | {name: value for name, value in event.details.items() if name not in shown}
+
+
+def _other_inputs(before: Row | None, after: Row, source: Row) -> list[str] | None:
+    """Return the inputs of an event if the record shows others, or showed others before; so a search for them finds it."""
+    inputs: list[str] = source.get("derived_from", [])
+    if before is None or not inputs:
+        return None
+    shown = {tuple(row.get("derived_from", ())) for row in (before, after)}
+    return None if shown == {tuple(sorted(inputs))} else list(inputs)
 
 
 _TEXTS = (

@@ -10,6 +10,8 @@ import os
 import socket
 from typing import Any
 
+from manifestlog.files import disk
+
 
 def this_process() -> dict[str, Any]:
     """Return host, number, start time and user of this process."""
@@ -36,8 +38,7 @@ def _user() -> str:
 def _started(pid: int) -> int | None:
     """Return when a process started, in clock ticks since the machine did (proc(5)); None if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name in parentheses may hold anything; field 22 is the 20th after it.
-            return int(file.read().rpartition(b")")[2].split()[19])
+        # The name in parentheses may hold anything; field 22 is the 20th after it.
+        return int(disk.process_stat(pid).rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
