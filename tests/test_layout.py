@@ -40,7 +40,7 @@ FOLDERS: dict[str, set[str]] = {
 GROUND = {"errors", "options", "names"}
 FACE = {
     *("manager", "managers", "records", "factory", "open_managers", "corrections", "maintenance", "root", "adoption"),
-    *("run", "queries"),
+    *("run", "queries", "history"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""
 

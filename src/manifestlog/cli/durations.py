@@ -40,8 +40,8 @@ def duration(text: str | None, hint: str) -> float | None:
     return found
 
 
-def since(text: str | None, now: datetime) -> datetime | None:
-    """Return the time that `--since` means. A time without a zone is UTC."""
+def since(text: str | None, now: datetime, hint: str = "--since") -> datetime | None:
+    """Return the time that an option such as `--since` means. A time without a zone is UTC."""
     if text is None:
         return None
     try:
@@ -52,4 +52,4 @@ def since(text: str | None, now: datetime) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         rule = f"an ISO date or time (2024-05-01, 2024-05-01T12:00:00Z) or a duration before now: {DURATION_RULE}"
-        raise typer.BadParameter(f"{text!r} is not a time: expected {rule}", param_hint="--since") from None
+        raise typer.BadParameter(f"{text!r} is not a time: expected {rule}", param_hint=hint) from None

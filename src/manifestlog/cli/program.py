@@ -24,6 +24,7 @@ _VERBS = {
     "get": "get",
     "list": "list_records",
     "cat": "cat",
+    "log": "log",
     "status": "status",
     "compact": "compact",
     "check": "check",
