@@ -39,7 +39,18 @@ FOLDERS: dict[str, set[str]] = {
 
 GROUND = {"errors", "options", "names"}
 FACE = {
-    *("manager", "managers", "records", "factory", "open_managers", "corrections", "maintenance", "root", "adoption"),
+    *(
+        "manager",
+        "managers",
+        "records",
+        "factory",
+        "open_managers",
+        "corrections",
+        "maintenance",
+        "root",
+        "adoption",
+        "reader",
+    ),
     *("run", "queries", "history"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""

@@ -16,13 +16,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import corrections, root
+from manifestlog import corrections
 from manifestlog.adoption import Given, adopt_metadata, difference
-from manifestlog.engines.protocol import Capability, Claims, Engine, Location, Snapshot
+from manifestlog.engines.protocol import Capability, Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
@@ -41,7 +40,6 @@ from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
     ManifestRecord,
-    Observation,
     metadata_row,
     record_from_row,
     refuse_unkept_metadata,
@@ -53,20 +51,18 @@ from manifestlog.model.verdict import Verdict
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, log_time, query
-from manifestlog.records import Records
+from manifestlog.reader import ManifestReader
 from manifestlog.run import JoinedRun, Run, RunContext, begin
 
 log = logging.getLogger(__name__)
 
 
-class AbstractManifest(ABC):
+class AbstractManifest(ManifestReader, ABC):
     """One manifest of this process: a ledger of contents by SHA-256, shared with every other process that opens it.
 
     Threads may share a manager. After a fork it works in the child. Use it as a context manager, or call `close`.
     """
 
-    _engine: Engine
-    _version: str
     _run: RunContext
 
     def __new__(
@@ -107,7 +103,7 @@ class AbstractManifest(ABC):
         )
         return self
 
-    def __init__(  # noqa: B027 -- `__new__` has opened it; editors and subclasses look for this
+    def __init__(
         self,
         path: str | os.PathLike[str],
         metadata: ManifestMetadata | None = None,
@@ -134,85 +130,6 @@ class AbstractManifest(ABC):
 
     def __setstate__(self, run: Details | None) -> None:
         self._run.details = run  # of the manager that was sent here
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """The path of the canonical file, with links resolved."""
-        return Path(self._engine.location.display)
-
-    @property
-    def location(self) -> Location:
-        """The location of the manifest: a file's path or an engine's URL."""
-        return self._engine.location
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """The optional features that the manifest's engine supports."""
-        return self._engine.capabilities
-
-    @property
-    def metadata(self) -> ManifestMetadata:
-        """A copy of the current metadata."""
-        known = {k: v for k, v in self._engine.metadata().items() if k in ManifestMetadata.model_fields}
-        return ManifestMetadata.model_validate(known)
-
-    @property
-    def root(self) -> Path:
-        """The absolute directory of relative paths: `root_dir`, itself relative to the manifest's directory."""
-        return Path(root.root_of(self._engine))
-
-    def locate(self, seen: ManifestRecord | Observation) -> Path:
-        """Return the absolute path of the file of a record, or of one of its `also_seen`."""
-        return self.root / seen.file_path
-
-    def stated(self, path: str | os.PathLike[str]) -> Path:
-        """Return an absolute path as a record stores it: relative if it lies below `root`, else unchanged."""
-        return Path(root.stated(self._engine, os.fspath(path)))
-
-    @property
-    def version(self) -> str:
-        """The `etl_version` of this opening, which `add_from_event` stores in its records."""
-        return self._version
-
-    @property
-    def records(self) -> Records:
-        """A live, read-only mapping of checksum to record. An iteration sees one snapshot."""
-        return Records(self._engine)
-
-    def has_checksum(self, sha256: str) -> bool:
-        """Return whether any process has registered this content; False if the text is not a checksum."""
-        key = normal_checksum(sha256)
-        return key is not None and self._engine.has(key)
-
-    def get(self, checksum: str) -> ManifestRecord | None:
-        """Return the record of this content, or None."""
-        key = normal_checksum(checksum)
-        row = self._engine.get(key) if key else None
-        return record_from_row(row) if row is not None else None
-
-    def get_record_by_source(self, source_id: str, dataset: str | None = None) -> ManifestRecord | None:
-        """Return the latest record of a source, with that source's path, ETag and time [dataset: default all]."""
-        row = self._engine.latest(source_id, dataset)
-        return record_from_row(row) if row is not None else None
-
-    def snapshot(self) -> Snapshot:
-        """Return a frozen view of plain rows, sorted by checksum, for tools that read the whole manifest."""
-        return self._engine.snapshot()
-
-    def refresh(self) -> None:
-        """Read what other processes wrote. Every other read does so too, so calls of this are optional."""
-        self._engine.count()
-
-    def __len__(self) -> int:
-        return self._engine.count()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.records)
-
-    def __contains__(self, checksum: object) -> bool:
-        return checksum in self.records
 
     # -- writing -------------------------------------------------------------------------------------------------
 
