@@ -73,9 +73,9 @@ def retime(
     return changes
 
 
-def from_the_future(engine: Engine) -> list[tuple[str, str, str, str]]:
+def from_the_future(engine: Engine, now: datetime | None = None) -> list[tuple[str, str, str, str]]:
     """Return (source_id, dataset, checksum, time) of every observation in the future, by source and in order of time."""
-    return future_observations(engine.snapshot(), datetime.now(UTC))
+    return future_observations(engine.snapshot(), now or datetime.now(UTC))
 
 
 def _rules(engine: Engine) -> Rules:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog import names
@@ -18,6 +19,7 @@ from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
 from manifestlog.options import ManifestOptions
+from manifestlog.queries import Moment, past_time
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,8 +48,15 @@ class ManifestStatus(NamedTuple):
     """The error that prevents opening it."""
 
 
-def status(manifest: Manifest, options: ManifestOptions | None = None) -> ManifestStatus:
-    """Open a manifest read-only and report its size; report the error if it cannot be opened."""
+def status(
+    manifest: Manifest, options: ManifestOptions | None = None, *, as_of: Moment | None = None
+) -> ManifestStatus:
+    """Open a manifest read-only and report its size; report the error if it cannot be opened.
+
+    With `as_of`, the records and times are those of that time; the sizes in bytes are always those of today.
+    Raises `ValueError` for a time in the future.
+    """
+    moment = None if as_of is None else past_time(as_of)
     driver = driver_for(manifest)
     location = driver.locate(os.fspath(manifest))
     try:
@@ -55,7 +64,13 @@ def status(manifest: Manifest, options: ManifestOptions | None = None) -> Manife
     except (ManifestError, OSError) as error:
         return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
     with closing(engine):
-        log, metadata, ahead = engine.log_status(), engine.metadata(), from_the_future(engine)
+        log = engine.log_status()
+        try:
+            asked = engine if moment is None else engine.as_of(moment)
+        except (ManifestError, OSError) as error:
+            return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
+        metadata = asked.metadata()
+        ahead = from_the_future(asked, None if moment is None else datetime.fromisoformat(moment))
     return ManifestStatus(
         location.name,
         location.display,
@@ -65,7 +80,7 @@ def status(manifest: Manifest, options: ManifestOptions | None = None) -> Manife
         metadata["total_records"],
         metadata["ts_updated"],
         len(ahead),
-        log.changed_since is not None,
+        moment is None and log.changed_since is not None,
     )
 
 

@@ -15,7 +15,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -50,7 +50,7 @@ from manifestlog.model.rows import normal_checksum
 from manifestlog.model.verdict import Verdict
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
-from manifestlog.queries import Moment, log_time, query
+from manifestlog.queries import Moment, past_time, query
 from manifestlog.reader import ManifestReader
 from manifestlog.run import JoinedRun, Run, RunContext, begin
 
@@ -268,11 +268,8 @@ class AbstractManifest(ManifestReader, ABC):
 
     def as_of(self, moment: Moment) -> Self:
         """Return a read-only manager of this manifest as it was at a time. Raises `HistoryReachError`."""
-        asked = log_time(moment)
-        if asked > log_time(datetime.now(UTC)):
-            raise ValueError(f"{asked} is in the future")
         past = object.__new__(type(self))
-        past._engine = self._engine.as_of(asked)
+        past._engine = self._engine.as_of(past_time(moment))
         past._version, past._run = self._version, RunContext()
         return past
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.model.events import EventKind, Query
-from manifestlog.model.rows import normal_checksum
+from manifestlog.model.rows import moment_text, normal_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,18 @@ def log_time(moment: Moment) -> str:
     found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
-    return found.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    try:
+        return moment_text(found)
+    except OverflowError:
+        raise ValueError(f"{found} is not a time in UTC") from None
+
+
+def past_time(moment: Moment) -> str:
+    """Return a time that is not in the future, as `log_time` does. Raises `ValueError`."""
+    asked = log_time(moment)
+    if asked > moment_text(datetime.now(UTC)):
+        raise ValueError(f"{asked} is in the future")
+    return asked
 
 
 def query(

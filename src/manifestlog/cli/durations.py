@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
@@ -10,6 +11,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION_MAX_S = 10 * 365 * 86400
 """Ten years. Clocks and timers overflow after some hundreds."""
 DURATION_RULE = "a number and s, m, h, d or w, such as 30s or 2h"
+
+
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME",
+        help="Show the manifest as it was at an ISO date or time (UTC), or a duration ago (2h, 7d).",
+    ),
+]
 
 
 def seconds(text: str) -> float | None:
@@ -42,14 +53,27 @@ def duration(text: str | None, hint: str) -> float | None:
 
 def since(text: str | None, now: datetime, hint: str = "--since") -> datetime | None:
     """Return the time that an option such as `--since` means. A time without a zone is UTC."""
+    return None if text is None else moment(text, now, hint)
+
+
+def as_of(text: str | None, now: datetime) -> datetime | None:
+    """Return the time that `--as-of` means, which is not in the future."""
     if text is None:
         return None
+    found = moment(text, now, "--as-of")
+    if found > now:
+        raise typer.BadParameter(f"{text!r} is in the future", param_hint="--as-of")
+    return found
+
+
+def moment(text: str, now: datetime, hint: str) -> datetime:
+    """Return an option's time. A time without a zone is UTC."""
     try:
         back = seconds(text)
         if back is not None:
             return now - timedelta(seconds=back)
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         rule = f"an ISO date or time (2024-05-01, 2024-05-01T12:00:00Z) or a duration before now: {DURATION_RULE}"
         raise typer.BadParameter(f"{text!r} is not a time: expected {rule}", param_hint=hint) from None

@@ -3,16 +3,23 @@
 Separate from `target`, because importing the models takes longer than a look-up in the index.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+from manifestlog.cli import durations
 from manifestlog.cli.settings import Settings
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord, paths_of
 
 
-def open_to_read(settings: Settings, path: Path) -> DownloadManifestManager:
-    """Open a manifest of any kind without writing; also works in a read-only directory."""
-    return DownloadManifestManager(path, options=settings.options(), read_only=True)
+def open_to_read(settings: Settings, path: Path, as_of: str | None = None) -> DownloadManifestManager:
+    """Open a manifest of any kind without writing, as it is or was; also works in a read-only directory."""
+    moment = durations.as_of(as_of, datetime.now(UTC))
+    found = DownloadManifestManager(path, options=settings.options(), read_only=True)
+    if moment is None:
+        return found
+    with found:
+        return found.as_of(moment)
 
 
 def located(record: ManifestRecord, root: Path) -> ManifestRecord:

@@ -30,8 +30,9 @@ from manifestlog.engines.reports import (
 )
 from manifestlog.errors import CursorError, HistoryReachError, ManifestClosedError, ManifestNotFoundError
 from manifestlog.model import codec, roots
-from manifestlog.model.events import Event, EventKind, undone
-from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, utc_text
+from manifestlog.model.earlier import earlier
+from manifestlog.model.events import Event, EventKind
+from manifestlog.model.rows import Row, Sighting, as_seen_by, moment_text, observations, sort_key, utc_text
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.names import check_name
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from manifestlog.model.codec import Encoded
+    from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Details, Query
     from manifestlog.model.writes import Plan, TimeLookup
     from manifestlog.options import ManifestOptions
@@ -114,6 +116,15 @@ class Records:
     def copy(self) -> Records:
         return Records(dict(self._metadata), dict(self._encoded))
 
+    def go_back(self, then: Earlier) -> None:
+        """Make these the records of an earlier time."""
+        for checksum, row in then.rows.items():
+            if row is not None:
+                self.put(codec.encoded_row(codec.dumps(row), row))
+            else:
+                self._encoded.pop(checksum, None)
+        self._metadata = then.metadata_then(self._metadata, len(self))
+
     # -- the `Snapshot` protocol ---------------------------------------------------------------------------------------
 
     @property
@@ -168,17 +179,6 @@ class Records:
 
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
-
-
-def _take_back(records: Records, event: Event) -> None:
-    if event.kind is EventKind.META:
-        records.change_metadata(event.was or {})
-    elif event.checksum is not None and event.kind is not EventKind.DERIVED:
-        row = undone(event.row, event.was)
-        if row is not None:
-            records.put(codec.encoded_row(codec.dumps(row), row))
-        elif records.encoded(event.checksum) is not None:
-            records.remove(event.checksum)
 
 
 class MemoryEngine:
@@ -270,7 +270,6 @@ class MemoryEngine:
                 self._records.change_metadata(changes)
                 was = {name: before.get(name) for name in changes}
                 self._note(EventKind.META, None, None, {**(details or {}), "was": was, "metadata": dict(changes)})
-                self._touch()
 
     def record_event(self, kind: EventKind, details: Details) -> None:
         with self._lock:
@@ -287,19 +286,17 @@ class MemoryEngine:
     def _replace(self, record: Encoded, details: Details) -> None:
         self._records.put(record)
         self._note(EventKind.PUT, record[1], codec.loads(record[0]), details)
-        self._touch()
 
     def _remove(self, checksum: str, details: Details) -> None:
         self._records.remove(checksum)
         self._note(EventKind.FORGET, checksum, None, details)
-        self._touch()
 
     def _note(self, kind: EventKind, checksum: str | None, row: Row | None, details: Details) -> None:
-        event = Event(str(len(self._events) + 1), utc_text(datetime.now(UTC)), kind, checksum, row, details)
+        now = datetime.now(UTC)
+        event = Event(str(len(self._events) + 1), moment_text(now), kind, checksum, row, details)
         self._events.append(event._replace(kind=EventKind(details.get("kind", kind))))
-
-    def _touch(self) -> None:
-        self._records.change_metadata({"ts_updated": utc_text(datetime.now(UTC))})
+        if event.is_change:
+            self._records.change_metadata({"ts_updated": utc_text(now)})
 
     def _rules(self) -> Rules:
         root = roots.root_of(str(self._records.metadata["root_dir"]), self.location.directory)
@@ -331,12 +328,9 @@ class MemoryEngine:
     def as_of(self, moment: str) -> PastEngine:
         with self._lock:
             records, reach = self._open().copy(), self.reach()
-            if moment < reach[:19]:
+            if moment < moment_text(datetime.fromisoformat(reach)):
                 raise HistoryReachError(self.location.display, moment, reach)
-            for event in reversed(self._events):
-                if event.ts <= moment:
-                    break
-                _take_back(records, event)
+            records.go_back(earlier(reversed(self._events), moment))
         return PastEngine(self.location, self.options, records, moment)
 
     # -- maintenance: there is no log, and nothing outlives the process ------------------------------------------------

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.model.rows import Row, in_field_order, is_checksum, source_key
+from manifestlog.model.rows import FIELDS, Row, in_field_order, is_checksum, source_key
 from manifestlog.model.safe_urls import safe_text, safe_url
 from manifestlog.model.verdict import Verdict
 
@@ -62,6 +62,11 @@ class EventKind(StrEnum):
 
     RESET = "reset"
     SNAPSHOT = "snapshot"
+
+
+_NO_CHANGE = frozenset(
+    {EventKind.BEGUN, EventKind.ENDED, EventKind.FAILED, EventKind.DERIVED, EventKind.RESET, EventKind.SNAPSHOT}
+)
 
 
 class Query(NamedTuple):
@@ -120,6 +125,11 @@ class Event(NamedTuple):
     def time(self) -> datetime:
         """When it was written, as an aware time in UTC."""
         return datetime.fromisoformat(self.ts)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it changed records or metadata."""
+        return self.kind not in _NO_CHANGE
 
     @property
     def verdict(self) -> Verdict | None:
@@ -201,7 +211,11 @@ def undone(after: Row | None, was: Row | None) -> Row | None:
     """Return the row before an event, from the row after it and the event's `was`; None if there was none."""
     if was is None:
         return None
-    return in_field_order({**(after or {}), **was})
+    row = in_field_order({**(after or {}), **was})
+    for name in was.keys() - FIELDS:
+        if was[name] is None:
+            del row[name]  # a member that this version does not know, and that was not there
+    return row
 
 
 def change_details(given: Details, verdict: Verdict, before: Row | None, after: Row, source: Row) -> Details:

@@ -85,6 +85,11 @@ def utc_text(moment: datetime) -> str:
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()[:-6] + "Z"
 
 
+def moment_text(moment: datetime) -> str:
+    """Return an aware time as log lines write it: UTC, always six fractional digits, `Z`. Such texts sort by time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
 def normal_time(value: object) -> tuple[str, bool]:
     """Return an ISO-8601 time in normal form, and whether it had no zone and is taken as UTC. Raises `ValueError`."""
     try:

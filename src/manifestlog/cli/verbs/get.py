@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog.cli import reading, target
+from manifestlog.cli import durations, reading, target
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -23,6 +23,7 @@ def get(
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME", help="Only in this dataset; requires --source.")
     ] = None,
+    as_of: durations.AsOfOption = None,
 ) -> int:
     """Print one record.
 
@@ -34,13 +35,13 @@ def get(
         raise typer.BadParameter("requires --source", param_hint="--dataset")
     path = target.locate(settings, manifest)
     wanted = None if checksum is None else target.checksum(checksum, "--checksum")
-    with reading.open_to_read(settings, path) as found:
+    with reading.open_to_read(settings, path, as_of) as found:
         record = found.get_record_by_source(source or "", dataset) if wanted is None else found.get(wanted)
-        root = found.root
+        root, where = found.root, found.location.display
     if record is None:
         asked = {"checksum": wanted, "source": source, "dataset": dataset}
         what = ", ".join(f"{kind} {value}" for kind, value in asked.items() if value is not None)
-        raise CommandError(f"{path}: no record of {what}", error=RecordNotFoundError.__name__)
+        raise CommandError(f"{where}: no record of {what}", error=RecordNotFoundError.__name__)
     fields = reading.located(record, root).model_dump(mode="json")
     if settings.as_json:
         output.document(fields)

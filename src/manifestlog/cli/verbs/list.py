@@ -54,6 +54,7 @@ def list_records(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, help="Print at most N records.", show_default=False)
     ] = None,
+    as_of: durations.AsOfOption = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON record per line.")] = False,
 ) -> int:
     """Print the records, sorted by checksum.
@@ -63,7 +64,7 @@ def list_records(
     """
     path = target.locate(settings, manifest)
     wanted = _Filter(source, dataset, durations.since(since, datetime.now(UTC)))
-    with reading.open_to_read(settings, path) as found, output.ignore_broken_pipe():
+    with reading.open_to_read(settings, path, as_of) as found, output.ignore_broken_pipe():
         matches = islice(_matches(found, wanted), limit)
         if jsonl:
             _write_jsonl(matches)

@@ -1,18 +1,23 @@
 """`status`: print one row per manifest: its records, its log, its state."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from manifestlog import maintenance
-from manifestlog.cli import target
+from manifestlog.cli import durations, target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
+from manifestlog.model.rows import utc_text
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
+_COLUMNS_THEN = ("manifest", "records", "updated", "state")
+"""The columns with `--as-of`: nobody knows how large the files were then."""
+_SIZES = ("canonical_bytes", "log_bytes", "segments")
 _WORDS = ("manifest", "state")
 _LEAST = ("segments", "canonical", "updated", "log")
 """Columns that a narrow terminal drops, in this order."""
@@ -36,17 +41,20 @@ class _Status(NamedTuple):
     """Number of observations with a time in the future; None if the manifest cannot be opened."""
 
 
-def status(settings: Settings, manifests: target.ManifestsArgument = None) -> int:
+def status(
+    settings: Settings, manifests: target.ManifestsArgument = None, *, as_of: durations.AsOfOption = None
+) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
     """
+    moment = durations.as_of(as_of, datetime.now(UTC))
     paths = target.locate_all(settings, manifests)
-    rows = [_read_status(settings, path) for path in paths]
+    rows = [_read_status(settings, path, moment) for path in paths]
     if settings.as_json:
-        output.document([_as_json(row) for row in rows])
+        output.document([_as_json(row, moment) for row in rows])
     elif rows:
-        output.table(_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS, words=_WORDS, least=_LEAST)
+        _print_table(rows, _COLUMNS if moment is None else _COLUMNS_THEN)
     for row in rows:
         if row.from_the_future:
             output.error(ahead_of_time(row.path, row.from_the_future))
@@ -61,8 +69,8 @@ def ahead_of_time(path: str, count: int) -> str:
     return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
-def _read_status(settings: Settings, path: Path) -> _Status:
-    found = maintenance.status(path, settings.options())
+def _read_status(settings: Settings, path: Path, moment: datetime | None) -> _Status:
+    found = maintenance.status(path, settings.options(), as_of=moment)
     state, reason = _state_of(found, path)
     if state != "failed" and isinstance(found.error, ManifestError):
         output.error(found.error)
@@ -97,19 +105,27 @@ def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
     return "failed", f"{found.error.filename or path}: {found.error.strerror or found.error}"
 
 
-def _as_json(row: _Status) -> dict[str, object]:
+def _as_json(row: _Status, moment: datetime | None) -> dict[str, object]:
     shown = row._asdict()
     del shown["exit_code"]
+    if moment is not None:
+        shown = shown | dict.fromkeys(_SIZES) | {"as_of": utc_text(moment)}
     return shown
 
 
-def _cells(row: _Status) -> tuple[str, ...]:
-    return (
-        row.name,
-        "-" if row.total_records is None else f"{row.total_records:,}",
-        output.human_bytes(row.canonical_bytes),
-        output.human_bytes(row.log_bytes),
-        str(row.segments),
-        "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
-        row.state if row.reason is None else f"{row.state}: {row.reason}",
-    )
+def _print_table(rows: list[_Status], columns: tuple[str, ...]) -> None:
+    cells = [[_cells(row)[name] for name in columns] for row in rows]
+    numbers, least = ([name for name in names if name in columns] for names in (_NUMBERS, _LEAST))
+    output.table(columns, cells, numbers=numbers, words=_WORDS, least=least)
+
+
+def _cells(row: _Status) -> dict[str, str]:
+    return {
+        "manifest": row.name,
+        "records": "-" if row.total_records is None else f"{row.total_records:,}",
+        "canonical": output.human_bytes(row.canonical_bytes),
+        "log": output.human_bytes(row.log_bytes),
+        "segments": str(row.segments),
+        "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
+        "state": row.state if row.reason is None else f"{row.state}: {row.reason}",
+    }

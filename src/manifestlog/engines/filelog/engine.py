@@ -31,7 +31,7 @@ from manifestlog.engines.filelog.view import View
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
-from manifestlog.errors import DamagedManifestError, ManifestClosedError, ManifestError
+from manifestlog.errors import DamagedManifestError, HistoryReachError, ManifestClosedError, ManifestError
 from manifestlog.model import codec, roots
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
@@ -40,9 +40,9 @@ from manifestlog.options import Durability
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.filelog.history.access import Earlier
     from manifestlog.engines.filelog.state import State
     from manifestlog.model.codec import Encoded
+    from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Details, Event, EventKind, Query
     from manifestlog.model.rows import Row, Sighting
     from manifestlog.model.writes import Added, Plan, TimeLookup
@@ -128,7 +128,11 @@ class FileEngine:
     def as_of(self, moment: str) -> PastEngine:
         """Return the manifest as it was at this time; raises `HistoryReachError`."""
         now, history = self.session.read(lambda state: (self._freeze(state), self._history(state)))
-        return PastEngine(self.location, self.options, now.before(history.earlier(moment)), moment)
+        found = history.earlier(moment)
+        then = now.before(found)
+        if found.ran_out and len(then):  # it began with records, as a copy without its log does
+            raise HistoryReachError(self.paths.canonical, moment, found.begins_at)
+        return PastEngine(self.location, self.options, then, moment)
 
     def _history(self, state: State) -> History:
         current = state.wal and state.wal.current
@@ -347,9 +351,7 @@ class FileSnapshot:
     def before(self, earlier: Earlier) -> FileSnapshot:
         """Return the snapshot of an earlier time."""
         change = sum((row is not None) - self._view.has(checksum) for checksum, row in earlier.rows.items())
-        metadata = self.metadata | earlier.metadata | {"total_records": len(self) + change}
-        if earlier.last_ts:
-            metadata["ts_updated"] = earlier.last_ts
+        metadata = earlier.metadata_then(self.metadata, len(self) + change)
         return FileSnapshot(self._view.changed(earlier.rows), metadata, self._paths)
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:

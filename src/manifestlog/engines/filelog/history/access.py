@@ -11,33 +11,27 @@ It reads; `keep` moves, packs and cuts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import Position
 from manifestlog.engines.filelog.history.spans import End, Segments, Span
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
-from manifestlog.model.events import Event, EventKind, Query, undone
+from manifestlog.model.earlier import earlier
+from manifestlog.model.events import Query
+from manifestlog.model.rows import moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from manifestlog.model.rows import Row
+    from manifestlog.model.earlier import Earlier
+    from manifestlog.model.events import Event
     from manifestlog.names import ManifestPaths
 
 _FIRST_FORMAT = 2
 """The first format whose lines say what was there before."""
-
-
-class Earlier(NamedTuple):
-    """What was different at an earlier time."""
-
-    rows: dict[str, Row | None]
-    """Each content that has changed since: its row at that time, or None if there was none."""
-    metadata: Row
-    """The metadata members that have changed since, as they were."""
-    last_ts: str
-    """When the manifest had last changed; empty if it never had."""
 
 
 class History:
@@ -77,11 +71,14 @@ class History:
     @property
     def reach(self) -> str:
         """The earliest time that `earlier` can answer for, as text."""
-        first = self._first_unbroken(_FIRST_FORMAT)
-        if first <= 1:
+        return self._reach(self._first_unbroken(_FIRST_FORMAT))
+
+    def _reach(self, first: int) -> str:
+        if self._end is None or first <= 1:
             return self._ts_created
-        found = reading.events(self._segments.spans(first), self._tag, Query(), self._judge_damage)
-        return next((event.ts for event in found), self._ts_created)
+        # Everything before it was written earlier than its first line that has a time, also if that is no event.
+        found = reading.first_time(self._segments.spans(first), self._judge_damage)
+        return found or moment_text(datetime.now(UTC))
 
     def _first_unbroken(self, format_min: int) -> int:
         """Return the first of the segments that lead to the end without a gap, in this format or a newer one."""
@@ -99,16 +96,11 @@ class History:
     def earlier(self, moment: str) -> Earlier:
         """Return what was different at this time. Raises `HistoryReachError`."""
         first = self._first_unbroken(_FIRST_FORMAT)
-        reach = self.reach
-        if moment < reach[:19]:
+        reach = self._reach(first)
+        if moment < moment_text(datetime.fromisoformat(reach)):
             raise HistoryReachError(self._paths.canonical, moment, reach)
-        found = Earlier({}, {}, "")
-        spans = (span for span in self._segments.spans_back() if span.segment.number >= first)
-        for event in reading.events(spans, self._tag, Query(reverse=True), self._judge_damage):
-            if event.ts <= moment:
-                return found._replace(last_ts=event.ts)
-            go_back(found, event)
-        return found
+        spans = takewhile(lambda span: span.segment.number >= first, self._segments.spans_back())
+        return earlier(reading.events(spans, self._tag, Query(reverse=True), self._judge_damage), moment)
 
     # -- damage --------------------------------------------------------------------------------------------------------
 
@@ -120,11 +112,3 @@ class History:
         if span.checked:
             raise DamagedManifestError(self._paths.canonical, offset, f"segment {number} is not what was written")
         self._segments.verify(number)
-
-
-def go_back(found: Earlier, event: Event) -> None:
-    """Take one event back; events come in reverse, the latest first."""
-    if event.kind is EventKind.META:
-        found.metadata.update(event.was or {})
-    elif event.checksum is not None and event.kind is not EventKind.DERIVED:
-        found.rows[event.checksum] = undone(event.row, event.was)

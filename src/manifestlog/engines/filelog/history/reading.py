@@ -103,6 +103,12 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
                 yield event
 
 
+def first_time(spans: Iterable[Span], on_damage: Callable[[Span, int], None]) -> str | None:
+    """Return the time of the first line that has one."""
+    found = (codec.loads(line).get("ts") for span in spans for *_, line in _lines(span, None, on_damage))
+    return next((ts for ts in found if ts is not None), None)
+
+
 def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
     segment = span.segment.number
     for offset, end, line in _lines(span, needle, on_damage):
