@@ -300,4 +300,4 @@ def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
         Claims(here.manifest, here.data_dir) as claims,
         pytest.raises(ExtractError, match="removed during the download"),
     ):
-        register(here.context(claims), one, part, sha256(BODY), None)
+        register(here.context(claims), one, part, sha256(BODY), None, {})

@@ -16,6 +16,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.model.safe_urls import safe_url
 from manifestlog.workers.stop import Stop
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -37,6 +38,11 @@ class WorkerContext:
     secrets: frozenset[str] = frozenset()
     emit: Callable[[Event], None] = _ignore
     stop: Stop = field(default_factory=Stop)
+
+    def safe_address(self, source: ETLSource) -> str:
+        """Return the source's URL without any secret, for the history."""
+        redactor = Redactor.of(source, self.defaults.headers, [*self.secrets, *secrets_in_options(self.defaults)])
+        return redactor.without_secrets(safe_url(source.url))
 
     def redacted(self, source: ETLSource, error: BaseException) -> str:
         """Return the message of an error without any secret of this source.

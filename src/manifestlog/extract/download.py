@@ -23,8 +23,9 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from manifestlog.errors import ManifestError, RecordRejectedError
 from manifestlog.extract.config.source import Conditions, ETLSource
@@ -61,6 +62,9 @@ class _Attempts:
     sha256: str | None = None
     deadline: float = math.inf
     """When `timeout_total_s` expires (`time.monotonic`)."""
+    began: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    """The HTTP status of the last response."""
     spliced: bool = False
     """Whether the part was resumed without a validator: its halves may belong to different contents."""
 
@@ -71,8 +75,7 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     A failure of the source becomes an outcome. Raises `ManifestError` if the manifest fails, and `StopAskedError` if
     the run is stopped; the bytes received so far are kept in both cases.
     """
-    began = time.monotonic()
-    attempts = _Attempts(deadline=began + (context.defaults.timeout_total_s or math.inf))
+    attempts = _Attempts(deadline=time.monotonic() + (context.defaults.timeout_total_s or math.inf))
     try:
         outcome = _extract(context, source, attempts)
     except (ExtractError, RecordRejectedError) as error:
@@ -81,7 +84,19 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
         raise  # before `OSError`, which some of them are too: without the manifest no source can continue
     except OSError as error:
         outcome = context.failed(source, error)
-    return outcome._replace(bytes_fetched=attempts.bytes, seconds=time.monotonic() - began)
+    if outcome.error is not None:
+        context.manifest.fail(source, outcome.error, **_attempt_of(context, source, attempts))
+    return outcome._replace(bytes_fetched=attempts.bytes, seconds=time.monotonic() - attempts.began)
+
+
+def _attempt_of(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> dict[str, Any]:
+    """Return what the history keeps of an attempt."""
+    return {
+        "url": context.safe_address(source),
+        "status": attempts.status,
+        "bytes": attempts.bytes or None,
+        "seconds": round(time.monotonic() - attempts.began, 3),
+    }
 
 
 def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> Outcome:
@@ -100,7 +115,8 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> 
         record = comparable(before, source)
         if not has_pinned(record, source) and _download(context, source, record, part, attempts):
             sha256 = decode_part(part) or attempts.sha256 or sha256_of(part.path)
-            return register(context, source, part, sha256, before)
+            attempt = _attempt_of(context, source, attempts)
+            return register(context, source, part, sha256, before, attempt)
         part.discard()
         if left is not None:
             return left
@@ -240,11 +256,13 @@ def _attempt(
     pinned = source.checksum is not None and (begun is None or begun.encoding is None)  # a pin refers to decoded bytes
     request = build_request(record, begun, by_date=has_recorded_name(record, source), pinned=pinned)
     with _send(context, source, request) as response:
+        attempts.status = response.head.status
         if not contradicts_not_modified(record, response.head):
             return _handle_response(context, source, response, (request, record, begun), part, attempts)
     # The validator contradicts "not modified": only an unconditional request returns the current content.
     request = build_request(None, begun, pinned=pinned)
     with _send(context, source, request) as response:
+        attempts.status = response.head.status
         return _handle_response(context, source, response, (request, None, begun), part, attempts)
 
 

@@ -33,6 +33,7 @@ from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.worker import ExtractJob, answering
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.run import Run
 from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Pool, is_daemonic
 
@@ -95,19 +96,24 @@ class PipelineOrchestrator:
         began = time.monotonic()
         waiting = self._longest_first(sources)
         self.report = report = RunReport()
-        listener = _Listener(report, self._on_event)
-        if is_daemonic() or (self._defaults.jobs == 1 and asked_to_stop is None):
-            self._run_here(waiting, listener, asked_to_stop or int)
-        else:
-            job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
-            work_of_each = Job(partial(answering, job), self._initializer)
-            with Pool(work, work_of_each, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
-                pool.run(listener, asked_to_stop or int)
+        listener = _Listener(report, self._on_event, self._manifest)
+        with self._manifest.run("extract") as run:
+            self._fetch(waiting, listener, asked_to_stop)
+            report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
+            _sum_up(run, report)
         report.stale = freshness.update(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
-        report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
         log.info("%s: %s", self._manifest.path, _sum(report))
         return report
+
+    def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:
+        if is_daemonic() or (self._defaults.jobs == 1 and asked_to_stop is None):
+            self._run_here(waiting, listener, asked_to_stop or int)
+            return
+        job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
+        work_of_each = Job(partial(answering, job), self._initializer)
+        with Pool(work, work_of_each, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
+            pool.run(listener, asked_to_stop or int)
 
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
         if self._defaults.jobs > 1:
@@ -167,12 +173,23 @@ def _sum(report: RunReport) -> str:
     return f"{end}: {counts or 'no sources'}; {report.bytes_fetched} bytes fetched in {report.seconds:.3f} s"
 
 
+def _sum_up(run: Run, report: RunReport) -> None:
+    """Give the end of a run what leaves no event of its own: what was unchanged, and the bytes."""
+    for result in (Result.UNCHANGED, Result.CLAIMED):
+        if count := report.counts[result]:
+            run.count(result.value, count)
+    run.bytes = report.bytes_fetched
+    if report.interrupted:
+        run.outcome = "interrupted"
+
+
 @dataclass(slots=True)
 class _Listener:
     """Logs the workers' events and collects their outcomes."""
 
     report: RunReport
     on_event: OnEvent
+    manifest: DownloadManifestManager
     lost_once: set[tuple[str, str]] = field(default_factory=set)
 
     def on_progress(self, news: Event) -> None:
@@ -191,5 +208,6 @@ class _Listener:
             self.lost_once.add(pair)
             return True
         error = f"two workers crashed on this source (the last {how}); often out of memory: retry with fewer --jobs"
+        self.manifest.fail(task, error)
         self.on_done(Outcome(*pair, Result.FAILED, error=error))
         return False

@@ -22,6 +22,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from manifestlog import names
 from manifestlog.extract import expectations
@@ -38,6 +39,9 @@ from manifestlog.extract.report import Outcome, Result
 from manifestlog.extract.validate import run_validate_command
 from manifestlog.model.downloads import moved_time, record_from_download
 from manifestlog.model.models import ManifestRecord, Observation
+
+Attempt = dict[str, Any]
+"""What the history keeps of a download: address, status, bytes, seconds."""
 
 
 class UnexpectedError(ExtractError):
@@ -72,9 +76,14 @@ class PinnedError(ExtractError):
 
 
 def register(
-    context: WorkerContext, source: ETLSource, part: PartFile, sha256: str, before: ManifestRecord | None
+    context: WorkerContext,
+    source: ETLSource,
+    part: PartFile,
+    sha256: str,
+    before: ManifestRecord | None,
+    attempt: Attempt,
 ) -> Outcome:
-    """Store and register a complete part; `before` is the source's latest record.
+    """Store and register a complete part; `before` is the source's latest record, `attempt` goes to the history.
 
     Raises `ExtractError` if the content must not be registered.
     """
@@ -88,7 +97,7 @@ def register(
         raise PinnedError(source.checksum or "", sha256, _reject(part))
     warning = _check_expectations(context, source, part, before)
     event = _download_event(part, sha256, length, datetime.now(UTC), before)
-    return _with_warning(_store(context, source, part, event, before, live=True), warning)
+    return _with_warning(_store(context, source, part, event, before, attempt), warning)
 
 
 def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
@@ -188,9 +197,9 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: PartFile
         event = _download_event(part, state.sha256, left.stat().st_size, completed, before)
         if left == part.path:  # recorded by `decode_part`, before the expectations were checked
             warning = _check_expectations(context, source, part, before)
-            return _with_warning(_store(context, source, part, event, before), warning)
+            return _with_warning(_store(context, source, part, event, before, None), warning)
         warning = _html_warning(context, source, _content(part, left), _previous_content(context, before))
-        outcome = _add_record(context, source, part, event.model_copy(update={"file_path": file_path}))
+        outcome = _add_record(context, source, part, event.model_copy(update={"file_path": file_path}), None)
         return _with_warning(outcome, warning)
     part.discard()
     return None
@@ -216,15 +225,14 @@ def _store(
     part: PartFile,
     event: DownloadEvent,
     before: ManifestRecord | None,
-    *,
-    live: bool = False,
+    attempt: Attempt | None,
 ) -> Outcome:
     """Steps 3 and 4, under a claim on the content, so that two workers never both store it."""
     with context.claims.waiting("content", event.sha256):
         kept = _existing_copy(context, event, before)
         if kept is None:
             kept = _publish(context, part, event)
-        return _add_record(context, source, part, event.model_copy(update={"file_path": kept}), live=live)
+        return _add_record(context, source, part, event.model_copy(update={"file_path": kept}), attempt)
 
 
 def _existing_copy(context: WorkerContext, event: DownloadEvent, before: ManifestRecord | None) -> Path | None:
@@ -269,12 +277,14 @@ def _has_same_content(path: Path, event: DownloadEvent) -> bool:
 
 
 def _add_record(
-    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, *, live: bool = False
+    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, attempt: Attempt | None
 ) -> Outcome:
-    """Step 4, second half. A part left by a killed run is not live: its download may have ended days ago."""
+    """Step 4, second half. A part left by a killed run has no attempt here: its download may have ended days ago."""
+    live = attempt is not None
     stated = event.model_copy(update={"file_path": context.manifest.stated(event.file_path)})
     given = record_from_download(source, stated, context.manifest.version)
-    result = context.manifest.add(given, live=live)
+    known = attempt or {"url": context.safe_address(source)}
+    result = context.manifest.add(given, live=live, attempt=known)
     part.discard()
     file_path = str(context.manifest.locate(result.record))
     verdict = Result.of(result.verdict)

@@ -25,7 +25,10 @@ from manifestlog.ingest.report import Began, Event, IngestReport
 from manifestlog.ingest.target import prepare
 from manifestlog.ingest.walk import Failure, FileTask, Found, Naming, Skipped, SkipReason, find, find_listed
 from manifestlog.ingest.worker import Batch, IngestCounts, IngestJob, answering
+from manifestlog.managers import DownloadManifestManager
+from manifestlog.model.verdict import Verdict
 from manifestlog.options import ManifestOptions
+from manifestlog.run import Run as EventsOfRun
 from manifestlog.workers.batching import batches
 from manifestlog.workers.events import Progress, WorkersStarted
 from manifestlog.workers.main import Job, run_tasks
@@ -91,8 +94,21 @@ def run(
     )
     job = IngestJob(str(path.absolute()), target.metadata, target.version, options)
     (on_event or _nobody)(Began(str(path), report))
-    current.register_files(Job(partial(answering, job), initializer), jobs or usable_cpus(), asked_to_stop)
+    with DownloadManifestManager(job.path, job.metadata, options=options) as opened, opened.run("add") as events:
+        job = job._replace(run=events.id)
+        current.register_files(Job(partial(answering, job), initializer), jobs or usable_cpus(), asked_to_stop)
+        _sum_up(events, report)
     return report
+
+
+def _sum_up(events: EventsOfRun, report: IngestReport) -> None:
+    """Give the end of a run what leaves no event of its own."""
+    for name, count in (("duplicate", report.verdicts[Verdict.DUPLICATE]), ("failed", len(report.failures))):
+        if count:
+            events.count(name, count)
+    events.bytes = report.bytes
+    if report.interrupted:
+        events.outcome = "interrupted"
 
 
 def _recordable(name: str, text: str | None) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -42,6 +42,8 @@ class IngestJob(NamedTuple):
     metadata: ManifestMetadata | None
     version: str
     options: ManifestOptions | None
+    run: str | None = None
+    """The run that the records belong to."""
 
 
 @dataclass(slots=True)
@@ -56,8 +58,12 @@ class IngestCounts:
 @contextmanager
 def answering(job: IngestJob, link: WorkerLink) -> Iterator[Callable[[Batch], IngestCounts]]:
     """Open the manifest, and provide the function that registers a batch."""
-    with DownloadManifestManager(job.path, job.metadata, options=job.options) as manifest:
+    with DownloadManifestManager(job.path, job.metadata, options=job.options) as manifest, _joined(manifest, job.run):
         yield partial(_register, manifest, job.version, link)
+
+
+def _joined(manifest: DownloadManifestManager, run: str | None) -> AbstractContextManager[object]:
+    return nullcontext() if run is None else manifest.join_run(run)
 
 
 def _register(manifest: DownloadManifestManager, version: str, link: WorkerLink, batch: Batch) -> IngestCounts:
