@@ -101,7 +101,7 @@ def trusted(_checksum: str) -> bool:
 def plan_add(
     known: Lookup, record: Encoded, rules: Rules, *, live: bool = False, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
-    """Plan to add this record. A live one gets a time after its source's current record."""
+    """Plan the addition of this record. A live one gets a time after its source's current record."""
     raw, checksum, source_ids = record
     if len(source_ids) == 1 and _HAS_ALIASES not in raw and not known.might_know(checksum, source_ids[0]):
         # `decide` would give the same result. Most additions take this path, which saves parsing.
@@ -124,7 +124,7 @@ def plan_add(
 def plan_update(
     known: Lookup, checksum: str, changes: Row, rules: Rules, *, must_rewrite: Callable[[str], bool] = trusted
 ) -> Plan:
-    """Plan to replace members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
+    """Plan the replacement of members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
     before = known.row(checksum)
     if before is None:
         raise RecordNotFoundError(checksum)
