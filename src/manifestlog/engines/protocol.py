@@ -88,7 +88,7 @@ class Snapshot(History, Protocol):
 
 
 class Claims(Protocol):
-    """Who works on what, in one directory of data files: the claims of one worker. A context manager, which closes them.
+    """The claims of one worker on sources, contents and paths of a data directory. A context manager, which closes them.
 
     A name has at most one holder, over all processes if the engine is `SHARED`. A claim ends with its block, with
     `close`, or with the process. Threads of one object share its claims, so each worker needs its own object.

@@ -10,7 +10,7 @@ Invariants:
 - There is never a record without its file: name and bytes are durable before the record is added.
 - A published file is never modified or replaced by other content.
 - Content that fails its pin or an expectation is neither published nor registered; it is kept as a `.rejected` file.
-- If several workers bring the same content, one stores it and the others record its path.
+- If several workers download the same content, one stores it and the others record its path.
 
 It does not talk to servers.
 """
