@@ -119,7 +119,7 @@ class AbstractManifest(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that receives a manager opens the manifest itself.
         engine = self._engine
-        if Capability.SHARED not in engine.capabilities:
+        if not self.is_shared:
             raise ManifestError(
                 f"{engine.location.display}: lives in this process only; open it in the process that uses it"
             )
@@ -143,6 +143,11 @@ class AbstractManifest(ABC):
     def capabilities(self) -> frozenset[Capability]:
         """The optional features that the manifest's engine supports."""
         return self._engine.capabilities
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes can open the manifest at once."""
+        return Capability.SHARED in self._engine.capabilities
 
     @property
     def metadata(self) -> ManifestMetadata:
