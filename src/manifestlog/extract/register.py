@@ -119,7 +119,7 @@ def _html_warning(
 
 
 def _content(part: PartFile, path: Path) -> Content:
-    """Return what the expectations need of a downloaded content, which is at `path` now."""
+    """Return the properties of a downloaded content at `path` that the expectations inspect."""
     content_type = part.state.content_type if part.state else None
     with path.open("rb") as file:
         head = file.read(expectations.HEAD_BYTES)

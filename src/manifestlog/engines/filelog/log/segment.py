@@ -263,7 +263,7 @@ class Segment:
         return DamagedManifestError(
             self.path,
             piece.offset,
-            f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
+            f"{piece.end - piece.offset} bytes of segment {self.number} differ from what was written;"
             f" {self._search.records_beyond(piece.end)} good records follow",
         )
 
