@@ -260,7 +260,8 @@ def _publish(context: WorkerContext, part: PartFile, event: DownloadEvent) -> Pa
                 part.publish(path)
                 return path
     raise ExtractError(
-        "both names for this content hold other files; move them away, then run extract again", str(part.path.parent)
+        "both names for this content are taken by other files; move them away, then run extract again",
+        str(part.path.parent),
     )
 
 
