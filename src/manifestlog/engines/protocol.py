@@ -96,7 +96,7 @@ class Claims(Protocol):
 
     @property
     def display(self) -> str:
-        """How messages name the place of these claims."""
+        """The place of these claims, as messages name it."""
 
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
         """Claim a name, waiting up to `wait_s` for its holder; the block receives whether the claim succeeded."""
