@@ -60,7 +60,7 @@ class History(Lookup, Protocol):
     """The additional questions of a plan of new times."""
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        """Return the latest sighting of a source and dataset until this time."""
+        """Return the latest sighting of a source and dataset up to this time."""
 
     def later_than(self, moment: str) -> Iterator[Row]:
         """Yield the rows whose latest observation is after this time."""
