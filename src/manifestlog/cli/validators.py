@@ -16,7 +16,7 @@ def filled(value: str | None) -> str | None:
 
 
 def all_filled(values: list[str] | None) -> list[str] | None:
-    """Return the texts of a repeatable option or argument. Raises `BadParameter` if one is empty."""
+    """Return the values of a repeatable option or argument. Raises `BadParameter` if one is empty."""
     for value in values or ():
         filled(value)
     return values

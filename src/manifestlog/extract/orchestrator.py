@@ -80,7 +80,7 @@ class PipelineOrchestrator:
         self._on_event = on_event or _ignore
         self._initializer = initializer or begin_worker
         self.report = RunReport()
-        """The report of the current or last run; complete as far as the run came if an error ended it."""
+        """The report of the current or last run. After an error it has the outcomes so far."""
 
     def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] | None = None) -> RunReport:
         """Fetch and register what has changed; return the outcome of every source.

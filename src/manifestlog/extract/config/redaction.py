@@ -1,4 +1,4 @@
-"""Removes secrets from URLs and from texts of other libraries.
+"""Removes secrets from URLs and from messages of other libraries.
 
 Invariants:
 
@@ -67,7 +67,7 @@ def safe_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Removes a set of secrets from texts."""
+    """Removes a set of secrets from any text."""
 
     secrets: tuple[str, ...] = field(repr=False)  # longest first
 
