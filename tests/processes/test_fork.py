@@ -175,7 +175,7 @@ def test_forking_while_threads_add_loses_nothing(
     assert (errors, verdicts, missing) == ([], {Verdict.NEW}, set())
 
 
-def test_killing_children_of_a_busy_parent_harms_nobody(
+def test_killing_children_of_a_busy_parent_affects_no_other_process(
     open_manifest: Callable[..., DownloadManifestManager], start: Start
 ) -> None:
     """Children killed right after their birth leave no lock and no loss behind."""

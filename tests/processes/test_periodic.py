@@ -119,7 +119,7 @@ def test_a_sync_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) 
     assert rest_after(monkeypatch, OSError(5, "Input/output error"), share=0) == 15
 
 
-def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_work_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is too long, and stays it: that is no reason."""
     loop = background._Loop("a_b.manifest.json", lambda: 1 / 0, lambda: 1.0, failed_s=15.0)
     loop._round()
@@ -128,7 +128,7 @@ def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("interval_s", [1e11, float("inf")])
-def test_an_interval_beyond_all_clocks_ends_no_thread(
+def test_a_huge_interval_does_not_end_the_thread(
     open_manifest: Callable[..., DownloadManifestManager], interval_s: float
 ) -> None:
     """It is how one says never; the log's limit still holds."""
@@ -151,7 +151,7 @@ def test_an_interrupted_fork_ends_no_periodic_work(open_manifest: Callable[..., 
     wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
 
 
-def test_whatever_fails_does_not_end_the_thread(
+def test_no_failure_ends_the_thread(
     open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a bug of ours."""

@@ -111,14 +111,14 @@ def test_over_the_limit_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"a": "\ud800"}, {"a": 1 << 64}, {"a": object()}, {"\udfff": 1}])
-def test_what_json_cannot_say_is_rejected(wrong: dict[str, object]) -> None:
+def test_values_that_json_cannot_hold_are_rejected(wrong: dict[str, object]) -> None:
     """Text that is no Unicode, numbers beyond 64 bits, things."""
     with pytest.raises(RecordRejectedError):
         codec.encode_row(wrong, 1000)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b'"\xff"', b'"\\ud800"', b"[" * 5000, b"{}x", b"'a'"])
-def test_what_is_no_json_is_a_decode_error(data: bytes) -> None:
+def test_invalid_json_is_a_decode_error(data: bytes) -> None:
     """One error for all of it, and a `ValueError`."""
     with pytest.raises(codec.DecodeError):
         codec.loads(data)
