@@ -6,7 +6,7 @@ Invariants:
   every record counts, including records edited by hand.
 - Covered segments are replayed only if the log does not name the canonical: over it if none of their lines is missing,
   else under it, so that no forgotten record comes back.
-- Every possible loss is reported with file, offset and bytes. It is not a loss if another file replaces it.
+- Every possible loss is reported with file, offset and bytes. It is not a loss if another file has the same data.
 
 It only reads; `repair` writes.
 """
