@@ -23,7 +23,7 @@ def all_filled(values: list[str] | None) -> list[str] | None:
 
 
 def recordable(value: str | None) -> str | None:
-    """Return an option's text. Raises `BadParameter` if it is empty or not UTF-8, as all text in a manifest is."""
+    """Return an option's text. Raises `BadParameter` if it is empty or not UTF-8, because a manifest holds only UTF-8."""
     filled(value)
     try:
         (value or "").encode()
