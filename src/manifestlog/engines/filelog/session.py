@@ -272,8 +272,8 @@ class Session:
     def _abandon_segment(self) -> None:
         """Move to a new segment at once after a failed sync, if the disk allows it.
 
-        Other writers do not know of the failure. They would acknowledge lines after ours, which a power cut could then
-        leave behind a hole.
+        Other writers do not know of the failure. They would acknowledge lines after ours. A power cut could then
+        leave a hole before those lines.
         """
         if self._fencing:
             return
