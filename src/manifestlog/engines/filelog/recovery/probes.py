@@ -156,9 +156,7 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
 def _with_second_process(place: str) -> Iterator[ProbeResult]:
     if is_daemonic():
         found = "not tested: this process is daemonic, and Python does not let it start a second process"
-        yield ProbeResult(
-            "locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a program of its own"
-        )
+        yield ProbeResult("locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a separate program")
         return
     second = _Second(place)
     try:
