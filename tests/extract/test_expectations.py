@@ -325,7 +325,7 @@ def test_a_relative_program_path_starts_at_the_configuration(write: Write) -> No
     assert found.validate_command == (os.path.join(path.parent, "bin/check"), "--rows", "10")
 
 
-def test_a_program_of_the_path_is_left_alone(write: Write) -> None:
+def test_a_program_of_the_path_is_not_changed(write: Write) -> None:
     (found,) = load_config(write(raw_config(raw_source(validate="xmllint --noout"))), {}).sources
     assert found.validate_command == ("xmllint", "--noout")
 

@@ -240,7 +240,7 @@ def test_a_full_disk_is_reported_with_its_path(full: RunReport, here: Here) -> N
     assert failure.error.startswith(str(here.part))
 
 
-def test_the_others_go_on_after_a_full_disk(full: RunReport, here: Here) -> None:
+def test_the_others_continue_after_a_full_disk(full: RunReport, here: Here) -> None:
     assert {outcome.source_id: outcome.result for outcome in full.outcomes}["b"] is Result.NEW
     assert here.body("b") == BODY
 

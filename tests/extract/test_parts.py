@@ -94,7 +94,7 @@ def test_a_writer_starts_again_with_the_body(part: Path) -> None:
     assert part.read_bytes() == b"short"
 
 
-def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
+def test_a_writer_continues_where_the_body_does(part: Path) -> None:
     cut(part, BODY[:400])
     with PartWriter(at(part), HEAD._replace(start=400)) as writer:
         writer.write(BODY[400:])

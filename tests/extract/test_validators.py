@@ -91,7 +91,9 @@ def test_a_dry_run_sees_another_length_under_the_same_etag(here: Here, bad: BadS
 
 
 @pytest.mark.parametrize("told", [{"ETag": ETAG, "Last-Modified": TUESDAY}, {"ETag": '"b"'}], ids=["time", "ETag"])
-def test_not_modified_with_another_validator_is_asked_again(here: Here, bad: BadServer, told: dict[str, str]) -> None:
+def test_not_modified_with_another_validator_is_requested_again(
+    here: Here, bad: BadServer, told: dict[str, str]
+) -> None:
     later = unless_conditional(said(304, told), answers.whole(LONGER, ETAG, TUESDAY))
     url = bad.script("/a", answers.whole(BODY, ETAG, MONDAY), later)
     here.fetch(url)

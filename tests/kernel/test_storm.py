@@ -140,7 +140,7 @@ def test_every_answer_can_be_true(storm: Storm) -> None:
     assert wrong == []
 
 
-def test_nothing_is_there_that_nobody_added(storm: Storm) -> None:
+def test_only_added_records_are_there(storm: Storm) -> None:
     """Every record at the end is one that somebody tried to add."""
     assert storm.stored.keys() - {checksum(number) for number in storm.findings.tried} == set()
 

@@ -55,7 +55,7 @@ def test_a_second_compactor_returns_at_once(path: Path, busy: Child) -> None:
     assert busy.result() == "compacted"
 
 
-def test_writing_goes_on_during_a_compaction(path: Path, busy: Child) -> None:
+def test_writing_continues_during_a_compaction(path: Path, busy: Child) -> None:
     """What is added in its middle is there afterwards, in the log and in the next canonical."""
     with DownloadManifestManager(path, options=QUICK) as manifest:
         manifest.add(make_record(100))

@@ -96,7 +96,7 @@ def test_reading_needs_no_lock(path: Path, stopped: Child) -> None:
         assert manifest.has_checksum(checksum(0))
 
 
-def test_adding_works_when_the_holder_goes_on(path: Path, stopped: Child) -> None:
+def test_adding_works_when_the_holder_continues(path: Path, stopped: Child) -> None:
     """After the holder has finished its own add, both records are there."""
     with resuming(path, stopped) as manifest:
         failure(manifest)

@@ -52,7 +52,7 @@ def add_and_wait_for_the_sync(manifest: DownloadManifestManager, number: int, sy
     wait_until(lambda: segment in synced[before:], 8)
 
 
-def test_records_are_synced_while_a_compaction_goes_on(
+def test_records_are_synced_while_a_compaction_continues(
     open_manifest: Callable[..., DownloadManifestManager], synced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a power cut may take does not grow with the canonical."""
@@ -109,12 +109,12 @@ def test_a_compaction_that_fails_costs_no_more_than_one_that_does_not(monkeypatc
     assert rest_after(monkeypatch, OSError(28, "No space left on device"), share=100) == 300
 
 
-def test_a_compaction_that_only_waited_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_only_waited_is_retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for a lock costs nobody anything."""
     assert rest_after(monkeypatch, LockTimeoutError("a_b.manifest.lock", 3.0, None), share=100) == 15
 
 
-def test_a_sync_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it has taken: what a power cut may take does not depend on that."""
     assert rest_after(monkeypatch, OSError(5, "Input/output error"), share=0) == 15
 

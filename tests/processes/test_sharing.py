@@ -126,7 +126,7 @@ def test_nothing_is_there_twice(stored: list[str]) -> None:
     assert len(stored) == len(set(stored))
 
 
-def test_nothing_is_there_that_nobody_added(stored: list[str]) -> None:
+def test_only_added_records_are_there(stored: list[str]) -> None:
     """There are no other records."""
     assert set(stored) - {checksum(n) for n in NUMBERS} == set()
 

@@ -22,13 +22,13 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_dumped_is_loaded(value: object) -> None:
+def test_dumped_json_can_be_loaded(value: object) -> None:
     """A round trip changes nothing."""
     assert codec.loads(codec.dumps(value)) == value
 
 
 @given(JSON)
-def test_what_is_dumped_has_no_raw_newline(value: object) -> None:
+def test_dumped_json_has_no_raw_newline(value: object) -> None:
     """That is what makes newline framing sound."""
     assert b"\n" not in codec.dumps(value)
 

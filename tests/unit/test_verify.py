@@ -62,7 +62,7 @@ def test_a_file_of_the_right_size_must_be_read_to_tell() -> None:
     assert judge(FILE, FileStat(size=5), Level.FULL) is None
 
 
-def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
+def test_a_file_that_moved_is_not_reported_as_empty() -> None:
     found = judge(FILE, FileStat(moved=True), Level.FULL)
     assert found is not None
     assert found.reason == "it changed while it was read; verify it again when nothing writes to it"
