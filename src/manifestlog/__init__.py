@@ -112,7 +112,7 @@ _HOMES = {
 """The module of each public name; the block above says the same to type checkers, and a test compares the two."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 -- texts, all of them
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 -- all of them are strings
 
 logging.getLogger("manifestlog").addHandler(logging.NullHandler())
 

@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from manifestlog import corrections
 from manifestlog.adoption import Given, adopt_metadata, difference
-from manifestlog.engines.protocol import Capability, Claims
+from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
@@ -120,7 +120,7 @@ class AbstractManifest(ManifestReader, ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # A child process that receives a manager opens the manifest itself.
         engine = self._engine
-        if Capability.SHARED not in engine.capabilities:
+        if not self.is_shared:
             raise ManifestError(
                 f"{engine.location.display}: lives in this process only; open it in the process that uses it"
             )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifestlog import root
+from manifestlog.engines.protocol import Capability
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
 from manifestlog.records import Records
@@ -22,7 +23,7 @@ from manifestlog.records import Records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from manifestlog.engines.protocol import Capability, Engine, Location, Snapshot
+    from manifestlog.engines.protocol import Engine, Location, Snapshot
     from manifestlog.model.models import ManifestRecord, Observation
 
 
@@ -46,6 +47,11 @@ class ManifestReader:
     def capabilities(self) -> frozenset[Capability]:
         """The optional features that the manifest's engine supports."""
         return self._engine.capabilities
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes can open the manifest at once."""
+        return Capability.SHARED in self._engine.capabilities
 
     @property
     def metadata(self) -> ManifestMetadata:

@@ -118,7 +118,7 @@ def test_every_flipped_byte_before_the_sync_mark_is_found(path: Path, bits: int)
 
 @pytest.mark.slow  # tests/damage has every byte in make test
 @pytest.mark.parametrize("bits", [0x01, 0xFF])
-def test_a_flipped_byte_behind_the_sync_mark_takes_its_own_line_only(
+def test_a_flipped_byte_after_the_sync_mark_damages_its_own_line_only(
     path: Path, bits: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Damage that a crash explains is reported, and costs no line but the damaged one."""
@@ -258,7 +258,7 @@ def test_a_torn_tail_is_reported(path: Path, tail: str, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("tail", TAILS)
-def test_what_is_written_behind_a_torn_tail_is_kept(path: Path, tail: str) -> None:
+def test_what_is_written_after_a_torn_tail_is_kept(path: Path, tail: str) -> None:
     """Writes after the recovery survive the next open."""
     (active,) = _fill(path, 3)
     active.write_bytes(active.read_bytes() + TAILS[tail])
@@ -420,7 +420,7 @@ def test_a_duplicated_last_line_of_the_active_segment_changes_nothing(path: Path
     assert _answers(path) == expected
 
 
-def test_bytes_behind_a_seal_are_found(path: Path, sealed: Path) -> None:
+def test_bytes_after_a_seal_are_found(path: Path, sealed: Path) -> None:
     """Nothing may stand behind a segment's last line."""
     sealed.write_bytes(sealed.read_bytes() + b"x\n")
     _refused(path)
@@ -720,7 +720,7 @@ def test_damage_after_the_fence_is_damage(path: Path, torn_seal: tuple[Path, lis
     assert _refused(path).path == str(segment)
 
 
-def test_bytes_behind_a_seal_without_successor_are_found(torn_seal: tuple[Path, list[bytes]], path: Path) -> None:
+def test_bytes_after_a_seal_without_successor_are_found(torn_seal: tuple[Path, list[bytes]], path: Path) -> None:
     """No crash writes behind a seal."""
     segment, lines = torn_seal
     segment.write_bytes(b"".join(lines) + b"x\n")

@@ -266,7 +266,10 @@ def test_a_record_that_is_too_big_is_rejected_before_the_lock(path: Path, start:
             return str(error.value)
 
     def hold(link: Any) -> None:
-        with DownloadManifestManager(path, META, options=QUIET) as manifest, engine_of(manifest).session._append_lock:
+        with (
+            DownloadManifestManager(path, META, options=QUIET) as manifest,
+            engine_of(manifest).session._append_lock.file,
+        ):
             link.send("held")
             link.recv()
 

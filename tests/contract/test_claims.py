@@ -151,7 +151,7 @@ def test_a_claim_ends_with_an_error_in_its_block(ours: Claims, theirs: Claims) -
     assert get(theirs)
 
 
-def test_who_did_not_get_a_claim_does_not_end_it(
+def test_a_failed_claim_does_not_end_the_holders_claim(
     manifest: DownloadManifestManager, ours: Claims, theirs: Claims, data: Path
 ) -> None:
     with ours.claim("part", "a"):

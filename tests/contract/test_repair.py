@@ -192,7 +192,7 @@ def test_check_finds_nothing_after_a_repair(path: Path) -> None:
     assert check(names.resolve(path)).findings == []
 
 
-def test_the_log_goes_on_behind_the_highest_number(path: Path) -> None:
+def test_the_log_continues_after_the_highest_number(path: Path) -> None:
     last = max(segments(path))
     _damage(path)
     mend(path)
@@ -210,7 +210,7 @@ def test_a_number_that_only_a_report_names_is_not_reused(path: Path) -> None:
     assert list(segments(path)) == [last + 1]
 
 
-def test_writing_and_compacting_go_on_after_a_repair(path: Path) -> None:
+def test_writing_and_compacting_continue_after_a_repair(path: Path) -> None:
     _damage(path)
     mend(path)
     with DownloadManifestManager(path, options=MANUAL) as manifest:

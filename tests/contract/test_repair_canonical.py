@@ -50,7 +50,7 @@ def test_one_damaged_line_costs_one_record_without_an_index_too(no_index: Path) 
     assert report.lost
 
 
-def test_what_can_be_read_of_a_damaged_line_names_the_record(no_index: Path) -> None:
+def test_the_readable_part_of_a_damaged_line_names_the_record(no_index: Path) -> None:
     flip(no_index, line_of(no_index, checksum(0)).start + 80)
     assert named(mend(no_index)) == {checksum(0)}
 
@@ -87,7 +87,7 @@ def test_a_damaged_record_that_was_forgotten_is_not_lost(path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
-def test_a_cut_canonical_keeps_what_stands_before_the_cut(path: Path, share: float) -> None:
+def test_a_cut_canonical_keeps_what_is_before_the_cut(path: Path, share: float) -> None:
     data = path.read_bytes()
     before = {c for c in ONLY_CANONICAL if data.index(c.encode()) < len(data) * share - 400}
     path.write_bytes(data[: int(len(data) * share)])
@@ -112,7 +112,7 @@ def test_a_missing_canonical_is_rebuilt_from_a_log_that_begins_with_it(tmp_path:
     assert stored(path).keys() == {checksum(n) for n in range(5)}
 
 
-def test_a_missing_canonical_behind_a_compaction_is_named_record_by_record(path: Path) -> None:
+def test_a_missing_canonical_after_a_compaction_is_named_record_by_record(path: Path) -> None:
     path.unlink()
     report = mend(path)
     assert (set(stored(path)), named(report)) == (ONLY_LOG, ONLY_CANONICAL)

@@ -187,7 +187,7 @@ def test_a_last_segment_replaced_by_another_manifests_keeps_the_rest(path: Path,
     assert stored(path).keys() == ALL - gone
 
 
-def test_a_doubled_line_costs_at_most_what_stands_behind_it(path: Path) -> None:
+def test_a_duplicated_line_costs_at_most_the_lines_after_it(path: Path) -> None:
     file = files(path)["sealed"]
     behind = puts(file)
     lines = file.read_bytes().splitlines(keepends=True)

@@ -134,7 +134,7 @@ def test_the_canonical_is_valid_after_a_crash(crashed: Path) -> None:
     assert len(load_canonical(crashed)["records"]) in (len(MERGED), len(EXPECTED))
 
 
-def test_writing_goes_on_after_a_crash(crashed: Path) -> None:
+def test_writing_continues_after_a_crash(crashed: Path) -> None:
     """What is added after the crash is there at the next opening."""
     with DownloadManifestManager(crashed, options=QUICK) as manifest:
         manifest.add(make_record(500))

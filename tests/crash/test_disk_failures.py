@@ -288,7 +288,7 @@ def test_a_compaction_under_a_real_limit_fails_cleanly(path: Path, start: Start)
     assert len(load_canonical(path)["records"]) == 40
 
 
-def test_a_sync_behind_a_failed_one_leaves_the_segment(durable: DownloadManifestManager) -> None:
+def test_a_sync_after_a_failed_one_leaves_the_segment(durable: DownloadManifestManager) -> None:
     """Where the one who failed could not: the next first line says what was announced in it."""
     session = engine_of(durable).session
     wal = session._state.wal

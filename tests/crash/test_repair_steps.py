@@ -269,7 +269,7 @@ def test_a_writer_after_a_crash_gets_an_error_or_its_record_is_kept(twin: Callab
     assert answers == {"new", "damaged"}
 
 
-def test_writing_goes_on_after_a_crash_and_a_repair(crashed: tuple[Path, dict[str, bytes]]) -> None:
+def test_writing_continues_after_a_crash_and_a_repair(crashed: tuple[Path, dict[str, bytes]]) -> None:
     path, _ = crashed
     mend(path)
     with DownloadManifestManager(path, options=MANUAL) as manifest:

@@ -169,7 +169,7 @@ def test_the_torn_bytes_stay_where_they_are(torn: Callable[..., Path], last_line
     assert segment.read_bytes() == before
 
 
-def test_an_open_reader_goes_on_over_a_torn_tail(torn: Callable[..., Path], last_line: range) -> None:
+def test_an_open_reader_continues_over_a_torn_tail(torn: Callable[..., Path], last_line: range) -> None:
     """A reader that had opened the torn manifest sees what is written behind the fence."""
     path = torn(len(last_line) // 2)
     with DownloadManifestManager(path, read_only=True) as reader:
@@ -204,7 +204,7 @@ def test_a_torn_tail_that_was_compacted_away_is_left_behind(overtaken: DownloadM
 
 
 @pytest.mark.parametrize("overtaken", [False], ids=["writer"], indirect=True)
-def test_nothing_is_written_behind_a_torn_tail_that_was_compacted_away(overtaken: DownloadManifestManager) -> None:
+def test_nothing_is_written_after_a_torn_tail_that_was_compacted_away(overtaken: DownloadManifestManager) -> None:
     """No segment number is used again: its records would be in a file that nobody reads."""
     assert [overtaken.add(make_record(n)).verdict for n in AFTER] == ["duplicate", "duplicate", "new"]
     overtaken.close()

@@ -152,7 +152,7 @@ def test_what_is_compacted_from_it_is_sound(original: Path, make: Callable[[Path
     check_manifest(path)
 
 
-def test_another_tools_file_is_left_alone(original: Path) -> None:
+def test_another_tools_file_is_not_changed(original: Path) -> None:
     path = _of_another_tool(original)
     before = path.read_bytes()
     _open(path).close()
@@ -179,7 +179,7 @@ def test_check_finds_a_copys_index_that_differs(original: Path) -> None:
     assert [found.file for found in check(path).findings if "damaged" in found.meaning] == [path.index]
 
 
-def test_a_damaged_bucket_is_not_made_good_by_adopting_it(original: Path) -> None:
+def test_adopting_a_damaged_bucket_does_not_hide_the_damage(original: Path) -> None:
     """It keeps the CRC that tells of it."""
     path = _copied(original)
     with _open(path, read_only=True) as manager:
@@ -346,7 +346,7 @@ def test_check_says_that_a_copy_came_without_its_log(original: Path) -> None:
     assert not report.damaged
 
 
-def test_a_copy_without_its_log_goes_on_with_one_of_its_own(original: Path) -> None:
+def test_a_copy_without_its_log_continues_with_one_of_its_own(original: Path) -> None:
     copy = _copied_without_log(original)
     with _open(copy) as manager:
         manager.add(record("later", 1000))

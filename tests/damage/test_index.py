@@ -106,7 +106,7 @@ def test_damage_that_a_merge_does_not_touch_is_not_merged(tmp_path: Path) -> Non
     damaged_beside_a_merge(tmp_path / NAME)
 
 
-def test_a_reader_goes_on_while_a_compaction_replaces_the_index(ground: Ground, oracle: Oracle, start: Start) -> None:
+def test_a_reader_continues_while_a_compaction_replaces_the_index(ground: Ground, oracle: Oracle, start: Start) -> None:
     """A rename gives the name to another file; the mapped one stays whole until nobody uses it."""
     ground.place(Case("sound", ground.files, (oracle.sound,)))
     compactor = start(_compact, ground.path)  # before the reader is open: what is open here is open in a child

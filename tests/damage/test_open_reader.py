@@ -56,6 +56,6 @@ def test_a_record_that_rots_is_reported_when_it_is_read(ground: Ground, reader: 
     data = ground.files[NAME]
     with ground.path.open("r+b") as file:
         file.write(data.replace(b'"dataset":"set"', b'"dataset":"sat"'))
-    with pytest.raises(DamagedManifestError, match="not what was written") as told:
+    with pytest.raises(DamagedManifestError, match="from what was written") as told:
         ask(reader)
     assert told.value.path == str(ground.path)

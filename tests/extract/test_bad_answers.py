@@ -51,7 +51,9 @@ def test_a_length_that_was_wrong_once_is_retried(here: Here, bad: BadServer) -> 
 
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "1000.0", "1" * 5000])
-def test_a_length_that_is_no_number_ends_the_source_and_not_the_run(here: Here, bad: BadServer, length: str) -> None:
+def test_a_length_that_is_not_a_number_fails_the_source_and_not_the_run(
+    here: Here, bad: BadServer, length: str
+) -> None:
     report = here.run(
         source(bad.script("/a", answers.exactly(200, {"Content-Length": length}, BODY)), source_id="a"),
         source(bad.script("/b", answers.whole(OTHER)), source_id="b"),
@@ -60,7 +62,7 @@ def test_a_length_that_is_no_number_ends_the_source_and_not_the_run(here: Here, 
     assert {outcome.source_id: outcome.result for outcome in report.outcomes}["b"] is Result.NEW
 
 
-def test_two_lengths_are_none_to_believe(here: Here, bad: BadServer) -> None:
+def test_two_different_lengths_fail(here: Here, bad: BadServer) -> None:
     def step(exchange: Exchange) -> None:
         exchange.frame(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Length: 20\r\n\r\n")
         exchange.body(BODY[:10])
@@ -69,7 +71,7 @@ def test_two_lengths_are_none_to_believe(here: Here, bad: BadServer) -> None:
     assert here.fetch(bad.script("/a", step)).result is Result.FAILED
 
 
-def test_an_endless_number_in_a_range_ends_the_source_and_not_the_run(here: Here, bad: BadServer) -> None:
+def test_an_endless_number_in_a_range_fails_the_source_and_not_the_run(here: Here, bad: BadServer) -> None:
     told = {"ETag": ETAG, "Content-Range": f"bytes 400-999/{'1' * 5000}"}
     steps = (answers.cut_at(400, BODY, ETAG), answers.exactly(206, told, BODY[400:]), answers.whole(BODY, ETAG))
     assert len(here.run(source(bad.script("/a", *steps))).outcomes) == 1
@@ -178,45 +180,45 @@ def test_nothing_new_may_say_how_long_it_would_be(here: Here, bad: BadServer) ->
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])
-def test_a_server_in_trouble_is_asked_again(here: Here, bad: BadServer, status: int) -> None:
+def test_a_failing_server_is_retried(here: Here, bad: BadServer, status: int) -> None:
     assert here.fetch(bad.script("/a", answers.status(status), answers.whole(BODY))).result is Result.NEW
 
 
-def test_a_server_in_trouble_is_asked_so_often_and_no_more(here: Here, bad: BadServer) -> None:
+def test_a_failing_server_is_retried_as_often_as_configured(here: Here, bad: BadServer) -> None:
     outcome = here.fetch(bad.script("/a", answers.status(503)), retries=2)
     assert (outcome.result, len(bad.requests), len(here.waits)) == (Result.FAILED, 3, 2)
 
 
-def test_a_failure_says_why_and_after_how_many_attempts(here: Here, bad: BadServer) -> None:
+def test_a_failure_names_its_reason_and_the_number_of_attempts(here: Here, bad: BadServer) -> None:
     error = here.fetch(bad.script("/a", answers.status(503)), retries=2).error
     assert error == "HTTP 503; 3 attempts failed: run extract again later"
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_the_wish_of_a_server_in_seconds_is_honoured(here: Here, bad: BadServer, status: int, seconds: int) -> None:
+def test_retry_after_in_seconds_is_honoured(here: Here, bad: BadServer, status: int, seconds: int) -> None:
     here.fetch(bad.script("/a", answers.status(status, seconds), answers.whole(BODY)))
     assert [(wait.reason, wait.pause_s) for wait in here.waits] == [(f"HTTP {status}", seconds)]
 
 
 @pytest.mark.parametrize("status", [202, 403, 500, 501, 599])
-def test_a_status_with_a_time_to_wait_is_asked_again(here: Here, bad: BadServer, status: int) -> None:
+def test_a_status_with_retry_after_is_retried(here: Here, bad: BadServer, status: int) -> None:
     outcome = here.fetch(bad.script("/a", answers.status(status, 0, b"wait"), answers.whole(BODY)))
     assert (outcome.result, here.body()) == (Result.NEW, BODY)
 
 
-def test_a_longer_wish_of_a_server_is_stronger_than_the_back_off(here: Here, bad: BadServer) -> None:
+def test_a_longer_retry_after_overrides_the_back_off(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.status(503, 1), answers.whole(BODY)), backoff_s=0.01)
     assert [wait.pause_s for wait in here.waits] == [1]
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])
-def test_the_back_off_is_stronger_than_the_wish_to_come_at_once(here: Here, bad: BadServer, status: int) -> None:
+def test_the_back_off_overrides_a_retry_after_of_zero(here: Here, bad: BadServer, status: int) -> None:
     here.fetch(bad.script("/a", answers.status(status, 0), answers.whole(BODY)), backoff_s=0.2)
     assert [wait.pause_s >= 0.2 for wait in here.waits] == [True]
 
 
-def test_the_wish_of_a_server_as_a_date_is_honoured(here: Here, bad: BadServer) -> None:
+def test_retry_after_as_a_date_is_honoured(here: Here, bad: BadServer) -> None:
     def later(exchange: Exchange) -> None:
         date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
         answers.status(503, date)(exchange)
@@ -225,13 +227,13 @@ def test_the_wish_of_a_server_as_a_date_is_honoured(here: Here, bad: BadServer) 
     assert 0 < here.waits[0].pause_s <= 2
 
 
-def test_a_date_that_has_passed_is_no_wish_to_wait(here: Here, bad: BadServer) -> None:
+def test_a_retry_after_in_the_past_is_ignored(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", answers.status(503, MONDAY), answers.whole(BODY)), backoff_s=0.2)
     assert [0.2 <= wait.pause_s < 1 for wait in here.waits] == [True]
 
 
 @pytest.mark.parametrize("wish", ["soon", "-5", "1.5.2", "", "9" * 5000, "Mon, 99 Jan 99999 99:99:99 GMT", "inf"])
-def test_a_wish_that_means_nothing_is_none(here: Here, bad: BadServer, wish: str) -> None:
+def test_an_invalid_retry_after_is_ignored(here: Here, bad: BadServer, wish: str) -> None:
     here.fetch(bad.script("/a", answers.status(503, wish), answers.whole(BODY)))
     assert ([wait.pause_s for wait in here.waits], here.body()) == ([0], BODY)
 
@@ -275,7 +277,7 @@ def test_an_answer_that_fails_leaves_the_part(here: Here, bad: BadServer) -> Non
 
 
 @pytest.mark.parametrize("broken", [answers.reset(), answers.hangs_up()], ids=["reset", "hung up"])
-def test_a_connection_without_an_answer_is_tried_again(here: Here, bad: BadServer, broken: Step) -> None:
+def test_a_connection_without_an_answer_is_retried(here: Here, bad: BadServer, broken: Step) -> None:
     assert here.fetch(bad.script("/a", broken, answers.whole(BODY))).result is Result.NEW
 
 
@@ -285,7 +287,7 @@ def test_connections_without_answers_fail_in_the_end(here: Here, bad: BadServer,
     assert (outcome.result, len(bad.requests)) == (Result.FAILED, 3)
 
 
-def test_a_refused_connection_is_tried_again_and_fails(here: Here) -> None:
+def test_a_refused_connection_is_retried_and_fails(here: Here) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     outcome = here.fetch(f"http://127.0.0.1:{port}/a", retries=2)
@@ -294,7 +296,7 @@ def test_a_refused_connection_is_tried_again_and_fails(here: Here) -> None:
     assert "refused" in outcome.error
 
 
-def test_a_name_that_is_not_known_fails_and_says_so(here: Here) -> None:
+def test_an_unknown_host_name_fails_and_is_reported(here: Here) -> None:
     error = here.fetch("http://nowhere.invalid/a", retries=0).error
     assert error is not None
     assert "name cannot be resolved" in error
@@ -330,7 +332,7 @@ def test_a_body_that_drips_is_read_to_its_end(here: Here, bad: BadServer) -> Non
     ],
     ids=["nothing", "a line", "no status", "another protocol", "no number", "zeros", "one line"],
 )
-def test_an_answer_that_is_no_http_ends_the_source_and_not_the_run(here: Here, bad: BadServer, noise: bytes) -> None:
+def test_an_answer_that_is_not_http_fails_the_source_and_not_the_run(here: Here, bad: BadServer, noise: bytes) -> None:
     def step(exchange: Exchange) -> None:
         exchange.frame(noise)
         exchange.hang_up()
@@ -347,7 +349,7 @@ def test_too_many_headers_fail(here: Here, bad: BadServer) -> None:
     assert here.fetch(bad.script("/a", answers.exactly(200, many, BODY)), retries=1).result is Result.FAILED
 
 
-def test_a_chunk_of_no_length_fails(here: Here, bad: BadServer) -> None:
+def test_a_chunk_without_a_length_fails(here: Here, bad: BadServer) -> None:
     def step(exchange: Exchange) -> None:
         exchange.head(200, {"Transfer-Encoding": "chunked"})
         exchange.frame(b"zz\r\n")

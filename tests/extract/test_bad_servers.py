@@ -49,7 +49,7 @@ ORDERLY = [kind for kind in CUTTING if kind != "reset"]
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("kind", CUTTING)
-def test_a_cut_body_comes_whole(here: Here, bad: BadServer, kind: str, cut: int) -> None:
+def test_a_cut_body_is_completed(here: Here, bad: BadServer, kind: str, cut: int) -> None:
     here.fetch(bad.script("/a", CUTTING[kind](cut, BODY, ETAG), answers.whole(BODY, ETAG)))
     assert (here.body(), here.files) == (BODY, ["systems/a"])
 
@@ -76,12 +76,12 @@ def test_the_next_run_continues_with_a_cut_body(here: Here, bad: BadServer, cut:
     assert (here.body(), bad.bodies["/a"], here.files) == (BODY, len(BODY), ["systems/a"])
 
 
-def test_a_body_is_put_together_from_many_pieces(here: Here, bad: BadServer) -> None:
+def test_a_body_is_assembled_from_many_pieces(here: Here, bad: BadServer) -> None:
     here.fetch(bad.script("/a", *[answers.cut_at(100, BODY, ETAG)] * 10), retries=9)
     assert (here.body(), bad.bodies["/a"]) == (BODY, len(BODY))
 
 
-def test_a_body_is_put_together_over_many_runs(here: Here, bad: BadServer) -> None:
+def test_a_body_is_assembled_over_many_runs(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", answers.cut_at(100, BODY, ETAG))
     results = [here.fetch(url, retries=0).result for _ in range(10)]
     assert (results[-1], here.body(), bad.bodies["/a"]) == (Result.NEW, BODY, len(BODY))
@@ -106,7 +106,7 @@ def test_a_cut_body_with_a_weak_etag_starts_again(here: Here, bad: BadServer) ->
 
 
 @pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
-def test_a_cut_body_whose_etag_no_header_holds_starts_again(here: Here, bad: BadServer, etag: str) -> None:
+def test_a_cut_body_whose_etag_no_header_can_hold_starts_again(here: Here, bad: BadServer, etag: str) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
     part_file.write_state(here.part, replace(part_file.read_state(here.part) or part_file.PartState(), etag=etag))
     here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))

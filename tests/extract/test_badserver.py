@@ -69,7 +69,7 @@ def test_whole_answers_304_where_its_date_is_not_later(bad: BadServer, asked: st
     assert ask(url, if_modified_since=asked).status == status
 
 
-def test_a_date_that_is_none_is_never_unchanged(bad: BadServer) -> None:
+def test_an_invalid_date_is_never_unchanged(bad: BadServer) -> None:
     url = bad.script("/a", answers.whole(BODY, last_modified="yesterday"))
     assert ask(url, if_modified_since="yesterday").status == 200
 

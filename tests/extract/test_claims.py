@@ -50,7 +50,7 @@ def test_files_of_one_name_in_two_datasets_are_claimed_by_two(ours: Claims, tmp_
     assert ours.name_of(tmp_path / "systems" / "a") != ours.name_of(tmp_path / "bodies" / "a")
 
 
-def test_waiting_ends_some_day(ours: Claims, theirs: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_ends_after_its_limit(ours: Claims, theirs: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manifestlog.extract.claims._WAIT_S", 0.0)
     with ours.trying("part", "a"), pytest.raises(ExtractError, match="claimed by another"), theirs.waiting("part", "a"):
         pass

@@ -174,7 +174,7 @@ def test_a_file_without_validators_is_finished_by_the_next_run(
 
 @before_and_after
 @pytest.mark.parametrize("step", ["publish", "register"])
-def test_a_run_that_dies_time_and_again_is_finished_in_the_end(
+def test_a_run_that_dies_repeatedly_is_finished_in_the_end(
     here: Here, bad: BadServer, crash: Crash, step: str, when: str
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
@@ -272,7 +272,7 @@ def test_a_file_that_was_changed_after_its_intent_was_recorded_is_not_registered
     ids=str,
 )
 @pytest.mark.parametrize("step", ["record_intent", "publish"])
-def test_an_announcement_that_is_wrong_does_no_harm(
+def test_a_wrong_announcement_does_no_harm(
     here: Here, bad: BadServer, crash: Crash, step: str, change: dict[str, str]
 ) -> None:
     url = bad.script("/a", answers.whole(BODY, ETAG))
@@ -293,7 +293,7 @@ def test_an_interrupted_download_is_not_registered_against_a_pin(
     assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)
 
 
-def test_a_part_that_is_gone_at_its_end_is_no_empty_file(here: Here) -> None:
+def test_a_part_that_disappears_at_its_end_is_not_an_empty_file(here: Here) -> None:
     one = source(source_id="a", dataset="systems")
     part = PartFile(SourcePaths.of(here.data_dir, one))
     with (

@@ -43,7 +43,7 @@ def test_a_satisfied_pin_is_unchanged(here: Here, pinned: ETLSource) -> None:
     assert (outcome.result, outcome.bytes_saved) == (Result.UNCHANGED, len(BODY))
 
 
-def test_a_satisfied_pin_is_not_requested_in_dry(here: Here, bad: BadServer, pinned: ETLSource) -> None:
+def test_a_dry_run_does_not_request_a_satisfied_pin(here: Here, bad: BadServer, pinned: ETLSource) -> None:
     (plan,) = plan_all(here.manifest, [pinned])
     assert (plan.action, plan.why, len(bad.asked("/a"))) == ("unchanged", "the pinned content is recorded", 1)
 
@@ -82,7 +82,7 @@ def test_a_forced_source_restores_a_lost_file(here: Here, pinned: ETLSource) -> 
     assert here.body() == BODY
 
 
-def test_a_forced_source_says_why_in_dry(here: Here, pinned: ETLSource) -> None:
+def test_a_dry_run_says_why_a_forced_source_is_fetched(here: Here, pinned: ETLSource) -> None:
     (plan,) = plan_all(here.manifest, [forced(pinned)])
     assert (plan.action, plan.why) == ("fetch", "it is requested without conditions")
 

@@ -41,7 +41,7 @@ def test_sources_keep_their_order(write: Write) -> None:
     assert [source.source_id for source in config.sources] == ["b", "a"]
 
 
-def test_a_source_may_say_everything(write: Write) -> None:
+def test_a_source_may_set_every_option(write: Write) -> None:
     full = raw_source(file_name="x.json", headers={"X-Key": "1"}, checksum=CHECKSUM.upper())
     (source,) = _load(write(raw_config(full))).sources
     assert (source.file_name, source.headers, source.checksum) == ("x.json", {"X-Key": "1"}, CHECKSUM)
@@ -90,7 +90,7 @@ def test_toml_says_the_same(tmp_path: Path) -> None:
     assert (config.defaults.jobs, config.sources[0].url) == (2, "https://host/x.json")
 
 
-def test_a_byte_order_mark_is_no_matter(write: Write) -> None:
+def test_a_byte_order_mark_is_accepted(write: Write) -> None:
     assert _load(write(b"\xef\xbb\xbf" + json.dumps(raw_config()).encode())).manifest == "systems_download"
 
 
@@ -98,7 +98,7 @@ def test_a_name_in_two_datasets_is_two_sources(write: Write) -> None:
     assert len(_load(write(raw_config(raw_source(), raw_source(dataset="other")))).sources) == 2
 
 
-def test_a_configuration_goes_to_another_process(write: Write) -> None:
+def test_a_configuration_can_be_pickled(write: Write) -> None:
     config = _load(write(raw_config(raw_source(url="https://host/x?${NAME}"))), {"NAME": SECRET})
     sent: ExtractConfig = pickle.loads(pickle.dumps(config))
     assert (sent, sent.from_environment) == (config, frozenset({SECRET}))
@@ -120,17 +120,17 @@ def test_a_configuration_goes_to_another_process(write: Write) -> None:
         ("https://host/${EMPTY}", "https://host/"),
     ],
 )
-def test_variables_stand_in_addresses(write: Write, text: str, expected: str) -> None:
+def test_variables_are_expanded_in_addresses(write: Write, text: str, expected: str) -> None:
     environ = {"A": "1", "B_2": "two", "URL": "https://other/x", "NESTED": "${A}", "EMPTY": ""}
     assert _load(write(raw_config(raw_source(url=text))), environ).sources[0].url == expected
 
 
-def test_variables_stand_in_a_sources_headers(write: Write) -> None:
+def test_variables_are_expanded_in_a_sources_headers(write: Write) -> None:
     config = _load(write(raw_config(raw_source(headers={"X-Key": "Bearer ${T}"}))), {"T": "x"})
     assert config.sources[0].headers == {"X-Key": "Bearer x"}
 
 
-def test_variables_stand_in_default_headers(write: Write) -> None:
+def test_variables_are_expanded_in_default_headers(write: Write) -> None:
     config = _load(write(raw_config(defaults={"headers": {"X-Key": "${T}$$"}})), {"T": "x"})
     assert config.defaults.headers == {"X-Key": "x$"}
 
@@ -144,13 +144,13 @@ def test_variables_stand_in_default_headers(write: Write) -> None:
         ("sources[0].checksum", lambda text: raw_config(raw_source(checksum=text))),
     ],
 )
-def test_variables_stand_nowhere_else(write: Write, field: str, raw: Callable[[str], Any], text: str) -> None:
+def test_variables_are_expanded_nowhere_else(write: Write, field: str, raw: Callable[[str], Any], text: str) -> None:
     error = config_error(write(raw(text)), {"T": "x"})
     assert (error.field, error.reason) == (field, "variables are not expanded here; write the value out")
 
 
 @pytest.mark.parametrize("field", ["source_id", "dataset", "file_name"])
-def test_names_take_no_variable_but_the_day(write: Write, field: str) -> None:
+def test_names_accept_no_variable_but_the_day(write: Write, field: str) -> None:
     error = config_error(write(raw_config(raw_source(**{field: "${T}"}))), {"T": "x"})
     assert (error.field, "only ${DAY}" in error.reason) == (f"sources[0].{field}", True)
 
@@ -197,7 +197,7 @@ def test_a_variable_that_is_not_set_is_named(write: Write, raw: Any, field: str)
 @pytest.mark.parametrize(
     "url", ["https://host/$", "https://host/$A", "https://host/${}", "https://host/${A", "https://host/${1}"]
 )
-def test_a_dollar_that_means_nothing_is_refused(write: Write, url: str) -> None:
+def test_an_unexpected_dollar_is_rejected(write: Write, url: str) -> None:
     error = config_error(write(raw_config(raw_source(url=url))), {"A": "1", "1": "1", "": "1"})
     assert error.reason == "expected ${NAME} after a $; write $$ for a plain $"
 

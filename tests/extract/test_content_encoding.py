@@ -139,7 +139,7 @@ def test_the_log_says_how_it_is_stored(
     assert f"compressed ({encoding}); it is {said}" in caplog.text
 
 
-def test_an_answer_without_content_says_nothing_of_encodings(
+def test_an_answer_without_content_gives_no_warning_about_encodings(
     here: Here, bad: BadServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     unchanged = answers.exactly(304, {"Content-Encoding": "br", "ETag": ETAG})

@@ -174,7 +174,7 @@ def test_a_part_does_not_cause_a_download_of_the_recorded_content() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 530, 598, 599])
-def test_a_status_that_may_pass_is_tried_again(status: int) -> None:
+def test_a_status_that_may_pass_is_retried(status: int) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(status)) == Action(Step.RETRY, f"HTTP {status}")
 
 
@@ -198,7 +198,7 @@ def test_a_final_status_comes_with_advice(status: int, advice: str) -> None:
 
 
 @pytest.mark.parametrize("status", [202, 403, 500, 501, 505, 506, 508, 510, 511, 599])
-def test_a_status_with_a_time_to_wait_is_tried_again(status: int) -> None:
+def test_a_status_with_a_time_to_wait_is_retried(status: int) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(status, retry_after_s=2.0)) == Action(
         Step.RETRY, f"HTTP {status}", 2.0
     )
@@ -214,7 +214,7 @@ def test_a_file_in_preparation_is_reported() -> None:
 
 
 @pytest.mark.parametrize("after_s", [0.0, 1.0, RETRY_AFTER_MAX_S])
-def test_the_wish_of_the_server_is_handed_on(after_s: float) -> None:
+def test_the_servers_retry_after_is_passed_on(after_s: float) -> None:
     assert decide(FetchRequest(), None, None, ResponseHead(429, retry_after_s=after_s)).after_s == after_s
 
 

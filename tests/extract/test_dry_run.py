@@ -61,7 +61,7 @@ def test_a_server_that_answers_head_otherwise_may_have_nothing_new(here: Here, b
     assert plan(here, url).action == "unchanged"
 
 
-def test_the_body_is_left_where_it_is(here: Here, bad: BadServer) -> None:
+def test_the_body_is_not_read(here: Here, bad: BadServer) -> None:
     def until_gone(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Length": str(len(BODY))})
         exchange.body(BODY[:1])
@@ -111,7 +111,7 @@ def test_a_length_counts_where_the_body_is_kept_as_it_comes(here: Here, bad: Bad
     assert plan(here, url, decode=False).action == "fetch"
 
 
-def test_the_length_of_a_compressed_body_is_no_news(here: Here, bad: BadServer) -> None:
+def test_the_length_of_a_compressed_body_is_not_compared(here: Here, bad: BadServer) -> None:
     url = bad.script("/a.json", answers.whole(gzip.compress(BODY), headers=GZIP))
     here.fetch(url)
     assert plan(here, url).why == "the server sends no validator, so a change cannot be ruled out"

@@ -110,7 +110,9 @@ def test_defaults_count_for_every_source(here: Here, bad: BadServer, expected: d
         ({"validate": "false"}, {"validate": []}),
     ],
 )
-def test_a_source_says_otherwise(here: Here, bad: BadServer, default: dict[str, Any], own: dict[str, Any]) -> None:
+def test_a_source_overrides_the_defaults(
+    here: Here, bad: BadServer, default: dict[str, Any], own: dict[str, Any]
+) -> None:
     assert fetch(here, bad.script("/a.csv", sent(CSV)), default, **own).result is Result.NEW
 
 
@@ -121,7 +123,7 @@ def test_a_refused_content_leaves_the_last_one_current(here: Here, bad: BadServe
     assert here.body() == CSV
 
 
-def test_no_content_type_is_none_that_is_expected(here: Here, bad: BadServer) -> None:
+def test_a_missing_content_type_fails_the_expectation(here: Here, bad: BadServer) -> None:
     assert fetch(here, bad.script("/a.csv", sent(CSV, None)), content_type="text/csv").result is Result.FAILED
 
 
@@ -166,28 +168,28 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
 # -- an HTML page instead of data --------------------------------------------------------------------------------------
 
 
-def test_a_page_whose_name_says_otherwise_is_warned_of(here: Here, bad: BadServer) -> None:
+def test_an_html_page_under_another_suffix_gives_a_warning(here: Here, bad: BadServer) -> None:
     outcome = fetch(here, bad.script("/m.csv", sent(PAGE, "text/html; charset=utf-8")))
     assert "m.csv says otherwise" in (outcome.warning or "")
 
 
-def test_a_page_in_place_of_data_is_warned_of(here: Here, bad: BadServer) -> None:
+def test_an_html_page_in_place_of_data_gives_a_warning(here: Here, bad: BadServer) -> None:
     url = bad.script("/export", sent(CSV), sent(PAGE, "text/html"))
     fetch(here, url)
     assert "the previous content was not HTML" in (fetch(here, url).warning or "")
 
 
-def test_a_page_after_a_page_is_nothing_to_look_at(here: Here, bad: BadServer) -> None:
+def test_an_html_page_after_an_html_page_gives_no_warning(here: Here, bad: BadServer) -> None:
     url = bad.script("/export", sent(PAGE, "text/html"), sent(PAGE + b" ", "text/html"))
     fetch(here, url)
     assert fetch(here, url).warning is None
 
 
-def test_a_page_that_is_named_so_is_nothing_to_look_at(here: Here, bad: BadServer) -> None:
+def test_an_html_page_named_html_gives_no_warning(here: Here, bad: BadServer) -> None:
     assert fetch(here, bad.script("/index.html", sent(PAGE, "text/html"))).warning is None
 
 
-def test_a_page_that_is_expected_is_nothing_to_look_at(here: Here, bad: BadServer) -> None:
+def test_an_expected_html_page_gives_no_warning(here: Here, bad: BadServer) -> None:
     assert fetch(here, bad.script("/m.csv", sent(CSV, "text/html")), content_type="text/html").warning is None
 
 
@@ -231,11 +233,11 @@ def test_a_format_is_known_by_its_beginning(start: str) -> None:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_page_is_none_of_the_formats(start: str) -> None:
+def test_an_html_page_is_none_of_the_formats(start: str) -> None:
     assert violation(Expectations(starts_with=start), content(PAGE), None) is not None
 
 
-def test_a_parquet_file_that_is_cut_is_none() -> None:
+def test_a_truncated_parquet_file_is_not_parquet() -> None:
     cut = content(STARTS["parquet"][:-1])
     assert violation(Expectations(starts_with="parquet"), cut, None) is not None
 
@@ -244,7 +246,7 @@ def test_utf_16_is_text() -> None:
     assert violation(Expectations(starts_with="csv"), content("id,name".encode("utf-16")), None) is None
 
 
-def test_bytes_are_no_table() -> None:
+def test_binary_content_is_not_csv() -> None:
     assert violation(Expectations(starts_with="csv"), content(b"\x00\x01\x02"), None) is not None
 
 
@@ -278,7 +280,7 @@ def test_the_output_of_the_command_is_shown(here: Here, bad: BadServer) -> None:
     assert "exited with 3, output: too few rows" in (outcome.error or "")
 
 
-def test_a_command_that_is_not_there_is_named(here: Here, bad: BadServer) -> None:
+def test_a_missing_command_is_named(here: Here, bad: BadServer) -> None:
     outcome = fetch(here, bad.script("/a.csv", sent(CSV)), validate=["/nowhere/check"])
     assert "/nowhere/check: No such file" in (outcome.error or "")
 
@@ -323,7 +325,7 @@ def test_a_relative_program_path_starts_at_the_configuration(write: Write) -> No
     assert found.validate_command == (os.path.join(path.parent, "bin/check"), "--rows", "10")
 
 
-def test_a_program_of_the_path_is_left_alone(write: Write) -> None:
+def test_a_program_of_the_path_is_not_changed(write: Write) -> None:
     (found,) = load_config(write(raw_config(raw_source(validate="xmllint --noout"))), {}).sources
     assert found.validate_command == ("xmllint", "--noout")
 

@@ -67,7 +67,7 @@ def test_a_key_that_appears_twice_beside_comments_is_found(tmp_path: Path) -> No
     assert (error.field, "the key appears twice" in error.reason) == ("etl_version", True)
 
 
-def test_two_slashes_in_an_address_are_no_comment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_slashes_in_an_address_are_not_a_comment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "json5", None)
     text = json.dumps(raw_config(raw_source()))[:-1]
     assert "json5" not in config_error(written(tmp_path, "a.json", text)).reason
@@ -79,7 +79,7 @@ def test_yaml_is_read(tmp_path: Path, name: str) -> None:
     assert (config.defaults.jobs, config.defaults.backoff_s) == (2, 1.5)
 
 
-def test_words_and_days_of_yaml_are_texts(tmp_path: Path) -> None:
+def test_words_and_days_in_yaml_are_strings(tmp_path: Path) -> None:
     source = load_config(written(tmp_path, "a.yaml", YAML), {}).sources[0]
     assert (source.source_id, source.dataset) == ("no", "2024-05-01")
 
@@ -118,7 +118,7 @@ def test_unsupported_yaml_is_refused(tmp_path: Path, text: str, words: str) -> N
     assert words in config_error(written(tmp_path, "a.yaml", text)).reason
 
 
-def test_yaml_that_means_billions_is_refused(tmp_path: Path) -> None:
+def test_yaml_that_expands_to_billions_is_rejected(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(9)]
     assert "too many values" in config_error(written(tmp_path, "a.yaml", "\n".join(lines))).reason

@@ -121,14 +121,14 @@ def test_without_it_nothing_is_noted(here: Here, bad: BadServer) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"systems":1}', b'{"systems":{"a":1}}', b"[" * 100_000])
-def test_unreadable_notes_count_as_none(here: Here, bad: BadServer, content: bytes) -> None:
+def test_unreadable_notes_are_ignored(here: Here, bad: BadServer, content: bytes) -> None:
     url = bad.script("/a", OK, GONE)
     stale(here, url)
     (here.data_dir / SEEN_NAME).write_bytes(content)
     assert stale(here, url) == []
 
 
-def test_others_notes_stay(here: Here, bad: BadServer) -> None:
+def test_notes_of_other_sources_stay(here: Here, bad: BadServer) -> None:
     stale(here, bad.script("/a", OK))
     here.run(source(bad.script("/b", OK), source_id="b", dataset="systems", stale_after="1h"))
     assert set(json.loads((here.data_dir / SEEN_NAME).read_text())["systems"]) == {"a", "b"}
@@ -166,7 +166,7 @@ def test_a_note_from_the_future_counts_from_now_on(here: Here, bad: BadServer) -
     assert datetime.fromisoformat(noted) <= datetime.now(UTC)
 
 
-def test_notes_that_no_run_has_looked_at_for_a_year_go(here: Here, bad: BadServer) -> None:
+def test_notes_that_no_run_has_used_for_a_year_are_removed(here: Here, bad: BadServer) -> None:
     days = {"last-year": 400, "last-week": 7}
     times = {name: (datetime.now(UTC) - timedelta(days=ago)).isoformat() for name, ago in days.items()}
     url = bad.script("/a", OK)
@@ -239,6 +239,6 @@ def forget(home: Home) -> None:
             manifest.forget(checksum)
 
 
-def test_asking_for_it_without_any_span_is_a_mistake(home: Home, bad: BadServer) -> None:
+def test_fail_stale_without_stale_after_is_a_usage_error(home: Home, bad: BadServer) -> None:
     home.configure(entry(bad.script("/a", OK)))
     assert home.run("--fail-stale").code == 2

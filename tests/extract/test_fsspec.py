@@ -142,7 +142,7 @@ class Broken(BaseException):
     """Anything that ends a process in an orderly way."""
 
 
-def test_a_file_is_resumed_where_it_broke_off(here: Here, tmp_path: Path) -> None:
+def test_a_cut_file_is_resumed(here: Here, tmp_path: Path) -> None:
     large = pattern(3_500_000)
     put(tmp_path / "a.json", large, NOON)
 
@@ -236,12 +236,12 @@ def test_a_time_of_a_store_is_recorded_as_text(here: Here, store: type[Store], v
 
 
 @pytest.mark.parametrize("value", [1e300, float("inf"), float("nan"), -1e300])
-def test_a_time_that_is_none_ends_the_source_and_not_the_run(here: Here, store: type[Store], value: float) -> None:
+def test_an_invalid_time_fails_the_source_and_not_the_run(here: Here, store: type[Store], value: float) -> None:
     store.extra = {"created": None, "mtime": value}
     assert len(here.run(source(keep("store://folder/a.json", BODY))).outcomes) == 1
 
 
-def test_a_store_that_tells_nothing_is_fetched_every_time(here: Here, store: type[Store]) -> None:
+def test_a_store_without_metadata_is_fetched_every_time(here: Here, store: type[Store]) -> None:
     store.extra = {"created": None, "size": None}
     url = keep("store://folder/a.json", BODY)
     here.fetch(url)
@@ -255,7 +255,7 @@ def test_a_store_that_says_too_short_a_length_fails(here: Here, store: type[Stor
 
 
 @pytest.mark.parametrize("where", ["init", "info", "open"])
-def test_an_error_of_a_store_ends_the_source_and_not_the_run(here: Here, store: type[Store], where: str) -> None:
+def test_an_error_of_a_store_fails_the_source_and_not_the_run(here: Here, store: type[Store], where: str) -> None:
     url = keep("store://folder/a.json", BODY)
     store.fails_at = where
     report = here.run(source(url, source_id="a"), source(keep("memory://folder/b.json", OTHER), source_id="b"))
@@ -263,7 +263,7 @@ def test_an_error_of_a_store_ends_the_source_and_not_the_run(here: Here, store: 
 
 
 @pytest.mark.parametrize("where", ["init", "info", "open"])
-def test_an_error_of_a_store_is_tried_again(here: Here, store: type[Store], where: str) -> None:
+def test_an_error_of_a_store_is_retried(here: Here, store: type[Store], where: str) -> None:
     url = keep("store://folder/a.json", BODY)
     store.fails_at = where
     here.fetch(url, retries=2)

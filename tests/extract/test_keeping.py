@@ -29,12 +29,12 @@ ETAG = '"a"'
 # -- pinned ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_pinned_file_that_is_right_is_registered(here: Here, bad: BadServer) -> None:
+def test_a_file_that_matches_its_pin_is_registered(here: Here, bad: BadServer) -> None:
     one = source(bad.script("/a", answers.whole(BODY, ETAG)), checksum=sha256(BODY).upper())
     assert here.one(one).result is Result.NEW
 
 
-def test_a_pinned_file_that_is_wrong_fails(here: Here, bad: BadServer) -> None:
+def test_a_file_that_differs_from_its_pin_fails(here: Here, bad: BadServer) -> None:
     outcome = here.one(source(bad.script("/a", answers.whole(BODY, ETAG)), checksum=sha256(OTHER)))
     assert (outcome.result, len(here.manifest.records)) == (Result.FAILED, 0)
 
@@ -155,7 +155,7 @@ def test_a_foreign_file_of_the_same_content_is_the_file(here: Here, bad: BadServ
     assert (here.files, here.record().file_path.name) == (["systems/a"], "a")
 
 
-def test_a_folder_of_that_name_stays(here: Here, bad: BadServer) -> None:
+def test_a_directory_of_that_name_stays(here: Here, bad: BadServer) -> None:
     foreign(here, "a/b", b"foreign")
     here.fetch(bad.script("/a", answers.whole(BODY)))
     assert here.record().file_path.name == SECOND
@@ -240,7 +240,7 @@ def test_a_full_disk_is_reported_with_its_path(full: RunReport, here: Here) -> N
     assert failure.error.startswith(str(here.part))
 
 
-def test_the_others_go_on_after_a_full_disk(full: RunReport, here: Here) -> None:
+def test_the_others_continue_after_a_full_disk(full: RunReport, here: Here) -> None:
     assert {outcome.source_id: outcome.result for outcome in full.outcomes}["b"] is Result.NEW
     assert here.body("b") == BODY
 

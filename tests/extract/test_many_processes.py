@@ -280,7 +280,7 @@ def test_a_source_that_lost_two_workers_keeps_its_part(home: Home, bad: BadServe
     assert home.part_bytes("large") >= FIRST_BYTES
 
 
-def test_with_every_worker_killed_others_do_the_rest(home: Home, bad: BadServer) -> None:
+def test_new_workers_replace_killed_ones(home: Home, bad: BadServer) -> None:
     """Both workers stall, so the small sources have not started."""
     two = [bad.script(f"/{name}", stalling(), whole()) for name in ("large", "second")]
     small = [bad.script(f"/{name}", answers.whole(body)) for name, body in SMALL.items()]
@@ -373,17 +373,17 @@ def stopped(request: pytest.FixtureRequest, home: Home, bad: BadServer) -> Resul
     return result
 
 
-def test_asked_to_stop_it_ends_with_130(stopped: Result) -> None:
+def test_a_stopped_run_ends_with_130(stopped: Result) -> None:
     assert stopped.code == 130
 
 
-def test_asked_to_stop_it_says_so(stopped: Result) -> None:
+def test_a_stopped_run_reports_that_it_was_stopped(stopped: Result) -> None:
     assert one_line(stopped.err)
     assert "interrupted" in stopped.err
 
 
 @pytest.mark.usefixtures("stopped")
-def test_asked_to_stop_it_keeps_the_part(home: Home) -> None:
+def test_a_stopped_run_keeps_the_part(home: Home) -> None:
     assert home.part_bytes("large") == FIRST_BYTES
 
 

@@ -74,17 +74,17 @@ CHUNKS = HEAD + b"ETag: " + ETAG.encode() + b"\r\nTransfer-Encoding: chunked\r\n
 @pytest.mark.parametrize(
     "sent", [b"HTTP/1.1 200 ", HEAD + b"X-Slow: ", CHUNKS + b"1;", CHUNKS + b"1\r\na\r\n1;"], ids=repr
 )
-def test_an_answer_that_never_becomes_a_body_ends(here: Here, bad: BadServer, sent: bytes) -> None:
+def test_an_endless_response_head_is_ended(here: Here, bad: BadServer, sent: bytes) -> None:
     error = here.fetch(bad.script("/a", slowly(sent)), stall_s=0.3, retries=0).error or ""
     assert "sends its response too slowly (not complete within stall_s, 0.3 s)" in error
 
 
-def test_the_time_of_a_source_ends_it_as_well(here: Here, bad: BadServer) -> None:
+def test_the_time_limit_of_a_source_ends_it_as_well(here: Here, bad: BadServer) -> None:
     error = here.fetch(bad.script("/a", slowly(HEAD + b"X-Slow: ")), timeout_total_s=0.3, retries=0).error or ""
     assert "response too slowly" in error
 
 
-def test_a_server_that_thinks_for_longer_than_that_is_waited_for(here: Here, bad: BadServer) -> None:
+def test_a_server_that_is_slow_to_respond_is_waited_for(here: Here, bad: BadServer) -> None:
     def step(exchange: Exchange) -> None:
         exchange.server.stopping.wait(0.4)
         for piece in (HEAD, b"Content-Length: 1\r\n\r\n", b"a"):
@@ -120,7 +120,7 @@ def test_a_source_does_not_wait_longer_than_its_time(here: Here, bad: BadServer)
     assert ("timeout_total_s" in error, "HTTP 503" in error, here.waits) == (True, True, [])
 
 
-def test_a_source_that_is_done_in_its_time_is_as_ever(here: Here, bad: BadServer) -> None:
+def test_a_source_within_its_time_is_not_affected(here: Here, bad: BadServer) -> None:
     assert here.fetch(bad.script("/a", answers.whole(BODY)), timeout_total_s=60.0).result is Result.NEW
 
 
@@ -141,7 +141,9 @@ def claimed(here: Here, url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("runs", "told"), [(2, 0), (3, 1), (4, 2)])
-def test_a_source_that_is_claimed_run_after_run_is_warned_of(here: Here, bad: BadServer, runs: int, told: int) -> None:
+def test_a_source_that_is_claimed_in_many_runs_gives_a_warning(
+    here: Here, bad: BadServer, runs: int, told: int
+) -> None:
     url = bad.script("/a", answers.whole(BODY))
     with claimed(here, url):
         outcomes = [here.fetch(url) for _ in range(runs)]
@@ -177,7 +179,7 @@ def test_the_notes_of_claimed_sources_go_with_the_last_of_them(here: Here, bad: 
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[" * 100_000, b'{"a":1}', b"0"])
-def test_notes_that_cannot_be_read_are_none(here: Here, bad: BadServer, content: bytes) -> None:
+def test_unreadable_notes_are_ignored(here: Here, bad: BadServer, content: bytes) -> None:
     url = bad.script("/a", answers.whole(BODY))
     with claimed(here, url):
         (here.data_dir / CLAIMS_NAME).write_bytes(content)

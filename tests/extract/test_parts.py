@@ -94,7 +94,7 @@ def test_a_writer_starts_again_with_the_body(part: Path) -> None:
     assert part.read_bytes() == b"short"
 
 
-def test_a_writer_goes_on_where_the_body_does(part: Path) -> None:
+def test_a_writer_continues_where_the_body_does(part: Path) -> None:
     cut(part, BODY[:400])
     with PartWriter(at(part), HEAD._replace(start=400)) as writer:
         writer.write(BODY[400:])
@@ -158,7 +158,7 @@ def test_a_full_disk_is_reported_with_the_path_of_the_part(part: Path) -> None:
 # -- trusted bytes -----------------------------------------------------------------------------------------------------
 
 
-def test_there_is_no_part_where_nothing_was_begun(part: Path) -> None:
+def test_without_a_download_there_is_no_part(part: Path) -> None:
     assert at(part).resumable() is None
 
 
@@ -232,7 +232,7 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_state_that_cannot_be_used_is_none(part: Path, state: Path, content: bytes) -> None:
+def test_an_unusable_state_is_ignored(part: Path, state: Path, content: bytes) -> None:
     part.write_bytes(BODY)
     state.write_bytes(content)
     assert part_file.read_state(part) is None
@@ -266,7 +266,7 @@ def test_a_state_contains_no_nulls(part: Path, state: Path) -> None:
     assert json.loads(state.read_bytes()) == {"etag": '"a"', "boot": "", "synced_bytes": 0}
 
 
-def test_half_a_state_is_none(part: Path, state: Path) -> None:
+def test_half_a_state_is_ignored(part: Path, state: Path) -> None:
     part_file.write_state(part, PartState(etag='"a"'))
     whole = state.read_bytes()
     for length in range(len(whole)):
@@ -331,14 +331,14 @@ def test_a_part_is_synced_before_it_gets_its_name_and_its_folder_after(
     assert done == [f"sync {part}", f"replace {target}", f"sync {part.parent}"]
 
 
-def test_new_folders_are_synced_from_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_directories_are_synced_from_the_top_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(part_file, "sync_directories", synced.extend)
     part_file.make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_directory_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(part_file, "sync_directories", synced.extend)
     part_file.make_directory(tmp_path)
@@ -350,5 +350,5 @@ def test_the_digest_of_a_file_is_its_sha256(part: Path) -> None:
     assert part_file.sha256_of(part) == hashlib.sha256(BODY).hexdigest()
 
 
-def test_a_file_that_is_not_there_has_no_size(part: Path) -> None:
+def test_a_missing_file_has_no_size(part: Path) -> None:
     assert part_file.size_of(part) is None

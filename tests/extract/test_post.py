@@ -102,13 +102,13 @@ def test_the_same_content_is_unchanged_and_requested_without_conditions(here: He
     assert here.files == ["systems/a"]
 
 
-def test_another_content_under_the_same_validators_is_news(here: Here, bad: BadServer) -> None:
+def test_other_content_with_the_same_validators_is_changed(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.whole(BODY, ETAG, MONDAY), answers.whole(OTHER, ETAG, MONDAY)))
     assert [here.one(one).result for _ in range(2)] == [Result.NEW, Result.CHANGED]
     assert here.body() == OTHER
 
 
-def test_the_same_content_under_other_validators_is_unchanged(here: Here, bad: BadServer) -> None:
+def test_the_same_content_with_other_validators_is_unchanged(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.etag_of_its_own(BODY)))
     assert [here.one(one).result for _ in range(2)] == [Result.NEW, Result.UNCHANGED]
 
@@ -142,7 +142,7 @@ def test_a_pinned_content_that_is_recorded_is_not_requested(here: Here, bad: Bad
     assert (outcome.result, len(bad.requests)) == (Result.UNCHANGED, 1)
 
 
-def test_a_busy_server_is_asked_again(here: Here, bad: BadServer) -> None:
+def test_a_busy_server_is_retried(here: Here, bad: BadServer) -> None:
     one = posted(bad.script("/a", answers.status(503), answers.whole(BODY)))
     assert here.one(one).result is Result.NEW
     assert [json.loads(request.body) for request in bad.requests] == [QUESTION, QUESTION]
@@ -243,7 +243,7 @@ def body_of(write: Write, body: object, **environ: str) -> object:
     return one.body
 
 
-def test_variables_stand_in_every_text_of_a_body(write: Write) -> None:
+def test_variables_are_expanded_in_every_string_of_a_body(write: Write) -> None:
     body = {"key": "${KEY}", "inner": {"list": ["a ${KEY}", 1, None, True]}, "${KEY}": 1}
     expected = {"key": 'a"b', "inner": {"list": ['a a"b', 1, None, True]}, "${KEY}": 1}
     assert body_of(write, body, KEY='a"b') == expected

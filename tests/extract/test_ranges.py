@@ -81,7 +81,7 @@ def test_a_date_is_recent_by_the_clock_of_the_server(here: Here, bad: BadServer)
     assert "range" not in bad.requests[-1].headers
 
 
-def test_a_date_that_is_none_names_nothing(here: Here, bad: BadServer) -> None:
+def test_an_invalid_date_identifies_nothing(here: Here, bad: BadServer) -> None:
     cut(here, bad, {"Last-Modified": "yesterday"})
     assert "range" not in bad.requests[-1].headers
 

@@ -170,7 +170,7 @@ def test_addresses_in_a_text_are_made_safe(text: str, expected: str) -> None:
     assert _redactor().redact(text) == expected
 
 
-def test_a_short_value_does_not_tear_the_text() -> None:
+def test_a_short_value_is_not_masked_in_other_text() -> None:
     redactor = _redactor("https://a:b@host/x?page=1&n=50", more=("1", "csv"))
     assert redactor.redact("1 of 150 in x.csv, absent") == "1 of 150 in x.csv, absent"
 

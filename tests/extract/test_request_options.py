@@ -173,7 +173,7 @@ def test_a_wrong_setting_ends_the_run_before_anything_is_fetched(tmp_path: Path,
     assert "etl.config.json: sources[1].ca: no such file" in done.err
 
 
-def test_a_question_is_asked_by_the_command(tmp_path: Path, bad: BadServer) -> None:
+def test_the_command_sends_a_post(tmp_path: Path, bad: BadServer) -> None:
     home = Home(tmp_path)
     home.configure(entry(bad.script("/a", answers.whole(b"a")), method="POST", body={"year": 2024}))
     assert [home.run().json[name] for name in ("new", "unchanged")] == [1, 1]

@@ -33,16 +33,16 @@ def load(write: Write, raw: dict[str, Any], day: str | None = DAY, **environ: st
     ("text", "expected"),
     [("x-${DAY}", "x-2026-11-26"), ("x-{date:%Y%m%d}", "x-20261126"), ("{date:%G-W%V}.x", "2026-W48.x")],
 )
-def test_the_day_is_put_in(write: Write, field: str, text: str, expected: str) -> None:
+def test_the_day_is_inserted(write: Write, field: str, text: str, expected: str) -> None:
     before = "https://host/" if field == "url" else ""
     assert getattr(load(write, raw_config(raw_source(**{field: before + text}))), field) == before + expected
 
 
-def test_the_day_is_put_into_headers(write: Write) -> None:
+def test_the_day_is_inserted_into_headers(write: Write) -> None:
     assert load(write, raw_config(raw_source(headers={"X-Day": "${DAY}"}))).headers == {"X-Day": DAY}
 
 
-def test_the_day_is_no_secret(write: Write) -> None:
+def test_the_day_is_not_a_secret(write: Write) -> None:
     config = load_config(write(raw_config(raw_source(url=URL))), {"DAY": DAY})
     assert config.from_environment == frozenset()
 
@@ -78,12 +78,12 @@ def test_without_a_zone_it_is_utc(write: Write) -> None:
 
 
 @pytest.mark.parametrize("day", ["", "2026-11-31", "26.11.2026", "20261126", "tomorrow", "2026-11"])
-def test_a_day_that_is_none_is_refused(write: Write, day: str) -> None:
+def test_an_invalid_day_is_rejected(write: Write, day: str) -> None:
     with pytest.raises(ConfigError, match="--day: expected a day such as"):
         load(write, raw_config(raw_source(url=URL)), day)
 
 
-def test_a_variable_that_is_no_day_is_refused(write: Write) -> None:
+def test_an_invalid_day_in_the_variable_is_rejected(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"sources\[0\]\.url: the environment variable DAY: expected a day"):
         load(write, raw_config(raw_source(url=URL)), None, DAY="monday")
 
@@ -92,19 +92,19 @@ def test_an_unused_variable_may_have_any_value(write: Write) -> None:
     assert load(write, raw_config(), None, DAY="monday").source_id == "spansh_systems"
 
 
-def test_a_day_that_nothing_names_is_refused(write: Write) -> None:
+def test_a_day_that_no_source_uses_is_rejected(write: Write) -> None:
     with pytest.raises(ConfigError, match="--day: no source uses the day"):
         load(write, raw_config())
 
 
 @pytest.mark.parametrize("form", ["", "Y-m", "%H", "%Y-%", "%s"])
-def test_a_form_that_is_none_is_refused(write: Write, form: str) -> None:
+def test_an_invalid_date_format_is_rejected(write: Write, form: str) -> None:
     with pytest.raises(ConfigError, match=r"expected a date format"):
         load(write, raw_config(raw_source(url=f"https://host/{{date:{form}}}")))
 
 
 @pytest.mark.parametrize("zone", ["Nowhere/Here", "", "../etc", 5])
-def test_a_zone_that_is_none_is_refused(write: Write, zone: object) -> None:
+def test_an_unknown_time_zone_is_rejected(write: Write, zone: object) -> None:
     with pytest.raises(ConfigError, match="time_zone: expected a time zone"):
         load(write, raw_config(raw_source(url=URL), time_zone=zone))
 

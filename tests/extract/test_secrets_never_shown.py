@@ -182,7 +182,7 @@ def test_a_refused_connection_shows_no_secret(here: Here, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", f"{'a' * 70}.example", "exa_mple..com", "[::1]:1", "xn--a"])
-def test_a_host_that_is_none_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture, host: str) -> None:
+def test_an_invalid_host_shows_no_secret(here: Here, caplog: pytest.LogCaptureFixture, host: str) -> None:
     outcome = run(here, secretive(f"http://{host}/a?{QUERY}"))
     assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
 

@@ -74,7 +74,7 @@ def test_the_same_validators_are_unchanged_without_the_body(here: Here, bad: Bad
     assert (here.fetch(url).result, here.fetch(url).bytes_fetched) == (Result.UNCHANGED, 0)
 
 
-def test_another_way_to_write_the_same_time_is_no_news(here: Here, bad: BadServer) -> None:
+def test_another_notation_of_the_same_time_is_unchanged(here: Here, bad: BadServer) -> None:
     url = bad.script("/a", deaf(BODY, ETAG, MONDAY), deaf(BODY, ETAG, "Monday, 01-Jan-24 00:00:00 GMT"))
     here.fetch(url)
     assert here.fetch(url).bytes_fetched == 0
@@ -91,7 +91,9 @@ def test_a_dry_run_sees_another_length_under_the_same_etag(here: Here, bad: BadS
 
 
 @pytest.mark.parametrize("told", [{"ETag": ETAG, "Last-Modified": TUESDAY}, {"ETag": '"b"'}], ids=["time", "ETag"])
-def test_not_modified_with_another_validator_is_asked_again(here: Here, bad: BadServer, told: dict[str, str]) -> None:
+def test_not_modified_with_another_validator_is_requested_again(
+    here: Here, bad: BadServer, told: dict[str, str]
+) -> None:
     later = unless_conditional(said(304, told), answers.whole(LONGER, ETAG, TUESDAY))
     url = bad.script("/a", answers.whole(BODY, ETAG, MONDAY), later)
     here.fetch(url)
@@ -142,7 +144,7 @@ def test_an_etag_of_two_contents_hides_no_third_one(here: Here, bad: BadServer) 
     assert [here.fetch(url).result for _ in bodies] == [Result.NEW, Result.CHANGED, Result.CHANGED]
 
 
-def test_a_unreliable_etag_is_remembered_over_contents(here: Here, bad: BadServer) -> None:
+def test_an_unreliable_etag_is_remembered_across_contents(here: Here, bad: BadServer) -> None:
     bodies = [pattern(900 + number, number) for number in range(4)]
     url = bad.script("/a", *(deaf(body, '"static"') for body in bodies))
     for _ in bodies:
@@ -166,7 +168,7 @@ def test_a_source_with_unreliable_etags_without_a_time_is_compared_by_checksum(h
     assert (outcome.result, outcome.bytes_fetched) == (Result.UNCHANGED, len(LONGER))
 
 
-def test_the_rest_of_a_part_is_not_requested_by_a_unreliable_etag(here: Here, bad: BadServer) -> None:
+def test_the_rest_of_a_part_is_not_requested_by_an_unreliable_etag(here: Here, bad: BadServer) -> None:
     steps = (deaf(BODY, '"static"'), deaf(LONGER, '"static"'), answers.cut_at(400, pattern(1300, 4), '"static"'))
     url = bad.script("/a", *steps, answers.whole(pattern(1300, 5), '"static"'))
     for _ in range(3):

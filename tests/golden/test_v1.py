@@ -167,7 +167,7 @@ def test_it_compacts_to_exactly_its_records(path: Path) -> None:
     }
 
 
-def test_it_goes_on(path: Path) -> None:
+def test_it_can_be_written_to(path: Path) -> None:
     """A write behind its torn tail is kept."""
     with DownloadManifestManager(path) as manager:
         known = manager.records[PLAIN]

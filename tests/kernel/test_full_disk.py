@@ -310,7 +310,7 @@ def add_while_compactions_fail(mounted: Mounted) -> int:
     return added
 
 
-def test_adds_go_on_while_compactions_find_no_room(on_tmpfs: Callable[..., int]) -> None:
+def test_adds_continue_while_compactions_find_no_room(on_tmpfs: Callable[..., int]) -> None:
     """A failed compaction takes no room away; as long as a line fits it is kept."""
     assert on_tmpfs(add_while_compactions_fail) >= 3
 

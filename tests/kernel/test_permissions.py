@@ -105,7 +105,7 @@ def test_reading_needs_no_right_to_write(path: Path, nobody: Callable[..., Child
     assert nobody(read, path).result() == EVERYTHING
 
 
-def test_an_index_that_may_not_be_read_is_done_without(path: Path, nobody: Callable[..., Child]) -> None:
+def test_an_unreadable_index_is_ignored(path: Path, nobody: Callable[..., Child]) -> None:
     """It is derived: the canonical says the same."""
     path.with_name(NAME.replace(".json", ".idx")).chmod(0)
     assert nobody(read, path).result() == EVERYTHING
@@ -121,7 +121,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("what", UNREADABLE)
 @pytest.mark.parametrize("act", [read, add])
-def test_what_may_not_be_read_is_said(
+def test_an_unreadable_file_is_reported(
     path: Path, nobody: Callable[..., Child], what: str, act: Callable[..., object]
 ) -> None:
     """It is no missing and no damaged manifest, and never one with less in it: the error names the place."""
@@ -132,7 +132,7 @@ def test_what_may_not_be_read_is_said(
 
 
 @pytest.mark.parametrize("what", ["directory without search", "canonical", "segment"])
-def test_the_program_says_what_may_not_be_read(path: Path, nobody: Callable[..., Child], what: str) -> None:
+def test_the_program_reports_an_unreadable_file(path: Path, nobody: Callable[..., Child], what: str) -> None:
     """It ends with 1, not with "no", "no such manifest" or "damaged", and says why."""
     UNREADABLE[what](path)
     code, said = nobody(program, "--dir", str(path.parent), "list", "systems_download").result()
@@ -146,7 +146,7 @@ def test_the_program_refuses_a_directory_that_it_may_not_list(path: Path, nobody
     assert (code, "not readable" in said) == (2, True), said
 
 
-def test_nothing_is_created_over_what_may_not_be_read(path: Path, nobody: Callable[..., Child]) -> None:
+def test_nothing_is_created_over_an_unreadable_file(path: Path, nobody: Callable[..., Child]) -> None:
     """With metadata at hand, an unreadable manifest is not taken for a missing one."""
     before = path.read_bytes()
     path.chmod(0)
@@ -185,7 +185,7 @@ UNWRITABLE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("what", UNWRITABLE)
-def test_what_may_not_be_written_is_said(path: Path, nobody: Callable[..., Child], what: str) -> None:
+def test_an_unwritable_file_is_reported(path: Path, nobody: Callable[..., Child], what: str) -> None:
     """`add` says where the right is missing, that nothing was written, and how to read all the same."""
     UNWRITABLE[what](path)
     kind, text = nobody(failure, add, path).result()
@@ -193,7 +193,7 @@ def test_what_may_not_be_written_is_said(path: Path, nobody: Callable[..., Child
     assert all(part in text for part in (str(path.parent), "nothing was written", "read_only=True"))
 
 
-def test_the_program_says_what_may_not_be_written(path: Path, nobody: Callable[..., Child]) -> None:
+def test_the_program_reports_an_unwritable_file(path: Path, nobody: Callable[..., Child]) -> None:
     """One line and exit code 1."""
     code, said = nobody(program, "--dir", str(path.parent), "forget", "systems_download", checksum(1)).result()
     assert (code, "ask for write permission" in said, "Traceback" in said) == (1, True, False), said

@@ -72,7 +72,7 @@ def read_on_a_read_only_disk(mounted: Mounted) -> None:
     mounted.remount("rw")
 
 
-def test_reading_goes_on_when_the_disk_becomes_read_only(on_tmpfs: Callable[..., None]) -> None:
+def test_reading_continues_when_the_disk_becomes_read_only(on_tmpfs: Callable[..., None]) -> None:
     """For a reader that is open, and for one that opens then."""
     on_tmpfs(read_on_a_read_only_disk)
 
@@ -191,7 +191,7 @@ def test_an_error_of_the_file_system_under_an_open_writer(on_ext4: Callable[...,
     on_ext4(lose_the_disk_under_a_writer)
 
 
-def test_the_mount_is_seen_by_nobody_else(on_tmpfs: Callable[..., None], root: Path) -> None:
+def test_the_mount_is_seen_by_no_other_process(on_tmpfs: Callable[..., None], root: Path) -> None:
     """The helper mounts in a namespace of the child's own: a killed test leaves nothing mounted."""
     on_tmpfs(_create)
     assert list(root.iterdir()) == []

@@ -114,7 +114,7 @@ def check_the_end(path: Path) -> None:
 
 
 @pytest.mark.parametrize("stops_at", STEPS)
-def test_a_compactor_goes_on_after_a_stop(path: Path, start: Start, stops_at: str) -> None:
+def test_a_compactor_continues_after_a_stop(path: Path, start: Start, stops_at: str) -> None:
     """It succeeds, and what was written and forgotten meanwhile stays so."""
     assert stop_and_write(path, start, stops_at, None).result() == "compacted"
     assert stored(path) == EXPECTED

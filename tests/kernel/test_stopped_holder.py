@@ -104,7 +104,7 @@ def test_a_call_that_needs_the_lock_gives_up_in_time(path: Path, start: Start, c
         act(manifest)
 
 
-def test_a_batch_says_what_has_landed_when_the_lock_is_not_to_be_had(path: Path, start: Start) -> None:
+def test_a_batch_reports_what_was_added_if_the_lock_is_not_obtained(path: Path, start: Start) -> None:
     """`add_many` stops with the cause, and nothing has landed."""
     child = held(path, start, "append")
     with DownloadManifestManager(path, options=IMPATIENT) as manifest, going_on(child):
@@ -168,7 +168,7 @@ def test_the_program_says_that_a_compaction_is_running(path: Path, start: Start)
     assert "another process is compacting" in said
 
 
-def test_a_killed_holder_is_no_holder(path: Path, start: Start) -> None:
+def test_a_killed_holder_no_longer_holds_the_lock(path: Path, start: Start) -> None:
     """A stopped process that is killed leaves both locks free and its work to the next."""
     for lock, others in (("append", [50]), ("compaction", [50, 51])):
         if lock == "append":

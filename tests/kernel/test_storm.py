@@ -140,12 +140,12 @@ def test_every_answer_can_be_true(storm: Storm) -> None:
     assert wrong == []
 
 
-def test_nothing_is_there_that_nobody_added(storm: Storm) -> None:
+def test_only_added_records_are_there(storm: Storm) -> None:
     """Every record at the end is one that somebody tried to add."""
     assert storm.stored.keys() - {checksum(number) for number in storm.findings.tried} == set()
 
 
-def test_every_record_says_what_somebody_said(storm: Storm) -> None:
+def test_every_record_is_what_some_writer_added(storm: Storm) -> None:
     """Each observation is, member for member, one that was written for this checksum."""
     wrong = []
     for number, tried in storm.findings.tried.items():
@@ -200,13 +200,13 @@ def test_the_canonical_equals_the_manifest_after_a_save(storm: Storm) -> None:
     assert set(load_canonical(storm.path)["records"]) == set(storm.stored)
 
 
-def test_nothing_is_left_of_the_dead(storm: Storm) -> None:
+def test_killed_processes_leave_no_files(storm: Storm) -> None:
     """One segment, no temporary file, and `check` has nothing to say."""
     found = check(resolve(storm.path))
     assert (len(segments(storm.path)), temporaries(storm.path.parent), found.findings) == (1, [], [])
 
 
-def test_everybody_was_killed_at_some_time(storm: Storm) -> None:
+def test_every_process_was_killed_at_some_time(storm: Storm) -> None:
     """Writers, readers and compactors."""
     kinds = {diary.name.split("-")[0] for diary, _ in storm.outcome.deaths}
     assert kinds >= {task.__name__ for task in ROSTER}

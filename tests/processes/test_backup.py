@@ -178,7 +178,7 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_restored_backup_goes_on(busy: mmap.mmap, path: Path, tmp_path: Path, way: str) -> None:
+def test_a_restored_backup_continues(busy: mmap.mmap, path: Path, tmp_path: Path, way: str) -> None:
     """It takes records, is compacted, and is sound afterwards."""
     copy = _back_up(way, path, tmp_path, 0)
     with DownloadManifestManager(copy, metadata(), options=QUICK) as manifest:
@@ -224,7 +224,7 @@ def test_the_index_of_a_copy_is_as_good_as_the_original(path: Path, two_moments:
         assert not engine_of(manifest).session._state.base.from_scan
 
 
-def test_the_index_of_another_canonical_is_made_anew(path: Path, two_moments: Path) -> None:
+def test_the_index_of_another_canonical_is_rebuilt(path: Path, two_moments: Path) -> None:
     """It belongs to the bytes that it was made for."""
     copy = two_moments / path.name
     shutil.copy(resolve(path).index, resolve(copy).index)
@@ -248,7 +248,7 @@ def test_files_of_two_moments_are_told_apart(path: Path, two_moments: Path, tmp_
         DownloadManifestManager(mixed / NAME, read_only=True)
 
 
-def test_what_cat_has_written_is_a_manifest_by_itself(path: Path, two_moments: Path, tmp_path: Path) -> None:
+def test_the_output_of_cat_is_a_manifest_by_itself(path: Path, two_moments: Path, tmp_path: Path) -> None:
     del two_moments
     alone = tmp_path / "alone"
     alone.mkdir()

@@ -55,7 +55,7 @@ def test_a_second_compactor_returns_at_once(path: Path, busy: Child) -> None:
     assert busy.result() == "compacted"
 
 
-def test_writing_goes_on_during_a_compaction(path: Path, busy: Child) -> None:
+def test_writing_continues_during_a_compaction(path: Path, busy: Child) -> None:
     """What is added in its middle is there afterwards, in the log and in the next canonical."""
     with DownloadManifestManager(path, options=QUICK) as manifest:
         manifest.add(make_record(100))
@@ -66,7 +66,7 @@ def test_writing_goes_on_during_a_compaction(path: Path, busy: Child) -> None:
     assert len(load_canonical(path)["records"]) == 21
 
 
-def test_forgetting_during_a_compaction_holds(path: Path, busy: Child) -> None:
+def test_a_forget_during_a_compaction_is_kept(path: Path, busy: Child) -> None:
     """A record forgotten while it is being merged does not come back."""
     with DownloadManifestManager(path, options=QUICK) as manifest:
         manifest.forget(checksum(5))

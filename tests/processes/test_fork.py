@@ -76,7 +76,9 @@ def wait_and_look(link: Link, manifest: DownloadManifestManager, number: int) ->
 
 
 @pytest.mark.parametrize("end", ["returns", "execs", "closes", "is killed"])
-def test_a_parent_goes_on_after_its_child_has_ended(manifest: DownloadManifestManager, start: Start, end: str) -> None:
+def test_a_parent_continues_after_its_child_has_ended(
+    manifest: DownloadManifestManager, start: Start, end: str
+) -> None:
     """However the child ends, the parent adds and reads as before."""
     manifest.add(make_record(1))
     if end == "is killed":
@@ -175,7 +177,7 @@ def test_forking_while_threads_add_loses_nothing(
     assert (errors, verdicts, missing) == ([], {Verdict.NEW}, set())
 
 
-def test_killing_children_of_a_busy_parent_harms_nobody(
+def test_killing_children_of_a_busy_parent_affects_no_other_process(
     open_manifest: Callable[..., DownloadManifestManager], start: Start
 ) -> None:
     """Children killed right after their birth leave no lock and no loss behind."""
@@ -255,7 +257,7 @@ def test_forking_with_idle_work_in_the_background_gives_no_warning(path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_background_work_goes_on_after_a_fork(open_manifest: Callable[..., DownloadManifestManager]) -> None:
+def test_background_work_continues_after_a_fork(open_manifest: Callable[..., DownloadManifestManager]) -> None:
     """The parent's thread is back when the child is born."""
     manifest = open_manifest(ManifestOptions())
     manifest.add(make_record(1))

@@ -87,22 +87,22 @@ def limited(run: Program, limit: str, *arguments: object, before: tuple[str, ...
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def test_verify_goes_on_with_fewer_workers_than_it_has_files_for(run: Program, filled: Path) -> None:
+def test_verify_continues_with_fewer_workers(run: Program, filled: Path) -> None:
     result = limited(run, "-n 64", "verify", filled, "-j", 40, "--json")
     assert (result.code, result.json["ok"]) == (0, FILES)
 
 
 @pytest.mark.usefixtures("filled")
-def test_fewer_workers_are_said_once(run: Program) -> None:
+def test_fewer_workers_are_logged_once(run: Program) -> None:
     assert limited(run, "-n 64", "verify", NAME, "-j", 40).err.count(FEWER) == 1
 
 
 @pytest.mark.usefixtures("filled")
-def test_enough_room_is_not_talked_of(run: Program) -> None:
+def test_with_enough_descriptors_nothing_is_logged(run: Program) -> None:
     assert FEWER not in limited(run, "-n 256", "verify", NAME, "-j", 4).err
 
 
-def test_add_goes_on_with_fewer_workers(run: Program) -> None:
+def test_add_continues_with_fewer_workers(run: Program) -> None:
     (run.home / "data").mkdir()
     for n in range(12):  # each a batch of its own
         with (run.home / "data" / str(n)).open("wb") as file:
@@ -112,7 +112,7 @@ def test_add_goes_on_with_fewer_workers(run: Program) -> None:
     assert (result.code, result.json["new"], result.err.count(FEWER)) == (0, 12, 1)
 
 
-def test_extract_goes_on_with_fewer_workers(run: Program, url: str) -> None:
+def test_extract_continues_with_fewer_workers(run: Program, url: str) -> None:
     sources = [{"source_id": f"s{n}", "dataset": "dumps", "url": f"{url}/{n}"} for n in range(50)]
     (run.home / "c.json").write_text(json.dumps(raw_config(*sources, defaults={"jobs": 50, "retries": 0})))
     result = limited(run, "-n 72", "extract", "c.json", "--json")
@@ -166,12 +166,12 @@ def _one_at_a_time(parent: Link, job: str) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_where_no_worker_can_live_is_an_error(jobs: int) -> None:
+def test_it_is_an_error_if_no_worker_can_start(jobs: int) -> None:
     with pytest.raises(ManifestError, match="no worker process"), Pool(_never, None, iter(range(9)), jobs) as pool:
         pool.run(_Heard())
 
 
-def test_what_a_worker_had_that_could_not_live_is_done_by_another(tmp_path: Path) -> None:
+def test_the_task_of_a_worker_that_could_not_start_is_done_by_another(tmp_path: Path) -> None:
     heard = _Heard()
     with Pool(_one_at_a_time, str(tmp_path / "room"), iter(range(40)), 6) as pool:
         pool.run(heard)

@@ -96,7 +96,7 @@ def test_reading_needs_no_lock(path: Path, stopped: Child) -> None:
         assert manifest.has_checksum(checksum(0))
 
 
-def test_adding_works_when_the_holder_goes_on(path: Path, stopped: Child) -> None:
+def test_adding_works_when_the_holder_continues(path: Path, stopped: Child) -> None:
     """After the holder has finished its own add, both records are there."""
     with resuming(path, stopped) as manifest:
         failure(manifest)
@@ -129,7 +129,7 @@ def test_many_threads_give_up_in_time(path: Path, stopped: Child) -> None:
     assert longest < 2 * TIMEOUT_S + 1.0
 
 
-def test_no_patience_is_for_other_processes(path: Path) -> None:
+def test_the_timeout_applies_to_other_processes(path: Path) -> None:
     """Threads of one process take turns all the same: whoever is ahead waits for nobody, and is soon through."""
     options = replace(QUICK, lock_timeout_s=0)
     with DownloadManifestManager(path, metadata(), options=options) as manifest, ThreadPoolExecutor(4) as pool:

@@ -52,7 +52,7 @@ def add_and_wait_for_the_sync(manifest: DownloadManifestManager, number: int, sy
     wait_until(lambda: segment in synced[before:], 8)
 
 
-def test_records_are_synced_while_a_compaction_goes_on(
+def test_records_are_synced_while_a_compaction_continues(
     open_manifest: Callable[..., DownloadManifestManager], synced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a power cut may take does not grow with the canonical."""
@@ -109,17 +109,17 @@ def test_a_compaction_that_fails_costs_no_more_than_one_that_does_not(monkeypatc
     assert rest_after(monkeypatch, OSError(28, "No space left on device"), share=100) == 300
 
 
-def test_a_compaction_that_only_waited_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_only_waited_is_retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for a lock costs nobody anything."""
     assert rest_after(monkeypatch, LockTimeoutError("a_b.manifest.lock", 3.0, None), share=100) == 15
 
 
-def test_a_sync_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it has taken: what a power cut may take does not depend on that."""
     assert rest_after(monkeypatch, OSError(5, "Input/output error"), share=0) == 15
 
 
-def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_work_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is too long, and stays it: that is no reason."""
     loop = background._Loop("a_b.manifest.json", lambda: 1 / 0, lambda: 1.0, failed_s=15.0)
     loop._round()
@@ -128,7 +128,7 @@ def test_nobody_wakes_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("interval_s", [1e11, float("inf")])
-def test_an_interval_beyond_all_clocks_ends_no_thread(
+def test_a_huge_interval_does_not_end_the_thread(
     open_manifest: Callable[..., DownloadManifestManager], interval_s: float
 ) -> None:
     """It is how one says never; the log's limit still holds."""
@@ -151,7 +151,7 @@ def test_an_interrupted_fork_ends_no_periodic_work(open_manifest: Callable[..., 
     wait_until(lambda: checksum(1) in load_canonical(manifest.path)["records"])
 
 
-def test_whatever_fails_does_not_end_the_thread(
+def test_no_failure_ends_the_thread(
     open_manifest: Callable[..., DownloadManifestManager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a bug of ours."""

@@ -87,7 +87,7 @@ def test_it_misses_what_was_forgotten(reader: DownloadManifestManager) -> None:
     assert reader.get(checksum(FORGOTTEN)) is None
 
 
-def test_an_iteration_goes_on_in_its_own_moment(path: Path, start: Start) -> None:
+def test_an_iteration_keeps_its_own_moment(path: Path, start: Start) -> None:
     """One that was begun before the compaction ends with what there was at its beginning."""
     start(create, path).result()
     other = start(wait_then_change, path, 2)

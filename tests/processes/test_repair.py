@@ -120,7 +120,7 @@ def _believer(link: Link, path: Path) -> object:
         return manifest.add(make_record(0)).verdict
 
 
-def test_a_record_that_was_lost_is_new_also_for_who_knew_it(path: Path, start: Start) -> None:
+def test_a_lost_record_is_new_even_for_a_process_that_knew_it(path: Path, start: Start) -> None:
     """Not a duplicate from memory, which would leave it lost."""
     believer = start(_believer, path)
     assert believer.receive()
@@ -141,7 +141,7 @@ def _stuck(link: Link, path: Path) -> object:
             return str(error)
 
 
-def test_a_writer_whose_segment_was_cut_is_told_or_loads_again(path: Path, start: Start) -> None:
+def test_a_writer_whose_segment_was_cut_gets_an_error_or_loads_again(path: Path, start: Start) -> None:
     """The file is shorter than what it has read: an error that names it, and nothing written."""
     writer = start(_stuck, path)
     writer.receive()

@@ -126,7 +126,7 @@ def test_nothing_is_there_twice(stored: list[str]) -> None:
     assert len(stored) == len(set(stored))
 
 
-def test_nothing_is_there_that_nobody_added(stored: list[str]) -> None:
+def test_only_added_records_are_there(stored: list[str]) -> None:
     """There are no other records."""
     assert set(stored) - {checksum(n) for n in NUMBERS} == set()
 
@@ -137,7 +137,7 @@ def test_every_checksum_has_exactly_one_winner(outcome: Outcome) -> None:
     assert wins == Counter(NUMBERS)
 
 
-def test_everybody_but_the_winner_is_told_that_it_is_a_duplicate(outcome: Outcome) -> None:
+def test_every_writer_but_the_winner_gets_duplicate(outcome: Outcome) -> None:
     """The other verdicts do not appear."""
     told = Counter(verdict for one in outcome.verdicts for _, verdict in one)
     assert told[Verdict.DUPLICATE] == WRITERS * ADDS - len(NUMBERS)
@@ -159,7 +159,7 @@ def test_readers_never_go_back_in_time(outcome: Outcome) -> None:
     assert [reader.relapses for reader in outcome.readers] == [[], []]
 
 
-def test_readers_look_all_the_while(outcome: Outcome) -> None:
+def test_readers_read_during_the_whole_run(outcome: Outcome) -> None:
     """The check above is no empty one."""
     assert min(reader.looks for reader in outcome.readers) > 50
 

@@ -17,6 +17,8 @@ from manifestlog.engines.filelog.view import View
 from manifestlog.open_managers import Entry
 
 if TYPE_CHECKING:
+    from manifestlog.engines.filelog.lock import TwoLevelLock
+
     from .kernel import Process
     from .machine import Machine
 
@@ -37,14 +39,20 @@ def run_hooks(child: Process) -> None:
         entry.engine.after_fork_in_child()
 
 
+def _copy_lock(lock: TwoLevelLock) -> TwoLevelLock:
+    made = copy.copy(lock)
+    made.file = copy.copy(lock.file)
+    return made
+
+
 def _copy(entry: Entry) -> Entry:
     manager: Any = entry.manager
     made = object.__new__(type(manager))
     made.__dict__.update(manager.__dict__)
     made._engine = engine = copy.copy(manager._engine)
     engine.session = session = copy.copy(engine.session)
-    session._append_lock = copy.copy(session._append_lock)
-    session._compact_lock = copy.copy(session._compact_lock)
+    session._append_lock = _copy_lock(session._append_lock)
+    session._compact_lock = _copy_lock(session._compact_lock)
     if not session.closed:
         session._state = state = copy.copy(session._state)
         if state.wal is not None:

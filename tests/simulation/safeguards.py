@@ -109,7 +109,7 @@ TOGETHER = [
         "a child of a fork never unlocks",
         "the parent's lock freed in the middle of its write",
         "schedules",
-        "engines.filelog.session:Session.drop_inherited", "self._append_lock.close()", "self._append_lock.release()\n    self._append_lock.close()",
+        "engines.filelog.session:Session.drop_inherited", "self._append_lock.close()", "self._append_lock.file.release()\n    self._append_lock.close()",
     ),
     one(
         "what came after a compaction began stays in the overlay",

@@ -113,7 +113,7 @@ def _sequence(*names: str) -> Make:
 
 
 def _names(name: str) -> Make:
-    test = test_crash_operations.test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it
+    test = test_crash_operations.test_a_writer_syncs_a_name_that_its_killed_creator_did_not_sync
     return lambda _lab, machine: lambda: test(machine, _count, name)
 
 
@@ -301,7 +301,7 @@ SCENARIOS: dict[str, Make] = {
         test_schedules_directed.test_a_newline_that_comes_after_a_reader_has_taken_over_its_line
     ),
     "a duplicate before the sync": _directed(
-        test_schedules_directed.test_what_another_is_told_is_there_already_survives_a_power_cut_before_its_writer_has_synced_it
+        test_schedules_directed.test_a_duplicate_survives_a_power_cut_before_the_writer_of_the_record_has_synced
     ),
     "a deleted lock file": _deleted_lock,
     "a torn end is left": _ruled(test_rules.test_a_reader_at_a_torn_end_sees_what_comes_behind_the_fence),

@@ -119,9 +119,7 @@ def test_a_crash_inside_what_follows_a_crash(machine: Machine, count: Count, nam
 
 
 @pytest.mark.parametrize("name", ["create, with its folder", "create", "the first addition", "rotate", "compact"])
-def test_who_goes_on_with_a_name_that_its_killed_maker_did_not_sync_syncs_it(
-    machine: Machine, count: Count, name: str
-) -> None:
+def test_a_writer_syncs_a_name_that_its_killed_creator_did_not_sync(machine: Machine, count: Count, name: str) -> None:
     """A folder, a canonical, a segment: killed behind each call that names one, and a power cut in what another does next."""
     first = scenario(machine, name, Durability.POWER_CUT, FEW)
     named = recoveries(

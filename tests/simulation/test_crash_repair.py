@@ -156,7 +156,7 @@ def test_a_crash_inside_the_repair_that_follows_a_crash(machine: Machine, count:
     assert _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 9]) > 1
 
 
-def test_who_goes_on_with_a_segment_that_a_killed_repair_did_not_sync_syncs_it(machine: Machine, count: Count) -> None:
+def test_a_writer_syncs_a_segment_that_a_killed_repair_did_not_sync(machine: Machine, count: Count) -> None:
     """Killed right behind the new segment's name, and a power cut in the repair that goes on."""
 
     def named(states: list[State]) -> list[State]:

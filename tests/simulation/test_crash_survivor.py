@@ -83,14 +83,14 @@ def _kill_everywhere(machine: Machine, names: tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_other_process_goes_on(machine: Machine, count: Count, name: str) -> None:
+def test_the_other_process_continues(machine: Machine, count: Count, name: str) -> None:
     count("crash states", _kill_everywhere(machine, (name,)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", NAMES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_other_process_goes_on_after_another_operation(
+def test_the_other_process_continues_after_another_operation(
     machine: Machine, count: Count, name: str, first: str
 ) -> None:
     count("crash states", _kill_everywhere(machine, (first, name)))

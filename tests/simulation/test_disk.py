@@ -190,7 +190,7 @@ def test_a_crash_between_link_and_unlink_leaves_both_names(machine: Machine) -> 
     assert machine.disk.files() == {"/d/f": b"old", "/d/g": b"old"}
 
 
-def test_a_hook_shortens_a_write_and_the_disk_module_goes_on(machine: Machine) -> None:
+def test_a_hook_shortens_a_write_and_the_disk_module_continues(machine: Machine) -> None:
     sizes = []
 
     def short(_number: int, name: str, args: tuple[Any, ...]) -> int | None:
@@ -205,7 +205,7 @@ def test_a_hook_shortens_a_write_and_the_disk_module_goes_on(machine: Machine) -
     assert machine.disk.files() == {"/d/f": b"oldnew"}
 
 
-def test_a_killed_process_loses_its_locks_and_the_others_go_on(machine: Machine) -> None:
+def test_a_killed_process_loses_its_locks_and_the_others_continue(machine: Machine) -> None:
     machine.lock_descriptor(real_disk.open_lock("/d/lock"), blocking=False)
     holder = machine.current
     assert holder is not None
@@ -302,7 +302,7 @@ def test_the_same_seed_gives_the_same_run(machine: Machine) -> None:
     assert len({tuple(run(seed)) for seed in range(10)}) > 5
 
 
-def test_a_run_without_an_end_is_told(machine: Machine) -> None:
+def test_a_run_that_does_not_end_is_reported(machine: Machine) -> None:
     def body() -> None:
         while True:
             real_disk.exists("/d/f")
@@ -314,7 +314,7 @@ def test_a_run_without_an_end_is_told(machine: Machine) -> None:
     assert "seed 7" in caught.value.__notes__[0]
 
 
-def test_stopped_processes_that_nobody_resumes_are_told(machine: Machine) -> None:
+def test_stopped_processes_that_nobody_resumes_are_reported(machine: Machine) -> None:
     with Scheduler(machine, 7) as scheduler:
         scheduler.stop(scheduler.start(real_disk.exists, "/d/f"))
         with pytest.raises(StuckError, match="stopped"):

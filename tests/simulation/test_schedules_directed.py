@@ -393,7 +393,7 @@ def _writes_in_pieces(stage: Stage, reader_stop: int) -> None:
     adds(4)(client)
 
 
-def test_what_another_is_told_is_there_already_survives_a_power_cut_before_its_writer_has_synced_it(
+def test_a_duplicate_survives_a_power_cut_before_the_writer_of_the_record_has_synced(
     machine: Machine, begin: tuple[SimDisk, History], count: Count
 ) -> None:
     """The writer stands before its sync; another adds the same, is told so, and then the power goes."""

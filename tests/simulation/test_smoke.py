@@ -105,7 +105,7 @@ def test_a_crash_before_every_call_of_a_compaction_loses_nothing(machine: Machin
     assert crashes > 50
 
 
-def test_a_kill_inside_the_write_of_an_add_leaves_a_manifest_that_goes_on(machine: Machine) -> None:
+def test_a_kill_inside_the_write_of_an_add_leaves_a_usable_manifest(machine: Machine) -> None:
     base = _disk_with(machine, 1, 2)
     for count in range(300):
         machine.boot(base.copy())
@@ -148,7 +148,7 @@ def test_two_writers_of_the_same_contents_agree_on_who_was_first(machine: Machin
         assert _numbers(contents(machine, machine.disk), range(3)) == {0, 1, 2}, f"seed {seed}"
 
 
-def test_a_writer_killed_at_any_moment_leaves_the_other_to_go_on(machine: Machine) -> None:
+def test_a_writer_killed_at_any_moment_leaves_the_other_to_continue(machine: Machine) -> None:
     def writer(first: int) -> int:
         done = 0
         with open_manifest() as manifest:

@@ -201,7 +201,7 @@ def child(history: History, chosen: ManifestOptions, seed: str, busy: bool = Fal
 def _locks(process: Process) -> set[int]:
     """The descriptors of locks that the managers of a process know, and that a child has to close."""
     sessions = [cast("Any", entry.engine).session for entry in process.registry._open.values()]
-    return {lock._fd for session in sessions for lock in (session._append_lock, session._compact_lock)}
+    return {lock.file._fd for session in sessions for lock in (session._append_lock, session._compact_lock)}
 
 
 def _opens_a_lock(process: Process) -> bool:

@@ -137,7 +137,7 @@ def test_a_record_that_changed_on_disk_is_found_when_it_is_read(tmp_path: Path) 
     path.write_bytes(_render(row("a")))
     _, found, source = _scan(path)
     path.write_bytes(path.read_bytes().replace(b"/raw/a", b"/raw/x"))
-    with pytest.raises(DamagedManifestError, match="not what was written"):
+    with pytest.raises(DamagedManifestError, match="from what was written"):
         source.record(found.place(0))
 
 

@@ -22,13 +22,13 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_dumped_is_loaded(value: object) -> None:
+def test_dumped_json_can_be_loaded(value: object) -> None:
     """A round trip changes nothing."""
     assert codec.loads(codec.dumps(value)) == value
 
 
 @given(JSON)
-def test_what_is_dumped_has_no_raw_newline(value: object) -> None:
+def test_dumped_json_has_no_raw_newline(value: object) -> None:
     """That is what makes newline framing sound."""
     assert b"\n" not in codec.dumps(value)
 
@@ -111,14 +111,14 @@ def test_over_the_limit_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"a": "\ud800"}, {"a": 1 << 64}, {"a": object()}, {"\udfff": 1}])
-def test_what_json_cannot_say_is_rejected(wrong: dict[str, object]) -> None:
+def test_values_that_json_cannot_hold_are_rejected(wrong: dict[str, object]) -> None:
     """Text that is no Unicode, numbers beyond 64 bits, things."""
     with pytest.raises(RecordRejectedError):
         codec.encode_row(wrong, 1000)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b'"\xff"', b'"\\ud800"', b"[" * 5000, b"{}x", b"'a'"])
-def test_what_is_no_json_is_a_decode_error(data: bytes) -> None:
+def test_invalid_json_is_a_decode_error(data: bytes) -> None:
     """One error for all of it, and a `ValueError`."""
     with pytest.raises(codec.DecodeError):
         codec.loads(data)

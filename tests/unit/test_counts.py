@@ -8,7 +8,7 @@ from typing import Any
 from support.counts import Counts
 
 
-def test_what_is_counted_is_summed_and_told_by_name() -> None:
+def test_counts_are_summed_and_reported_by_name() -> None:
     """One number a name, with separators, in the order of the names."""
     counts = Counts()
     counts.add("kills", 2_500)

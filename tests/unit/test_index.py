@@ -178,7 +178,7 @@ def test_sources_are_found_newest_first(count: int, sources: int, dataset: str |
     assert [_by_source(found, s, dataset) for s in asked] == [_expected(rows, s, dataset) for s in asked]
 
 
-def test_a_source_that_is_not_there_is_not_said_to_be() -> None:
+def test_an_unknown_source_is_reported_as_unknown() -> None:
     """However many rows its bucket has."""
     found = Index(_encode(_history(2, 2000, 1)))
     assert [found.has_source(f"no{n}") for n in range(300)] == [False] * 300
@@ -302,14 +302,14 @@ def test_a_cut_index_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"x", bytes(1000), b"MLINDEX1", b"MLINDEX1" + bytes(1000), b"MLINDEX2" + bytes(100)]
 )
-def test_what_is_no_index_is_none(tmp_path: Path, data: bytes) -> None:
+def test_another_file_is_not_an_index(tmp_path: Path, data: bytes) -> None:
     """Whatever it is instead."""
     path = tmp_path / "x.idx"
     path.write_bytes(data)
     assert Index.open(str(path)) is None
 
 
-def test_no_index_is_none(tmp_path: Path) -> None:
+def test_a_missing_index_is_none(tmp_path: Path) -> None:
     """A missing file is no error."""
     assert Index.open(str(tmp_path / "x.idx")) is None
 

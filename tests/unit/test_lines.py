@@ -133,7 +133,7 @@ def test_junk_before_a_line_costs_no_line(junk: bytes) -> None:
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_junk_before_a_line_is_told(junk: bytes) -> None:
+def test_junk_before_a_line_is_reported(junk: bytes) -> None:
     """With exactly its bytes."""
     data, _ = _log(_put("a"))
     behind = checksums.seal_line(_put("b"), SALT, START + len(data) + len(junk))
@@ -207,7 +207,7 @@ def test_each_kind_comes_back(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_each_kind_says_so_first(kind: str) -> None:
+def test_the_kind_is_the_first_member_of_each_line(kind: str) -> None:
     """`"op"` is the first member."""
     assert BODIES[kind][0].startswith(b'{"op":"%b",' % kind.encode())
 
@@ -382,7 +382,7 @@ def test_a_damaged_opening_is_none_or_newer() -> None:
         ],
     ],
 )
-def test_what_is_no_opening_is_none(change: Callable[[bytes], bytes]) -> None:
+def test_another_line_is_not_an_opening(change: Callable[[bytes], bytes]) -> None:
     """Whatever it is instead."""
     assert lines.decode_header(change(lines.header_line(OPENING)[:-1]), "x") is None
 
@@ -503,7 +503,7 @@ def test_neighbouring_damage_is_joined() -> None:
     assert [(p.offset - START, p.end - START) for p in found] == [(0, len(junk))]
 
 
-def test_damage_behind_a_line_is_not_joined_with_damage_before_it() -> None:
+def test_damage_after_a_line_is_not_joined_with_damage_before_it() -> None:
     """Each keeps its place."""
     behind = checksums.seal_line(_put("b"), SALT, START + 2)
     found = framing.with_damage([], _pieces(b"x\n" + behind + b"y\n"))

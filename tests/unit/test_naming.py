@@ -69,12 +69,12 @@ def test_temporaries_are_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [PATHS.canonical, PATHS.index, PATHS.segment(7), PATHS.append_lock])
-def test_what_is_kept_is_no_temporary(path: str) -> None:
+def test_permanent_files_are_not_temporaries(path: str) -> None:
     """Nothing that may be swept."""
     assert PATHS.temporaries([os.path.basename(path)]) == []
 
 
-def test_temporaries_of_other_manifests_are_left_alone() -> None:
+def test_temporaries_of_other_manifests_are_not_changed() -> None:
     """A neighbour's temporary is not ours to sweep."""
     other = ManifestPaths("/m", "bodies_download")
     assert PATHS.temporaries([os.path.basename(other.temporary(other.canonical))]) == []

@@ -30,13 +30,13 @@ def test_the_order_among_them_is_kept() -> None:
     assert found == ["2026-02-28T02:59:59.999998Z", "2026-02-28T02:59:59.999999Z"]
 
 
-def test_what_live_downloads_have_followed_is_the_latest() -> None:
+def test_a_record_that_live_downloads_followed_is_the_latest() -> None:
     followed = [FIRST, "2036-01-01T00:00:00.000001"]
     found = new_times(followed, BEFORE, NOW, keep_current=False)
     assert found == ["2026-03-01T11:59:59.999999Z", "2026-03-01T12:00:00Z"]
 
 
-def test_who_keeps_the_current_one_gets_it_at_now() -> None:
+def test_keep_current_gives_the_current_record_the_present_time() -> None:
     assert new_times([FIRST], BEFORE, NOW, keep_current=True) == ["2026-03-01T12:00:00Z"]
 
 

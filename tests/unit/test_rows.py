@@ -104,12 +104,12 @@ def test_times_become_utc(given: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(("given", "naive"), [("2023-01-01T12:00:00", True), ("2023-01-01T12:00:00Z", False)])
-def test_naive_times_are_told(given: str, *, naive: bool) -> None:
+def test_naive_times_are_reported(given: str, *, naive: bool) -> None:
     """The second answer says whether a time had no zone."""
     assert normalise(row(ts_downloaded=given), sha("a"))[1] is naive
 
 
-def test_naive_times_of_others_are_told() -> None:
+def test_naive_times_of_other_observations_are_reported() -> None:
     """Also when only an observation had none."""
     assert normalise(row(also_seen=[SEEN | {"ts_downloaded": "2023-01-01T11:00:00"}]), sha("a"))[1] is True
 
@@ -155,7 +155,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("given", "word"), [pytest.param(g, w, id=i) for i, g, w in WRONG])
-def test_what_is_wrong_is_named(given: Any, word: str) -> None:
+def test_an_invalid_member_is_named(given: Any, word: str) -> None:
     """A row that cannot be understood is a `ValueError` naming the member."""
     with pytest.raises(ValueError, match=word):
         normalise(given, sha("a"))
@@ -246,7 +246,7 @@ def test_a_view_has_the_pairs_own_observation_in_front() -> None:
     assert (seen["etag"], seen["also_seen"][0]["etag"]) == ("mine", "other")
 
 
-def test_a_view_of_a_stranger_is_the_row() -> None:
+def test_a_view_for_an_unknown_source_is_the_row() -> None:
     """Who never had the content sees it as it is."""
     assert as_seen_by(row(), ("stranger", "set")) == row()
 
@@ -298,7 +298,7 @@ def test_text_of_a_moment(zone: timezone) -> None:
 @pytest.mark.parametrize(
     "text", [None, 7, "", "ab", "AB" * 32, "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n", "０" * 64]
 )
-def test_what_is_no_checksum(text: object) -> None:
+def test_values_that_are_not_checksums(text: object) -> None:
     """Only 64 lower-case hexadecimal digits are one."""
     assert not rows.is_checksum(text)
 
@@ -310,7 +310,7 @@ def test_what_is_no_checksum(text: object) -> None:
         *("00 " * 21 + "0", "00 " * 21 + "00", "00" * 31 + "  ", "\t\n" + "00" * 31, " " * 64),
     ],
 )
-def test_what_is_no_checksum_in_any_spelling(text: object) -> None:
+def test_values_that_are_not_checksums_in_any_spelling(text: object) -> None:
     """Blanks are not taken for digits, wherever they stand."""
     assert rows.normal_checksum(text) is None
 

@@ -69,7 +69,7 @@ def test_no_source_is_forgotten(event: Row, known: Row, latest: list[Row]) -> No
 
 
 @pytest.mark.parametrize(("event", "known", "latest"), [pytest.param(*each[1:4], id=each[0]) for each in TABLE])
-def test_the_arguments_are_left_alone(event: Row, known: Row | None, latest: list[Row]) -> None:
+def test_the_arguments_are_not_changed(event: Row, known: Row | None, latest: list[Row]) -> None:
     """Nothing that is passed in is changed."""
     before = repr((event, known, latest))
     decide(event, known, [_sighting(seen) for seen in latest])

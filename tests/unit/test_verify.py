@@ -22,18 +22,18 @@ GOOD = FileStat(size=5, checksum="a" * 64)
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
-def test_a_file_that_is_not_there_is_missing(level: Level, number: int) -> None:
+def test_a_file_that_does_not_exist_is_missing(level: Level, number: int) -> None:
     assert judge(FILE, FileStat(error=number, why="gone"), level) == (FileState.MISSING, "the file does not exist")
 
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG])
-def test_what_cannot_be_looked_at_is_unreadable_and_says_why(level: Level, number: int) -> None:
+def test_a_file_that_cannot_be_examined_is_unreadable_with_a_reason(level: Level, number: int) -> None:
     assert judge(FILE, FileStat(error=number, why="because"), level) == (FileState.UNREADABLE, "because")
 
 
 @pytest.mark.parametrize("level", Level)
-def test_something_that_is_no_file_is_changed(level: Level) -> None:
+def test_anything_but_a_regular_file_is_changed(level: Level) -> None:
     found = judge(FILE, FileStat(is_file=False, size=5), level)
     assert found is not None
     assert found.state is FileState.CHANGED
@@ -52,7 +52,7 @@ def test_something_that_is_no_file_is_changed(level: Level) -> None:
         (Level.FULL, FileStat(moved=True), FileState.CHANGED),
     ],
 )
-def test_each_level_looks_at_more(level: Level, seen: FileStat, state: FileState) -> None:
+def test_each_level_compares_more(level: Level, seen: FileStat, state: FileState) -> None:
     found = judge(FILE, seen, level)
     assert found is not None
     assert found.state is state
@@ -62,7 +62,7 @@ def test_a_file_of_the_right_size_must_be_read_to_tell() -> None:
     assert judge(FILE, FileStat(size=5), Level.FULL) is None
 
 
-def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
+def test_a_file_that_moved_is_not_reported_as_empty() -> None:
     found = judge(FILE, FileStat(moved=True), Level.FULL)
     assert found is not None
     assert found.reason == "it changed while it was read; verify it again when nothing writes to it"
@@ -73,7 +73,7 @@ def test_a_file_that_moved_is_not_said_to_be_empty() -> None:
     "seen",
     [FileStat(error=errno.ENOENT), FileStat(error=errno.EIO, why="x"), FileStat(is_file=False), FileStat(moved=True)],
 )
-def test_what_is_not_ok_has_a_reason(level: Level, seen: FileStat) -> None:
+def test_every_other_state_has_a_reason(level: Level, seen: FileStat) -> None:
     found = judge(FILE, seen, level)
     assert found is not None
     assert bool(found.reason) == (found.state is not FileState.OK)
@@ -139,13 +139,13 @@ def test_paths_of_one_record_have_their_own_turns() -> None:
     assert _order(plan) == ["y", "z", "x"]
 
 
-def test_a_path_stands_for_what_was_recorded_last_of_it() -> None:
+def test_a_path_is_compared_with_its_latest_record() -> None:
     plan = _plan(_row("a", "x", 9), _row("b", "x", 3), _row("c", "x", 5), _row("d", "y"))
     assert [(one.path, one.checksum[0]) for one in plan] == [("/root/x", "a"), ("/root/y", "d")]
     assert plan.superseded == 2
 
 
-def test_of_the_same_time_the_tie_tells() -> None:
+def test_between_equal_times_the_tie_decides() -> None:
     plan = _plan(_row("a", "x", 3, tie=1), _row("b", "x", 3))
     assert [one.checksum[0] for one in plan] == ["a"]
 

@@ -111,7 +111,7 @@ def test_an_update_looks_at_no_more_of_a_source_that_has_much(
     assert cost[MANY]["_source"] <= cost[FEW]["_source"] + ROWS_MORE
 
 
-def test_what_was_replaced_is_not_looked_at_again_and_again(
+def test_replaced_observations_are_not_read_repeatedly(
     with_records: Any, looks: Counter[str], request: pytest.FixtureRequest
 ) -> None:
     """One record that is updated many times, under newer ones."""

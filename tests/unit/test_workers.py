@@ -41,7 +41,7 @@ def test_nothing_is_taken_before_it_is_needed() -> None:
     assert (next(found), taken) == ([0, 1], [0, 1])
 
 
-def test_what_was_read_is_told_once() -> None:
+def test_progress_is_reported_once() -> None:
     told: list[int] = []
     link = WorkerLink(told.append)
     for _ in range(1000):
@@ -52,7 +52,7 @@ def test_what_was_read_is_told_once() -> None:
     assert len(told) < 1000
 
 
-def test_whoever_is_asked_to_stop_reads_no_further() -> None:
+def test_a_worker_that_is_asked_to_stop_reads_no_further() -> None:
     stop = Stop()
     link = WorkerLink(lambda _: None, stop)
     link.advance(1)
@@ -61,7 +61,7 @@ def test_whoever_is_asked_to_stop_reads_no_further() -> None:
         link.advance(1)
 
 
-def test_a_parent_that_is_gone_is_no_error() -> None:
+def test_a_missing_parent_is_not_an_error() -> None:
     def send(_: int) -> None:
         raise BrokenPipeError
 

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Every planned file is in exactly one state, or left.
+- Every planned file is in exactly one state, or counts as left.
 - The run updates the report as it proceeds: after an error, the report from `Began` has the findings so far.
 """
 
@@ -83,7 +83,7 @@ class AuditReport:
     seconds: float = 0.0
     interrupted: bool = False
     journal_error: str | None = None
-    """Why this run's journal could not be written, so that the next run will verify the same files again; else None."""
+    """The reason why the journal could not be written, or None. The next run then verifies the same files again."""
 
     @property
     def looked_at(self) -> int:

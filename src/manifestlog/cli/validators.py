@@ -16,14 +16,14 @@ def filled(value: str | None) -> str | None:
 
 
 def all_filled(values: list[str] | None) -> list[str] | None:
-    """Return the texts of a repeatable option or argument. Raises `BadParameter` if one is empty."""
+    """Return the values of a repeatable option or argument. Raises `BadParameter` if one is empty."""
     for value in values or ():
         filled(value)
     return values
 
 
 def recordable(value: str | None) -> str | None:
-    """Return an option's text. Raises `BadParameter` if it is empty or not UTF-8, as all text in a manifest is."""
+    """Return an option's text. Raises `BadParameter` if it is empty or not UTF-8, because a manifest holds only UTF-8."""
     filled(value)
     try:
         (value or "").encode()

@@ -157,7 +157,7 @@ class Records:
         return checksum in self._encoded or source_id in self._of_source
 
     def sightings(self, source_id: str) -> Iterator[Sighting]:
-        """Yield everything that a source has had, with its time."""
+        """Yield every content that a source has had, with its time."""
         for checksum in self._of_source.get(source_id, ()):
             for one in observations(self.row(checksum) or {}) if checksum in self._encoded else ():
                 if one["source_id"] == source_id:

@@ -92,7 +92,7 @@ class Snapshot(TimeLookup, Protocol):
 
 
 class Claims(Protocol):
-    """Who works on what, in one directory of data files: the claims of one worker. A context manager, which closes them.
+    """The claims of one worker on sources, contents and paths of a data directory. A context manager, which closes them.
 
     A name has at most one holder, over all processes if the engine is `SHARED`. A claim ends with its block, with
     `close`, or with the process. Threads of one object share its claims, so each worker needs its own object.
@@ -100,7 +100,7 @@ class Claims(Protocol):
 
     @property
     def display(self) -> str:
-        """How messages name the place of these claims."""
+        """The place of these claims, as messages name it."""
 
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
         """Claim a name, waiting up to `wait_s` for its holder; the block receives whether the claim succeeded."""

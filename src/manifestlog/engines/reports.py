@@ -2,7 +2,7 @@
 
 Invariants:
 
-- A report holds only names, numbers and texts; it can be pickled, compared and written as JSON.
+- A report holds only names, numbers and strings; it can be pickled, compared and written as JSON.
 
 It makes no decisions and knows no engine.
 """

@@ -5,7 +5,7 @@ Invariants:
 - A path is claimed relative to the real data directory: the claim is the same through every symbolic link.
 - Each worker has its own object, since the threads of one object share its claims.
 
-The manifest's engine keeps the claims; how, only the engine knows.
+The manifest's engine keeps the claims, and only the engine knows how.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def _unzipped(path: Path) -> Iterator[bytes]:
 
 
 def _inflated(path: Path) -> Iterator[bytes]:
-    """Yield the decoded body, with the zlib header of the standard or without it, as some servers send it."""
+    """Yield the decoded body. Accepts deflate with the standard zlib header, and without it, as some servers send it."""
     with path.open("rb") as file:
         head = file.read(2)
         file.seek(0)

@@ -48,7 +48,7 @@ class WorkerContext:
         """Return the message of an error without any secret of this source.
 
         A path of the source keeps everything except values from the environment: it is recorded anyway, and the user
-        must find the file. `?format=json` in a URL makes a secret of the word `json`, which may be part of the path.
+        must find the file. `?format=json` in a URL makes the word `json` a secret, which may be part of the path.
         """
         redactor = Redactor.of(source, self.defaults.headers, [*self.secrets, *secrets_in_options(self.defaults)])
         path, detail = _path_and_detail(error)

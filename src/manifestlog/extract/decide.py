@@ -2,7 +2,7 @@
 
 Invariants:
 
-- The same inputs give the same action; this module reads, writes, measures and asks nothing.
+- The same inputs give the same action; this module does no I/O and reads no clock.
 - A part is resumed only if the server confirms that it is the beginning of the current content.
 - A source is unchanged only while every validator that both sides have agrees. An empty ETag counts as none.
 - Every response has an action.

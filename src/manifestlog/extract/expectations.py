@@ -33,7 +33,7 @@ _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\n\f\x1a")
 
 
 def _many(value: object) -> object:
-    """Turn a single text into a list of one."""
+    """Wrap a single string in a list."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 

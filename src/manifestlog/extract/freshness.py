@@ -10,7 +10,7 @@ Invariants:
 - No guarantee depends on this file. If it is missing or unusable, a source is as fresh as its record.
 - A source that was never fetched is as old as the first run that tried.
 - Future times do not count, since a clock was wrong: a note with a future time is read as now.
-- The file keeps only sources that a run has seen within a year, so that a new source each day does not fill it.
+- The file keeps only sources that a run has seen within a year, so that a new source each day does not make it grow for ever.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class PipelineOrchestrator:
         self._on_event = on_event or _ignore
         self._initializer = initializer or begin_worker
         self.report = RunReport()
-        """The report of the current or last run; complete as far as the run came if an error ended it."""
+        """The report of the current or last run. After an error it has the outcomes so far."""
 
     def run(self, sources: Iterable[ETLSource], *, asked_to_stop: Callable[[], int] | None = None) -> RunReport:
         """Fetch and register what has changed; return the outcome of every source.
@@ -90,8 +90,8 @@ class PipelineOrchestrator:
         options promise. `asked_to_stop` is polled: at 1 the run ends soon, from 2 on at once; partial downloads are
         kept for the next run. With `asked_to_stop` there are always worker processes, since a blocking read can be
         interrupted only there. A daemonic process, such as a Celery worker, may not have children: it fetches one
-        source after the other, logs a warning, and stops only between two sources. Raises `ManifestError` if the
-        manifest fails.
+        source after the other, logs a warning, and stops only between two sources. So does every process if the
+        manifest lives in this process only (`memory:`). Raises `ManifestError` if the manifest fails.
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
@@ -107,7 +107,7 @@ class PipelineOrchestrator:
         return report
 
     def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:
-        if is_daemonic() or (self._defaults.jobs == 1 and asked_to_stop is None):
+        if is_daemonic() or not self._manifest.is_shared or (self._defaults.jobs == 1 and asked_to_stop is None):
             self._run_here(waiting, listener, asked_to_stop or int)
             return
         job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
@@ -117,11 +117,13 @@ class PipelineOrchestrator:
 
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
         if self._defaults.jobs > 1:
-            log.warning(
-                "this process is daemonic and may not start worker processes: it fetches one source at a time;"
-                " run `manifestlog extract` as a separate program for %d at a time",
-                self._defaults.jobs,
-            )
+            if self._manifest.is_shared:
+                why = "this process is daemonic and may not start worker processes"
+                remedy = "run `manifestlog extract` as a separate program"
+            else:
+                why = f"{self._manifest.location.display} lives in this process, and worker processes cannot use it"
+                remedy = "keep the manifest in a file"
+            log.warning("%s: it fetches one source at a time; %s for %d at a time", why, remedy, self._defaults.jobs)
         with Claims(self._manifest, self._data_dir) as claims:
             context = self._context(claims, listener.on_progress)
             for source in sources:

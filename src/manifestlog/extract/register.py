@@ -10,7 +10,7 @@ Invariants:
 - There is never a record without its file: name and bytes are durable before the record is added.
 - A published file is never modified or replaced by other content.
 - Content that fails its pin or an expectation is neither published nor registered; it is kept as a `.rejected` file.
-- If several workers bring the same content, one stores it and the others record its path.
+- If several workers download the same content, one stores it and the others record its path.
 
 It does not talk to servers.
 """
@@ -128,7 +128,7 @@ def _html_warning(
 
 
 def _content(part: PartFile, path: Path) -> Content:
-    """Return what the expectations need of a downloaded content, which is at `path` now."""
+    """Return the properties of a downloaded content at `path` that the expectations inspect."""
     content_type = part.state.content_type if part.state else None
     with path.open("rb") as file:
         head = file.read(expectations.HEAD_BYTES)
@@ -268,7 +268,8 @@ def _publish(context: WorkerContext, part: PartFile, event: DownloadEvent) -> Pa
                 part.publish(path)
                 return path
     raise ExtractError(
-        "both names for this content hold other files; move them away, then run extract again", str(part.path.parent)
+        "both names for this content are taken by other files; move them away, then run extract again",
+        str(part.path.parent),
     )
 
 

@@ -91,7 +91,7 @@ _File = Annotated[str | None, BeforeValidator(_file)]
 
 
 class RequestOptions(BaseModel):
-    """How to reach and query a server; None sets nothing, and an empty text removes the default."""
+    """How to reach and query a server; None sets nothing, and an empty string removes the default."""
 
     cert: _File = Field(default=None, description="the path of a file, a client certificate in PEM")
     key: _File = Field(default=None, description="the path of a file, the certificate's key in PEM")

@@ -70,7 +70,7 @@ def encode_row(row: Row, bytes_max: int) -> bytes:
 
 
 def _characters(row: Row) -> int:
-    """Return the number of characters in a row's texts, each of which takes at least one byte."""
+    """Return the number of characters in a row's strings, each of which takes at least one byte."""
     count = 0
     for value in row.values():
         if type(value) is str:

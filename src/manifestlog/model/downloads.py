@@ -95,8 +95,8 @@ def moved_time(given: ManifestRecord, result: AddResult) -> str | None:
         return None
     current = utc_text(recorded - timedelta(microseconds=1))
     return (
-        f"this machine's clock says {utc_text(given.ts_downloaded)}, but the latest record of this source is of {current};"
-        f" recorded as {utc_text(recorded)}: set the clock by NTP; if it was ahead once, run `manifestlog retime`"
+        f"this machine's clock says {utc_text(given.ts_downloaded)}, but this source has a record of {current};"
+        f" recorded as {utc_text(recorded)}: synchronise the clock by NTP; if it was ahead once, run `manifestlog retime`"
     )
 
 

@@ -62,7 +62,7 @@ class TimeLookup(Lookup, Protocol):
     """The additional questions of a plan of new times."""
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        """Return the latest sighting of a source and dataset until this time."""
+        """Return the latest sighting of a source and dataset up to this time."""
 
     def later_than(self, moment: str) -> Iterator[Row]:
         """Yield the rows whose latest observation is after this time."""
@@ -118,7 +118,7 @@ def plan_add(
     must_rewrite: Callable[[str], bool] = trusted,
     details: Details | None = None,
 ) -> Plan:
-    """Plan to add this record. A live one gets a time after its source's current record.
+    """Plan the addition of this record. A live one gets a time after its source's current record.
 
     `details` are what the caller knows of the event, such as its run and address.
     """
@@ -161,7 +161,7 @@ def plan_update(
     must_rewrite: Callable[[str], bool] = trusted,
     details: Details | None = None,
 ) -> Plan:
-    """Plan to replace members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
+    """Plan the replacement of members of a record. Raises `RecordNotFoundError`, and `ValueError` for invalid values."""
     before = known.row(checksum)
     if before is None:
         raise RecordNotFoundError(checksum)

@@ -167,7 +167,7 @@ class Pool:
         if not self._short:
             log.warning(
                 "the system cannot run %d worker processes (%s): the run continues with fewer;"
-                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or ask for fewer jobs",
+                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or use fewer jobs",
                 self._wanted,
                 error.strerror or error,
             )

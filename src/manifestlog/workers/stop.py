@@ -22,7 +22,7 @@ _SLICE_S = 0.5
 class StopAskedError(BaseException):
     """A stop request to this worker. Its partial files are kept.
 
-    Like `KeyboardInterrupt` it is not an `Exception`, so a library's `except Exception` cannot take it for a failed read.
+    Like `KeyboardInterrupt` it is not an `Exception`, so a library's `except Exception` cannot mistake it for a failed read.
     """
 
 

@@ -1,1 +1,1 @@
-"""The verbs, one a file: arguments, a library call, output."""
+"""The verbs, one per file: arguments, a library call, output."""

@@ -64,8 +64,8 @@ def _sentence(loss: Loss) -> str:
 
 
 def _summary(report: RepairReport) -> str:
-    kept = f"{report.records:,} records kept, {report.records_from_log:,} of them from the log"
-    lost = f"{len(report.lost):,} losses" if report.lost else "nothing lost"
+    kept = f"records kept: {report.records:,}, {report.records_from_log:,} of them from the log"
+    lost = f"losses: {len(report.lost):,}" if report.lost else "nothing lost"
     match report.outcome:
         case RepairOutcome.NOTHING_TO_DO:
             return "sound; nothing to repair"
@@ -74,8 +74,8 @@ def _summary(report: RepairReport) -> str:
         case RepairOutcome.WOULD_REBUILD_INDEX:
             return "sound; its index would be rebuilt"
         case RepairOutcome.WOULD_REPAIR:
-            return f"would be repaired: {kept}, {lost}"
-    return f"repaired: {kept}, {lost}"
+            return f"would be repaired; {kept}; {lost}"
+    return f"repaired; {kept}; {lost}"
 
 
 def _as_json(report: RepairReport) -> dict[str, Any]:

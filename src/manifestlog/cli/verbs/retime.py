@@ -1,4 +1,4 @@
-"""`retime`: correct times in the future, which a fast clock has recorded."""
+"""`retime`: correct times in the future that a fast clock recorded."""
 
 from typing import Annotated
 

@@ -54,8 +54,8 @@ def unwound(crc: int, data: bytes) -> int:
 def written_at(line: bytes, salt: int) -> int:
     """Return the only offset below 4 GiB at which this line, without its newline, is intact.
 
-    Given the offset in place of `salt`, it returns the salt: CRC-32 combines a four-byte number by an exclusive or and
-    then only applies reversible steps.
+    Given the offset in place of `salt`, it returns the salt: CRC-32 combines a four-byte number by exclusive or, and
+    then applies only reversible steps.
     """
     return unwound(unwound(int(line_crc(line), 16), line[:-CRC_TAIL]), bytes(8)) ^ salt
 

@@ -6,11 +6,12 @@ Invariants:
 - The descriptor stays open for the life of the process: a pair of lock and unlock takes 3 µs instead of 150.
 - A forked child closes inherited descriptors and never unlocks them: an unlock would release the parent's lock.
 
-It does not nest and does not serialise threads: the session holds a mutex around it.
+A `FileLock` does not nest and does not serialise threads; a `TwoLevelLock` does both.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -98,3 +99,58 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+class TwoLevelLock:
+    """A lock between the threads of this process, and then between processes.
+
+    `threads` is reentrant, so that a lock which Ctrl-C left held by this thread can be released. `turn_s` is how long a
+    thread waits for the others of its process [default: `timeout_s`].
+    """
+
+    def __init__(
+        self,
+        path: str,
+        timeout_s: float,
+        meanwhile: Callable[[], None] | None = None,
+        *,
+        turn_s: float | None = None,
+        mode_from: str | None = None,
+    ) -> None:
+        self.threads = threading.RLock()
+        self.file = FileLock(path, timeout_s, meanwhile, mode_from=mode_from)
+        self._timeout_s = timeout_s
+        self._turn_s = timeout_s if turn_s is None else turn_s
+
+    def take_turn(self) -> None:
+        """Wait for the other threads of this process; raises `LockTimeoutError`."""
+        if not self.threads.acquire(True, self._turn_s):
+            raise LockTimeoutError(self.file.path, self._timeout_s, "another thread of this process")
+
+    def acquire(self) -> None:
+        """Wait for threads and processes; raises `LockTimeoutError`."""
+        self.take_turn()
+        self.file.acquire()
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; return whether it is held now. Call `release` in both cases."""
+        return self.threads.acquire(blocking=False) and self.file.try_acquire()
+
+    def release(self) -> None:
+        """Release what this thread holds, also after an interrupt at any point; do nothing if another thread is inside."""
+        # Another thread inside also holds the file lock, which belongs to the descriptor and not to a thread.
+        if self.threads.acquire(blocking=False):
+            # Unlock, not only close: a child forked meanwhile may still hold a copy of the descriptor.
+            self.file.release()
+            free(self.threads)
+
+    def close(self) -> None:
+        """Close the descriptor; in a forked child the parent keeps its lock."""
+        self.file.close()
+
+
+def free(lock: threading.RLock) -> None:
+    """Release a lock completely, however often this thread has acquired it."""
+    with suppress(RuntimeError):
+        while True:
+            lock.release()

@@ -19,10 +19,10 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from manifestlog.engines.filelog.canonical.index import IndexDamagedError
-from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.lock import TwoLevelLock, free
 from manifestlog.engines.filelog.log.fold import WRITES
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError
@@ -30,7 +30,6 @@ from manifestlog.engines.filelog.state import State
 from manifestlog.errors import (
     DiskFullError,
     IndeterminateWriteError,
-    LockTimeoutError,
     ManifestClosedError,
     ManifestError,
     ReadOnlyError,
@@ -55,13 +54,6 @@ _ADVICE = {
     errno.EIO: "the disk failed: look for the cause in the system's log, then retry",
     errno.EPERM: f"ask for write permission here, {_READ_ONLY}",
 }
-
-
-def _free(lock: threading.RLock) -> None:
-    """Release a lock completely, however often this thread has acquired it."""
-    with suppress(RuntimeError):
-        while True:
-            lock.release()
 
 
 @lru_cache(maxsize=2)
@@ -106,17 +98,15 @@ class Session:
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()
-        # Reentrant, so that a lock which Ctrl-C left held by this thread can be released (`_release_after_interrupt`).
-        self._writers = threading.RLock()
         self._mutex = threading.RLock()
         self._acting: int | None = None
-        self._timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
-        # The thread that holds the mutex may itself wait that long for the append lock, and then do its work.
-        self._turn_s = self._timeout_s + 1.0
+        timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
         mode_from = self.paths.canonical
-        self._append_lock = FileLock(self.paths.append_lock, self._timeout_s, self._read_ahead, mode_from=mode_from)
-        self._compacting = threading.RLock()
-        self._compact_lock = FileLock(self.paths.compact_lock, self._timeout_s, mode_from=mode_from)
+        # The thread whose turn it is may itself wait that long for the file, and then do its work.
+        self._append_lock = TwoLevelLock(
+            self.paths.append_lock, timeout_s, self._read_ahead, turn_s=timeout_s + 1.0, mode_from=mode_from
+        )
+        self._compact_lock = TwoLevelLock(self.paths.compact_lock, timeout_s, mode_from=mode_from)
 
     def _ensure_open(self) -> None:
         if self._pid != os.getpid():
@@ -141,7 +131,7 @@ class Session:
             with self._mutex:
                 return self._on_fresh_state(ask)
         except BaseException:
-            _free(self._mutex)
+            free(self._mutex)
             raise
 
     def _on_fresh_state(self, ask: Callable[[State], T]) -> T:
@@ -204,16 +194,15 @@ class Session:
                 " set a flag in the handler, and write after the interrupted call has returned"
             )
         try:
-            if not self._writers.acquire(True, self._turn_s):
-                self._raise_timeout(self.paths.append_lock)
+            self._append_lock.take_turn()
             if self.options.durability is Durability.POWER_CUT:
                 self._read_ahead()  # others wrote during our last sync; reading their lines needs no lock
-            with self._append_lock, self._mutex:
+            with self._append_lock.file, self._mutex:
                 self._acting = thread
                 result = self._on_fresh_state(act)
                 unsynced = self._pin_unsynced()
                 self._acting = None
-            self._writers.release()
+            self._append_lock.threads.release()
         except BaseException as error:
             self._release_after_interrupt(thread)
             reraise_with_advice(self.paths.canonical, error)
@@ -222,18 +211,12 @@ class Session:
             self._make_durable(*unsynced)
         return result
 
-    def _raise_timeout(self, path: str) -> NoReturn:
-        raise LockTimeoutError(path, self.options.lock_timeout_s, "another thread of this process")
-
     def _release_after_interrupt(self, thread: int) -> None:
         """Release locks that an interrupt left held by this thread."""
-        _free(self._mutex)
+        free(self._mutex)
         if self._acting == thread:
             self._acting = None
-        # If another thread is inside, it holds the append lock, which belongs to the descriptor and not to a thread.
-        if self._writers.acquire(blocking=False):
-            self._append_lock.release()
-            _free(self._writers)
+        self._append_lock.release()
 
     def append(self, state: State, op: LogEntry) -> None:
         """Append one line and apply it; only inside a transaction.
@@ -289,8 +272,8 @@ class Session:
     def _abandon_segment(self) -> None:
         """Move to a new segment at once after a failed sync, if the disk allows it.
 
-        Other writers do not know of the failure. They would acknowledge lines after ours, which a power cut could then
-        leave behind a hole.
+        Other writers do not know of the failure. They would acknowledge lines after ours. A power cut could then
+        leave a hole before those lines.
         """
         if self._fencing:
             return
@@ -337,27 +320,20 @@ class Session:
             raise ReadOnlyError(self.paths.canonical)
         alone = False
         try:
-            if not self._compacting.acquire(blocking=wait, timeout=self._timeout_s if wait else -1):
-                if wait:
-                    self._raise_timeout(self.paths.compact_lock)
-            elif wait:
+            if wait:
                 self._compact_lock.acquire()
                 alone = True
             else:
                 alone = self._compact_lock.try_acquire()
             yield alone
         finally:
-            if self._compacting.acquire(blocking=False):
-                # The mutex is ours, or free after an interrupt; otherwise another thread holds it. Unlock, not only
-                # close: a child forked meanwhile may still hold a copy of the descriptor.
-                self._compact_lock.release()
-                _free(self._compacting)
+            self._compact_lock.release()
 
     def close(self) -> None:
         """Close files and locks; nothing is written. Idempotent."""
         if self._pid != os.getpid():
             self.drop_inherited()
-        with self._writers, self._mutex:
+        with self._append_lock.threads, self._mutex:
             if not self.closed:
                 self.closed = True
                 self._append_lock.close()
@@ -367,12 +343,12 @@ class Session:
 
     def before_fork(self) -> None:
         """Block all threads between operations while the process forks."""
-        self._writers.acquire()
+        self._append_lock.threads.acquire()
         self._mutex.acquire()
 
     def after_fork_in_parent(self) -> None:
         self._mutex.release()
-        self._writers.release()
+        self._append_lock.threads.release()
 
     def drop_inherited(self) -> None:
         """In a forked child: close the inherited descriptors, and load the manifest again at the next call.

@@ -191,7 +191,7 @@ class View(NamedTuple):
 
 
 def _two(seen: Iterable[list[Sighting]]) -> list[Sighting]:
-    """Return the first of these sightings, up to and including the second content."""
+    """Return the first of these sightings, up to and including the first one of a second content."""
     found: list[Sighting] = []
     for some in seen:
         found += some

@@ -98,7 +98,7 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
     decode: bool | None = Field(default=None, strict=True, description="true or false")
     stale_after: Span | None = Field(default=None, description="a duration such as 36h or 7d")
     redirects_max: int = Field(default=10, strict=True, ge=0, le=100, description="an integer from 0 to 100")
-    headers: Headers = Field(default={}, repr=False, description="an object of header names and texts")
+    headers: Headers = Field(default={}, repr=False, description="an object of header names and values")
 
 
 class ExtractConfig(BaseModel):

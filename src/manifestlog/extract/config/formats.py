@@ -3,7 +3,7 @@
 Invariants:
 
 - If a parser is missing, the message names the command that installs it.
-- YAML is read like JSON: `no` and `2024-05-01` are texts, duplicate keys are found, nothing is executed.
+- YAML is read like JSON: `no` and `2024-05-01` are strings, duplicate keys are found, nothing is executed.
 - A syntax error names line and column, and quotes nothing from the file.
 """
 

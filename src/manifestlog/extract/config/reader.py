@@ -2,7 +2,7 @@
 
 Invariants:
 
-- The result is an object of texts, numbers, lists and objects; anything else is a `ConfigError` for the whole file.
+- The result is an object of strings, numbers, lists and objects; anything else is a `ConfigError` for the whole file.
 - A syntax error names line and column, and quotes nothing from the file.
 - A duplicate key is not a syntax error. Its value is `TWICE`, and `repeated` reports the place.
 

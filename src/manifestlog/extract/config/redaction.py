@@ -1,4 +1,4 @@
-"""Removes secrets from URLs and from texts of other libraries.
+"""Removes secrets from URLs and from messages of other libraries.
 
 Invariants:
 
@@ -46,7 +46,7 @@ _TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])\S{8,}")
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Removes a set of secrets from texts."""
+    """Removes a set of secrets from any text."""
 
     secrets: tuple[str, ...] = field(repr=False)  # longest first
 

@@ -64,7 +64,7 @@ def format_day(day: date, form: str) -> str:
 
 
 Texts = Callable[[date], tuple[str, ...]]
-"""A function from a day to the expanded texts of a source."""
+"""A function from a day to the expanded strings of a source."""
 
 
 def conditions_for(day: date, address: Texts, identity: Texts, name: Texts) -> Conditions:

@@ -150,7 +150,7 @@ class ETLSource(Expectations, RequestOptions, WithHeaders):
     file_name: Annotated[str, AfterValidator(_checked_file_name)] | None = Field(
         default=None, description="a safe file name"
     )
-    headers: Headers = Field(default={}, repr=False, description="an object of header names and texts")
+    headers: Headers = Field(default={}, repr=False, description="an object of header names and values")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
     stale_after: Span | None = Field(default=None, description="a duration such as 36h or 7d")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")

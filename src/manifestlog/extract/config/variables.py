@@ -66,7 +66,7 @@ class Expansion:
     private: list[Place] = field(default_factory=list)
     """Places that received such a value."""
     conditions: dict[int, Conditions] = field(default_factory=dict)
-    """By the number of each source whose URL names a day."""
+    """By the number of a source whose URL names a day: when its record may be compared with the server's content."""
     names_a_day: bool = False
 
 
@@ -147,7 +147,7 @@ def _day(
 
 
 def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
-    """Return the texts of the body that a source sends; none unless it uses POST."""
+    """Return the strings in the body that a source sends; none unless it uses POST."""
     both = {**(defaults if isinstance(defaults, dict) else {}), **source}
     return tuple(text.text for text in _body((), both)) if both.get("method") == "POST" else ()
 
@@ -226,7 +226,7 @@ def sources_of(raw: dict[str, Any]) -> list[Any]:
 
 
 def _of_owner(where: Place, owner: object) -> Iterator[_Text]:
-    """Yield the texts that both the defaults and a source may have."""
+    """Yield the strings that both the defaults and a source may have."""
     if isinstance(owner, dict):
         headers = owner.get("headers")
         texts = headers.items() if isinstance(headers, dict) else ()

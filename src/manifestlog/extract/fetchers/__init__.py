@@ -1,1 +1,1 @@
-"""Fetchers: HTTP, fsspec, and the protocol for fetchers of the user."""
+"""Fetchers: HTTP, fsspec, and the protocol for the user's own fetchers."""

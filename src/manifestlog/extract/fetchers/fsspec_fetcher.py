@@ -8,7 +8,7 @@ It percent-decodes the path of a URL, because fsspec takes paths literally and a
 Invariants:
 
 - Its heads tell `decide` what an HTTP server would have said.
-- No error shows a URL whose secrets are not removed.
+- Errors show a URL only without its secrets.
 
 A store's options (credentials, endpoints) come from its own environment and files, not from the configuration of
 `extract`.

@@ -9,7 +9,7 @@ Invariants:
 - Certificates are verified. Proxies and trusted authorities come from the configuration (`request_options`), otherwise
   from the environment.
 - A client certificate and a request body go to the source's own server only, the certificate over TLS only.
-- No error shows a header, or a URL whose secrets are not removed.
+- No error shows a header. Errors show a URL only without its secrets.
 
 It never retries: `download` does, since it can report a retry and be interrupted.
 """

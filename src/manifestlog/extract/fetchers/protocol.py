@@ -55,7 +55,7 @@ class Response(Protocol):
     def head(self) -> ResponseHead: ...
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the body in non-empty blocks; raises `FetchError` if it breaks off."""
+        """Yield the body in non-empty blocks; raises `FetchError` if it ends early."""
 
 
 class Fetcher(Protocol):

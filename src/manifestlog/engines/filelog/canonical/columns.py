@@ -259,7 +259,7 @@ def source_check(rows: memoryview, start: int, end: int) -> int:
 
 
 def rows_add_up(found: Iterator[bytes], rows: int, total: int) -> bool:
-    """Return whether these rows are sorted, and their number and the sum of their hashes match."""
+    """Return whether these rows are sorted, and whether their number and the sum of their hashes match."""
     before = b""
     for row in found:
         if row < before:

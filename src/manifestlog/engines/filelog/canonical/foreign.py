@@ -72,7 +72,7 @@ def _writable(path: str, data: bytes, place: bytes, value: Row) -> bytes:
     try:
         return codec.dumps(value)
     except TypeError as error:
-        reason = f"a member cannot be written again ({error})"
+        reason = f"a member cannot be written as JSON again ({error})"
         raise DamagedManifestError(path, max(0, data.find(place)), reason) from None
 
 

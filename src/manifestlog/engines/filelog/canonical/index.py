@@ -281,7 +281,7 @@ class Index:
         return found
 
     def _first(self, key: bytes, start: int, end: int, rows_at: int) -> int:
-        """Return the first of these rows, digests or sources, that begins with `key`; if none does, one not smaller."""
+        """Return the first of these rows, digests or sources, that begins with `key`, otherwise one that is not smaller."""
         if end - start > _LINEAR_MAX:
             return bisect_left(range(end), key, start, key=self.digest if rows_at == self._digests_at else self._source)
         first, last = rows_at + start * ROW, rows_at + end * ROW

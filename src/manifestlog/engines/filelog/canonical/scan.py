@@ -69,7 +69,7 @@ class Canonical:
         offset, after, crc = place
         raw = self.read(offset + KEY_BYTES, after - len(BETWEEN))
         if crc32(raw) != crc:
-            raise DamagedManifestError(self.path, offset, "the record on this line is not what was written")
+            raise DamagedManifestError(self.path, offset, "the record on this line differs from what was written")
         return raw
 
     def __del__(self) -> None:

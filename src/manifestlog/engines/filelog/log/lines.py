@@ -23,7 +23,6 @@ It does no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -32,6 +31,7 @@ from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log.framing import with_damage
 from manifestlog.errors import NewerFormatError
 from manifestlog.model import codec
+from manifestlog.model.checks import ABSENT, Check, check_members
 from manifestlog.model.codec import RECORD_PATTERN, SECOND_PATTERN, Encoded, encoded_bytes, is_utf8
 from manifestlog.model.events import check_details
 from manifestlog.model.rows import is_checksum
@@ -260,73 +260,32 @@ def decode(line: bytes) -> LogEntry:
     """
     data = codec.loads(line)
     kind = data["op"]
-    _check_shape(kind, data)
+    check_members(data, _CHECKS[kind])
+    if kind == "batch" and "events" in data and len(data["events"]) != len(data["records"]) + len(forgets_of(data)):
+        raise ValueError("events does not have one item for each record and each of forgets")
     rows = [data["record"]] if kind == "put" else data["records"] if kind == "batch" else ()
     puts = [encoded_bytes(codec.dumps(row)) for row in rows]
     return LogEntry(kind, data.get("ts", ""), puts, data)
 
 
-_Check = Callable[[Any], bool]
-
-
-def _is(*types: type) -> _Check:
-    return lambda value: isinstance(value, types)
-
-
-def _is_utc(value: Any) -> bool:
-    return isinstance(value, str) and value.endswith("Z") and bool(datetime.fromisoformat(value))
-
-
-def _has_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _is_canonical_id(value: Any) -> bool:
-    return isinstance(value, dict) and bool(_canonical_id(value))
-
-
-_COMPACTION: dict[str, _Check] = {"ts": _is_utc, "base": _is_canonical_id, "seconds": _is(int, float)}
-_MEMBERS: dict[str, dict[str, _Check]] = {
-    "put": {"ts": _is_utc, "record": _is(dict)},
-    "batch": {"ts": _is_utc, "records": _is(list)},
-    "forget": {"ts": _is_utc, "checksum": is_checksum},
-    "meta": {"ts": _is_utc, "metadata": _has_texts},
-    **{kind: {"ts": _is_utc, "event": _is(dict)} for kind in sorted(EVENTS)},
-    "compacting": _COMPACTION,
-    "compacted": _COMPACTION,
-    "seal": {"length": _is(int), "lines": _is(int), "chain": _is(str)},
-}
-"""The required members of each kind of line, with their checks."""
-
-
-def _check_shape(kind: str, data: dict[str, Any]) -> None:
-    """Raise `ValueError`, `KeyError` or `TypeError` for a line with a correct CRC whose content is not valid."""
-    wrong = [name for name, is_valid in _MEMBERS[kind].items() if not is_valid(data.get(name))]
-    if type(data.get("synced", 0)) is not int:
-        wrong.append("synced")
-    if wrong:
-        raise ValueError(f"{kind} without a valid {', '.join(wrong)}")
-    _check_events(kind, data)
-
-
-def _check_events(kind: str, data: dict[str, Any]) -> None:
-    check_details(data.get("event", {}))
-    if kind == "batch":
-        forgets, events = data.get("forgets", []), data.get("events", [])
-        if not isinstance(forgets, list) or not all(map(is_checksum, forgets)):
-            raise ValueError("forgets must be a list of checksums")
-        if not isinstance(events, list) or (events and len(events) != len(data["records"]) + len(forgets)):
-            raise ValueError("events must be a list with one item for each record and each of forgets")
-        for event in events:
-            check_details({} if event is None else event)
+def forgets_of(data: dict[str, Any]) -> list[str]:
+    """Return the checksums that a batch removes."""
+    found: list[str] = data.get("forgets", [])
+    return found
 
 
 def forgotten(op: LogEntry) -> list[str]:
     """Return the checksums that a line removes."""
-    if op.kind == "forget":
-        return [op.data["checksum"]]
-    found: list[str] = op.data.get("forgets", [])
-    return found
+    return [op.data["checksum"]] if op.kind == "forget" else forgets_of(op.data)
+
+
+def _are_details(found: object) -> bool:
+    """Return whether these are an event's details; raises `ValueError`, which names the member, if not."""
+    return found is None or check_details(found) is not None
+
+
+def _has_texts(members: dict[str, Any]) -> bool:
+    return all(isinstance(value, str) for value in members.values())
 
 
 def _canonical_id(members: dict[str, Any]) -> CanonicalId:
@@ -334,3 +293,37 @@ def _canonical_id(members: dict[str, Any]) -> CanonicalId:
     if type(found.covers) is not int:
         raise ValueError("covers must be an integer")
     return found
+
+
+_TS = Check("ts", str, "ts is not a UTC time", lambda ts: ts.endswith("Z") and bool(datetime.fromisoformat(ts)))
+_SYNCED = Check("synced", int, "synced is not an integer", lambda synced: type(synced) is int, ABSENT)
+_COMPACTION = (
+    _SYNCED,
+    _TS,
+    Check("base", dict, "base is not an object", lambda base: bool(_canonical_id(base))),
+    Check("seconds", (int, float), "seconds is not a number"),
+)
+_EVENT = Check("event", dict, "event has a member that is not valid", _are_details, ABSENT)
+_CHECKS: dict[str, tuple[Check, ...]] = {
+    "put": (_TS, _SYNCED, Check("record", dict, "record is not an object"), _EVENT),
+    "batch": (
+        _TS,
+        _SYNCED,
+        Check("records", list, "records is not a list"),
+        Check("forgets", list, "forgets is not a list of checksums", lambda some: all(map(is_checksum, some)), ABSENT),
+        Check("events", list, "events is not a list of events", lambda some: all(map(_are_details, some)), ABSENT),
+        _EVENT,
+    ),
+    "forget": (_TS, _SYNCED, Check("checksum", str, "checksum is not 64 lower-case hex digits", is_checksum), _EVENT),
+    "meta": (_TS, _SYNCED, Check("metadata", dict, "metadata is not an object of texts", _has_texts), _EVENT),
+    **dict.fromkeys(sorted(EVENTS), (_TS, _SYNCED, Check("event", dict, "event is not valid", _are_details))),
+    "compacting": _COMPACTION,
+    "compacted": _COMPACTION,
+    "seal": (
+        _SYNCED,
+        Check("length", int, "length is not an integer"),
+        Check("lines", int, "lines is not an integer"),
+        Check("chain", str, "chain is not a string"),
+    ),
+}
+"""What each kind of line must hold."""

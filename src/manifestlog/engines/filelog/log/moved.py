@@ -7,7 +7,7 @@ Invariants:
 
 - A line counts as moved if it is JSON and its CRC fits the segment's salt at a plausible offset: not before its own
   `synced` mark, and within twice the file's size or that mark (at least 64 KiB). Any bytes fit some offset below 4 GiB,
-  so one damaged line in 65,000 would pass, in a segment of 8 MiB one in 250. But a crash leaves no damaged line as JSON.
+  so one damaged line in 65,000 would pass, in a segment of 8 MiB one in 250. But a line that a crash damaged is not JSON.
 - Two lines moved by the same distance prove no more than one: lines of another segment, whose salt differs in a few
   bits, look the same.
 - A moved line is a *copy* if the same bytes are still at its original offset: nothing is lost with it.

@@ -37,7 +37,7 @@ _TURN_S = 60.0
 _FAILED_BEFORE = "an earlier sync of this file failed"
 _READ_BYTES = 128 << 10
 _END_BYTES = 64
-"""How many last bytes are compared of an end that accepts no append: more than a line's CRC and newline."""
+"""Number of last bytes to compare at an end that accepts no append: more than a line's CRC and newline take."""
 _OPENING_BYTES_MAX = 16 << 20
 """Far more than a header line takes. A longer first line is not a header and is not read to its end."""
 
@@ -263,7 +263,7 @@ class Segment:
         return DamagedManifestError(
             self.path,
             piece.offset,
-            f"{piece.end - piece.offset} bytes of segment {self.number} are not what was written;"
+            f"{piece.end - piece.offset} bytes of segment {self.number} differ from what was written;"
             f" {self._search.records_beyond(piece.end)} good records follow",
         )
 

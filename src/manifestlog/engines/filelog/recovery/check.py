@@ -307,7 +307,7 @@ def _classify_damage(segment: _Segment, report: CheckReport) -> None:
         elif as_declared and explained_by_crash(piece, segment.synced, segment.sealed_end):
             report.note(segment.path, piece.offset, f"{count} bytes damaged by a crash before they were acknowledged")
         else:
-            report.damage(segment.path, piece.offset, f"{count} bytes are not what was written")
+            report.damage(segment.path, piece.offset, f"{count} bytes differ from what was written")
     if segment.torn_at is not None:
         report.note(
             segment.path, segment.torn_at, "an unfinished last line: it is being written, or was torn by a crash"

@@ -231,6 +231,6 @@ def _clock_went(directory: str, file_names: list[str], began: tuple[float, float
     stamps = [disk.path_stamp(ManifestPaths(directory, name).canonical) for name in _manifests(file_names)]
     ahead = max((stamp.mtime_ns / 1e9 - time.time() for stamp in stamps if stamp is not None), default=0.0)
     if ahead > CLOCK_SLACK_S:
-        found = f"a manifest here is {ahead:,.0f} s in the future: the clock was set back since, or is wrong"
+        found = f"the time of a manifest file here is {ahead:,.0f} s in the future: the clock was set back, or is wrong"
         return ProbeResult("clock", ProbeStatus.WARNING, found, advice)
     return ProbeResult("clock", ProbeStatus.OK, "the system's clock is steady, and no file here is from the future")

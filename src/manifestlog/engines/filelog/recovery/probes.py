@@ -156,9 +156,7 @@ def _watch(link: Connection[Any, Any], path: str) -> tuple[int, int, int]:
 def _with_second_process(place: str) -> Iterator[ProbeResult]:
     if is_daemonic():
         found = "not tested: this process is daemonic, and Python does not let it start a second process"
-        yield ProbeResult(
-            "locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a program of its own"
-        )
+        yield ProbeResult("locks exclude", ProbeStatus.WARNING, found, "run `manifestlog doctor` as a separate program")
         return
     second = _Second(place)
     try:
@@ -310,7 +308,7 @@ def _sync_cost(place: str) -> ProbeResult:
         means = "implausibly fast; this disk may lose synced data in a power cut"
         return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; {means}", "ask the operator of this storage")
     if middle > _SLOW_SYNC_S:
-        advice = "add with add_many, or choose Durability.INTERVAL where the last second may be lost"
+        advice = "add with add_many, or choose Durability.INTERVAL if losing the last second is acceptable"
         return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; a slow disk", advice)
     return ProbeResult("sync cost", ProbeStatus.OK, measured)
 

@@ -6,7 +6,7 @@ Invariants:
   every record counts, including records edited by hand.
 - Covered segments are replayed only if the log does not name the canonical: over it if none of their lines is missing,
   else under it, so that no forgotten record comes back.
-- Every possible loss is reported with file, offset and bytes. It is not a loss if another file replaces it.
+- Every possible loss is reported with file, offset and bytes. It is not a loss if another file has the same data.
 
 It only reads; `repair` writes.
 """
@@ -130,12 +130,12 @@ def _judge_segment(found: Salvage, segment: Segment, declared: Summary | None, *
     for piece in segment.missing:
         why = salvage_log.harmless(segment, piece, declared)
         if why is None and covered_whole:
-            why = "not what was written; the canonical covers this segment"
+            why = "bytes differ from what was written; the canonical covers this segment"
         if why is not None:
             found.note(segment.path, piece.offset, piece.end - piece.offset, why)
             continue
         sound = False
-        wrong = "lines are missing here" if segment.moved else "not what was written"
+        wrong = "lines are missing here" if segment.moved else "bytes differ from what was written"
         meaning = f"{wrong}: {_UNDONE}"
         found.lose(segment.path, piece.offset, piece.end - piece.offset, meaning, segment.named.get(piece.offset))
     if segment.torn_at is not None and (declared is None or declared.length <= segment.torn_at):
@@ -196,7 +196,7 @@ def _compare(paths: ManifestPaths, found: Salvage, index: Index) -> None:
             if not same and found.index is None and not found.has(checksum):
                 changed.append(checksum)
     if changed:
-        meaning = f"{len(changed)} records were changed; they are kept as they are"
+        meaning = f"records changed: {len(changed)}; they are kept as they are"
         found.lose(paths.canonical, None, None, meaning, changed)
     _lose_absent(paths, found, index, here)
 
@@ -212,7 +212,7 @@ def _lose_absent(paths: ManifestPaths, found: Salvage, index: Index, here: bytea
             run.append(index.digest(number).hex())
         elif run:
             end = index.place(number)[0] if number < index.count else index.place(number - 1)[1]
-            found.lose(paths.canonical, start, end - start, f"{len(run)} records are lost", run)
+            found.lose(paths.canonical, start, end - start, f"records lost: {len(run)}", run)
             run = []
 
 
@@ -236,7 +236,7 @@ def _judge_gaps(paths: ManifestPaths, found: Salvage, source: CanonicalFile) -> 
             named = [checksum for checksum in gap.named if not found.has(checksum)]
             found.lose(paths.canonical, gap.offset, gap.end - gap.offset, "no record is readable here", named)
     if total is not None and total > source.count and not found.lost:
-        found.lose(paths.canonical, source.identity[0], None, f"{total - source.count} records of {total} are lost")
+        found.lose(paths.canonical, source.identity[0], None, f"records lost: {total - source.count} of {total}")
 
 
 def _made_good(found: Salvage, gap: Gap, source: CanonicalFile) -> bool:

@@ -170,7 +170,7 @@ def _of_line(line: bytes) -> tuple[str, bytes] | None:
 
 
 def _of_stretch(data: bytes, start: int, gaps: list[Gap]) -> Iterator[tuple[str, bytes]]:
-    """Yield records found in other bytes by how they begin."""
+    """Yield the records in other bytes, which are found by how they begin."""
     text = data.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
     done = 0

@@ -299,7 +299,7 @@ def _stated_salt(line: bytes) -> int | None:
 def _salt_of_shifted(keys: list[tuple[int, int]]) -> tuple[int, int]:
     """Return the salt of lines that all moved by the same number of bytes, and how many lines agree: 0, or at least 2.
 
-    Two lines may agree on a wrong salt, because a CRC combines the offset by an exclusive or; several lines do not.
+    Two lines may agree on a wrong salt, because a CRC combines the offset by exclusive or; several lines do not.
     """
     best, most = 0, 1
     for shift in range(-_SHIFT_MAX, _SHIFT_MAX):
