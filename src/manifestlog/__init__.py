@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         Event as Event,
         EventKind as EventKind,
     )
+    from manifestlog.model.failures import (
+        Failure as Failure,
+    )
     from manifestlog.model.models import (
         AddResult as AddResult,
         ETLProcess as ETLProcess,
@@ -61,6 +64,10 @@ if TYPE_CHECKING:
     )
     from manifestlog.model.retiming import (
         Retimed as Retimed,
+    )
+    from manifestlog.model.runs import (
+        RunOutcome as RunOutcome,
+        RunSummary as RunSummary,
     )
     from manifestlog.model.verdict import (
         Verdict as Verdict,
@@ -101,10 +108,12 @@ _HOMES = {
     "manager": ("AbstractManifest",),
     "managers": ("DownloadManifestManager", "ProcessedManifestManager"),
     "model.events": ("Event", "EventKind"),
+    "model.failures": ("Failure",),
     "model.downloads": ("EventLike", "SourceLike"),
     "model.models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
     "model.relocation": ("Relocation",),
     "model.retiming": ("Retimed",),
+    "model.runs": ("RunOutcome", "RunSummary"),
     "model.verdict": ("Verdict",),
     "names": ("manifest_path",),
     "options": ("Durability", "ManifestOptions"),

@@ -3,27 +3,37 @@
 Invariants:
 
 - The events of one manifest keep the order of its log, whatever its clock did; those of several are merged by time.
-- Nothing is held in memory but one event of each manifest, so a history of any length streams.
+- `merged` holds one event of each manifest, so a history of any length streams.
+- `runs` and `failures` read what they need: everything for runs, unless `since` ends them; for failures, the events of the
+  sources that have failed.
 
-The folds over events are in `model`; this module says which events they need.
+The folds over events are in `model`; this module asks for the events that they need, and whether a process still runs.
 """
 
 from __future__ import annotations
 
 import heapq
 import re
-from itertools import dropwhile, takewhile
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain, dropwhile, takewhile
+from typing import TYPE_CHECKING, Any, Protocol
+
+from manifestlog.files.processes import is_running
+from manifestlog.model.events import EventKind
+from manifestlog.model.failures import TOLD, Failure, fold_failures
+from manifestlog.model.runs import RunOutcome, RunSummary, fold_runs
+from manifestlog.queries import Moment, log_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from manifestlog.engines.protocol import Snapshot
+    from manifestlog.engines.protocol import Location, Snapshot
     from manifestlog.model.events import Event
 
 PREFIX_DIGITS_MIN = 6
 """The fewest digits that may stand for a whole checksum."""
 
+_SOURCES_MAX = 32
+"""From more failing sources on, reading all events once is faster than a search for each source."""
 _DIGITS = re.compile(r"[0-9A-Fa-f]+")
 
 
@@ -32,10 +42,15 @@ def are_digits(text: str) -> bool:
     return _DIGITS.fullmatch(text) is not None
 
 
-class Source(Protocol):
-    """A manifest whose records may be searched; every manager is one."""
+class Recorded(Protocol):
+    """A manifest with a history; every manager is one."""
+
+    @property
+    def location(self) -> Location: ...
 
     def snapshot(self) -> Snapshot: ...
+
+    def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]: ...
 
 
 def merged(histories: Iterable[tuple[str, Iterable[Event]]], *, reverse: bool = False) -> Iterator[tuple[str, Event]]:
@@ -49,7 +64,7 @@ def _named(name: str, events: Iterable[Event]) -> Iterator[tuple[str, Event]]:
         yield name, event
 
 
-def checksums_from(manifests: Iterable[Source], prefix: str) -> set[str]:
+def checksums_from(manifests: Iterable[Recorded], prefix: str) -> set[str]:
     """Return the checksums that begin with these digits, among the present records. A forgotten content is not found."""
     wanted = prefix.lower()
     found: set[str] = set()
@@ -57,3 +72,46 @@ def checksums_from(manifests: Iterable[Source], prefix: str) -> set[str]:
         from_there = dropwhile(lambda checksum: checksum < wanted, manifest.snapshot().checksums())
         found.update(takewhile(lambda checksum: checksum.startswith(wanted), from_there))
     return found
+
+
+def runs(manifests: Iterable[Recorded], *, since: Moment | None = None) -> list[RunSummary]:
+    """Return the runs that wrote to these manifests, the latest first; a run that wrote to several is one.
+
+    With `since`, only runs that began since then. Raises as `AbstractManifest.history`.
+    """
+    known = fold_runs(chain.from_iterable(_named(one.location.name, _since(one, since)) for one in manifests))
+    asked = [one for one in known if since is None or one.begun is not None]
+    return [_as_it_is(one) for one in reversed(asked)]
+
+
+def _since(manifest: Recorded, since: Moment | None) -> Iterator[Event]:
+    return manifest.history(since=since, reverse=since is not None)  # in reverse the engine stops at that time
+
+
+def _as_it_is(run: RunSummary) -> RunSummary:
+    if run.ended is not None or run.begun is None:
+        return run
+    running = is_running(run.host, run.pid, run.pid_started)
+    if running is None:
+        return run
+    return run._replace(outcome=RunOutcome.RUNNING if running else RunOutcome.DIED)
+
+
+def failures(manifests: Iterable[Recorded], *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
+    """Return the sources that failed and have not succeeded since, the latest failure first; with `recovered`, all.
+
+    With `since`, only sources that failed since then; their first failure may be earlier. Only a later record, or a later
+    derivation, counts as a success: a source that answers "unchanged" leaves no event. Raises as `AbstractManifest.history`.
+    """
+    named = chain.from_iterable(_named(one.location.name, _of_failing(one, since)) for one in manifests)
+    earliest = "" if since is None else log_time(since)
+    return [one for one in fold_failures(named) if one.last >= earliest and (recovered or one.succeeded is None)]
+
+
+def _of_failing(manifest: Recorded, since: Moment | None) -> Iterator[Event]:
+    """Yield the attempts of the sources that have failed since then, in the order of the log."""
+    failed = manifest.history(since=since, reverse=since is not None, kinds=[EventKind.FAILED])
+    sources = {event.source_id for event in failed}
+    if len(sources) > _SOURCES_MAX or None in sources:
+        return (event for event in manifest.history(kinds=TOLD) if event.source_id in sources)
+    return chain.from_iterable(manifest.history(source_id=source, kinds=TOLD) for source in sources)

@@ -19,7 +19,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import corrections
+from manifestlog import corrections, history
 from manifestlog.adoption import Given, adopt_metadata, difference
 from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
@@ -36,6 +36,7 @@ from manifestlog.model.downloads import (
     record_from_download,
 )
 from manifestlog.model.events import Details, Event, EventKind, attempt_details, failure_text, kept
+from manifestlog.model.failures import Failure
 from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
@@ -47,6 +48,7 @@ from manifestlog.model.models import (
 from manifestlog.model.relocation import Relocation
 from manifestlog.model.retiming import Retimed
 from manifestlog.model.rows import normal_checksum
+from manifestlog.model.runs import RunSummary
 from manifestlog.model.verdict import Verdict
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
@@ -255,6 +257,18 @@ class AbstractManifest(ManifestReader, ABC):
         Raises `DamagedManifestError` where the history is damaged, after what comes before it.
         """
         return self._engine.events(query(reverse=reverse, **wanted))
+
+    def runs(self, *, since: Moment | None = None) -> list[RunSummary]:
+        """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then."""
+        return history.runs([self], since=since)
+
+    def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
+        """Return the sources that failed and have recorded nothing since, the latest failure first.
+
+        With `since`, those that failed since then. With `recovered`, also those that have recorded something since.
+        A source that answers "unchanged" leaves no event, so it still counts as failing.
+        """
+        return history.failures([self], since=since, recovered=recovered)
 
     @property
     def cursor(self) -> str:

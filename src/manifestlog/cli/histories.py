@@ -6,19 +6,20 @@ Invariants:
 - An error that ends a history is reported after what was printed before it, and a JSON document is complete all the same.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from manifestlog.cli import reading
+from manifestlog.cli import reading, target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.outcomes import attempt
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestError
+from manifestlog.history import Recorded
 from manifestlog.manager import AbstractManifest
 from manifestlog.model.events import Event
 
@@ -32,33 +33,29 @@ SinceOption = Annotated[
 ]
 
 
+JsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per line.")]
+_SCHEMA_VERSION = 1
+
+
 class Asked:
     """The manifests that a verb asks; `stack` closes them."""
 
-    def __init__(self, settings: Settings, paths: Sequence[Path], stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, manifests: Sequence[str] | None, stack: ExitStack) -> None:
+        paths = target.locate_all(settings, manifests)
         self._single = len(paths) == 1
-        self.managers: list[AbstractManifest] = []
         self._errors: list[ManifestError | OSError] = []
+        self.manifests: list[Recorded] = []
+        """Those that could be opened. An error ends the history of one, and is kept for `exit_code`."""
         for path in paths:
             found = attempt(path, lambda path: reading.open_to_read(settings, path))
             if found.result is not None:
-                self.managers.append(stack.enter_context(found.result))
+                self.manifests.append(_Told(stack.enter_context(found.result), self._errors))
+            elif found.error is not None and self._single:
+                raise found.error
             elif found.error is not None:
-                self._failed(found.error)
+                self._errors.append(found.error)
         if not paths:
             output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
-
-    def until_error(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Yield the events of one manifest. An error of the manifest ends them, and is kept for `exit_code`."""
-        try:
-            yield from events
-        except (ManifestError, OSError) as error:
-            self._errors.append(error)
-
-    def _failed(self, error: ManifestError | OSError) -> None:
-        if self._single:
-            raise error
-        self._errors.append(error)
 
     def exit_code(self) -> int:
         """Report the errors, and return the verb's exit code. Raises the error if only one manifest was asked."""
@@ -67,3 +64,34 @@ class Asked:
         for error in self._errors:
             output.error(output.reason(error))
         return worst(getattr(error, "exit_code", 1) for error in self._errors)
+
+
+class _Told:
+    """One manifest, whose history ends where an error does."""
+
+    def __init__(self, manifest: AbstractManifest, errors: list[ManifestError | OSError]) -> None:
+        self.location = manifest.location
+        self.snapshot = manifest.snapshot
+        self._manifest = manifest
+        self._errors = errors
+
+    def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
+        try:
+            yield from self._manifest.history(reverse=reverse, **wanted)
+        except (ManifestError, OSError) as error:
+            self._errors.append(error)
+
+
+def write_json(settings: Settings, name: str, rows: Sequence[dict[str, Any]], *, jsonl: bool) -> bool:
+    """Print these objects if JSON is asked for: one per line, or one document that names them; return whether it is."""
+    if jsonl:
+        for row in rows:
+            output.stream(output.json_text(json.dumps(row, ensure_ascii=False)))
+    elif settings.as_json:
+        output.document({"schema_version": _SCHEMA_VERSION, name: rows})
+    return jsonl or settings.as_json
+
+
+def moment(ts: str | None) -> str:
+    """Return a time for people: whole seconds, in UTC."""
+    return "-" if ts is None else f"{ts[:19]}Z"

@@ -25,6 +25,8 @@ _VERBS = {
     "list": "list_records",
     "cat": "cat",
     "log": "log",
+    "runs": "runs",
+    "failures": "failures",
     "status": "status",
     "compact": "compact",
     "check": "check",

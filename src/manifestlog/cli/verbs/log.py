@@ -13,7 +13,7 @@ from manifestlog import history
 from manifestlog.cli import durations, histories, target, validators
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import event_lines, output
-from manifestlog.manager import AbstractManifest
+from manifestlog.history import Recorded
 from manifestlog.model import codec
 from manifestlog.model.events import Event, EventKind, event_members
 from manifestlog.model.rows import normal_checksum
@@ -99,11 +99,9 @@ def log(
         "until": durations.since(until, now, "--until"),
     }
     with ExitStack() as stack, output.ignore_broken_pipe():
-        asked = histories.Asked(settings, target.locate_all(settings, manifests), stack)
-        wanted["checksum"] = _whole_checksum(asked.managers, checksum)
-        streams = [
-            (one.location.name, asked.until_error(one.history(reverse=not reverse, **wanted))) for one in asked.managers
-        ]
+        asked = histories.Asked(settings, manifests, stack)
+        wanted["checksum"] = _whole_checksum(asked.manifests, checksum)
+        streams = [(one.location.name, one.history(reverse=not reverse, **wanted)) for one in asked.manifests]
         events = islice(history.merged(streams, reverse=not reverse), limit)
         if jsonl:
             _write_jsonl(events)
@@ -114,14 +112,14 @@ def log(
     return asked.exit_code()
 
 
-def _whole_checksum(managers: list[AbstractManifest], text: str | None) -> str | None:
+def _whole_checksum(manifests: list[Recorded], text: str | None) -> str | None:
     """Return the checksum that the option means: all its digits, or the first ones of a recorded content."""
     if text is None or normal_checksum(text) is not None:
         return text
     if len(text) < history.PREFIX_DIGITS_MIN or not history.are_digits(text):
         rule = f"64 hexadecimal digits, or at least the first {history.PREFIX_DIGITS_MIN} of a recorded content"
         raise typer.BadParameter(f"{text[:80]!r} is not a checksum: expected {rule}", param_hint="--checksum")
-    found = history.checksums_from(managers, text)
+    found = history.checksums_from(manifests, text)
     if len(found) != 1:
         many = f"{len(found):,} records begin" if found else "no record begins"
         raise typer.BadParameter(f"{many} with {text}: give the whole checksum", param_hint="--checksum")

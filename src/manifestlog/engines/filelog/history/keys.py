@@ -2,7 +2,8 @@
 
 ::
 
-    key      the JSON text of a source_id, the 64 digits of a checksum, or `run:` and the JSON text of a run's name
+    key      the JSON text of a source_id, the 64 digits of a checksum, `run:` and the JSON text of a run's id, `inputs`,
+             or `op:` and the kind of a line that changes no record
     hash     64 bits of the key; its first bits choose a bucket, the next 16 are the tag
     bounds   u32 × (2^bits + 1)     where each bucket begins
     entries  u32 × n                tag << 16 | block, sorted within the bucket
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
 _SOURCE = re.compile(rb'"source_id":("(?:[^"\\]|\\.)*+")')
 _RUN = re.compile(rb'"run":("(?:[^"\\]|\\.)*+")')
+_KINDS = ("begun", "ended", "failed")
+"""The kinds that a search finds by themselves: they are rare, and a line holds one event of theirs."""
 _BUCKET_KEYS = 32
 _TAG_BITS = 16
 _HASH_BITS = 64
@@ -57,6 +60,16 @@ OTHER_INPUTS_KEY = b"inputs"
 OTHER_INPUTS_TEXT = b'"inputs":['
 
 
+def kind_key(kind: str) -> bytes | None:
+    """Return the key of a kind of event, or None if packs do not know where it is."""
+    return b"op:" + kind.encode() if kind in _KINDS else None
+
+
+def kind_text(kind: str) -> bytes:
+    """Return how a line of this kind begins."""
+    return b'{"op":"%b",' % kind.encode()
+
+
 def keys_in(data: bytes) -> set[bytes]:
     """Return the keys of everything that these lines mention."""
     found = set(_CHECKSUM.findall(data))
@@ -64,6 +77,7 @@ def keys_in(data: bytes) -> set[bytes]:
     found.update(b"run:" + run for run in _RUN.findall(data))
     if OTHER_INPUTS_TEXT in data:
         found.add(OTHER_INPUTS_KEY)
+    found.update(b"op:" + kind.encode() for kind in _KINDS if kind_text(kind) in data)
     return found
 
 

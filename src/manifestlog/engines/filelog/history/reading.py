@@ -4,6 +4,7 @@ Invariants:
 
 - Events come in log order or in reverse, each once. A batch is as many events as it changes records.
 - Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
+- Order is the order of the log, not of times. A search in reverse for events since a time ends a day before it.
 - A cursor names the position after an event. It stays valid wherever the segment is moved or packed.
 
 It opens no files; `spans` does.
@@ -12,6 +13,8 @@ It opens no files; `spans` does.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -34,6 +37,7 @@ Change = tuple[str, "str | None", "Row | None", "Details"]
 """An event without its position: kind, checksum, row, details."""
 
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?")
+_CLOCKS_DIFFER_MAX = timedelta(days=1)
 _NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
 
 
@@ -74,7 +78,9 @@ def key_of(query: Query) -> bytes | None:
         return keys.source_key(query.source_id)
     if query.other_inputs:
         return keys.OTHER_INPUTS_KEY
-    return None if query.run is None else keys.run_key(query.run)
+    if query.run is not None:
+        return keys.run_key(query.run)
+    return keys.kind_key(*query.kinds) if len(query.kinds) == 1 else None
 
 
 def _needle(query: Query) -> bytes | None:
@@ -84,7 +90,10 @@ def _needle(query: Query) -> bytes | None:
         return b'"source_id":' + codec.dumps(query.source_id)
     if query.other_inputs:
         return keys.OTHER_INPUTS_TEXT
-    return None if query.run is None else b'"run":' + codec.dumps(query.run)
+    if query.run is not None:
+        return b'"run":' + codec.dumps(query.run)
+    rare = len(query.kinds) == 1 and keys.kind_key(*query.kinds) is not None
+    return keys.kind_text(*query.kinds) if rare else None
 
 
 def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
@@ -94,11 +103,14 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
     """
     needle = _needle(query)
     wanted = query.matches
+    end = _end_of(query)
     for span in spans:
         if needle is not None and span.checked and needle not in span.data:
             continue
         found = _span_events(span, tag, needle, on_damage)
         for event in reversed(list(found)) if query.reverse else found:
+            if event.ts < end:
+                return
             if wanted(event):
                 yield event
 
@@ -107,6 +119,14 @@ def first_time(spans: Iterable[Span], on_damage: Callable[[Span, int], None]) ->
     """Return the time of the first line that has one."""
     found = (codec.loads(line).get("ts") for span in spans for *_, line in _lines(span, None, on_damage))
     return next((ts for ts in found if ts is not None), None)
+
+
+def _end_of(query: Query) -> str:
+    """Return the time before which a search in reverse ends: a day before what is asked for, as clocks are set back."""
+    with suppress(OverflowError):
+        if query.reverse and query.since:
+            return (datetime.fromisoformat(query.since) - _CLOCKS_DIFFER_MAX).isoformat()
+    return ""
 
 
 def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:

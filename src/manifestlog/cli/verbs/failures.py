@@ -1,0 +1,62 @@
+"""`failures`: print one row per source that fails: since when, how often, why."""
+
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from manifestlog import history
+from manifestlog.cli import durations, histories, target
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.model.failures import Failure
+
+_COLUMNS = ("manifest", "dataset", "source", "first", "last", "attempts", "succeeded", "error")
+_WORDS = ("dataset", "source", "error")
+_LEAST = ("manifest", "succeeded", "dataset", "last", "attempts")
+"""Columns that a narrow terminal drops, in this order."""
+_NUMBERS = ("attempts",)
+_DIGITS = 12
+"""How many digits of a checksum stand for it."""
+
+
+def failures(
+    settings: Settings,
+    manifests: target.ManifestsArgument = None,
+    *,
+    since: histories.SinceOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also show sources that have recorded something since.")
+    ] = False,
+    fail: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if a source is failing.")] = False,
+    jsonl: histories.JsonlOption = False,
+) -> int:
+    """Show the sources that are failing, the latest failure first.
+
+    Reads the named manifests [default: all of the directory]; --since: only sources that failed since then. First and
+    attempts count since the source last recorded something. A source that answers "unchanged" leaves no event, so it still counts as failing. Exits with 0, whatever it shows, unless --exit-code is given.
+    """
+    earliest = durations.since(since, datetime.now(UTC))
+    with ExitStack() as stack, output.ignore_broken_pipe():
+        asked = histories.Asked(settings, manifests, stack)
+        found = history.failures(asked.manifests, since=earliest, recovered=everything)
+        if not histories.write_json(settings, "failures", [one._asdict() for one in found], jsonl=jsonl) and found:
+            output.table(_COLUMNS, list(map(_cells, found)), numbers=_NUMBERS, words=_WORDS, least=_LEAST)
+    failing = any(one.succeeded is None for one in found)
+    return asked.exit_code() or int(fail and failing)
+
+
+def _cells(one: Failure) -> tuple[str, ...]:
+    status = "" if one.status is None else f"HTTP {one.status}: "
+    inputs = ", ".join(digits[:_DIGITS] for digits in one.inputs)
+    return (
+        one.manifest,
+        one.dataset or "-",
+        one.source_id or "-",
+        histories.moment(one.first),
+        histories.moment(one.last),
+        f"{one.attempts:,}",
+        histories.moment(one.succeeded),
+        f"{status}{one.error or '-'}{f' (from {inputs})' if inputs else ''}",
+    )

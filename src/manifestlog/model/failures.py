@@ -1,0 +1,96 @@
+"""Folds events into failures: which source fails, since when, how often, why, and whether it has recovered.
+
+Invariants:
+
+- A failure belongs to a source, or to a source and the inputs that were to be processed.
+- It ends with the next content of that source, made from those inputs if there are any. Only a write shows that: a source
+  that answers "unchanged" leaves no event of its own.
+- `first` and `attempts` count since the source's last success, so they say since when it has been failing.
+
+It does no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.model.events import EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from manifestlog.model.events import Event
+
+SUCCESSES = frozenset({EventKind.PUT, EventKind.DERIVED})
+"""What shows that a source works again."""
+TOLD = SUCCESSES | {EventKind.FAILED}
+"""The kinds of events that `fold_failures` needs."""
+
+
+class Failure(NamedTuple):
+    """A source, or an input of it, that failed at its last attempt, or did so before it recovered."""
+
+    manifest: str
+    """The manifest's name."""
+    source_id: str | None
+    dataset: str | None
+    inputs: tuple[str, ...]
+    """The checksums that were to be processed, if any."""
+    error: str | None
+    """Why the last attempt failed."""
+    url: str | None
+    status: int | None
+    """The HTTP status of the last attempt."""
+    first: str
+    """When it failed for the first time since its last success, as ISO-8601 text in UTC; so are the other times."""
+    last: str
+    attempts: int
+    """How often it failed since its last success."""
+    run: str | None
+    """The run of the last attempt."""
+    succeeded: str | None
+    """When it succeeded for the first time after that; None if it has not."""
+
+
+_Key = tuple[str, "str | None", "str | None", tuple[str, ...]]
+"""Manifest, source, dataset, inputs."""
+
+
+def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
+    """Return the failures of these events, each with its manifest's name, the latest first.
+
+    The events of one manifest come in the order of its log; it needs those of the kinds `TOLD`.
+    """
+    found: dict[_Key, Failure] = {}
+    failing: dict[_Key, set[_Key]] = {}  # by source and first input
+    for manifest, event in events:
+        source = (manifest, event.source_id, event.dataset)
+        if event.kind is EventKind.FAILED:
+            key = (*source, event.inputs)
+            failing.setdefault((*source, event.inputs[:1]), set()).add(key)
+            found[key] = _failed(manifest, event, found.get(key))
+        elif event.kind in SUCCESSES:
+            for first in ((), *((digits,) for digits in event.inputs)):
+                ended = {key for key in failing.get((*source, first), ()) if set(key[-1]) <= set(event.inputs)}
+                found.update((key, found[key]._replace(succeeded=event.ts)) for key in ended)
+                if ended:
+                    failing[*source, first] -= ended
+    return sorted(found.values(), key=lambda one: (one.last, one.source_id or "", one.inputs), reverse=True)
+
+
+def _failed(manifest: str, event: Event, before: Failure | None) -> Failure:
+    goes_on = before is not None and before.succeeded is None
+    return Failure(
+        manifest=manifest,
+        source_id=event.source_id,
+        dataset=event.dataset,
+        inputs=event.inputs,
+        error=event.error,
+        url=event.url,
+        status=event.status,
+        first=before.first if before is not None and goes_on else event.ts,
+        last=event.ts,
+        attempts=before.attempts + 1 if before is not None and goes_on else 1,
+        run=event.run,
+        succeeded=None,
+    )

@@ -1,0 +1,144 @@
+"""`runs` and `failures`: what a manifest says of its runs and of sources that fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from manifestlog import DownloadManifestManager, EventKind, RunOutcome, history
+
+from .builders import QUIET, record, sha
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.every_engine
+
+
+def source(name: str = "bad") -> Any:
+    return SimpleNamespace(source_id=name, dataset="set")
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_a_run_shows_what_came_of_it(manifest: DownloadManifestManager) -> None:
+    with manifest.run("nightly", "2") as run:
+        manifest.add(record("a"))
+        manifest.fail(source(), "gone")
+        run.count("unchanged", 3)
+    (found,) = manifest.runs()
+    assert (found.run, found.name, found.outcome, found.counts, found.failed) == (
+        run.id,
+        "nightly",
+        RunOutcome.OK,
+        {"new": 1, "unchanged": 3},
+        1,
+    )
+
+
+def test_a_run_that_goes_on_is_running(manifest: DownloadManifestManager) -> None:
+    with manifest.run("nightly"):
+        (found,) = manifest.runs()
+    assert (found.outcome, found.pid) == (RunOutcome.RUNNING, os.getpid())
+
+
+def test_a_run_on_another_host_is_unknown(manifest: DownloadManifestManager) -> None:
+    manifest._engine.record_event(EventKind.BEGUN, {"run": "r", "host": "elsewhere", "pid": 1})
+    assert [run.outcome for run in manifest.runs()] == [RunOutcome.UNKNOWN]
+
+
+def test_a_run_whose_process_is_gone_died(path: Path, manifest: DownloadManifestManager) -> None:
+    code = "import os, sys, manifestlog as m; m.DownloadManifestManager(sys.argv[1]).run('x').__enter__(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert [run.outcome for run in manifest.runs()] == [RunOutcome.DIED]
+
+
+def test_the_latest_run_comes_first(manifest: DownloadManifestManager) -> None:
+    for name in ("first", "second"):
+        with manifest.run(name):
+            pass
+    assert [run.name for run in manifest.runs()] == ["second", "first"]
+
+
+def test_runs_since_a_time_began_after_it(manifest: DownloadManifestManager) -> None:
+    with manifest.run("early"):
+        middle = datetime.now(UTC)
+    with manifest.run("late"):
+        pass
+    assert [run.name for run in manifest.runs(since=middle)] == ["late"]
+
+
+def test_runs_survive_a_compaction(manifest: DownloadManifestManager) -> None:
+    with manifest.run("nightly"):
+        manifest.add(record("a"))
+    before = manifest.runs()
+    manifest.compact()
+    assert manifest.runs() == before
+
+
+def test_a_failing_source_is_named(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), ValueError("gone"), status=404)
+    (found,) = manifest.failures()
+    assert (found.source_id, found.error, found.status, found.attempts) == ("bad", "gone", 404, 1)
+
+
+def test_a_source_that_has_recorded_something_since_is_not(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("src"), "gone")
+    manifest.add(record("a"))
+    assert manifest.failures() == []
+
+
+def test_recovered_sources_are_shown_on_request(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("src"), "gone")
+    manifest.add(record("a"))
+    assert [one.succeeded is not None for one in manifest.failures(recovered=True)] == [True]
+
+
+def test_many_failing_sources_are_read_at_once(manifest: DownloadManifestManager) -> None:
+    for number in range(history._SOURCES_MAX + 1):
+        manifest.fail(source(f"s{number}"), "gone")
+    manifest.add(record("a", source="s0"))
+    assert len(manifest.failures()) == history._SOURCES_MAX
+
+
+def test_failures_since_a_time_keep_their_first_time(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "gone")
+    middle = datetime.now(UTC)
+    manifest.fail(source(), "gone")
+    manifest.fail(source("other"), "gone")
+    (_, found) = manifest.failures(since=middle)
+    assert found.attempts == 2
+
+
+def test_failures_before_a_time_are_left_out(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "gone")
+    assert manifest.failures(since=soon()) == []
+
+
+def test_failures_survive_a_compaction(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "gone")
+    before = manifest.failures()
+    manifest.compact()
+    assert manifest.failures() == before
+
+
+def test_a_failed_input_is_named(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "not JSON", inputs=[sha("in")])
+    assert [one.inputs for one in manifest.failures()] == [(sha("in"),)]
+
+
+def test_a_run_over_two_manifests_is_one(manifest: DownloadManifestManager, path: Path) -> None:
+    other_path = path.with_name("b_parsed.manifest.json")
+    with DownloadManifestManager(other_path, manifest.metadata, options=QUIET) as other, manifest.run("both") as run:
+        with other.join_run(run.id):
+            other.add(record("b"))
+        found = history.runs([manifest, other])
+    assert [(one.name, one.manifests) for one in found] == [("both", ("systems_download", "b_parsed"))]
