@@ -10,6 +10,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from manifestlog.comparison import (
+        ContentDiff as ContentDiff,
+        Diff as Diff,
+        SourceDiff as SourceDiff,
+        diff as diff,
+    )
     from manifestlog.engines.reports import CompactionOutcome as CompactionOutcome, CompactionReport as CompactionReport
     from manifestlog.errors import (
         AddManyStoppedError as AddManyStoppedError,
@@ -40,6 +46,9 @@ if TYPE_CHECKING:
     from manifestlog.managers import (
         DownloadManifestManager as DownloadManifestManager,
         ProcessedManifestManager as ProcessedManifestManager,
+    )
+    from manifestlog.model.differences import (
+        Change as Change,
     )
     from manifestlog.model.downloads import (
         EventLike as EventLike,
@@ -83,6 +92,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "comparison": ("ContentDiff", "Diff", "SourceDiff", "diff"),
     "engines.reports": ("CompactionOutcome", "CompactionReport"),
     "errors": (
         "AddManyStoppedError",
@@ -107,6 +117,7 @@ _HOMES = {
     "factory": ("ManifestFactory",),
     "manager": ("AbstractManifest",),
     "managers": ("DownloadManifestManager", "ProcessedManifestManager"),
+    "model.differences": ("Change",),
     "model.events": ("Event", "EventKind"),
     "model.failures": ("Failure",),
     "model.downloads": ("EventLike", "SourceLike"),

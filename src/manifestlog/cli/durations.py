@@ -58,11 +58,14 @@ def since(text: str | None, now: datetime, hint: str = "--since") -> datetime | 
 
 def as_of(text: str | None, now: datetime) -> datetime | None:
     """Return the time that `--as-of` means, which is not in the future."""
-    if text is None:
-        return None
-    found = moment(text, now, "--as-of")
+    return None if text is None else past(text, now, "--as-of")
+
+
+def past(text: str, now: datetime, hint: str) -> datetime:
+    """Return a time that is not in the future."""
+    found = moment(text, now, hint)
     if found > now:
-        raise typer.BadParameter(f"{text!r} is in the future", param_hint="--as-of")
+        raise typer.BadParameter(f"{text!r} is in the future", param_hint=hint)
     return found
 
 

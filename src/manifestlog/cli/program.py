@@ -27,6 +27,7 @@ _VERBS = {
     "log": "log",
     "runs": "runs",
     "failures": "failures",
+    "diff": "diff",
     "status": "status",
     "compact": "compact",
     "check": "check",

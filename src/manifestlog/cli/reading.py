@@ -14,7 +14,11 @@ from manifestlog.model.models import ManifestRecord, paths_of
 
 def open_to_read(settings: Settings, path: Path, as_of: str | None = None) -> DownloadManifestManager:
     """Open a manifest of any kind without writing, as it is or was; also works in a read-only directory."""
-    moment = durations.as_of(as_of, datetime.now(UTC))
+    return open_moment(settings, path, durations.as_of(as_of, datetime.now(UTC)))
+
+
+def open_moment(settings: Settings, path: Path, moment: datetime | None) -> DownloadManifestManager:
+    """Open a manifest without writing, as it was at a time; None for now."""
     found = DownloadManifestManager(path, options=settings.options(), read_only=True)
     if moment is None:
         return found
