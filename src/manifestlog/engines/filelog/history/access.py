@@ -62,7 +62,7 @@ class History:
         if at[:2] > end:
             reason = "is ahead of this manifest: it was restored from an older copy, or the cursor is of a newer one"
             raise CursorError(self._paths.canonical, cursor, reason)
-        if self._end is not None and at.segment < self._first_unbroken(1):
+        if self._end is not None and at.segment < self._first_unbroken(1, at.segment):
             raise HistoryReachError(self._paths.canonical, f"the cursor {cursor}", self.reach)
         spans = self._segments.spans(at.segment, at.offset)
         found = reading.events(spans, self._tag, Query(), self._judge_damage)
@@ -80,18 +80,20 @@ class History:
         found = reading.first_time(self._segments.spans(first), self._judge_damage)
         return found or moment_text(datetime.now(UTC))
 
-    def _first_unbroken(self, format_min: int) -> int:
-        """Return the first of the segments that lead to the end without a gap, in this format or a newer one."""
-        first = self._end.segment if self._end else 1
-        numbers = set(self._segments.numbers)
-        if first not in numbers or self._segments.opening(first).format < format_min:
-            return first + 1
-        while True:
-            if self._segments.opening(first).anew or first - 1 not in numbers:
-                return first
-            if self._segments.opening(first - 1).format < format_min:
-                return first
-            first -= 1
+    def _first_unbroken(self, format_min: int, stop: int = 1) -> int:
+        """Return the first of the segments that lead to the end without a gap, in this format or a newer one.
+
+        It does not look before `stop`.
+        """
+        number = self._end.segment if self._end else 1
+        segments = self._segments
+        if not segments.has(number) or segments.opening(number).format < format_min:
+            return number + 1
+        while number > stop and not segments.opening(number).anew and segments.has(number - 1):
+            if segments.opening(number - 1).format < format_min:
+                break
+            number -= 1
+        return number
 
     def earlier(self, moment: str) -> Earlier:
         """Return what was different at this time. Raises `HistoryReachError`."""

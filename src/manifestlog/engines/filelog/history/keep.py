@@ -27,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
-from manifestlog.engines.filelog.history.spans import Segments, listing
+from manifestlog.engines.filelog.history.spans import Segments, Tally, listing
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -147,23 +147,21 @@ def _blocks(packer: Packer, segments: Segments, kept: list[Kept]) -> Iterator[by
 
 
 def _pieces(segments: Segments, kept: Iterable[Kept]) -> Iterator[Piece]:
-    """Yield the valid lines of these segments, checked, in pieces of less than a block where lines are that short."""
+    """Yield the valid lines of these segments, checked."""
     for segment in kept:
-        checked = False
+        tally, packed = Tally(), False
         for span in segments.of(segment.number):
-            yield from _valid(span)
-            checked = checked or span.checked
-        if not checked:
-            segments.verify(segment.number)
+            packed = span.packed
+            yield from [Piece(segment.number, span.start, span.data)] if packed else _valid(span, tally)
+        if not packed:
+            segments.confirm(segment.number, tally)
 
 
-def _valid(span: Span) -> Iterator[Piece]:
-    """Yield the ranges of valid lines of a span."""
-    if span.checked:
-        yield Piece(span.segment.number, span.start, span.data)
-        return
+def _valid(span: Span, tally: Tally) -> Iterator[Piece]:
+    """Yield the ranges of valid lines of a span, each of less than a block where lines are that short."""
     begin = end = span.start
     for piece in framing.split(span.data, span.start, span.segment.salt):
+        tally.add(piece)
         if piece.line is None or piece.end - begin > BLOCK_BYTES:
             if end > begin:
                 yield Piece(span.segment.number, begin, span.data[begin - span.start : end - span.start])

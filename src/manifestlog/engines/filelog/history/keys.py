@@ -4,7 +4,8 @@
 
     key      the JSON text of a source_id, the 64 digits of a checksum, `run:` and the JSON text of a run's id, `inputs`,
              or `op:` and the kind of a line that changes no record
-    hash     64 bits of the key; its first bits choose a bucket, the next 16 are the tag
+    hash     32 bits: the first 8 digits of a checksum, the CRC-32 of any other key
+             its first `bits` choose a bucket, the next 16 are the tag
     bounds   u32 × (2^bits + 1)     where each bucket begins
     entries  u32 × n                tag << 16 | block, sorted within the bucket
 
@@ -21,23 +22,29 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from hashlib import blake2b
+from bisect import bisect_left
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+_LISTS = (b'"derived_from":[', b'"inputs":[', b'"forgets":[')
 _CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
-_SOURCE = re.compile(rb'"source_id":("(?:[^"\\]|\\.)*+")')
-_RUN = re.compile(rb'"run":("(?:[^"\\]|\\.)*+")')
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _KINDS = ("begun", "ended", "failed")
 """The kinds that a search finds by themselves: they are rare, and a line holds one event of theirs."""
 _BUCKET_KEYS = 32
 _TAG_BITS = 16
-_HASH_BITS = 64
+_HASH_BITS = 32
+_BITS_MAX = _HASH_BITS - _TAG_BITS
+_DIGITS = 64
 BLOCKS_MAX = 1 << 16
+_BLOCK = BLOCKS_MAX - 1
+_ENTRY = (1 << 32) - 1
 
 
 def checksum_key(checksum: str) -> bytes:
@@ -72,19 +79,35 @@ def kind_text(kind: str) -> bytes:
 
 def keys_in(data: bytes) -> set[bytes]:
     """Return the keys of everything that these lines mention."""
-    found = set(_CHECKSUM.findall(data))
-    found.update(_SOURCE.findall(data))
-    found.update(b"run:" + run for run in _RUN.findall(data))
+    found = {text[:_DIGITS] for text in data.split(b'"checksum":"')[1:]}
+    if any(name in data for name in _LISTS):
+        found.update(_CHECKSUM.findall(data))
+    found.update(_texts_after(b'"source_id":', data))
+    found.update(b"run:" + run for run in _texts_after(b'"run":', data))
     if OTHER_INPUTS_TEXT in data:
         found.add(OTHER_INPUTS_KEY)
     found.update(b"op:" + kind.encode() for kind in _KINDS if kind_text(kind) in data)
     return found
 
 
+def _texts_after(name: bytes, data: bytes) -> Iterator[bytes]:
+    """Yield the JSON text of each member of this name."""
+    for rest in data.split(name)[1:]:
+        text = rest[: rest.find(b'"', 1) + 1]
+        # A quotation mark after a backslash does not end the text.
+        yield text if b"\\" not in text else _whole_text(rest)
+
+
+def _whole_text(rest: bytes) -> bytes:
+    found = _TEXT.match(rest)
+    return b"" if found is None else found[0]
+
+
 def _hash(key: bytes) -> int:
-    if len(key) == _HASH_BITS:  # a checksum is a hash already
-        return int(key[:16], 16)
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+    if len(key) == _DIGITS:
+        with suppress(ValueError):  # a checksum is a hash already
+            return int(key[:8], 16)
+    return crc32(key)
 
 
 class Table(NamedTuple):
@@ -109,22 +132,13 @@ def _tag(found: int, bits: int) -> int:
 
 def build(blocks: Iterable[set[bytes]]) -> tuple[int, bytes]:
     """Return a table's bits and bytes, from the keys of each block."""
-    hashes: dict[bytes, int] = {}
-    pairs: list[tuple[int, int]] = []
-    for number, keys in enumerate(blocks):
-        for key in keys:
-            found = hashes.get(key)
-            if found is None:
-                found = hashes[key] = _hash(key)
-            pairs.append((found, number))
-    bits = (len(pairs) // _BUCKET_KEYS).bit_length()
+    pairs = [_hash(key) << _TAG_BITS | number for number, keys in enumerate(blocks) for key in keys]
     pairs.sort()
-    bounds = array("I", bytes(4 * ((1 << bits) + 1)))
-    for found, _ in pairs:
-        bounds[(found >> (_HASH_BITS - bits) if bits else 0) + 1] += 1
-    for number in range(1, len(bounds)):
-        bounds[number] += bounds[number - 1]
-    entries = array("I", [_tag(found, bits) << _TAG_BITS | number for found, number in pairs])
+    bits = min((len(pairs) // _BUCKET_KEYS).bit_length(), _BITS_MAX)
+    shift = _HASH_BITS + _TAG_BITS - bits
+    bounds = array("I", [bisect_left(pairs, bucket << shift) for bucket in range((1 << bits) + 1)])
+    low = _HASH_BITS - bits - _TAG_BITS
+    entries = array("I", [((pair >> low) & _ENTRY) & ~_BLOCK | pair & _BLOCK for pair in pairs])
     return bits, _little_endian(bounds) + _little_endian(entries)
 
 

@@ -5,7 +5,8 @@
     block 0 · block 1 · … · footer
     block    one Zstandard frame: whole lines, at most about 256 KiB of them, of one or several segments
     footer   a skippable Zstandard frame, so that `zstdcat` shows only the lines:
-             magic 0x184D2A50 u32 · length u32 · JSON length u32 · JSON · zeros to 4 bytes · key table
+             magic 0x184D2A50 u32 · length u32 · length of the frame u32 · JSON in a Zstandard frame, zeros to 4 bytes
+             · key table
              · size of the footer u32 · CRC-32 of all before it u32 · "MLPACK01"
 
 Invariants:
@@ -19,7 +20,6 @@ It knows blocks and segments, not what a line means. Integers are little-endian.
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -34,6 +34,8 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+_TS_MAX = 32
+"""The time is the second member of a line."""
 FORMAT = 1
 """The format of a pack, apart from the lines in it."""
 BLOCK_BYTES = 256 << 10
@@ -43,8 +45,7 @@ _SKIPPABLE = 0x184D2A50
 _END = struct.Struct("<II8s")
 _MAGIC = b"MLPACK01"
 _HEAD = struct.Struct("<III")
-"""Magic, length of the frame, length of the JSON."""
-_TS = re.compile(rb'^\{"op":"[a-z]+","ts":"([^"\\]{1,40})"', re.MULTILINE)
+"""Magic, length of the skippable frame, length of the JSON's frame."""
 
 
 class Kept(NamedTuple):
@@ -113,7 +114,7 @@ class Packer:
         """Return the compressed block of these pieces."""
         data = b"".join([piece.data for piece in pieces])
         packed = compress(data)
-        times = [found.decode() for found in _TS.findall(data)]
+        times = _times(data)
         parts = tuple(Part(piece.segment, piece.start, len(piece.data)) for piece in pieces)
         span = (min(times, default=""), max(times, default=""))
         self._blocks.append(Block(self._offset, len(packed), crc32(packed), *span, parts))
@@ -126,10 +127,19 @@ class Packer:
         bits, table = keys.build(self._keys)
         members = {"format": FORMAT, **self._identity, "segments": [_members(kept) for kept in segments]}
         text = codec.dumps({**members, "blocks": list(map(_listed, self._blocks)), "key_bits": bits})
+        text = compress(text)
         text += b"\0" * (-len(text) % 4)
         size = _HEAD.size + len(text) + len(table) + _END.size
         body = _HEAD.pack(_SKIPPABLE, size - 8, len(text)) + text + table
         return body + _END.pack(size, crc32(body), _MAGIC)
+
+
+def _times(data: bytes) -> list[str]:
+    """Return the time of each line that has one."""
+    found = (
+        line[start + 6 : start + 33] for line in data.split(b"\n") if 0 < (start := line.find(b'"ts":"')) < _TS_MAX
+    )
+    return [ts.partition(b'"')[0].decode() for ts in found]
 
 
 def _members(kept: Kept) -> dict[str, Any]:
@@ -163,18 +173,14 @@ class Pack:
         if crc32(data[start : -_END.size]) != crc:
             raise ValueError("its CRC does not match")
         text, table = start + _HEAD.size, start + _HEAD.size + _HEAD.unpack_from(data, start)[2]
-        members = codec.loads(bytes(data[text:table]).rstrip(b"\0"))
+        members = codec.loads(decompress(bytes(data[text:table]).rstrip(b"\0")))
         if members["format"] > FORMAT:
             raise NewerFormatError(self.path, members["format"], FORMAT)
         self.manifest, self.ts_created = members["manifest"], members["ts_created"]
         self.segments = [_kept(one) for one in members["segments"]]
         self.blocks = [_block(one) for one in members["blocks"]]
         self.keys = keys.table(members["key_bits"], data[table : -_END.size])
-        self.of_segment: dict[int, list[int]] = {kept.number: [] for kept in self.segments}
-        """The blocks of each segment, in order."""
-        for number, block in enumerate(self.blocks):
-            for segment in dict.fromkeys(part.segment for part in block.parts):
-                self.of_segment[segment].append(number)
+        self.kept = {kept.number: kept for kept in self.segments}
         self._last: tuple[int, list[Piece]] = (-1, [])
         if (self.blocks[-1].offset + self.blocks[-1].size if self.blocks else 0) != start:
             raise ValueError("the blocks do not end where it begins")

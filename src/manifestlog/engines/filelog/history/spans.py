@@ -11,6 +11,7 @@ It does not know what a line means (`reading`).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -22,7 +23,7 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from manifestlog.names import ManifestPaths
 
@@ -37,6 +38,8 @@ class Span(NamedTuple):
     start: int
     data: bytes
     checked: bool
+    packed: bool = False
+    """Whether these are valid lines only, as a pack holds them."""
 
 
 class End(NamedTuple):
@@ -53,14 +56,22 @@ class Listing(NamedTuple):
     packs: list[tuple[int, int]]
     """First and last segment of each pack, without packs that a larger one replaces."""
 
-    @property
-    def numbers(self) -> list[int]:
-        packed = {number for first, last in self.packs for number in range(first, last + 1)}
-        return sorted(packed | set(self.files))
-
     def pack_of(self, number: int) -> tuple[int, int] | None:
         """Return the pack that holds this segment, or None."""
-        return next((pack for pack in self.packs if pack[0] <= number <= pack[1]), None)
+        place = bisect_right(self.packs, (number, number)) - 1
+        for first, last in self.packs[max(0, place) : place + 2]:
+            if first <= number <= last:
+                return first, last
+        return None
+
+    def has(self, number: int) -> bool:
+        """Return whether this segment is there."""
+        return number in self.files or self.pack_of(number) is not None
+
+    def units(self) -> list[tuple[int, int]]:
+        """Return the first and last segment of each pack, and each segment file that no pack holds, in order."""
+        alone = [(number, number) for number in self.files if self.pack_of(number) is None]
+        return sorted([*self.packs, *alone])
 
 
 def listing(paths: ManifestPaths) -> Listing:
@@ -88,6 +99,22 @@ def _header(fd: int, path: str) -> Kept:
     return Kept(opening.segment, opening.salt, opening.format, opening.previous, anew, disk.size(fd))
 
 
+class Tally:
+    """What was read of a segment so far, for its comparison with what the next segment states."""
+
+    def __init__(self) -> None:
+        self.length = self.lines = self.chain = 0
+        self.damage: list[framing.Piece] = []
+
+    def add(self, piece: framing.Piece) -> None:
+        """Add the next line or damaged range."""
+        if piece.line is None:
+            self.damage = framing.with_damage(self.damage, [piece])
+        else:
+            self.length, self.lines = piece.end, self.lines + 1
+            self.chain = crc32(checksums.line_crc(piece.line), self.chain)
+
+
 class Segments:
     """The segments of one manifest up to an end."""
 
@@ -98,19 +125,22 @@ class Segments:
         self._packs: dict[tuple[int, int], Pack] = {}
         self._kept: dict[int, Kept] = {}
 
+    def has(self, number: int) -> bool:
+        """Return whether this segment is there, and not after the end."""
+        return self._listing.has(number) and (self._end is None or number <= self._end.segment)
+
     @property
-    def numbers(self) -> list[int]:
-        """The numbers of all segments up to the end, in order."""
-        return [n for n in self._listing.numbers if self._end is None or n <= self._end.segment]
+    def units(self) -> list[tuple[int, int]]:
+        """The first and last segment of each pack and of each file, in order, up to the end."""
+        return [unit for unit in self._listing.units() if self._end is None or unit[0] <= self._end.segment]
 
     def opening(self, number: int) -> Kept:
         """Return what a segment's first line says; raises `DamagedManifestError` if it is damaged or missing."""
         if number not in self._kept:
             with self._opened(number) as found:
                 if isinstance(found, Pack):
-                    self._kept |= {one.number: one for one in found.segments}
-                else:
-                    self._kept[number] = _header(found, self._listing.files[number])
+                    return found.kept[number]
+                self._kept[number] = _header(found, self._listing.files[number])
         return self._kept[number]
 
     def segment(self, number: int) -> Kept:
@@ -121,7 +151,7 @@ class Segments:
     def _valid_length(self, number: int, length: int) -> int:
         if self._end is not None and number == self._end.segment:
             return self._end.length
-        if number + 1 in self.numbers:
+        if self.has(number + 1):
             previous = self.opening(number + 1).previous
             if previous is not None and previous.segment == number:
                 return min(length, previous.length)
@@ -152,7 +182,7 @@ class Segments:
 
     def _relist(self, number: int) -> None:
         self._listing = listing(self._paths)
-        if number not in self._listing.files and self._listing.pack_of(number) is None:
+        if not self._listing.has(number):
             path = self._paths.kept_segment(number)
             raise DamagedManifestError(path, 0, f"segment {number} is missing from the history")
 
@@ -160,70 +190,77 @@ class Segments:
 
     def spans(self, first: int = 0, offset: int = 0, key: bytes | None = None) -> Iterator[Span]:
         """Yield the lines from this position on; with `key`, without blocks of packs that do not mention it."""
-        for number in self.numbers:
-            if number >= first:
-                yield from self.of(number, offset if number == first else 0, key)
-
-    def of(self, number: int, offset: int = 0, key: bytes | None = None) -> Iterator[Span]:
-        """Yield the lines of one segment from this offset on."""
-        with self._opened(number) as found:
-            if isinstance(found, Pack):
-                yield from self._packed(found, number, offset, key)
-            else:
-                yield from _forward(found, self.segment(number), offset, live=self._is_live(number))
-
-    def verify(self, number: int) -> None:
-        """Compare a segment file with what its successor states; raises `DamagedManifestError` if it differs.
-
-        Damage among its lines is fine if it was there when the segment was closed: then the successor states it.
-        """
-        with self._opened(number) as found:
-            if isinstance(found, Pack) or number + 1 not in self.numbers:
-                return
-            declared = self.opening(number + 1).previous
-            if declared is not None and declared.segment == number:
-                self._compare(found, number, declared)
-
-    def _compare(self, fd: int, number: int, declared: lines.Summary) -> None:
-        damage: list[framing.Piece] = []
-        length = count = chain = 0
-        for piece in framing.pieces(disk.blocks(fd, 0, declared.length), self.opening(number).salt):
-            if piece.line is None:
-                damage = framing.with_damage(damage, [piece])
-            else:
-                length, count = piece.end, count + 1
-                chain = crc32(checksums.line_crc(piece.line), chain)
-        found = lines.summarise(number, length, count, chain, damage)
-        if not lines.matches(declared, found, damage):
-            offset = damage[0].offset if damage else length
-            reason = f"segment {number} of the history is not what was written"
-            raise DamagedManifestError(self._listing.files[number], offset, reason)
+        for unit in self.units:
+            if unit[1] >= first:
+                with self._opened(max(first, unit[0])) as found:
+                    if isinstance(found, Pack):
+                        yield from _packed(found, (first, offset), key)
+                    else:
+                        yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
 
     def spans_back(self, key: bytes | None = None) -> Iterator[Span]:
         """Yield the spans of all lines, the last first."""
-        for number in reversed(self.numbers):
-            with self._opened(number) as found:
+        for first, _ in reversed(self.units):
+            with self._opened(first) as found:
                 if isinstance(found, Pack):
-                    yield from self._packed(found, number, 0, key, reverse=True)
+                    yield from _packed_back(found, key)
                 else:
-                    yield from _backward(found, self.segment(number), live=self._is_live(number))
+                    yield from _backward(found, self.segment(first), live=self._is_live(first))
+
+    def of(self, number: int) -> Iterator[Span]:
+        """Yield the lines of one segment."""
+        with self._opened(number) as found:
+            if isinstance(found, Pack):
+                yield from (span for span in _packed(found, (number, 0), None) if span.segment.number == number)
+            else:
+                yield from self._of_file(found, number, 0)
+
+    def _of_file(self, fd: int, number: int, offset: int) -> Iterator[Span]:
+        return _forward(fd, self.segment(number), offset, live=self._is_live(number))
+
+    def verify(self, number: int) -> None:
+        """Compare a segment file with what its successor states; raises `DamagedManifestError` if it differs."""
+        tally = Tally()
+        with self._opened(number) as found:
+            if not isinstance(found, Pack):
+                end = self.segment(number).length
+                for piece in framing.pieces(disk.blocks(found, 0, end), self.opening(number).salt):
+                    tally.add(piece)
+                self.confirm(number, tally)
+
+    def confirm(self, number: int, tally: Tally) -> None:
+        """Raise `DamagedManifestError` if the lines of a segment are not what its successor states.
+
+        Damage among them is fine if it was there when the segment was closed: then the successor states it.
+        """
+        declared = self.opening(number + 1).previous if self.has(number + 1) else None
+        if declared is None or declared.segment != number:
+            return
+        found = lines.summarise(number, tally.length, tally.lines, tally.chain, tally.damage)
+        if not lines.matches(declared, found, tally.damage):
+            offset = tally.damage[0].offset if tally.damage else tally.length
+            path = self._listing.files.get(number, self._paths.kept_segment(number))
+            raise DamagedManifestError(path, offset, f"segment {number} of the history is not what was written")
 
     def _is_live(self, number: int) -> bool:
         return self._listing.files.get(number) == self._paths.segment(number)
 
-    def _packed(
-        self, pack: Pack, number: int, begin: int, key: bytes | None, *, reverse: bool = False
-    ) -> Iterator[Span]:
-        kept = self.opening(number)
-        blocks = pack.of_segment[number]
-        if key is not None:
-            wanted = set(pack.keys.blocks(key))
-            blocks = [block for block in blocks if block in wanted]
-        for block in reversed(blocks) if reverse else blocks:
-            pieces = [piece for piece in pack.pieces(block) if piece.segment == number]
-            for piece in reversed(pieces) if reverse else pieces:
-                if piece.start + len(piece.data) > begin:
-                    yield Span(kept, piece.start, piece.data, checked=True)
+
+def _packed(pack: Pack, begin: tuple[int, int], key: bytes | None) -> Iterator[Span]:
+    for block in _wanted(pack, key):
+        for piece in pack.pieces(block):
+            if (piece.segment, piece.start + len(piece.data)) > begin:
+                yield Span(pack.kept[piece.segment], piece.start, piece.data, checked=True, packed=True)
+
+
+def _packed_back(pack: Pack, key: bytes | None) -> Iterator[Span]:
+    for block in reversed(_wanted(pack, key)):
+        for piece in reversed(pack.pieces(block)):
+            yield Span(pack.kept[piece.segment], piece.start, piece.data, checked=True, packed=True)
+
+
+def _wanted(pack: Pack, key: bytes | None) -> Sequence[int]:
+    return range(len(pack.blocks)) if key is None else pack.keys.blocks(key)
 
 
 def _forward(fd: int, kept: Kept, offset: int, *, live: bool) -> Iterator[Span]:
