@@ -5,7 +5,8 @@ Invariants:
 - Events come in log order or in reverse, each once. A batch is as many events as it changes records.
 - Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
 - Order is the order of the log, not of times. A search in reverse for events since a time ends a day before it.
-- A cursor names the position after an event. It stays valid wherever the segment is moved or packed.
+- A cursor names the position after an event, and the CRC of the line there. It stays valid wherever the segment is moved
+  or packed, and fits no other line that a power cut or a restored copy puts in that place.
 
 It opens no files; `spans` does.
 """
@@ -36,17 +37,19 @@ Parsed = dict[str, Any]
 Change = tuple[str, "str | None", "Row | None", "Details"]
 """An event without its position: kind, checksum, row, details."""
 
-_CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?")
+_CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
 _CLOCKS_DIFFER_MAX = timedelta(days=1)
 _NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
 
 
 class Position(NamedTuple):
-    """A place in the log: an offset in a segment, and how many events of the line there are done."""
+    """A place in the log: an offset in a segment, and how many events of the line that begins there are done."""
 
     segment: int
     offset: int
     done: int = 0
+    crc: str = ""
+    """The CRC digits of that line, or if none of its events is done, of the line that ends there; empty at offset 0."""
 
 
 def tag_of(manifest: str, ts_created: str) -> str:
@@ -61,13 +64,13 @@ def parse_cursor(text: str, tag: str, display: str) -> Position:
         raise CursorError(display, text, "is not a cursor")
     if found[1] != tag:
         raise CursorError(display, text, "is the cursor of another manifest")
-    return Position(int(found[2]), int(found[3]), int(found[4] or 0))
+    return Position(int(found[2]), int(found[3].partition(".")[0]), int(found[5] or 0), found[4] or "")
 
 
 def cursor_text(tag: str, position: Position) -> str:
     """Return the cursor of this position."""
-    more = f".{position.done}" if position.done else ""
-    return f"{tag}.{position.segment}.{position.offset}{more}"
+    segment, offset, done, crc = position
+    return f"{tag}.{segment}.{offset}.{crc}.{done}" if done else f"{tag}.{segment}.{offset}" + (crc and f".{crc}")
 
 
 def key_of(query: Query) -> bytes | None:
@@ -137,9 +140,9 @@ def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable
             continue
         changes = _changes(data)
         last = len(changes) - 1
-        ts = data["ts"]
+        ts, crc = data["ts"], checksums.line_crc(line).decode()
         for number, (kind, checksum, row, details) in enumerate(changes):
-            at = Position(segment, end) if number == last else Position(segment, offset, number + 1)
+            at = Position(segment, end, 0, crc) if number == last else Position(segment, offset, number + 1, crc)
             yield Event(cursor_text(tag, at), ts, EventKind(kind), checksum, row, details)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SPAN_BYTES = 256 << 10
 _HEADER_BYTES_MAX = 1 << 20
+_CRC_END_BYTES = len(b'00000000"}\n')
 
 
 class Span(NamedTuple):
@@ -172,6 +173,18 @@ class Segments:
             else:
                 yield from _forward(found, self.segment(number), offset, live=self._is_live(number))
 
+    def crc_before(self, number: int, offset: int) -> str:
+        """Return the CRC digits of the line that ends at this offset; other text if none does."""
+        for span in self.of(number, max(0, offset - _CRC_END_BYTES)):
+            return _digits(span.data[: max(0, offset - span.start)].removesuffix(b"\n"))
+        return ""
+
+    def crc_after(self, number: int, offset: int) -> str:
+        """Return the CRC digits of the line that begins at this offset; other text if none does."""
+        for span in self.of(number, offset):
+            return _digits(span.data[offset - span.start :].partition(b"\n")[0])
+        return ""
+
     def verify(self, number: int) -> None:
         """Compare a segment file with what its successor states; raises `DamagedManifestError` if it differs.
 
@@ -224,6 +237,16 @@ class Segments:
             for piece in reversed(pieces) if reverse else pieces:
                 if piece.start + len(piece.data) > begin:
                     yield Span(kept, piece.start, piece.data, checked=True)
+
+
+def crc_at_end(fd: int, length: int) -> str:
+    """Return the CRC digits of the last line of a segment file with this valid length."""
+    start = max(0, length - _CRC_END_BYTES)
+    return _digits(disk.read(fd, length - start, start).removesuffix(b"\n"))
+
+
+def _digits(line: bytes) -> str:
+    return checksums.line_crc(line).decode("ascii", "replace")
 
 
 def _forward(fd: int, kept: Kept, offset: int, *, live: bool) -> Iterator[Span]:
