@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from manifestlog.model.failures import (
         Failure as Failure,
     )
+    from manifestlog.model.followers import (
+        Follower as Follower,
+    )
     from manifestlog.model.models import (
         AddResult as AddResult,
         ETLProcess as ETLProcess,
@@ -121,6 +124,7 @@ _HOMES = {
     "model.events": ("Event", "EventKind"),
     "model.failures": ("Failure",),
     "model.downloads": ("EventLike", "SourceLike"),
+    "model.followers": ("Follower",),
     "model.models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
     "model.relocation": ("Relocation",),
     "model.retiming": ("Retimed",),

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import heapq
 import re
-from itertools import chain, dropwhile, takewhile
+from datetime import timedelta
+from itertools import chain, dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from manifestlog.files.processes import is_running
-from manifestlog.model.events import EventKind
-from manifestlog.model.failures import TOLD, Failure, fold_failures
+from manifestlog.model.events import EventKind, Query
+from manifestlog.model.failures import SUCCESSES, TOLD, Failure, fold_failures
 from manifestlog.model.runs import RunOutcome, RunSummary, fold_runs
 from manifestlog.queries import Moment, log_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
-    from manifestlog.engines.protocol import Location, Snapshot
+    from manifestlog.engines.protocol import Engine, Location, Snapshot
     from manifestlog.model.events import Event
 
 PREFIX_DIGITS_MIN = 6
@@ -34,6 +36,10 @@ PREFIX_DIGITS_MIN = 6
 
 _SOURCES_MAX = 32
 """From more failing sources on, reading all events once is faster than a search for each source."""
+FAILING_DAYS = 30
+"""How long ago a failure may be, so that `failing` counts it."""
+FAILING_MAX = 100
+"""At how many sources `failing` stops counting."""
 _DIGITS = re.compile(r"[0-9A-Fa-f]+")
 
 
@@ -115,3 +121,43 @@ def _of_failing(manifest: Recorded, since: Moment | None) -> Iterator[Event]:
     if len(sources) > _SOURCES_MAX or None in sources:
         return (event for event in manifest.history(kinds=TOLD) if event.source_id in sources)
     return chain.from_iterable(manifest.history(source_id=source, kinds=TOLD) for source in sources)
+
+
+def failing(engine: Engine, now: datetime) -> int:
+    """Return how many sources failed in the last `FAILING_DAYS` and have recorded nothing since, at most `FAILING_MAX`.
+
+    It is fast in a long history: it reads failures, and for each source its events from the latest back to its failure.
+    """
+    until = log_time(now)
+    recent = Query(
+        kinds=frozenset({EventKind.FAILED}),
+        since=log_time(now - timedelta(days=FAILING_DAYS)),
+        until=until,
+        reverse=True,
+    )
+    latest: dict[object, Event] = {}
+    for event in engine.events(recent):
+        latest.setdefault((event.source_id, event.dataset, event.inputs), event)
+    return sum(islice((1 for event in latest.values() if _still_fails(engine, event, until)), FAILING_MAX))
+
+
+def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
+    """Return whether nothing that would end this failure came after it."""
+    wanted = Query(
+        source_id=failure.source_id,
+        dataset=failure.dataset,
+        checksum=failure.inputs[0] if failure.inputs else None,
+        kinds=TOLD,
+        until=until,
+        reverse=True,
+    )
+    for event in engine.events(wanted):
+        if event.cursor == failure.cursor:
+            return True
+        if (
+            event.kind in SUCCESSES
+            and event.source_id == failure.source_id
+            and set(failure.inputs) <= set(event.inputs)
+        ):
+            return False
+    return True

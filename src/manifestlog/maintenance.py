@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog import names
+from manifestlog import history, names
 from manifestlog.corrections import from_the_future
+from manifestlog.engines.protocol import Capability
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
@@ -24,6 +25,7 @@ from manifestlog.queries import Moment, past_time
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from manifestlog.engines.protocol import Engine
     from manifestlog.engines.reports import CheckReport, RepairReport
 
 Manifest = str | os.PathLike[str]
@@ -46,6 +48,11 @@ class ManifestStatus(NamedTuple):
     """Whether the log holds records that a compaction would merge."""
     error: ManifestError | OSError | None = None
     """The error that prevents opening it."""
+    failing: int | None = None
+    """Number of sources that failed in the last 30 days and have recorded nothing since, at most 100.
+
+    None if it cannot be opened, and if its history is damaged, which `check` reports.
+    """
 
 
 def status(
@@ -70,7 +77,8 @@ def status(
         except (ManifestError, OSError) as error:
             return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
         metadata = asked.metadata()
-        ahead = from_the_future(asked, None if moment is None else datetime.fromisoformat(moment))
+        then = None if moment is None else datetime.fromisoformat(moment)
+        ahead, failing = from_the_future(asked, then), _failing(engine, then)
     return ManifestStatus(
         location.name,
         location.display,
@@ -81,7 +89,15 @@ def status(
         metadata["ts_updated"],
         len(ahead),
         moment is None and log.changed_since is not None,
+        failing=failing,
     )
+
+
+def _failing(engine: Engine, then: datetime | None) -> int | None:
+    with suppress(ManifestError, OSError):
+        if Capability.HISTORY in engine.capabilities:
+            return history.failing(engine, then or datetime.now(UTC))
+    return None
 
 
 def check(manifest: Manifest) -> CheckReport:

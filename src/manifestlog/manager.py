@@ -25,6 +25,7 @@ from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
+from manifestlog.following import Followed
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import (
     EventLike,
@@ -59,7 +60,7 @@ from manifestlog.run import JoinedRun, Run, RunContext, begin
 log = logging.getLogger(__name__)
 
 
-class AbstractManifest(ManifestReader, ABC):
+class AbstractManifest(ManifestReader, Followed, ABC):
     """One manifest of this process: a ledger of contents by SHA-256, shared with every other process that opens it.
 
     Threads may share a manager. After a fork it works in the child. Use it as a context manager, or call `close`.

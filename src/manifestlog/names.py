@@ -11,6 +11,7 @@
     systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
     history/systems_download.manifest.wal-000041.jsonl                       covered segment 41
     history/systems_download.manifest.history-000001-000040.jsonl.zst        pack of the covered segments 1 to 40
+    history/systems_download.manifest.follower-mirror.json                   how far the follower `mirror` has come
     quarantine/systems_download-20260101T120000Z/    originals that a repair has moved, and report.json
 
     systems.json.gz.5eed1234.part                partial download; also .part.json, .decoded, .rejected beside it
@@ -110,9 +111,19 @@ class ManifestPaths:
         pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"(\d{6,})-(\d{6,})\.jsonl\.zst")
         return sorted((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
 
+    def follower(self, follower: str) -> str:
+        """Return the path of a follower's registration."""
+        return os.path.join(self.history, f"{self.name}.manifest.follower-{follower}.json")
+
+    def follower_names(self, file_names: list[str]) -> list[str]:
+        """Return the names of the registered followers among these names, sorted."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.follower-") + r"([A-Za-z0-9_-]+)\.json")
+        return sorted(found[1] for n in file_names if (found := pattern.fullmatch(n)))
+
     def history_temporaries(self, file_names: list[str]) -> list[str]:
-        """Return the paths of unfinished packs among these names."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"[\d-]+\.jsonl\.zst\.tmp-\d+-[0-9a-f]+")
+        """Return the paths of unfinished packs and registrations among these names."""
+        kinds = r"(?:history-[\d-]+\.jsonl\.zst|follower-[A-Za-z0-9_-]+\.json)"
+        pattern = re.compile(re.escape(f"{self.name}.manifest.") + kinds + r"\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.history, n) for n in file_names if pattern.fullmatch(n)]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ def test_one_row_per_manifest(run: Program, filled: Path) -> None:
     run.here("init", "other_loader", "--process", "loader")
     result = run.here("status")
     head, *rows = [line.split() for line in result.out.splitlines()]
-    assert head == ["manifest", "records", "canonical", "log", "segments", "updated", "state"]
+    assert head == ["manifest", "records", "canonical", "log", "segments", "updated", "failed", "state"]
     assert [(row[0], row[1], row[-1]) for row in rows] == [("files_extractor", "3", "ok"), ("other_loader", "0", "ok")]
     assert [row["name"] for row in run.here("status", "other_loader", "--json").json] == ["other_loader"]
     row = run.here("--json", "status", filled).json[0]
@@ -91,3 +92,10 @@ def test_a_link_to_another_file_is_reported_and_skipped(run: Program) -> None:
 def test_a_link_to_another_file_cannot_be_named(run: Program) -> None:
     result = run("status", "a_latest")
     assert (result.code, one_line(result.err)) == (2, True)
+
+
+def test_failing_sources_are_counted(run: Program, filled: Path) -> None:
+    with open_manifest(filled) as manifest:
+        manifest.fail(SimpleNamespace(source_id="bad", dataset="data"), "gone")
+    (row,) = run.here("status", "--json").json
+    assert (row["failed_sources"], row["state"]) == (1, "ok")

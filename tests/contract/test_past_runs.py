@@ -142,3 +142,51 @@ def test_a_run_over_two_manifests_is_one(manifest: DownloadManifestManager, path
             other.add(record("b"))
         found = history.runs([manifest, other])
     assert [(one.name, one.manifests) for one in found] == [("both", ("systems_download", "b_parsed"))]
+
+
+def failing(manifest: DownloadManifestManager, days_from_now: float = 0) -> int:
+    """What `status` counts, at this time."""
+    return history.failing(manifest._engine, datetime.now(UTC) + timedelta(days=days_from_now))
+
+
+def test_a_failing_source_is_counted(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("one"), "gone")
+    manifest.fail(source("two"), "gone")
+    manifest.fail(source("two"), "gone")
+    assert failing(manifest) == 2
+
+
+def test_a_source_that_has_recorded_something_since_is_not_counted(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("src"), "gone")
+    manifest.add(record("a"))
+    assert failing(manifest) == 0
+
+
+def test_a_source_that_recorded_something_before_is_counted(manifest: DownloadManifestManager) -> None:
+    manifest.add(record("a"))
+    manifest.fail(source("src"), "gone")
+    assert failing(manifest) == 1
+
+
+def test_an_input_that_failed_is_counted_until_it_is_processed(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("src"), "gone", inputs=[sha("in")])
+    manifest.add(record("a"))
+    before = failing(manifest)
+    manifest.add(record("b", 1, derived_from=(sha("in"),)))
+    assert (before, failing(manifest)) == (1, 0)
+
+
+def test_an_old_failure_is_not_counted(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "gone")
+    assert failing(manifest, history.FAILING_DAYS + 1) == 0
+
+
+def test_a_later_failure_is_not_counted(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source(), "gone")
+    assert failing(manifest, -1) == 0
+
+
+def test_counting_stops_at_its_limit(manifest: DownloadManifestManager) -> None:
+    for number in range(history.FAILING_MAX + 1):
+        manifest.fail(source(f"s{number}"), "gone")
+    assert failing(manifest) == history.FAILING_MAX

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from manifestlog.model.codec import Encoded
     from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Details, Query
+    from manifestlog.model.followers import Follower
     from manifestlog.model.writes import Plan, TimeLookup
     from manifestlog.options import ManifestOptions
 
@@ -194,6 +195,7 @@ class MemoryEngine:
         self._lock = threading.RLock()
         self._records = Records(metadata | {"total_records": 0}, {})
         self._events: list[Event] = []
+        self._followers: dict[str, Follower] = {}
 
     def _open(self) -> Records:
         if self.closed:
@@ -318,9 +320,26 @@ class MemoryEngine:
             raise CursorError(self.location.display, cursor, "is not a cursor of this manifest")
         return iter(self._events[int(cursor) :])
 
+    def start(self) -> str:
+        return "0"
+
     def cursor(self) -> str:
         self._open()
         return str(len(self._events))
+
+    def present(self) -> tuple[str, Records]:
+        with self._lock:
+            return self.cursor(), self.snapshot()
+
+    def followers(self) -> list[Follower]:
+        return [self._followers[name] for name in sorted(self._followers)]
+
+    def set_follower(self, follower: Follower) -> None:
+        self.events_after(follower.cursor)
+        self._followers[follower.name] = follower
+
+    def remove_follower(self, name: str) -> bool:
+        return self._followers.pop(name, None) is not None
 
     def reach(self) -> str:
         return str(self._open().metadata["ts_created"])

@@ -72,4 +72,5 @@ class PastEngine:
     def _no_history(self, *_: object) -> NoReturn:
         raise ManifestError(f"{self.location.display}: this is one moment; ask the manifest itself for its history")
 
-    events = events_after = cursor = reach = as_of = _no_history
+    events = events_after = start = cursor = present = reach = as_of = _no_history
+    followers = set_follower = remove_follower = _no_history

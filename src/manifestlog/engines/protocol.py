@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Event, EventKind, Query
+    from manifestlog.model.followers import Follower
     from manifestlog.model.rows import Row
     from manifestlog.model.verdict import Verdict
     from manifestlog.options import ManifestOptions
@@ -188,8 +189,23 @@ class Engine(Protocol):
         Raises `CursorError`, and `HistoryReachError` if some of them are no longer there.
         """
 
+    def start(self) -> str:
+        """Return the cursor before the first event that the manifest ever had."""
+
     def cursor(self) -> str:
-        """Return the position after the last event."""
+        """Return the position after the last event: another text whenever an event was added. Followers poll it."""
+
+    def present(self) -> tuple[str, Snapshot]:
+        """Return a snapshot, and the cursor of the same moment."""
+
+    def followers(self) -> list[Follower]:
+        """Return the registered followers, by name. For its time, the history keeps what a follower's cursor needs."""
+
+    def set_follower(self, follower: Follower) -> None:
+        """Register a follower, or replace its registration; raises `CursorError`."""
+
+    def remove_follower(self, name: str) -> bool:
+        """Remove a registration; return whether it existed."""
 
     def reach(self) -> str:
         """Return the earliest time that `as_of` can answer for, as text in UTC."""

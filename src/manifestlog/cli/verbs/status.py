@@ -14,14 +14,14 @@ from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotF
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
 
-_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "state")
-_COLUMNS_THEN = ("manifest", "records", "updated", "state")
+_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "failed", "state")
+_COLUMNS_THEN = ("manifest", "records", "updated", "failed", "state")
 """The columns with `--as-of`: nobody knows how large the files were then."""
 _SIZES = ("canonical_bytes", "log_bytes", "segments")
 _WORDS = ("manifest", "state")
-_LEAST = ("segments", "canonical", "updated", "log")
+_LEAST = ("failed", "segments", "canonical", "updated", "log")
 """Columns that a narrow terminal drops, in this order."""
-_NUMBERS = ("records", "canonical", "log", "segments")
+_NUMBERS = ("records", "canonical", "log", "segments", "failed")
 
 
 class _Status(NamedTuple):
@@ -39,6 +39,8 @@ class _Status(NamedTuple):
     exit_code: int = 0
     from_the_future: int | None = None
     """Number of observations with a time in the future; None if the manifest cannot be opened."""
+    failed_sources: int | None = None
+    """Number of sources that are failing; None if that cannot be read."""
 
 
 def status(
@@ -46,7 +48,7 @@ def status(
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have recorded nothing since (at most 100); `failures` names them. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
     paths = target.locate_all(settings, manifests)
@@ -86,6 +88,7 @@ def _read_status(settings: Settings, path: Path, moment: datetime | None) -> _St
         reason,
         0 if found.error is None else getattr(found.error, "exit_code", 1),
         found.from_the_future,
+        found.failing,
     )
 
 
@@ -127,5 +130,6 @@ def _cells(row: _Status) -> dict[str, str]:
         "log": output.human_bytes(row.log_bytes),
         "segments": str(row.segments),
         "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
+        "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
         "state": row.state if row.reason is None else f"{row.state}: {row.reason}",
     }

@@ -21,7 +21,8 @@ from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
 from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, log_status
-from manifestlog.engines.filelog.history.access import History
+from manifestlog.engines.filelog.history import followers
+from manifestlog.engines.filelog.history.access import History, cursor_at
 from manifestlog.engines.filelog.history.spans import End
 from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import LogEntry
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from manifestlog.model.codec import Encoded
     from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Details, Event, EventKind, Query
+    from manifestlog.model.followers import Follower
     from manifestlog.model.rows import Row, Sighting
     from manifestlog.model.writes import Added, Plan, TimeLookup
     from manifestlog.names import ManifestPaths
@@ -119,8 +121,27 @@ class FileEngine:
     def events_after(self, cursor: str) -> Iterator[Event]:
         return self.session.read(self._history).after(cursor)
 
+    def start(self) -> str:
+        return self.session.read(lambda state: cursor_at(self.paths.name, state.metadata["ts_created"], None))
+
     def cursor(self) -> str:
-        return self.session.read(self._history).cursor
+        return self.session.read(self._cursor)
+
+    def _cursor(self, state: State) -> str:
+        return cursor_at(self.paths.name, state.metadata["ts_created"], state.wal.current if state.wal else None)
+
+    def present(self) -> tuple[str, FileSnapshot]:
+        return self.session.read(lambda state: (self._cursor(state), self._freeze(state)))
+
+    def followers(self) -> list[Follower]:
+        return followers.read_all(self.paths)
+
+    def set_follower(self, follower: Follower) -> None:
+        self.session.read(self._history).position(follower.cursor)
+        followers.write(self.paths, follower, read_only=self.read_only)
+
+    def remove_follower(self, name: str) -> bool:
+        return followers.remove(self.paths, name, read_only=self.read_only)
 
     def reach(self) -> str:
         return self.session.read(self._history).reach

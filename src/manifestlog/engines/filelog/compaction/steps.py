@@ -283,5 +283,7 @@ class _Compaction:
 
     def _keep(self, covers: int, canonical: base.CanonicalFiles) -> None:
         keep_options = parse_history(self._session.options.history)
-        keep.move(self._paths, covers, keep=not keep_options.off)
-        keep.tidy(self._paths, canonical.metadata["ts_created"], keep_options)
+        created = canonical.metadata["ts_created"]
+        needed = keep.floor(self._paths, created, keep_options)
+        keep.move(self._paths, covers, needed if keep_options.off else 0)
+        keep.tidy(self._paths, created, keep_options, needed)

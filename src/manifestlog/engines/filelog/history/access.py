@@ -12,12 +12,12 @@ It reads; `keep` moves, packs and cuts.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import Position
-from manifestlog.engines.filelog.history.spans import End, Segments, Span
+from manifestlog.engines.filelog.history.spans import End, Segments, Span, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model.earlier import earlier
 from manifestlog.model.events import Query
@@ -26,6 +26,7 @@ from manifestlog.model.rows import moment_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from manifestlog.engines.filelog.log.segment import Segment
     from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Event
     from manifestlog.names import ManifestPaths
@@ -44,29 +45,36 @@ class History:
         self._segments = Segments(paths, end)
         self._tag = reading.tag_of(paths.name, ts_created)
 
-    @property
-    def cursor(self) -> str:
-        """The position after the last event."""
-        return reading.cursor_text(self._tag, Position(*self._end) if self._end else Position(1, 0))
-
     def events(self, query: Query) -> Iterator[Event]:
         """Yield the events that match, the first one first, or the last with `query.reverse`."""
         key = reading.key_of(query)
         spans = self._segments.spans_back(key) if query.reverse else self._segments.spans(key=key)
         return reading.events(spans, self._tag, query, self._judge_damage)
 
-    def after(self, cursor: str) -> Iterator[Event]:
-        """Yield every event after a cursor. Raises `CursorError`, and `HistoryReachError` if some of them are cut."""
+    def position(self, cursor: str) -> Position:
+        """Return the position that a cursor names. Raises `CursorError` if it is ahead of the end, or of another manifest."""
         at = reading.parse_cursor(cursor, self._tag, self._paths.canonical)
-        end = self._end or End(1, 0)
-        if at[:2] > end:
+        if at[:2] > (self._end or End(1, 0)):
             reason = "is ahead of this manifest: it was restored from an older copy, or the cursor is of a newer one"
             raise CursorError(self._paths.canonical, cursor, reason)
-        if self._end is not None and at.segment < self._first_unbroken(1, at.segment):
+        return at
+
+    def after(self, cursor: str) -> Iterator[Event]:
+        """Yield every event after a cursor. Raises `CursorError`, and `HistoryReachError` if some of them are cut."""
+        at = self.position(cursor)
+        if self._end is not None and not self._leads_to_end(at):
             raise HistoryReachError(self._paths.canonical, f"the cursor {cursor}", self.reach)
         spans = self._segments.spans(at.segment, at.offset)
         found = reading.events(spans, self._tag, Query(), self._judge_damage)
-        return (event for event in found if reading.parse_cursor(event.cursor, self._tag, "") > at)
+        return dropwhile(lambda event: reading.parse_cursor(event.cursor, self._tag, "")[:3] <= at[:3], found)
+
+    def _leads_to_end(self, at: Position) -> bool:
+        """Return whether the line that the cursor was made at is still there, and every line after it."""
+        if at.segment < self._first_unbroken(1, at.segment):
+            return False
+        if at.done:
+            return self._segments.crc_after(at.segment, at.offset) == at.crc
+        return at.offset == 0 or self._segments.crc_before(at.segment, at.offset) == at.crc
 
     @property
     def reach(self) -> str:
@@ -114,3 +122,12 @@ class History:
         if span.checked:
             raise DamagedManifestError(self._paths.canonical, offset, f"segment {number} is not what was written")
         self._segments.verify(number)
+
+
+def cursor_at(manifest: str, ts_created: str, segment: Segment | None) -> str:
+    """Return the cursor at the end of an open segment, or at the beginning of the first one."""
+    at = Position(1, 0)
+    if segment is not None:
+        length = segment.tail.length
+        at = Position(segment.number, length, 0, crc_at_end(segment.fd, length))
+    return reading.cursor_text(reading.tag_of(manifest, ts_created), at)

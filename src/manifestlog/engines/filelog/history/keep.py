@@ -17,15 +17,18 @@ Invariants:
 
 - Only segments that a published canonical covers come here, under the compaction lock.
 - A segment leaves only when a pack that was read back holds it, or when the options say so.
+- What the cursor of a registered follower still needs stays for its stated time, whatever the options say.
 - A damaged segment is never packed: it stays as it is, for `check` and `repair`.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
 from manifestlog.engines.filelog.history.spans import Segments, Tally, listing
 from manifestlog.engines.filelog.log import framing
@@ -44,20 +47,33 @@ log = logging.getLogger(__name__)
 
 SEGMENTS_MAX = 256
 """So many loose segments are packed,"""
-LOOSE_BYTES_MAX = 8 << 20
+LOOSE_BYTES_MAX = 4 << 20
 """or so many bytes of them."""
+
+NO_FLOOR = sys.maxsize
 _SMALL_PACK_BYTES = 1 << 20
 """A smaller pack is packed again with the segments after it, so that their number stays small."""
 
 
-def move(paths: ManifestPaths, covers: int, *, keep: bool) -> None:
-    """Move the covered segments into the history, step (a), or remove them. Only under the compaction lock."""
+def floor(paths: ManifestPaths, ts_created: str, keep: Keep) -> int:
+    """Return the first segment that must be kept whatever the options say; a registered follower needs it."""
+    if keep.age_s is None and keep.bytes_max is None and not keep.off:
+        return NO_FLOOR  # everything is kept anyway
+    found = followers.floor(paths, ts_created, datetime.now(UTC))
+    return NO_FLOOR if found is None else found
+
+
+def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
+    """Move the covered segments from this number on into the history, step (a), and remove those before it.
+
+    Only under the compaction lock.
+    """
     # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
     covered = [n for n in paths.segment_numbers(disk.list_names(paths.directory)) if n <= covers]
-    if not keep:
-        for number in covered:
+    for number in covered:
+        if number < keep_from:
             disk.remove(paths.segment(number))
-        return
+    covered = [number for number in covered if number >= keep_from]
     if covered and not disk.exists(paths.history):
         disk.make_directory(paths.history, mode_from=paths.canonical)
         disk.sync_directory(paths.directory)
@@ -68,7 +84,7 @@ def move(paths: ManifestPaths, covers: int, *, keep: bool) -> None:
         disk.sync_directory(paths.directory)
 
 
-def tidy(paths: ManifestPaths, ts_created: str, keep: Keep) -> None:
+def tidy(paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int) -> None:
     """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
     if not disk.exists(paths.history):
         return
@@ -81,7 +97,7 @@ def tidy(paths: ManifestPaths, ts_created: str, keep: Keep) -> None:
         for some in _runs(loose, sizes):
             _pack(paths, ts_created, some)
         _remove_packed(paths)
-    cut(paths, keep, datetime.now(UTC))
+    cut(paths, keep, datetime.now(UTC), first_needed)
 
 
 def _loose(paths: ManifestPaths) -> list[int]:
@@ -172,22 +188,24 @@ def _valid(span: Span, tally: Tally) -> Iterator[Piece]:
 
 
 class _Held(NamedTuple):
-    """A file of the history: its path, size in bytes and the time of its last line."""
+    """A file of the history: its last segment, path, size in bytes and the time of its last line."""
 
+    last: int
     path: str
     size: int
     last_ts: str
 
 
-def cut(paths: ManifestPaths, keep: Keep, now: datetime) -> None:
-    """Remove the oldest packs and segments that the options do not keep, step (d)."""
-    if keep.age_s is None and keep.bytes_max is None:
+def cut(paths: ManifestPaths, keep: Keep, now: datetime, first_needed: int) -> None:
+    """Remove the oldest packs and segments that neither the options keep nor a registered follower needs, step (d)."""
+    bytes_max = 0 if keep.off else keep.bytes_max
+    if keep.age_s is None and bytes_max is None:
         return
     held = _held(paths)
     total = sum(one.size for one in held)
     oldest = "" if keep.age_s is None else utc_text(now - timedelta(seconds=keep.age_s))
     for one in held:
-        if one.last_ts >= oldest and (keep.bytes_max is None or total <= keep.bytes_max):
+        if one.last >= first_needed or (one.last_ts >= oldest and (bytes_max is None or total <= bytes_max)):
             return
         disk.remove(one.path)
         log.info("%s: removed; the options keep the history %s", one.path, keep.text)
@@ -200,11 +218,11 @@ def _held(paths: ManifestPaths) -> list[_Held]:
     for first, last in listing(paths).packs:
         path = paths.pack(first, last)
         last_ts = max((block.last_ts for block in Pack(path).blocks), default="")
-        found.append((first, _Held(path, _size(path), last_ts)))
+        found.append((first, _Held(last, path, _size(path), last_ts)))
     for number in _loose(paths):
         path = paths.kept_segment(number)
         stamp = disk.path_stamp(path)
         if stamp is not None:
             changed = datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC)
-            found.append((number, _Held(path, stamp.size, utc_text(changed))))
+            found.append((number, _Held(number, path, stamp.size, utc_text(changed))))
     return [one for _, one in sorted(found)]

@@ -5,7 +5,8 @@ Invariants:
 - Events come in log order or in reverse, each once. A batch is as many events as it changes records.
 - Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
 - Order is the order of the log, not of times. A search in reverse for events since a time ends a day before it.
-- A cursor names the position after an event. It stays valid wherever the segment is moved or packed.
+- A cursor names the position after an event, and the CRC of the line there. It stays valid wherever the segment is moved
+  or packed, and fits no other line that a power cut or a restored copy puts in that place.
 
 It opens no files; `spans` does.
 """
@@ -36,7 +37,7 @@ Parsed = dict[str, Any]
 Change = tuple[str, "str | None", "Row | None", "Details"]
 """An event without its position: kind, checksum, row, details."""
 
-_CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?")
+_CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
 _CLOCKS_DIFFER_MAX = timedelta(days=1)
 _ALL, _ALL_BACK = Query(), Query(reverse=True)
 _KINDS = {kind.value: kind for kind in EventKind}
@@ -44,11 +45,13 @@ _NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
 
 
 class Position(NamedTuple):
-    """A place in the log: an offset in a segment, and how many events of the line there are done."""
+    """A place in the log: an offset in a segment, and how many events of the line that begins there are done."""
 
     segment: int
     offset: int
     done: int = 0
+    crc: str = ""
+    """The CRC digits of that line, or if none of its events is done, of the line that ends there; empty at offset 0."""
 
 
 def tag_of(manifest: str, ts_created: str) -> str:
@@ -63,13 +66,13 @@ def parse_cursor(text: str, tag: str, display: str) -> Position:
         raise CursorError(display, text, "is not a cursor")
     if found[1] != tag:
         raise CursorError(display, text, "is the cursor of another manifest")
-    return Position(int(found[2]), int(found[3]), int(found[4] or 0))
+    return Position(int(found[2]), int(found[3].partition(".")[0]), int(found[5] or 0), found[4] or "")
 
 
 def cursor_text(tag: str, position: Position) -> str:
     """Return the cursor of this position."""
-    more = f".{position.done}" if position.done else ""
-    return f"{tag}.{position.segment}.{position.offset}{more}"
+    segment, offset, done, crc = position
+    return f"{tag}.{segment}.{offset}.{crc}.{done}" if done else f"{tag}.{segment}.{offset}" + (crc and f".{crc}")
 
 
 def key_of(query: Query) -> bytes | None:
@@ -140,9 +143,10 @@ def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable
         if kind == "put":  # most lines: as `_changes` does, in fewer steps
             details, row = data.get("event") or {}, data["record"]
             own = _KINDS[details["kind"]] if "kind" in details else EventKind.PUT
-            yield Event(f"{prefix}{end}", data["ts"], own, row["checksum"], row, details)
+            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], own, row["checksum"], row, details)
         elif kind not in _NO_EVENTS:
-            yield from _line_events(data, tag, Position(segment, offset), Position(segment, end))
+            crc = data["crc"]
+            yield from _line_events(data, tag, Position(segment, offset, 0, crc), Position(segment, end, 0, crc))
 
 
 def _line_events(data: Parsed, tag: str, begin: Position, end: Position) -> Iterator[Event]:

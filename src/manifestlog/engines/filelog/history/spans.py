@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _SPAN_BYTES = 256 << 10
 _HEADER_BYTES_MAX = 1 << 20
+_CRC_END_BYTES = len(b'00000000"}\n')
 
 
 class Span(NamedTuple):
@@ -198,6 +200,18 @@ class Segments:
                     else:
                         yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
 
+    def crc_before(self, number: int, offset: int) -> str:
+        """Return the CRC digits of the line that ends at this offset; other text if none does."""
+        for span in self.of(number, max(0, offset - _CRC_END_BYTES)):
+            return _digits(span.data[: max(0, offset - span.start)].removesuffix(b"\n"))
+        return ""
+
+    def crc_after(self, number: int, offset: int) -> str:
+        """Return the CRC digits of the line that begins at this offset; other text if none does."""
+        for span in self.of(number, offset):
+            return _digits(span.data[offset - span.start :].partition(b"\n")[0])
+        return ""
+
     def spans_back(self, key: bytes | None = None) -> Iterator[Span]:
         """Yield the spans of all lines, the last first."""
         for first, _ in reversed(self.units):
@@ -207,13 +221,14 @@ class Segments:
                 else:
                     yield from _backward(found, self.segment(first), live=self._is_live(first))
 
-    def of(self, number: int) -> Iterator[Span]:
-        """Yield the lines of one segment."""
+    def of(self, number: int, offset: int = 0) -> Iterator[Span]:
+        """Yield the lines of one segment, from this offset on."""
         with self._opened(number) as found:
             if isinstance(found, Pack):
-                yield from (span for span in _packed(found, (number, 0), None) if span.segment.number == number)
+                later = _packed(found, (number, offset), None)
+                yield from takewhile(lambda span: span.segment.number == number, later)
             else:
-                yield from self._of_file(found, number, 0)
+                yield from self._of_file(found, number, offset)
 
     def _of_file(self, fd: int, number: int, offset: int) -> Iterator[Span]:
         return _forward(fd, self.segment(number), offset, live=self._is_live(number))
@@ -261,6 +276,16 @@ def _packed_back(pack: Pack, key: bytes | None) -> Iterator[Span]:
 
 def _wanted(pack: Pack, key: bytes | None) -> Sequence[int]:
     return range(len(pack.blocks)) if key is None else pack.keys.blocks(key)
+
+
+def crc_at_end(fd: int, length: int) -> str:
+    """Return the CRC digits of the last line of a segment file with this valid length."""
+    start = max(0, length - _CRC_END_BYTES)
+    return _digits(disk.read(fd, length - start, start).removesuffix(b"\n"))
+
+
+def _digits(line: bytes) -> str:
+    return checksums.line_crc(line).decode("ascii", "replace")
 
 
 def _forward(fd: int, kept: Kept, offset: int, *, live: bool) -> Iterator[Span]:

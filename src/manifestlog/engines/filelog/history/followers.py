@@ -1,0 +1,108 @@
+"""The registrations of followers: one small file each in `history/`, replaced as a whole.
+
+Invariants:
+
+- A registration is the old one or the new one, whatever crash. Two followers never touch each other's file.
+- A file that cannot be read keeps the whole history until it is replaced or removed: nothing is cut on a guess.
+
+It decides what the history must keep (`floor`); `keep` cuts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from manifestlog.engines.filelog.history import reading
+from manifestlog.errors import CursorError, ReadOnlyError
+from manifestlog.files import disk, publish
+from manifestlog.model.followers import Follower, follower
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from manifestlog.names import ManifestPaths
+
+log = logging.getLogger(__name__)
+
+_BYTES_MAX = 4096
+_TRIES = 3
+
+
+def read_all(paths: ManifestPaths) -> list[Follower]:
+    """Return the registrations, by name; those that cannot be read are left out with a warning."""
+    return [found for _, found in _read(paths) if found is not None]
+
+
+def _read(paths: ManifestPaths) -> list[tuple[str, Follower | None]]:
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        names = paths.follower_names(disk.list_names(paths.history))
+    found = []
+    for name in names:
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            found.append((name, _read_one(paths.follower(name), name)))
+    return found
+
+
+def _read_one(path: str, name: str) -> Follower | None:
+    fd = disk.open_read(path)
+    try:
+        members = json.loads(disk.read(fd, _BYTES_MAX, 0))
+        return follower(name, *(str(members[member]) for member in Follower._fields[1:]))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        log.warning(
+            "%s: not a valid registration of a follower (%s): the history is kept until it is removed", path, error
+        )
+        return None
+    finally:
+        disk.close(fd)
+
+
+def write(paths: ManifestPaths, registered: Follower, *, read_only: bool) -> None:
+    """Store a registration in place of the one with this name. On return it survives a power cut."""
+    _refuse_if(paths, read_only)
+    if not disk.exists(paths.history):
+        disk.make_directory(paths.history, mode_from=paths.canonical)
+        disk.sync_directory(paths.directory)
+    path = paths.follower(registered.name)
+    data = json.dumps(registered._asdict()).encode() + b"\n"
+    for attempt in range(_TRIES):
+        try:
+            target = publish.Target(paths.temporary(path), path, paths.history)
+            publish.publish(target, [data], mode_from=paths.canonical)
+        except FileNotFoundError:  # a compaction took the unfinished file for one that a crash had left
+            if attempt == _TRIES - 1:
+                raise
+        else:
+            return
+
+
+def remove(paths: ManifestPaths, name: str, *, read_only: bool) -> bool:
+    """Remove a registration; return whether it existed."""
+    _refuse_if(paths, read_only)
+    if name not in [found for found, _ in _read(paths)]:
+        return False
+    with suppress(FileNotFoundError):
+        disk.remove(paths.follower(name))
+    return True
+
+
+def _refuse_if(paths: ManifestPaths, read_only: bool) -> None:  # noqa: FBT001 -- one question
+    if read_only:
+        raise ReadOnlyError(paths.canonical)
+
+
+def floor(paths: ManifestPaths, ts_created: str, now: datetime) -> int | None:
+    """Return the first segment that a registered follower still needs, or None if none needs any."""
+    tag = reading.tag_of(paths.name, ts_created)
+    needed: list[int] = []
+    for _, found in _read(paths):
+        if found is None:
+            needed.append(0)
+        elif found.needed_until > now:
+            with suppress(CursorError):  # of another manifest that had this name
+                needed.append(reading.parse_cursor(found.cursor, tag, paths.canonical).segment)
+    return min(needed, default=None)

@@ -1,0 +1,155 @@
+"""Following: every event of a manifest after a cursor, exactly once and in order, and the names that followers register.
+
+Invariants:
+
+- A follower sees each event once, across restarts, compactions, packing and copies of the manifest's folder.
+- There is never a hole. If some of the events after a cursor are no longer there, the follower receives one `RESET` and
+  then a `SNAPSHOT` of each present record, and continues from that moment.
+- The cursor of a `RESET` and of its `SNAPSHOT`s is the old one, except for the last of them. So a follower that stops
+  in the middle of them starts them again.
+
+It polls: asking whether the log has grown takes one system call (docs/decisions/history.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manifestlog.errors import DamagedManifestError, HistoryReachError
+from manifestlog.model.events import Event, EventKind
+from manifestlog.model.followers import Follower, follower
+from manifestlog.queries import log_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from manifestlog.engines.protocol import Engine
+
+POLL_S = 0.02
+"""How often a follower that waits asks whether there is something new."""
+_EVENTS_A_TURN = 100
+"""After so many events, the asynchronous form lets other tasks run."""
+
+
+class Changes:
+    """A position in a manifest's history that moves forward: what `changes` and `follow` are made of."""
+
+    def __init__(self, engine: Engine, since: str | None) -> None:
+        self._engine = engine
+        self.cursor = engine.start() if since is None else since
+        """The position after the last event that was returned."""
+
+    def new(self) -> Iterator[Event]:
+        """Yield every event since the last call, or none. Raises `CursorError` and `DamagedManifestError`."""
+        end = self._engine.cursor()
+        if end == self.cursor:
+            return
+        before = self.cursor
+        try:
+            for event in self._engine.events_after(self.cursor):
+                self.cursor = event.cursor
+                yield event
+        except (HistoryReachError, DamagedManifestError) as error:
+            if not self._is_cut(error):
+                raise
+            yield from self._start_again()
+            return
+        if self.cursor == before:
+            self.cursor = end  # only lines without an event, such as a compaction's
+
+    def _is_cut(self, error: HistoryReachError | DamagedManifestError) -> bool:
+        """Return whether events are gone; a compaction may have removed them while they were read."""
+        if isinstance(error, HistoryReachError):
+            return True
+        try:
+            self._engine.events_after(self.cursor)
+        except HistoryReachError:
+            return True
+        return False
+
+    def _start_again(self) -> Iterator[Event]:
+        now, present = self._engine.present()
+        event = Event(self.cursor, log_time(datetime.now(UTC)), EventKind.RESET, None, None, {})
+        for row in present.rows():
+            yield event
+            event = event._replace(kind=EventKind.SNAPSHOT, checksum=row["checksum"], row=row)
+        self.cursor = now
+        yield event._replace(cursor=now)
+
+
+def changes(engine: Engine, since: str | None, wait_s: float | None) -> Iterator[Event]:
+    """Yield every event after a cursor; end when none has come for `wait_s` seconds."""
+    found = Changes(engine, since)
+    quiet_since = time.monotonic()
+    while True:
+        for event in found.new():
+            yield event
+            quiet_since = time.monotonic()
+        left_s = _left_s(quiet_since, wait_s)
+        if left_s <= 0:
+            return
+        time.sleep(left_s)
+
+
+async def achanges(engine: Engine, since: str | None, wait_s: float | None) -> AsyncIterator[Event]:
+    """Yield as `changes` does; other tasks run while it waits."""
+    found = Changes(engine, since)
+    quiet_since = time.monotonic()
+    while True:
+        for number, event in enumerate(found.new(), 1):
+            yield event
+            quiet_since = time.monotonic()
+            if number % _EVENTS_A_TURN == 0:
+                await asyncio.sleep(0)
+        left_s = _left_s(quiet_since, wait_s)
+        if left_s <= 0:
+            return
+        await asyncio.sleep(left_s)
+
+
+def _left_s(quiet_since: float, wait_s: float | None) -> float:
+    """Return how long to wait before the next look; 0 if the time is over."""
+    if wait_s is None:
+        return POLL_S
+    return min(POLL_S, quiet_since + wait_s - time.monotonic())
+
+
+class Followed:
+    """The calls of a manager for those who follow it."""
+
+    _engine: Engine
+
+    def changes(self, since: str | None = None, *, wait_s: float | None = 0.0) -> Iterator[Event]:
+        """Iterate over every event after a cursor, in order and each once. `since`: a cursor; None: from the beginning.
+
+        Ends when no event has come for `wait_s` seconds; with None, never. To continue later, keep the `cursor` of the last
+        event that was dealt with; `manifest.cursor` is the present. Events whose predecessors are no longer in the history
+        come after a `RESET` and a `SNAPSHOT` of each present record. Raises `CursorError` for the cursor of another
+        manifest, or of a newer copy of this one.
+        """
+        return changes(self._engine, since, wait_s)
+
+    def achanges(self, since: str | None = None, *, wait_s: float | None = 0.0) -> AsyncIterator[Event]:
+        """Iterate asynchronously, as `changes` does; other tasks run while it waits."""
+        return achanges(self._engine, since, wait_s)
+
+    def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
+        """Remember how far a follower has come, under its name, and return the registration.
+
+        For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, whatever the option
+        `history` says. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
+        """
+        found = follower(name, cursor, log_time(datetime.now(UTC)), keep)
+        self._engine.set_follower(found)
+        return found
+
+    def followers(self) -> dict[str, Follower]:
+        """Return the registered followers by name."""
+        return {found.name: found for found in self._engine.followers()}
+
+    def remove_follower(self, name: str) -> bool:
+        """Forget a registered follower; return whether it existed."""
+        return self._engine.remove_follower(name)
