@@ -42,7 +42,7 @@ class History:
         self._paths = paths
         self._ts_created = ts_created
         self._end = end
-        self._segments = Segments(paths, end)
+        self._segments = Segments(paths, ts_created, end)
         self._tag = reading.tag_of(paths.name, ts_created)
 
     def events(self, query: Query) -> Iterator[Event]:
@@ -94,12 +94,12 @@ class History:
         numbers = set(self._segments.numbers)
         if first not in numbers or self._segments.opening(first).format < format_min:
             return first + 1
-        while True:
-            if self._segments.opening(first).anew or first - 1 not in numbers:
-                return first
-            if self._segments.opening(first - 1).format < format_min:
-                return first
+        while not self._segments.opening(first).anew and first - 1 in numbers:
+            before = self._segments.opening(first - 1)
+            if before.lost or before.format < format_min:
+                break
             first -= 1
+        return first
 
     def earlier(self, moment: str) -> Earlier:
         """Return what was different at this time. Raises `HistoryReachError`."""
