@@ -40,6 +40,7 @@ class ManifestStatus(NamedTuple):
     canonical_bytes: int
     log_bytes: int
     segments: int
+    history_bytes: int
     total_records: int | None = None
     ts_updated: str | None = None
     from_the_future: int | None = None
@@ -85,6 +86,7 @@ def status(
         log.canonical_bytes,
         log.log_bytes,
         log.segments,
+        driver.footprint(location).history_bytes,
         metadata["total_records"],
         metadata["ts_updated"],
         len(ahead),

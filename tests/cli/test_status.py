@@ -19,7 +19,7 @@ def test_one_row_per_manifest(run: Program, filled: Path) -> None:
     run.here("init", "other_loader", "--process", "loader")
     result = run.here("status")
     head, *rows = [line.split() for line in result.out.splitlines()]
-    assert head == ["manifest", "records", "canonical", "log", "segments", "updated", "failed", "state"]
+    assert head == ["manifest", "records", "canonical", "log", "segments", "history", "updated", "failed", "state"]
     assert [(row[0], row[1], row[-1]) for row in rows] == [("files_extractor", "3", "ok"), ("other_loader", "0", "ok")]
     assert [row["name"] for row in run.here("status", "other_loader", "--json").json] == ["other_loader"]
     row = run.here("--json", "status", filled).json[0]

@@ -115,7 +115,17 @@ def test_status_is_no_wider_than_the_terminal(run: Program, width: int) -> None:
 
 def test_status_shows_all_columns_if_they_fit(run: Program, filled: Path) -> None:
     head, _ = columns_of(terminal(run, 120, "status", "--dir", filled.parent), "manifest")
-    assert head.split() == ["manifest", "records", "canonical", "log", "segments", "updated", "failed", "state"]
+    assert head.split() == [
+        "manifest",
+        "records",
+        "canonical",
+        "log",
+        "segments",
+        "history",
+        "updated",
+        "failed",
+        "state",
+    ]
 
 
 @every_width

@@ -13,6 +13,7 @@ from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.compaction import steps as compactor
 from manifestlog.engines.filelog.engine import FileEngine
+from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.session import Session
 from manifestlog.engines.reports import CompactionOutcome
@@ -49,16 +50,16 @@ def _half_written() -> None:
     before(compactor._Compaction, "_write", lambda *_: setattr(disk, "append", append))
 
 
-def _second_removal() -> None:
-    removed: list[str] = []
+def _second_move() -> None:
+    moved: list[str] = []
 
-    def remove(path: str) -> None:
-        if ".wal-" in path:
-            removed.append(path)
-        if len(removed) == 2:
+    def replace(_source: str, target: str) -> None:
+        if "/history/" in target:
+            moved.append(target)
+        if len(moved) == 2:
             die()
 
-    before(disk, "remove", remove)
+    before(disk, "replace", replace)
 
 
 POINTS: dict[str, Callable[[], None]] = {
@@ -77,8 +78,12 @@ POINTS: dict[str, Callable[[], None]] = {
     "before 6, the index": lambda: before(base, "write_index", die),
     "in 6, before its rename": lambda: _die_when(disk, "replace", lambda _, target: target.endswith(".idx")),
     "before 7, saying so": lambda: _die_when(compactor, "_log_base", lambda _, kind, *__: kind == "compacted"),
-    "before 8, deleting": lambda: before(compactor._Compaction, "_delete_covered", die),
-    "in 8, one deleted": _second_removal,
+    "before 8, moving": lambda: before(keep, "move", die),
+    "in 8, one moved": _second_move,
+    "in 8, before a directory is synced": lambda: before(
+        keep, "move", lambda *_, **__: before(disk, "sync_directory", die)
+    ),
+    "in 8, before packing": lambda: before(keep, "tidy", die),
     "after 8": lambda: before(compactor._Compaction, "_report", die),
 }
 
@@ -121,6 +126,13 @@ def crashed(request: pytest.FixtureRequest, path: Path, start: Start) -> Iterato
 def test_every_record_is_there_after_a_crash(crashed: Path) -> None:
     """A reader that opens the manifest finds what was acknowledged, neither more nor less."""
     assert stored(crashed) == EXPECTED
+
+
+def test_every_event_is_there_once_after_a_crash(crashed: Path) -> None:
+    """Wherever its segment is: live, or moved to the history."""
+    with DownloadManifestManager(crashed, read_only=True) as manifest:
+        found = [event.checksum for event in manifest.history(reverse=False)]
+    assert found == [checksum(n) for n in (*MERGED, FORGOTTEN, *WAITING)]
 
 
 def test_a_writer_finds_every_record_after_a_crash(crashed: Path) -> None:

@@ -35,6 +35,9 @@ class CheckReport:
     records: int = 0
     log_lines: int = 0
     segments: int = 0
+    history_segments: int = 0
+    """Segments of the history that are files of their own."""
+    history_packs: int = 0
 
     @property
     def damaged(self) -> bool:
@@ -142,6 +145,7 @@ class Footprint(NamedTuple):
     canonical_bytes: int = 0
     log_bytes: int = 0
     segments: int = 0
+    history_bytes: int = 0
 
 
 class LogStatus(NamedTuple):

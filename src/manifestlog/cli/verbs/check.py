@@ -58,9 +58,16 @@ def _show(settings: Settings, report: CheckReport) -> None:
     if not settings.quiet:
         state = "damaged" if report.damaged else "sound"
         counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
-        output.line(output.clean(f"{report.manifest}: {state}; {counts}"))
+        output.line(output.clean(f"{report.manifest}: {state}; {counts}{_history(report)}"))
     if report.damaged:
         output.notice(settings, f"`manifestlog repair {report.manifest} --dry-run` shows what can be saved")
+
+
+def _history(report: CheckReport) -> str:
+    """Return how much of the history was checked, if there is any."""
+    files = [f"{report.history_packs:,} packs"] * bool(report.history_packs)
+    files += [f"{report.history_segments:,} segments"] * bool(report.history_segments)
+    return f"; history: {' and '.join(files)}" if files else ""
 
 
 def _sentence(finding: Finding) -> str:
@@ -79,5 +86,7 @@ def _as_json(outcome: Outcome[CheckReport]) -> dict[str, Any]:
         "records": report.records,
         "log_lines": report.log_lines,
         "segments": report.segments,
+        "history_segments": report.history_segments,
+        "history_packs": report.history_packs,
         "findings": [finding._asdict() for finding in report.findings],
     }

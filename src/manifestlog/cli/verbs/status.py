@@ -14,14 +14,14 @@ from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotF
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
 
-_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "updated", "failed", "state")
+_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "failed", "state")
 _COLUMNS_THEN = ("manifest", "records", "updated", "failed", "state")
 """The columns with `--as-of`: nobody knows how large the files were then."""
-_SIZES = ("canonical_bytes", "log_bytes", "segments")
+_SIZES = ("canonical_bytes", "log_bytes", "segments", "history_bytes")
 _WORDS = ("manifest", "state")
-_LEAST = ("failed", "segments", "canonical", "updated", "log")
+_LEAST = ("history", "failed", "segments", "canonical", "updated", "log")
 """Columns that a narrow terminal drops, in this order."""
-_NUMBERS = ("records", "canonical", "log", "segments", "failed")
+_NUMBERS = ("records", "canonical", "log", "segments", "history", "failed")
 
 
 class _Status(NamedTuple):
@@ -33,6 +33,7 @@ class _Status(NamedTuple):
     canonical_bytes: int
     log_bytes: int
     segments: int
+    history_bytes: int
     ts_updated: str | None
     state: str
     reason: str | None = None
@@ -83,6 +84,7 @@ def _read_status(settings: Settings, path: Path, moment: datetime | None) -> _St
         found.canonical_bytes,
         found.log_bytes,
         found.segments,
+        found.history_bytes,
         found.ts_updated,
         state,
         reason,
@@ -129,6 +131,7 @@ def _cells(row: _Status) -> dict[str, str]:
         "canonical": output.human_bytes(row.canonical_bytes),
         "log": output.human_bytes(row.log_bytes),
         "segments": str(row.segments),
+        "history": output.human_bytes(row.history_bytes),
         "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
         "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
         "state": row.state if row.reason is None else f"{row.state}: {row.reason}",

@@ -20,6 +20,7 @@ from manifestlog import names
 from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
+from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import reraise_with_advice
 from manifestlog.engines.reports import Footprint
@@ -90,7 +91,13 @@ def footprint(location: Location) -> Footprint:
     with suppress(OSError):
         segments = paths.segment_numbers(disk.list_names(paths.directory))
     log_bytes = sum(_size(paths.segment(number)) for number in segments)
-    return Footprint(_size(paths.canonical), log_bytes, len(segments))
+    return Footprint(_size(paths.canonical), log_bytes, len(segments), _history_bytes(paths))
+
+
+def _history_bytes(paths: ManifestPaths) -> int:
+    with suppress(OSError):
+        return keep.bytes_held(paths)
+    return 0
 
 
 def _size(path: str) -> int:

@@ -42,7 +42,7 @@ class History:
         self._paths = paths
         self._ts_created = ts_created
         self._end = end
-        self._segments = Segments(paths, end)
+        self._segments = Segments(paths, ts_created, end)
         self._tag = reading.tag_of(paths.name, ts_created)
 
     def events(self, query: Query) -> Iterator[Event]:
@@ -98,7 +98,8 @@ class History:
         if not segments.has(number) or segments.opening(number).format < format_min:
             return number + 1
         while number > stop and not segments.opening(number).anew and segments.has(number - 1):
-            if segments.opening(number - 1).format < format_min:
+            before = segments.opening(number - 1)
+            if before.lost or before.format < format_min:
                 break
             number -= 1
         return number

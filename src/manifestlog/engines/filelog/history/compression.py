@@ -24,10 +24,22 @@ def compress(data: bytes) -> bytes:
     return found
 
 
-def decompress(data: bytes | memoryview) -> bytes:
-    """Return the data of a frame; raises `ValueError` if it cannot be read."""
+def decompress(data: bytes | memoryview, bytes_max: int) -> bytes:
+    """Return the data of one frame; raises `ValueError` if it cannot be read, is longer than `bytes_max`, or is cut."""
+    reader = _zstd().ZstdDecompressor()
     try:
-        found: bytes = _zstd().decompress(data)
+        found: bytes = reader.decompress(data, bytes_max + 1)
+    except _zstd().ZstdError as error:
+        raise ValueError(str(error)) from None
+    if len(found) > bytes_max or not reader.eof:
+        raise ValueError("it has another length than it should")
+    return found
+
+
+def frame_size(data: bytes | memoryview) -> int:
+    """Return the size of the frame at the beginning of this data; raises `ValueError` if there is no whole frame."""
+    try:
+        found: int = _zstd().get_frame_size(data)
     except _zstd().ZstdError as error:
         raise ValueError(str(error)) from None
     return found

@@ -70,9 +70,12 @@ def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
     """
     # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
     covered = [n for n in paths.segment_numbers(disk.list_names(paths.directory)) if n <= covers]
+    if _loose(paths) or paths.pack_ranges(_names(paths)):
+        keep_from = 0  # (d) removes them after the older ones, so that no crash leaves a gap
     for number in covered:
         if number < keep_from:
             disk.remove(paths.segment(number))
+            disk.sync_directory(paths.directory)
     covered = [number for number in covered if number >= keep_from]
     if covered and not disk.exists(paths.history):
         disk.make_directory(paths.history, mode_from=paths.canonical)
@@ -84,7 +87,9 @@ def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
         disk.sync_directory(paths.directory)
 
 
-def tidy(paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int) -> None:
+def tidy(
+    paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int, *, segments_max: int = SEGMENTS_MAX
+) -> None:
     """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
     if not disk.exists(paths.history):
         return
@@ -93,15 +98,26 @@ def tidy(paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int) -
     _remove_packed(paths)
     loose = _loose(paths)
     sizes = [_size(paths.kept_segment(number)) for number in loose]
-    if len(loose) >= SEGMENTS_MAX or sum(sizes) >= LOOSE_BYTES_MAX:
+    if len(loose) >= segments_max or sum(sizes) >= LOOSE_BYTES_MAX:
         for some in _runs(loose, sizes):
             _pack(paths, ts_created, some)
         _remove_packed(paths)
     cut(paths, keep, datetime.now(UTC), first_needed)
 
 
+def bytes_held(paths: ManifestPaths) -> int:
+    """Return the size of the history on disk."""
+    names = _names(paths)
+    files = [paths.kept_segment(number) for number in paths.segment_numbers(names)]
+    return sum(map(_size, files + [paths.pack(*pack) for pack in paths.pack_ranges(names)]))
+
+
 def _loose(paths: ManifestPaths) -> list[int]:
-    return paths.segment_numbers(disk.list_names(paths.history))
+    return paths.segment_numbers(_names(paths))
+
+
+def _names(paths: ManifestPaths) -> list[str]:
+    return disk.list_names(paths.history) if disk.exists(paths.history) else []
 
 
 def _size(path: str) -> int:
@@ -136,7 +152,7 @@ def _runs(loose: list[int], sizes: list[int]) -> Iterator[list[int]]:
 
 def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
     """Write a pack of these segments, steps (b); with the small pack before them, if there is one."""
-    segments = Segments(paths, None)
+    segments = Segments(paths, ts_created, None)
     before = next((p for p in listing(paths).packs if p[1] == run[0] - 1), None)
     if before is not None and _size(paths.pack(*before)) < _SMALL_PACK_BYTES:
         run = [*range(before[0], before[1] + 1), *run]
@@ -208,6 +224,7 @@ def cut(paths: ManifestPaths, keep: Keep, now: datetime, first_needed: int) -> N
         if one.last >= first_needed or (one.last_ts >= oldest and (bytes_max is None or total <= bytes_max)):
             return
         disk.remove(one.path)
+        disk.sync_directory(paths.history)  # one by one: a power cut must not leave a gap
         log.info("%s: removed; the options keep the history %s", one.path, keep.text)
         total -= one.size
 

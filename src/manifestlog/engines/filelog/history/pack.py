@@ -13,6 +13,7 @@ Invariants:
 
 - A pack holds the valid bytes of each segment unchanged. So a line keeps its offset, and its CRC still fits.
 - Every bit is covered: a block by the CRC-32 in the footer, the footer by its own.
+- A segment that is not whole says so (`Kept.lost`): a repair has saved what was intact of it.
 - A pack is published whole and never changed; a larger pack replaces it.
 
 It knows blocks and segments, not what a line means. Integers are little-endian. Format: RFC 8878, section 3.1.
@@ -26,7 +27,7 @@ from zlib import crc32
 
 from manifestlog.engines.filelog.history import keys
 from manifestlog.engines.filelog.history.compression import compress, decompress
-from manifestlog.engines.filelog.log.lines import Summary
+from manifestlog.engines.filelog.log.lines import FORMAT as FORMAT_OF_LINES, Summary
 from manifestlog.errors import DamagedManifestError, NewerFormatError
 from manifestlog.files import disk
 from manifestlog.model import codec
@@ -58,6 +59,13 @@ class Kept(NamedTuple):
     anew: bool
     """Whether a repair started it, so that no earlier segment leads to it."""
     length: int
+    lost: bool = False
+    """Whether lines of it are missing, so that nothing earlier follows from what is later."""
+
+
+def lost_segment(number: int) -> Kept:
+    """Return a segment of which nothing is left."""
+    return Kept(number, 0, FORMAT_OF_LINES, None, anew=False, length=0, lost=True)
 
 
 class Part(NamedTuple):
@@ -143,7 +151,10 @@ def _times(data: bytes) -> list[str]:
 
 
 def _members(kept: Kept) -> dict[str, Any]:
-    return {**kept._asdict(), "previous": kept.previous and kept.previous.members()}
+    members = {**kept._asdict(), "previous": kept.previous and kept.previous.members()}
+    if not kept.lost:
+        del members["lost"]
+    return members
 
 
 class Pack:
@@ -185,6 +196,14 @@ class Pack:
         if (self.blocks[-1].offset + self.blocks[-1].size if self.blocks else 0) != start:
             raise ValueError("the blocks do not end where it begins")
 
+    def refuse_foreign(self, manifest: str, ts_created: str | None, numbers: tuple[int, int]) -> None:
+        """Raise `DamagedManifestError` if this is not the pack of these segments, first and last, of this manifest."""
+        if (self.manifest, self.ts_created) != (manifest, ts_created or self.ts_created):
+            whose = f"another manifest, {self.manifest!r}, created at {self.ts_created}"
+            raise DamagedManifestError(self.path, 0, f"this is a pack of {whose}")
+        if [kept.number for kept in self.segments] != list(range(numbers[0], numbers[1] + 1)):
+            raise DamagedManifestError(self.path, 0, "it does not hold the segments that its name says")
+
     def pieces(self, number: int) -> list[Piece]:
         """Return the pieces of a block; raises `DamagedManifestError`."""
         if self._last[0] == number:  # many small segments share a block
@@ -196,7 +215,7 @@ class Pack:
                 self.path, block.offset, f"{block.size} bytes of a pack are not what was written"
             )
         try:
-            data = decompress(packed)
+            data = decompress(packed, sum(part.length for part in block.parts))
         except ValueError as error:  # written so, with a CRC that fits
             raise DamagedManifestError(self.path, block.offset, f"a block of a pack cannot be read ({error})") from None
         found, position = [], 0

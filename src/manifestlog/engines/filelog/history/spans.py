@@ -78,12 +78,13 @@ class Listing(NamedTuple):
 
 def listing(paths: ManifestPaths) -> Listing:
     """List the segments: first the live ones, then the history, because segments only move that way."""
-    files = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}
-    kept = _names(paths.history)
-    files = {number: paths.kept_segment(number) for number in paths.segment_numbers(kept)} | files
-    ranges = paths.pack_ranges(kept)
+    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}
+    names = _names(paths.history)
+    ranges = paths.pack_ranges(names)
     largest = [a for a in ranges if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in ranges)]
-    return Listing(files, largest)
+    found = Listing({}, largest)
+    kept = {n: paths.kept_segment(n) for n in paths.segment_numbers(names) if found.pack_of(n) is None}
+    return Listing(kept | live, largest)
 
 
 def _names(directory: str) -> list[str]:
@@ -92,13 +93,25 @@ def _names(directory: str) -> list[str]:
     return []
 
 
-def _header(fd: int, path: str) -> Kept:
+def header(fd: int, path: str, manifest: str, ts_created: str | None, number: int) -> Kept:
+    """Return what a segment file's first line says, with the file's length.
+
+    Raises `DamagedManifestError`, also for another manifest's segment; without `ts_created`, only the names tell.
+    """
     first, newline, _ = disk.read(fd, min(_HEADER_BYTES_MAX, disk.size(fd)), 0).partition(b"\n")
     opening = lines.decode_header(first, path)
     if opening is None or not newline:
         raise DamagedManifestError(path, 0, "the segment's first line is damaged")
+    if (opening.manifest, opening.ts_created, opening.segment) != (manifest, ts_created or opening.ts_created, number):
+        whose = f"another manifest, {opening.manifest!r}, created at {opening.ts_created}"
+        raise DamagedManifestError(path, 0, f"this is segment {opening.segment} of {whose}")
+    return kept_of(opening, disk.size(fd))
+
+
+def kept_of(opening: lines.SegmentHeader, length: int) -> Kept:
+    """Return a segment with what its first line says."""
     anew = fold.begins_anew(opening)
-    return Kept(opening.segment, opening.salt, opening.format, opening.previous, anew, disk.size(fd))
+    return Kept(opening.segment, opening.salt, opening.format, opening.previous, anew, length)
 
 
 class Tally:
@@ -120,8 +133,9 @@ class Tally:
 class Segments:
     """The segments of one manifest up to an end."""
 
-    def __init__(self, paths: ManifestPaths, end: End | None) -> None:
+    def __init__(self, paths: ManifestPaths, ts_created: str, end: End | None) -> None:
         self._paths = paths
+        self._ts_created = ts_created
         self._end = end
         self._listing = listing(paths)
         self._packs: dict[tuple[int, int], Pack] = {}
@@ -142,7 +156,8 @@ class Segments:
             with self._opened(number) as found:
                 if isinstance(found, Pack):
                     return found.kept[number]
-                self._kept[number] = _header(found, self._listing.files[number])
+                path = self._listing.files[number]
+                self._kept[number] = header(found, path, self._paths.name, self._ts_created, number)
         return self._kept[number]
 
     def segment(self, number: int) -> Kept:
@@ -179,7 +194,9 @@ class Segments:
         if found is None:
             raise FileNotFoundError
         if found not in self._packs:
-            self._packs[found] = Pack(self._paths.pack(*found))
+            opened = Pack(self._paths.pack(*found))
+            opened.refuse_foreign(self._paths.name, self._ts_created, found)
+            self._packs[found] = opened
         return self._packs[found]
 
     def _relist(self, number: int) -> None:

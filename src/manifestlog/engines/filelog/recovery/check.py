@@ -28,6 +28,7 @@ from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.moved import Moved, Search, records_in
 from manifestlog.engines.filelog.log.segment import explained_by_crash
+from manifestlog.engines.filelog.recovery.check_history import HistoryCheck
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
 from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
@@ -102,18 +103,23 @@ def check(paths: ManifestPaths) -> CheckReport:
     or index beside it. A concurrent compaction looks like damage, so the check is repeated while the files change.
     """
     for attempt in range(1, _TRIES + 1):
-        before = fingerprint(paths)
+        before = _fingerprint(paths)
         try:
             report = _check_once(paths)
         except ManifestNotFoundError:
             raise
         except FileNotFoundError:
-            if attempt == _TRIES or fingerprint(paths) == before:
+            if attempt == _TRIES or _fingerprint(paths) == before:
                 raise
             continue
-        if not report.damaged or fingerprint(paths) == before:
+        if not report.damaged or _fingerprint(paths) == before:
             break
     return report
+
+
+def _fingerprint(paths: ManifestPaths) -> tuple[object, list[str]]:
+    """Return what a concurrent compaction changes."""
+    return fingerprint(paths), sorted(disk.list_names(paths.history)) if disk.exists(paths.history) else []
 
 
 def _check_once(paths: ManifestPaths) -> CheckReport:
@@ -129,9 +135,18 @@ def _check_once(paths: ManifestPaths) -> CheckReport:
         _judge_index(paths, index, read, report)
         if index.head.covers and not numbers:
             _judge_missing_log(index, paths, report)
+    created = read.metadata["ts_created"] if read is not None else None
+    check_history(paths, created, report)
     for left in paths.temporaries(names):
         report.note(left, None, "unfinished file of a process that died; a later writer removes it")
     return report
+
+
+def check_history(paths: ManifestPaths, ts_created: str | None, report: CheckReport) -> HistoryCheck:
+    """Check the history, with the time of the manifest's creation, or, if the canonical is damaged, as its segments state it."""
+    found = HistoryCheck(paths, ts_created, report)
+    found.run()
+    return found
 
 
 # -- the canonical file ------------------------------------------------------------------------------------------------
@@ -330,7 +345,9 @@ def _check_base(paths: ManifestPaths, numbers: list[int], last: _Segment, read: 
     for number in numbers:
         if number <= covers:
             report.note(
-                paths.segment(number), None, "the canonical covers this segment; the next compaction removes it"
+                paths.segment(number),
+                None,
+                "the canonical covers this segment; the next compaction moves it to the history",
             )
 
 

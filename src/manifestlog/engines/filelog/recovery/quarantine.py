@@ -139,8 +139,10 @@ def new_report(paths: ManifestPaths, found: CheckReport, saved: Salvage | None) 
     return report
 
 
-def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: CanonicalId, mode_from: str) -> None:
-    """Write the report into the folder, whole and synced; `base` is the new canonical.
+def write_report(
+    paths: ManifestPaths, folder: str, report: RepairReport, base: CanonicalId | None, mode_from: str
+) -> None:
+    """Write the report into the folder, whole and synced; `base` is the new canonical, None if there is none.
 
     The report is written beside the manifest and renamed into the folder. If `quarantine` is on another file system,
     this fails now, and not later when the originals are moved.
@@ -149,7 +151,7 @@ def write_report(paths: ManifestPaths, folder: str, report: RepairReport, base: 
     publish.publish(target, [_as_json(report, base)], mode_from=mode_from)
 
 
-def _as_json(report: RepairReport, base: CanonicalId) -> bytes:
+def _as_json(report: RepairReport, base: CanonicalId | None) -> bytes:
     lost = [loss._asdict() | {"file": os.path.basename(loss.file)} for loss in report.lost]
     notes = [note._asdict() | {"file": os.path.basename(note.file)} for note in report.notes]
     found = [finding._asdict() | {"file": os.path.basename(finding.file)} for finding in report.findings]
@@ -159,8 +161,17 @@ def _as_json(report: RepairReport, base: CanonicalId) -> bytes:
         del document[name]
     document |= {"kept": kept | {"from_log": report.records_from_log}, "ts": utc_text(datetime.now(UTC))}
     document["manifest"] = os.path.basename(report.manifest).removesuffix(SUFFIX)
-    document["written"] = {"canonical": {"size": base.size, "crc": base.crc}, "segment": base.covers + 1}
+    if base is not None:
+        document["written"] = {"canonical": {"size": base.size, "crc": base.crc}, "segment": base.covers + 1}
     return codec.dumps_indented(document, 0) + b"\n"
+
+
+def written(folder: str) -> CanonicalId | None:
+    """Return the canonical that a repair has written, according to its report in this folder."""
+    found = load_report(folder).get("written")
+    if not found:
+        return None
+    return CanonicalId(found["canonical"]["size"], found["canonical"]["crc"], found["segment"] - 1)
 
 
 def load_report(folder: str) -> Row:

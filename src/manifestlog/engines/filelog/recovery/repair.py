@@ -7,7 +7,8 @@
     (3) write the new canonical beside the old one, sync it, read it back
     (4) create the folder in `quarantine/`, copy the active segment and write the report into it, sync
     (5) mark the active segment's end; start the next segment, which says: only the new canonical is valid
-    (6) move the segments into the folder, sync; remove the active one, whose copy is there
+    (6) move the segments into the folder, sync; remove the active one, whose copy is there; keep their intact events as
+        a pack of the history
     (7) move the old canonical into the folder, sync; rename the new one to its name, sync
     (8) write the index
 
@@ -28,6 +29,7 @@ Invariants:
   (`fold.begins_anew`). If it were moved, or marked later, a writer could still append to it.
 - Segment numbers continue after the highest that any file names, including files in quarantine.
 - Repairing a sound manifest changes nothing, so a second repair changes nothing.
+- Damage of the history changes nothing here: `repair_history` mends it afterwards.
 
 `check` finds the damage, and `reconcile` decides what can be saved. It never empties the quarantine: users do.
 """
@@ -47,10 +49,10 @@ from manifestlog.engines.filelog.canonical.scan import Canonical, Scanned
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import CanonicalId, SegmentHeader, Summary
-from manifestlog.engines.filelog.recovery import quarantine, reconcile, salvage_log
+from manifestlog.engines.filelog.recovery import quarantine, reconcile, repair_history, salvage_log
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.salvage import Salvage
-from manifestlog.engines.reports import CheckReport, RepairOutcome, RepairReport
+from manifestlog.engines.reports import DAMAGE, CheckReport, RepairOutcome, RepairReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
 from manifestlog.model.rows import Row, utc_text
@@ -92,14 +94,22 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
 
 def _repair(paths: ManifestPaths) -> RepairReport:
     found = check(paths)  # (2)
+    if _ledger_is_damaged(paths, found):
+        report = _Repair(paths, found).run()
+    else:
+        report = quarantine.new_report(paths, found, None)
+        if _index_is_bad(paths, found):
+            files.sweep(paths)
+            _write_index(paths)
+            report.outcome = RepairOutcome.INDEX_REBUILT
     if found.damaged:
-        return _Repair(paths, found).run()
-    report = quarantine.new_report(paths, found, None)
-    if _index_is_bad(paths, found):
-        files.sweep(paths)
-        _write_index(paths)
-        report.outcome = RepairOutcome.INDEX_REBUILT
+        repair_history.repair_history(paths, report)
     return report
+
+
+def _ledger_is_damaged(paths: ManifestPaths, found: CheckReport) -> bool:
+    """Return whether there is damage outside of the history."""
+    return any(one.level == DAMAGE and os.path.dirname(one.file) != paths.history for one in found.findings)
 
 
 @contextmanager
@@ -124,7 +134,10 @@ def _dry_run(paths: ManifestPaths, found: CheckReport) -> RepairReport:
         report.outcome = RepairOutcome.WOULD_REBUILD_INDEX
         return report
     unfinished = _unfinished(paths)
-    if unfinished is not None:
+    if not _ledger_is_damaged(paths, found):
+        report = quarantine.new_report(paths, found, None)
+        repair_history.note_losses(paths, report)
+    elif unfinished is not None:
         report = quarantine.stored_report(paths, unfinished.folder, found)
     else:
         saved = reconcile.salvage_all(paths)
@@ -162,6 +175,7 @@ class _Repair:
 
     def _finish(self, report: RepairReport, folder: str, new: _New) -> RepairReport:
         self._move_segments(folder, new.base)  # (6)
+        repair_history.keep_events(self._paths, folder)
         self._swap_canonical(folder, new)  # (7)
         files.sweep(self._paths)
         _write_index(self._paths, new)  # (8)
