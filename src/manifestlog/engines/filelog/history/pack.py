@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog.history import keys
-from manifestlog.engines.filelog.history.compression import compress, decompress
+from manifestlog.engines.filelog.history.compression import compress, decompress, frame_size
 from manifestlog.engines.filelog.log.lines import FORMAT as FORMAT_OF_LINES, Summary
 from manifestlog.errors import DamagedManifestError, NewerFormatError
 from manifestlog.files import disk
@@ -35,6 +35,8 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+_FOOTER_BYTES_MAX = 256 << 20
+"""More than the JSON of a footer ever takes."""
 _TS_MAX = 32
 """The time is the second member of a line."""
 FORMAT = 1
@@ -184,7 +186,7 @@ class Pack:
         if crc32(data[start : -_END.size]) != crc:
             raise ValueError("its CRC does not match")
         text, table = start + _HEAD.size, start + _HEAD.size + _HEAD.unpack_from(data, start)[2]
-        members = codec.loads(decompress(bytes(data[text:table]).rstrip(b"\0")))
+        members = codec.loads(decompress(data[text : text + frame_size(data[text:table])], _FOOTER_BYTES_MAX))
         if members["format"] > FORMAT:
             raise NewerFormatError(self.path, members["format"], FORMAT)
         self.manifest, self.ts_created = members["manifest"], members["ts_created"]
@@ -192,6 +194,11 @@ class Pack:
         self.blocks = [_block(one) for one in members["blocks"]]
         self.keys = keys.table(members["key_bits"], data[table : -_END.size])
         self.kept = {kept.number: kept for kept in self.segments}
+        self.of_segment: dict[int, list[int]] = {number: [] for number in self.kept}
+        """The blocks of each segment, in order."""
+        for number, block in enumerate(self.blocks):
+            for segment in dict.fromkeys(part.segment for part in block.parts):
+                self.of_segment[segment].append(number)
         self._last: tuple[int, list[Piece]] = (-1, [])
         if (self.blocks[-1].offset + self.blocks[-1].size if self.blocks else 0) != start:
             raise ValueError("the blocks do not end where it begins")

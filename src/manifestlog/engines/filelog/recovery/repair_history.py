@@ -284,7 +284,7 @@ class _HistoryRepair:
     def _declared(self, number: int) -> lines.Summary | None:
         """Return what the next segment states about this one, if it can be read."""
         segments = Segments(self._paths, self._identity[1], None)
-        if number + 1 not in segments.numbers:
+        if not segments.has(number + 1):
             return None
         try:
             following = segments.opening(number + 1)
