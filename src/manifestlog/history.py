@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from manifestlog.files.processes import is_running
 from manifestlog.model.events import EventKind, Query
-from manifestlog.model.failures import SUCCESSES, TOLD, Failure, fold_failures
+from manifestlog.model.failures import TOLD, Failure, ends, fold_failures
 from manifestlog.model.runs import RunOutcome, RunSummary, fold_runs
 from manifestlog.queries import Moment, log_time
 
@@ -106,25 +106,29 @@ def _as_it_is(run: RunSummary) -> RunSummary:
 def failures(manifests: Iterable[Recorded], *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
     """Return the sources that failed and have not succeeded since, the latest failure first; with `recovered`, all.
 
-    With `since`, only sources that failed since then; their first failure may be earlier. Only a later record, or a later
-    derivation, counts as a success: a source that answers "unchanged" leaves no event. Raises as `AbstractManifest.history`.
+    With `since`, only sources that failed since then; their first failure may be earlier. A success is a later record, a
+    later derivation, or a run that names the source as recovered. Raises as `AbstractManifest.history`.
     """
-    named = chain.from_iterable(_named(one.location.name, _of_failing(one, since)) for one in manifests)
     earliest = "" if since is None else log_time(since)
-    return [one for one in fold_failures(named) if one.last >= earliest and (recovered or one.succeeded is None)]
+    found: list[Failure] = []
+    for one in manifests:
+        for events in _of_failing(one, since):
+            found += fold_failures(_named(one.location.name, events))
+    asked = [one for one in found if one.last >= earliest and (recovered or one.succeeded is None)]
+    return sorted(asked, key=lambda one: one.last, reverse=True)
 
 
-def _of_failing(manifest: Recorded, since: Moment | None) -> Iterator[Event]:
-    """Yield the attempts of the sources that have failed since then, in the order of the log."""
+def _of_failing(manifest: Recorded, since: Moment | None) -> list[Iterator[Event]]:
+    """Return the attempts of the sources that have failed since then: of each, or of all if they are many."""
     failed = manifest.history(since=since, reverse=since is not None, kinds=[EventKind.FAILED])
     sources = {event.source_id for event in failed}
     if len(sources) > _SOURCES_MAX or None in sources:
-        return (event for event in manifest.history(kinds=TOLD) if event.source_id in sources)
-    return chain.from_iterable(manifest.history(source_id=source, kinds=TOLD) for source in sources)
+        return [manifest.history(kinds=TOLD)]
+    return [manifest.history(source_id=source, kinds=TOLD) for source in sorted(filter(None, sources))]
 
 
 def failing(engine: Engine, now: datetime) -> int:
-    """Return how many sources failed in the last `FAILING_DAYS` and have recorded nothing since, at most `FAILING_MAX`.
+    """Return how many sources failed in the last `FAILING_DAYS` and have not succeeded since, at most `FAILING_MAX`.
 
     It is fast in a long history: it reads failures, and for each source its events from the latest back to its failure.
     """
@@ -154,10 +158,6 @@ def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
     for event in engine.events(wanted):
         if event.cursor == failure.cursor:
             return True
-        if (
-            event.kind in SUCCESSES
-            and event.source_id == failure.source_id
-            and set(failure.inputs) <= set(event.inputs)
-        ):
+        if ends(event, failure.source_id, failure.dataset, failure.inputs):
             return False
     return True

@@ -50,7 +50,7 @@ class ManifestStatus(NamedTuple):
     error: ManifestError | OSError | None = None
     """The error that prevents opening it."""
     failing: int | None = None
-    """Number of sources that failed in the last 30 days and have recorded nothing since, at most 100.
+    """Number of sources that failed in the last 30 days and have not succeeded since, at most 100.
 
     None if it cannot be opened, and if its history is damaged, which `check` reports.
     """

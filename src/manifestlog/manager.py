@@ -264,10 +264,10 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         return history.runs([self], since=since)
 
     def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
-        """Return the sources that failed and have recorded nothing since, the latest failure first.
+        """Return the sources that failed and have not succeeded since, the latest failure first.
 
-        With `since`, those that failed since then. With `recovered`, also those that have recorded something since.
-        A source that answers "unchanged" leaves no event, so it still counts as failing.
+        With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
+        a new derivation, or a run that named them in `Run.recovered`.
         """
         return history.failures([self], since=since, recovered=recovered)
 

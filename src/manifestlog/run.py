@@ -60,6 +60,7 @@ class Run:
         self._begun = begun
         self._outer: Details | None = None
         self._counts: Counter[str] = Counter()
+        self._recovered: list[dict[str, str]] = []
         self._since = 0.0
         self.outcome: str | None = None
         """What the end says: `ok`, `failed` or `interrupted`; by default it follows from how the block ends."""
@@ -67,6 +68,10 @@ class Run:
     def count(self, outcome: str, times: int = 1) -> None:
         """Count what came of something that leaves no event of its own, such as `unchanged`."""
         self._counts[outcome] += times
+
+    def recovered(self, source_id: str, dataset: str) -> None:
+        """Name a source that had failed, and has answered that its content is unchanged: its failure is over."""
+        self._recovered.append({"source_id": source_id, "dataset": dataset})
 
     def __enter__(self) -> Self:
         self._engine.record_event(EventKind.BEGUN, {**self._details, **self._begun})
@@ -84,6 +89,7 @@ class Run:
         end = {
             "outcome": outcome,
             "counts": dict(self._counts) or None,
+            "recovered": self._recovered or None,
             "bytes": self.bytes or None,
             "seconds": round(time.monotonic() - self._since, 3),
             "error": None if error is None else safe_text(f"{type(error).__name__}: {error}"),

@@ -190,3 +190,32 @@ def test_counting_stops_at_its_limit(manifest: DownloadManifestManager) -> None:
     for number in range(history.FAILING_MAX + 1):
         manifest.fail(source(f"s{number}"), "gone")
     assert failing(manifest) == history.FAILING_MAX
+
+
+def recover(manifest: DownloadManifestManager, *names: str) -> None:
+    """A run in which these sources answered that nothing has changed."""
+    with manifest.run("nightly") as run:
+        for name in names:
+            run.recovered(name, "set")
+
+
+def test_a_source_that_is_unchanged_again_has_recovered(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("one"), "gone")
+    manifest.fail(source("two"), "gone")
+    recover(manifest, "one")
+    assert ([one.source_id for one in manifest.failures()], failing(manifest)) == (["two"], 1)
+
+
+def test_a_source_that_fails_after_it_recovered_is_failing(manifest: DownloadManifestManager) -> None:
+    for name in ("one", "two"):
+        manifest.fail(source(name), "gone")
+    recover(manifest, "one", "two")
+    manifest.fail(source("two"), "gone")
+    assert ([one.source_id for one in manifest.failures()], failing(manifest)) == (["two"], 1)
+
+
+def test_the_history_of_a_source_shows_the_run_in_which_it_recovered(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("one"), "gone")
+    recover(manifest, "two", "one")
+    found = manifest.history(source_id="one", dataset="set")
+    assert [event.kind for event in found] == [EventKind.FAILED, EventKind.ENDED]

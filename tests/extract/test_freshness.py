@@ -242,3 +242,31 @@ def forget(home: Home) -> None:
 def test_fail_stale_without_stale_after_is_a_usage_error(home: Home, bad: BadServer) -> None:
     home.configure(entry(bad.script("/a", OK)))
     assert home.run("--fail-stale").code == 2
+
+
+def failing(here: Here) -> list[str | None]:
+    return [one.source_id for one in here.manifest.failures()]
+
+
+def test_a_source_that_fails_is_failing_until_it_is_fetched(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", GONE, OK)
+    stale(here, url)
+    before = failing(here)
+    stale(here, url)
+    assert (before, failing(here)) == (["a"], [])
+
+
+def test_a_source_that_fails_is_failing_until_it_is_unchanged(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", OK, GONE, answers.exactly(304, {"ETag": ETAG}))
+    stale(here, url)
+    stale(here, url)
+    before = failing(here)
+    stale(here, url)
+    assert (before, failing(here)) == (["a"], [])
+
+
+def test_a_run_names_a_source_as_recovered_once(here: Here, bad: BadServer) -> None:
+    url = bad.script("/a", OK, GONE, answers.exactly(304, {"ETag": ETAG}), answers.exactly(304, {"ETag": ETAG}))
+    for _ in range(4):
+        stale(here, url)
+    assert [len(end.recovered) for end in here.manifest.history(kinds=["ended"])] == [0, 0, 1, 0]

@@ -47,7 +47,7 @@ def test_an_earlier_content_is_none() -> None:
     assert one(at(1, PUT), at(2, FAILED)).succeeded is None
 
 
-@pytest.mark.parametrize("kind", [EventKind.UPDATE, EventKind.RELOCATE, EventKind.FORGET, EventKind.ENDED])
+@pytest.mark.parametrize("kind", [EventKind.UPDATE, EventKind.RELOCATE, EventKind.FORGET, EventKind.BEGUN])
 def test_a_change_by_hand_is_no_success(kind: EventKind) -> None:
     assert one(at(1, FAILED), at(2, kind)).succeeded is None
 
@@ -85,3 +85,21 @@ def test_the_same_source_of_two_manifests_fails_twice() -> None:
 def test_the_latest_failure_comes_first() -> None:
     found = fold_failures([at(1, FAILED, "first"), at(2, FAILED, "second")])
     assert [one.source_id for one in found] == ["second", "first"]
+
+
+def ended(second: int, *sources: str) -> tuple[str, Event]:
+    """The end of a run that names these sources as recovered."""
+    recovered = [{"source_id": one, "dataset": "d"} for one in sources]
+    return "a_download", Event(str(second), ts(second), EventKind.ENDED, None, None, {"recovered": recovered})
+
+
+def test_a_run_that_names_the_source_as_recovered_is_a_success() -> None:
+    assert one(at(1, FAILED), ended(2, "other", "s")).succeeded == ts(2)
+
+
+def test_a_run_that_names_another_source_is_none() -> None:
+    assert one(at(1, FAILED), ended(2, "other")).succeeded is None
+
+
+def test_an_unchanged_source_has_processed_no_input() -> None:
+    assert one(at(1, FAILED, inputs=[A]), ended(2, "s")).succeeded is None

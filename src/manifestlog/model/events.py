@@ -101,9 +101,10 @@ class Query(NamedTuple):
             return False
         if self.checksum is not None and self.checksum != event.checksum and self.checksum not in event.inputs:
             return False
-        if self.source_id is not None and event.source_id != self.source_id:
-            return False
-        return self.dataset is None or event.dataset == self.dataset
+        if self.source_id is None and self.dataset is None:
+            return True
+        sources = [(event.source_id, event.dataset), *event.recovered]
+        return any(self.source_id in (None, one) and self.dataset in (None, other) for one, other in sources)
 
 
 class Event(NamedTuple):
@@ -195,6 +196,11 @@ class Event(NamedTuple):
     def error(self) -> str | None:
         """Why the attempt or the run failed."""
         return self.details.get("error")
+
+    @property
+    def recovered(self) -> tuple[tuple[str, str], ...]:
+        """The sources (source_id, dataset) that had failed, and answered "unchanged" in the run that ended."""
+        return tuple((one["source_id"], one["dataset"]) for one in self.details.get("recovered", ()))
 
     @property
     def was(self) -> Row | None:
@@ -319,7 +325,13 @@ def _is_valid(name: str, value: object) -> bool:
         return type(value) in (int, float)
     if name == "inputs":
         return isinstance(value, list) and all(map(is_checksum, value))
+    if name == "recovered":
+        return isinstance(value, list) and all(map(_is_source, value))
     return name not in ("was", "counts") or isinstance(value, dict)
+
+
+def _is_source(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("source_id"), str) and isinstance(value.get("dataset"), str)
 
 
 def kept(members: Mapping[str, Any]) -> Details:

@@ -3,8 +3,8 @@
 Invariants:
 
 - A failure belongs to a source, or to a source and the inputs that were to be processed.
-- It ends with the next content of that source, made from those inputs if there are any. Only a write shows that: a source
-  that answers "unchanged" leaves no event of its own.
+- It ends with the next content of that source, made from those inputs if there are any. A source that answers "unchanged"
+  leaves no event of its own: its failure ends with a run that names it as recovered, as those of `extract` do.
 - `first` and `attempts` count since the source's last success, so they say since when it has been failing.
 
 It does no I/O.
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from manifestlog.model.events import Event
 
-SUCCESSES = frozenset({EventKind.PUT, EventKind.DERIVED})
-"""What shows that a source works again."""
-TOLD = SUCCESSES | {EventKind.FAILED}
+_SUCCESSES = frozenset({EventKind.PUT, EventKind.DERIVED})
+TOLD = _SUCCESSES | {EventKind.FAILED, EventKind.ENDED}
 """The kinds of events that `fold_failures` needs."""
 
 
@@ -49,7 +48,7 @@ class Failure(NamedTuple):
     run: str | None
     """The run of the last attempt."""
     succeeded: str | None
-    """When it succeeded for the first time after that; None if it has not."""
+    """When it succeeded for the first time after that; None if nothing shows that it has."""
 
 
 _Key = tuple[str, "str | None", "str | None", tuple[str, ...]]
@@ -64,18 +63,31 @@ def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
     found: dict[_Key, Failure] = {}
     failing: dict[_Key, set[_Key]] = {}  # by source and first input
     for manifest, event in events:
-        source = (manifest, event.source_id, event.dataset)
         if event.kind is EventKind.FAILED:
-            key = (*source, event.inputs)
-            failing.setdefault((*source, event.inputs[:1]), set()).add(key)
+            key = (manifest, event.source_id, event.dataset, event.inputs)
+            failing.setdefault((*key[:3], event.inputs[:1]), set()).add(key)
             found[key] = _failed(manifest, event, found.get(key))
-        elif event.kind in SUCCESSES:
-            for first in ((), *((digits,) for digits in event.inputs)):
-                ended = {key for key in failing.get((*source, first), ()) if set(key[-1]) <= set(event.inputs)}
-                found.update((key, found[key]._replace(succeeded=event.ts)) for key in ended)
-                if ended:
-                    failing[*source, first] -= ended
+        for start in _may_end(manifest, event):
+            ended = {key for key in failing.get(start, ()) if ends(event, *key[1:])}
+            found.update((key, found[key]._replace(succeeded=event.ts)) for key in ended)
+            if ended:
+                failing[start] -= ended
     return sorted(found.values(), key=lambda one: (one.last, one.source_id or "", one.inputs), reverse=True)
+
+
+def ends(event: Event, source_id: str | None, dataset: str | None, inputs: tuple[str, ...]) -> bool:
+    """Return whether this event ends a failure of this source, or of these inputs of it."""
+    if event.kind in _SUCCESSES:
+        return (event.source_id, event.dataset) == (source_id, dataset) and set(inputs) <= set(event.inputs)
+    return not inputs and (source_id, dataset) in event.recovered
+
+
+def _may_end(manifest: str, event: Event) -> list[_Key]:
+    """Return the starts of the keys of failures that this event may end: the source, and the first input or none."""
+    if event.kind in _SUCCESSES:
+        starts = ((), *((digits,) for digits in event.inputs))
+        return [(manifest, event.source_id, event.dataset, start) for start in starts]
+    return [(manifest, *source, ()) for source in event.recovered]
 
 
 def _failed(manifest: str, event: Event, before: Failure | None) -> Failure:

@@ -57,7 +57,8 @@ def _inputs(event: Event) -> str:
 
 def _ended(event: Event) -> str:
     counts = [f"{count} {word}" for word, count in (event.details.get("counts") or {}).items()]
-    said = ", ".join([str(event.details.get("outcome", "")), *counts])
+    recovered = [f"{dataset}/{source_id} recovered" for source_id, dataset in event.recovered]
+    said = ", ".join([str(event.details.get("outcome", "")), *counts, *recovered])
     return f"{said}: {event.error}" if event.error else said
 
 

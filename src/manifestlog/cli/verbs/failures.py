@@ -26,16 +26,15 @@ def failures(
     manifests: target.ManifestsArgument = None,
     *,
     since: histories.SinceOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also show sources that have recorded something since.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also show sources that have succeeded since.")] = False,
     fail: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if a source is failing.")] = False,
     jsonl: histories.JsonlOption = False,
 ) -> int:
     """Show the sources that are failing, the latest failure first.
 
     Reads the named manifests [default: all of the directory]; --since: only sources that failed since then. First and
-    attempts count since the source last recorded something. A source that answers "unchanged" leaves no event, so it still counts as failing. Exits with 0, whatever it shows, unless --exit-code is given.
+    attempts count since the source last succeeded. A source succeeds by a new record, or by an unchanged answer to
+    `extract`. Exits with 0, whatever it shows, unless --exit-code is given.
     """
     earliest = durations.since(since, datetime.now(UTC))
     with ExitStack() as stack, output.ignore_broken_pipe():

@@ -49,7 +49,7 @@ def status(
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have recorded nothing since (at most 100); `failures` names them. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
     paths = target.locate_all(settings, manifests)
