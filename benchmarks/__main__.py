@@ -7,6 +7,7 @@ from benchmarks import (
     bench_append,
     bench_compact,
     bench_extract,
+    bench_history,
     bench_import,
     bench_lookup,
     bench_memory,
@@ -26,6 +27,7 @@ if __name__ == "__main__":
         bench_lookup,
         bench_compact,
         bench_pause,
+        bench_history,
         bench_scale,  # before the memory of what it builds
         bench_memory,
         bench_extract,
