@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ReadOnlyError as ReadOnlyError,
         RecordNotFoundError as RecordNotFoundError,
         RecordRejectedError as RecordRejectedError,
+        UndoConflictError as UndoConflictError,
         UnknownManifestTypeError as UnknownManifestTypeError,
     )
     from manifestlog.factory import (
@@ -115,6 +116,7 @@ _HOMES = {
         "ReadOnlyError",
         "RecordNotFoundError",
         "RecordRejectedError",
+        "UndoConflictError",
         "UnknownManifestTypeError",
     ),
     "factory": ("ManifestFactory",),

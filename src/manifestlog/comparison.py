@@ -65,7 +65,7 @@ class Diff:
 
     def contents(self) -> Iterator[ContentDiff]:
         """Iterate over the contents whose records differ, sorted by checksum."""
-        return map(_content, content_differences(self._before, self._after))
+        return map(content_diff, content_differences(self._before, self._after))
 
     def sources(self) -> Iterator[SourceDiff]:
         """Iterate over the sources whose current records differ, each once."""
@@ -75,7 +75,7 @@ class Diff:
         """Iterate over the contents whose records differ, each with the sources that are named with it."""
         for found in content_differences(self._before, self._after):
             sources = source_differences(found, self._before, self._after)
-            yield _content(found), [_source(one) for one in sources]
+            yield content_diff(found), [_source(one) for one in sources]
 
 
 def diff(before: AbstractManifest, after: AbstractManifest) -> Diff:
@@ -86,7 +86,8 @@ def diff(before: AbstractManifest, after: AbstractManifest) -> Diff:
     return Diff(before.snapshot(), after.snapshot())
 
 
-def _content(found: ContentRows) -> ContentDiff:
+def content_diff(found: ContentRows) -> ContentDiff:
+    """Return the typed form of a difference."""
     return ContentDiff(found.change, found.checksum, _record(found.before), _record(found.after))
 
 

@@ -9,7 +9,8 @@ Invariants:
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.model.codec import encode_row
 from manifestlog.model.events import EventKind
@@ -19,20 +20,26 @@ from manifestlog.root import root_of
 
 if TYPE_CHECKING:
     from manifestlog.engines.protocol import Engine
+    from manifestlog.model.events import Details
     from manifestlog.model.retiming import Retimed
     from manifestlog.model.writes import TimeLookup
 
 
-def relocate(engine: Engine, old: str, new: str, *, dry_run: bool) -> Relocation:
+def relocate(engine: Engine, old: str, new: str, *, dry_run: bool, details: Details | None = None) -> Relocation:
     """Change every path below the directory `old` to `new`, and then the root if it lies there."""
     move = Move(engine.location.directory, str(engine.metadata()["root_dir"]), old, new)
     rules = _rules(engine)
     batches, paths = _to_move(engine, move)
     for checksums in [] if dry_run else batches:
-        engine.rewrite(lambda known, c=checksums: Rewritten(plan_moves(known, move, c, rules)), EventKind.RELOCATE)  # type: ignore[misc]
+        plan = partial(_moved, move, checksums, rules)
+        engine.rewrite(plan, EventKind.RELOCATE, details=details)
     if move.root_dir is not None and not dry_run:
-        engine.set_metadata({"root_dir": move.root_dir})
+        engine.set_metadata({"root_dir": move.root_dir}, details=details)
     return Relocation(sum(map(len, batches)), paths, move.root_dir, len(batches))
+
+
+def _moved(move: Move, checksums: list[str], rules: Rules, known: TimeLookup) -> Rewritten:
+    return Rewritten(plan_moves(known, move, checksums, rules))
 
 
 def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
@@ -54,22 +61,28 @@ def _to_move(engine: Engine, move: Move) -> tuple[list[list[str]], int]:
     return batches, paths
 
 
-def retime(
-    engine: Engine, source_id: str | None, dataset: str | None, *, keep_current: bool, dry_run: bool
-) -> list[Retimed]:
-    """Correct observations with a time in the future. None means every source or every dataset."""
+class Ahead(NamedTuple):
+    """Which observations with a time in the future to correct; None means every source or every dataset."""
+
+    source_id: str | None
+    dataset: str | None
+    keep_current: bool
+
+
+def retime(engine: Engine, wanted: Ahead, *, dry_run: bool, details: Details | None = None) -> list[Retimed]:
+    """Correct observations with a time in the future."""
     now = datetime.now(UTC)
     rules = _rules(engine)
     changes: list[Retimed] = []
 
     def plan(known: TimeLookup) -> Rewritten:
-        changes[:] = plan_new_times(known, source_id, dataset, now, keep_current=keep_current)
+        changes[:] = plan_new_times(known, wanted.source_id, wanted.dataset, now, keep_current=wanted.keep_current)
         return Rewritten(retimed_records(known, changes, rules))
 
     if dry_run:
         plan(engine.snapshot())
     else:
-        engine.rewrite(plan, EventKind.RETIME)
+        engine.rewrite(plan, EventKind.RETIME, details=details)
     return changes
 
 

@@ -161,6 +161,25 @@ class HistoryReachError(ManifestError, LookupError):
         self.reach = reach
 
 
+class UndoConflictError(ManifestError):
+    """Something that is to be undone was changed again afterwards; nothing was written."""
+
+    _fields = ("path", "what", "kind", "ts", "cursor", "others")
+
+    def __init__(self, path: str, what: str, kind: str, ts: str, cursor: str, others: int = 0) -> None:
+        more = f" (and {others:,} more later changes)" if others else ""
+        super().__init__(
+            f"{path}: {what} was changed again at {ts} by the event {kind} with cursor {cursor}{more};"
+            " undo the later changes first, or force it, which reverses them as well; nothing was written"
+        )
+        self.path = path
+        self.what = what
+        self.kind = kind
+        self.ts = ts
+        self.cursor = cursor
+        self.others = others
+
+
 class RecordRejectedError(ManifestError, ValueError):
     """A record cannot be stored; nothing was written."""
 

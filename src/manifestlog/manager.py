@@ -56,6 +56,7 @@ from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, past_time, query
 from manifestlog.reader import ManifestReader
 from manifestlog.run import JoinedRun, Run, RunContext, begin
+from manifestlog.undo import Choice, Undone, undo
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         before, after = os.fspath(old), os.fspath(new)
         if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
             raise ValueError(f"{wrong!r} must be an absolute path")
-        return corrections.relocate(self._engine, before, after, dry_run=dry_run)
+        return corrections.relocate(self._engine, before, after, dry_run=dry_run, details=self._run.details)
 
     def retime(
         self,
@@ -220,7 +221,8 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         Moves a record to just before the source's latest record with a plausible time. Moves it to now if there is none, if
         live downloads followed it, or with `keep_current`. Writes one atomic batch. Returns the changes, also in a dry run.
         """
-        return corrections.retime(self._engine, source_id, dataset, keep_current=keep_current, dry_run=dry_run)
+        wanted = corrections.Ahead(source_id, dataset, keep_current)
+        return corrections.retime(self._engine, wanted, dry_run=dry_run, details=self._run.details)
 
     def claims(self, directory: str | os.PathLike[str]) -> Claims:
         """Return a worker's claims on names in an existing directory, so that no two workers do the same work.
@@ -287,6 +289,24 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         past._engine = self._engine.as_of(past_time(moment))
         past._version, past._run = self._version, RunContext()
         return past
+
+    def undo(
+        self,
+        *,
+        to: Moment | None = None,
+        change: str | None = None,
+        run: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Undone:
+        """Take back every change after the time `to`, the one change with the cursor `change`, or what `run` changed.
+
+        Writes new events of kind `undo`: the records in one atomic batch, then metadata. Outside of a run it is a run of
+        its own, named `undo`, and undoing that run undoes the undo. Raises
+        `UndoConflictError`, with nothing written, if something was changed again after `change` or `run` changed it; with
+        `force` it goes back all the same. Raises `HistoryReachError`, `CursorError` and `ManifestError` for an unknown run.
+        """
+        return undo(self._engine, self._run, self._version, Choice(to, change, run, force), dry_run=dry_run)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ _VERBS = {
     "forget": "forget",
     "relocate": "relocate",
     "retime": "retime",
+    "undo": "undo",
     "extract": "extract",
 }
 """The function of each verb, in the module of the same name."""

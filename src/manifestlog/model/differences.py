@@ -92,7 +92,7 @@ def content_differences(before: Side, after: Side) -> Iterator[ContentRows]:
     for checksum, old, new in _joined(before.records(), after.records()):
         if not _same(old, new):
             was, now = (None if raw is None else codec.loads(raw) for raw in (old, new))
-            yield ContentRows(_change(was, now), checksum, was, now)
+            yield ContentRows(change_of(was, now), checksum, was, now)
 
 
 def source_differences(content: ContentRows, before: Side, after: Side) -> Iterator[SourceRows]:
@@ -101,7 +101,7 @@ def source_differences(content: ContentRows, before: Side, after: Side) -> Itera
     for pair in sorted({source_key(seen) for row in rows for seen in observations(row)}):
         was, now = before.latest(*pair), after.latest(*pair)
         if _named_with(was, now, before, after) == content.checksum and changed_members(was, now):
-            yield SourceRows(_change(was, now), *pair, was, now)
+            yield SourceRows(change_of(was, now), *pair, was, now)
 
 
 def changed_members(before: Row | None, after: Row | None) -> list[str]:
@@ -134,7 +134,8 @@ def _same(old: bytes | None, new: bytes | None) -> bool:
     return old is not None and new is not None and codec.loads(old) == codec.loads(new)
 
 
-def _change(before: Row | None, after: Row | None) -> Change:
+def change_of(before: Row | None, after: Row | None) -> Change:
+    """Return how a row differs, of which at least one is there."""
     if before is None:
         return Change.ADDED
     return Change.GONE if after is None else Change.CHANGED
