@@ -92,6 +92,9 @@ if TYPE_CHECKING:
         Durability as Durability,
         ManifestOptions as ManifestOptions,
     )
+    from manifestlog.undo import (
+        Undone as Undone,
+    )
 
 __version__ = "0.1.0"
 
@@ -134,6 +137,7 @@ _HOMES = {
     "model.verdict": ("Verdict",),
     "names": ("manifest_path",),
     "options": ("Durability", "ManifestOptions"),
+    "undo": ("Undone",),
 }
 """The module of each public name; the block above says the same to type checkers, and a test compares the two."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

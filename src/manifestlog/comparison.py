@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from manifestlog.engines.protocol import Snapshot
-    from manifestlog.manager import AbstractManifest
     from manifestlog.model.differences import ContentRows, SourceRows
     from manifestlog.model.rows import Row
+    from manifestlog.reader import ManifestReader
 
 
 class ContentDiff(NamedTuple):
@@ -78,7 +78,7 @@ class Diff:
             yield content_diff(found), [_source(one) for one in sources]
 
 
-def diff(before: AbstractManifest, after: AbstractManifest) -> Diff:
+def diff(before: ManifestReader, after: ManifestReader) -> Diff:
     """Compare two open manifests, or `manifest.as_of(time)` with another time or with the manifest itself.
 
     Paths are compared as recorded.

@@ -284,6 +284,7 @@ _TEXTS = (
     "source_id",
     "dataset",
     "run",
+    "undoes",
     "stage",
     "version",
     "url",
