@@ -34,8 +34,11 @@ _EVENTS_A_TURN = 100
 """After so many events, the asynchronous form lets other tasks run."""
 
 
-class Changes:
-    """A position in a manifest's history that moves forward: what `changes` and `follow` are made of."""
+class ChangeFeed:
+    """A position in a manifest's history that moves forward: what `changes` and `follow` are made of.
+
+    Created by `manifest.feed`, for loops that watch several manifests.
+    """
 
     def __init__(self, engine: Engine, since: str | None) -> None:
         self._engine = engine
@@ -82,7 +85,7 @@ class Changes:
 
 def changes(engine: Engine, since: str | None, wait_s: float | None) -> Iterator[Event]:
     """Yield every event after a cursor; end when none has come for `wait_s` seconds."""
-    found = Changes(engine, since)
+    found = ChangeFeed(engine, since)
     quiet_since = time.monotonic()
     while True:
         for event in found.new():
@@ -96,7 +99,7 @@ def changes(engine: Engine, since: str | None, wait_s: float | None) -> Iterator
 
 async def achanges(engine: Engine, since: str | None, wait_s: float | None) -> AsyncIterator[Event]:
     """Yield as `changes` does; other tasks run while it waits."""
-    found = Changes(engine, since)
+    found = ChangeFeed(engine, since)
     quiet_since = time.monotonic()
     while True:
         for number, event in enumerate(found.new(), 1):
@@ -135,6 +138,10 @@ class Followed:
     def achanges(self, since: str | None = None, *, wait_s: float | None = 0.0) -> AsyncIterator[Event]:
         """Iterate asynchronously, as `changes` does; other tasks run while it waits."""
         return achanges(self._engine, since, wait_s)
+
+    def feed(self, since: str | None = None) -> ChangeFeed:
+        """Return a position whose `new()` yields every event since its last call, for a loop of your own."""
+        return ChangeFeed(self._engine, since)
 
     def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
         """Remember how far a follower has come, under its name, and return the registration.

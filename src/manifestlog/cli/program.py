@@ -28,6 +28,7 @@ _VERBS = {
     "runs": "runs",
     "failures": "failures",
     "diff": "diff",
+    "follow": "follow",
     "status": "status",
     "compact": "compact",
     "check": "check",
