@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .disk import Inode, SimDisk
 from .kernel import Crash
 from .scenario import DIRECTORY, new_disk
-from .world import Base, World, add_new, compact, create_or_open
+from .world import Base, World, add_many, add_new, compact, create_or_open, forget, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def worked_on(machine: Machine) -> Base:
 def torn(machine: Machine) -> Base:
     """The same with a torn tail behind it."""
     base = worked_on(machine)
-    (segment,) = [path for path in base.disk.files() if ".wal-" in path]
+    (segment,) = [path for path in base.disk.files() if ".wal-" in path and "/history/" not in path]
     inode = base.disk.node(segment)
     assert isinstance(inode, Inode)
     base.disk.write(inode, len(inode.data), b'{"op":"put","ts":"20')
@@ -81,6 +81,28 @@ def half_compacted(machine: Machine) -> Base:
 
     machine.after = stop
     assert machine.attempt(world.open().compact) is None
+    disk = machine.disk.copy()
+    disk.settle()
+    return Base(disk, base.records)
+
+
+def packed(machine: Machine) -> Base:
+    """A pack of two segments in the history, a segment behind it, a record in the log."""
+    return _after(machine, create_or_open, add_new, compact, forget, compact, pack, add_new, compact, add_new)
+
+
+def half_packed(machine: Machine) -> Base:
+    """A compaction that was killed behind the rename of its pack: the segments that it holds are there as well."""
+    base = _after(machine, create_or_open, add_new, compact, add_many, compact, add_new)
+    world = World(machine, base)
+    create_or_open(world)
+
+    def stop(_number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "rename" and str(args[1]).endswith(".zst"):
+            raise Crash
+
+    machine.after = stop
+    assert machine.attempt(lambda: pack(world)) is None
     disk = machine.disk.copy()
     disk.settle()
     return Base(disk, base.records)

@@ -32,8 +32,9 @@ from manifestlog.names import resolve
 from support.records import MANUAL
 
 from .crash import FEW, crash_states, cuts
+from .events import check_followers, replayed, told
 from .scenario import PATH, check_files, check_last_line, make_record, open_manifest
-from .world import Base, Records, World, create_or_open
+from .world import Base, Records, World, create_or_open, pack_history
 
 if TYPE_CHECKING:
     from manifestlog import DownloadManifestManager, ManifestOptions
@@ -69,6 +70,8 @@ class Allowed(NamedTuple):
     moments: tuple[Records, ...] = ()
     batches: tuple[frozenset[str], ...] = ()
     created: bool = True
+    whole: bool = True
+    """Whether the history goes back to the beginning."""
 
     def refuses(self, found: Records) -> str | None:
         """What is wrong with these records, if anything."""
@@ -179,7 +182,7 @@ class _Collector:
     def _killed(self) -> Allowed:
         world = self.world
         exactly = (world.records,) if world.records is world.intended else (world.records, world.intended)
-        return Allowed(exactly, created=world.created)
+        return Allowed(exactly, created=world.created, whole=world.whole)
 
     def _cut_off(self) -> Allowed:
         world, allowed = self.world, self._killed()
@@ -270,6 +273,9 @@ def examine(
     found = read_all(manifest)
     wrong = allowed.refuses(found)
     assert wrong is None, wrong
+    events = told(manifest)
+    if allowed.whole:
+        assert replayed(events) == found, "the history says something else than the records"
     if fully:
         _go_on(machine, manifest, found, allowed, options)
     return found
@@ -296,9 +302,11 @@ def _go_on(
     machine: Machine, manifest: DownloadManifestManager, found: Records, allowed: Allowed, options: ManifestOptions
 ) -> None:
     before = machine.disk.files()
+    events = told(manifest)
     manifest.close()
     manifest = open_manifest(options)
     assert read_all(manifest) == found
+    assert told(manifest) == events
     assert machine.disk.files() == before, "a second opening changed files"
     now = dict(found)
     for record in _distinct(allowed):
@@ -313,10 +321,18 @@ def _go_on(
     manifest.compact()
     assert manifest.compact().outcome == "nothing_to_do"
     check_files(machine.disk, compacted=True)
+    later = told(manifest)
+    assert later[: len(events)] == events
+    assert not allowed.whole or replayed(later) == now
+    pack_history(manifest)
+    assert told(manifest) == later
+    check_followers(manifest)
     manifest.close()
     no_damage()
     machine.boot(machine.disk)
-    assert read_all(open_manifest(options)) == now
+    manifest = open_manifest(options)
+    assert read_all(manifest) == now
+    assert told(manifest) == later
 
 
 def _distinct(allowed: Allowed) -> Iterator[Any]:

@@ -48,6 +48,12 @@ OPERATIONS: dict[str, tuple[Callable[[Machine], Base], Steps]] = {
     "sweep of leftovers": (bases.left_over, (world.create_or_open, world.compact)),
     "finish of a compaction": (bases.half_compacted, (world.create_or_open, world.compact)),
     "compact after a lost index": (bases.without_index, (world.create_or_open, world.compact)),
+    "pack": (bases.worked_on, (world.create_or_open, world.add_many, world.compact, world.pack)),
+    "pack once more": (bases.packed, (world.create_or_open, world.forget, world.compact, world.pack)),
+    "compact over a pack": (bases.packed, (world.create_or_open, world.update, world.compact)),
+    "finish of a packing": (bases.half_packed, (world.create_or_open, world.pack)),
+    "compact after half a packing": (bases.half_packed, (world.create_or_open, world.compact)),
+    "cut": (bases.packed, (world.create_or_open, world.compact, world.cut)),
     "close": (bases.worked_on, (world.create_or_open, world.add_new, world.close)),
 }
 """What is crashed is the last step; the ones before it are done."""

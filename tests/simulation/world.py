@@ -18,6 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.engines.filelog.history import keep
+from manifestlog.options import parse_history
 from support.engines import engine_of
 from support.records import EPOCH, MANUAL
 
@@ -61,6 +63,8 @@ class World:
         """What it held since the last moment at which all of it was certainly on the disk, whatever the durability."""
         self.batches: list[frozenset[str]] = []
         self.created = base.certain and PATH in disk.files()
+        self.whole = True
+        """Whether the history goes back to the beginning."""
         self._first = machine.boot(disk)
         self._second: Process | None = None
         self._number = disk.boots * 100  # other records than before any earlier crash
@@ -176,6 +180,29 @@ def compact(world: World) -> None:
     world.all_durable()
 
 
+def pack(world: World) -> None:
+    """Pack the history, however short it is."""
+    _tidy(world, "forever")
+
+
+def cut(world: World) -> None:
+    """Cut the history to nothing."""
+    world.whole = False
+    _tidy(world, "off")
+
+
+def _tidy(world: World, history: str) -> None:
+    pack_history(world.open(), history)
+
+
+def pack_history(manifest: DownloadManifestManager, history: str = "forever") -> None:
+    """Do what a compaction does with the history when that is long, and keep this much of it."""
+    engine = engine_of(manifest)
+    created = engine.metadata()["ts_created"]
+    with engine.session.compaction_lock(wait=True):
+        keep.tidy(engine.paths, created, parse_history(history), keep.NO_FLOOR, segments_max=1)
+
+
 def reopen(world: World) -> None:
     world.open().close()
     world.open()
@@ -223,7 +250,7 @@ def go_on(world: World) -> None:
 OPERATIONS: dict[str, Callable[[World], None]] = {
     function.__name__: function
     for function in (
-        add_new, add_same, add_many, update, forget, rotate, compact, reopen,
+        add_new, add_same, add_many, update, forget, rotate, compact, pack, reopen,
         refresh_elsewhere, add_elsewhere, compact_elsewhere,
     )
 }  # fmt: skip

@@ -1,0 +1,61 @@
+"""What the history says, and what must be true of it on every disk: nothing lost, nothing twice, in order.
+
+It shares no code with the engine but the call that reads the events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.model.events import EventKind, Query
+from manifestlog.model.models import record_from_row
+from support.engines import engine_of
+
+if TYPE_CHECKING:
+    from manifestlog import DownloadManifestManager, ManifestRecord
+
+
+class Told(NamedTuple):
+    """An event of one content: its record from then on, None if it was forgotten."""
+
+    checksum: str
+    record: ManifestRecord | None
+
+
+def told(manifest: DownloadManifestManager) -> list[Told]:
+    """Every event about a content, in order. Fails if one comes twice, out of order, or is missing the other way round."""
+    events = list(engine_of(manifest).events(Query()))
+    places = [_place(event.cursor) for event in events]
+    assert places == sorted(places), "the events are not in order"
+    assert len(set(places)) == len(places), "an event comes twice"
+    back = list(engine_of(manifest).events(Query(reverse=True)))
+    assert back == events[::-1], "the events are others in reverse"
+    return [
+        Told(event.checksum, event.row and record_from_row(event.row))
+        for event in events
+        if event.checksum is not None and event.kind is not EventKind.DERIVED
+    ]
+
+
+def _place(cursor: str) -> tuple[int, int, int]:
+    """Segment, offset, and how many events of the line there are done."""
+    _, segment, offset, *more = cursor.split(".")
+    return int(segment), int(offset), int(more[1]) if len(more) > 1 else 0
+
+
+def replayed(events: list[Told]) -> dict[str, ManifestRecord]:
+    """What the manifest holds after these events, if they are all of its life."""
+    found: dict[str, ManifestRecord] = {}
+    for checksum, record in events:
+        found.pop(checksum, None)
+        if record is not None:
+            found[checksum] = record
+    return found
+
+
+def check_followers(manifest: DownloadManifestManager) -> None:
+    """From each event's cursor on, a follower gets every later event, once."""
+    engine = engine_of(manifest)
+    events = list(engine.events(Query()))
+    for number, event in enumerate(events):
+        assert list(engine.events_after(event.cursor)) == events[number + 1 :], f"after {event.cursor}"
