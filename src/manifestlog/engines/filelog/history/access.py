@@ -11,13 +11,14 @@ It reads; `keep` moves, packs and cuts.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import Position
-from manifestlog.engines.filelog.history.spans import End, Segments, Span, crc_at_end
+from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model.earlier import earlier
 from manifestlog.model.events import Query
@@ -49,7 +50,14 @@ class History:
         """Yield the events that match, the first one first, or the last with `query.reverse`."""
         key = reading.key_of(query)
         spans = self._segments.spans_back(key) if query.reverse else self._segments.spans(key=key)
-        return reading.events(spans, self._tag, query, self._judge_damage)
+        return self._until_cut(reading.events(spans, self._tag, query, self._judge_damage), "an event")
+
+    def _until_cut(self, found: Iterator[Event], asked: str) -> Iterator[Event]:
+        """Yield these events; raise `HistoryReachError` if a compaction cuts off what is to be read next."""
+        try:
+            yield from found
+        except SegmentCutError:
+            raise HistoryReachError(self._paths.canonical, asked, self.reach) from None
 
     def position(self, cursor: str) -> Position:
         """Return the position that a cursor names. Raises `CursorError` if it is ahead of the end, or of another manifest."""
@@ -65,21 +73,26 @@ class History:
         if self._end is not None and not self._leads_to_end(at):
             raise HistoryReachError(self._paths.canonical, f"the cursor {cursor}", self.reach)
         spans = self._segments.spans(at.segment, at.offset)
-        found = reading.events(spans, self._tag, Query(), self._judge_damage)
+        found = self._until_cut(reading.events(spans, self._tag, Query(), self._judge_damage), f"the cursor {cursor}")
         return dropwhile(lambda event: reading.parse_cursor(event.cursor, self._tag, "")[:3] <= at[:3], found)
 
     def _leads_to_end(self, at: Position) -> bool:
         """Return whether the line that the cursor was made at is still there, and every line after it."""
         if at.segment < self._first_unbroken(1, at.segment):
             return False
-        if at.done:
-            return self._segments.crc_after(at.segment, at.offset) == at.crc
-        return at.offset == 0 or self._segments.crc_before(at.segment, at.offset) == at.crc
+        try:
+            if at.done:
+                return self._segments.crc_after(at.segment, at.offset) == at.crc
+            return at.offset == 0 or self._segments.crc_before(at.segment, at.offset) == at.crc
+        except SegmentCutError:
+            return False
 
     @property
     def reach(self) -> str:
         """The earliest time that `earlier` can answer for, as text."""
-        return self._reach(self._first_unbroken(_FIRST_FORMAT))
+        while True:
+            with suppress(SegmentCutError):
+                return self._reach(self._first_unbroken(_FIRST_FORMAT))
 
     def _reach(self, first: int) -> str:
         if self._end is None or first <= 1:
@@ -93,6 +106,12 @@ class History:
 
         It does not look before `stop`.
         """
+        while True:
+            with suppress(SegmentCutError):
+                return self._walk_back(format_min, stop)
+            self._segments = Segments(self._paths, self._ts_created, self._end)
+
+    def _walk_back(self, format_min: int, stop: int) -> int:
         number = self._end.segment if self._end else 1
         segments = self._segments
         if not segments.has(number) or segments.opening(number).format < format_min:
@@ -107,11 +126,12 @@ class History:
     def earlier(self, moment: str) -> Earlier:
         """Return what was different at this time. Raises `HistoryReachError`."""
         first = self._first_unbroken(_FIRST_FORMAT)
-        reach = self._reach(first)
+        reach = self.reach
         if moment < moment_text(datetime.fromisoformat(reach)):
             raise HistoryReachError(self._paths.canonical, moment, reach)
         spans = takewhile(lambda span: span.segment.number >= first, self._segments.spans_back())
-        return earlier(reading.events(spans, self._tag, Query(reverse=True), self._judge_damage), moment)
+        found = reading.events(spans, self._tag, Query(reverse=True), self._judge_damage)
+        return earlier(self._until_cut(found, moment), moment)
 
     # -- damage --------------------------------------------------------------------------------------------------------
 

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
-from manifestlog.engines.filelog.history.pack import Kept, Pack
+from manifestlog.engines.filelog.history.pack import Kept, Pack, Piece
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from manifestlog.names import ManifestPaths
 
@@ -42,6 +41,10 @@ class Span(NamedTuple):
     checked: bool
     packed: bool = False
     """Whether these are valid lines only, as a pack holds them."""
+
+
+class SegmentCutError(LookupError):
+    """A compaction has cut this segment off the history while it was being read. Never leaves the engine."""
 
 
 class End(NamedTuple):
@@ -202,6 +205,8 @@ class Segments:
     def _relist(self, number: int) -> None:
         self._listing = listing(self._paths)
         if not self._listing.has(number):
+            if self._listing.units()[:1] > [(number, number)]:
+                raise SegmentCutError(number)
             path = self._paths.kept_segment(number)
             raise DamagedManifestError(path, 0, f"segment {number} is missing from the history")
 
@@ -213,7 +218,7 @@ class Segments:
             if unit[1] >= first:
                 with self._opened(max(first, unit[0])) as found:
                     if isinstance(found, Pack):
-                        yield from _packed(found, (first, offset), key)
+                        yield from self._packed(found, unit, (first, offset), key)
                     else:
                         yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
 
@@ -231,21 +236,41 @@ class Segments:
 
     def spans_back(self, key: bytes | None = None) -> Iterator[Span]:
         """Yield the spans of all lines, the last first."""
-        for first, _ in reversed(self.units):
-            with self._opened(first) as found:
+        for unit in reversed(self.units):
+            with self._opened(unit[0]) as found:
                 if isinstance(found, Pack):
-                    yield from _packed_back(found, key)
+                    yield from self._packed_back(found, unit, key)
                 else:
-                    yield from _backward(found, self.segment(first), live=self._is_live(first))
+                    yield from _backward(found, self.segment(unit[0]), live=self._is_live(unit[0]))
 
     def of(self, number: int, offset: int = 0) -> Iterator[Span]:
         """Yield the lines of one segment, from this offset on."""
         with self._opened(number) as found:
             if isinstance(found, Pack):
-                later = _packed(found, (number, offset), None)
-                yield from takewhile(lambda span: span.segment.number == number, later)
+                yield from self._packed(found, (number, number), (number, offset), None)
             else:
                 yield from self._of_file(found, number, offset)
+
+    # A file that was listed alone may be in a pack by now, with others that are read at their own turn.
+
+    def _packed(self, pack: Pack, unit: tuple[int, int], begin: tuple[int, int], key: bytes | None) -> Iterator[Span]:
+        for block in _wanted(pack, unit, key):
+            for piece in pack.pieces(block):
+                if (piece.segment, piece.start + len(piece.data)) > begin:
+                    yield from self._piece(pack, unit, piece)
+
+    def _packed_back(self, pack: Pack, unit: tuple[int, int], key: bytes | None) -> Iterator[Span]:
+        for block in reversed(_wanted(pack, unit, key)):
+            for piece in reversed(pack.pieces(block)):
+                yield from self._piece(pack, unit, piece)
+
+    def _piece(self, pack: Pack, unit: tuple[int, int], piece: Piece) -> Iterator[Span]:
+        """Yield the lines of a piece, if it belongs to these segments, up to the end."""
+        data = piece.data
+        if self._end is not None and piece.segment == self._end.segment:
+            data = data[: max(0, self._end.length - piece.start)]
+        if data and unit[0] <= piece.segment <= unit[1]:
+            yield Span(pack.kept[piece.segment], piece.start, data, checked=True, packed=True)
 
     def _of_file(self, fd: int, number: int, offset: int) -> Iterator[Span]:
         return _forward(fd, self.segment(number), offset, live=self._is_live(number))
@@ -278,21 +303,11 @@ class Segments:
         return self._listing.files.get(number) == self._paths.segment(number)
 
 
-def _packed(pack: Pack, begin: tuple[int, int], key: bytes | None) -> Iterator[Span]:
-    for block in _wanted(pack, key):
-        for piece in pack.pieces(block):
-            if (piece.segment, piece.start + len(piece.data)) > begin:
-                yield Span(pack.kept[piece.segment], piece.start, piece.data, checked=True, packed=True)
-
-
-def _packed_back(pack: Pack, key: bytes | None) -> Iterator[Span]:
-    for block in reversed(_wanted(pack, key)):
-        for piece in reversed(pack.pieces(block)):
-            yield Span(pack.kept[piece.segment], piece.start, piece.data, checked=True, packed=True)
-
-
-def _wanted(pack: Pack, key: bytes | None) -> Sequence[int]:
-    return range(len(pack.blocks)) if key is None else pack.keys.blocks(key)
+def _wanted(pack: Pack, unit: tuple[int, int], key: bytes | None) -> list[int]:
+    """Return the blocks with lines of these segments, first and last, that may mention the key."""
+    some = range(len(pack.blocks)) if key is None else pack.keys.blocks(key)
+    parts = ((number, pack.blocks[number].parts) for number in some)
+    return [number for number, held in parts if held[0].segment <= unit[1] and held[-1].segment >= unit[0]]
 
 
 def crc_at_end(fd: int, length: int) -> str:
