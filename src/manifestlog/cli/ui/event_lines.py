@@ -34,7 +34,7 @@ def padded(shown: Sequence[str]) -> str:
 def _concerned(event: Event) -> str:
     match event.kind:
         case EventKind.FAILED:
-            return " ".join(filter(None, [_status(event), event.error, _inputs(event)]))
+            return " ".join(filter(None, [with_status(event.status, event.error), _inputs(event)]))
         case EventKind.BEGUN:
             return " ".join(filter(None, [event.details.get("name"), event.details.get("version")]))
         case EventKind.ENDED:
@@ -46,8 +46,12 @@ def _concerned(event: Event) -> str:
     return _moved(event) or (event.checksum or "")[:_DIGITS]
 
 
-def _status(event: Event) -> str:
-    return "" if event.status is None else f"HTTP {event.status}:"
+def with_status(status: int | None, error: str | None) -> str:
+    """Return why an attempt failed, with the HTTP status in front unless the error names it."""
+    said = error or ""
+    if status is None or said.startswith(f"HTTP {status}"):
+        return said
+    return f"HTTP {status}: {said}" if said else f"HTTP {status}"
 
 
 def _inputs(event: Event) -> str:

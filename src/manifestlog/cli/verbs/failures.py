@@ -10,6 +10,7 @@ from manifestlog import history
 from manifestlog.cli import durations, histories, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
+from manifestlog.cli.ui.event_lines import with_status
 from manifestlog.model.failures import Failure
 
 _COLUMNS = ("manifest", "dataset", "source", "first", "last", "attempts", "succeeded", "error")
@@ -47,7 +48,6 @@ def failures(
 
 
 def _cells(one: Failure) -> tuple[str, ...]:
-    status = "" if one.status is None else f"HTTP {one.status}: "
     inputs = ", ".join(digits[:_DIGITS] for digits in one.inputs)
     return (
         one.manifest,
@@ -57,5 +57,5 @@ def _cells(one: Failure) -> tuple[str, ...]:
         histories.moment(one.last),
         f"{one.attempts:,}",
         histories.moment(one.succeeded),
-        f"{status}{one.error or '-'}{f' (from {inputs})' if inputs else ''}",
+        f"{with_status(one.status, one.error) or '-'}{f' (from {inputs})' if inputs else ''}",
     )
