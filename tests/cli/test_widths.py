@@ -143,3 +143,10 @@ def test_the_live_display_keeps_the_start_of_a_name(run: Program, config: str, w
 @every_width
 def test_the_live_display_has_a_total_once_all_lengths_are_known(run: Program, config: str, width: int) -> None:
     assert re.search(r"all sources[^\r\n]*of 2[^\r\n]*/2\.0 MB", terminal(run, width, "extract", config))
+
+
+@every_width
+def test_status_of_an_earlier_time_fits_the_terminal(run: Program, filled: Path, width: int) -> None:
+    shown = terminal(run, width, "status", "--as-of", "0s", "--dir", filled.parent)
+    assert "records" in shown
+    assert max(map(len, shown.splitlines())) <= width
