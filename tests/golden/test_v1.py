@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, Verdict
+from manifestlog import DownloadManifestManager, HistoryReachError, NewerFormatError, Verdict
+from manifestlog.engines.filelog.log import lines
+from support.records import MANUAL
 
 V1 = Path(__file__).parent / "v1"
 NAME = "systems_download.manifest.json"
@@ -173,3 +176,53 @@ def test_it_can_be_written_to(path: Path) -> None:
         known = manager.records[PLAIN]
         assert manager.add(known.model_copy(update={"source_id": "tomorrow"})).verdict is Verdict.ALIAS
     assert set(_records(path, read_only=True)) == set(EXPECTED)
+
+
+def test_its_first_write_upgrades_it_and_leaves_its_segments_as_they_were(tmp_path: Path) -> None:
+    upgraded(tmp_path)
+
+
+def upgraded(directory: Path) -> None:
+    """Lines of format 2 are in segments of format 2 only, so that an older program refuses them by number."""
+    path = Path(shutil.copytree(V1, directory / "v1")) / NAME
+    segment = path.with_name("systems_download.manifest.wal-000004.jsonl")
+    torn = segment.read_bytes()
+    segment.write_bytes(torn[: torn.rindex(b"\n") + 1])  # so that the next line could be written here
+    before = {file.name: file.read_bytes() for file in path.parent.glob("*.wal-*")}
+    with DownloadManifestManager(path, options=MANUAL) as manager:
+        assert manager.forget(PLAIN)
+    for name, data in before.items():
+        assert path.with_name(name).read_bytes().startswith(data)
+        assert b"forget" not in path.with_name(name).read_bytes()[len(data) :]
+    newest = path.with_name("systems_download.manifest.wal-000005.jsonl").read_bytes()
+    assert newest.startswith(b'{"op":"open","format":2,')
+    assert b'{"op":"forget"' in newest
+
+
+def test_a_program_of_format_1_refuses_it_by_number_after_that(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DownloadManifestManager(path, options=MANUAL) as manager:
+        manager.forget(PLAIN)
+    monkeypatch.setattr(lines, "FORMAT", 1)
+    with pytest.raises(NewerFormatError, match=r"format 2 is newer than the newest supported format \(1\)"):
+        DownloadManifestManager(path, read_only=True)
+
+
+def test_reading_it_changes_no_byte(path: Path) -> None:
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    _records(path, read_only=True)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_its_history_begins_with_the_first_segment_of_format_2(path: Path) -> None:
+    """Of the lines before it nothing says what was there earlier."""
+    with DownloadManifestManager(path, options=MANUAL) as manager:
+        manager.forget(PLAIN)
+        with pytest.raises(HistoryReachError):
+            manager.as_of(datetime(2024, 5, 1, 12, 30, tzinfo=UTC))
+        assert next(event.checksum for event in manager.history()) == PLAIN
+
+
+def test_its_covered_segments_move_to_the_history(path: Path) -> None:
+    with DownloadManifestManager(path, options=MANUAL) as manager:
+        manager.compact()
+    assert "systems_download.manifest.wal-000003.jsonl" in [file.name for file in (path.parent / "history").iterdir()]

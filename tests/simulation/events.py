@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.model.events import EventKind, Query
+from manifestlog.model.events import Event, EventKind, Query, undone
 from manifestlog.model.models import record_from_row
 from support.engines import engine_of
 
 if TYPE_CHECKING:
     from manifestlog import DownloadManifestManager, ManifestRecord
+    from manifestlog.model.rows import Row
 
 
 class Told(NamedTuple):
@@ -22,12 +23,17 @@ class Told(NamedTuple):
     record: ManifestRecord | None
 
 
-def told(manifest: DownloadManifestManager) -> list[Told]:
-    """Every event about a content, in order. Fails if one comes twice, out of order, or is missing the other way round."""
+def told(manifest: DownloadManifestManager, *, exact: bool = True) -> list[Told]:
+    """Every event about a content, in order. Fails if one comes twice, out of order, or is missing the other way round.
+
+    `exact`: no line can have been lost between others, as a power cut may do in the weaker modes.
+    """
     events = list(engine_of(manifest).events(Query()))
     places = [_place(event.cursor) for event in events]
     assert places == sorted(places), "the events are not in order"
     assert len(set(places)) == len(places), "an event comes twice"
+    if exact:
+        _check_earlier(events)
     back = list(engine_of(manifest).events(Query(reverse=True)))
     assert back == events[::-1], "the events are others in reverse"
     return [
@@ -35,6 +41,17 @@ def told(manifest: DownloadManifestManager) -> list[Told]:
         for event in events
         if event.checksum is not None and event.kind is not EventKind.DERIVED
     ]
+
+
+def _check_earlier(events: list[Event]) -> None:
+    """Each event says what was there before it, as far as the history goes back."""
+    rows: dict[str, Row | None] = {}
+    for event in events:
+        if event.checksum is None or event.kind is EventKind.DERIVED:
+            continue
+        if event.checksum in rows:
+            assert undone(event.row, event.was) == rows[event.checksum], f"{event.cursor} says something else of before"
+        rows[event.checksum] = event.row
 
 
 def _place(cursor: str) -> tuple[int, int, int]:

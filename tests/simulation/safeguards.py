@@ -1,6 +1,6 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
-Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`; here are those between processes and of compaction, and the list of all.
+Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`; here are those between processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
 
@@ -14,6 +14,7 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 from __future__ import annotations
 
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
+from .safeguards_of_history import HISTORY
 from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE
 from .seeding import Edit, Safeguard, one
 
@@ -65,8 +66,8 @@ TOGETHER = [
         "the verdict is found under the lock",
         "two winners for one content",
         "schedules",
-        "engines.filelog.engine:FileEngine.add", "return self._transact(lambda state: self._add(state, record, live=live))",
-        "plan = self.session.read(lambda state: plan_add(state.view, record, self._rules(state), live=live))\n"
+        "engines.filelog.engine:FileEngine.add", "return self._transact(lambda state: self._add(state, record, live, details))",
+        "plan = self.session.read(lambda state: plan_add(state.view, record, self._rules(state), live=live, details=details))\n"
         "    return self._transact(lambda state: self._record(state, plan))",
     ),
     one(
@@ -128,10 +129,10 @@ TOGETHER = [
 _PUBLISH = "        self._publish(found.base)  # (5)"
 COMPACTING = [
     one(
-        "the rename comes before covered segments are deleted",
+        "the rename comes before covered segments are moved",
         "neither the log nor the canonical that holds it",
         "crash: compact",
-        _RUN, _PUBLISH, "        self._delete_covered(last)\n" + _PUBLISH,
+        _RUN, _PUBLISH, "        self._keep(last, found.base)\n" + _PUBLISH,
     ),
     Safeguard(
         "the merged file is whole before the rename",
@@ -180,4 +181,15 @@ COMPACTING = [
     ),
 ]  # fmt: skip
 
-SAFEGUARDS = [*ON_THE_DISK, *LINES, *MOVED, *APPENDING, *TOGETHER, *COMPACTING, *READING, *INDEX_AND_MERGE, *ADOPTION]
+SAFEGUARDS = [
+    *ON_THE_DISK,
+    *LINES,
+    *MOVED,
+    *APPENDING,
+    *TOGETHER,
+    *COMPACTING,
+    *READING,
+    *INDEX_AND_MERGE,
+    *ADOPTION,
+    *HISTORY,
+]

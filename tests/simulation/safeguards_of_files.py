@@ -147,8 +147,8 @@ LINES = [
         "a batch is one line",
         "half of a batch after a crash",
         "crash: add_many",
-        "engines.filelog.engine:FileEngine._add_batch", 'self.session.append(state, LogEntry("batch", now_text(), puts, {}))',
-        'for one in puts:\n            self.session.append(state, LogEntry("put", now_text(), [one], {}))',
+        "engines.filelog.engine:FileEngine._append_batch", 'self.session.append(state, LogEntry("batch", now_text(), list(changes.puts), data))',
+        'for one in changes.puts:\n        self.session.append(state, LogEntry("put", now_text(), [one], {}))',
     ),
 ]  # fmt: skip
 

@@ -12,18 +12,19 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from contract import test_moved_lines
+from contract import test_history_damage, test_moved_lines
 from crash import test_disk_failures
 from damage import test_adoption, test_bits, test_files, test_index as damage_of_index, test_lines
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
 from damage.model import Oracle
+from golden import test_v1
 from manifestlog import Durability, LockTimeoutError
 from property import test_index as test_histories
 from support.records import NAME
 from unit import test_index, test_view
 
-from . import test_crash_operations, test_rules, test_schedules_directed
+from . import bases, test_crash_operations, test_history_schedules, test_rules, test_schedules_directed
 from .disk import SimDisk
 from .explore import crashes, examine, explore
 from .faults import FAULTS
@@ -146,6 +147,15 @@ def _directed(test: Callable[..., None]) -> Make:
     return make
 
 
+def _of_history(test: Callable[[Machine, Callable[..., None]], None]) -> Make:
+    return lambda _lab, machine: lambda: test(machine, _count)
+
+
+def _reading(machine: Machine, _count: Callable[..., None]) -> None:
+    for make in (bases.worked_on, bases.packed):
+        test_history_schedules.read_at_each_call(machine, make(machine))
+
+
 def _ruled(test: Callable[[Machine], None]) -> Make:
     return lambda _lab, machine: lambda: test(machine)
 
@@ -265,6 +275,17 @@ SCENARIOS: dict[str, Make] = {
             "fence of a torn tail", "compact to nothing", "sweep of leftovers",
         )
     },
+    "crash: cut, everything in full": _crash("cut", full_every=1),
+    "crash: pack": _crash("pack"),
+    "crash: add what is there": _crash("add what is there"),
+    "crash: pack once more": _crash("pack once more"),
+    "crash: finish of a packing": _crash("finish of a packing"),
+    "crash: compact over a pack, everything in full": _crash("compact over a pack", full_every=1),
+    "crash: the first compaction, everything in full": _crash("the first compaction", full_every=1),
+    "reading while segments are packed": _of_history(_reading),
+    "following while the history is cut": _of_history(
+        test_history_schedules.test_a_follower_is_told_when_events_that_it_has_not_seen_are_cut
+    ),
     "crash: rotate, killed only": _crash("rotate", _KILLED),
     "crash: compact, killed only": _crash("compact", _KILLED),
     "crash: add after additions, killed only": _crash("add after additions", _KILLED, full_every=1),
@@ -353,5 +374,14 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),
     "a line that fits but for its newline": _at_a_path(test_disk_failures.but_for_its_newline),
+    "a pack that does not read back": _at_a_path(test_history_damage.packed_onto_a_disk_that_lies),
+    "a damaged segment beside a packing": _at_a_path(test_history_damage.packed_beside_damage),
+    "an earlier time before lost lines": _at_a_path(test_history_damage.asked_beyond_lost_lines),
+    "a pack of another manifest": _at_a_path(test_history_damage.read_with_a_foreign_pack),
+    "a line behind the end of a kept segment": _at_a_path(test_history_damage.written_behind_the_end),
+    "a kept segment that was cut at a line": _at_a_path(test_history_damage.cut_at_a_line),
+    "originals of a repaired history": _at_a_path(test_history_damage.repaired_with_originals),
+    "events of a repaired ledger": _at_a_path(test_history_damage.repaired_ledger_keeps_events),
+    "the upgrade of a manifest of format 1": _beside(test_v1.upgraded),
     "contents that begin alike": _beside(test_view.test_a_change_in_the_log_does_not_hide_what_begins_alike),
 }  # fmt: skip

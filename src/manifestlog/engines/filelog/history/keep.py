@@ -223,8 +223,8 @@ def cut(paths: ManifestPaths, keep: Keep, now: datetime, first_needed: int) -> N
     for one in held:
         if one.last >= first_needed or (one.last_ts >= oldest and (bytes_max is None or total <= bytes_max)):
             return
+        disk.sync_directory(paths.history)  # what is older is gone for good: a power cut must not leave a gap
         disk.remove(one.path)
-        disk.sync_directory(paths.history)  # one by one: a power cut must not leave a gap
         log.info("%s: removed; the options keep the history %s", one.path, keep.text)
         total -= one.size
 

@@ -180,7 +180,19 @@ def _unlisted(path: str, identity: tuple[str, str], found: dict[int, Reading]) -
                 continue
             pieces.append(Piece(current.number, offset, line))
             offset += len(line)
-        yield pieces
+        yield _merged(pieces)
+
+
+def _merged(pieces: list[Piece]) -> list[Piece]:
+    """Join pieces that follow each other in a segment."""
+    found: list[list[Piece]] = []
+    for piece in pieces:
+        last = found[-1][-1] if found else None
+        if last is not None and (last.segment, last.start + len(last.data)) == (piece.segment, piece.start):
+            found[-1].append(piece)
+        else:
+            found.append([piece])
+    return [some[0]._replace(data=b"".join(piece.data for piece in some)) for some in found]
 
 
 def _frames(path: str) -> Iterator[bytes]:
