@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
+import sys
 import zlib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from manifestlog import DownloadManifestManager
+
+zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 FORMAT = Path(__file__).parents[2] / "docs" / "FORMAT.md"
 
@@ -32,6 +39,64 @@ def test_every_line_of_the_example_has_the_crc_that_section_4_defines() -> None:
         for line in data.splitlines():
             assert line[-10:-2] == _crc(line, salt, offset), line
             offset += len(line) + 1
+
+
+def _pack() -> bytes:
+    return base64.b64decode(_block("pack"))
+
+
+def _footer(pack: bytes) -> tuple[dict[str, Any], bytes]:
+    """The JSON and the table of a pack's footer, read as section 6a says."""
+    length, crc, magic = struct.unpack("<II8s", pack[-16:])
+    footer = pack[-length:]
+    assert (magic, crc) == (b"MLPACK01", zlib.crc32(footer[:-16]))
+    kind, size, text_length = struct.unpack_from("<III", footer)
+    assert (kind, size) == (0x184D2A50, length - 8)
+    text = footer[12 : 12 + text_length]
+    return json.loads(zstd.ZstdDecompressor().decompress(text)), footer[12 + text_length : -16]
+
+
+def test_the_pack_of_the_example_has_the_footer_that_the_page_shows() -> None:
+    footer, _ = _footer(_pack())
+    assert json.dumps(footer, separators=(",", ":")) + "\n" == _block("footer").decode()
+
+
+def test_the_block_of_the_pack_holds_the_segments_as_they_were() -> None:
+    pack = _pack()
+    footer, _ = _footer(pack)
+    ((offset, size, crc, _, _, parts),) = footer["blocks"]
+    block = pack[offset : offset + size]
+    assert crc == zlib.crc32(block)
+    lines = zstd.decompress(block)
+    assert lines.startswith(_block("segment-1"))
+    assert parts == [[1, 0, 989], [2, 0, len(lines) - 989]]
+    assert lines[989:].startswith(_block("segment-2"))
+
+
+def test_the_table_of_the_pack_names_its_block_for_every_key() -> None:
+    footer, table = _footer(_pack())
+    assert footer["key_bits"] == 0
+    numbers = struct.unpack(f"<{len(table) // 4}I", table)
+    bounds, entries = numbers[:2], numbers[2:]
+    assert bounds == (0, len(entries))
+    checksums = re.findall(r'"checksum":"([0-9a-f]{64})"', _block("segment-2").decode())
+    for hashed in [int(c[:8], 16) for c in checksums] + [zlib.crc32(b'"edsm_systems"')]:
+        assert (hashed >> 16) << 16 in entries
+
+
+def test_the_history_of_the_example_says_what_happened(tmp_path: Path) -> None:
+    (tmp_path / "systems_download.manifest.json").write_bytes(_block("canonical"))
+    (tmp_path / "systems_download.manifest.wal-000002.jsonl").write_bytes(_block("segment-2"))
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "systems_download.manifest.history-000001-000002.jsonl.zst").write_bytes(_pack())
+    with DownloadManifestManager(tmp_path / "systems_download.manifest.json", read_only=True) as manifest:
+        events = [(event.kind.value, event.source_id) for event in manifest.history(reverse=False)]
+    assert events == [
+        ("put", "spansh_systems"),
+        ("put", "spansh_bodies"),
+        ("put", "edsm_systems"),
+        ("forget", "spansh_bodies"),
+    ]
 
 
 def test_the_example_canonical_has_the_size_and_crc_that_the_log_names() -> None:
