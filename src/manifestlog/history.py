@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import re
 from datetime import timedelta
-from itertools import chain, dropwhile, islice, takewhile
+from itertools import chain, dropwhile, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from manifestlog.files.processes import is_running
@@ -130,19 +130,51 @@ def _of_failing(manifest: Recorded, since: Moment | None) -> list[Iterator[Event
 def failing(engine: Engine, now: datetime) -> int:
     """Return how many sources failed in the last `FAILING_DAYS` and have not succeeded since, at most `FAILING_MAX`.
 
-    It is fast in a long history: it reads failures, and for each source its events from the latest back to its failure.
+    It is fast in a long history: it reads failures, and what came after them.
     """
-    until = log_time(now)
-    recent = Query(
-        kinds=frozenset({EventKind.FAILED}),
-        since=log_time(now - timedelta(days=FAILING_DAYS)),
-        until=until,
-        reverse=True,
-    )
+    return min(FAILING_MAX, len(_still_failing(engine, _latest_failures(engine, now), now)))
+
+
+def recovered(engine: Engine, unchanged: set[tuple[str, str]], now: datetime) -> list[tuple[str, str]]:
+    """Return which of these sources failed in the last `FAILING_DAYS` and have not succeeded since, before now."""
+    latest = [
+        one for one in _latest_failures(engine, now) if (one.source_id, one.dataset) in unchanged and not one.inputs
+    ]
+    return [(str(one.source_id), str(one.dataset)) for one in _still_failing(engine, latest, now)]
+
+
+def _latest_failures(engine: Engine, now: datetime) -> list[Event]:
+    """Return the latest failure of each source, or of each input of it, in the last `FAILING_DAYS`."""
+    since = log_time(now - timedelta(days=FAILING_DAYS))
+    wanted = Query(kinds=frozenset({EventKind.FAILED}), since=since, until=log_time(now), reverse=True)
     latest: dict[object, Event] = {}
-    for event in engine.events(recent):
+    for event in engine.events(wanted):
         latest.setdefault((event.source_id, event.dataset, event.inputs), event)
-    return sum(islice((1 for event in latest.values() if _still_fails(engine, event, until)), FAILING_MAX))
+    return list(latest.values())
+
+
+def _still_failing(engine: Engine, failed: list[Event], now: datetime) -> list[Event]:
+    """Return which of these failures nothing has ended that came after them."""
+    until = log_time(now)
+    if len(failed) <= _SOURCES_MAX:
+        return [one for one in failed if _still_fails(engine, one, until)]
+    waiting: dict[object, list[Event]] = {}
+    for one in failed:
+        waiting.setdefault((one.source_id, one.dataset), []).append(one)
+    found: list[Event] = []
+    for event in engine.events(Query(kinds=TOLD, until=until, reverse=True)):
+        for source in ((event.source_id, event.dataset), *event.recovered):
+            some = waiting.pop(source, [])
+            found += (one for one in some if one.cursor == event.cursor)
+            if left := [one for one in some if one.cursor != event.cursor and not _ends(event, one)]:
+                waiting[source] = left
+        if not waiting:
+            break
+    return found
+
+
+def _ends(event: Event, failure: Event) -> bool:
+    return ends(event, failure.source_id, failure.dataset, failure.inputs)
 
 
 def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
@@ -158,6 +190,6 @@ def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
     for event in engine.events(wanted):
         if event.cursor == failure.cursor:
             return True
-        if ends(event, failure.source_id, failure.dataset, failure.inputs):
+        if _ends(event, failure):
             return False
     return True

@@ -269,7 +269,7 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         """Return the sources that failed and have not succeeded since, the latest failure first.
 
         With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
-        a new derivation, or a run that named them in `Run.recovered`.
+        a new derivation, or as `Run.unchanged`.
         """
         return history.failures([self], since=since, recovered=recovered)
 

@@ -14,10 +14,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import manifestlog
+from manifestlog import history
+from manifestlog.engines.protocol import Capability
+from manifestlog.errors import ManifestError
 from manifestlog.files.processes import this_process
 from manifestlog.model.events import EventKind, kept, one_line
 from manifestlog.model.safe_urls import safe_text
@@ -60,7 +64,7 @@ class Run:
         self._begun = begun
         self._outer: Details | None = None
         self._counts: Counter[str] = Counter()
-        self._recovered: list[dict[str, str]] = []
+        self._unchanged: set[tuple[str, str]] = set()
         self._since = 0.0
         self.outcome: str | None = None
         """What the end says: `ok`, `failed` or `interrupted`; by default it follows from how the block ends."""
@@ -69,9 +73,10 @@ class Run:
         """Count what came of something that leaves no event of its own, such as `unchanged`."""
         self._counts[outcome] += times
 
-    def recovered(self, source_id: str, dataset: str) -> None:
-        """Name a source that had failed, and has answered that its content is unchanged: its failure is over."""
-        self._recovered.append({"source_id": source_id, "dataset": dataset})
+    def unchanged(self, source_id: str, dataset: str) -> None:
+        """Count a source that answered that its content is unchanged. If it was failing, that is over."""
+        self.count("unchanged")
+        self._unchanged.add((source_id, dataset))
 
     def __enter__(self) -> Self:
         self._engine.record_event(EventKind.BEGUN, {**self._details, **self._begun})
@@ -89,12 +94,20 @@ class Run:
         end = {
             "outcome": outcome,
             "counts": dict(self._counts) or None,
-            "recovered": self._recovered or None,
+            "recovered": self._recovered() or None,
             "bytes": self.bytes or None,
             "seconds": round(time.monotonic() - self._since, 3),
             "error": None if error is None else safe_text(f"{type(error).__name__}: {error}"),
         }
         self._engine.record_event(EventKind.ENDED, {**self._details, **kept(end)})
+
+    def _recovered(self) -> list[dict[str, str]]:
+        """Return the sources that were failing and are unchanged; a damaged history does not stop the end of a run."""
+        found: list[tuple[str, str]] = []
+        with suppress(ManifestError, OSError):
+            if self._unchanged and Capability.HISTORY in self._engine.capabilities:
+                found = history.recovered(self._engine, self._unchanged, datetime.now(UTC))
+        return [{"source_id": source_id, "dataset": dataset} for source_id, dataset in found]
 
 
 class JoinedRun:

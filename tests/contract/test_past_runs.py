@@ -196,7 +196,7 @@ def recover(manifest: DownloadManifestManager, *names: str) -> None:
     """A run in which these sources answered that nothing has changed."""
     with manifest.run("nightly") as run:
         for name in names:
-            run.recovered(name, "set")
+            run.unchanged(name, "set")
 
 
 def test_a_source_that_is_unchanged_again_has_recovered(manifest: DownloadManifestManager) -> None:
@@ -219,3 +219,26 @@ def test_the_history_of_a_source_shows_the_run_in_which_it_recovered(manifest: D
     recover(manifest, "two", "one")
     found = manifest.history(source_id="one", dataset="set")
     assert [event.kind for event in found] == [EventKind.FAILED, EventKind.ENDED]
+
+
+def test_many_sources_that_recover_at_once_are_told_from_those_that_do_not(manifest: DownloadManifestManager) -> None:
+    names = [f"s{number}" for number in range(2 * history._SOURCES_MAX)]
+    for name in [*names, "fetched", "again"]:
+        manifest.fail(source(name), "gone")
+    recover(manifest, *names[::2], "again")
+    manifest.add(record("a", source="fetched"))
+    manifest.fail(source("again"), "gone")
+    expected = {*names[1::2], "again"}
+    assert ({one.source_id for one in manifest.failures()}, failing(manifest)) == (expected, len(expected))
+
+
+def test_only_a_source_that_was_failing_is_named(manifest: DownloadManifestManager) -> None:
+    manifest.fail(source("one"), "gone")
+    recover(manifest, "one", "two")
+    recover(manifest, "one", "two")
+    assert [event.recovered for event in manifest.history(kinds=["ended"])] == [(("one", "set"),), ()]
+
+
+def test_a_run_counts_what_is_unchanged(manifest: DownloadManifestManager) -> None:
+    recover(manifest, "one", "two")
+    assert manifest.runs()[0].counts == {"unchanged": 2}

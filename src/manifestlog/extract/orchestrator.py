@@ -16,11 +16,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from manifestlog import history
 from manifestlog.extract import freshness, safe_names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
@@ -103,7 +101,6 @@ class PipelineOrchestrator:
             self._fetch(waiting, listener, asked_to_stop)
             report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
             _sum_up(run, report)
-            _name_recovered(run, report, self._manifest)
         report.stale = freshness.update(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         log.info("%s: %s", self._manifest.path, _sum(report))
@@ -180,22 +177,14 @@ def _sum(report: RunReport) -> str:
 
 def _sum_up(run: Run, report: RunReport) -> None:
     """Give the end of a run what leaves no event of its own: what was unchanged, and the bytes."""
-    for result in (Result.UNCHANGED, Result.CLAIMED):
-        if count := report.counts[result]:
-            run.count(result.value, count)
+    for one in report.outcomes:
+        if one.result is Result.UNCHANGED:
+            run.unchanged(one.source_id, one.dataset)
+        elif one.result is Result.CLAIMED:
+            run.count(one.result.value)
     run.bytes = report.bytes_fetched
     if report.interrupted:
         run.outcome = "interrupted"
-
-
-def _name_recovered(run: Run, report: RunReport, manifest: DownloadManifestManager) -> None:
-    """Let the end of a run name the sources that failed in an earlier one and are unchanged now."""
-    unchanged = {(one.source_id, one.dataset) for one in report.outcomes if one.result is Result.UNCHANGED}
-    if unchanged:
-        recently = datetime.now(UTC) - timedelta(days=history.FAILING_DAYS)
-        for one in manifest.failures(since=recently):
-            if one.source_id is not None and one.dataset is not None and (one.source_id, one.dataset) in unchanged:
-                run.recovered(one.source_id, one.dataset)
 
 
 @dataclass(slots=True)

@@ -101,10 +101,14 @@ class Query(NamedTuple):
             return False
         if self.checksum is not None and self.checksum != event.checksum and self.checksum not in event.inputs:
             return False
-        if self.source_id is None and self.dataset is None:
+        if (self.source_id is None or self.source_id == event.source_id) and (
+            self.dataset is None or self.dataset == event.dataset
+        ):
             return True
-        sources = [(event.source_id, event.dataset), *event.recovered]
-        return any(self.source_id in (None, one) and self.dataset in (None, other) for one, other in sources)
+        return event.kind is EventKind.ENDED and any(
+            self.source_id in (None, source_id) and self.dataset in (None, dataset)
+            for source_id, dataset in event.recovered
+        )
 
 
 class Event(NamedTuple):
