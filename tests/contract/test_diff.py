@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import Change, DownloadManifestManager, diff
+from manifestlog import Change, Diff, DownloadManifestManager, diff
 
 from .builders import META, QUIET, meta, record, sha
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from manifestlog import Diff
 
     from .conftest import Opener
 
@@ -169,3 +167,19 @@ def test_manifests_of_different_code_differ_in_their_metadata(
 ) -> None:
     with DownloadManifestManager(directory / "b_download.manifest.json", meta(etl_version="2"), options=QUIET) as other:
         assert diff(manifest, other).metadata == {"etl_version": ("1.0.0", "2")}
+
+
+def test_two_times_are_compared_as_two_manifests_are(path: Path) -> None:
+    """The short way, by what the log names, and the long way, by all records, find the same."""
+    with DownloadManifestManager(path, META, options=QUIET) as manifest:
+        manifest.add_many([record("a"), record("b", 1), record("c", 2, source="third")])
+        manifest.save()
+        time.sleep(0.001)
+        moment = datetime.now(UTC)
+        manifest.add(record("x", 9))
+        manifest.forget(sha("c"))
+        before, after = manifest.as_of(moment).snapshot(), manifest.snapshot()
+        manifest.save()
+        assert before.may_differ(after) is not None
+        assert before.may_differ(manifest.snapshot()) is None
+        assert contents(Diff(before, after)) == contents(Diff(before, manifest.snapshot()))

@@ -150,6 +150,10 @@ class Records:
     def rows(self) -> Iterator[Row]:
         return (codec.loads(raw) for _, raw in self.records())
 
+    def may_differ(self, other: object) -> Iterator[str] | None:
+        del other
+        return None
+
     def row(self, checksum: str) -> Row | None:
         raw = self._encoded.get(checksum)
         return None if raw is None else codec.loads(raw)

@@ -88,6 +88,9 @@ class Snapshot(TimeLookup, Protocol):
     def rows(self) -> Iterator[Row]:
         """Iterate over all rows, sorted by checksum."""
 
+    def may_differ(self, other: object) -> Iterator[str] | None:
+        """Iterate over the checksums, sorted, whose records may differ from another snapshot's; None if that is not known."""
+
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
         """Return a source's latest row as seen by that source; with `dataset=None`, over all its datasets."""
 

@@ -346,49 +346,54 @@ class FileSnapshot:
 
     def __init__(self, view: View, metadata: Row, paths: ManifestPaths) -> None:
         self.metadata = metadata
-        self._view = view
-        self._paths = paths
+        self.view = view
+        self.paths = paths
 
     def __len__(self) -> int:
         return int(self.metadata["total_records"])
 
     def checksums(self) -> Iterator[str]:
-        return self._view.checksums()
+        return self.view.checksums()
 
     def encoded(self, checksum: str) -> bytes | None:
-        return self._view.raw(checksum)
+        return self.view.raw(checksum)
 
     def records(self) -> Iterator[tuple[str, bytes]]:
-        for checksum in self._view.checksums():
-            raw = self._view.raw(checksum)
+        for checksum in self.view.checksums():
+            raw = self.view.raw(checksum)
             if raw is None:
                 reason = f"the record {checksum} is in the index but not in the file"
-                raise DamagedManifestError(self._paths.canonical, 0, reason)
+                raise DamagedManifestError(self.paths.canonical, 0, reason)
             yield checksum, raw
 
     def rows(self) -> Iterator[Row]:
         return (codec.loads(raw) for _, raw in self.records())
 
+    def may_differ(self, other: object) -> Iterator[str] | None:
+        if isinstance(other, FileSnapshot) and other.paths == self.paths:
+            return self.view.may_differ(other.view)
+        return None
+
     def before(self, earlier: Earlier) -> FileSnapshot:
         """Return the snapshot of an earlier time."""
-        change = sum((row is not None) - self._view.has(checksum) for checksum, row in earlier.rows.items())
+        change = sum((row is not None) - self.view.has(checksum) for checksum, row in earlier.rows.items())
         metadata = earlier.metadata_then(self.metadata, len(self) + change)
-        return FileSnapshot(self._view.changed(earlier.rows), metadata, self._paths)
+        return FileSnapshot(self.view.changed(earlier.rows), metadata, self.paths)
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        return self._view.latest(source_id, dataset)
+        return self.view.latest(source_id, dataset)
 
     def row(self, checksum: str) -> Row | None:
-        return self._view.row(checksum)
+        return self.view.row(checksum)
 
     def might_know(self, checksum: str, source_id: str) -> bool:
-        return self._view.might_know(checksum, source_id)
+        return self.view.might_know(checksum, source_id)
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
-        return self._view.recent(source_id, dataset, moment)
+        return self.view.recent(source_id, dataset, moment)
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        return self._view.latest_until(source_id, dataset, moment)
+        return self.view.latest_until(source_id, dataset, moment)
 
     def later_than(self, moment: str) -> Iterator[Row]:
-        return self._view.later_than(moment)
+        return self.view.later_than(moment)

@@ -182,6 +182,14 @@ class View(NamedTuple):
                 overlay.put_all([codec.encoded_row(codec.dumps(row), row)], 0)
         return View(self.base, (overlay,))
 
+    def may_differ(self, other: View) -> Iterator[str] | None:
+        """Iterate over the checksums, sorted, whose records may differ in the other view; None if their bases differ."""
+        if self.base.identity != other.base.identity:
+            return None
+        return iter(
+            sorted({checksum for view in (self, other) for overlay in view.overlays for checksum in overlay.entries})
+        )
+
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""
         (overlay,) = self.overlays
