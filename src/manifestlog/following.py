@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from manifestlog.errors import DamagedManifestError, HistoryReachError
 from manifestlog.model.events import Event, EventKind
-from manifestlog.model.followers import Follower, follower
 from manifestlog.queries import log_time
 
 if TYPE_CHECKING:
@@ -118,45 +117,3 @@ def _left_s(quiet_since: float, wait_s: float | None) -> float:
     if wait_s is None:
         return POLL_S
     return min(POLL_S, quiet_since + wait_s - time.monotonic())
-
-
-class Followed:
-    """The calls of a manager for those who follow it."""
-
-    _engine: Engine
-
-    def changes(self, since: str | None = None, *, wait_s: float | None = 0.0) -> Iterator[Event]:
-        """Iterate over every event after a cursor, in order and each once. `since`: a cursor; None: from the beginning.
-
-        Ends when no event has come for `wait_s` seconds; with None, never. To continue later, keep the `cursor` of the last
-        event that was dealt with; `manifest.cursor` is the present. Events whose predecessors are no longer in the history
-        come after a `RESET` and a `SNAPSHOT` of each present record. Raises `CursorError` for the cursor of another
-        manifest, or of a newer copy of this one.
-        """
-        return changes(self._engine, since, wait_s)
-
-    def achanges(self, since: str | None = None, *, wait_s: float | None = 0.0) -> AsyncIterator[Event]:
-        """Iterate asynchronously, as `changes` does; other tasks run while it waits."""
-        return achanges(self._engine, since, wait_s)
-
-    def feed(self, since: str | None = None) -> ChangeFeed:
-        """Return a position whose `new()` yields every event since its last call, for a loop of your own."""
-        return ChangeFeed(self._engine, since)
-
-    def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
-        """Remember how far a follower has come, under its name, and return the registration.
-
-        For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, whatever the option
-        `history` says. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
-        """
-        found = follower(name, cursor, log_time(datetime.now(UTC)), keep)
-        self._engine.set_follower(found)
-        return found
-
-    def followers(self) -> dict[str, Follower]:
-        """Return the registered followers by name."""
-        return {found.name: found for found in self._engine.followers()}
-
-    def remove_follower(self, name: str) -> bool:
-        """Forget a registered follower; return whether it existed."""
-        return self._engine.remove_follower(name)

@@ -14,18 +14,17 @@ import functools
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
-from manifestlog import corrections, history
+from manifestlog import corrections
 from manifestlog.adoption import Given, adopt_metadata, difference
 from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
-from manifestlog.following import Followed
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import (
     EventLike,
@@ -36,8 +35,8 @@ from manifestlog.model.downloads import (
     moved_time,
     record_from_download,
 )
-from manifestlog.model.events import Details, Event, EventKind, attempt_details, failure_text, kept
-from manifestlog.model.failures import Failure
+from manifestlog.model.events import Details, EventKind, attempt_details, failure_text, kept
+from manifestlog.model.followers import Follower, follower
 from manifestlog.model.models import (
     AddResult,
     ManifestMetadata,
@@ -49,11 +48,10 @@ from manifestlog.model.models import (
 from manifestlog.model.relocation import Relocation
 from manifestlog.model.retiming import Retimed
 from manifestlog.model.rows import normal_checksum
-from manifestlog.model.runs import RunSummary
 from manifestlog.model.verdict import Verdict
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
-from manifestlog.queries import Moment, past_time, query
+from manifestlog.queries import Moment, log_time
 from manifestlog.reader import ManifestReader
 from manifestlog.run import JoinedRun, Run, RunContext, begin
 from manifestlog.undo import Choice, Undone, undo
@@ -61,13 +59,11 @@ from manifestlog.undo import Choice, Undone, undo
 log = logging.getLogger(__name__)
 
 
-class AbstractManifest(ManifestReader, Followed, ABC):
+class AbstractManifest(ManifestReader, ABC):
     """One manifest of this process: a ledger of contents by SHA-256, shared with every other process that opens it.
 
     Threads may share a manager. After a fork it works in the child. Use it as a context manager, or call `close`.
     """
-
-    _run: RunContext
 
     def __new__(
         cls,
@@ -253,43 +249,6 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         details = self._run.joined({**failed, **attempt_details(attempt)})
         self._engine.record_event(EventKind.FAILED, details or {})
 
-    def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
-        """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
-
-        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds` (of `EventKind`), `since`, `until` (times).
-        Raises `DamagedManifestError` where the history is damaged, after what comes before it.
-        """
-        return self._engine.events(query(reverse=reverse, **wanted))
-
-    def runs(self, *, since: Moment | None = None) -> list[RunSummary]:
-        """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then."""
-        return history.runs([self], since=since)
-
-    def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
-        """Return the sources that failed and have not succeeded since, the latest failure first.
-
-        With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
-        a new derivation, or as `Run.unchanged`.
-        """
-        return history.failures([self], since=since, recovered=recovered)
-
-    @property
-    def cursor(self) -> str:
-        """The position after the last event, for `changes`."""
-        return self._engine.cursor()
-
-    @property
-    def reach(self) -> datetime:
-        """The earliest time that `as_of` can answer for."""
-        return datetime.fromisoformat(self._engine.reach())
-
-    def as_of(self, moment: Moment) -> Self:
-        """Return a read-only manager of this manifest as it was at a time. Raises `HistoryReachError`."""
-        past = object.__new__(type(self))
-        past._engine = self._engine.as_of(past_time(moment))
-        past._version, past._run = self._version, RunContext()
-        return past
-
     def undo(
         self,
         *,
@@ -307,6 +266,24 @@ class AbstractManifest(ManifestReader, Followed, ABC):
         `force` it goes back all the same. Raises `HistoryReachError`, `CursorError` and `ManifestError` for an unknown run.
         """
         return undo(self._engine, self._run, self._version, Choice(to, change, run, force), dry_run=dry_run)
+
+    def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
+        """Remember how far a follower has come, under its name, and return the registration.
+
+        For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, whatever the option
+        `history` says. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
+        """
+        found = follower(name, cursor, log_time(datetime.now(UTC)), keep)
+        self._engine.set_follower(found)
+        return found
+
+    def followers(self) -> dict[str, Follower]:
+        """Return the registered followers by name."""
+        return {found.name: found for found in self._engine.followers()}
+
+    def remove_follower(self, name: str) -> bool:
+        """Forget a registered follower; return whether it existed."""
+        return self._engine.remove_follower(name)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

@@ -1,37 +1,45 @@
-"""What every manager answers about its manifest as it is: records, metadata and paths.
+"""What every manager answers about its manifest, as it is and as it was: records, metadata, paths, events.
 
 Invariants:
 
 - Every answer is read when it is asked for; nothing is kept here.
 - Rows and models are copies: changing one changes no manifest.
 
-`manager` adds what opens, writes and keeps; `history` answers what was.
+It writes nothing; `manager` adds what opens, writes and keeps.
 """
 
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-from manifestlog import root
+from manifestlog import following, history, root
 from manifestlog.engines.protocol import Capability
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
+from manifestlog.queries import past_time, query
 from manifestlog.records import Records
+from manifestlog.run import RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from manifestlog.engines.protocol import Engine, Location, Snapshot
+    from manifestlog.model.events import Event
+    from manifestlog.model.failures import Failure
     from manifestlog.model.models import ManifestRecord, Observation
+    from manifestlog.model.runs import RunSummary
+    from manifestlog.queries import Moment
 
 
 class ManifestReader:
-    """The reading part of every manager."""
+    """What can be asked of a manifest. Every manager is one that also writes."""
 
     _engine: Engine
     _version: str
+    _run: RunContext
 
     @property
     def path(self) -> Path:
@@ -114,3 +122,60 @@ class ManifestReader:
 
     def __contains__(self, checksum: object) -> bool:
         return checksum in self.records
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
+        """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
+
+        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds` (of `EventKind`), `since`, `until` (times).
+        Raises `DamagedManifestError` where the history is damaged, after what comes before it.
+        """
+        return self._engine.events(query(reverse=reverse, **wanted))
+
+    def runs(self, *, since: Moment | None = None) -> list[RunSummary]:
+        """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then."""
+        return history.runs([self], since=since)
+
+    def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
+        """Return the sources that failed and have not succeeded since, the latest failure first.
+
+        With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
+        a new derivation, or as `Run.unchanged`.
+        """
+        return history.failures([self], since=since, recovered=recovered)
+
+    @property
+    def cursor(self) -> str:
+        """The position after the last event, for `changes`."""
+        return self._engine.cursor()
+
+    @property
+    def reach(self) -> datetime:
+        """The earliest time that `as_of` can answer for."""
+        return datetime.fromisoformat(self._engine.reach())
+
+    def as_of(self, moment: Moment) -> Self:
+        """Return a read-only manager of this manifest as it was at a time. Raises `HistoryReachError`."""
+        past = object.__new__(type(self))
+        past._engine = self._engine.as_of(past_time(moment))
+        past._version, past._run = self._version, RunContext()
+        return past
+
+    def changes(self, since: str | None = None, *, wait_s: float | None = 0.0) -> Iterator[Event]:
+        """Iterate over every event after a cursor, in order and each once. `since`: a cursor; None: from the beginning.
+
+        Ends when no event has come for `wait_s` seconds; with None, never. To continue later, keep the `cursor` of the last
+        event that was dealt with; `manifest.cursor` is the present. Events whose predecessors are no longer in the history
+        come after a `RESET` and a `SNAPSHOT` of each present record. Raises `CursorError` for the cursor of another
+        manifest, or of a newer copy of this one.
+        """
+        return following.changes(self._engine, since, wait_s)
+
+    def achanges(self, since: str | None = None, *, wait_s: float | None = 0.0) -> AsyncIterator[Event]:
+        """Iterate asynchronously, as `changes` does; other tasks run while it waits."""
+        return following.achanges(self._engine, since, wait_s)
+
+    def feed(self, since: str | None = None) -> following.ChangeFeed:
+        """Return a position whose `new()` yields every event since its last call, for a loop of your own."""
+        return following.ChangeFeed(self._engine, since)
