@@ -38,7 +38,19 @@ def test_success_ends_with_0(run: Program, unbuffered: str, verb: tuple[str, ...
     assert unread(run, verb[0], *name, *verb[1:], PYTHONUNBUFFERED=unbuffered) == (0, "")
 
 
-@pytest.mark.parametrize("verb", [("list",), ("list", "--json"), ("list", "--jsonl"), ("cat",)])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("list",),
+        ("list", "--json"),
+        ("list", "--jsonl"),
+        ("cat",),
+        ("log",),
+        ("log", "--json"),
+        ("runs",),
+        ("failures",),
+    ],
+)
 @pytest.mark.usefixtures("filled")
 def test_a_verb_that_only_prints_ends_with_0(run: Program, unbuffered: str, verb: tuple[str, ...]) -> None:
     assert unread(run, verb[0], "files_extractor", *verb[1:], PYTHONUNBUFFERED=unbuffered) == (0, "")
