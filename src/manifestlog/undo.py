@@ -4,6 +4,7 @@ Invariants:
 
 - All records change in one atomic write of kind `undo`, and then the metadata. Nothing that was written is rewritten.
 - Outside of a run, an undo is a run of its own, so that it can be undone as a whole.
+- What is already as it was is left alone, so running an interrupted undo again completes it.
 - What others write until that moment is taken into account: the plan reads on inside the transaction.
 - What the history cannot tell is an error, never a guess.
 
@@ -79,12 +80,14 @@ class _Plan:
     def __call__(self, known: Lookup) -> Rewritten:
         engine = self._engine
         latest = read_on(self._draft, engine.events_after(self._draft.cursor), self._selects)
-        if latest.conflicts and not self._force:
-            (what, event), *others = latest.conflicts
-            raise UndoConflictError(engine.location.display, what, event.kind, event.ts, event.cursor, len(others))
         present = engine.metadata()
         self.metadata = {name: (present.get(name), was) for name, was in metadata_to_write(present, latest).items()}
         changes, self.found = plan_undo(known, latest, engine.options.record_bytes_max)
+        lost = {one.checksum for one in self.found} | self.metadata.keys()
+        conflicts = [] if self._force else [one for one in latest.conflicts if one.what in lost]
+        if conflicts:
+            (what, event), *others = conflicts
+            raise UndoConflictError(engine.location.display, what, event.kind, event.ts, event.cursor, len(others))
         return changes
 
     def undone(self, run: str | None) -> Undone:

@@ -124,13 +124,16 @@ def test_nothing_to_undo_is_said(run: Program, bad: Bad) -> None:
 
 
 def test_a_later_change_is_named_and_refused(run: Program, bad: Bad) -> None:
-    run.here("undo", NAME, "--change", bad.change)
+    run.here("forget", NAME, checksum(3))
+    with open_manifest(bad.path) as manifest:
+        manifest.add(make_record(3))
     result = run.here("undo", NAME, "--run", bad.run)
-    assert (result.code, f"{checksum(1)} was changed again at" in result.err, one_line(result.err)) == (1, True, True)
+    assert (result.code, f"{checksum(3)} was changed again at" in result.err, one_line(result.err)) == (1, True, True)
 
 
 def test_force_undoes_it_all_the_same(run: Program, bad: Bad) -> None:
-    run.here("undo", NAME, "--change", bad.change)
+    with open_manifest(bad.path) as manifest:
+        manifest.add(make_record(3, source="later"))
     assert run.here("undo", NAME, "--run", bad.run, "--force").code == 0
     assert listed(run) == BEFORE
 

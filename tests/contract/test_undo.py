@@ -192,12 +192,36 @@ def test_force_reverses_the_later_changes_as_well(manifest: DownloadManifestMana
     assert held(manifest) == then
 
 
-def test_a_change_cannot_be_undone_twice(manifest: DownloadManifestManager) -> None:
+def test_a_change_that_is_undone_already_is_left_alone(manifest: DownloadManifestManager) -> None:
     manifest.forget(sha("a"))
     cursor = last(manifest).cursor
     manifest.undo(change=cursor)
+    assert manifest.undo(change=cursor).contents == []
+
+
+def test_an_undo_that_was_undone_counts_as_a_later_change(manifest: DownloadManifestManager) -> None:
+    manifest.forget(sha("a"))
+    cursor = last(manifest).cursor
+    manifest.undo(run=manifest.undo(change=cursor).run)
     with pytest.raises(UndoConflictError, match="by the event undo"):
         manifest.undo(change=cursor)
+
+
+def test_an_interrupted_undo_is_completed_by_another(
+    manifest: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = held(manifest)
+    run = a_bad_run(manifest)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest._engine, "set_metadata", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.undo(run=run)
+    monkeypatch.undo()
+    manifest.undo(run=run)
+    assert held(manifest) == then
 
 
 def test_a_change_of_metadata_is_undone(manifest: DownloadManifestManager) -> None:
