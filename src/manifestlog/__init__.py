@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RecordNotFoundError as RecordNotFoundError,
         RecordRejectedError as RecordRejectedError,
         UndoConflictError as UndoConflictError,
+        UnknownContentError as UnknownContentError,
         UnknownManifestTypeError as UnknownManifestTypeError,
     )
     from manifestlog.factory import (
@@ -65,6 +66,11 @@ if TYPE_CHECKING:
     from manifestlog.model.followers import (
         Follower as Follower,
     )
+    from manifestlog.model.lineage import (
+        Delivery as Delivery,
+        Derivation as Derivation,
+        Lineage as Lineage,
+    )
     from manifestlog.model.models import (
         AddResult as AddResult,
         ETLProcess as ETLProcess,
@@ -91,6 +97,9 @@ if TYPE_CHECKING:
     from manifestlog.options import (
         Durability as Durability,
         ManifestOptions as ManifestOptions,
+    )
+    from manifestlog.tracing import (
+        trace as trace,
     )
     from manifestlog.undo import (
         Undone as Undone,
@@ -120,6 +129,7 @@ _HOMES = {
         "RecordNotFoundError",
         "RecordRejectedError",
         "UndoConflictError",
+        "UnknownContentError",
         "UnknownManifestTypeError",
     ),
     "factory": ("ManifestFactory",),
@@ -130,6 +140,7 @@ _HOMES = {
     "model.failures": ("Failure",),
     "model.downloads": ("EventLike", "SourceLike"),
     "model.followers": ("Follower",),
+    "model.lineage": ("Delivery", "Derivation", "Lineage"),
     "model.models": ("AddResult", "ETLProcess", "ManifestMetadata", "ManifestRecord", "Observation"),
     "model.relocation": ("Relocation",),
     "model.retiming": ("Retimed",),
@@ -137,6 +148,7 @@ _HOMES = {
     "model.verdict": ("Verdict",),
     "names": ("manifest_path",),
     "options": ("Durability", "ManifestOptions"),
+    "tracing": ("trace",),
     "undo": ("Undone",),
 }
 """The module of each public name; the block above says the same to type checkers, and a test compares the two."""

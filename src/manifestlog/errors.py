@@ -200,6 +200,18 @@ class RecordNotFoundError(ManifestError, LookupError):
         self.checksum = checksum
 
 
+class UnknownContentError(ManifestError, LookupError):
+    """No manifest knows what a trace was to begin with."""
+
+    _fields = ("asked",)
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"{asked!r:.200}: no manifest that was asked knows it; ask those of another directory, or spell it as recorded"
+        )
+        self.asked = asked
+
+
 class AddManyStoppedError(ManifestError):
     """`add_many` ended early. `landed` counts what is kept, by verdict; `cause` is what stopped it."""
 

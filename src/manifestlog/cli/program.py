@@ -29,6 +29,7 @@ _VERBS = {
     "failures": "failures",
     "diff": "diff",
     "follow": "follow",
+    "trace": "trace",
     "status": "status",
     "compact": "compact",
     "check": "check",

@@ -1,0 +1,173 @@
+"""Lineage: what a content was made from, back to the downloads, and what was made of it.
+
+Invariants:
+
+- The answer is a graph: contents by checksum, their deliveries, and derivations from inputs to one output. It may have
+  cycles, and each content is visited once.
+- A derivation that is only in the history counts as one that a record shows.
+
+It explores what a `Ledger` tells it, and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from manifestlog.model.events import EventKind
+from manifestlog.model.rows import find_observation, observations, source_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from manifestlog.model.events import Event
+    from manifestlog.model.rows import Row
+
+_MADE = frozenset({EventKind.PUT, EventKind.UPDATE, EventKind.DERIVED})
+
+
+class Delivery(NamedTuple):
+    """What one source said of a content, in one manifest."""
+
+    manifest: str
+    source_id: str
+    dataset: str
+    file_path: str
+    etag: str | None
+    ts_downloaded: str
+    version: str
+    url: str | None = None
+    """The address that it was fetched from, if the history has it; secrets are masked."""
+    status: int | None = None
+    """The HTTP status of that download."""
+    run: str | None = None
+    recorded: bool = True
+    """Whether the manifest still records it; otherwise only the history does."""
+
+
+class Derivation(NamedTuple):
+    """One output, made from inputs."""
+
+    manifest: str
+    output: str
+    inputs: tuple[str, ...]
+    stage: str | None
+    version: str | None
+    run: str | None
+    ts: str
+    """When it was last made so, as ISO-8601 text in UTC."""
+
+
+class Lineage(NamedTuple):
+    """What was asked for, and everything that it was made from or that was made of it."""
+
+    starts: tuple[str, ...]
+    contents: dict[str, tuple[Delivery, ...]]
+    """Every content that was met, by checksum; without a delivery if no manifest knows more of it."""
+    derivations: tuple[Derivation, ...]
+
+    def made_by(self, checksum: str) -> list[Derivation]:
+        """Return the derivations of this output."""
+        return [one for one in self.derivations if one.output == checksum]
+
+
+class Ledger(Protocol):
+    """All that is known about contents."""
+
+    def deliveries(self, checksum: str) -> Sequence[Delivery]: ...
+
+    def made_by(self, checksum: str) -> Sequence[Derivation]:
+        """Return the derivations with this output."""
+
+    def made_of(self, checksum: str) -> Sequence[Derivation]:
+        """Return the derivations with this input."""
+
+
+def explore(starts: Iterable[str], ledger: Ledger, *, up: bool, down: bool) -> Lineage:
+    """Return what these contents were made from (`up`), and what was made of them (`down`)."""
+    first = tuple(dict.fromkeys(starts))
+    met = dict.fromkeys(first)
+    derivations: dict[Derivation, None] = {}
+    if up:
+        _walk(first, ledger.made_by, lambda one: one.inputs, met, derivations)
+    if down:
+        _walk(first, ledger.made_of, lambda one: (one.output,), met, derivations)
+    return Lineage(first, {checksum: tuple(ledger.deliveries(checksum)) for checksum in met}, tuple(derivations))
+
+
+def _walk(
+    starts: Iterable[str],
+    ask: Callable[[str], Sequence[Derivation]],
+    beyond: Callable[[Derivation], tuple[str, ...]],
+    met: dict[str, None],
+    derivations: dict[Derivation, None],
+) -> None:
+    waiting = deque(starts)
+    seen = set(waiting)
+    while waiting:
+        for found in ask(waiting.popleft()):
+            derivations[found] = None
+            new = [checksum for checksum in beyond(found) if checksum not in seen]
+            seen.update(new)
+            waiting.extend(new)
+            met.update(dict.fromkeys(new))
+
+
+# -- what one manifest says ----------------------------------------------------------------------------------------------
+
+
+def derivations_in(manifest: str, rows: Iterable[Row], events: Iterable[Event]) -> list[Derivation]:
+    """Return the derivations that these rows and events tell of, each once, as it was made last."""
+    found: dict[tuple[object, ...], Derivation] = {}
+    for event in events:
+        if event.kind in _MADE and event.checksum is not None and event.inputs:
+            one = Derivation(manifest, event.checksum, event.inputs, event.stage, event.version, event.run, event.ts)
+            found[_key(one), one.stage] = one
+    told = {key[0] for key in found}
+    for row in rows:
+        if row.get("derived_from"):
+            inputs = tuple(row["derived_from"])
+            one = Derivation(manifest, row["checksum"], inputs, None, row["version"], None, row["ts_downloaded"])
+            if _key(one) not in told:
+                found[_key(one), None] = one
+    return list(found.values())
+
+
+def _key(one: Derivation) -> tuple[object, ...]:
+    return one.output, frozenset(one.inputs), one.version
+
+
+def deliveries_in(manifest: str, row: Row | None, events: Iterable[Event]) -> list[Delivery]:
+    """Return the deliveries of one content, from its row and its events in log order; recorded ones first."""
+    told: dict[tuple[str, str], Delivery] = {}
+    for event in events:
+        if event.kind is EventKind.PUT and event.row is not None:
+            source = (str(event.source_id), str(event.dataset))
+            seen = find_observation(event.row, source)
+            if seen is not None:
+                told[source] = _with_address(_delivery(manifest, seen, event), told.get(source))
+    recorded = [] if row is None else observations(row)
+    found = [_with_address(_delivery(manifest, seen, None), told.pop(source_key(seen), None)) for seen in recorded]
+    return found + [one._replace(recorded=False) for one in told.values()]
+
+
+def _delivery(manifest: str, seen: Row, event: Event | None) -> Delivery:
+    return Delivery(
+        manifest,
+        seen["source_id"],
+        seen["dataset"],
+        seen["file_path"],
+        seen.get("etag"),
+        seen["ts_downloaded"],
+        seen["version"],
+        None if event is None else event.url,
+        None if event is None else event.status,
+        None if event is None else event.run,
+    )
+
+
+def _with_address(one: Delivery, known: Delivery | None) -> Delivery:
+    """Return a delivery with the address that is known of its source, unless it states one."""
+    if known is None or one.url is not None:
+        return one
+    return one._replace(url=known.url, status=known.status, run=one.run or known.run)
