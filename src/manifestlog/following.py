@@ -50,27 +50,24 @@ class ChangeFeed:
         if end == self.cursor:
             return
         before = self.cursor
-        try:
-            for event in self._engine.events_after(self.cursor):
-                self.cursor = event.cursor
-                yield event
-        except (HistoryReachError, DamagedManifestError) as error:
-            if not self._is_cut(error):
-                raise
-            yield from self._start_again()
-            return
+        failed = ""
+        while True:
+            try:
+                for event in self._engine.events_after(self.cursor):
+                    self.cursor = event.cursor
+                    yield event
+                    failed = ""
+                break
+            except HistoryReachError:
+                yield from self._start_again()
+                return
+            except DamagedManifestError as error:
+                # A compaction may have cut what was being read. If it was damaged, the same error comes again.
+                if str(error) == failed:
+                    raise
+                failed = str(error)
         if self.cursor == before:
             self.cursor = end  # only lines without an event, such as a compaction's
-
-    def _is_cut(self, error: HistoryReachError | DamagedManifestError) -> bool:
-        """Return whether events are gone; a compaction may have removed them while they were read."""
-        if isinstance(error, HistoryReachError):
-            return True
-        try:
-            self._engine.events_after(self.cursor)
-        except HistoryReachError:
-            return True
-        return False
 
     def _start_again(self) -> Iterator[Event]:
         now, present = self._engine.present()

@@ -120,10 +120,14 @@ class ManifestPaths:
         pattern = re.compile(re.escape(f"{self.name}.manifest.follower-") + r"([A-Za-z0-9_-]+)\.json")
         return sorted(found[1] for n in file_names if (found := pattern.fullmatch(n)))
 
+    def follower_temporaries(self, follower: str, file_names: list[str]) -> list[str]:
+        """Return the paths of unfinished registrations of this follower among these names."""
+        prefix = os.path.basename(self.follower(follower)) + ".tmp-"
+        return [os.path.join(self.history, n) for n in file_names if n.startswith(prefix)]
+
     def history_temporaries(self, file_names: list[str]) -> list[str]:
-        """Return the paths of unfinished packs and registrations among these names."""
-        kinds = r"(?:history-[\d-]+\.jsonl\.zst|follower-[A-Za-z0-9_-]+\.json)"
-        pattern = re.compile(re.escape(f"{self.name}.manifest.") + kinds + r"\.tmp-\d+-[0-9a-f]+")
+        """Return the paths of unfinished packs among these names."""
+        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"[\d-]+\.jsonl\.zst\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.history, n) for n in file_names if pattern.fullmatch(n)]
 
     @property

@@ -11,9 +11,11 @@ import pytest
 import manifestlog
 from manifestlog import (
     AddManyStoppedError,
+    CursorError,
     DamagedManifestError,
     DiskFullError,
     Durability,
+    HistoryReachError,
     IndeterminateWriteError,
     LockTimeoutError,
     ManifestClosedError,
@@ -27,6 +29,8 @@ from manifestlog import (
     ReadOnlyError,
     RecordNotFoundError,
     RecordRejectedError,
+    UndoConflictError,
+    UnknownContentError,
     UnknownManifestTypeError,
     Verdict,
 )
@@ -51,6 +55,10 @@ TREE: dict[str, tuple[ManifestError, int, type[BaseException]]] = {
     "ManifestInUseError": (ManifestInUseError("/m/x", "options"), 1, ManifestError),
     "MetadataConflictError": (MetadataConflictError("/m/x", "process", "loader", "extractor"), 1, ManifestError),
     "ReadOnlyError": (ReadOnlyError("/m/x"), 1, ManifestError),
+    "CursorError": (CursorError("/m/x", "junk", "is not a cursor"), 2, ValueError),
+    "HistoryReachError": (HistoryReachError("/m/x", "2024-01-01", "2025-01-01"), 1, LookupError),
+    "UndoConflictError": (UndoConflictError("/m/x", "a", "put", "2025-01-01", "0.1.5", 2), 1, ManifestError),
+    "UnknownContentError": (UnknownContentError("names.txt"), 1, LookupError),
     "UnknownManifestTypeError": (UnknownManifestTypeError("uploads", ("downloads",)), 1, ValueError),
 }
 

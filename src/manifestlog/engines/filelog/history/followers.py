@@ -70,14 +70,22 @@ def write(paths: ManifestPaths, registered: Follower, *, read_only: bool) -> Non
     path = paths.follower(registered.name)
     data = json.dumps(registered._asdict()).encode() + b"\n"
     for attempt in range(_TRIES):
+        _sweep(paths, registered.name)
         try:
             target = publish.Target(paths.temporary(path), path, paths.history)
             publish.publish(target, [data], mode_from=paths.canonical)
-        except FileNotFoundError:  # a compaction took the unfinished file for one that a crash had left
+        except FileNotFoundError:  # another process of this follower took the file for one that a crash had left
             if attempt == _TRIES - 1:
                 raise
         else:
             return
+
+
+def _sweep(paths: ManifestPaths, name: str) -> None:
+    """Remove what a killed process of this follower has left unfinished."""
+    for left in paths.follower_temporaries(name, disk.list_names(paths.history)):
+        with suppress(FileNotFoundError):
+            disk.remove(left)
 
 
 def remove(paths: ManifestPaths, name: str, *, read_only: bool) -> bool:
@@ -85,6 +93,7 @@ def remove(paths: ManifestPaths, name: str, *, read_only: bool) -> bool:
     _refuse_if(paths, read_only)
     if name not in [found for found, _ in _read(paths)]:
         return False
+    _sweep(paths, name)
     with suppress(FileNotFoundError):
         disk.remove(paths.follower(name))
     return True
