@@ -135,3 +135,9 @@ def test_every_width_shows_who_and_how(run: Program, width: int) -> None:
 @pytest.mark.usefixtures("told")
 def test_the_real_program_says_the_same(run: Program, verb: str) -> None:
     assert run(verb) == run.here(verb)
+
+
+@both
+def test_a_manifest_that_is_named_twice_counts_once(run: Program, told: Path, verb: str) -> None:
+    (one,) = run.here(verb, told, "files_extractor", "--json").json[verb]
+    assert (one.get("attempts", 1), one.get("failed", 2)) == (1, 2)

@@ -46,14 +46,16 @@ class Asked:
         self._errors: list[ManifestError | OSError] = []
         self.manifests: list[Recorded] = []
         """Those that could be opened. An error ends the history of one, and is kept for `exit_code`."""
+        opened: dict[str, AbstractManifest] = {}  # a manifest that is named twice is asked once
         for path in paths:
             found = attempt(path, lambda path: reading.open_to_read(settings, path))
             if found.result is not None:
-                self.manifests.append(_Told(stack.enter_context(found.result), self._errors))
+                opened[stack.enter_context(found.result).location.key] = found.result
             elif found.error is not None and self._single:
                 raise found.error
             elif found.error is not None:
                 self._errors.append(found.error)
+        self.manifests += (_Told(manifest, self._errors) for manifest in opened.values())
         if not paths:
             output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
 
