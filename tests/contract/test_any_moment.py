@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from manifestlog.engines.filelog.history import keep
+
 from .builders import at, record, sha
 from .test_as_of import everything, now
 from .test_undo import held
@@ -65,14 +67,24 @@ ACTS: list[Callable[[DownloadManifestManager, Random], object]] = [
 
 @pytest.mark.parametrize("seed", range(8))
 def test_each_moment_is_answered_and_can_be_gone_back_to(opener: Opener, seed: int) -> None:
-    chance = Random(seed)
+    _act_and_look_back(opener(), Random(seed))
+
+
+@pytest.mark.files_only
+@pytest.mark.parametrize("seed", range(4))
+def test_each_moment_is_answered_from_packs_too(opener: Opener, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "LOOSE_BYTES_MAX", 1)
     manifest = opener()
+    _act_and_look_back(manifest, Random(seed))
+    assert list((manifest.path.parent / "history").glob("*.zst"))
+
+
+def _act_and_look_back(manifest: DownloadManifestManager, chance: Random) -> None:
     begun = now()
     seen = []
     for _ in range(STEPS):
         seen.append((now(), everything(manifest), held(manifest)))
-        act = chance.choice(ACTS)
-        act(manifest, chance)
+        chance.choice(ACTS)(manifest, chance)
     for moment, then, _ in seen:
         assert everything(manifest.as_of(moment)) == then
     for moment, _, then in chance.sample(seen, 5):
