@@ -16,6 +16,7 @@ from support.records import MANUAL, checksum
 
 from .crash import crash_states
 from .disk import Inode, SimDisk
+from .events import told
 from .machine import simulated
 from .scenario import PATH, check_files, make_record, new_disk, open_manifest
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CHANGING = frozenset({"open", "write", "link", "unlink", "rename", "mkdir", "fsync", "fdatasync"})
 FORGOTTEN, LOST = 1, 0
+TOLD = [checksum(n) for n in (0, 1, 2, FORGOTTEN, 3, 4, 5, 6)]
+"""No event is in the damaged lines."""
 KEPT = {checksum(n) for n in range(7)} - {checksum(LOST), checksum(FORGOTTEN)}
 
 
@@ -59,13 +62,18 @@ def _damaged(machine: Machine) -> SimDisk:
     disk = machine.disk.copy()
     disk.settle()
     _flip(disk, PATH, checksum(LOST).encode() + b'": ', 100)
-    sealed = next(path for path, data in disk.files().items() if b'"op":"seal"' in data)
+    sealed = next(path for path in _ledger(disk) if b'"op":"seal"' in disk.files()[path])
     _flip(disk, sealed, b'"op":"seal"', 12)
     return disk
 
 
 def _originals(disk: SimDisk) -> dict[str, bytes]:
-    return {path.rpartition("/")[2]: data for path, data in disk.files().items() if path.endswith((".json", ".jsonl"))}
+    return {path.rpartition("/")[2]: disk.files()[path] for path in _ledger(disk)}
+
+
+def _ledger(disk: SimDisk) -> list[str]:
+    """The canonical and the live segments."""
+    return [path for path in disk.files() if path.endswith((".json", ".jsonl")) and "/history/" not in path]
 
 
 def _set_aside(disk: SimDisk) -> list[tuple[str, bytes]]:
@@ -79,11 +87,11 @@ def _states(machine: Machine, base: SimDisk, *, samples: int, limit: int = 40) -
 
     def look(number: int, name: str, args: tuple[Any, ...]) -> None:
         if name in CHANGING:
-            told = f"call {number}, {name} {machine.describe(args)}"
+            text = f"call {number}, {name} {machine.describe(args)}"
             disks = [("kill", machine.disk.copy())]
             disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=limit, samples=samples)]
             for cut, disk in disks:
-                found.setdefault(disk.digest(), (f"{cut} after {told}", disk))
+                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
 
     machine.after = look
     assert repair(resolve(PATH)).outcome is RepairOutcome.REPAIRED
@@ -100,6 +108,12 @@ def _reads() -> set[str] | None:
         return None
 
 
+def _told() -> list[str]:
+    """The contents of the events."""
+    with open_manifest(read_only=True) as manifest:
+        return [one.checksum for one in told(manifest)]
+
+
 def _examine(machine: Machine, disk: SimDisk, originals: dict[str, bytes]) -> None:
     """Damaged or repaired, never in between; the next repair ends it, a third one has nothing to do."""
     machine.boot(disk)
@@ -109,6 +123,7 @@ def _examine(machine: Machine, disk: SimDisk, originals: dict[str, bytes]) -> No
     repair(resolve(PATH))
     assert _reads() == KEPT
     assert not check(resolve(PATH)).damaged
+    assert _told() == TOLD
     aside = _set_aside(machine.disk)
     missing = [name for name, data in originals.items() if (name, data) not in aside]
     assert missing == [], f"{missing} are not in quarantine as they were"
@@ -124,12 +139,12 @@ def _examine(machine: Machine, disk: SimDisk, originals: dict[str, bytes]) -> No
 
 
 def _examine_all(machine: Machine, states: list[State], originals: dict[str, bytes]) -> int:
-    for told, disk in states:
+    for text, disk in states:
         kept = disk.copy()
         try:
             _examine(machine, disk, originals)
         except Exception as error:
-            raise AssertionError(f"{told}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
+            raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
     return len(states)
 
 
@@ -143,17 +158,17 @@ def test_a_crash_at_every_call_of_a_repair(machine: Machine, count: Count) -> No
 def _again(machine: Machine, count: Count, base: SimDisk, some: Callable[[list[State]], list[State]]) -> int:
     """Crash the repairs that follow some states of a first crash; gives how many there were."""
     followed = 0
-    for told, disk in some(_states(machine, base, samples=2)):
+    for text, disk in some(_states(machine, base, samples=2)):
         machine.boot(disk.copy())
         if _reads() is None:
-            states = [(f"{told}, then {then}", state) for then, state in _states(machine, disk, samples=0, limit=12)]
+            states = [(f"{text}, then {then}", state) for then, state in _states(machine, disk, samples=0, limit=12)]
             count("crash states", _examine_all(machine, states, _originals(base)))
             followed += 1
     return followed
 
 
 def test_a_crash_inside_the_repair_that_follows_a_crash(machine: Machine, count: Count) -> None:
-    assert _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 9]) > 1
+    assert _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 6]) > 1
 
 
 def test_a_writer_syncs_a_segment_that_a_killed_repair_did_not_sync(machine: Machine, count: Count) -> None:

@@ -106,10 +106,12 @@ class HistoryCheck:
                     else f"segment {expected} is"
                 )
                 self._damage(self._paths.kept_segment(expected), None, f"{many} missing from the history", gap=True)
+                self._follow(None)
             expected = part.last + 1
             for reading in self._readings(part):
                 self._follow(reading.kept)
                 self._last = reading
+        self._follow(None)
 
     def _note_leftovers(self) -> None:
         paths, note = self._paths, self._report.note
@@ -144,15 +146,19 @@ class HistoryCheck:
         finally:
             disk.close(fd)
 
-    def _follow(self, kept: Kept) -> None:
-        """Compare the segment before this one with what this one states about it."""
-        last, declared = self._last, kept.previous
-        if last is None or last.kept.lost or kept.anew or declared is None or declared.segment != last.kept.number:
+    def _follow(self, kept: Kept | None) -> None:
+        """Compare the segment before this one with what this one states about it; None: no segment does."""
+        last, self._last = self._last, None
+        if last is None or last.kept.lost:
             return
-        if last.fits(declared):
+        declared = None if kept is None or kept.anew else kept.previous
+        if declared is None or declared.segment != last.kept.number:
+            if last.packed or not last.damage:
+                return  # nothing says more about it
+        elif last.fits(declared):
             return
         if not last.damage or last.packed:
-            self._damage(last.file, None if last.packed else last.length, f"segment {declared.segment} has lost lines")
+            self._damage(last.file, None if last.packed else last.length, f"segment {last.kept.number} has lost lines")
             return
         for piece in last.damage:
             count = piece.end - piece.offset

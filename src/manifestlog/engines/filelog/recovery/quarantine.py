@@ -90,12 +90,13 @@ def _segment_written(folder: str) -> int:
 
 
 def _is_unused(paths: ManifestPaths, folder: str) -> bool:
-    """Return whether it holds only what a repair writes before (5): its report, and the copy of a present segment."""
+    """Return whether it holds only what a repair writes before (5): its report, and copies of present files."""
     segment = _segment_written(folder)
     if segment and segment <= max(paths.segment_numbers(disk.list_names(paths.directory)), default=0):
         return False
     files = [name for name in disk.list_names(folder) if name != REPORT and ".tmp-" not in name]
-    return all(_is_copied(os.path.join(paths.directory, name), os.path.join(folder, name)) for name in files)
+    places = (paths.directory, paths.history)
+    return all(any(_is_copied(os.path.join(p, name), os.path.join(folder, name)) for p in places) for name in files)
 
 
 def _is_copied(path: str, target: str) -> bool:
