@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= lines segment canonical index
+FUZZ_TARGETS ?= lines segment canonical index pack cursor events
 LOCK_EXTRAS   = dev bench docs extract formats fuzz
 
 # The exact versions of all development dependencies. Without a lock (`make LOCK=`), pip installs the newest ones.

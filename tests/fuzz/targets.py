@@ -14,10 +14,12 @@ import json
 import logging
 import os
 import re
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain, islice, pairwise
+from unittest import mock
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
@@ -26,13 +28,18 @@ from manifestlog.engines.filelog.canonical.columns import DIGEST
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.engines.filelog.history import keys, reading
+from manifestlog.engines.filelog.history.compression import compress
+from manifestlog.engines.filelog.history.pack import Kept, Pack
+from manifestlog.engines.filelog.history.spans import Span
 from manifestlog.engines.filelog.log import framing, lines
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.overlay import Overlay
-from manifestlog.errors import DamagedManifestError, NewerFormatError
+from manifestlog.errors import CursorError, DamagedManifestError, NewerFormatError
 from manifestlog.files import disk
 from manifestlog.model import codec, document
+from manifestlog.model.events import Event, Query, event_members, undone
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import Row, observations
 
@@ -289,9 +296,94 @@ def _padded(size: int) -> int:
     return size + -size % 8
 
 
+# -- packs, cursors and events -----------------------------------------------------------------------------------------
+
+
+def check_pack(data: bytes) -> None:
+    """A pack is refused when it is opened or when a damaged block is touched, or gives lines that follow each other.
+
+    With `FIT`: JSON, an empty line, and the lines of one block, which are made into a pack with right CRCs.
+    """
+    mode, data = data[:1], data[1:]
+    if mode and mode[0] & FIT:
+        data = _fitted_pack(data)
+    try:
+        with mock.patch.object(disk, "open_read", return_value=_memory_file(data)):
+            found = Pack("fuzz")
+        found.refuse_foreign(found.manifest, found.ts_created, (found.segments[0].number, found.segments[-1].number))
+    except (DamagedManifestError, NewerFormatError, IndexError):
+        return
+    for key in (keys.source_key("a"), keys.checksum_key("0" * 64), keys.run_key("r"), keys.OTHER_INPUTS_KEY):
+        assert all(0 <= number < keys.BLOCKS_MAX for number in found.keys.blocks(key))
+    for number, block in enumerate(found.blocks):
+        with suppress(DamagedManifestError):
+            pieces = found.pieces(number)
+            assert [(p.segment, p.start, len(p.data)) for p in pieces] == [tuple(part) for part in block.parts]
+
+
+def _fitted_pack(data: bytes) -> bytes:
+    text, _, content = data.partition(b"\n\n")
+    block = compress(content)
+    with suppress(ValueError, KeyError, TypeError, IndexError):
+        members = codec.loads(text)
+        members["blocks"][0][:3] = [0, len(block), crc32(block)]
+        text = codec.dumps(members)
+    text = compress(text)
+    text += b"\0" * (-len(text) % 4)
+    table = struct.pack("<3I", 0, 1, 0x12340000)
+    body = struct.pack("<III", 0x184D2A50, 20 + len(text) + len(table), len(text)) + text + table
+    return block + body + struct.pack("<II8s", len(body) + 16, crc32(body), b"MLPACK01")
+
+
+def check_cursor(data: bytes) -> None:
+    """A cursor is refused, or written back as it was."""
+    text = data.decode("utf-8", "replace")
+    try:
+        at = reading.parse_cursor(text, "0123abcd", "fuzz")
+    except CursorError:
+        return
+    assert reading.cursor_text("0123abcd", at) == text
+
+
+def check_events(data: bytes) -> None:
+    """Whatever a valid line says: each of its events can be looked at, printed as JSON, and found by what it says."""
+    data = fitted(data, SALT, 1000)
+    kept = Kept(1, SALT, 2, None, anew=False, length=1000 + len(data))
+    for piece in framing.split(data, 1000, SALT):
+        try:
+            if piece.line is None or lines.decode(piece.line).kind == "open":
+                continue
+        except (ValueError, KeyError, TypeError):
+            continue
+        spans = [Span(kept, piece.offset, piece.line + b"\n", checked=True)]
+        for event in reading.events(spans, "0123abcd", Query(), _no_damage):
+            _look_at(event, spans)
+
+
+def _look_at(event: Event, spans: list[Span]) -> None:
+    json.dumps(event_members(event, "fuzz_manifest"))
+    assert reading.parse_cursor(event.cursor, "0123abcd", "fuzz").segment == 1
+    undone(event.row, event.was)
+    asked = [Query(checksum=checksum) for checksum in (event.checksum, *event.inputs) if checksum]
+    asked += [Query(source_id=event.source_id)] * (event.source_id is not None)
+    asked += [Query(run=event.run)] * (event.run is not None)
+    for query in asked:
+        cursors = [one.cursor for one in reading.events(spans, "0123abcd", query, _no_damage)]
+        assert event.cursor in cursors, f"{query} does not find it"
+        key = reading.key_of(query)
+        assert key is None or key in keys.keys_in(spans[0].data), f"no key for {query}"
+
+
+def _no_damage(_span: Span, offset: int) -> None:
+    raise AssertionError(f"an intact line is damage at {offset}")
+
+
 TARGETS: dict[str, Target] = {
     "lines": check_lines,
     "segment": check_segment,
     "canonical": check_canonical,
     "index": check_index,
+    "pack": check_pack,
+    "cursor": check_cursor,
+    "events": check_events,
 }

@@ -22,6 +22,7 @@ It knows blocks and segments, not what a line means. Integers are little-endian.
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -44,6 +45,7 @@ FORMAT = 1
 BLOCK_BYTES = 256 << 10
 BYTES_MAX = 64 << 20
 """Bytes of lines in one pack, about."""
+_NUMBER_MAX = 1 << 48
 _SKIPPABLE = 0x184D2A50
 _END = struct.Struct("<II8s")
 _MAGIC = b"MLPACK01"
@@ -221,10 +223,13 @@ class Pack:
             raise DamagedManifestError(
                 self.path, block.offset, f"{block.size} bytes of a pack are not what was written"
             )
+        length = sum(part.length for part in block.parts)
         try:
-            data = decompress(packed, sum(part.length for part in block.parts))
+            data = decompress(packed, length)
         except ValueError as error:  # written so, with a CRC that fits
             raise DamagedManifestError(self.path, block.offset, f"a block of a pack cannot be read ({error})") from None
+        if len(data) != length:
+            raise DamagedManifestError(self.path, block.offset, "a block of a pack is shorter than its parts")
         found, position = [], 0
         for segment, start, length in block.parts:
             found.append(Piece(segment, start, data[position : position + length]))
@@ -246,10 +251,19 @@ def _listed(block: Block) -> list[Any]:
 
 
 def _block(members: list[Any]) -> Block:
-    offset, size, crc, first_ts, last_ts, parts = members
-    return Block(offset, size, crc, first_ts, last_ts, tuple(Part(*part) for part in parts))
+    offset, size, crc, first_ts, last_ts, listed = members
+    parts = tuple(Part(*part) for part in listed)
+    _check_numbers(offset, size, crc, *chain.from_iterable(parts))
+    return Block(offset, size, crc, first_ts, last_ts, parts)
 
 
 def _kept(members: dict[str, Any]) -> Kept:
     previous = members["previous"]
+    _check_numbers(members["number"], members["salt"], members["format"], members["length"])
     return Kept(**{**members, "previous": Summary(**previous) if previous else None})
+
+
+def _check_numbers(*numbers: object) -> None:
+    """Raise `ValueError` for anything that is no size or number of a file."""
+    if not all(type(number) is int and 0 <= number < _NUMBER_MAX for number in numbers):
+        raise ValueError("a number is not valid")
