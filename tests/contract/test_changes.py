@@ -411,6 +411,16 @@ def test_a_damaged_registration_keeps_everything(path: Path, opener: Opener) -> 
     assert _after(opener, damage) == [EventKind.PUT] * 3
 
 
+def test_check_names_a_damaged_registration(path: Path, opener: Opener) -> None:
+    """It is no damage: no record and no event is affected."""
+    manifest = opener()
+    manifest.register_follower("mirror", manifest.cursor)
+    file = next((path.parent / "history").glob("*.follower-*"))
+    file.write_bytes(b"junk")
+    (found,) = maintenance.check(path).findings
+    assert (found.level, found.file) == ("note", str(file))
+
+
 def test_a_registration_of_a_follower_survives_the_manager(path: Path, opener: Opener) -> None:
     """It is a file."""
     manifest = opener()

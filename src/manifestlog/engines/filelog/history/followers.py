@@ -21,6 +21,7 @@ from manifestlog.files import disk, publish
 from manifestlog.model.followers import Follower, follower
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from manifestlog.names import ManifestPaths
@@ -37,28 +38,45 @@ def read_all(paths: ManifestPaths) -> list[Follower]:
 
 
 def _read(paths: ManifestPaths) -> list[tuple[str, Follower | None]]:
-    names: list[str] = []
-    with suppress(FileNotFoundError):
-        names = paths.follower_names(disk.list_names(paths.history))
-    found = []
-    for name in names:
-        with suppress(FileNotFoundError):  # it was removed meanwhile
+    found: list[tuple[str, Follower | None]] = []
+    for name in _names(paths):
+        try:
             found.append((name, _read_one(paths.follower(name), name)))
+        except FileNotFoundError:
+            continue  # it was removed meanwhile
+        except ValueError as error:
+            log.warning("%s: %s", paths.follower(name), error)
+            found.append((name, None))
     return found
 
 
-def _read_one(path: str, name: str) -> Follower | None:
+def _names(paths: ManifestPaths) -> list[str]:
+    with suppress(FileNotFoundError):
+        return paths.follower_names(disk.list_names(paths.history))
+    return []
+
+
+def _read_one(path: str, name: str) -> Follower:
+    """Return the registration in a file; raises `ValueError` with what is wrong and what to do."""
     fd = disk.open_read(path)
     try:
         members = json.loads(disk.read(fd, _BYTES_MAX, 0))
         return follower(name, *(str(members[member]) for member in Follower._fields[1:]))
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        log.warning(
-            "%s: not a valid registration of a follower (%s): the history is kept until it is removed", path, error
-        )
-        return None
+        advice = "the whole history is kept until the follower registers again, or the file is removed"
+        raise ValueError(f"not a valid registration of a follower ({error}): {advice}") from None
     finally:
         disk.close(fd)
+
+
+def invalid(paths: ManifestPaths) -> Iterator[tuple[str, str]]:
+    """Yield the path of each file that is no valid registration, and what is wrong with it."""
+    for name in _names(paths):
+        with suppress(FileNotFoundError):
+            try:
+                _read_one(paths.follower(name), name)
+            except ValueError as error:
+                yield paths.follower(name), str(error)
 
 
 def write(paths: ManifestPaths, registered: Follower, *, read_only: bool) -> None:

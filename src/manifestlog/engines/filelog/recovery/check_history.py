@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.pack import Kept, Pack, lost_segment
 from manifestlog.engines.filelog.history.spans import header, listing
 from manifestlog.engines.filelog.log import framing, lines
@@ -122,6 +123,8 @@ class HistoryCheck:
         packed = [paths.kept_segment(number) for number in paths.segment_numbers(names) if found.pack_of(number)]
         for path in packed + [paths.pack(*one) for one in paths.pack_ranges(names) if one not in found.packs]:
             note(path, None, "a pack holds the same; the next compaction removes it")
+        for path, meaning in followers.invalid(paths):
+            note(path, None, meaning)
 
     def _damage(self, path: str, offset: int | None, meaning: str, *, gap: bool = False) -> None:
         if not gap:
