@@ -90,6 +90,12 @@ say "Get one content: a file that two sources deliver is stored once."
 checksum=$(manifestlog list galaxy_download --source bodies-009 | cut -f1)
 run manifestlog get galaxy_download --checksum "$checksum"
 
+say "Trace a file back to its address: what it is, and when it came from where."
+run manifestlog trace --source bodies-001 --dataset bodies --up
+
+say "The log has the three runs: when each began and ended, and what came of it."
+run manifestlog log galaxy_download --kind begun --kind ended
+
 kill "$server"
 wait "$server"
 server=
