@@ -230,7 +230,8 @@ def recoveries(
         records = examine(machine, state.disk.copy(), state.allowed, scenario.options, fully=False)
         machine.power_off()
         others = tuple(other for other in state.allowed.exactly if other != records)
-        base = Base(state.disk, records, others, certain=False) if state.cut == "kill" else Base(state.disk, records)
+        killed = state.cut == "kill"
+        base = Base(state.disk, records, others if killed else (), certain=not killed, whole=state.allowed.whole)
         yield replace(
             scenario,
             name=f"{scenario.name}, {state.cut} after {state.after}, {recover.__name__}",
@@ -319,7 +320,9 @@ def _go_on(
     now[_EXTRA.checksum] = _EXTRA
     check_last_line(machine.disk)
     manifest.compact()
+    done = machine.disk.files()
     assert manifest.compact().outcome == "nothing_to_do"
+    assert machine.disk.files() == done, "a compaction with nothing to do has changed files"
     check_files(machine.disk, compacted=True)
     later = told(manifest, exact=not allowed.moments)
     assert later[: len(events)] == events

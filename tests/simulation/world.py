@@ -47,6 +47,8 @@ class Base(NamedTuple):
     records: Records
     others: tuple[Records, ...] = ()
     certain: bool = True
+    whole: bool = True
+    """Whether its history goes back to the beginning."""
 
 
 class World:
@@ -63,7 +65,7 @@ class World:
         """What it held since the last moment at which all of it was certainly on the disk, whatever the durability."""
         self.batches: list[frozenset[str]] = []
         self.created = base.certain and PATH in disk.files()
-        self.whole = True
+        self.whole = base.whole
         """Whether the history goes back to the beginning."""
         self._first = machine.boot(disk)
         self._second: Process | None = None
