@@ -90,7 +90,7 @@ class Ground:
     def place(self, case: Case) -> None:
         for entry in os.scandir(self.directory):
             if entry.name != NAME and not entry.name.endswith(".lock"):
-                os.unlink(entry)
+                shutil.rmtree(entry) if entry.is_dir() else os.unlink(entry)
         for name, data in case.files.items():
             if name != NAME:
                 (self.directory / name).write_bytes(data)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 FIRST = 10_000
 """Numbers from here on have five digits, so all their lines are of one length."""
-SMALL_SEGMENTS = replace(QUICK, segment_bytes_max=32 * 1024)
+SMALL_SEGMENTS = replace(QUICK, segment_bytes_max=32 * 1024, history="off")
+"""Without a history, which would fill the little disk."""
 
 
 def padded(number: int, pad: int = 0) -> ManifestRecord:

@@ -164,7 +164,7 @@ def create(_link: Link, path: Path) -> None:
 
 def _all_writable(path: Path) -> None:
     for entry in path.parent.iterdir():
-        entry.chmod(0o666)
+        entry.chmod(0o777 if entry.is_dir() else 0o666)
 
 
 def _all_but_the_segment(path: Path) -> None:

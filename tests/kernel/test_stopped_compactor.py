@@ -50,7 +50,7 @@ STEPS: dict[str, Callable[[Callable[[], None]], None]] = {
     "5, the rename": lambda act: before(compactor._Compaction, "_publish", lambda *_: act()),
     "6, the index": lambda act: before(base, "write_index", lambda *_: act()),
     "7, saying so": lambda act: _tell("compacted", act),
-    "8, deleting": lambda act: before(compactor._Compaction, "_delete_covered", lambda *_: act()),
+    "8, moving": lambda act: before(compactor._Compaction, "_keep", lambda *_: act()),
     "the end": lambda act: before(compactor._Compaction, "_report", lambda *_, **__: act()),
 }
 """How to do something right before a step of the compaction."""

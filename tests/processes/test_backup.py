@@ -208,10 +208,8 @@ def two_moments(path: Path, tmp_path: Path) -> Path:
 
 
 def test_all_files_of_one_moment_are_a_manifest(path: Path, two_moments: Path) -> None:
-    for file in path.parent.iterdir():
-        file.unlink()
-    for file in two_moments.iterdir():
-        shutil.copy(file, path.parent)
+    shutil.rmtree(path.parent)
+    shutil.copytree(two_moments, path.parent)
     with DownloadManifestManager(path, read_only=True) as manifest:
         assert list(manifest) == sorted([checksum(0), checksum(1)])
 
