@@ -76,9 +76,13 @@ def test_it_counts_what_it_has_read(sound: Path) -> None:
 
 
 def test_it_writes_nothing(sound: Path) -> None:
-    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sound.parent.iterdir()}
+    before = _files_and_times(sound.parent)
     _check(sound)
-    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sound.parent.iterdir()} == before
+    assert _files_and_times(sound.parent) == before
+
+
+def _files_and_times(directory: Path) -> dict[Path, tuple[bytes, int]]:
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in directory.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("kind", ["canonical", "sealed", "sealed too"])

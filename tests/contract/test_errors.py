@@ -165,6 +165,7 @@ def test_a_newer_format_names_both() -> None:
 
 DEFAULTS = {
     "durability": Durability.POWER_CUT,
+    "history": "forever",
     "sync_interval_s": 1.0,
     "lock_timeout_s": 30.0,
     "record_bytes_max": 1 << 20,

@@ -112,7 +112,7 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
     for span in spans:
         if needle is not None and span.checked and needle not in span.data:
             continue
-        found = _span_events(span, tag, needle, on_damage)
+        found = _span_events(span, tag, query, needle, on_damage)
         for event in reversed(list(found)) if query.reverse else found:
             if event.ts < end:
                 return
@@ -134,7 +134,9 @@ def _end_of(query: Query) -> str:
     return ""
 
 
-def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
+def _span_events(
+    span: Span, tag: str, query: Query, needle: bytes | None, on_damage: Callable[[Span, int], None]
+) -> Iterator[Event]:
     segment = span.segment.number
     prefix = f"{tag}.{segment}."
     parsed = _parsed_pack(span) if span.packed and needle is None else _parsed_lines(span, needle, on_damage)
@@ -146,12 +148,15 @@ def _span_events(span: Span, tag: str, needle: bytes | None, on_damage: Callable
             yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], own, row["checksum"], row, details)
         elif kind not in _NO_EVENTS:
             crc = data["crc"]
-            yield from _line_events(data, tag, Position(segment, offset, 0, crc), Position(segment, end, 0, crc))
+            yield from _line_events(data, tag, Position(segment, offset, 0, crc), Position(segment, end, 0, crc), query)
 
 
-def _line_events(data: Parsed, tag: str, begin: Position, end: Position) -> Iterator[Event]:
+def _line_events(data: Parsed, tag: str, begin: Position, end: Position, query: Query) -> Iterator[Event]:
     changes = _changes(data)
+    source_id = query.source_id
     for number, (kind, checksum, row, details) in enumerate(changes, 1):
+        if source_id is not None and row is not None and details.get("source_id", row["source_id"]) != source_id:
+            continue  # a batch may have thousands of records, of which one is asked for
         at = end if number == len(changes) else begin._replace(done=number)
         yield Event(cursor_text(tag, at), data["ts"], _KINDS[kind], checksum, row, details)
 
@@ -221,7 +226,7 @@ def _batch_changes(data: Parsed, shared: Details) -> list[Change]:
     rows: list[Row] = data["records"]
     forgets: list[str] = data.get("forgets", [])
     own = data.get("events") or [None] * (len(rows) + len(forgets))
-    merged = [{**shared, **(one or {})} for one in own]
+    merged = [shared if not one else {**shared, **one} for one in own]
     found: list[Change] = [
         (details.get("kind", "put"), row["checksum"], row, details) for row, details in zip(rows, merged, strict=False)
     ]
