@@ -124,7 +124,10 @@ def _of_failing(manifest: Recorded, since: Moment | None) -> list[Iterator[Event
     sources = {event.source_id for event in failed}
     if len(sources) > _SOURCES_MAX or None in sources:
         return [manifest.history(kinds=TOLD)]
-    return [manifest.history(source_id=source, kinds=TOLD) for source in sorted(filter(None, sources))]
+    return [
+        manifest.history(source_id=source, kinds=TOLD)
+        for source in sorted(source for source in sources if source is not None)
+    ]
 
 
 def failing(engine: Engine, now: datetime) -> int:

@@ -25,6 +25,7 @@ from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
+from manifestlog.model.attempts import attempt_details, failure_text, writable
 from manifestlog.model.batches import batches, encoded
 from manifestlog.model.downloads import (
     EventLike,
@@ -35,7 +36,7 @@ from manifestlog.model.downloads import (
     moved_time,
     record_from_download,
 )
-from manifestlog.model.events import Details, EventKind, attempt_details, failure_text, kept
+from manifestlog.model.events import Details, EventKind, kept
 from manifestlog.model.followers import Follower, follower
 from manifestlog.model.models import (
     AddResult,
@@ -238,16 +239,16 @@ class AbstractManifest(ManifestReader, ABC):
 
     def join_run(self, run: str, *, stage: str | None = None) -> JoinedRun:
         """Return a context manager for a part of a run that another process has begun."""
-        return JoinedRun(self._run, kept({"run": run, "stage": stage}))
+        return JoinedRun(self._run, writable(kept({"run": run, "stage": stage})))
 
     def fail(self, source: SourceLike, error: BaseException | str, **attempt: Any) -> None:
         """Record a failed attempt: it leaves no record. Durable as `add` is.
 
-        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums).
+        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums). Raises `ValueError` for any other.
         """
         failed = {"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)}
         details = self._run.joined({**failed, **attempt_details(attempt)})
-        self._engine.record_event(EventKind.FAILED, details or {})
+        self._engine.record_event(EventKind.FAILED, writable(details or {}))
 
     def undo(
         self,

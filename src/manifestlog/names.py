@@ -109,7 +109,8 @@ class ManifestPaths:
     def pack_ranges(self, file_names: list[str]) -> list[tuple[int, int]]:
         """Return the first and last segment of each pack among these names, in order."""
         pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"(\d{6,})-(\d{6,})\.jsonl\.zst")
-        return sorted((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
+        ranges = ((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
+        return sorted((first, last) for first, last in ranges if first <= last)
 
     def follower(self, follower: str) -> str:
         """Return the path of a follower's registration."""

@@ -11,6 +11,7 @@ It writes two events and counts; `runs` in the command line reads them.
 
 from __future__ import annotations
 
+import operator
 import secrets
 import time
 from collections import Counter
@@ -23,7 +24,8 @@ from manifestlog import history
 from manifestlog.engines.protocol import Capability
 from manifestlog.errors import ManifestError
 from manifestlog.files.processes import this_process
-from manifestlog.model.events import EventKind, kept, one_line
+from manifestlog.model.attempts import failure_text, writable
+from manifestlog.model.events import EventKind, kept
 from manifestlog.model.safe_urls import safe_text
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.protocol import Engine
     from manifestlog.model.events import Details
+
+
+_OUTCOMES = (None, "ok", "failed", "interrupted")
 
 
 def new_id() -> str:
@@ -56,8 +61,7 @@ class Run:
 
     def __init__(self, engine: Engine, context: RunContext, details: Details, begun: Details) -> None:
         self.id = str(details["run"])
-        self.bytes = 0
-        """Bytes transferred, for the end of the run."""
+        self._bytes = 0
         self._engine = engine
         self._context = context
         self._details = details
@@ -66,20 +70,41 @@ class Run:
         self._counts: Counter[str] = Counter()
         self._unchanged: set[tuple[str, str]] = set()
         self._since = 0.0
-        self.outcome: str | None = None
+        self._outcome: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes transferred, for the end of the run. Setting anything but a whole number raises `ValueError`."""
+        return self._bytes
+
+    @bytes.setter  # noqa: A003 -- the property itself
+    def bytes(self, value: int) -> None:
+        self._bytes = writable({"bytes": value})["bytes"]
+
+    @property
+    def outcome(self) -> str | None:
         """What the end says: `ok`, `failed` or `interrupted`; by default it follows from how the block ends."""
+        return self._outcome
+
+    @outcome.setter
+    def outcome(self, value: str | None) -> None:
+        if value not in _OUTCOMES:
+            raise ValueError(f"{value!r:.80} is not how a run ends: expected ok, failed or interrupted")
+        self._outcome = value
 
     def count(self, outcome: str, times: int = 1) -> None:
         """Count what came of something that leaves no event of its own, such as `unchanged`."""
+        writable({"counts": {outcome: operator.index(times)}})
         self._counts[outcome] += times
 
     def unchanged(self, source_id: str, dataset: str) -> None:
         """Count a source that answered that its content is unchanged. If it was failing, that is over."""
+        writable({"recovered": [{"source_id": source_id, "dataset": dataset}]})
         self.count("unchanged")
         self._unchanged.add((source_id, dataset))
 
     def __enter__(self) -> Self:
-        self._engine.record_event(EventKind.BEGUN, {**self._details, **self._begun})
+        self._engine.record_event(EventKind.BEGUN, writable({**self._details, **self._begun}))
         self._outer, self._context.details = self._context.details, self._details
         self._since = time.monotonic()
         return self
@@ -133,5 +158,5 @@ def begin(engine: Engine, context: RunContext, name: str, version: str, *, stage
     """Return the run with this name; it begins when its block does."""
     details = kept({"run": new_id(), "stage": stage})
     program = f"manifestlog {manifestlog.__version__}"
-    begun = {"name": one_line(name), "version": version, "program": program, **this_process()}
+    begun = {"name": failure_text(name), "version": version, "program": program, **this_process()}
     return Run(engine, context, details, begun)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from manifestlog.errors import RecordRejectedError
+from manifestlog.model.attempts import is_attempt
 from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
 from manifestlog.model.rows import Row, normal_checksum, utc_text
 from manifestlog.model.verdict import Verdict
@@ -78,9 +79,10 @@ def record_from_download(
 
 
 def attempt_of(event: EventLike) -> dict[str, Any]:
-    """Return what an event says of its download beyond the record; each member is optional."""
+    """Return what an event says of its download beyond the record: each attribute that it has, and that is of the right type."""
     names = {"url": "url", "status": "status", "seconds": "seconds", "bytes": "bytes_transferred"}
-    return {name: getattr(event, attribute, None) for name, attribute in names.items()}
+    found = {name: getattr(event, attribute, None) for name, attribute in names.items()}
+    return {name: value for name, value in found.items() if is_attempt(name, value)}
 
 
 def is_live(moment: datetime) -> bool:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.model.rows import FIELDS, Row, in_field_order, is_checksum, source_key
-from manifestlog.model.safe_urls import safe_text, safe_url
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ _TEXTS = (
     "program",
     "outcome",
 )
-_NUMBERS = ("bytes", "pid")
+_NUMBERS = ("bytes", "pid", "status")
 _MEASURES = ("seconds", "pid_started")
 _KINDS = frozenset(EventKind)
 _VERDICTS = frozenset(Verdict)
@@ -310,12 +310,13 @@ def check_details(found: object) -> Details:
     if not isinstance(found, dict):
         raise ValueError("an event must be an object")
     for name, value in found.items():
-        if not _is_valid(name, value):
+        if not is_valid(name, value):
             raise ValueError(f"an event's {name} is not valid")
     return found
 
 
-def _is_valid(name: str, value: object) -> bool:
+def is_valid(name: str, value: object) -> bool:
+    """Return whether a member of an event can have this value; a member that is not known can have any."""
     if name == "verdict":
         return value in _VERDICTS
     if name == "kind":
@@ -324,10 +325,10 @@ def _is_valid(name: str, value: object) -> bool:
         return is_checksum(value)
     if name in _TEXTS:
         return isinstance(value, str)
-    if name in _NUMBERS or name == "status":
+    if name in _NUMBERS:
         return type(value) is int
     if name in _MEASURES:
-        return type(value) in (int, float)
+        return isinstance(value, (int, float)) and type(value) is not bool and isfinite(value)
     if name == "inputs":
         return isinstance(value, list) and all(map(is_checksum, value))
     if name == "recovered":
@@ -347,30 +348,12 @@ def kept(members: Mapping[str, Any]) -> Details:
     return found
 
 
-_ATTEMPT = frozenset({"url", "status", "bytes", "seconds", "inputs"})
-
-
-def attempt_details(given: Mapping[str, Any]) -> Details:
-    """Return what a caller says of an attempt, as an event keeps it. Raises `ValueError` for an unknown member."""
-    if not given:
-        return {}
-    if unknown := sorted(set(given) - _ATTEMPT):
-        raise ValueError(f"an attempt has no {', '.join(unknown)}: expected {', '.join(sorted(_ATTEMPT))}")
-    found = kept(given)
-    if "url" in found:
-        found["url"] = safe_url(str(found["url"]))
-    if "inputs" in found:
-        found["inputs"] = list(found["inputs"])
-    return check_details(found)
-
-
-def failure_text(error: BaseException | str) -> str:
-    """Return the text of an error, with credentials and query values in its URLs hidden."""
-    text = error if isinstance(error, str) else str(error) or type(error).__name__
-    return one_line(safe_text(text))
-
-
 def one_line(text: str) -> str:
     """Return a text without control characters and of at most `ERROR_CHARACTERS_MAX` characters."""
-    plain = _CONTROL.sub(" ", text).strip().encode("utf-8", "replace").decode()
+    plain = utf8(_CONTROL.sub(" ", text).strip())
     return plain if len(plain) <= ERROR_CHARACTERS_MAX else plain[: ERROR_CHARACTERS_MAX - 1] + "…"
+
+
+def utf8(text: str) -> str:
+    """Return a text that can be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode()

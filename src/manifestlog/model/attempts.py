@@ -1,0 +1,67 @@
+"""Attempts: turns what a program says of a download, a failure or a run into an event's details.
+
+Invariants:
+
+- What it returns is accepted by every reader: `writable` refuses the rest before it is written.
+- Credentials and query values in addresses and errors are hidden.
+
+It does no I/O.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from manifestlog.model import codec
+from manifestlog.model.events import check_details, is_valid, kept, one_line, utf8
+from manifestlog.model.safe_urls import safe_text, safe_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from manifestlog.model.events import Details
+
+_ATTEMPT = frozenset({"url", "status", "bytes", "seconds", "inputs"})
+
+
+def attempt_details(given: Mapping[str, Any]) -> Details:
+    """Return what a caller says of an attempt, as an event keeps it. Raises `ValueError` for an unknown member."""
+    if not given:
+        return {}
+    if unknown := sorted(set(given) - _ATTEMPT):
+        raise ValueError(f"an attempt has no {', '.join(unknown)}: expected {', '.join(sorted(_ATTEMPT))}")
+    found: Details = {name: _plain(value) for name, value in kept(given).items()}
+    if "url" in found:
+        found["url"] = utf8(safe_url(str(found["url"])))
+    if "inputs" in found:
+        found["inputs"] = list(found["inputs"])
+    return writable(found)
+
+
+def is_attempt(name: str, value: object) -> bool:
+    """Return whether an attempt can have this value under this name; an object of another program may mean something else."""
+    return value is not None and (name == "url" or is_valid(name, _plain(value)))
+
+
+def _plain(value: object) -> object:
+    """Return a number as a plain one, such as an `HTTPStatus` or one of NumPy's; anything else unchanged."""
+    if type(value) in (bool, int, float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
+def writable(found: Details) -> Details:
+    """Return an event's details, which every reader will accept; raises `ValueError` for any other."""
+    check_details(found)
+    try:
+        codec.dumps(found)
+    except TypeError as error:
+        raise ValueError(f"an event is not writable as JSON ({error})") from None
+    return found
+
+
+def failure_text(error: BaseException | str) -> str:
+    """Return the text of an error, with credentials and query values in its URLs hidden."""
+    text = error if isinstance(error, str) else str(error) or type(error).__name__
+    return one_line(safe_text(text))
