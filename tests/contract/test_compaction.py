@@ -167,10 +167,13 @@ def test_reopening_leaves_nothing_to_do(filled: DownloadManifestManager, opener:
     assert opener(None).compact().outcome is CompactionOutcome.NOTHING_TO_DO
 
 
-def test_covered_segments_are_deleted(filled: DownloadManifestManager, path: Path) -> None:
-    """After a compaction one segment is left."""
+def test_covered_segments_move_to_the_history(filled: DownloadManifestManager, path: Path) -> None:
+    """After a compaction one segment is left beside the canonical file; the covered one is in `history/`."""
+    (covered,) = segments_of(path.parent)
+    before = covered.read_bytes()
     filled.compact()
     assert len(segments_of(path.parent)) == 1
+    assert (path.parent / "history" / covered.name).read_bytes().startswith(before)  # then its seal
 
 
 def test_segment_numbers_are_never_reused(filled: DownloadManifestManager, path: Path) -> None:

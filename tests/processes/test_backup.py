@@ -30,6 +30,7 @@ WRITERS = 2
 STRIDE = 1_000_000
 """Writer `w` adds the records from `w * STRIDE` on."""
 TRIES = 200
+HISTORY = "history"
 
 
 PER_BACKUP = 60
@@ -88,17 +89,30 @@ def _files(path: Path) -> list[Path]:
     return [path, *sorted(path.parent.glob(f"{path.name.removesuffix('json')}wal-*"))]
 
 
+def _history(path: Path) -> list[Path]:
+    """What a shell makes of `history/NAME.*`, once the log has been copied."""
+    return sorted((path.parent / HISTORY).glob(f"{path.name.removesuffix('manifest.json')}*"))
+
+
 def _by_python(path: Path, target: Path) -> bool:
+    (target / HISTORY).mkdir()
     try:
         for file in _files(path):
             shutil.copy2(file, target)
+        for file in _history(path):
+            shutil.copy2(file, target / HISTORY)
     except FileNotFoundError:  # compacted away under our hands
         return False
     return True
 
 
 def _by_cp(path: Path, target: Path) -> bool:
-    return subprocess.run(["cp", "-p", *_files(path), target], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    (target / HISTORY).mkdir()
+    return _cp(_files(path), target) and _cp(_history(path), target / HISTORY)
+
+
+def _cp(files: list[Path], target: Path) -> bool:
+    return subprocess.run(["cp", "-p", *files, target], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _by_tar(path: Path, target: Path) -> bool:
@@ -154,6 +168,13 @@ def _back_up(way: str, path: Path, place: Path, number: int) -> Path:
     raise AssertionError(f"no sound copy in {TRIES} tries")
 
 
+def _tells(copy: Path, before: list[int]) -> bool:
+    """Whether the copy's history has an event for each of these additions."""
+    with DownloadManifestManager(copy, read_only=True) as manifest:
+        told = {event.checksum for event in manifest.history()}
+    return told.issuperset(checksum(writer * STRIDE + n) for writer, count in enumerate(before) for n in range(count))
+
+
 def _holds(copy: Path, before: list[int]) -> bool:
     with DownloadManifestManager(copy, read_only=True) as manifest:
         return all(
@@ -173,6 +194,7 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(
         before = [_acknowledged(busy, writer) for writer in range(WRITERS)]
         copy = _back_up(way, path, tmp_path, number)
         assert _holds(copy, before)
+        assert way == "cat" or _tells(copy, before)
         load_canonical(copy)  # its log may end in a line that was being written
         shutil.rmtree(copy.parent)
 

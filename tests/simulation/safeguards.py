@@ -91,7 +91,7 @@ TOGETHER = [
     one(
         "an opener begins again when files change under it",
         "damage told where a compaction has deleted segments",
-        "opening while segments are deleted",
+        "opening while segments move to the history",
         "engines.filelog.state:State.load", "if fingerprint(paths) == before:", "if True:",
     ),
     one(

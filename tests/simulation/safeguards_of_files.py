@@ -64,7 +64,7 @@ ON_THE_DISK = [
         "engines.filelog.compaction.steps:_Compaction._write", "disk.sync_data(fd)", _NOT_SYNCED,
     ),
     Safeguard(
-        "the rename is synced before covered segments are deleted",
+        "the rename is synced before covered segments move",
         "the old canonical back, and the log gone",
         "crash: compact",
         (

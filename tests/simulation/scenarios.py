@@ -306,8 +306,8 @@ SCENARIOS: dict[str, Make] = {
     "a reader stopped while others write, rotate and compact": _directed(
         test_schedules_directed.test_a_reader_stopped_at_each_call_while_others_write_rotate_and_compact
     ),
-    "opening while segments are deleted": _directed(
-        test_schedules_directed.test_a_process_stopped_at_each_call_of_opening_while_covered_segments_are_deleted
+    "opening while segments move to the history": _directed(
+        test_schedules_directed.test_a_process_stopped_at_each_call_of_opening_while_covered_segments_move
     ),
     "a writer sleeps over a fence and a compaction": _directed(
         test_schedules_directed.test_a_writer_that_sleeps_over_a_fence_and_a_compaction

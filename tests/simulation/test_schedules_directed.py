@@ -224,7 +224,7 @@ def test_a_reader_stopped_at_each_call_while_all_that_it_knows_is_compacted_away
     count("schedules", at_each_call(machine, begin, steps(reads), WRITES_AND_COMPACTS, steps(adds(3), Client.save)))
 
 
-def test_a_process_stopped_at_each_call_of_opening_while_covered_segments_are_deleted(
+def test_a_process_stopped_at_each_call_of_opening_while_covered_segments_move(
     machine: Machine, begin: tuple[SimDisk, History], count: Count
 ) -> None:
     """What it finds missing is no damage: it begins again, and adds."""
