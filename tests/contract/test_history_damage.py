@@ -379,3 +379,26 @@ def test_ledger_and_history_are_repaired_at_once(path: Path) -> None:
     repair(names.resolve(path))
     assert _damage(path) == []
     assert _contents(path) == ALL[PACKED:]
+
+
+def test_a_new_manifest_in_the_place_of_a_deleted_one_begins_its_own_history(path: Path) -> None:
+    delete_all_but_its_history(path)
+    with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:
+        manifest.add(make_record(200))
+        manifest.compact()
+        manifest.add(make_record(201))
+        assert [event.checksum for event in manifest.history()] == [checksum(200), checksum(201)]
+
+
+def test_the_history_of_a_deleted_manifest_is_set_aside_byte_for_byte(path: Path) -> None:
+    before = {file.name: file.read_bytes() for file in (path.parent / "history").iterdir()}
+    delete_all_but_its_history(path)
+    DownloadManifestManager(path, metadata(), options=MANUAL).close()
+    (folder,) = (path.parent / "quarantine").iterdir()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def delete_all_but_its_history(path: Path) -> None:
+    """As a person does who deletes a manifest by the pattern of its name."""
+    for file in path.parent.glob(path.name.replace(".json", ".*")):
+        file.unlink()

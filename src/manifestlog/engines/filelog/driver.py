@@ -20,7 +20,7 @@ from manifestlog import names
 from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
-from manifestlog.engines.filelog.history import keep
+from manifestlog.engines.filelog.history import keep, leftovers
 from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import reraise_with_advice
 from manifestlog.engines.reports import Footprint
@@ -126,7 +126,7 @@ def _open_or_create(
     except ManifestNotFoundError:
         if metadata is None or read_only:
             raise
-    _create(paths, metadata)
+    _create(paths, metadata, options)
     return FileEngine(paths, options, read_only=read_only)
 
 
@@ -170,8 +170,9 @@ def _warn_of_links(paths: ManifestPaths) -> None:
         )
 
 
-def _create(paths: ManifestPaths, metadata: Row) -> None:
+def _create(paths: ManifestPaths, metadata: Row, options: ManifestOptions) -> None:
     disk.make_directory(paths.directory)
+    leftovers.set_aside(paths, options.lock_timeout_s)
     # Another process has created it meanwhile, and may even have compacted it, which removes unfinished files.
     with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata | {"total_records": 0})
