@@ -68,7 +68,7 @@ def test_half_a_manifest_is_damaged(run: Program, other: Path) -> None:
 def test_beside_a_log_it_is_damage(run: Program, filled: Path, left: str) -> None:
     """Something of the manifest is left: this file took its place, and repair may help."""
     for path in filled.parent.iterdir():
-        if path != filled and not path.match(f"*.manifest.{left}"):
+        if path.is_file() and path != filled and not path.match(f"*.manifest.{left}"):
             path.unlink()
     filled.write_text("[1, 2, 3]")
     assert "damaged" in run.here("list", NAME).err

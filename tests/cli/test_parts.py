@@ -85,7 +85,7 @@ def test_a_file_that_is_replaced_or_removed_is_rejected(tree: Path) -> None:
         digest(str(tree / "a.txt"), replace)
     with pytest.raises(FileNotFoundError):
         digest(str(tree / "a.txt"), lambda _: (tree / "a.txt").unlink(missing_ok=True))
-    with pytest.raises(ChangedError, match="no longer a file"):
+    with pytest.raises(ChangedError, match="no longer a regular file"):
         digest("/dev/null", lambda _: None)
 
 

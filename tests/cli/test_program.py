@@ -113,17 +113,17 @@ def test_a_missing_manifest_is_not_created(run: Program, home: Path, verb: tuple
 @pytest.mark.parametrize("verb", [("list",), ("cat",), ("has", "0" * 64), ("forget", "0" * 64), ("init",)])
 def test_damage_is_reported_and_nothing_is_changed(run: Program, filled: Path, verb: tuple[str, ...]) -> None:
     filled.write_bytes(filled.read_bytes()[:100])
-    before = {p.name: p.read_bytes() for p in filled.parent.iterdir()}
+    before = {p: p.read_bytes() for p in filled.parent.rglob("*") if p.is_file()}
     result = run.here(verb[0], filled, *verb[1:])
     assert result.code == 12
     assert one_line(result.err)
     assert "byte" in result.err
-    assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == before
+    assert {p: p.read_bytes() for p in filled.parent.rglob("*") if p.is_file()} == before
 
 
 def test_a_newer_format_is_reported(run: Program, filled: Path) -> None:
     (segment,) = filled.parent.glob("*.wal-*")
-    segment.write_bytes(segment.read_bytes().replace(b'"format":1', b'"format":2'))
+    segment.write_bytes(segment.read_bytes().replace(b'"format":2', b'"format":3'))
     result = run("list", filled, "--json")
     assert (result.code, result.error["error"]) == (13, "NewerFormatError")
 

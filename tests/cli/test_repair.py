@@ -76,10 +76,10 @@ def test_a_second_run_has_nothing_to_do(run: Program, filled: Path) -> None:
 
 def test_a_dry_run_changes_nothing(run: Program, filled: Path) -> None:
     _damage(filled)
-    before = {p: p.read_bytes() for p in filled.parent.iterdir()}
+    before = {p: p.read_bytes() for p in filled.parent.rglob("*") if p.is_file()}
     result = run("repair", "--dry-run", str(filled))
     assert (result.code, "would be repaired" in result.out) == (1, True)
-    assert {p: p.read_bytes() for p in filled.parent.iterdir()} == before
+    assert {p: p.read_bytes() for p in filled.parent.rglob("*") if p.is_file()} == before
 
 
 def test_a_dry_run_reports_that_a_bad_index_would_be_rebuilt(run: Program, filled: Path) -> None:

@@ -67,10 +67,10 @@ def test_it_says_both_times(run: Program, poisoned: Path) -> None:
 
 
 def test_a_dry_run_changes_nothing(run: Program, poisoned: Path) -> None:
-    before = {path.name: path.read_bytes() for path in poisoned.parent.iterdir()}
+    before = {path: path.read_bytes() for path in poisoned.parent.rglob("*") if path.is_file()}
     result = run.here("retime", NAME, "--dry-run")
     assert "would become" in result.out
-    assert {path.name: path.read_bytes() for path in poisoned.parent.iterdir()} == before
+    assert {path: path.read_bytes() for path in poisoned.parent.rglob("*") if path.is_file()} == before
 
 
 def test_keep_current_keeps_the_content_current(run: Program, poisoned: Path) -> None:

@@ -457,7 +457,7 @@ def test_a_read_only_directory_can_be_verified(run: Program, filled: Path) -> No
 
 def test_nothing_is_written_to_the_manifest(run: Program, filled: Path) -> None:
     def files() -> dict[str, tuple[int, bytes]]:
-        found = {path.name: path for path in filled.parent.iterdir() if "verified" not in path.name}
+        found = {path.name: path for path in filled.parent.iterdir() if path.is_file() and "verified" not in path.name}
         return {name: (path.stat().st_mtime_ns, path.read_bytes()) for name, path in found.items()}
 
     before = files()

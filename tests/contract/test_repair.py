@@ -41,9 +41,9 @@ def test_a_sound_manifest_is_reported_as_sound(path: Path) -> None:
 
 
 def test_a_sound_manifest_is_not_touched(path: Path) -> None:
-    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.iterdir()}
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.rglob("*") if p.is_file()}
     mend(path)
-    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.iterdir()} == before
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.rglob("*") if p.is_file()} == before
 
 
 def test_a_torn_tail_is_left_to_the_next_writer(path: Path) -> None:
@@ -71,9 +71,9 @@ def test_a_second_repair_changes_nothing(path: Path) -> None:
 
 def test_a_dry_run_writes_nothing(path: Path) -> None:
     _damage(path)
-    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.iterdir()}
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.rglob("*") if p.is_file()}
     assert mend(path, dry_run=True).outcome is RepairOutcome.WOULD_REPAIR
-    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.iterdir()} == before
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.parent.rglob("*") if p.is_file()} == before
     mend(path)
 
 

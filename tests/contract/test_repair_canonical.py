@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -259,14 +258,19 @@ def test_without_an_index_an_edited_canonical_is_kept_and_doubted(no_index: Path
     assert len(report.lost) == 1
 
 
+def _remove_all_but(path: Path) -> None:
+    data = path.read_bytes()
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    path.write_bytes(data)
+
+
 def test_records_of_a_damaged_canonical_in_another_layout_are_kept(tmp_path: Path) -> None:
     path = fill(tmp_path / NAME)
     with DownloadManifestManager(path, options=MANUAL) as manifest:
         manifest.save()
     document = json.loads(path.read_bytes())
-    for file in tmp_path.iterdir():
-        if file != path:
-            file.unlink()
+    _remove_all_but(path)
     path.write_text(json.dumps(document, indent=3), encoding="utf-8")
     flip(path, path.read_bytes().index(b'"file_size"', path.read_bytes().index(checksum(7).encode())))
     report = mend(path)
@@ -278,9 +282,7 @@ def test_a_canonical_without_log_and_index_is_salvaged(tmp_path: Path) -> None:
     path = fill(tmp_path / NAME)
     with DownloadManifestManager(path, options=MANUAL) as manifest:
         manifest.save()
-    for file in tmp_path.iterdir():
-        if file != path:
-            os.unlink(file)
+    _remove_all_but(path)
     flip(path, line_of(path, checksum(7)).start + 100)
     mend(path)
     assert stored(path).keys() == ALL - {checksum(7)}

@@ -3,7 +3,7 @@
 Invariants:
 
 - Links to files are followed, links to directories are not. Only a given path itself may be a link to a directory.
-- Manifest files in the directory of the written manifest are never found, nor are files in its quarantine.
+- Manifest files in the directory of the written manifest are never found, nor are files in its history and quarantine.
 - The working files of `extract` (parts, rejected files, claims, times) are never registered, because they are temporary.
 - No file is opened, and memory holds the names of one directory at a time, so a tree can have any size.
 """
@@ -166,5 +166,7 @@ def _is_ledger(path: str, own: ManifestPaths) -> bool:
     stem = name.partition(".")[0]
     # Also the files of other manifests here: their lock files are empty, and a changing ledger is not a download.
     return (
-        folder == own.directory and name.startswith(f"{stem}.manifest.") and parse_manifest_name(stem + SUFFIX) == stem
+        folder in (own.directory, own.history)
+        and name.startswith(f"{stem}.manifest.")
+        and parse_manifest_name(stem + SUFFIX) == stem
     )
