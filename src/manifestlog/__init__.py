@@ -9,6 +9,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from manifestlog.version import __version__
+
 if TYPE_CHECKING:
     from manifestlog.comparison import (
         ContentDiff as ContentDiff,
@@ -105,7 +107,6 @@ if TYPE_CHECKING:
         Undone as Undone,
     )
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "comparison": ("ContentDiff", "Diff", "SourceDiff", "diff"),

@@ -19,7 +19,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-import manifestlog
 from manifestlog import history
 from manifestlog.engines.protocol import Capability
 from manifestlog.errors import ManifestError
@@ -27,6 +26,7 @@ from manifestlog.files.processes import this_process
 from manifestlog.model.attempts import failure_text, writable
 from manifestlog.model.events import EventKind, kept
 from manifestlog.model.safe_urls import safe_text
+from manifestlog.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,6 +157,6 @@ class JoinedRun:
 def begin(engine: Engine, context: RunContext, name: str, version: str, *, stage: str | None = None) -> Run:
     """Return the run with this name; it begins when its block does."""
     details = kept({"run": new_id(), "stage": stage})
-    program = f"manifestlog {manifestlog.__version__}"
+    program = f"manifestlog {__version__}"
     begun = {"name": failure_text(name), "version": version, "program": program, **this_process()}
     return Run(engine, context, details, begun)
