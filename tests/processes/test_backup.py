@@ -158,14 +158,19 @@ def _back_up(way: str, path: Path, place: Path, number: int) -> Path:
         target.mkdir()
         complete = WAYS[way](path, target)
         copy = target / path.name
-        if copy.exists() and check(resolve(copy)).damaged:
-            # A copy that is told to be bad is refused by whoever opens it, too.
+        damaged = _damaged_files(copy) if copy.exists() else set()
+        if damaged - set(_history(copy)):
+            # A copy whose records are told to be bad is refused by whoever opens it, too.
             with pytest.raises(DamagedManifestError):
                 DownloadManifestManager(copy, read_only=True)
-        elif complete:
+        elif complete and not damaged:
             return copy
         shutil.rmtree(target)
     raise AssertionError(f"no sound copy in {TRIES} tries")
+
+
+def _damaged_files(copy: Path) -> set[Path]:
+    return {Path(one.file) for one in check(resolve(copy)).findings if one.level == "damage"}
 
 
 def _tells(copy: Path, before: list[int]) -> bool:
@@ -266,6 +271,20 @@ def test_files_of_two_moments_are_told_apart(path: Path, two_moments: Path, tmp_
     assert check(resolve(mixed / NAME)).damaged
     with pytest.raises(DamagedManifestError):
         DownloadManifestManager(mixed / NAME, read_only=True)
+
+
+def test_a_canonical_restored_beside_its_history_replaces_none_of_it(path: Path, two_moments: Path) -> None:
+    """The log begins anew behind the history, whose events stay readable."""
+    shutil.copy(two_moments / path.name, path)
+    for segment in _files(path)[1:]:
+        segment.unlink()
+    before = {file.name: file.read_bytes() for file in _history(path)}
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        manifest.add(make_record(3))
+        manifest.compact()
+        assert {checksum(0), checksum(3)} <= {event.checksum for event in manifest.history()}
+    assert before.items() < {file.name: file.read_bytes() for file in _history(path)}.items()
+    assert check(resolve(path)).findings == []
 
 
 def test_the_output_of_cat_is_a_manifest_by_itself(path: Path, two_moments: Path, tmp_path: Path) -> None:

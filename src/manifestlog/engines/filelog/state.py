@@ -156,8 +156,7 @@ class State:
     def start_log(self) -> Wal:
         """Return the log, creating it if there is none; only under the append lock."""
         if self.wal is None:
-            size, crc = self.base.identity
-            self.wal = wal.start(self.paths, self.metadata["ts_created"], lines.CanonicalId(size, crc, 0))
+            self.wal = wal.start(self.paths, self.metadata["ts_created"], self.base.identity)
         return self.wal
 
     def _rebase(self, told: CanonicalId) -> None:

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import fold, lines
 from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
@@ -365,8 +366,21 @@ def create_segment(
     return segment
 
 
-def start(paths: ManifestPaths, ts_created: str, base: CanonicalId) -> Wal:
-    """Create the first segment of a manifest without a log."""
+def start(paths: ManifestPaths, ts_created: str, identity: tuple[int, str]) -> Wal:
+    """Create the first segment of a manifest without a log; `identity` is the canonical's.
+
+    If a canonical was restored alone, beside its history, the segment begins anew behind that, as after a repair. So no
+    file of the history is ever replaced by another of the same number.
+    """
     # The creator of the canonical may have died before syncing its name, and a log without its canonical is damage.
     disk.sync_directory(paths.directory)
-    return Wal(paths, ts_created, create_segment(paths, ts_created, None, (base,)), writable=True)
+    last = _last_kept(paths)
+    previous = Summary(last, 0, 0, checksums.hex_crc(0)) if last else None
+    opened = create_segment(paths, ts_created, previous, (CanonicalId(*identity, last),))
+    return Wal(paths, ts_created, opened, writable=True)
+
+
+def _last_kept(paths: ManifestPaths) -> int:
+    """Return the last segment in the history, or 0."""
+    names = disk.list_names(paths.history) if disk.exists(paths.history) else []
+    return max([0, *paths.segment_numbers(names), *(last for _, last in paths.pack_ranges(names))])
