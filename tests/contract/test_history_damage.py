@@ -381,6 +381,15 @@ def test_ledger_and_history_are_repaired_at_once(path: Path) -> None:
     assert _contents(path) == ALL[PACKED:]
 
 
+def test_a_compaction_with_nothing_to_pack_lists_only_the_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    list_names = disk.list_names
+    monkeypatch.setattr(disk, "list_names", lambda directory: listed.append(directory) or list_names(directory))
+    created = json.loads(path.read_bytes())["metadata"]["ts_created"]
+    keep.tidy(names.resolve(path), created, parse_history("forever"), keep.NO_FLOOR)
+    assert set(listed) == {str(path.parent / "history")}
+
+
 def test_a_new_manifest_in_the_place_of_a_deleted_one_begins_its_own_history(path: Path) -> None:
     delete_all_but_its_history(path)
     with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
-from manifestlog.engines.filelog.history.spans import Segments, Tally, listing
+from manifestlog.engines.filelog.history.spans import Segments, Tally, listing, packs
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -127,11 +127,12 @@ def _size(path: str) -> int:
 
 def _remove_packed(paths: ManifestPaths) -> None:
     """Remove the segments and packs that a larger pack holds."""
-    found = listing(paths)
-    for number in _loose(paths):
+    names = disk.list_names(paths.history)
+    found = packs(paths, names)
+    for number in paths.segment_numbers(names):
         if found.pack_of(number):
             disk.remove(paths.kept_segment(number))
-    for first, last in paths.pack_ranges(disk.list_names(paths.history)):
+    for first, last in paths.pack_ranges(names):
         if (first, last) not in found.packs:
             disk.remove(paths.pack(first, last))
 

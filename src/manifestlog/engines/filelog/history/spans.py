@@ -83,11 +83,15 @@ def listing(paths: ManifestPaths) -> Listing:
     """List the segments: first the live ones, then the history, because segments only move that way."""
     live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}
     names = _names(paths.history)
-    ranges = paths.pack_ranges(names)
-    largest = [a for a in ranges if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in ranges)]
-    found = Listing({}, largest)
+    found = packs(paths, names)
     kept = {n: paths.kept_segment(n) for n in paths.segment_numbers(names) if found.pack_of(n) is None}
-    return Listing(kept | live, largest)
+    return Listing(kept | live, found.packs)
+
+
+def packs(paths: ManifestPaths, names: list[str]) -> Listing:
+    """List only the packs among these names, without those that a larger one replaces."""
+    ranges = paths.pack_ranges(names)
+    return Listing({}, [a for a in ranges if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in ranges)])
 
 
 def _names(directory: str) -> list[str]:
