@@ -14,6 +14,7 @@ import pytest
 from manifestlog import (
     AbstractManifest,
     DownloadManifestManager,
+    ETLProcess,
     ManifestFactory,
     ManifestNotFoundError,
     ProcessedManifestManager,
@@ -151,7 +152,8 @@ def test_the_orchestrators_three_questions(manifest: DownloadManifestManager) ->
 @pytest.fixture
 def processed(directory: Path) -> Iterator[ProcessedManifestManager]:
     """The manifest of a step behind `manifest`."""
-    with ProcessedManifestManager(directory / "systems_ingestion.manifest.json", META, options=QUIET) as manager:
+    metadata = META.model_copy(update={"process": ETLProcess.TRANSFORMER})
+    with ProcessedManifestManager(directory / "systems_ingestion.manifest.json", metadata, options=QUIET) as manager:
         yield manager
 
 
@@ -327,3 +329,21 @@ def test_the_abstract_manifest_cannot_be_opened(path: Path) -> None:
     """`update` is abstract, so the base class has no instances."""
     with pytest.raises(TypeError, match="update"):
         AbstractManifest(path, META)  # type: ignore[abstract]
+
+
+def test_another_version_of_a_stage_is_recorded(processed: ProcessedManifestManager) -> None:
+    """Otherwise nobody could tell whether version 2 has done its work; the bytes are the same."""
+    processed.add(record("out", 1, version="1"))
+    again = processed.add(record("out", 2, version="2"))
+    assert (again.verdict, again.record.version) == (Verdict.REFRESHED, "2")
+
+
+def test_the_same_version_of_a_stage_is_a_duplicate(processed: ProcessedManifestManager) -> None:
+    processed.add(record("out", 1, version="1"))
+    assert processed.add(record("out", 2, version="1")).verdict is Verdict.DUPLICATE
+
+
+def test_another_version_of_a_download_is_a_duplicate(upstream: DownloadManifestManager) -> None:
+    """Who downloaded it says nothing of what it is."""
+    upstream.add(record("in", 1, version="1"))
+    assert upstream.add(record("in", 2, version="2")).verdict is Verdict.DUPLICATE

@@ -32,7 +32,7 @@ from manifestlog.errors import CursorError, HistoryReachError, ManifestClosedErr
 from manifestlog.model import codec, roots
 from manifestlog.model.earlier import earlier
 from manifestlog.model.events import Event, EventKind
-from manifestlog.model.rows import Row, Sighting, as_seen_by, moment_text, observations, sort_key, utc_text
+from manifestlog.model.rows import EXTRACTOR, Row, Sighting, as_seen_by, moment_text, observations, sort_key, utc_text
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.names import check_name
@@ -306,7 +306,7 @@ class MemoryEngine:
 
     def _rules(self) -> Rules:
         root = roots.root_of(str(self._records.metadata["root_dir"]), self.location.directory)
-        return Rules(root, self.options.record_bytes_max)
+        return Rules(root, self.options.record_bytes_max, self._records.metadata["process"] != EXTRACTOR)
 
     def claims(self, directory: str) -> MemoryClaims:
         return MemoryClaims(directory, claimed)

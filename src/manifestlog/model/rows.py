@@ -33,7 +33,8 @@ class Sighting(NamedTuple):
     checksum: str
 
 
-PROCESSES = ("extractor", "transformer", "loader")
+EXTRACTOR = "extractor"
+PROCESSES = (EXTRACTOR, "transformer", "loader")
 FILE_SIZE_MAX = 2**63 - 1
 
 REQUIRED = (

@@ -48,11 +48,14 @@ class Verdict(StrEnum):
     REVERTED = "reverted"
 
 
-def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str = "/") -> tuple[Verdict, Row | None]:
+def decide(
+    event: Row, known: Row | None, sightings: list[Sighting], root: str = "/", *, derives: bool = False
+) -> tuple[Verdict, Row | None]:
     """Return the verdict on adding `event`, and the row to append, or None.
 
     `known` is the row with the event's checksum. `sightings` are the latest of the event's source, and those of its
     `source_id` at exactly the event's time. Paths are relative to `root`, so different spellings of a path are equal.
+    With `derives`, the records are outputs, and another version has made them anew.
     """
     if known is None and not sightings and "also_seen" not in event:
         return Verdict.NEW, event
@@ -66,7 +69,7 @@ def decide(event: Row, known: Row | None, sightings: list[Sighting], root: str =
         return Verdict.ALIAS, merge(known, ranked(event, sightings))
     if current is not None and current.checksum == event["checksum"]:
         older = _when(event) < _when(own)
-        if older or (_same(own, event, root) and not is_new_derivation(event, known | own)):
+        if older or (_same(own, event, root) and not is_new_derivation(event, known | own, derives=derives)):
             return _already_known(event, known, own)
         return Verdict.REFRESHED, merge(known | {"file_size": event["file_size"]}, ranked(event, sightings, own))
     if current is not None and _when(event) <= current.order[0]:
@@ -90,9 +93,14 @@ def later_than_current(event: Row, sightings: list[Sighting]) -> Row:
     return event | {"ts_downloaded": utc_text(moved)}
 
 
-def is_new_derivation(event: Row, known: Row) -> bool:
-    """Return whether the event made the known content by another version or from other inputs."""
-    return "derived_from" in event and derivation(event) != derivation(known)
+def is_new_derivation(event: Row, known: Row, *, derives: bool) -> bool:
+    """Return whether the event made the known content by another version or from other inputs.
+
+    An event that names inputs is a derivation. In a manifest of outputs (`derives`), every event is one.
+    """
+    if "derived_from" in event:
+        return derivation(event) != derivation(known)
+    return derives and event["version"] != known["version"]
 
 
 def _already_known(event: Row, known: Row, own: Row) -> tuple[Verdict, Row | None]:

@@ -74,6 +74,8 @@ class Rules(NamedTuple):
     root: str
     """The absolute directory that paths are relative to."""
     record_bytes_max: int
+    derives: bool = False
+    """Whether the records are outputs, which another version makes anew; false for downloads."""
 
 
 class Added(NamedTuple):
@@ -130,12 +132,12 @@ def plan_add(
     if live and (moved := later_than_current(row, _sightings(known, row))) is not row:
         row, record = moved, _encoded(moved, rules)
     before = known.row(checksum)
-    verdict, stored = decide(row, before, _sightings(known, row), rules.root)
+    verdict, stored = decide(row, before, _sightings(known, row), rules.root, derives=rules.derives)
     if stored is None:
         assert before is not None
         answer = Added(verdict, as_seen_by(before, source_key(row)))
         if not must_rewrite(checksum):
-            return Plan(answer, None, _repeated(row, answer.row, details))
+            return Plan(answer, None, _repeated(row, answer.row, rules, details))
         stored = before
     as_given = stored is row and record[0] is raw
     answer = Added(verdict, None if as_given else as_seen_by(stored, source_key(row)))
@@ -143,13 +145,13 @@ def plan_add(
     return Plan(answer, record if stored is row else _encoded(stored, rules), event or None)
 
 
-def _repeated(row: Row, known: Row | None, details: Details | None) -> Details | None:
+def _repeated(row: Row, known: Row | None, rules: Rules, details: Details | None) -> Details | None:
     """Return the details of a derivation that its record does not show, because a later one does; None if it shows it."""
     assert known is not None
-    if not is_new_derivation(row, known):
+    if not is_new_derivation(row, known, derives=rules.derives):
         return None
     made = {name: row[name] for name in ("source_id", "dataset", "checksum", "version")}
-    return {**(details or {}), **made, "inputs": list(row["derived_from"])}
+    return {**(details or {}), **made, "inputs": list(row.get("derived_from", ()))}
 
 
 def plan_update(

@@ -34,6 +34,7 @@ from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import DamagedManifestError, HistoryReachError, ManifestClosedError, ManifestError
 from manifestlog.model import codec, roots
+from manifestlog.model.rows import EXTRACTOR
 from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.options import Durability
@@ -251,7 +252,6 @@ class FileEngine:
             self._append_batch(state, changes, rewrite_events(state.view, changes, kind), details)
 
     def set_metadata(self, changes: Mapping[str, str], *, details: Details | None = None) -> None:
-        """Change members of the manifest's metadata."""
         self._transact(lambda state: self._set_metadata(state, dict(changes), details))
 
     def _set_metadata(self, state: State, changes: dict[str, str], details: Details | None) -> None:
@@ -274,7 +274,8 @@ class FileEngine:
         root_dir = state.metadata["root_dir"]
         if root_dir != self._rules_of[0]:  # made once a root, not once a record
             root = roots.root_of(str(root_dir), self.paths.directory)
-            self._rules_of = (root_dir, Rules(root, self.options.record_bytes_max))
+            rules = Rules(root, self.options.record_bytes_max, state.metadata["process"] != EXTRACTOR)
+            self._rules_of = (root_dir, rules)
         return self._rules_of[1]
 
     def claims(self, directory: str) -> FileClaims:
