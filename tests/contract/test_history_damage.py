@@ -390,6 +390,23 @@ def test_a_compaction_with_nothing_to_pack_lists_only_the_history(path: Path, mo
     assert set(listed) == {str(path.parent / "history")}
 
 
+@pytest.mark.parametrize("what", ["of another manifest", "empty"])
+def test_a_compaction_keeps_segments_beside_a_pack_that_does_not_hold_them(path: Path, what: str) -> None:
+    pack_path = _pack(path)
+    foreign = make(path.parent / "other" / NAME)
+    loose = path.parent / "new" / NAME
+    with DownloadManifestManager(loose, metadata(), options=MANUAL) as manifest:
+        for number in range(2):
+            manifest.add(make_record(number))
+            manifest.compact()
+        kept = sorted((loose.parent / "history").iterdir())
+        beside = loose.parent / "history" / pack_path.name
+        beside.write_bytes(_pack(foreign).read_bytes() if what == "of another manifest" else b"")
+        manifest.add(make_record(2))
+        manifest.compact()
+        assert all(file.exists() for file in kept)
+
+
 def test_a_new_manifest_in_the_place_of_a_deleted_one_begins_its_own_history(path: Path) -> None:
     delete_all_but_its_history(path)
     with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:

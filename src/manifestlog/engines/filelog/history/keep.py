@@ -32,7 +32,7 @@ from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
 from manifestlog.engines.filelog.history.spans import Segments, Tally, listing, packs
 from manifestlog.engines.filelog.log import framing
-from manifestlog.errors import DamagedManifestError
+from manifestlog.errors import DamagedManifestError, ManifestError
 from manifestlog.files import disk, publish
 from manifestlog.model.rows import utc_text
 
@@ -95,13 +95,13 @@ def tidy(
         return
     for left in paths.history_temporaries(disk.list_names(paths.history)):
         disk.remove(left)
-    _remove_packed(paths)
+    _remove_packed(paths, ts_created)
     loose = _loose(paths)
     sizes = [_size(paths.kept_segment(number)) for number in loose]
     if len(loose) >= segments_max or sum(sizes) >= LOOSE_BYTES_MAX:
         for some in _runs(loose, sizes):
             _pack(paths, ts_created, some)
-        _remove_packed(paths)
+        _remove_packed(paths, ts_created)
     cut(paths, keep, datetime.now(UTC), first_needed)
 
 
@@ -125,16 +125,29 @@ def _size(path: str) -> int:
     return 0 if found is None else found.size
 
 
-def _remove_packed(paths: ManifestPaths) -> None:
-    """Remove the segments and packs that a larger pack holds."""
+def _remove_packed(paths: ManifestPaths, ts_created: str) -> None:
+    """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest."""
     names = disk.list_names(paths.history)
     found = packs(paths, names)
-    for number in paths.segment_numbers(names):
-        if found.pack_of(number):
-            disk.remove(paths.kept_segment(number))
-    for first, last in paths.pack_ranges(names):
-        if (first, last) not in found.packs:
-            disk.remove(paths.pack(first, last))
+    twice = [(paths.kept_segment(number), found.pack_of(number)) for number in paths.segment_numbers(names)]
+    twice += [(paths.pack(*one), found.pack_of(one[0])) for one in paths.pack_ranges(names) if one not in found.packs]
+    sound = {pack for pack in {pack for _, pack in twice} if pack and _is_sound(paths, ts_created, pack)}
+    for path, pack in twice:
+        if pack in sound:
+            disk.remove(path)
+
+
+def _is_sound(paths: ManifestPaths, ts_created: str, numbers: tuple[int, int]) -> bool:
+    """Return whether a pack can be read from end to end, and is of this manifest."""
+    try:
+        pack = Pack(paths.pack(*numbers))
+        pack.refuse_foreign(paths.name, ts_created, numbers)
+        for damage in pack.damaged_blocks():
+            raise damage
+    except ManifestError as error:
+        log.error("%s; the segments beside it stay: run `manifestlog check`", error)
+        return False
+    return True
 
 
 def _runs(loose: list[int], sizes: list[int]) -> Iterator[list[int]]:
@@ -159,9 +172,9 @@ def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
         run = [*range(before[0], before[1] + 1), *run]
     path = paths.pack(run[0], run[-1])
     packer = Packer(paths.name, ts_created)
-    kept = [segments.segment(number) for number in run]
     target = publish.Target(paths.temporary(path), path, paths.history)
     try:
+        kept = [segments.segment(number) for number in run]
         publish.publish(target, _blocks(packer, segments, kept), mode_from=paths.canonical)
     except DamagedManifestError as error:
         log.error("%s; it is not packed: run `manifestlog check`", error)
