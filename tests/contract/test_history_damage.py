@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -405,6 +406,16 @@ def test_a_compaction_keeps_segments_beside_a_pack_that_does_not_hold_them(path:
         manifest.add(make_record(2))
         manifest.compact()
         assert all(file.exists() for file in kept)
+
+
+@pytest.mark.parametrize("history", ["90d", "1KiB", "off"])
+def test_a_damaged_pack_stops_no_compaction_that_cuts_the_history(path: Path, history: str) -> None:
+    _pack(path).write_bytes(b"no pack")
+    with DownloadManifestManager(path, options=replace(MANUAL, history=history)) as manifest:
+        manifest.add(make_record(300))
+        manifest.compact()
+    assert checksum(300) in path.read_text(encoding="utf-8")
+    assert not list(path.parent.glob("*.wal-000001.jsonl"))
 
 
 def test_a_new_manifest_in_the_place_of_a_deleted_one_begins_its_own_history(path: Path) -> None:

@@ -248,12 +248,22 @@ def _held(paths: ManifestPaths) -> list[_Held]:
     found: list[tuple[int, _Held]] = []
     for first, last in listing(paths).packs:
         path = paths.pack(first, last)
-        last_ts = max((block.last_ts for block in Pack(path).blocks), default="")
-        found.append((first, _Held(last, path, _size(path), last_ts)))
+        found.append((first, _Held(last, path, _size(path), _last_ts(path))))
     for number in _loose(paths):
         path = paths.kept_segment(number)
-        stamp = disk.path_stamp(path)
-        if stamp is not None:
-            changed = datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC)
-            found.append((number, _Held(number, path, stamp.size, utc_text(changed))))
+        found.append((number, _Held(number, path, _size(path), _changed(path))))
     return [one for _, one in sorted(found)]
+
+
+def _last_ts(path: str) -> str:
+    """Return the time of the last line of a pack; of a damaged one, which must stop no compaction, when it was written."""
+    try:
+        return max((block.last_ts for block in Pack(path).blocks), default="")
+    except DamagedManifestError as error:
+        log.error("%s", error)
+        return _changed(path)
+
+
+def _changed(path: str) -> str:
+    stamp = disk.path_stamp(path)
+    return "" if stamp is None else utc_text(datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC))
