@@ -418,6 +418,21 @@ def test_a_damaged_pack_stops_no_compaction_that_cuts_the_history(path: Path, hi
     assert not list(path.parent.glob("*.wal-000001.jsonl"))
 
 
+def test_a_repair_sets_a_pack_of_another_manifest_aside_and_keeps_the_segments_beside_it(path: Path) -> None:
+    new = path.parent / "new" / NAME
+    with DownloadManifestManager(new, metadata(), options=MANUAL) as manifest:
+        for number in range(2):
+            manifest.add(make_record(number))
+            manifest.compact()
+    shutil.copy(_pack(path), new.parent / "history")
+    repair(names.resolve(new))
+    with DownloadManifestManager(new, options=MANUAL) as manifest:
+        for number in range(2, 6):
+            manifest.add(make_record(number))
+            manifest.compact()
+        assert [event.checksum for event in manifest.history()] == list(map(checksum, range(6)))
+
+
 def test_a_new_manifest_in_the_place_of_a_deleted_one_begins_its_own_history(path: Path) -> None:
     delete_all_but_its_history(path)
     with DownloadManifestManager(path, metadata(), options=MANUAL) as manifest:

@@ -276,8 +276,9 @@ class _HistoryRepair:
         for directory in (folder, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
         for part, saved in self._all():
-            write_pack(self._paths, self._identity[1], saved)
-            if part.path and not part.packed:
+            if saved.kept:
+                write_pack(self._paths, self._identity[1], saved)
+            if part.path and not (part.packed and saved.kept):
                 disk.remove(part.path)
         disk.sync_directory(self._paths.history)
 
@@ -286,12 +287,29 @@ class _HistoryRepair:
             if part.path not in self._found.damaged:
                 continue
             if part.packed:
-                yield part, save_pack(part.path, self._identity, part.first, part.last)
+                yield from self._of_pack(part)
             else:
                 declared = self._declared(part.first)
                 yield part, save_file(part.path, self._identity, part.first, declared)
         for first, last in self._found.gaps:
             yield Part(first, last, ""), save_gap(first, last)
+
+    def _of_pack(self, part: Part) -> Iterator[tuple[Part, Saved]]:
+        """Yield what replaces a pack. One that says nothing must not stand for segments that are there, or still to come."""
+        saved = save_pack(part.path, self._identity, part.first, part.last)
+        files, end = self._beside()
+        missing = [n for n in range(part.first, min(part.last + 1, end)) if n not in files]
+        if len(missing) == len(saved.kept) or not all(kept.lost for kept in saved.kept):
+            yield part, saved
+            return
+        for first, last in _runs(missing):
+            yield Part(first, last, ""), save_gap(first, last)
+        yield part, Saved([], [])
+
+    def _beside(self) -> tuple[set[int], int]:
+        """Return the segments that have files of their own, and the number of the active one."""
+        live = self._paths.segment_numbers(disk.list_names(self._paths.directory))
+        return {*live, *self._paths.segment_numbers(disk.list_names(self._paths.history))}, max(live, default=0)
 
     def _declared(self, number: int) -> lines.Summary | None:
         """Return what the next segment states about this one, if it can be read."""
@@ -353,11 +371,16 @@ def _opening(path: str) -> lines.SegmentHeader | None:
 
 def _named(numbers: list[int]) -> str:
     """Return `segment 3` or `segments 3 to 5, 9` for sorted numbers."""
-    found: list[list[int]] = []
+    named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in _runs(numbers))
+    return f"segment {named}" if len(numbers) == 1 else f"segments {named}"
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each run of sorted numbers without a gap."""
+    found: list[tuple[int, int]] = []
     for number in numbers:
         if found and found[-1][1] == number - 1:
-            found[-1][1] = number
+            found[-1] = (found[-1][0], number)
         else:
-            found.append([number, number])
-    named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in found)
-    return f"segment {named}" if len(numbers) == 1 else f"segments {named}"
+            found.append((number, number))
+    return found
