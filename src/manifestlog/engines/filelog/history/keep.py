@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SEGMENTS_MAX = 256
+SEGMENTS_MAX = 64
 """So many loose segments are packed,"""
 LOOSE_BYTES_MAX = 4 << 20
 """or so many bytes of them."""
