@@ -62,7 +62,7 @@ read -r url <url
 
 say "The configuration names the directories, the manifest and the sources (the first of 200)."
 python "$programs/dumps.py" config site --url "$url" --file etl.config.json --manifests manifests --data data/raw
-run head -n 14 etl.config.json
+run head -n 12 etl.config.json
 
 say "First run: four processes share the list and one manifest. A copy is stored once, as an alias."
 extract
@@ -81,7 +81,7 @@ run manifestlog compact
 run manifestlog status
 
 say "The canonical file is JSON, one record per line, sorted by checksum."
-run head -n 13 manifests/galaxy_download.manifest.json
+run head -n 11 manifests/galaxy_download.manifest.json
 
 say "Get the latest record of one source."
 run manifestlog get galaxy_download --source bodies-001 --dataset bodies

@@ -22,7 +22,7 @@ def _examples() -> dict[str, str]:
 
 
 def test_readme_and_guide_have_examples() -> None:
-    assert {name.partition("_")[0] for name in _examples()} == {"readme", "python"}
+    assert {name.partition("_")[0] for name in _examples()} == {"readme", "python", "history", "follow"}
 
 
 def test_mypy_strict_finds_no_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from extract.builders import source
 from manifestlog.extract.config.redaction import Redactor
@@ -204,6 +204,7 @@ PIECES = st.one_of(
 VALUES = st.lists(PIECES, min_size=1, max_size=4).map("".join).filter(lambda value: len(value) >= 4)
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4), st.data())
 @example(["****"], None)
 def test_no_secret_of_four_characters_is_left(secrets: list[str], data: Any) -> None:
