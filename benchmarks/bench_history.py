@@ -22,6 +22,7 @@ from benchmarks.harness import Context, Measurement
 from manifestlog import (
     DownloadManifestManager,
     Durability,
+    ETLProcess,
     ManifestMetadata,
     ManifestOptions,
 )
@@ -45,7 +46,7 @@ class Stream:
 def _open(path: Path) -> DownloadManifestManager:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     metadata = ManifestMetadata(
-        process="extractor", etl_version="1.0.0", root_dir=path.parent, ts_created=now, ts_updated=now
+        process=ETLProcess.EXTRACTOR, etl_version="1.0.0", root_dir=path.parent, ts_created=now, ts_updated=now
     )
     return DownloadManifestManager(path, metadata, options=OPTIONS)
 
@@ -118,7 +119,7 @@ def _grep(path: Path, text: str) -> int:
 
 def _questions(context: Context, stream: Stream) -> Iterator[Measurement]:
     rounds = context.rounds_or(5)
-    case = {"events": stream.events, "bytes an event": round(stream.bytes / stream.events, 1)}
+    case: dict[str, harness.Cell] = {"events": stream.events, "bytes an event": round(stream.bytes / stream.events, 1)}
     _, source_id = harness.source_of(stream.events // 3)
     with _open(stream.path) as manifest:
         plain = _plain(stream, manifest)
@@ -136,12 +137,14 @@ def _questions(context: Context, stream: Stream) -> Iterator[Measurement]:
         ]
         for table, peer, ask in asked:
             samples = _timed(rounds, ask)
-            extra = {"events a second": round(stream.events / median(samples) * 1e3)} if table == "all events" else {}
+            extra: dict[str, harness.Cell] = {}
+            if table == "all events":
+                extra["events a second"] = round(stream.events / median(samples) * 1e3)
             yield Measurement(table, case, peer, "ms", False, samples, extra=extra, headline=True)
 
 
 def _sizes(stream: Stream) -> Iterator[Measurement]:
-    case = {"events": stream.events}
+    case: dict[str, harness.Cell] = {"events": stream.events}
     yield Measurement(
         "a compaction, with moving and packing the history",
         case,

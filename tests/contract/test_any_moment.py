@@ -53,7 +53,7 @@ def _failed_run(manifest: DownloadManifestManager, chance: Random) -> None:
 
 
 ACTS: list[Callable[[DownloadManifestManager, Random], object]] = [
-    *[lambda m, c: m.add(_any_record(c))] * 5,  # type: ignore[arg-type]
+    *[lambda m, c: m.add(_any_record(c))] * 5,
     lambda m, c: m.add(_any_record(c), live=True),  # type: ignore[arg-type]
     lambda m, c: m.add_many(_any_record(c) for _ in range(4)),  # type: ignore[misc]
     lambda m, c: m.forget(sha(c.choice(CONTENTS))),

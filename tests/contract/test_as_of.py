@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import (
-    AbstractManifest,
     DownloadManifestManager,
     HistoryReachError,
     ManifestError,
@@ -38,7 +37,7 @@ def now() -> datetime:
     return found
 
 
-def everything(manifest: AbstractManifest) -> object:
+def everything(manifest: DownloadManifestManager) -> object:
     """What a manifest can be asked, with its rows byte by byte."""
     snapshot = manifest.snapshot()
     metadata = {name: value for name, value in snapshot.metadata.items() if name != "ts_updated"}

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -29,7 +29,7 @@ from support.damage import flip
 from .builders import META, QUIET, record, sha
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from .conftest import Opener
@@ -160,7 +160,7 @@ def test_other_tasks_run_while_the_asynchronous_form_waits(manifest: DownloadMan
         adding = asyncio.get_running_loop().call_later(0.03, manifest.add, record("a"))
         found = await anext(changes)
         adding.cancel()
-        await changes.aclose()
+        await cast("AsyncGenerator[Event, None]", changes).aclose()
         return found
 
     assert asyncio.run(both()).checksum == sha("a")

@@ -103,7 +103,7 @@ def test_a_source_that_falls_back_to_an_older_content_is_changed(manifest: Downl
 
 
 def test_a_source_with_several_changed_contents_is_named_once(manifest: DownloadManifestManager) -> None:
-    found = since(manifest, *(lambda c=c, n=n: manifest.add(record(c, n)) for n, c in enumerate("xyz", 9)))  # type: ignore[misc]
+    found = since(manifest, *(lambda c=c, n=n: manifest.add(record(c, n)) for n, c in enumerate("xyz", 9)))
     assert (len(contents(found)), sources(found)) == (3, [(Change.CHANGED, "src")])
 
 

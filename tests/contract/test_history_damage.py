@@ -385,7 +385,12 @@ def test_ledger_and_history_are_repaired_at_once(path: Path) -> None:
 def test_a_compaction_with_nothing_to_pack_lists_only_the_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[str] = []
     list_names = disk.list_names
-    monkeypatch.setattr(disk, "list_names", lambda directory: listed.append(directory) or list_names(directory))
+
+    def noted(directory: str) -> list[str]:
+        listed.append(directory)
+        return list_names(directory)
+
+    monkeypatch.setattr(disk, "list_names", noted)
     created = json.loads(path.read_bytes())["metadata"]["ts_created"]
     keep.tidy(names.resolve(path), created, parse_history("forever"), keep.NO_FLOOR)
     assert set(listed) == {str(path.parent / "history")}

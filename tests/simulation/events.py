@@ -37,7 +37,7 @@ def told(manifest: DownloadManifestManager, *, exact: bool = True) -> list[Told]
     back = list(engine_of(manifest).events(Query(reverse=True)))
     assert back == events[::-1], "the events are others in reverse"
     return [
-        Told(event.checksum, event.row and record_from_row(event.row))
+        Told(event.checksum, None if event.row is None else record_from_row(event.row))
         for event in events
         if event.checksum is not None and event.kind is not EventKind.DERIVED
     ]

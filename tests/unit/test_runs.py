@@ -8,7 +8,14 @@ from manifestlog import Event, EventKind, RunOutcome, RunSummary
 from manifestlog.model.runs import fold_runs
 
 ROW = {"checksum": "a" * 64, "source_id": "s", "dataset": "d", "file_path": "f", "file_size": 3, "version": "1"}
-BEGIN = {"name": "nightly", "version": "2", "host": "h", "pid": 7, "user": "u", "program": "manifestlog 1"}
+BEGIN: dict[str, Any] = {
+    "name": "nightly",
+    "version": "2",
+    "host": "h",
+    "pid": 7,
+    "user": "u",
+    "program": "manifestlog 1",
+}
 
 
 def at(second: int, kind: EventKind, row: dict[str, Any] | None = None, **details: Any) -> tuple[str, Event]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from manifestlog.engines.filelog.history import keys, reading
+from manifestlog.model.events import Query
 from manifestlog.queries import query
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -35,5 +36,5 @@ def test_a_search_in_reverse_ends_a_day_before_its_time() -> None:
 
 
 @pytest.mark.parametrize("asked", [query(since=MONDAY), query(reverse=True), query(since="0001-01-01", reverse=True)])
-def test_any_other_search_reads_on(asked: reading.Query) -> None:
+def test_any_other_search_reads_on(asked: Query) -> None:
     assert reading._end_of(asked) == ""
