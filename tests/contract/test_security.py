@@ -363,6 +363,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "forget": [["{m}", sha("c1")]],
     "relocate": [["{m}", "--from", "/raw", "--to", "/moved"]],
     "extract": [["hostile.json"]],
+    "follow": [["{m}", "--from", "start", "--exec", "false"]],
     "diff": [["{m}", "{m}"], ["{m}", "{m}", "--json"]],
     "undo": [["{m}", "--to", "1s", "--dry-run"], ["{m}", "--to", "1s", "--dry-run", "--json"]],
 }
@@ -379,7 +380,8 @@ def test_no_verb_writes_outside_or_controls_the_terminal(hostile: Path, tmp_path
     before = _outside(tmp_path)
     run = Program(tmp_path)
     # A verb that says no, or finds damage, has done its work; one that was called wrongly would prove nothing.
-    good = {2} if verb == "extract" else {0} if verb in ARGUMENTS else {0, 1, 12}
+    ends = {"extract": {2}, "follow": {1}}  # a follower ends when its command fails
+    good = ends.get(verb, {0} if verb in ARGUMENTS else {0, 1, 12})
     for arguments in ARGUMENTS.get(verb, [["{m}"], ["{m}", "--json"]]):
         result = run.here(verb, *[str(hostile) if a == "{m}" else a for a in arguments])
         assert result.code in good, result.err
