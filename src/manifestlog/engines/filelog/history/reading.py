@@ -142,7 +142,7 @@ def _span_events(
     parsed = _parsed_pack(span) if span.packed and needle is None else _parsed_lines(span, needle, on_damage)
     for offset, end, data in parsed:
         kind = data["op"]
-        if kind == "put":  # most lines: as `_changes` does, in fewer steps
+        if kind == "put":  # most lines: one event each, so in few steps
             details, row = data.get("event") or {}, data["record"]
             own = _KINDS[details["kind"]] if "kind" in details else EventKind.PUT
             yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], own, row["checksum"], row, details)
@@ -208,11 +208,9 @@ def _lines_with(span: Span, needle: bytes, on_damage: Callable[[Span, int], None
 
 
 def _changes(data: Parsed) -> list[Change]:
+    """Return the events of a line that is no put."""
     kind = data["op"]
     details = data.get("event") or {}
-    if kind == "put":
-        row = data["record"]
-        return [(details.get("kind", "put"), row["checksum"], row, details)]
     if kind == "batch":
         return _batch_changes(data, details)
     if kind == "forget":
