@@ -75,30 +75,32 @@ def cursor_text(tag: str, position: Position) -> str:
     return f"{tag}.{segment}.{offset}.{crc}.{done}" if done else f"{tag}.{segment}.{offset}" + (crc and f".{crc}")
 
 
+class _Mark(NamedTuple):
+    """What finds the lines that a query asks for: a key of packs, and a text that each of these lines holds."""
+
+    key: bytes
+    text: bytes
+
+
+def _mark(query: Query) -> _Mark | None:
+    """Return the rarest mark of what the query asks for; None if it has none."""
+    if query.checksum is not None:
+        return _Mark(keys.checksum_key(query.checksum), b'"%b"' % query.checksum.encode())
+    if query.source_id is not None:
+        return _Mark(keys.source_key(query.source_id), b'"source_id":' + codec.dumps(query.source_id))
+    if query.other_inputs:
+        return _Mark(keys.OTHER_INPUTS_KEY, keys.OTHER_INPUTS_TEXT)
+    if query.run is not None:
+        return _Mark(keys.run_key(query.run), b'"run":' + codec.dumps(query.run))
+    if len(query.kinds) == 1 and (key := keys.kind_key(*query.kinds)) is not None:
+        return _Mark(key, keys.kind_text(*query.kinds))
+    return None
+
+
 def key_of(query: Query) -> bytes | None:
-    """Return the key under which packs may know what the query asks for, the rarest first; None if there is none."""
-    if query.checksum is not None:
-        return keys.checksum_key(query.checksum)
-    if query.source_id is not None:
-        return keys.source_key(query.source_id)
-    if query.other_inputs:
-        return keys.OTHER_INPUTS_KEY
-    if query.run is not None:
-        return keys.run_key(query.run)
-    return keys.kind_key(*query.kinds) if len(query.kinds) == 1 else None
-
-
-def _needle(query: Query) -> bytes | None:
-    if query.checksum is not None:
-        return b'"%b"' % query.checksum.encode()
-    if query.source_id is not None:
-        return b'"source_id":' + codec.dumps(query.source_id)
-    if query.other_inputs:
-        return keys.OTHER_INPUTS_TEXT
-    if query.run is not None:
-        return b'"run":' + codec.dumps(query.run)
-    rare = len(query.kinds) == 1 and keys.kind_key(*query.kinds) is not None
-    return keys.kind_text(*query.kinds) if rare else None
+    """Return the key under which packs know where to find what the query asks for; None if there is none."""
+    mark = _mark(query)
+    return None if mark is None else mark.key
 
 
 def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
@@ -106,7 +108,8 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
 
     `on_damage` is called with a span and the offset of a damaged range in it, and raises if no crash explains it.
     """
-    needle = _needle(query)
+    mark = _mark(query)
+    needle = None if mark is None else mark.text
     wanted = None if query in (_ALL, _ALL_BACK) else query.matches
     end = _end_of(query)
     for span in spans:
