@@ -130,7 +130,7 @@ class AbstractManifest(ManifestReader, ABC):
         return opener, (self.path, metadata), self._run.details
 
     def __setstate__(self, run: Details | None) -> None:
-        self._run.details = run  # of the manager that was sent here
+        self._run.receive(run)  # that of the manager that was sent here
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class AbstractManifest(ManifestReader, ABC):
         `UndoConflictError`, with nothing written, if something was changed again after `change` or `run` changed it; with
         `force` it goes back all the same. Raises `HistoryReachError`, `CursorError` and `ManifestError` for an unknown run.
         """
-        return undo(self._engine, self._run, self._version, Choice(to, change, run, force), dry_run=dry_run)
+        return undo(self._engine, self._run.details, self._version, Choice(to, change, run, force), dry_run=dry_run)
 
     def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
         """Remember how far a follower has come, under its name, and return the registration.

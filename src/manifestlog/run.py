@@ -3,7 +3,7 @@
 Invariants:
 
 - Every write of the manager inside the `with` block carries the run's id, from every thread and every forked or spawned
-  worker that received the manager.
+  worker that received the manager. Of several runs that are open at once, it is the one that began last.
 - The begin is durable before the block starts. The end is written however the block ends; a killed run has none.
 
 It writes two events and counts; `runs` in the command line reads them.
@@ -45,10 +45,28 @@ def new_id() -> str:
 
 
 class RunContext:
-    """The run that a manager's writes belong to at present; None outside of any run."""
+    """The runs that are open in a manager; its writes belong to the one that began last."""
 
-    def __init__(self, details: Details | None = None) -> None:
-        self.details = details
+    def __init__(self) -> None:
+        self._open: list[Details] = []
+        self._received: Details | None = None
+
+    @property
+    def details(self) -> Details | None:
+        """What a write keeps of its run; None outside of any run."""
+        return next(reversed(self._open), self._received)
+
+    def receive(self, details: Details | None) -> None:
+        """Write for this run of another process; runs that are open here go before it."""
+        if not self._open:
+            self._received = details
+
+    def enter(self, details: Details) -> None:
+        self._open.append(details)
+
+    def leave(self, details: Details) -> None:
+        # By value, because runs in two threads may end in any order.
+        self._open.remove(details)
 
     def joined(self, given: Mapping[str, Any]) -> Details | None:
         """Return the details of an event: those of the run, and these."""
@@ -66,7 +84,6 @@ class Run:
         self._context = context
         self._details = details
         self._begun = begun
-        self._outer: Details | None = None
         self._counts: Counter[str] = Counter()
         self._unchanged: set[tuple[str, str]] = set()
         self._since = 0.0
@@ -105,14 +122,14 @@ class Run:
 
     def __enter__(self) -> Self:
         self._engine.record_event(EventKind.BEGUN, writable({**self._details, **self._begun}))
-        self._outer, self._context.details = self._context.details, self._details
+        self._context.enter(self._details)
         self._since = time.monotonic()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._context.details = self._outer
+        self._context.leave(self._details)
         outcome = self.outcome or (
             "ok" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
         )
@@ -142,16 +159,15 @@ class JoinedRun:
         self.id = str(details["run"])
         self._context = context
         self._details = details
-        self._outer: Details | None = None
 
     def __enter__(self) -> Self:
-        self._outer, self._context.details = self._context.details, self._details
+        self._context.enter(self._details)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._context.details = self._outer
+        self._context.leave(self._details)
 
 
 def begin(engine: Engine, context: RunContext, name: str, version: str, *, stage: str | None = None) -> Run:

@@ -52,17 +52,18 @@ class Choice(NamedTuple):
     force: bool = False
 
 
-def undo(engine: Engine, context: RunContext, version: str, choice: Choice, *, dry_run: bool) -> Undone:
-    """Take the chosen changes back. Raises as `AbstractManifest.undo` says."""
+def undo(engine: Engine, details: Details | None, version: str, choice: Choice, *, dry_run: bool) -> Undone:
+    """Take the chosen changes back, as a part of the run with these details or as a run. Raises as `AbstractManifest.undo` says."""
     if sum(one is not None for one in choice[:3]) != 1:
         raise ValueError("give exactly one of to, change and run")
     plan = _Plan(engine, choice)
     plan(engine.snapshot())
     if dry_run or not (plan.found or plan.metadata):
         return plan.undone(None)
-    if context.details is not None:
-        return _write(engine, plan, context.details)
-    with begin(engine, context, "undo", version) as run:
+    if details is not None:
+        return _write(engine, plan, details)
+    # Not in the manager's context: what other threads write meanwhile is no part of the undo.
+    with begin(engine, RunContext(), "undo", version) as run:
         return _write(engine, plan, {"run": run.id})
 
 

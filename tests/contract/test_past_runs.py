@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,33 @@ def test_the_latest_run_comes_first(manifest: DownloadManifestManager) -> None:
         with manifest.run(name):
             pass
     assert [run.name for run in manifest.runs()] == ["second", "first"]
+
+
+def test_a_run_that_ends_before_one_that_began_in_it_takes_no_later_write(manifest: DownloadManifestManager) -> None:
+    first, second = manifest.run("first"), manifest.run("second")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    manifest.add(record("a"))
+    assert next(manifest.history(reverse=True)).run is None
+
+
+def test_a_run_goes_on_after_one_inside_it_has_ended(manifest: DownloadManifestManager) -> None:
+    with manifest.run("outer") as outer:
+        with manifest.run("inner"):
+            pass
+        manifest.add(record("a"))
+        assert next(manifest.history(reverse=True)).run == outer.id
+
+
+def test_a_manager_sent_to_its_own_process_stays_in_no_run(manifest: DownloadManifestManager) -> None:
+    if not manifest.is_shared:
+        pytest.skip("a manifest in memory cannot be sent")
+    with manifest.run("nightly"):
+        pickle.loads(pickle.dumps(manifest)).close()
+    manifest.add(record("a"))
+    assert next(manifest.history(reverse=True)).run is None
 
 
 def test_runs_since_a_time_began_after_it(manifest: DownloadManifestManager) -> None:

@@ -403,6 +403,24 @@ def test_a_conflict_that_comes_before_the_undo_is_seen(
     assert (manifest.records[sha("b")].etag, manifest.add(record("x")).verdict) == ('"2"', "changed")
 
 
+def test_what_another_thread_writes_during_an_undo_is_no_part_of_its_run(
+    manifest: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_bad_run(manifest)
+    engine = manifest._engine
+    rewrite = engine.rewrite
+
+    def beside(*given: object, **more: object) -> None:
+        manifest.add(record("w", 50, source="w"))
+        rewrite(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "rewrite", beside)
+    undone = manifest.undo(run=run)
+    monkeypatch.undo()
+    manifest.undo(run=undone.run)
+    assert sha("w") in manifest
+
+
 def test_an_undo_among_other_writers_loses_none_of_theirs(manifest: DownloadManifestManager) -> None:
     run = a_bad_run(manifest)
     stop = threading.Event()
