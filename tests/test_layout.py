@@ -59,7 +59,7 @@ INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
     ("mounts", "checksums"),
     ("lock", "claims", "canonical.source_rows", "log.framing", "canonical.columns"),
     ("log", "canonical"),
-    ("overlay", "view", "canonical.merge", "canonical.files"),
+    ("overlay", "view", "snapshot", "canonical.merge", "canonical.files"),
     ("state",),
     ("session", "history"),
     ("kept_index", "compaction"),

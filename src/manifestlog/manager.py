@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
@@ -26,7 +26,7 @@ from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
 from manifestlog.model.attempts import attempt_details, failure_text, writable
-from manifestlog.model.batches import batches, encoded
+from manifestlog.model.batches import batches, encoded, single_batch
 from manifestlog.model.downloads import (
     EventLike,
     SourceLike,
@@ -155,11 +155,36 @@ class AbstractManifest(ManifestReader, ABC):
         landed = dict.fromkeys(Verdict, 0)
         try:
             for batch in batches(records, self._engine.options):
-                for verdict, count in self._engine.add_batch(batch, details=self._run.details).items():
-                    landed[verdict] += count
+                for verdict, _ in self._engine.add_batch(batch, details=self._run.details):
+                    landed[verdict] += 1
         except Exception as cause:
             raise AddManyStoppedError(landed, cause) from cause
         return landed
+
+    def add_each(
+        self,
+        records: Sequence[ManifestRecord],
+        *,
+        live: bool = False,
+        attempts: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> list[AddResult]:
+        """Register several contents in one atomic write with one sync, and return the result of each, in order.
+
+        `live` and each of the `attempts` are as in `add`. A later record sees the earlier ones, as after an `add` of
+        each. Raises `ValueError` if the records exceed one batch (`batch_records_max`, `batch_bytes_max`) or the
+        attempts are not as many as the records, and otherwise as `add`, with nothing written.
+        """
+        each, own = single_batch(records, self._engine.options), attempts or [None] * len(records)
+        if len(own) != len(each):
+            raise ValueError(f"{len(own)} attempts for {len(each)} records: give one for each, or None")
+        if not each:
+            return []
+        events = [attempt_details(attempt or {}) for attempt in own]
+        added = self._engine.add_batch(each, live=live, details=self._run.details, each=events)
+        return [
+            AddResult(verdict, given if row is None else record_from_row(row))
+            for given, (verdict, row) in zip(records, added, strict=True)
+        ]
 
     def add_from_event(self, source: SourceLike, event: EventLike, *, live: bool | None = None) -> AddResult:
         """Register a finished download, with the `etl_version` of this opening.

@@ -14,6 +14,7 @@ import os
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.memory_claims import MemoryClaims, claimed
@@ -33,7 +34,6 @@ from manifestlog.model import codec, roots
 from manifestlog.model.earlier import earlier
 from manifestlog.model.events import Event, EventKind
 from manifestlog.model.rows import EXTRACTOR, Row, Sighting, as_seen_by, moment_text, observations, sort_key, utc_text
-from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.names import check_name
 
@@ -234,18 +234,23 @@ class MemoryEngine:
         with self._lock:
             return self._put(plan_add(self._open(), record, self._rules(), live=live, details=details))
 
-    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]:
-        counts = dict.fromkeys(Verdict, 0)
+    def add_batch(
+        self,
+        records: Sequence[Encoded],
+        *,
+        live: bool = False,
+        details: Details | None = None,
+        each: Sequence[Details | None] = (),
+    ) -> list[Added]:
         with self._lock:
             before, events = self._open().copy(), len(self._events)
             try:
-                for record in records:
-                    counts[self.add(record, details=details).verdict] += 1
+                additions = zip_longest(records, each)
+                return [self.add(one, live=live, details={**(details or {}), **(own or {})}) for one, own in additions]
             except BaseException:
                 self._records = before  # all of them or none
                 del self._events[events:]
                 raise
-        return counts
 
     def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added:
         with self._lock:

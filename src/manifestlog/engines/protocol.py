@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from manifestlog.model.events import Details, Event, EventKind, Query
     from manifestlog.model.followers import Follower
     from manifestlog.model.rows import Row
-    from manifestlog.model.verdict import Verdict
     from manifestlog.options import ManifestOptions
 
 
@@ -164,7 +163,15 @@ class Engine(Protocol):
 
     def add(self, record: Encoded, *, live: bool = False, details: Details | None = None) -> Added: ...
 
-    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]: ...
+    def add_batch(
+        self,
+        records: Sequence[Encoded],
+        *,
+        live: bool = False,
+        details: Details | None = None,
+        each: Sequence[Details | None] = (),
+    ) -> list[Added]:
+        """Record many contents, all or none; return the answers in order. `each` adds details of the single records."""
 
     def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added: ...
 

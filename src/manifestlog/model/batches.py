@@ -41,3 +41,14 @@ def batches(records: Iterable[ManifestRecord], options: ManifestOptions) -> Iter
         waiting += len(one[0])
     if batch:
         yield batch
+
+
+def single_batch(records: Iterable[ManifestRecord], options: ManifestOptions) -> list[Encoded]:
+    """Return the records as one batch. Raises `ValueError` if they exceed its limits."""
+    found = list(batches(records, options))
+    if len(found) > 1:
+        raise ValueError(
+            f"the records exceed one batch ({options.batch_records_max:,} records or {options.batch_bytes_max:,} bytes):"
+            " use add_many, or several calls"
+        )
+    return found[0] if found else []

@@ -15,6 +15,7 @@ It handles rows, not models, and leaves locking and syncing to `session`.
 from __future__ import annotations
 
 import logging
+from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 from manifestlog.engines.filelog.claims import FileClaims
@@ -28,26 +29,25 @@ from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.session import Session, now_text
+from manifestlog.engines.filelog.snapshot import FileSnapshot
 from manifestlog.engines.filelog.view import View
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
-from manifestlog.errors import DamagedManifestError, HistoryReachError, ManifestClosedError, ManifestError
-from manifestlog.model import codec, roots
+from manifestlog.errors import HistoryReachError, ManifestClosedError, ManifestError
+from manifestlog.model import roots
 from manifestlog.model.rows import EXTRACTOR
-from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from manifestlog.engines.filelog.state import State
     from manifestlog.model.codec import Encoded
-    from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Details, Event, EventKind, Query
     from manifestlog.model.followers import Follower
-    from manifestlog.model.rows import Row, Sighting
+    from manifestlog.model.rows import Row
     from manifestlog.model.writes import Added, Plan, TimeLookup
     from manifestlog.names import ManifestPaths
     from manifestlog.options import ManifestOptions
@@ -184,21 +184,34 @@ class FileEngine:
             self.session.append(state, LogEntry("derived", now_text(), [], {"event": plan.details}))
         return plan.answer
 
-    def add_batch(self, records: Sequence[Encoded], *, details: Details | None = None) -> dict[Verdict, int]:
+    def add_batch(
+        self,
+        records: Sequence[Encoded],
+        *,
+        live: bool = False,
+        details: Details | None = None,
+        each: Sequence[Details | None] = (),
+    ) -> list[Added]:
         """Record many contents as one log line: all or none."""
-        return self._transact(lambda state: self._add_batch(state, records, details))
+        return self._transact(lambda state: self._add_batch(state, zip_longest(records, each), live, details))
 
-    def _add_batch(self, state: State, records: Sequence[Encoded], details: Details | None) -> dict[Verdict, int]:
+    def _add_batch(
+        self,
+        state: State,
+        additions: Iterable[tuple[Encoded, Details | None]],
+        live: bool,  # noqa: FBT001 -- as `add`
+        details: Details | None,
+    ) -> list[Added]:
         staged = Overlay()
         seen = View(state.base, (staged, state.overlay))
         rules = self._rules(state)
-        counts = dict.fromkeys(Verdict, 0)
+        answers: list[Added] = []
         puts: list[Encoded] = []
         events: list[Details | None] = []
         repeated: list[Details] = []
-        for record in records:
-            plan = plan_add(seen, record, rules, must_rewrite=state.must_rewrite)
-            counts[plan.answer.verdict] += 1
+        for record, own in additions:
+            plan = plan_add(seen, record, rules, live=live, must_rewrite=state.must_rewrite, details=own)
+            answers.append(plan.answer)
             if plan.record is not None:
                 puts.append(plan.record)
                 events.append(plan.details)
@@ -209,7 +222,7 @@ class FileEngine:
             self._append_batch(state, Rewritten(puts), events, details)
         for found in repeated:
             self.session.append(state, LogEntry("derived", now_text(), [], {"event": found}))
-        return counts
+        return answers
 
     def _append_batch(
         self, state: State, changes: Rewritten, events: Sequence[Details | None], details: Details | None
@@ -340,61 +353,3 @@ class FileEngine:
     def after_fork_in_child(self) -> None:
         self.session.drop_inherited()
         self.background = Background(self.session)
-
-
-class FileSnapshot:
-    """The manifest at one moment: a frozen view with the matching metadata."""
-
-    def __init__(self, view: View, metadata: Row, paths: ManifestPaths) -> None:
-        self.metadata = metadata
-        self.view = view
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return int(self.metadata["total_records"])
-
-    def checksums(self) -> Iterator[str]:
-        return self.view.checksums()
-
-    def encoded(self, checksum: str) -> bytes | None:
-        return self.view.raw(checksum)
-
-    def records(self) -> Iterator[tuple[str, bytes]]:
-        for checksum in self.view.checksums():
-            raw = self.view.raw(checksum)
-            if raw is None:
-                reason = f"the record {checksum} is in the index but not in the file"
-                raise DamagedManifestError(self.paths.canonical, 0, reason)
-            yield checksum, raw
-
-    def rows(self) -> Iterator[Row]:
-        return (codec.loads(raw) for _, raw in self.records())
-
-    def may_differ(self, other: object) -> Iterator[str] | None:
-        if isinstance(other, FileSnapshot) and other.paths == self.paths:
-            return self.view.may_differ(other.view)
-        return None
-
-    def before(self, earlier: Earlier) -> FileSnapshot:
-        """Return the snapshot of an earlier time."""
-        change = sum((row is not None) - self.view.has(checksum) for checksum, row in earlier.rows.items())
-        metadata = earlier.metadata_then(self.metadata, len(self) + change)
-        return FileSnapshot(self.view.changed(earlier.rows), metadata, self.paths)
-
-    def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        return self.view.latest(source_id, dataset)
-
-    def row(self, checksum: str) -> Row | None:
-        return self.view.row(checksum)
-
-    def might_know(self, checksum: str, source_id: str) -> bool:
-        return self.view.might_know(checksum, source_id)
-
-    def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
-        return self.view.recent(source_id, dataset, moment)
-
-    def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        return self.view.latest_until(source_id, dataset, moment)
-
-    def later_than(self, moment: str) -> Iterator[Row]:
-        return self.view.later_than(moment)
