@@ -4,8 +4,8 @@ Invariants:
 
 - The events of one manifest keep the order of its log, whatever its clock did; those of several are merged by time.
 - `merged` holds one event of each manifest, so a history of any length streams.
-- `runs` and `failures` read what they need: everything for runs, unless `since` ends them; for failures, the events of the
-  sources that have failed.
+- `runs` and `failures` read what they need: everything for runs, unless `since` or `limit` ends them; for failures, the
+  events of the sources that have failed.
 
 The folds over events are in `model`; this module asks for the events that they need, and whether a process still runs.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import re
 from datetime import timedelta
-from itertools import chain, dropwhile, takewhile
+from itertools import chain, dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from manifestlog.files.processes import is_running
@@ -80,14 +80,32 @@ def checksums_from(manifests: Iterable[Recorded], prefix: str) -> set[str]:
     return found
 
 
-def runs(manifests: Iterable[Recorded], *, since: Moment | None = None) -> list[RunSummary]:
+def runs(manifests: Iterable[Recorded], *, since: Moment | None = None, limit: int | None = None) -> list[RunSummary]:
     """Return the runs that wrote to these manifests, the latest first; a run that wrote to several is one.
 
-    With `since`, only runs that began since then. Raises as `AbstractManifest.history`.
+    With `since`, only runs that began since then; with `limit`, at most so many, and what came before them is not read.
+    Raises as `AbstractManifest.history`.
     """
-    known = fold_runs(chain.from_iterable(_named(one.location.name, _since(one, since)) for one in manifests))
-    asked = [one for one in known if since is None or one.begun is not None]
-    return [_as_it_is(one) for one in reversed(asked)]
+    some = list(manifests)
+    earliest = since if limit is None else _begin_of_last(some, since, limit)
+    known = fold_runs(chain.from_iterable(_named(one.location.name, _since(one, earliest)) for one in some))
+    if earliest is not None:  # a run whose begin was not read is asked for only if it has none
+        known = [one for one in known if one.begun is not None or (since is None and not _begins(some, one.run))]
+    return [_as_it_is(one) for one in islice(reversed(known), limit)]
+
+
+def _begin_of_last(manifests: list[Recorded], since: Moment | None, limit: int) -> Moment | None:
+    """Return when the last of the `limit` latest runs began; or `since`, if not so many are known to have begun."""
+    begins: dict[str | None, str] = {}
+    for one in manifests:
+        for event in islice(one.history(kinds=[EventKind.BEGUN], since=since, reverse=True), limit):
+            begins[event.run] = min(event.ts, begins.get(event.run, event.ts))
+    return since if len(begins) < limit else min(sorted(begins.values(), reverse=True)[:limit], default=since)
+
+
+def _begins(manifests: list[Recorded], run: str) -> bool:
+    """Return whether a manifest has the begin of this run."""
+    return any(True for one in manifests for _ in one.history(run=run, kinds=[EventKind.BEGUN]))
 
 
 def _since(manifest: Recorded, since: Moment | None) -> Iterator[Event]:

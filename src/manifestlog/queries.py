@@ -8,11 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manifestlog.model.events import EventKind, Query
+from manifestlog.model.events import KIND_WORDS, EventKind, Query
 from manifestlog.model.rows import moment_text, normal_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from manifestlog.model.verdict import Verdict
 
 Moment = datetime | str
 """A time: an aware datetime, or ISO-8601 text; without a zone it is in UTC."""
@@ -37,13 +39,21 @@ def past_time(moment: Moment) -> str:
     return asked
 
 
+def kind_of(word: str) -> EventKind | Verdict:
+    """Return the kind of event that a word names: a kind, or a verdict, which means puts with it. Raises `ValueError`."""
+    found = KIND_WORDS.get(word)
+    if found is None:
+        raise ValueError(f"{word!r:.80} is no kind of event: expected {', '.join(KIND_WORDS)}")
+    return found
+
+
 def query(
     *,
     source_id: str | None = None,
     dataset: str | None = None,
     checksum: str | None = None,
     run: str | None = None,
-    kinds: Iterable[EventKind | str] = (),
+    kinds: Iterable[EventKind | Verdict | str] = (),
     since: Moment | None = None,
     until: Moment | None = None,
     reverse: bool = False,
@@ -57,7 +67,7 @@ def query(
         dataset=dataset,
         checksum=digits,
         run=run,
-        kinds=frozenset(map(EventKind, kinds)),
+        kinds=frozenset(map(kind_of, kinds)),
         since="" if since is None else log_time(since),
         until="~" if until is None else log_time(until),
         reverse=reverse,

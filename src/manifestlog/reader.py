@@ -128,14 +128,18 @@ class ManifestReader:
     def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
         """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
 
-        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds` (of `EventKind`), `since`, `until` (times).
+        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds`, `since`, `until` (times). `kinds` are of `EventKind`; a
+        `Verdict` among them means puts with this verdict.
         Raises `DamagedManifestError` where the history is damaged, after what comes before it.
         """
         return self._engine.events(query(reverse=reverse, **wanted))
 
-    def runs(self, *, since: Moment | None = None) -> list[RunSummary]:
-        """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then."""
-        return history.runs([self], since=since)
+    def runs(self, *, since: Moment | None = None, limit: int | None = None) -> list[RunSummary]:
+        """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then.
+
+        With `limit`, at most so many; what came before them is not read.
+        """
+        return history.runs([self], since=since, limit=limit)
 
     def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
         """Return the sources that failed and have not succeeded since, the latest failure first.

@@ -89,6 +89,25 @@ def test_what_was_long_ago_is_left_out(run: Program, verb: str) -> None:
 
 
 @both
+def test_limit_shows_the_latest(run: Program, told: Path, verb: str) -> None:
+    with open_manifest(told) as manifest, manifest.run("later"):
+        manifest.fail(SimpleNamespace(source_id="later", dataset="data"), "gone")
+    found = run.here(verb, "--limit", 1, "--json").json[verb]
+    assert [one.get("name") or one["source_id"] for one in found] == ["later"]
+
+
+@both
+@pytest.mark.usefixtures("told")
+def test_a_limit_below_0_is_a_usage_error(run: Program, verb: str) -> None:
+    assert run.here(verb, "--limit", -1).code == 2
+
+
+@pytest.mark.usefixtures("told")
+def test_a_limit_does_not_hide_that_a_source_is_failing(run: Program) -> None:
+    assert run.here("failures", "--limit", 0, "--exit-code").code == 1
+
+
+@both
 @pytest.mark.usefixtures("told")
 def test_what_was_of_late_is_shown(run: Program, verb: str) -> None:
     assert len(run.here(verb, "--since", "1h", "--json").json[verb]) == 1

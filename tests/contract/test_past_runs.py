@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, EventKind, RunOutcome, history
+from manifestlog import DownloadManifestManager, Event, EventKind, RunOutcome, Verdict, history
 
 from .builders import QUIET, record, sha
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.every_engine
@@ -104,12 +105,99 @@ def test_runs_since_a_time_began_after_it(manifest: DownloadManifestManager) -> 
     assert [run.name for run in manifest.runs(since=middle)] == ["late"]
 
 
+def runs_of(manifest: DownloadManifestManager, *names: str) -> None:
+    for name in names:
+        with manifest.run(name):
+            manifest.add(record(name))
+
+
+def test_a_limit_leaves_the_latest_runs(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first", "second", "third")
+    assert manifest.runs(limit=2) == manifest.runs()[:2]
+
+
+def test_a_limit_above_the_number_of_runs_leaves_all(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first", "second")
+    assert [run.name for run in manifest.runs(limit=3)] == ["second", "first"]
+
+
+def test_a_limit_of_0_leaves_none(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first")
+    assert manifest.runs(limit=0) == []
+
+
+def test_a_run_that_began_before_the_limit_is_left_out_even_if_it_wrote_last(manifest: DownloadManifestManager) -> None:
+    with manifest.run("long"):
+        runs_of(manifest, "inside")
+        manifest.add(record("last"))
+    assert [run.name for run in manifest.runs(limit=1)] == ["inside"]
+
+
+def test_a_run_without_a_begin_counts_with_its_latest_event(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first", "second")
+    with manifest.join_run("20260101T000000Z-00000000"):
+        manifest.add(record("joined"))
+    assert manifest.runs(limit=2) == manifest.runs()[:2]
+
+
+def test_a_limit_holds_for_the_runs_since_a_time(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "early")
+    middle = datetime.now(UTC)
+    runs_of(manifest, "late", "latest")
+    assert [run.name for run in manifest.runs(since=middle, limit=1)] == ["latest"]
+
+
+def test_a_limit_ends_the_reading_before_earlier_events(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first", "second", "third")
+    asked: list[Event] = []
+
+    class Watched:
+        """The manifest, and what was read of it."""
+
+        location, snapshot = manifest.location, manifest.snapshot
+
+        def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
+            for event in manifest.history(reverse=reverse, **wanted):
+                asked.append(event)
+                yield event
+
+    (latest,) = history.runs([Watched()], limit=1)
+    assert {event.run for event in asked} == {latest.run}
+
+
+def test_a_limit_holds_over_several_manifests(manifest: DownloadManifestManager, path: Path) -> None:
+    other_path = path.with_name("b_parsed.manifest.json")
+    with DownloadManifestManager(other_path, manifest.metadata, options=QUIET) as other:
+        runs_of(manifest, "first")
+        with manifest.run("both") as run, other.join_run(run.id):
+            other.add(record("b"))
+        runs_of(other, "third")
+        assert history.runs([manifest, other], limit=2) == history.runs([manifest, other])[:2]
+
+
 def test_runs_survive_a_compaction(manifest: DownloadManifestManager) -> None:
     with manifest.run("nightly"):
         manifest.add(record("a"))
     before = manifest.runs()
     manifest.compact()
     assert manifest.runs() == before
+
+
+@pytest.mark.parametrize("kinds", [["changed"], [Verdict.CHANGED]])
+def test_a_verdict_among_the_kinds_means_puts_with_it(manifest: DownloadManifestManager, kinds: list[str]) -> None:
+    manifest.add_many([record("a"), record("b", 1), record("c", 2)])
+    assert [event.checksum for event in manifest.history(kinds=kinds)] == [sha("b"), sha("c")]
+
+
+def test_kinds_and_verdicts_may_be_mixed(manifest: DownloadManifestManager) -> None:
+    runs_of(manifest, "first", "second")
+    found = manifest.history(kinds=[EventKind.BEGUN, Verdict.NEW])
+    assert [event.verdict or event.kind for event in found] == ["begun", "new", "begun"]
+
+
+def test_an_unknown_kind_is_refused_with_the_list_of_all(manifest: DownloadManifestManager) -> None:
+    with pytest.raises(ValueError, match=r"'lost' is no kind of event: expected put, .*, reverted$"):
+        manifest.history(kinds=["lost"])
 
 
 def test_a_failing_source_is_named(manifest: DownloadManifestManager) -> None:

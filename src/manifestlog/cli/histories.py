@@ -33,6 +33,9 @@ SinceOption = Annotated[
 ]
 
 
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=0, help="Print at most N.", show_default=False)
+]
 JsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per line.")]
 _SCHEMA_VERSION = 1
 
@@ -81,7 +84,8 @@ class _Told:
         try:
             yield from self._manifest.history(reverse=reverse, **wanted)
         except (ManifestError, OSError) as error:
-            self._errors.append(error)
+            if output.reason(error) not in map(output.reason, self._errors):  # a verb may ask several times
+                self._errors.append(error)
 
 
 def write_json(settings: Settings, name: str, rows: Sequence[dict[str, Any]], *, jsonl: bool) -> bool:

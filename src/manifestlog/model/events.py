@@ -64,6 +64,12 @@ class EventKind(StrEnum):
     SNAPSHOT = "snapshot"
 
 
+KIND_WORDS = {
+    **{kind.value: kind for kind in EventKind if kind not in (EventKind.RESET, EventKind.SNAPSHOT)},
+    **{verdict.value: verdict for verdict in Verdict},
+}
+"""What a query of a history can ask for by name: each kind of event, and each verdict of a put."""
+
 _NO_CHANGE = frozenset(
     {EventKind.BEGUN, EventKind.ENDED, EventKind.FAILED, EventKind.DERIVED, EventKind.RESET, EventKind.SNAPSHOT}
 )
@@ -77,8 +83,8 @@ class Query(NamedTuple):
     checksum: str | None = None
     """The content, or one of its inputs."""
     run: str | None = None
-    kinds: frozenset[EventKind] = frozenset()
-    """Empty: every kind."""
+    kinds: frozenset[EventKind | Verdict] = frozenset()
+    """Empty: every kind. A verdict means the puts with that verdict."""
     since: str = ""
     """The earliest time, as text in UTC with six fractional digits and Z."""
     until: str = "~"
@@ -90,7 +96,9 @@ class Query(NamedTuple):
 
     def matches(self, event: Event) -> bool:
         """Return whether the query asks for this event."""
-        if not self.since <= event.ts <= self.until or (self.kinds and event.kind not in self.kinds):
+        if not self.since <= event.ts <= self.until:
+            return False
+        if self.kinds and event.kind not in self.kinds and event.verdict not in self.kinds:
             return False
         if self.run is not None and event.run != self.run:
             return False

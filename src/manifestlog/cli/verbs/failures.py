@@ -27,6 +27,7 @@ def failures(
     manifests: target.ManifestsArgument = None,
     *,
     since: histories.SinceOption = None,
+    limit: histories.LimitOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Also show sources that have succeeded since.")] = False,
     fail: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if a source is failing.")] = False,
     jsonl: histories.JsonlOption = False,
@@ -41,8 +42,9 @@ def failures(
     with ExitStack() as stack, output.ignore_broken_pipe():
         asked = histories.Asked(settings, manifests, stack)
         found = history.failures(asked.manifests, since=earliest, recovered=everything)
-        if not histories.write_json(settings, "failures", [one._asdict() for one in found], jsonl=jsonl) and found:
-            output.table(_COLUMNS, list(map(_cells, found)), numbers=_NUMBERS, words=_WORDS, least=_LEAST)
+        shown = found[:limit]
+        if not histories.write_json(settings, "failures", [one._asdict() for one in shown], jsonl=jsonl) and shown:
+            output.table(_COLUMNS, list(map(_cells, shown)), numbers=_NUMBERS, words=_WORDS, least=_LEAST)
     failing = any(one.succeeded is None for one in found)
     return asked.exit_code() or int(fail and failing)
 

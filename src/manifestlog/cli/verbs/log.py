@@ -15,19 +15,21 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import event_lines, output
 from manifestlog.history import Recorded
 from manifestlog.model import codec
-from manifestlog.model.events import Event, EventKind, event_members
+from manifestlog.model.events import KIND_WORDS, Event, event_members
 from manifestlog.model.rows import normal_checksum
+from manifestlog.queries import kind_of
 
 _SCHEMA_VERSION = 1
-_KINDS = [kind.value for kind in EventKind if kind not in (EventKind.RESET, EventKind.SNAPSHOT)]
 _Named = tuple[str, Event]
 """An event, and the name of its manifest."""
 
 
 def _checked_kinds(values: list[str] | None) -> list[str] | None:
     for value in values or ():
-        if value not in _KINDS:
-            raise typer.BadParameter(f"{value!r} is no kind of event: expected {', '.join(_KINDS)}")
+        try:
+            kind_of(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     return values
 
 
@@ -37,7 +39,7 @@ _KindOption = Annotated[
         "--kind",
         metavar="KIND",
         callback=_checked_kinds,
-        help=f"Only events of this kind; repeatable: {', '.join(_KINDS)}.",
+        help=f"Only events of this kind, or puts with this verdict; repeatable: {', '.join(KIND_WORDS)}.",
     ),
 ]
 

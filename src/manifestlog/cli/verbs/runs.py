@@ -21,6 +21,7 @@ def runs(
     manifests: target.ManifestsArgument = None,
     *,
     since: histories.SinceOption = None,
+    limit: histories.LimitOption = None,
     jsonl: histories.JsonlOption = False,
 ) -> int:
     """Show the runs, the latest first.
@@ -32,7 +33,7 @@ def runs(
     earliest = durations.since(since, datetime.now(UTC))
     with ExitStack() as stack, output.ignore_broken_pipe():
         asked = histories.Asked(settings, manifests, stack)
-        found = history.runs(asked.manifests, since=earliest)
+        found = history.runs(asked.manifests, since=earliest, limit=limit)
         if not histories.write_json(settings, "runs", [run._asdict() for run in found], jsonl=jsonl) and found:
             output.table(_COLUMNS, list(map(_cells, found)), numbers=_NUMBERS, words=_WORDS, least=_LEAST)
     return asked.exit_code()
