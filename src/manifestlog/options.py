@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
+FOREVER = "forever"
+HISTORY_RULE = "forever, off, an age such as 90d, or a size such as 1GiB"
 
 
 class Durability(StrEnum):
@@ -58,7 +60,7 @@ class ManifestOptions:
     compact_interval_s: float = 60.0
     """Maximum age of the canonical file while the log has records to merge. Each compaction writes the whole file: for single
     records added to a manifest of 100 MB or more, an hour saves most of the disk's work."""
-    history: str = "forever"
+    history: str = FOREVER
     """How long covered segments are kept: `forever`, an age such as `90d`, a size such as `1GiB`, or `off`."""
     compact_on_close: bool = True
     """Compact when the last writer closes, so that short scripts leave no log behind."""
@@ -95,13 +97,13 @@ _AGES = ("h", "d", "w")
 
 def parse_history(text: str) -> Keep:
     """Return what the option `history` means; raises `ValueError` for any other text."""
-    if text == "forever":
+    if text == FOREVER:
         return Keep(text)
     if text == "off":
         return Keep(text, off=True)
     found = re.fullmatch(r"([1-9][0-9]{0,11})(h|d|w|KiB|MiB|GiB|TiB)", text)
     if found is None:
-        raise ValueError(f"history must be forever, off, an age such as 90d, or a size such as 1GiB; got {text!r:.40}")
+        raise ValueError(f"history must be {HISTORY_RULE}; got {text!r:.40}")
     amount, unit = int(found[1]), found[2].lower()
     value = amount * _UNITS[unit]
     return Keep(text, age_s=float(value)) if unit in _AGES else Keep(text, bytes_max=value)

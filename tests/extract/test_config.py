@@ -41,6 +41,15 @@ def test_sources_keep_their_order(write: Write) -> None:
     assert [source.source_id for source in config.sources] == ["b", "a"]
 
 
+@pytest.mark.parametrize("keep", ["forever", "90d", "1GiB", "off"])
+def test_the_history_to_keep_may_be_set(write: Write, keep: str) -> None:
+    assert _load(write(raw_config(history=keep))).history == keep
+
+
+def test_by_default_all_of_the_history_is_kept(write: Write) -> None:
+    assert _load(write(raw_config())).history == "forever"
+
+
 def test_a_source_may_set_every_option(write: Write) -> None:
     full = raw_source(file_name="x.json", headers={"X-Key": "1"}, checksum=CHECKSUM.upper())
     (source,) = _load(write(raw_config(full))).sources
@@ -243,6 +252,12 @@ WRONG = [
     (raw_config(defaults={"timeout_read_s": 0}), "defaults.timeout_read_s", "more than 0"),
     (raw_config(defaults={"timeout_read_s": "60"}), "defaults.timeout_read_s", "seconds"),
     (raw_config(defaults={"timeout_connect_s": float("inf")}), "defaults.timeout_connect_s", "seconds"),
+    (raw_config(history="a week"), "history", "expected forever, off, an age such as 90d, or a size such as 1GiB"),
+    (
+        raw_config(history=90),
+        "history",
+        "expected forever, off, an age such as 90d, or a size such as 1GiB; correct it",
+    ),
     (raw_config(defaults={"timeout": 1}), "defaults.timeout", "unknown key; expected timeout_"),
     (raw_config(defaults={"headers": []}), "defaults.headers", "object"),
     (raw_config(defaults={"headers": {"X Y": "1"}}), 'defaults.headers["X Y"]', "header name"),

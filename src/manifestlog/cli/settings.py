@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from manifestlog import names
-from manifestlog.options import ManifestOptions
+from manifestlog.options import FOREVER, ManifestOptions
 
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
 DEFAULT_DIRECTORY = "manifests"
@@ -33,9 +33,9 @@ class Settings:
     lock_timeout_s: float
     progress: bool
 
-    def options(self) -> ManifestOptions:
-        """Return the options to open manifests with."""
-        return ManifestOptions(lock_timeout_s=self.lock_timeout_s)
+    def options(self, history: str | None = None) -> ManifestOptions:
+        """Return the options to open manifests with; `history` is how much of it a compaction keeps [default: all]."""
+        return ManifestOptions(lock_timeout_s=self.lock_timeout_s, history=history or FOREVER)
 
     def path_of(self, manifest: str) -> Path:
         """Return the path that a MANIFEST argument names, which need not exist. Raises `ValueError`."""

@@ -12,6 +12,7 @@ from manifestlog import ingest
 from manifestlog.cli import target, validators
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.jobs import JobsOption
+from manifestlog.cli.keeping import HistoryOption
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output, progress
 from manifestlog.cli.verbs.init import VersionOption
@@ -92,6 +93,7 @@ def add(
     root: _RootOption = None,
     etl_version: VersionOption = None,
     jobs: JobsOption = None,
+    keep: HistoryOption = None,
 ) -> int:
     """Hash files and register them.
 
@@ -114,7 +116,7 @@ def add(
                 root_dir=root,
                 empty=empty,
                 jobs=jobs,
-                options=settings.options(),
+                options=settings.options(keep),
                 on_event=view.show,
                 asked_to_stop=view.interrupts.asked,
                 initializer=partial(output.configure_worker_logging, settings),

@@ -19,6 +19,7 @@ import typer
 
 from manifestlog.cli import durations, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
+from manifestlog.cli.keeping import HistoryOption
 from manifestlog.cli.outcomes import Outcome, attempt, for_each_manifest
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -44,6 +45,7 @@ def compact(
             help="Run as a service: repeat at this interval (30s, 5m), until SIGTERM or Ctrl-C.",
         ),
     ] = None,
+    keep: HistoryOption = None,
 ) -> int:
     """Merge the log into the canonical file, while writers continue.
 
@@ -52,9 +54,9 @@ def compact(
     """
     pause_s = durations.interval(every)
     if pause_s is not None:
-        return _serve(settings, manifests, pause_s, if_needed=if_needed)
+        return _serve(settings, manifests, pause_s, if_needed=if_needed, keep=keep)
     paths = target.locate_all(settings, manifests)
-    outcomes = for_each_manifest(paths, lambda path: _compact(settings, path, if_needed=if_needed))
+    outcomes = for_each_manifest(paths, lambda path: _compact(settings, path, if_needed=if_needed, keep=keep))
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])
     for outcome in outcomes:
@@ -64,8 +66,8 @@ def compact(
     return worst(outcome.exit_code for outcome in outcomes)
 
 
-def _compact(settings: Settings, path: Path, *, if_needed: bool) -> CompactionReport:
-    with DownloadManifestManager(path, options=settings.options()) as manifest:
+def _compact(settings: Settings, path: Path, *, if_needed: bool, keep: str | None) -> CompactionReport:
+    with DownloadManifestManager(path, options=settings.options(keep)) as manifest:
         return manifest.compact(if_needed=if_needed)
 
 
@@ -98,7 +100,9 @@ def _as_json(outcome: Outcome[CompactionReport]) -> dict[str, Any]:
     return named | asdict(outcome.result or CompactionReport(CompactionOutcome.NOTHING_TO_DO))
 
 
-def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool) -> int:
+def _serve(
+    settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool, keep: str | None
+) -> int:
     """Compact the directory at intervals until a signal. Signals stay pending during a round."""
     where = ", ".join(manifests) if manifests else settings.directory
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
@@ -106,7 +110,7 @@ def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, 
         output.notice(settings, f"compacting {where} every {pause_s:g} s until SIGTERM or Ctrl-C")
         while True:
             began = time.monotonic()
-            _round(settings, manifests, if_needed=if_needed)
+            _round(settings, manifests, if_needed=if_needed, keep=keep)
             left_s = max(0.0, began + pause_s - time.monotonic())
             caught = signal.sigtimedwait(_ENDING, left_s)
             if caught is not None:
@@ -115,7 +119,7 @@ def _serve(settings: Settings, manifests: Sequence[str] | None, pause_s: float, 
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bool) -> None:
+def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bool, keep: str | None) -> None:
     try:
         paths = target.locate_all(settings, manifests)
     except (CommandError, ManifestError, OSError) as error:
@@ -124,7 +128,7 @@ def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bo
     for path in paths:
         if signal.sigpending() & set(_ENDING):
             return
-        outcome = attempt(path, lambda path: _compact(settings, path, if_needed=if_needed))
+        outcome = attempt(path, lambda path: _compact(settings, path, if_needed=if_needed, keep=keep))
         idle = outcome.result is not None and outcome.result.outcome is CompactionOutcome.NOTHING_TO_DO
         if settings.as_json:
             output.stream(json.dumps(_as_json(outcome)))

@@ -11,6 +11,7 @@ import typer
 
 from manifestlog import names
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
+from manifestlog.cli.keeping import ConfiguredHistoryOption
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import extract_view, output
 from manifestlog.cli.verbs.init import fresh_metadata
@@ -77,6 +78,7 @@ def extract(
     force: _Force = False,
     day: _Day = None,
     fail_stale: _FailStale = False,
+    keep: ConfiguredHistoryOption = None,
 ) -> int:
     """Fetch changed sources and register them.
 
@@ -91,6 +93,8 @@ def extract(
     found = load_config(config, os.environ, day=day)
     if jobs is not None:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
+    if keep is not None:
+        found = found.model_copy(update={"history": keep})
     if fail_stale and not any([found.defaults.stale_after, *(source.stale_after for source in found.sources)]):
         message = f"no source has a stale_after; expected one in {config}, in defaults or in a source"
         raise typer.BadParameter(message, param_hint="--fail-stale")
@@ -148,7 +152,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
 
 def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManager:
     path = _path(config)
-    options = settings.options()
+    options = settings.options(config.history)
     try:
         with DownloadManifestManager(path, options=options, read_only=True) as found:
             root = found.root

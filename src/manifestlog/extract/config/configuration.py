@@ -32,6 +32,7 @@ from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.request_options import RequestOptions
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
+from manifestlog.options import FOREVER, HISTORY_RULE, parse_history
 
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
 """Text that a shell would expand: as a directory name it is most likely a mistake, and `rm -r ~` would remove it."""
@@ -69,6 +70,14 @@ def _manifest(name: str) -> str:
 def _zone(name: str) -> str:
     run_day.time_zone(name)
     return name
+
+
+def _history(keep: str) -> str:
+    try:
+        parse_history(keep)
+    except ValueError:
+        raise ValueError(f"expected {HISTORY_RULE}; correct it") from None
+    return keep
 
 
 def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
@@ -113,6 +122,7 @@ class ExtractConfig(BaseModel):
         default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
     )
     manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="the name of a manifest")
+    history: Annotated[str, AfterValidator(_history)] = Field(default=FOREVER, description=HISTORY_RULE)
     defaults: Defaults = Field(default=Defaults(), description="an object")
     sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(description="a list of objects")
 
