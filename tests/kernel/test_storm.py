@@ -54,7 +54,7 @@ def doses() -> list[object]:
     """(kills, where, part of the seed): short doses, and 10,000 kills in pieces."""
     places = ("disk", "memory")  # in memory a sync costs nothing, so there is more to do between two kills
     short = [pytest.param((100, place, 0), id=f"100 kills, {place}") for place in places]
-    long = [pytest.param((2_500, place, n), id=f"2500 kills, {place}, {n}") for n in (1, 2) for place in places]
+    long = [pytest.param((1_250, place, n), id=f"1250 kills, {place}, {n}") for n in (1, 2, 3, 4) for place in places]
     return [*short, *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in long)]
 
 

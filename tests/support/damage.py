@@ -70,7 +70,8 @@ def mend(path: Path, *, dry_run: bool = False) -> RepairReport:
 
 def stored(path: Path) -> dict[str, ManifestRecord]:
     """What a reader finds, after `check` has found nothing."""
-    assert check(names.resolve(path)).findings == []
+    found = check(names.resolve(path)).findings
+    assert found == [], "\n".join(map(str, found))
     with DownloadManifestManager(path, read_only=True) as manifest:
         return dict(manifest.records.items())
 

@@ -3,7 +3,7 @@
 Invariants:
 
 - Every byte belongs to one piece: a line with a correct CRC, or damage. Only an unfinished end belongs to none.
-- No length or offset is taken from damaged bytes: the next line is found by a newline, or by how every line begins.
+- No length or offset is taken from damaged bytes: the next line is found by a newline, or by how every line begins and ends.
 - The same bytes give the same lines, however they are cut into blocks, in linear time.
 
 It does no I/O and does not know what a line means (`lines`).
@@ -12,17 +12,19 @@ It does no I/O and does not know what a line means (`lines`).
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from collections import deque
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-LINE_START = re.compile(rb'\{"op":"')
+LINE_START = b'{"op":"'
 LINE_END = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
-_WHOLE_LINE_END = re.compile(LINE_END.pattern + rb"\n")
+_ENDS_MAX = 4
 
 
 class Piece(NamedTuple):
@@ -52,7 +54,7 @@ def pieces(blocks: Iterable[bytes], salt: int) -> Iterator[Piece]:
 def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
     """Split `data`, which starts at offset `start` of a segment, into lines and damage.
 
-    An unfinished end is not yielded: it is a line being written, or a torn tail. Junk in which no line begins is one
+    An unfinished end is not yielded: it is a line being written, or a torn tail. Junk in which no line ends is one
     damaged range, however many newlines it contains.
     """
     position = 0
@@ -65,33 +67,18 @@ def split(data: bytes, start: int, salt: int) -> Iterator[Piece]:
         if checksums.line_is_intact(line, salt, offset):
             yield Piece(offset, offset + len(line) + (stop >= 0), line, stop >= 0)
         elif (junk := _junk_end(data, begin, stop)) > begin:
-            yield from _junk(data[begin:junk], start + begin, salt)
+            yield Piece(start + begin, start + junk, None)
             position = junk
         else:
             yield from _salvage(line, offset, salt, terminated=stop >= 0)
 
 
 def _junk_end(data: bytes, begin: int, stop: int) -> int:
-    """Return the offset after the last newline before the next possible line start; `begin` if that is in this line."""
-    found = LINE_START.search(data, begin)
-    next_start = found.start() if found else len(data)
-    return begin if stop < 0 or next_start < stop else data.rfind(b"\n", begin, next_start) + 1
-
-
-def _junk(span: bytes, offset: int, salt: int) -> Iterator[Piece]:
-    """Yield junk lines as one damaged range, except for lines that are intact although they begin differently."""
-    done = 0
-    for found in _WHOLE_LINE_END.finditer(span):
-        first = span.rfind(b"\n", done, found.start()) + 1 or done
-        line = span[first : found.end() - 1]
-        if checksums.line_is_intact(line, salt, offset + first):
-            # No crash produces a valid CRC. This line is worse damage, which the decoder refuses.
-            if first > done:
-                yield Piece(offset + done, offset + first, None)
-            done = found.end()
-            yield Piece(offset + first, offset + done, line)
-    if done < len(span):
-        yield Piece(offset + done, offset + len(span), None)
+    """Return the offset after the last newline before the next possible end of a line; `begin` if that is in this line."""
+    if stop < 0:
+        return begin
+    found = LINE_END.search(data, begin)
+    return data.rfind(b"\n", begin, found.start() if found else len(data)) + 1 or begin
 
 
 def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
@@ -106,26 +93,40 @@ def with_damage(known: list[Piece], new: Iterable[Piece]) -> list[Piece]:
     return found
 
 
+def possible_lines(span: bytes) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield each offset at which a whole line may begin, with the offsets at which it may end, the likeliest first.
+
+    The last end before the next beginning is the line's own CRC. A record may have a member of that name, so there are
+    a few more; a hostile line has many, so these are not all.
+    """
+    for start, ends in groupby(_starts_and_ends(span), key=itemgetter(0)):
+        yield start, tuple(deque((end for _, end in ends), maxlen=_ENDS_MAX))[::-1]
+
+
+def _starts_and_ends(span: bytes) -> Iterator[tuple[int, int]]:
+    """Yield every possible end with the last possible beginning before it. Each byte is looked at twice at most."""
+    start = -1
+    done = 0
+    for found in LINE_END.finditer(span):
+        later = span.rfind(LINE_START, done, found.start())
+        start = start if later < 0 else later
+        done = found.end()
+        if start >= 0:
+            yield start, done
+
+
 def _salvage(span: bytes, offset: int, salt: int, *, terminated: bool) -> Iterator[Piece]:
     """Yield the valid lines inside a damaged span, for example after a lost newline or leading junk."""
     done = 0
-    starts = [found.start() for found in LINE_START.finditer(span)]
-    for start, stop in pairwise([*starts, len(span)]):
+    for start, ends in possible_lines(span):
         # Inside a valid line all quotes in texts are escaped, so no line can begin within another.
-        length = _intact_length(span[start:stop], salt, offset + start)
-        if length:
+        end = next((end for end in ends if checksums.line_is_intact(span[start:end], salt, offset + start)), 0)
+        if end:
             if start > done:
                 yield Piece(offset + done, offset + start, None)
-            done = start + length
+            done = end
             whole = terminated and done == len(span)
             yield Piece(offset + start, offset + done + whole, span[start:done], whole)
     if (done < len(span) and (terminated or done)) or (terminated and not span):
         # An empty line is damage too: a line that was overwritten with newlines must be reported.
         yield Piece(offset + done, offset + len(span) + terminated, None, terminated)
-
-
-def _intact_length(fragment: bytes, salt: int, offset: int) -> int:
-    ends = [found.end() for found in LINE_END.finditer(fragment)]
-    # The last match is the line's own CRC. A record may have a member of that name, so try a few more; a hostile line
-    # has many, so do not try all.
-    return next((end for end in ends[:-5:-1] if checksums.line_is_intact(fragment[:end], salt, offset)), 0)

@@ -17,7 +17,6 @@ It reads a descriptor and makes no decisions: readers of segments decide what a 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import checksums
@@ -91,10 +90,8 @@ class Search:
 
 def _candidates(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Yield each possible whole line: its position in `data`, its bytes, and its `synced` mark."""
-    starts = [found.start() for found in framing.LINE_START.finditer(data)]
-    for start, stop in pairwise([*starts, len(data)]):
-        ends = [found.end() for found in framing.LINE_END.finditer(data, start, stop)]
-        for end in ends[:-5:-1]:
+    for start, ends in framing.possible_lines(data):
+        for end in ends:
             members = _parsed(data[start:end])
             if members is not None:
                 yield start, data[start:end], members.get("synced", 0)
