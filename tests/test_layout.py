@@ -257,7 +257,7 @@ def test_the_command_lines_libraries_stay_there(library: str) -> None:
     assert {name for name in users if name.split(".")[0] != "cli"} == set()
 
 
-@pytest.mark.parametrize("library", ["requests", "urllib3", "fsspec"])
+@pytest.mark.parametrize("library", ["urllib3", "certifi", "idna", "fsspec"])
 def test_only_the_fetchers_import_the_network_libraries(library: str) -> None:
     """The rest of `extract` asks a fetcher."""
     users = {name for name, path in MODULES.items() if library in _foreign(path)}

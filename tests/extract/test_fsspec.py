@@ -328,7 +328,7 @@ def run_without(library: str, *arguments: object) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize(
     ("library", "url"),
-    [("requests", "https://host/a"), ("urllib3", "https://host/a"), ("fsspec", "file:///a")],
+    [("certifi", "https://host/a"), ("urllib3", "https://host/a"), ("fsspec", "file:///a")],
 )
 def test_without_the_extra_the_verb_says_which_command_installs_it(write: Write, library: str, url: str) -> None:
     done = run_without(library, "extract", write(raw_config(raw_source(url=url))))
@@ -336,13 +336,13 @@ def test_without_the_extra_the_verb_says_which_command_installs_it(write: Write,
     assert "Traceback" not in done.stderr
 
 
-def test_without_requests_files_are_fetched_all_the_same(write: Write, tmp_path: Path) -> None:
+def test_without_urllib3_files_are_fetched_all_the_same(write: Write, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(BODY)
-    done = run_without("requests", "extract", write(raw_config(raw_source(url=f"file://{tmp_path}/a.json"))))
+    done = run_without("urllib3", "extract", write(raw_config(raw_source(url=f"file://{tmp_path}/a.json"))))
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(("library", "url"), [("requests", "https://host/a"), ("fsspec", "memory://a")])
+@pytest.mark.parametrize(("library", "url"), [("urllib3", "https://host/a"), ("fsspec", "memory://a")])
 def test_without_the_extra_the_fetcher_says_so(monkeypatch: pytest.MonkeyPatch, library: str, url: str) -> None:
     for name in ("manifestlog.extract.fetchers.http", "manifestlog.extract.fetchers.fsspec_fetcher"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -92,7 +92,7 @@ def _in_url(url: str) -> Iterator[str]:
     for userinfo in re.findall(r"://([^/?#]*)@", url):
         user, _, password = userinfo.partition(":")
         yield from (userinfo, user, password)
-        # requests sends it as an Authorization header.
+        # It is sent as an Authorization header.
         yield base64.b64encode(unquote(userinfo).encode()).decode()
     for pair in re.split(r"[?#&]", url)[1:]:
         name, equals, value = pair.partition("=")

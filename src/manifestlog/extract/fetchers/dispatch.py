@@ -1,9 +1,10 @@
-"""The built-in fetcher: requests for `http` and `https`, fsspec for all other protocols; both are imported on first
+"""The built-in fetcher: urllib3 for `http` and `https`, fsspec for all other protocols; both are imported on first
 use.
 
 Invariants:
 
-- It is picklable and works after a fork: each process opens its own connections.
+- It is picklable and works after a fork: each process opens its own connections, which its threads share.
+- An interruption holds for its process, and for good.
 - If a library is missing, the error names the command that installs it.
 """
 
@@ -17,8 +18,9 @@ from typing import Any
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, Response, ResponseHead
+from manifestlog.extract.fetchers.protocol import Fetcher, FetchRequest, Response, ResponseHead, interrupt
 from manifestlog.extract.request_options import is_http
+from manifestlog.workers.stop import StopAskedError
 
 
 class MissingExtraError(ExtractError):
@@ -32,14 +34,14 @@ class MissingExtraError(ExtractError):
 
 
 class RemoteFetcher:
-    """Fetches every URL that requests or fsspec supports."""
+    """Fetches every URL that urllib3 or fsspec supports."""
 
     def __init__(self, defaults: Defaults | None = None, secrets: Iterable[str] = ()) -> None:
         """Prepare a fetcher; a header that contains one of the `secrets` never follows a redirect to another server."""
         self._defaults = defaults or Defaults()
         self._secrets = frozenset(secrets)
-        self._pid = 0
-        self._fetchers: dict[str, Fetcher] = {}
+        self._fetchers: dict[tuple[int, str], Fetcher] = {}
+        self._interrupted_pid = 0
 
     def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
         """Request the content."""
@@ -53,14 +55,23 @@ class RemoteFetcher:
         """Raise `MissingExtraError` if the library for this source is not installed."""
         self._of(source)
 
+    def interrupt(self) -> None:
+        """End all requests of all threads with `StopAskedError`, and every later one too."""
+        self._interrupted_pid = os.getpid()
+        for (pid, _), fetcher in list(self._fetchers.items()):
+            if pid == self._interrupted_pid:
+                interrupt(fetcher)
+
     def _of(self, source: ETLSource) -> Fetcher:
-        if self._pid != os.getpid():
-            # A forked child must not use its parent's connections.
-            self._pid, self._fetchers = os.getpid(), {}
-        kind = "http" if is_http(source.url) else "fsspec"
-        if kind not in self._fetchers:
-            self._fetchers[kind] = _http(self._defaults, self._secrets) if kind == "http" else _fsspec()
-        return self._fetchers[kind]
+        # A forked child must not use its parent's connections.
+        key = (os.getpid(), "http" if is_http(source.url) else "fsspec")
+        found = self._fetchers.get(key)
+        if found is None:  # of threads that come together, one wins
+            new = _http(self._defaults, self._secrets) if is_http(source.url) else _fsspec()
+            found = self._fetchers.setdefault(key, new)
+        if self._interrupted_pid == key[0]:  # perhaps before it was there
+            raise StopAskedError
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._defaults, self._secrets)
@@ -70,7 +81,7 @@ def _http(defaults: Defaults, secrets: frozenset[str]) -> Fetcher:
     try:
         from manifestlog.extract.fetchers.http import HttpFetcher  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        raise MissingExtraError(error.name or "requests") from None
+        raise MissingExtraError(error.name or "urllib3") from None
     return HttpFetcher(defaults, secrets)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import ftplib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from fsspec.implementations.ftp import FTPFileSystem
 
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, ResponseHead
+from manifestlog.workers.stop import StopAskedError
 
 _BLOCK_BYTES = 1 << 20
 _ETAG_NAMES = ("ETag", "etag", "e_tag", "md5Hash", "content_md5")
@@ -44,6 +45,7 @@ class FileResponse(NamedTuple):
 
     head: ResponseHead
     file: Any
+    check: Callable[[], None]
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the body from the head's start."""
@@ -52,6 +54,7 @@ class FileResponse(NamedTuple):
                 return
             self.file.seek(self.head.start)
             while block := self.file.read(_BLOCK_BYTES):
+                self.check()
                 yield block
 
 
@@ -62,6 +65,15 @@ class FsspecFetcher:
         logger = logging.getLogger("fsspec")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)  # below that level its stores log paths with their userinfo
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """End all requests with `StopAskedError`: a body after its current block, since stores own their connections."""
+        self._interrupted = True
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise StopAskedError
 
     @contextmanager
     def open(self, source: ETLSource, request: FetchRequest) -> Iterator[FileResponse]:
@@ -69,18 +81,19 @@ class FsspecFetcher:
         store, path = self._find(source)
         head = self._head(source, store, path, request)
         if head.status >= 300:
-            yield FileResponse(head, None)
+            yield FileResponse(head, None, self._check)
             return
         with _translated_errors():
             file = store.open(path, "rb")
         with file:
-            yield FileResponse(head, file)
+            yield FileResponse(head, file, self._check)
 
     def probe(self, source: ETLSource, request: FetchRequest) -> ResponseHead:
         """Return what the store knows of the file."""
         return self._head(source, *self._find(source), request)
 
     def _find(self, source: ETLSource) -> tuple[Any, str]:
+        self._check()
         scheme = source.url.partition("://")[0]
         with _translated_errors():
             try:

@@ -4,12 +4,15 @@ Any object with these two methods can replace the built-in fetchers (`dispatch`)
 protocol. `ResponseHead.status` is an HTTP status, whatever the protocol: 200 for a full body, 206 for the rest of one,
 304 for nothing new.
 
+A third method is optional: `interrupt`, which another thread calls to end all requests. They and all later ones then
+raise `StopAskedError`.
+
 `decide` says what a response means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -66,6 +69,13 @@ class Fetcher(Protocol):
 
     def probe(self, source: ETLSource, request: FetchRequest, /) -> ResponseHead:
         """Request the head only; raises `FetchError`."""
+
+
+def interrupt(fetcher: Fetcher) -> None:
+    """End all requests of a fetcher, now and for good, if it can do that."""
+    end: Callable[[], None] | None = getattr(fetcher, "interrupt", None)
+    if end is not None:
+        end()
 
 
 class FetchError(ExtractError):

@@ -1,10 +1,10 @@
-"""Recognises errors of the HTTP libraries that come from local settings: proxy and certificates.
+"""Recognises errors of the HTTP library that come from local settings: proxy and certificates.
 
 Invariants:
 
 - If a setting is the cause, the message names it but not its value, since a proxy URL may contain a password.
 
-It recognises the libraries' errors by name, without importing the libraries.
+It recognises the library's errors by name, without importing it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 
 CHECK_PROXY = "correct proxy for the source, or the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+NO_SOCKS = f"the SOCKS proxy needs PySocks, which is not installed: pip install PySocks, or {CHECK_PROXY}"
+INVALID_PROXY = f"the proxy's URL is invalid: {CHECK_PROXY}"
 _ALERT = re.compile(r"ALERT_(\w+)\]")
 _ALERT_REQUIRED = "CERTIFICATE_REQUIRED"
 _ALERTS_REFUSED = (
@@ -28,12 +30,8 @@ def explain_setting_error(causes: Iterable[BaseException]) -> str | None:
 
 def _explain(error: BaseException) -> str | None:
     text, kind = str(error), type(error).__name__
-    if kind == "InvalidSchema" and "SOCKS" in text:
-        return f"the SOCKS proxy needs PySocks, which is not installed: pip install PySocks, or {CHECK_PROXY}"
-    if kind in ("InvalidProxyURL", "ProxySchemeUnknown", "ProxySchemeUnsupported"):
-        return f"the proxy's URL is invalid: {CHECK_PROXY}"
-    if isinstance(error, OSError) and "CA certificate bundle" in text:
-        return "the file of CA certificates is missing: correct the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, or set ca for the source"
+    if kind in ("ProxySchemeUnknown", "ProxySchemeUnsupported"):
+        return INVALID_PROXY
     if kind == "SOCKS5AuthError" or (isinstance(error, OSError) and text.startswith("Tunnel connection failed: 407")):
         return f"the proxy rejects the credentials: {CHECK_PROXY}"
     if kind == "SSLError" and (alert := _ALERT.search(text)):
