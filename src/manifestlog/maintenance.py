@@ -19,6 +19,7 @@ from manifestlog.engines.protocol import Capability
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
+from manifestlog.model.retiming import horizon
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, past_time
 
@@ -54,6 +55,11 @@ class ManifestStatus(NamedTuple):
 
     None if it cannot be opened, and if its history is damaged, which `check` reports.
     """
+    newest: str | None = None
+    """When the newest record was downloaded, as ISO-8601 text in UTC; times in the future do not count.
+
+    None if it cannot be opened, and if it has no record.
+    """
 
 
 def status(
@@ -80,6 +86,7 @@ def status(
         metadata = asked.metadata()
         then = None if moment is None else datetime.fromisoformat(moment)
         ahead, failing = from_the_future(asked, then), _failing(engine, then)
+        newest = asked.snapshot().newest(horizon(then or datetime.now(UTC)))
     return ManifestStatus(
         location.name,
         location.display,
@@ -92,6 +99,7 @@ def status(
         len(ahead),
         moment is None and log.changed_since is not None,
         failing=failing,
+        newest=None if newest is None else f"{newest}Z",
     )
 
 

@@ -71,7 +71,10 @@ def test_status_counts_the_records_of_that_time(run: Program, moment: str) -> No
 
 def test_status_of_that_time_has_no_sizes(run: Program, moment: str) -> None:
     head, row = run.here("status", "--as-of", moment).out.splitlines()
-    assert (head.split(), row.split()[:2]) == (["manifest", "records", "updated", "failed", "state"], [NAME, "1"])
+    assert (head.split(), row.split()[:2]) == (
+        ["manifest", "records", "updated", "newest", "failed", "state"],
+        [NAME, "1"],
+    )
 
 
 VERBS = {

@@ -123,6 +123,7 @@ def test_status_shows_all_columns_if_they_fit(run: Program, filled: Path) -> Non
         "segments",
         "history",
         "updated",
+        "newest",
         "failed",
         "state",
     ]

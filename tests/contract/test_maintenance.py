@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from manifestlog import (
     maintenance,
 )
 from manifestlog.engines.reports import ProbeStatus, RepairOutcome
+from manifestlog.model.rows import utc_text
 from support.records import MANUAL, NAME, make_record, metadata
 
 if TYPE_CHECKING:
@@ -55,6 +57,19 @@ def test_the_status_of_a_manifest_counts_its_records(path: Path) -> None:
     found = maintenance.status(path)
     assert (found.to_merge, found.canonical_bytes) == (False, path.stat().st_size)
     assert (found.name, found.path) == (NAME.partition(".")[0], str(path))
+
+
+def test_the_status_says_when_the_newest_record_was_downloaded(path: Path) -> None:
+    with open_manifest(path) as manifest:
+        manifest.add_many([make_record(1), make_record(2)])
+    assert maintenance.status(path).newest == utc_text(make_record(2).ts_downloaded)
+
+
+def test_a_time_in_the_future_is_not_the_newest(path: Path) -> None:
+    with open_manifest(path) as manifest:
+        future = make_record(2).model_copy(update={"ts_downloaded": datetime(2999, 1, 1, tzinfo=UTC)})
+        manifest.add_many([make_record(1), future])
+    assert maintenance.status(path).newest == utc_text(make_record(1).ts_downloaded)
 
 
 def test_the_status_of_a_damaged_manifest_says_why(damaged: Path) -> None:

@@ -182,6 +182,10 @@ class Records:
         row = None if found is None else self.row(found.checksum)
         return None if found is None or row is None else as_seen_by(row, (source_id, found.dataset))
 
+    def newest(self, until: str) -> str | None:
+        times = (sort_key(one)[0] for row in self.rows() for one in observations(row))
+        return max((when for when in times if when <= until), default=None)
+
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
 

@@ -93,6 +93,9 @@ class Snapshot(TimeLookup, Protocol):
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
         """Return a source's latest row as seen by that source; with `dataset=None`, over all its datasets."""
 
+    def newest(self, until: str) -> str | None:
+        """Return the time of the latest observation not after this time, both in the form of `rows.sort_key`."""
+
 
 class Claims(Protocol):
     """The claims of one worker on sources, contents and paths of a data directory. A context manager, which closes them.

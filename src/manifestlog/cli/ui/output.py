@@ -75,6 +75,14 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
+def human_age(seconds: float) -> str:
+    """Format an age in its largest unit: `5 min`, `26 h`, `9 d`."""
+    for unit, length_s, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if seconds < limit * length_s:
+            return f"{int(seconds / length_s)} {unit}"
+    return f"{int(seconds / 86_400):,} d"
+
+
 def line(text: str) -> None:
     """Print one line of data. If the pipe is closed, the verb continues, with the same exit code."""
     try:

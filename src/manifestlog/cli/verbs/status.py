@@ -1,9 +1,11 @@
-"""`status`: print one row per manifest: its records, its log, its state."""
+"""`status`: print one row per manifest: its records, its log, its state; and one line about all, if that is asked for."""
 
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import typer
 
 from manifestlog import maintenance
 from manifestlog.cli import durations, target
@@ -14,14 +16,15 @@ from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotF
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
 
-_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "failed", "state")
-_COLUMNS_THEN = ("manifest", "records", "updated", "failed", "state")
+_COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "newest", "failed", "state")
+_COLUMNS_THEN = ("manifest", "records", "updated", "newest", "failed", "state")
 """The columns with `--as-of`: nobody knows how large the files were then."""
+_NONE = "no manifests found; create one with `manifestlog init`"
 _SIZES = ("canonical_bytes", "log_bytes", "segments", "history_bytes")
 _WORDS = ("manifest", "state")
-_LEAST = ("history", "failed", "segments", "canonical", "updated", "log")
+_LEAST = ("history", "failed", "segments", "canonical", "updated", "newest", "log")
 """Columns that a narrow terminal drops, in this order."""
-_NUMBERS = ("records", "canonical", "log", "segments", "history", "failed")
+_NUMBERS = ("records", "canonical", "log", "segments", "history", "newest", "failed")
 
 
 class _Status(NamedTuple):
@@ -42,18 +45,41 @@ class _Status(NamedTuple):
     """Number of observations with a time in the future; None if the manifest cannot be opened."""
     failed_sources: int | None = None
     """Number of sources that are failing; None if that cannot be read."""
+    newest: str | None = None
+    """When the newest record was downloaded; None if there is none."""
+    age_s: float | None = None
+    """How long ago that was."""
+    stale: bool | None = None
+    """Whether that is longer ago than `--max-age`; None without it, and if the manifest cannot be opened."""
+
+
+_MaxAgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-age",
+        metavar="DURATION",
+        help="Call a manifest stale if its newest record is older (26h, 7d), and exit with 1 if one is.",
+    ),
+]
+_ExitCodeOption = Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if a source is failing.")]
 
 
 def status(
-    settings: Settings, manifests: target.ManifestsArgument = None, *, as_of: durations.AsOfOption = None
+    settings: Settings,
+    manifests: target.ManifestsArgument = None,
+    *,
+    max_age: _MaxAgeOption = None,
+    fail: _ExitCodeOption = False,
+    as_of: durations.AsOfOption = None,
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. States: ok, to merge (the log holds records that compact would merge), damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
+    max_age_s = durations.duration(max_age, "--max-age")
     paths = target.locate_all(settings, manifests)
-    rows = [_read_status(settings, path, moment) for path in paths]
+    rows = [_read_status(settings, path, moment, max_age_s) for path in paths]
     if settings.as_json:
         output.document([_as_json(row, moment) for row in rows])
     elif rows:
@@ -61,9 +87,29 @@ def status(
     for row in rows:
         if row.from_the_future:
             output.error(ahead_of_time(row.path, row.from_the_future))
+    if max_age_s is not None or fail:
+        return _health(settings, rows, fail=fail)
     if not rows:
-        output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
+        output.notice(settings, f"{settings.directory}: {_NONE}")
     return worst(row.exit_code for row in rows)
+
+
+def _health(settings: Settings, rows: list[_Status], *, fail: bool) -> int:
+    """Say in one line how the manifests are, and return the exit code."""
+    if not rows:
+        output.error(f"{settings.directory}: {_NONE}")
+        return 1
+    stale = [row.name for row in rows if row.stale]
+    failing = sum(row.failed_sources or 0 for row in rows) if fail else 0
+    unread = [row.name for row in rows if row.exit_code]
+    wrong = [f"stale: {', '.join(stale)}"] if stale else []
+    wrong += [f"failing sources: {failing:,}"] if failing else []
+    wrong += [f"cannot be read: {', '.join(unread)}"] if unread else []
+    if not wrong:
+        output.notice(settings, f"manifests that are well: {len(rows):,} of {len(rows):,}")
+        return 0
+    output.error("; ".join(wrong))
+    return worst([1 if stale or failing else 0, *(row.exit_code for row in rows)])
 
 
 def ahead_of_time(path: str, count: int) -> str:
@@ -72,9 +118,11 @@ def ahead_of_time(path: str, count: int) -> str:
     return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
-def _read_status(settings: Settings, path: Path, moment: datetime | None) -> _Status:
+def _read_status(settings: Settings, path: Path, moment: datetime | None, max_age_s: float | None) -> _Status:
     found = maintenance.status(path, settings.options(), as_of=moment)
-    state, reason = _state_of(found, path)
+    age_s = _age_s(found, moment or datetime.now(UTC))
+    stale = None if max_age_s is None or found.error else age_s is None or age_s > max_age_s
+    state, reason = ("stale", None) if stale else _state_of(found, path)
     if state != "failed" and isinstance(found.error, ManifestError):
         output.error(found.error)
     return _Status(
@@ -91,7 +139,17 @@ def _read_status(settings: Settings, path: Path, moment: datetime | None) -> _St
         0 if found.error is None else getattr(found.error, "exit_code", 1),
         found.from_the_future,
         found.failing,
+        found.newest,
+        age_s,
+        stale,
     )
+
+
+def _age_s(found: ManifestStatus, now: datetime) -> float | None:
+    """Return how long ago the newest record was downloaded; None if there is none."""
+    if found.newest is None:
+        return None
+    return round(max(0.0, (now - datetime.fromisoformat(found.newest)).total_seconds()), 3)
 
 
 def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
@@ -133,6 +191,7 @@ def _cells(row: _Status) -> dict[str, str]:
         "segments": str(row.segments),
         "history": output.human_bytes(row.history_bytes),
         "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
+        "newest": "-" if row.age_s is None else output.human_age(row.age_s),
         "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
         "state": row.state if row.reason is None else f"{row.state}: {row.reason}",
     }

@@ -73,5 +73,8 @@ class FileSnapshot:
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
         return self.view.latest_until(source_id, dataset, moment)
 
+    def newest(self, until: str) -> str | None:
+        return self.view.newest(until)
+
     def later_than(self, moment: str) -> Iterator[Row]:
         return self.view.later_than(moment)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 
+_FIRST_TIME = "0001-01-01T00:00:00"
+
 
 class View(NamedTuple):
     """Overlays, topmost first, over a base. Lookups raise `IndexDamagedError` if the index is damaged."""
@@ -130,6 +132,25 @@ class View(NamedTuple):
                 row: Row = codec.loads(self._record(number))
                 if sort_key(row)[0] > moment:
                     yield row
+
+    def newest(self, until: str) -> str | None:
+        """Return the time of the latest observation not after this time. Only for a view with one overlay."""
+        (overlay,) = self.overlays
+        rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
+        times = (sort_key(one)[0] for row in rows for one in observations(row))
+        found = max((when for when in times if when <= until), default=None)
+        index = self.base.index
+        for number in index.latest_rows(found or _FIRST_TIME, until):
+            if below := self._times_in_base(number, overlay):
+                return max(below)
+        return found
+
+    def _times_in_base(self, row: int, overlay: Overlay) -> list[str]:
+        """Return the times of the observations of this index row, without those of contents that the overlay names."""
+        index = self.base.index
+        numbers = (n for n in index.named(row) if index.digest(n).hex() not in overlay.entries)
+        orders = (sort_key(one) for n in numbers for one in observations(codec.loads(self._record(n))))
+        return [order[0] for order in orders if index.is_of_time(row, order)]
 
     def _latest(self, source_id: str, dataset: str | None, groups: list[range]) -> list[Sighting]:
         """Return the latest sighting of a source in each layer and in each group of the index."""

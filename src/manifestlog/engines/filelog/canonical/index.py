@@ -311,6 +311,19 @@ class Index:
         times = numbers_at(self._sources, ROW, 12)
         return (row for row, when in enumerate(times) if when > key) if max(times, default=0) > key else iter(())
 
+    def latest_rows(self, after: str, until: str) -> Iterator[int]:
+        """Iterate over the source rows after the one time and not after the other, of any source, the latest first."""
+        self.check_all()
+        first, last = (int.from_bytes(order_bytes(one, 0)[:8], "big") for one in (after, until))
+        times = numbers_at(self._sources, ROW, 12)
+        newest = max(times, default=0)
+        if newest > last:
+            newest = max((when for when in times if when <= last), default=0)
+        if newest > first:
+            yield times.index(newest)  # nearly always the answer, and sorting takes long
+            some = (row for row, when in enumerate(times) if first < when <= last)
+            yield from sorted(some, key=times.__getitem__, reverse=True)
+
     def named(self, row: int) -> Iterator[int]:
         """Yield the records that a source row may refer to; hashes collide, so the caller checks them (`is_of_time`)."""
         prefix = self._source(row)[24:]
