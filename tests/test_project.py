@@ -13,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import manifestlog
 
@@ -139,18 +140,48 @@ def test_the_licence_is_there_as_a_whole() -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_the_changelog_begins_with_unreleased_and_this_version() -> None:
-    versions = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    assert versions[:2] == ["Unreleased", manifestlog.__version__]
+def test_the_changelog_begins_with_unreleased() -> None:
+    assert _versions_of_the_changelog()[0] == "Unreleased"
+
+
+def test_the_version_is_the_latest_of_the_changelog_or_the_next_in_development() -> None:
+    latest, now = Version(_versions_of_the_changelog()[1]), Version(manifestlog.__version__)
+    following = (latest.major, latest.minor + 1, 0)
+    assert now == latest or (now.release == following and now.is_devrelease), f"{now} after {latest}"
+
+
+def test_the_changelog_says_which_version_the_unreleased_one_is() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("## [Unreleased]")[2].partition("\n## ")[0]
+    assert (
+        f"will be {Version(manifestlog.__version__).base_version}" in text
+        or not Version(manifestlog.__version__).is_devrelease
+    )
+
+
+def _versions_of_the_changelog() -> list[str]:
+    return re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_every_version_of_the_changelog_has_its_link() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    versions = re.findall(r"^## \[([^]]+)\]", text, re.MULTILINE)
-    assert re.findall(r"^\[([^]]+)\]: https://", text, re.MULTILINE) == versions
+    assert re.findall(r"^\[([^]]+)\]: https://", text, re.MULTILINE) == _versions_of_the_changelog()
 
 
-def test_the_policy_and_the_security_page_know_this_version() -> None:
-    minor = manifestlog.__version__.rpartition(".")[0]
-    for page in ("docs/versioning.md", "SECURITY.md"):
-        assert f"| {minor} |" in (ROOT / page).read_text("utf-8")
+def test_the_policy_knows_this_version() -> None:
+    now = Version(manifestlog.__version__)
+    assert f"| {now.major}.{now.minor} |" in (ROOT / "docs/versioning.md").read_text("utf-8")
+
+
+def test_the_security_page_knows_the_latest_version() -> None:
+    latest = Version(_versions_of_the_changelog()[1])
+    assert f"| {latest.major}.{latest.minor} |" in (ROOT / "SECURITY.md").read_text("utf-8")
+
+
+def test_the_policy_names_every_public_module_that_a_page_describes() -> None:
+    described = re.findall(r"^::: (\S+)$", "".join(map(_text, (ROOT / "docs").glob("api*.md"))), re.MULTILINE)
+    modules = {name for name in described if importlib.util.find_spec(name)}
+    assert [name for name in sorted(modules) if f"`{name}`" not in _text(ROOT / "docs/versioning.md")] == []
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8")

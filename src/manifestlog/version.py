@@ -1,5 +1,5 @@
-"""The version of this package."""
+"""The version of this package: after a release, the next one in development."""
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
