@@ -203,7 +203,7 @@ def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
     wanted = Query(
         source_id=failure.source_id,
         dataset=failure.dataset,
-        checksum=failure.inputs[0] if failure.inputs else None,
+        checksums=frozenset(failure.inputs[:1]) or None,
         kinds=TOLD,
         until=until,
         reverse=True,

@@ -52,6 +52,7 @@ def query(
     source_id: str | None = None,
     dataset: str | None = None,
     checksum: str | None = None,
+    checksums: Iterable[str] | None = None,
     run: str | None = None,
     kinds: Iterable[EventKind | Verdict | str] = (),
     since: Moment | None = None,
@@ -59,16 +60,21 @@ def query(
     reverse: bool = False,
 ) -> Query:
     """Return the query with these filters. Raises `ValueError` for a value that cannot be one."""
-    digits = None if checksum is None else normal_checksum(checksum)
-    if checksum is not None and digits is None:
-        raise ValueError(f"{checksum!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    some = checksums if checksum is None else [checksum, *(checksums or ())]
     return Query(
         source_id=source_id,
         dataset=dataset,
-        checksum=digits,
+        checksums=None if some is None else frozenset(map(_digits, some)),
         run=run,
         kinds=frozenset(map(kind_of, kinds)),
         since="" if since is None else log_time(since),
         until="~" if until is None else log_time(until),
         reverse=reverse,
     )
+
+
+def _digits(checksum: str) -> str:
+    found = normal_checksum(checksum)
+    if found is None:
+        raise ValueError(f"{checksum!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    return found

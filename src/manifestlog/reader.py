@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from manifestlog import following, history, root
 from manifestlog.engines.protocol import Capability
+from manifestlog.model.lineage import MADE, derivation_of
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
 from manifestlog.queries import past_time, query
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.protocol import Engine, Location, Snapshot
     from manifestlog.model.events import Event
     from manifestlog.model.failures import Failure
+    from manifestlog.model.lineage import Derivation
     from manifestlog.model.models import ManifestRecord, Observation
     from manifestlog.model.runs import RunSummary
     from manifestlog.queries import Moment
@@ -128,8 +130,8 @@ class ManifestReader:
     def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
         """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
 
-        Filters: `source_id`, `dataset`, `checksum`, `run`, `kinds`, `since`, `until` (times). `kinds` are of `EventKind`; a
-        `Verdict` among them means puts with this verdict.
+        Filters: `source_id`, `dataset`, `checksum` or several `checksums`, `run`, `kinds`, `since`, `until` (times). `kinds`
+        are of `EventKind`; a `Verdict` among them means puts with this verdict.
         Raises `DamagedManifestError` where the history is damaged, after what comes before it.
         """
         return self._engine.events(query(reverse=reverse, **wanted))
@@ -148,6 +150,20 @@ class ManifestReader:
         a new derivation, or as `Run.unchanged`.
         """
         return history.failures([self], since=since, recovered=recovered)
+
+    def derived(self, checksum: str, *, stage: str | None = None, version: str | None = None) -> Derivation | None:
+        """Return the latest derivation from this input, by this stage and version if given; None if there is none.
+
+        So it answers whether an input is done, by one look-up in the history. An output that is not here any more does not
+        count, nor a derivation that the history no longer reaches. Raises `ValueError` for text that is no checksum.
+        """
+        for event in self.history(checksum=checksum, kinds=MADE, reverse=True):
+            found = derivation_of(self.location.name, event)
+            if found is None or checksum.lower() not in found.inputs:
+                continue  # this content itself
+            if stage in (None, found.stage) and version in (None, found.version) and self._engine.has(found.output):
+                return found
+        return None
 
     @property
     def cursor(self) -> str:

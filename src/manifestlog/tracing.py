@@ -4,6 +4,7 @@ Invariants:
 
 - It sees each manifest at one moment, the call.
 - A derivation is found by its output and by its inputs, whether a record shows it or only the history.
+- Each history is asked once for each step away from the beginning, about all contents of that step.
 
 `model.lineage` explores; this module finds the beginning and tells it what the manifests know.
 """
@@ -20,7 +21,7 @@ from manifestlog.model.lineage import Delivery, Derivation, Lineage, deliveries_
 from manifestlog.model.rows import normal_checksum, observations, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from manifestlog.engines.protocol import Snapshot
     from manifestlog.history import Recorded
@@ -75,10 +76,17 @@ class _Manifest:
         raw = self.snapshot.encoded(checksum)
         return None if raw is None else codec.loads(raw)
 
+    def read(self, checksums: Iterable[str]) -> None:
+        """Read the events of these contents, and those that name them as an input, in one pass over the history."""
+        new: dict[str, list[Event]] = {checksum: [] for checksum in checksums if checksum not in self._events}
+        for event in self._manifest.history(checksums=new) if new else ():
+            for checksum in new.keys() & {event.checksum, *event.inputs}:
+                new[checksum].append(event)
+        self._events |= new
+
     def events(self, checksum: str) -> list[Event]:
         """Return the events of this content, and those that name it as an input."""
-        if checksum not in self._events:
-            self._events[checksum] = list(self._manifest.history(checksum=checksum))
+        self.read([checksum])
         return self._events[checksum]
 
     def knows(self, checksum: str) -> bool:
@@ -130,7 +138,15 @@ class _Ledger:
         rows = (one.snapshot.latest(source_id, dataset) for one in self._manifests)
         return [row["checksum"] for row in rows if row is not None]
 
-    def deliveries(self, checksum: str) -> list[Delivery]:
+    def _read(self, checksums: Sequence[str]) -> None:
+        for one in self._manifests:
+            one.read(checksums)
+
+    def deliveries(self, checksums: Sequence[str]) -> list[list[Delivery]]:
+        self._read(checksums)
+        return [self._deliveries(checksum) for checksum in checksums]
+
+    def _deliveries(self, checksum: str) -> list[Delivery]:
         found: list[Delivery] = []
         for one in self._manifests:
             own = (event for event in one.events(checksum) if event.checksum == checksum)
@@ -138,7 +154,11 @@ class _Ledger:
             found += [delivery._replace(file_path=roots.below(one.root, delivery.file_path)) for delivery in told]
         return found
 
-    def made_by(self, checksum: str) -> list[Derivation]:
+    def made_by(self, checksums: Sequence[str]) -> list[Derivation]:
+        self._read(checksums)
+        return [one for checksum in checksums for one in self._made_by(checksum)]
+
+    def _made_by(self, checksum: str) -> list[Derivation]:
         found: list[Derivation] = []
         for one in self._manifests:
             row = one.row(checksum)
@@ -146,7 +166,11 @@ class _Ledger:
             found += derivations_in(one.name, [] if row is None else [row], own)
         return found
 
-    def made_of(self, checksum: str) -> list[Derivation]:
+    def made_of(self, checksums: Sequence[str]) -> list[Derivation]:
+        self._read(checksums)
+        return [one for checksum in checksums for one in self._made_of(checksum)]
+
+    def _made_of(self, checksum: str) -> list[Derivation]:
         found: list[Derivation] = []
         for one in self._manifests:
             uses = (event for event in one.events(checksum) if checksum in event.inputs)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.program import one_line
+from cli.program import one_line, open_manifest
+from support.records import make_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +78,38 @@ def test_the_source_sees_its_own_path_and_time(run: Program, tree: Path) -> None
     assert first["file_path"] == str(tree / "a.txt")
     assert first["also_seen"][0]["source_id"] == "copy.txt"
     assert second["file_path"] == str(tree / "copy.txt")
+
+
+@pytest.fixture
+def stage(run: Program) -> str:
+    """The manifest of a stage that has made one output from `A`, as version 2."""
+    path = run.home / "manifests" / "files_clean.manifest.json"
+    with open_manifest(path) as manifest, manifest.run("nightly", stage="clean"):
+        manifest.add(make_record(1).model_copy(update={"derived_from": (A,), "version": "2"}))
+    return "files_clean"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ((), 0),
+        (("--stage", "clean", "--version", "2"), 0),
+        (("--version", "3"), 1),
+        (("--stage", "other"), 1),
+    ],
+)
+def test_has_as_input_says_whether_a_content_was_processed(
+    run: Program, stage: str, options: tuple[str, ...], code: int
+) -> None:
+    assert run.here("has", stage, A.upper(), "--as-input", *options) == (code, "", "")
+
+
+def test_has_as_input_as_json_has_the_derivation(run: Program, stage: str) -> None:
+    found = run.here("has", stage, A, "--as-input", "--json").json
+    assert (found["has"], found["derivation"]["version"], found["derivation"]["inputs"]) == (True, "2", [A])
+
+
+@pytest.mark.parametrize("option", ["--stage", "--version"])
+def test_a_stage_or_version_is_only_of_an_input(run: Program, stage: str, option: str) -> None:
+    result = run.here("has", stage, A, option, "2")
+    assert (result.code, "requires --as-input" in result.err, one_line(result.err)) == (2, True, True)

@@ -200,6 +200,21 @@ def test_an_unknown_kind_is_refused_with_the_list_of_all(manifest: DownloadManif
         manifest.history(kinds=["lost"])
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_events_of_several_contents_are_found_at_once(manifest: DownloadManifestManager, merged: bool) -> None:
+    manifest.add_many([record("a"), record("b", 1), record("c", 2)])
+    manifest.add(record("d", 3, derived_from=(sha("b"),)))
+    if merged:
+        manifest.compact()
+    found = manifest.history(checksums=[sha("a"), sha("b"), sha("nowhere")])
+    assert [event.checksum for event in found] == [sha("a"), sha("b"), sha("d")]
+
+
+def test_of_no_contents_nothing_is_found(manifest: DownloadManifestManager) -> None:
+    manifest.add(record("a"))
+    assert list(manifest.history(checksums=[])) == []
+
+
 def test_a_failing_source_is_named(manifest: DownloadManifestManager) -> None:
     manifest.fail(source(), ValueError("gone"), status=404)
     (found,) = manifest.failures()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from manifestlog import (
     DownloadManifestManager,
+    Event,
     ManifestOptions,
     ProcessedManifestManager,
     UnknownContentError,
@@ -21,6 +22,8 @@ from .builders import META, QUIET, T0, record, sha
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from manifestlog.history import Recorded
 
 
 class Pipeline(NamedTuple):
@@ -92,6 +95,23 @@ def test_a_path_below_the_working_directory_is_found(
 ) -> None:
     monkeypatch.chdir(directory / "..")
     assert trace(pipeline, path=f"{directory.name}/raw/raw.csv").starts == (sha("raw"),)
+
+
+def test_each_history_is_asked_once_for_each_step(pipeline: Pipeline) -> None:
+    outputs = [f"c{number}" for number in range(20)]
+    pipeline.cleaned.add_many(record(name, 3, name, derived_from=(sha("raw"),)) for name in outputs)
+    pipeline.reports.add_many(record(f"r {name}", 4, name, derived_from=(sha(name),)) for name in outputs)
+    asked: list[str] = []
+
+    def watched(manifest: Recorded) -> Any:
+        def history(**wanted: Any) -> Iterator[Event]:
+            asked.append(manifest.location.name)
+            return manifest.history(**wanted)
+
+        return SimpleNamespace(location=manifest.location, snapshot=manifest.snapshot, history=history)
+
+    found = trace(map(watched, pipeline), checksum=sha("raw"), up=False)
+    assert (len(found.contents), asked.count("x_report")) == (1 + 21 + 21, 3)
 
 
 def test_of_several_contents_at_a_path_the_latest_counts(pipeline: Pipeline, directory: Path) -> None:

@@ -19,15 +19,14 @@ class Ledger:
     def __init__(self, *made: tuple[str, str]) -> None:
         self.made = [Derivation("m", output, tuple(inputs), None, "1", None, "") for inputs, output in made]
 
-    def deliveries(self, checksum: str) -> Sequence[Delivery]:
-        del checksum
-        return ()
+    def deliveries(self, checksums: Sequence[str]) -> Sequence[Sequence[Delivery]]:
+        return [()] * len(checksums)
 
-    def made_by(self, checksum: str) -> list[Derivation]:
-        return [one for one in self.made if one.output == checksum]
+    def made_by(self, checksums: Sequence[str]) -> list[Derivation]:
+        return [one for checksum in checksums for one in self.made if one.output == checksum]
 
-    def made_of(self, checksum: str) -> list[Derivation]:
-        return [one for one in self.made if checksum in one.inputs]
+    def made_of(self, checksums: Sequence[str]) -> list[Derivation]:
+        return [one for checksum in checksums for one in self.made if checksum in one.inputs]
 
 
 DIAMOND = Ledger(("a", "b"), ("a", "c"), ("bc", "d"), ("d", "e"), ("x", "y"))

@@ -15,12 +15,13 @@ MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 @pytest.mark.parametrize("kind", ["begun", "ended", "failed"])
 def test_a_pack_knows_where_the_rare_kinds_are(kind: str) -> None:
-    assert reading.key_of(query(kinds=[kind])) in keys.keys_in(b'{"op":"%b","ts":"x"}' % kind.encode())
+    (key,) = reading.keys_of(query(kinds=[kind])) or ()
+    assert key in keys.keys_in(b'{"op":"%b","ts":"x"}' % kind.encode())
 
 
 @pytest.mark.parametrize("kinds", [["put"], ["begun", "ended"], []])
 def test_other_kinds_are_searched_everywhere(kinds: list[str]) -> None:
-    assert reading.key_of(query(kinds=kinds)) is None
+    assert reading.keys_of(query(kinds=kinds)) is None
 
 
 def test_a_text_that_looks_like_a_line_is_no_kind() -> None:
@@ -28,7 +29,13 @@ def test_a_text_that_looks_like_a_line_is_no_kind() -> None:
 
 
 def test_a_source_is_searched_by_its_own_key() -> None:
-    assert reading.key_of(query(source_id="s", kinds=["failed"])) == keys.source_key("s")
+    assert reading.keys_of(query(source_id="s", kinds=["failed"])) == (keys.source_key("s"),)
+
+
+@pytest.mark.parametrize("many", [0, 1, 3])
+def test_contents_are_searched_by_their_own_keys(many: int) -> None:
+    asked = [f"{number:064x}" for number in range(many)]
+    assert reading.keys_of(query(checksums=asked)) == tuple(map(keys.checksum_key, asked))
 
 
 def test_a_search_in_reverse_ends_a_day_before_its_time() -> None:

@@ -80,8 +80,8 @@ class Query(NamedTuple):
 
     source_id: str | None = None
     dataset: str | None = None
-    checksum: str | None = None
-    """The content, or one of its inputs."""
+    checksums: frozenset[str] | None = None
+    """Contents; an event names one of them as its content or as an input. None: all."""
     run: str | None = None
     kinds: frozenset[EventKind | Verdict] = frozenset()
     """Empty: every kind. A verdict means the puts with that verdict."""
@@ -107,7 +107,8 @@ class Query(NamedTuple):
     def _names(self, event: Event) -> bool:
         if self.other_inputs and "inputs" not in event.details:
             return False
-        if self.checksum is not None and self.checksum != event.checksum and self.checksum not in event.inputs:
+        asked = self.checksums
+        if asked is not None and event.checksum not in asked and asked.isdisjoint(event.inputs):
             return False
         if (self.source_id is None or self.source_id == event.source_id) and (
             self.dataset is None or self.dataset == event.dataset

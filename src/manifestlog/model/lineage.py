@@ -11,7 +11,6 @@ It explores what a `Ledger` tells it, and does no I/O.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from manifestlog.model.events import EventKind
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
 
-_MADE = frozenset({EventKind.PUT, EventKind.UPDATE, EventKind.DERIVED})
+MADE = frozenset({EventKind.PUT, EventKind.UPDATE, EventKind.DERIVED})
+"""The kinds of events that tell of derivations."""
 
 
 class Delivery(NamedTuple):
@@ -72,15 +72,16 @@ class Lineage(NamedTuple):
 
 
 class Ledger(Protocol):
-    """All that is known about contents."""
+    """All that is known about contents. It is asked about many at once."""
 
-    def deliveries(self, checksum: str) -> Sequence[Delivery]: ...
+    def deliveries(self, checksums: Sequence[str]) -> Sequence[Sequence[Delivery]]:
+        """Return the deliveries of each of these contents."""
 
-    def made_by(self, checksum: str) -> Sequence[Derivation]:
-        """Return the derivations with this output."""
+    def made_by(self, checksums: Sequence[str]) -> Sequence[Derivation]:
+        """Return the derivations with these outputs."""
 
-    def made_of(self, checksum: str) -> Sequence[Derivation]:
-        """Return the derivations with this input."""
+    def made_of(self, checksums: Sequence[str]) -> Sequence[Derivation]:
+        """Return the derivations with these inputs."""
 
 
 def explore(starts: Iterable[str], ledger: Ledger, *, up: bool, down: bool) -> Lineage:
@@ -92,20 +93,22 @@ def explore(starts: Iterable[str], ledger: Ledger, *, up: bool, down: bool) -> L
         _walk(first, ledger.made_by, lambda one: one.inputs, met, derivations)
     if down:
         _walk(first, ledger.made_of, lambda one: (one.output,), met, derivations)
-    return Lineage(first, {checksum: tuple(ledger.deliveries(checksum)) for checksum in met}, tuple(derivations))
+    contents = zip(met, map(tuple, ledger.deliveries(list(met))), strict=True)
+    return Lineage(first, dict(contents), tuple(derivations))
 
 
 def _walk(
     starts: Iterable[str],
-    ask: Callable[[str], Sequence[Derivation]],
+    ask: Callable[[Sequence[str]], Sequence[Derivation]],
     beyond: Callable[[Derivation], tuple[str, ...]],
     met: dict[str, None],
     derivations: dict[Derivation, None],
 ) -> None:
-    waiting = deque(starts)
+    waiting = list(starts)
     seen = set(waiting)
-    while waiting:
-        for found in ask(waiting.popleft()):
+    while waiting:  # one step away from the starts, then two, and so on
+        step, waiting = waiting, []
+        for found in ask(step):
             derivations[found] = None
             new = [checksum for checksum in beyond(found) if checksum not in seen]
             seen.update(new)
@@ -120,17 +123,24 @@ def derivations_in(manifest: str, rows: Iterable[Row], events: Iterable[Event]) 
     """Return the derivations that these rows and events tell of, each once, as it was made last."""
     found: dict[tuple[object, ...], Derivation] = {}
     for event in events:
-        if event.kind in _MADE and event.checksum is not None and event.inputs:
-            one = Derivation(manifest, event.checksum, event.inputs, event.stage, event.version, event.run, event.ts)
+        one = derivation_of(manifest, event)
+        if one is not None:
             found[_key(one), one.stage] = one
     told = {key[0] for key in found}
     for row in rows:
         if row.get("derived_from"):
             inputs = tuple(row["derived_from"])
-            one = Derivation(manifest, row["checksum"], inputs, None, row["version"], None, row["ts_downloaded"])
-            if _key(one) not in told:
-                found[_key(one), None] = one
+            shown = Derivation(manifest, row["checksum"], inputs, None, row["version"], None, row["ts_downloaded"])
+            if _key(shown) not in told:
+                found[_key(shown), None] = shown
     return list(found.values())
+
+
+def derivation_of(manifest: str, event: Event) -> Derivation | None:
+    """Return the derivation that an event tells of, if any."""
+    if event.kind not in MADE or event.checksum is None or not event.inputs:
+        return None
+    return Derivation(manifest, event.checksum, event.inputs, event.stage, event.version, event.run, event.ts)
 
 
 def _key(one: Derivation) -> tuple[object, ...]:

@@ -48,8 +48,8 @@ class History:
 
     def events(self, query: Query) -> Iterator[Event]:
         """Yield the events that match, the first one first, or the last with `query.reverse`."""
-        key = reading.key_of(query)
-        spans = self._segments.spans_back(key) if query.reverse else self._segments.spans(key=key)
+        keys = reading.keys_of(query)
+        spans = self._segments.spans_back(keys) if query.reverse else self._segments.spans(keys=keys)
         return self._until_cut(reading.events(spans, self._tag, query, self._judge_damage), "an event")
 
     def _until_cut(self, found: Iterator[Event], asked: str) -> Iterator[Event]:

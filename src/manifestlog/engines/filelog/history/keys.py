@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LISTS = (b'"derived_from":[', b'"inputs":[', b'"forgets":[')
-_CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
+CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _KINDS = ("begun", "ended", "failed")
 """The kinds that a search finds by themselves: they are rare, and a line holds one event of theirs."""
@@ -81,7 +81,7 @@ def keys_in(data: bytes) -> set[bytes]:
     """Return the keys of everything that these lines mention."""
     found = {text[:_DIGITS] for text in data.split(b'"checksum":"')[1:]}
     if any(name in data for name in _LISTS):
-        found.update(_CHECKSUM.findall(data))
+        found.update(CHECKSUM.findall(data))
     found.update(_texts_after(b'"source_id":', data))
     found.update(b"run:" + run for run in _texts_after(b'"run":', data))
     if OTHER_INPUTS_TEXT in data:

@@ -40,6 +40,8 @@ Change = tuple[str, "str | None", "Row | None", "Details"]
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
 _CLOCKS_DIFFER_MAX = timedelta(days=1)
 _ALL, _ALL_BACK = Query(), Query(reverse=True)
+_NO_DIGITS = frozenset([b""])
+"""No checksum is asked for: nothing is found."""
 _KINDS = {kind.value: kind for kind in EventKind}
 _NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
 
@@ -76,31 +78,43 @@ def cursor_text(tag: str, position: Position) -> str:
 
 
 class _Mark(NamedTuple):
-    """What finds the lines that a query asks for: a key of packs, and a text that each of these lines holds."""
+    """What finds the lines that a query asks for: keys of packs, and what each of these lines holds."""
 
-    key: bytes
+    keys: tuple[bytes, ...]
     text: bytes
+    digits: frozenset[bytes] = frozenset()
+    """In place of the text, one of several checksums."""
+
+    def find(self, data: bytes, start: int = 0) -> int:
+        """Return where the next line that may be asked for has what it holds, or -1."""
+        if not self.digits:
+            return data.find(self.text, start)
+        found = (one.start() for one in keys.CHECKSUM.finditer(data, start) if one[1] in self.digits)
+        return next(found, -1)
 
 
 def _mark(query: Query) -> _Mark | None:
     """Return the rarest mark of what the query asks for; None if it has none."""
-    if query.checksum is not None:
-        return _Mark(keys.checksum_key(query.checksum), b'"%b"' % query.checksum.encode())
+    if query.checksums is not None:
+        found = tuple(map(keys.checksum_key, sorted(query.checksums)))
+        return (
+            _Mark(found, b'"%b"' % found[0]) if len(found) == 1 else _Mark(found, b"", frozenset(found) or _NO_DIGITS)
+        )
     if query.source_id is not None:
-        return _Mark(keys.source_key(query.source_id), b'"source_id":' + codec.dumps(query.source_id))
+        return _Mark((keys.source_key(query.source_id),), b'"source_id":' + codec.dumps(query.source_id))
     if query.other_inputs:
-        return _Mark(keys.OTHER_INPUTS_KEY, keys.OTHER_INPUTS_TEXT)
+        return _Mark((keys.OTHER_INPUTS_KEY,), keys.OTHER_INPUTS_TEXT)
     if query.run is not None:
-        return _Mark(keys.run_key(query.run), b'"run":' + codec.dumps(query.run))
+        return _Mark((keys.run_key(query.run),), b'"run":' + codec.dumps(query.run))
     if len(query.kinds) == 1 and (key := keys.kind_key(*query.kinds)) is not None:
-        return _Mark(key, keys.kind_text(*query.kinds))
+        return _Mark((key,), keys.kind_text(*query.kinds))
     return None
 
 
-def key_of(query: Query) -> bytes | None:
-    """Return the key under which packs know where to find what the query asks for; None if there is none."""
+def keys_of(query: Query) -> tuple[bytes, ...] | None:
+    """Return the keys under which packs know where to find what the query asks for; None if there are none."""
     mark = _mark(query)
-    return None if mark is None else mark.key
+    return None if mark is None else mark.keys
 
 
 def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[Span, int], None]) -> Iterator[Event]:
@@ -109,13 +123,12 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
     `on_damage` is called with a span and the offset of a damaged range in it, and raises if no crash explains it.
     """
     mark = _mark(query)
-    needle = None if mark is None else mark.text
     wanted = None if query in (_ALL, _ALL_BACK) else query.matches
     end = _end_of(query)
     for span in spans:
-        if needle is not None and span.checked and needle not in span.data:
+        if mark is not None and span.checked and mark.find(span.data) < 0:
             continue
-        found = _span_events(span, tag, query, needle, on_damage)
+        found = _span_events(span, tag, query, mark, on_damage)
         for event in reversed(list(found)) if query.reverse else found:
             if event.ts < end:
                 return
@@ -138,11 +151,11 @@ def _end_of(query: Query) -> str:
 
 
 def _span_events(
-    span: Span, tag: str, query: Query, needle: bytes | None, on_damage: Callable[[Span, int], None]
+    span: Span, tag: str, query: Query, mark: _Mark | None, on_damage: Callable[[Span, int], None]
 ) -> Iterator[Event]:
     segment = span.segment.number
     prefix = f"{tag}.{segment}."
-    parsed = _parsed_pack(span) if span.packed and needle is None else _parsed_lines(span, needle, on_damage)
+    parsed = _parsed_pack(span) if span.packed and mark is None else _parsed_lines(span, mark, on_damage)
     for offset, end, data in parsed:
         kind = data["op"]
         if kind == "put":  # most lines: one event each, so in few steps
@@ -177,29 +190,27 @@ def _parsed_pack(span: Span) -> Iterator[tuple[int, int, Parsed]]:
 
 
 def _parsed_lines(
-    span: Span, needle: bytes | None, on_damage: Callable[[Span, int], None]
+    span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None]
 ) -> Iterator[tuple[int, int, Parsed]]:
-    for offset, end, line in _lines(span, needle, on_damage):
+    for offset, end, line in _lines(span, mark, on_damage):
         yield offset, end, codec.loads(line)
 
 
-def _lines(
-    span: Span, needle: bytes | None, on_damage: Callable[[Span, int], None]
-) -> Iterator[tuple[int, int, bytes]]:
+def _lines(span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None]) -> Iterator[tuple[int, int, bytes]]:
     """Yield (offset, offset after it, bytes) of the lines of a span that may concern the query."""
-    if span.checked and needle is not None:
-        yield from _lines_with(span, needle, on_damage)
+    if span.checked and mark is not None:
+        yield from _lines_with(span, mark, on_damage)
         return
     for piece in framing.split(span.data, span.start, span.segment.salt):
         if piece.line is None:
             on_damage(span, piece.offset)
-        elif needle is None or needle in piece.line:
+        elif mark is None or mark.find(piece.line) >= 0:
             yield piece.offset, piece.end, piece.line
 
 
-def _lines_with(span: Span, needle: bytes, on_damage: Callable[[Span, int], None]) -> Iterator[tuple[int, int, bytes]]:
+def _lines_with(span: Span, mark: _Mark, on_damage: Callable[[Span, int], None]) -> Iterator[tuple[int, int, bytes]]:
     data, position = span.data, 0
-    while (found := data.find(needle, position)) >= 0:
+    while (found := mark.find(data, position)) >= 0:
         begin = data.rfind(b"\n", 0, found) + 1
         stop = data.find(b"\n", found)
         line = data[begin:] if stop < 0 else data[begin:stop]

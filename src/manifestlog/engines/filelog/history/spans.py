@@ -23,10 +23,12 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from manifestlog.names import ManifestPaths
 
+Keys = tuple[bytes, ...] | None
+"""Keys of packs: blocks that mention none of them are left out. None: no block is."""
 _SPAN_BYTES = 256 << 10
 _HEADER_BYTES_MAX = 1 << 20
 _CRC_END_BYTES = len(b'00000000"}\n')
@@ -216,13 +218,13 @@ class Segments:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def spans(self, first: int = 0, offset: int = 0, key: bytes | None = None) -> Iterator[Span]:
-        """Yield the lines from this position on; with `key`, without blocks of packs that do not mention it."""
+    def spans(self, first: int = 0, offset: int = 0, keys: Keys = None) -> Iterator[Span]:
+        """Yield the lines from this position on; with `keys`, without blocks of packs that mention none of them."""
         for unit in self.units:
             if unit[1] >= first:
                 with self._opened(max(first, unit[0])) as found:
                     if isinstance(found, Pack):
-                        yield from self._packed(found, unit, (first, offset), key)
+                        yield from self._packed(found, unit, (first, offset), keys)
                     else:
                         yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
 
@@ -238,12 +240,12 @@ class Segments:
             return _digits(span.data[offset - span.start :].partition(b"\n")[0])
         return ""
 
-    def spans_back(self, key: bytes | None = None) -> Iterator[Span]:
+    def spans_back(self, keys: Keys = None) -> Iterator[Span]:
         """Yield the spans of all lines, the last first."""
         for unit in reversed(self.units):
             with self._opened(unit[0]) as found:
                 if isinstance(found, Pack):
-                    yield from self._packed_back(found, unit, key)
+                    yield from self._packed_back(found, unit, keys)
                 else:
                     yield from _backward(found, self.segment(unit[0]), live=self._is_live(unit[0]))
 
@@ -257,14 +259,14 @@ class Segments:
 
     # A file that was listed alone may be in a pack by now, with others that are read at their own turn.
 
-    def _packed(self, pack: Pack, unit: tuple[int, int], begin: tuple[int, int], key: bytes | None) -> Iterator[Span]:
-        for block in _wanted(pack, unit, key):
+    def _packed(self, pack: Pack, unit: tuple[int, int], begin: tuple[int, int], keys: Keys) -> Iterator[Span]:
+        for block in _wanted(pack, unit, keys):
             for piece in pack.pieces(block):
                 if (piece.segment, piece.start + len(piece.data)) > begin:
                     yield from self._piece(pack, unit, piece)
 
-    def _packed_back(self, pack: Pack, unit: tuple[int, int], key: bytes | None) -> Iterator[Span]:
-        for block in reversed(_wanted(pack, unit, key)):
+    def _packed_back(self, pack: Pack, unit: tuple[int, int], keys: Keys) -> Iterator[Span]:
+        for block in reversed(_wanted(pack, unit, keys)):
             for piece in reversed(pack.pieces(block)):
                 yield from self._piece(pack, unit, piece)
 
@@ -307,9 +309,10 @@ class Segments:
         return self._listing.files.get(number) == self._paths.segment(number)
 
 
-def _wanted(pack: Pack, unit: tuple[int, int], key: bytes | None) -> list[int]:
-    """Return the blocks with lines of these segments, first and last, that may mention the key."""
-    some = range(len(pack.blocks)) if key is None else pack.keys.blocks(key)
+def _wanted(pack: Pack, unit: tuple[int, int], keys: Keys) -> list[int]:
+    """Return the blocks with lines of these segments, first and last, that may mention one of the keys."""
+    all_of_them: Iterable[int] = range(len(pack.blocks))
+    some = all_of_them if keys is None else sorted({number for key in keys for number in pack.keys.blocks(key)})
     parts = ((number, pack.blocks[number].parts) for number in some)
     return [number for number, held in parts if held[0].segment <= unit[1] and held[-1].segment >= unit[0]]
 
