@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .disk import Inode, SimDisk
 from .kernel import Crash
 from .scenario import DIRECTORY, new_disk
-from .world import Base, World, add_many, add_new, compact, create_or_open, forget, pack
+from .world import Base, World, add_many, add_new, bad_run, compact, create_or_open, forget, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,11 @@ def created(machine: Machine) -> Base:
 def worked_on(machine: Machine) -> Base:
     """A record in the canonical and one in the log."""
     return _after(machine, create_or_open, add_new, compact, add_new)
+
+
+def after_a_bad_run(machine: Machine) -> Base:
+    """The same, and then a run that has forgotten one, refreshed one and added two."""
+    return _after(machine, create_or_open, add_new, compact, add_new, bad_run)
 
 
 def torn(machine: Machine) -> Base:

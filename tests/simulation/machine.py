@@ -32,7 +32,7 @@ from unittest import mock
 
 import filelock
 
-from manifestlog import manager, names
+from manifestlog import manager, names, run
 from manifestlog.engines.filelog import lock, session
 from manifestlog.engines.filelog.compaction import background, steps as compactor, trigger
 from manifestlog.engines.filelog.log import wal
@@ -140,6 +140,11 @@ class Machine(Syscalls):
     def randbelow(self, limit: int) -> int:
         return self.random.randrange(limit)
 
+    def this_process(self) -> dict[str, Any]:
+        """What a run says of the process that begins it."""
+        assert self.current is not None
+        return {"host": "simulated", "pid": self.current.pid, "user": "etl"}
+
     # -- in the place of filelock's two functions ------------------------------------------------------------------------
 
     def lock_descriptor(self, fd: int, *, blocking: bool) -> bool:
@@ -192,6 +197,10 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (quarantine, "secrets", machine),
         (names, "os", machine),
         (names, "secrets", machine),
+        (run, "datetime", machine),
+        (run, "secrets", machine),
+        (run, "time", machine),
+        (run, "this_process", machine.this_process),
         (wal, "secrets", machine),
         (manager, "open_managers", _Managers(machine)),
     ]

@@ -1,4 +1,4 @@
-"""Safeguards of the history and of cursors: each event once, in order, for as long as it is kept.
+"""Safeguards of the history, of cursors and of undoing: each event once, in order, for as long as it is kept.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
 
@@ -154,5 +154,39 @@ HISTORY = [
         "a repair that costs more than what was damaged",
         "events of a repaired ledger",
         (Edit("engines.filelog.recovery.repair:_Repair._finish", "repair_history.keep_events(self._paths, folder)", "pass"),),
+    ),
+    one(
+        "the plan of an undo reads on inside its transaction",
+        "a later change that an undo loses",
+        "undoing while others change what is undone",
+        "undo:_Plan.__call__", "read_on(self._draft, engine.events_after(self._draft.cursor), self._selects)", "self._draft",
+    ),
+    one(
+        "what a run writes until its undo is written is undone as well",
+        "half of a run that was undone",
+        "undoing while the run goes on",
+        "undo:_chosen", "force=choice.force), lambda event: event.run == run", "force=choice.force), lambda _: False",
+    ),
+    one(
+        "all records of an undo change in one write",
+        "half an undo after a crash",
+        "crash: undo of a run",
+        "undo:_write", "engine.rewrite(plan, EventKind.UNDO, details=event)",
+        "engine.rewrite(lambda known: plan(known)._replace(forgets=[]), EventKind.UNDO, details=event)\n"
+        "    engine.rewrite(plan, EventKind.UNDO, details=event)",
+    ),
+    one(
+        "an undo writes records before metadata",
+        "paths that lead nowhere after a crash, below a root that is back too early",
+        "crash: undo of a run that moved",
+        "undo:_write",
+        "    engine.rewrite(plan, EventKind.UNDO, details=event)\n    if plan.metadata:\n        engine.set_metadata({name: was for name, (_, was) in plan.metadata.items()}, details=event)\n",
+        "    if plan.metadata:\n        engine.set_metadata({name: was for name, (_, was) in plan.metadata.items()}, details=event)\n    engine.rewrite(plan, EventKind.UNDO, details=event)\n",
+    ),
+    one(
+        "what an undo writes is of its run",
+        "an undo that cannot be undone",
+        "crash: undo of a run",
+        "undo:_write", 'event = {**details, **kept({"undoes": plan.named})}', 'event = kept({"undoes": plan.named})',
     ),
 ]  # fmt: skip

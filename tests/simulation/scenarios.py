@@ -24,7 +24,15 @@ from property import test_index as test_histories
 from support.records import NAME
 from unit import test_index, test_view
 
-from . import bases, test_crash_operations, test_history_schedules, test_rules, test_schedules_directed
+from . import (
+    bases,
+    test_crash_operations,
+    test_history_schedules,
+    test_rules,
+    test_schedules_directed,
+    test_undo,
+    world,
+)
 from .disk import SimDisk
 from .explore import crashes, examine, explore
 from .faults import FAULTS
@@ -156,7 +164,7 @@ def _reading(machine: Machine, _count: Callable[..., None]) -> None:
         test_history_schedules.read_at_each_call(machine, make(machine))
 
 
-def _ruled(test: Callable[[Machine], None]) -> Make:
+def _ruled(test: Callable[[Machine], object]) -> Make:
     return lambda _lab, machine: lambda: test(machine)
 
 
@@ -286,6 +294,12 @@ SCENARIOS: dict[str, Make] = {
     "following while the history is cut": _of_history(
         test_history_schedules.test_a_follower_is_told_when_events_that_it_has_not_seen_are_cut
     ),
+    "crash: undo of a run": _ruled(partial(test_undo.crash_at_each_call, run=world.bad_run)),
+    "crash: undo of a run that moved": _ruled(partial(test_undo.crash_at_each_call, run=world.moving_run)),
+    "undoing while others change what is undone": _ruled(
+        partial(test_undo.undo_at_each_call, elsewhere=test_undo.refreshes)
+    ),
+    "undoing while the run goes on": _ruled(partial(test_undo.undo_at_each_call, elsewhere=test_undo.goes_on)),
     "crash: rotate, killed only": _crash("rotate", _KILLED),
     "crash: compact, killed only": _crash("compact", _KILLED),
     "crash: add after additions, killed only": _crash("add after additions", _KILLED, full_every=1),

@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.history import keep
 from manifestlog.options import parse_history
 from support.engines import engine_of
@@ -29,12 +30,13 @@ from .scenario import PATH, make_record, open_manifest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from manifestlog import DownloadManifestManager, ManifestOptions, ManifestRecord
+    from manifestlog import ManifestOptions, ManifestRecord
 
     from .kernel import Process
     from .machine import Machine
 
 Records = dict[str, "ManifestRecord"]
+ROOT, MOVED_ROOT = "/srv/etl", "/srv/moved"
 
 
 class Base(NamedTuple):
@@ -67,6 +69,8 @@ class World:
         self.created = base.certain and PATH in disk.files()
         self.whole = base.whole
         """Whether the history goes back to the beginning."""
+        self.before_run = base.records
+        """What it held before the last run began."""
         self._first = machine.boot(disk)
         self._second: Process | None = None
         self._number = disk.boots * 100  # other records than before any earlier crash
@@ -166,6 +170,46 @@ def forget(world: World) -> None:
         return
     with world.intending({other: record for other, record in world.records.items() if other != key}):
         world.open().forget(key)
+
+
+def bad_run(world: World) -> None:
+    """A run that forgets a record, refreshes one and adds two."""
+    world.before_run = world.records
+    with world.open().run("bad"):
+        forget(world)
+        add_same(world)
+        add_many(world)
+
+
+def moving_run(world: World) -> None:
+    """A run that also moves every path and the root. The manifest must not be opened with the old root after it."""
+    world.before_run = world.records
+    manifest = world.open()
+    with manifest.run("moving"):
+        forget(world)
+        add_many(world)
+        moved = {c: _moved(record) for c, record in world.records.items()}
+        with world.intending(moved):
+            manifest.relocate(ROOT, MOVED_ROOT)
+
+
+def _moved(record: ManifestRecord) -> ManifestRecord:
+    path = str(record.file_path).replace(f"{ROOT}/", f"{MOVED_ROOT}/", 1)
+    return record.model_copy(update={"file_path": Path(path)})
+
+
+def undo_run(world: World) -> None:
+    """Take the last run back, wherever its root is."""
+    manifest = DownloadManifestManager(PATH, options=world.options)
+    with world.intending(world.before_run):
+        manifest.undo(run=run_of(manifest))
+
+
+def run_of(manifest: DownloadManifestManager) -> str:
+    """The id of the only run that is no undo."""
+    (found,) = [event.run for event in manifest.history(kinds=["begun"]) if event.details["name"] != "undo"]
+    assert found is not None
+    return found
 
 
 def rotate(world: World) -> None:
