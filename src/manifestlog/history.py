@@ -16,7 +16,7 @@ import heapq
 import re
 from datetime import timedelta
 from itertools import chain, dropwhile, islice, takewhile
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from manifestlog.files.processes import is_running
 from manifestlog.model.events import EventKind, Query
@@ -87,20 +87,50 @@ def runs(manifests: Iterable[Recorded], *, since: Moment | None = None, limit: i
     Raises as `AbstractManifest.history`.
     """
     some = list(manifests)
-    earliest = since if limit is None else _begin_of_last(some, since, limit)
-    known = fold_runs(chain.from_iterable(_named(one.location.name, _since(one, earliest)) for one in some))
-    if earliest is not None:  # a run whose begin was not read is asked for only if it has none
-        known = [one for one in known if one.begun is not None or (since is None and not _begins(some, one.run))]
+    begins = [] if limit is None else _latest_begins(some, since, limit)
+    is_cut = bool(begins) and len(begins) == limit
+    streams = [_back_to(one, number, begins) if is_cut else _since(one, since) for number, one in enumerate(some)]
+    known = fold_runs(chain.from_iterable(_named(*pair) for pair in zip(_names(some), streams, strict=True)))
+    if since is not None:
+        known = [one for one in known if one.begun is not None]
+    elif is_cut:  # a run whose begin was not read counts only if it has none
+        known = [one for one in known if one.begun is not None or not _begins(some, one.run)]
     return [_as_it_is(one) for one in islice(reversed(known), limit)]
 
 
-def _begin_of_last(manifests: list[Recorded], since: Moment | None, limit: int) -> Moment | None:
-    """Return when the last of the `limit` latest runs began; or `since`, if not so many are known to have begun."""
-    begins: dict[str | None, str] = {}
-    for one in manifests:
+def _names(manifests: list[Recorded]) -> list[str]:
+    return [one.location.name for one in manifests]
+
+
+class _Begin(NamedTuple):
+    """Where a run began: when, in which of the manifests, and the cursor of the event."""
+
+    ts: str
+    manifest: int
+    cursor: str
+
+
+def _latest_begins(manifests: list[Recorded], since: Moment | None, limit: int) -> list[_Begin]:
+    """Return the begins of the latest runs, the latest first, at most `limit`."""
+    found: dict[str | None, _Begin] = {}
+    for number, one in enumerate(manifests):
         for event in islice(one.history(kinds=[EventKind.BEGUN], since=since, reverse=True), limit):
-            begins[event.run] = min(event.ts, begins.get(event.run, event.ts))
-    return since if len(begins) < limit else min(sorted(begins.values(), reverse=True)[:limit], default=since)
+            begin = _Begin(event.ts, number, event.cursor)
+            found[event.run] = min(begin, found.get(event.run, begin))
+    return sorted(found.values(), reverse=True)[:limit]
+
+
+def _back_to(manifest: Recorded, number: int, begins: list[_Begin]) -> Iterator[Event]:
+    """Yield the events back to the last of these begins; to its time, if the runs did not all begin in this manifest."""
+    waiting = {begin.cursor for begin in begins if begin.manifest == number}
+    if len(waiting) < len(begins):
+        yield from _since(manifest, begins[-1].ts)
+        return
+    for event in manifest.history(reverse=True):
+        yield event
+        waiting.discard(event.cursor)
+        if not waiting:
+            return
 
 
 def _begins(manifests: list[Recorded], run: str) -> bool:

@@ -20,6 +20,7 @@ from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
 from manifestlog.model.retiming import horizon
+from manifestlog.model.writes import future_observations
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, past_time
 
@@ -84,9 +85,10 @@ def status(
         except (ManifestError, OSError) as error:
             return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
         metadata = asked.metadata()
-        then = None if moment is None else datetime.fromisoformat(moment)
-        ahead, failing = from_the_future(asked, then), _failing(engine, then)
-        newest = asked.snapshot().newest(horizon(then or datetime.now(UTC)))
+        now = datetime.now(UTC) if moment is None else datetime.fromisoformat(moment)
+        snapshot = asked.snapshot()
+        ahead, newest = future_observations(snapshot, now), snapshot.newest(horizon(now))
+        failing = _failing(engine, now)
     return ManifestStatus(
         location.name,
         location.display,
@@ -103,10 +105,10 @@ def status(
     )
 
 
-def _failing(engine: Engine, then: datetime | None) -> int | None:
+def _failing(engine: Engine, now: datetime) -> int | None:
     with suppress(ManifestError, OSError):
         if Capability.HISTORY in engine.capabilities:
-            return history.failing(engine, then or datetime.now(UTC))
+            return history.failing(engine, now)
     return None
 
 

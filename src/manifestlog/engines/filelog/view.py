@@ -134,7 +134,7 @@ class View(NamedTuple):
                     yield row
 
     def newest(self, until: str) -> str | None:
-        """Return the time of the latest observation not after this time. Only for a view with one overlay."""
+        """Return the time of the latest observation not after this time. Only for a frozen view with one overlay."""
         (overlay,) = self.overlays
         rows = (codec.loads(raw) for raw, _ in overlay.entries.values() if raw is not None)
         times = (sort_key(one)[0] for row in rows for one in observations(row))

@@ -312,8 +312,10 @@ class Index:
         return (row for row, when in enumerate(times) if when > key) if max(times, default=0) > key else iter(())
 
     def latest_rows(self, after: str, until: str) -> Iterator[int]:
-        """Iterate over the source rows after the one time and not after the other, of any source, the latest first."""
-        self.check_all()
+        """Iterate over the source rows after the one time and not after the other, of any source, the latest first.
+
+        Only for an index that was checked whole.
+        """
         first, last = (int.from_bytes(order_bytes(one, 0)[:8], "big") for one in (after, until))
         times = numbers_at(self._sources, ROW, 12)
         newest = max(times, default=0)
