@@ -120,7 +120,7 @@ def test_a_crash_at_every_call_of_a_rotation_by_size(machine: Machine, count: Co
 def test_a_crash_inside_what_follows_a_crash(machine: Machine, count: Count, name: str) -> None:
     """Opening, first addition and compaction are crashed in turn, for a sample of the states that the crash has left."""
     first = scenario(machine, name, Durability.POWER_CUT, FEW)
-    found = recoveries(machine, first, world.go_on, sample=4)
+    found = recoveries(machine, first, world.go_on, sample=2)
     count("crash states", sum(explore(machine, second) for second in found))
 
 

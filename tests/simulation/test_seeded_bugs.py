@@ -50,6 +50,7 @@ def notice(lab: Lab, name: str, edits: tuple[Edit, ...] = ()) -> Exception | Non
     return None
 
 
+@pytest.mark.slow  # in `make test`, what a scenario runs is run by the test that it stands for
 @pytest.mark.parametrize("name", sorted({safeguard.scenario for safeguard in SAFEGUARDS}))
 def test_with_every_safeguard_in_place_nothing_is_found(lab: Lab, name: str) -> None:
     error = notice(lab, name)
