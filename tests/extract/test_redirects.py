@@ -17,7 +17,7 @@ from support.badserver import misbehaving
 if TYPE_CHECKING:
     from extract.builders import Write
     from extract.running import Here
-    from support.badserver import BadServer, Exchange
+    from support.badserver import BadServer, Exchange, Step
 
 BODY = pattern(1000)
 OTHER = pattern(900, 1)
@@ -245,11 +245,26 @@ def test_a_cookie_of_one_source_is_not_sent_for_another(here: Here, bad: BadServ
 
 def test_a_cookie_that_comes_with_a_redirect_is_sent_to_its_target(here: Here, bad: BadServer) -> None:
     bad.script("/b", answers.whole(BODY))
-    redirect = answers.exactly(
-        302, {"Location": "/b", "Set-Cookie": "seen=yes", "Content-Length": "0", "Connection": "close"}
-    )
-    here.fetch(bad.script("/a", redirect))
+    here.fetch(bad.script("/a", with_cookie("/b")))
     assert bad.requests[-1].headers.get("cookie") == "seen=yes"
+
+
+def with_cookie(to: str) -> Step:
+    """A redirect that sets a cookie."""
+    headers = {"Location": to, "Set-Cookie": "seen=yes", "Content-Length": "0", "Connection": "close"}
+    return answers.exactly(302, headers)
+
+
+def test_a_cookie_that_comes_with_a_redirect_is_not_sent_to_another_server(here: Here, bad: BadServer) -> None:
+    target = bad.script("/b", answers.whole(BODY)).replace("127.0.0.1", "localhost")
+    here.fetch(bad.script("/a", with_cookie(target)))
+    assert (len(bad.requests), "cookie" in bad.requests[-1].headers) == (2, False)
+
+
+def test_a_configured_cookie_is_stronger_than_one_that_comes_with_a_redirect(here: Here, bad: BadServer) -> None:
+    bad.script("/b", answers.whole(BODY))
+    here.one(source(bad.script("/a", with_cookie("/b")), headers={"Cookie": "own=yes"}))
+    assert bad.requests[-1].headers["cookie"] == "own=yes"
 
 
 def test_the_headers_of_a_source_are_stronger_than_the_defaults(here: Here, bad: BadServer) -> None:
