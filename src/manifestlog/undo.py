@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.comparison import ContentDiff, content_diff
 from manifestlog.errors import CursorError, HistoryReachError, ManifestError, UndoConflictError
-from manifestlog.model.earlier import earlier
+from manifestlog.model.earlier import UnknownBeforeError, earlier
 from manifestlog.model.events import Event, EventKind, Query, kept
 from manifestlog.model.undoing import Draft, metadata_to_write, plan_undo, read_on
 from manifestlog.queries import Moment, past_time
@@ -51,11 +51,23 @@ class Choice(NamedTuple):
     run: str | None = None
     force: bool = False
 
+    @property
+    def text(self) -> str:
+        """What is undone, as its events name it."""
+        return next(f"{name} {value}" for name, value in self._asdict().items() if value is not None)
+
 
 def undo(engine: Engine, details: Details | None, version: str, choice: Choice, *, dry_run: bool) -> Undone:
     """Take the chosen changes back, as a part of the run with these details or as a run. Raises as `AbstractManifest.undo` says."""
     if sum(one is not None for one in choice[:3]) != 1:
         raise ValueError("give exactly one of to, change and run")
+    try:
+        return _undo(engine, details, version, choice, dry_run=dry_run)
+    except UnknownBeforeError as error:
+        raise HistoryReachError(engine.location.display, f"what was before {choice.text}", error.ts) from None
+
+
+def _undo(engine: Engine, details: Details | None, version: str, choice: Choice, *, dry_run: bool) -> Undone:
     plan = _Plan(engine, choice)
     plan(engine.snapshot())
     if dry_run or not (plan.found or plan.metadata):
@@ -73,7 +85,7 @@ class _Plan:
     def __init__(self, engine: Engine, choice: Choice) -> None:
         self.found: list[ContentRows] = []
         self.metadata: dict[str, tuple[Any, str]] = {}
-        self.named = next(f"{name} {value}" for name, value in choice._asdict().items() if value is not None)
+        self.named = choice.text
         self._engine = engine
         self._force = choice.force
         self._draft, self._selects = _chosen(engine, choice)

@@ -39,7 +39,8 @@ from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.errors import CursorError, DamagedManifestError, NewerFormatError
 from manifestlog.files import disk
 from manifestlog.model import codec, document
-from manifestlog.model.events import Event, Query, event_members, undone
+from manifestlog.model.before import undone
+from manifestlog.model.events import Event, Query, event_members
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import Row, observations
 

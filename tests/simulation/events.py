@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.model.events import Event, EventKind, Query, undone
+from manifestlog.model.before import undone
+from manifestlog.model.events import Event, EventKind, Query
 from manifestlog.model.models import record_from_row
 from support.engines import engine_of
 

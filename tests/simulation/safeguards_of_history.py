@@ -89,7 +89,8 @@ HISTORY = [
         "a put says what was there",
         "an earlier time with the rows of today",
         "crash: add what is there",
-        "model.events:difference", "if before.get(name) != after.get(name)", "if False",
+        "engines.filelog.engine:FileEngine._record",
+        '[plan.record], {"event": plan.details}', '[plan.record], {"event": plan.details and {**plan.details, "was": {}}}',
     ),
     one(
         "an update says what was there",
@@ -107,7 +108,7 @@ HISTORY = [
         "a cursor behind a batch is behind all of it",
         "a follower that gets the last event of a batch twice",
         "crash: the first compaction, everything in full",
-        "engines.filelog.history.reading:_line_events", "at = end if number == len(changes)", "at = begin if number == len(changes)",
+        "engines.filelog.history.reading:_line_events", "at = end if number == len(found)", "at = begin if number == len(found)",
     ),
     one(
         "segments with changes are merged before they are covered",

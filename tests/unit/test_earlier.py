@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from manifestlog.model.before import difference
 from manifestlog.model.earlier import earlier
-from manifestlog.model.events import Event, EventKind, difference
+from manifestlog.model.events import Event, EventKind
 
 from .builders import row, sha
 

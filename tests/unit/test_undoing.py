@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from manifestlog.model.before import difference
 from manifestlog.model.differences import Change
-from manifestlog.model.events import Event, EventKind, difference
+from manifestlog.model.events import Event, EventKind
 from manifestlog.model.undoing import Draft, metadata_to_write, plan_undo, read_on
 
 from .builders import row, sha
@@ -95,7 +96,10 @@ def test_changes_of_other_contents_and_attempts_are_no_conflict() -> None:
 
 
 def test_a_later_change_of_the_same_metadata_is_a_conflict() -> None:
-    events = [other(1, EventKind.META, was={"root_dir": "/1"}), other(2, EventKind.META, was={"root_dir": "/2"})]
+    events = [
+        other(number, EventKind.META, was={"root_dir": f"/{number}"}, metadata={"root_dir": f"/{number + 1}"})
+        for number in (1, 2)
+    ]
     draft = read_on(NOTHING, events, lambda event: event.cursor == "1")
     assert ([one.what for one in draft.conflicts], draft.metadata) == (["root_dir"], {"root_dir": "/1"})
 

@@ -14,7 +14,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.model import codec
-from manifestlog.model.events import check_details, is_valid, kept, one_line, utf8
+from manifestlog.model.details import check_details, is_valid
+from manifestlog.model.events import kept, one_line, utf8
 from manifestlog.model.safe_urls import safe_text, safe_url
 
 if TYPE_CHECKING:

@@ -14,11 +14,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.model.events import Event, EventKind, undone
+from manifestlog.model.before import undone
+from manifestlog.model.events import Event, EventKind
 from manifestlog.model.rows import Row, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+class UnknownBeforeError(Exception):
+    """An event does not say what was there before it, so it cannot be taken back."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(event.cursor)
+        self.ts = event.ts
 
 
 class Earlier(NamedTuple):
@@ -43,7 +52,10 @@ class Earlier(NamedTuple):
 
 
 def earlier(events: Iterable[Event], moment: str) -> Earlier:
-    """Take back every event that is later than the moment. `events` come in reverse, the latest first."""
+    """Take back every event that is later than the moment. `events` come in reverse, the latest first.
+
+    Raises `UnknownBeforeError`.
+    """
     found = Earlier({}, {})
     oldest = None
     left = iter(events)
@@ -57,7 +69,9 @@ def earlier(events: Iterable[Event], moment: str) -> Earlier:
 
 
 def take_back(rows: dict[str, Row | None], metadata: Row, event: Event) -> None:
-    """Put what was there before this event into `rows` and `metadata`."""
+    """Put what was there before this event into `rows` and `metadata`. Raises `UnknownBeforeError`."""
+    if event.is_change and not event.says_before:
+        raise UnknownBeforeError(event)
     if event.kind is EventKind.META:
         metadata.update(event.was or {})
     elif event.is_change and event.checksum is not None:

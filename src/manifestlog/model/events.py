@@ -3,7 +3,7 @@
 Invariants:
 
 - An event never decides what the manifest holds. It says how a change came about, and what was there before.
-- `undone` reverses `difference`: the earlier row follows from the later row and the event's `was`.
+- A member that is not valid is not in `details`; `unreadable` names it. So nothing is taken for what it does not say.
 - Members that say nothing are left out, so a plain addition of new content has no details at all.
 
 `docs/FORMAT.md`, section 4a, lists the members of an event's details. This module does no I/O and knows no log lines.
@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.model.rows import FIELDS, Row, in_field_order, is_checksum, source_key
+from manifestlog.model.before import difference
+from manifestlog.model.rows import Row, source_key
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ KIND_WORDS = {
 _NO_CHANGE = frozenset(
     {EventKind.BEGUN, EventKind.ENDED, EventKind.FAILED, EventKind.DERIVED, EventKind.RESET, EventKind.SNAPSHOT}
 )
+SAY_BEFORE = frozenset({"was", "event"})
+"""What must be readable of an event for it to say what was there before it."""
 
 
 class Query(NamedTuple):
@@ -133,7 +135,9 @@ class Event(NamedTuple):
     row: Row | None
     """The whole record after the event, as a plain row; None if there is none."""
     details: Details
-    """The event's members as they lie on disk."""
+    """The event's members as they lie on disk, without those that are not valid."""
+    unreadable: tuple[str, ...] = ()
+    """The members that are not valid, as only a newer program writes them; `event` if that is none at all."""
 
     @property
     def time(self) -> datetime:
@@ -147,10 +151,11 @@ class Event(NamedTuple):
 
     @property
     def verdict(self) -> Verdict | None:
-        """What a put meant; None for any other kind."""
-        if self.kind is not EventKind.PUT:
+        """What a put meant; None for any other kind, and if that cannot be read."""
+        found = self.details.get("verdict")
+        if self.kind is not EventKind.PUT or (found is None and self.unreadable):
             return None
-        return Verdict(self.details.get("verdict", Verdict.NEW))
+        return Verdict.NEW if found is None else Verdict(found)
 
     @property
     def source_id(self) -> str | None:
@@ -217,24 +222,13 @@ class Event(NamedTuple):
 
     @property
     def was(self) -> Row | None:
-        """The members that were different before; None if there was no record."""
+        """The members that were different before; None if there was no record, and if that cannot be read."""
         return self.details.get("was")
 
-
-def difference(before: Row, after: Row) -> Row:
-    """Return the members of `before` that differ in `after`; a member that was not there is None."""
-    return {name: before.get(name) for name in {**before, **after} if before.get(name) != after.get(name)}
-
-
-def undone(after: Row | None, was: Row | None) -> Row | None:
-    """Return the row before an event, from the row after it and the event's `was`; None if there was none."""
-    if was is None:
-        return None
-    row = in_field_order({**(after or {}), **was})
-    for name in was.keys() - FIELDS:
-        if was[name] is None:
-            del row[name]  # a member that this version does not know, and that was not there
-    return row
+    @property
+    def says_before(self) -> bool:
+        """Whether it says what was there before it. `was` alone does not tell: None is an answer, too."""
+        return not self.unreadable or not SAY_BEFORE.intersection(self.unreadable)
 
 
 def change_details(given: Details, verdict: Verdict, before: Row | None, after: Row, source: Row) -> Details:
@@ -280,7 +274,8 @@ def event_members(event: Event, manifest: str) -> dict[str, Any]:
         "record": event.row,
         "was": event.was,
     }
-    return shown | {name: value for name, value in event.details.items() if name not in shown}
+    more = {name: value for name, value in event.details.items() if name not in shown}
+    return shown | more | ({"unreadable": list(event.unreadable)} if event.unreadable else {})
 
 
 def _other_inputs(before: Row | None, after: Row, source: Row) -> list[str] | None:
@@ -290,63 +285,6 @@ def _other_inputs(before: Row | None, after: Row, source: Row) -> list[str] | No
         return None
     shown = {tuple(row.get("derived_from", ())) for row in (before, after)}
     return None if shown == {tuple(sorted(inputs))} else list(inputs)
-
-
-_TEXTS = (
-    "kind",
-    "source_id",
-    "dataset",
-    "run",
-    "undoes",
-    "stage",
-    "version",
-    "url",
-    "error",
-    "name",
-    "host",
-    "user",
-    "program",
-    "outcome",
-)
-_NUMBERS = ("bytes", "pid", "status")
-_MEASURES = ("seconds", "pid_started")
-_KINDS = frozenset(EventKind)
-_VERDICTS = frozenset(Verdict)
-
-
-def check_details(found: object) -> Details:
-    """Return an event's details as they were read; raises `ValueError` if a known member has another type."""
-    if not isinstance(found, dict):
-        raise ValueError("an event must be an object")
-    for name, value in found.items():
-        if not is_valid(name, value):
-            raise ValueError(f"an event's {name} is not valid")
-    return found
-
-
-def is_valid(name: str, value: object) -> bool:
-    """Return whether a member of an event can have this value; a member that is not known can have any."""
-    if name == "verdict":
-        return value in _VERDICTS
-    if name == "kind":
-        return value in _KINDS
-    if name == "checksum":
-        return is_checksum(value)
-    if name in _TEXTS:
-        return isinstance(value, str)
-    if name in _NUMBERS:
-        return type(value) is int
-    if name in _MEASURES:
-        return isinstance(value, (int, float)) and type(value) is not bool and isfinite(value)
-    if name == "inputs":
-        return isinstance(value, list) and all(map(is_checksum, value))
-    if name == "recovered":
-        return isinstance(value, list) and all(map(_is_source, value))
-    return name not in ("was", "counts") or isinstance(value, dict)
-
-
-def _is_source(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("source_id"), str) and isinstance(value.get("dataset"), str)
 
 
 def kept(members: Mapping[str, Any]) -> Details:

@@ -237,6 +237,18 @@ def normalise(row: object, key: str) -> tuple[Row, bool]:
     return build_row(content, list(seen.values())), any(naive for _, naive in checked)
 
 
+def check_some(members: Row) -> None:
+    """Raise `ValueError` if a record in a log could not have these members, which need not be all of them."""
+    check_members(members, [check for check in (*_RECORD, *_OBSERVATION) if check.member in members])
+    for value in members.get("derived_from") or ():
+        _checked_checksum(value)
+    seen = [*(members.get("also_seen") or ()), *([members] if "ts_downloaded" in members else [])]
+    for one in members.get("also_seen") or ():
+        _checked_observation(one)
+    if any(normal_time(one["ts_downloaded"])[0] != one["ts_downloaded"] for one in seen):
+        raise ValueError("a time is not in normal form")
+
+
 def _checked_checksum(value: object) -> str:
     if not isinstance(value, str) or not is_checksum(value.lower()):
         raise ValueError(f"checksum {value!r:.80} is not 64 hexadecimal digits")

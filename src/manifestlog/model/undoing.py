@@ -46,7 +46,10 @@ class Draft(NamedTuple):
 
 
 def read_on(draft: Draft, events: Iterable[Event], selects: Callable[[Event], bool]) -> Draft:
-    """Return the draft after these further events, in order: those that `selects` names are undone as well."""
+    """Return the draft after these further events, in order: those that `selects` names are undone as well.
+
+    Raises `UnknownBeforeError`.
+    """
     rows, metadata = dict(draft.rows), dict(draft.metadata)
     conflicts, cursor = list(draft.conflicts), draft.cursor
     for event in events:
@@ -64,7 +67,7 @@ def read_on(draft: Draft, events: Iterable[Event], selects: Callable[[Event], bo
 
 def _conflicts(rows: dict[str, Row | None], metadata: Row, event: Event) -> list[Conflict]:
     if event.kind is EventKind.META:
-        return [Conflict(name, event) for name in event.was or {} if name in metadata]
+        return [Conflict(name, event) for name in event.details.get("metadata", {}) if name in metadata]
     touched = event.is_change or event.kind is EventKind.DERIVED
     return [Conflict(event.checksum, event)] if touched and event.checksum in rows else []
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from manifestlog.errors import RecordNotFoundError
 from manifestlog.model import codec
+from manifestlog.model.before import difference
 from manifestlog.model.codec import Encoded, encode_row, encoded_row
-from manifestlog.model.events import EventKind, change_details, difference
+from manifestlog.model.events import EventKind, change_details
 from manifestlog.model.retiming import Retimed, horizon, new_times, with_times
 from manifestlog.model.rows import (
     Row,

@@ -20,7 +20,7 @@ from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import Position
 from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
-from manifestlog.model.earlier import earlier
+from manifestlog.model.earlier import UnknownBeforeError, earlier
 from manifestlog.model.events import Query
 from manifestlog.model.rows import moment_text
 
@@ -131,7 +131,10 @@ class History:
             raise HistoryReachError(self._paths.canonical, moment, reach)
         spans = takewhile(lambda span: span.segment.number >= first, self._segments.spans_back())
         found = reading.events(spans, self._tag, Query(reverse=True), self._judge_damage)
-        return earlier(self._until_cut(found, moment), moment)
+        try:
+            return earlier(self._until_cut(found, moment), moment)
+        except UnknownBeforeError as error:
+            raise HistoryReachError(self._paths.canonical, moment, error.ts) from None
 
     # -- damage --------------------------------------------------------------------------------------------------------
 

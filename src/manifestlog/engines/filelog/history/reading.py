@@ -1,4 +1,4 @@
-"""Reading events: decodes the lines of every segment into events, and filters them.
+"""Reading events: finds the lines of every segment, gives their events a position, and filters them.
 
 Invariants:
 
@@ -16,34 +16,28 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.history import keys
+from manifestlog.engines.filelog.history.changes import changes
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import CursorError
 from manifestlog.model import codec
-from manifestlog.model.events import Event, EventKind, Query
+from manifestlog.model.events import Event, Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from manifestlog.engines.filelog.history.changes import Change, Parsed
     from manifestlog.engines.filelog.history.spans import Span
-    from manifestlog.model.events import Details
-    from manifestlog.model.rows import Row
-
-Parsed = dict[str, Any]
-Change = tuple[str, "str | None", "Row | None", "Details"]
-"""An event without its position: kind, checksum, row, details."""
 
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
 _CLOCKS_DIFFER_MAX = timedelta(days=1)
 _ALL, _ALL_BACK = Query(), Query(reverse=True)
 _NO_DIGITS = frozenset([b""])
 """No checksum is asked for: nothing is found."""
-_KINDS = {kind.value: kind for kind in EventKind}
-_NO_EVENTS = frozenset({"open", "seal", "compacting", "compacted"})
 
 
 class Position(NamedTuple):
@@ -157,24 +151,25 @@ def _span_events(
     prefix = f"{tag}.{segment}."
     parsed = _parsed_pack(span) if span.packed and mark is None else _parsed_lines(span, mark, on_damage)
     for offset, end, data in parsed:
-        kind = data["op"]
-        if kind == "put":  # most lines: one event each, so in few steps
-            details, row = data.get("event") or {}, data["record"]
-            own = _KINDS[details["kind"]] if "kind" in details else EventKind.PUT
-            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], own, row["checksum"], row, details)
-        elif kind not in _NO_EVENTS:
+        found = changes(data)
+        if len(found) == 1:  # most lines: one event each, so in few steps
+            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], *found[0])
+        elif found:
             crc = data["crc"]
-            yield from _line_events(data, tag, Position(segment, offset, 0, crc), Position(segment, end, 0, crc), query)
+            places = Position(segment, offset, 0, crc), Position(segment, end, 0, crc)
+            yield from _line_events(found, data["ts"], tag, *places, query)
 
 
-def _line_events(data: Parsed, tag: str, begin: Position, end: Position, query: Query) -> Iterator[Event]:
-    changes = _changes(data)
+def _line_events(
+    found: list[Change], ts: str, tag: str, begin: Position, end: Position, query: Query
+) -> Iterator[Event]:
     source_id = query.source_id
-    for number, (kind, checksum, row, details) in enumerate(changes, 1):
-        if source_id is not None and row is not None and details.get("source_id", row["source_id"]) != source_id:
+    for number, change in enumerate(found, 1):
+        row = change.row
+        if source_id is not None and row is not None and change.details.get("source_id", row["source_id"]) != source_id:
             continue  # a batch may have thousands of records, of which one is asked for
-        at = end if number == len(changes) else begin._replace(done=number)
-        yield Event(cursor_text(tag, at), data["ts"], _KINDS[kind], checksum, row, details)
+        at = end if number == len(found) else begin._replace(done=number)
+        yield Event(cursor_text(tag, at), ts, *change)
 
 
 def _parsed_pack(span: Span) -> Iterator[tuple[int, int, Parsed]]:
@@ -219,29 +214,3 @@ def _lines_with(span: Span, mark: _Mark, on_damage: Callable[[Span, int], None])
             yield span.start + begin, span.start + position, line
         else:
             on_damage(span, span.start + begin)
-
-
-def _changes(data: Parsed) -> list[Change]:
-    """Return the events of a line that is no put."""
-    kind = data["op"]
-    details = data.get("event") or {}
-    if kind == "batch":
-        return _batch_changes(data, details)
-    if kind == "forget":
-        return [("forget", data["checksum"], None, details)]
-    if kind == "meta":
-        return [("meta", None, None, {**details, "metadata": data["metadata"]})]
-    return [(kind, details.get("checksum"), None, details)]
-
-
-def _batch_changes(data: Parsed, shared: Details) -> list[Change]:
-    rows: list[Row] = data["records"]
-    forgets: list[str] = data.get("forgets", [])
-    own = data.get("events") or [None] * (len(rows) + len(forgets))
-    merged = [shared if not one else {**shared, **one} for one in own]
-    found: list[Change] = [
-        (details.get("kind", "put"), row["checksum"], row, details) for row, details in zip(rows, merged, strict=False)
-    ]
-    for checksum, details in zip(forgets, merged[len(rows) :], strict=True):
-        found.append((details.get("kind", "forget"), checksum, None, details))
-    return found

@@ -15,6 +15,7 @@
 Invariants:
 
 - Only lines with a correct CRC are decoded; nothing of any other line is used.
+- What `event` and `events` say is kept and never looked at, so nothing in them can make a record unreadable.
 - `synced` is the offset before which this segment is known to be on the disk; no crash explains damage before it.
 
 It does no I/O.
@@ -33,14 +34,12 @@ from manifestlog.errors import NewerFormatError
 from manifestlog.model import codec
 from manifestlog.model.checks import ABSENT, Check, check_members
 from manifestlog.model.codec import RECORD_PATTERN, SECOND_PATTERN, Encoded, encoded_bytes, is_utf8
-from manifestlog.model.events import check_details
 from manifestlog.model.rows import is_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from manifestlog.engines.filelog.log.framing import Piece
-    from manifestlog.model.events import Details
 
 FORMAT = 2
 """The on-disk format that this version writes, and the newest that it reads."""
@@ -189,22 +188,18 @@ def usual_put(line: bytes) -> LogEntry | None:
     if found is None or not is_utf8(line):
         return None
     ts, mark, raw, source_id, checksum, event, _ = found.groups()
-    data: dict[str, Any] = {"synced": int(mark) if mark else 0}
-    if event is not None:
-        details = _details(event)
-        if details is None:
-            return None
-        data["event"] = details
-    put = raw, checksum.decode(), (source_id.decode(),)
-    return LogEntry("put", ts.decode(), [put], data)
-
-
-def _details(raw: bytes) -> Details | None:
-    """Parse an event's details; return None if they are not valid."""
-    try:
-        return check_details(codec.loads(raw))
-    except ValueError:
+    if event is not None and not _is_json(event):
         return None
+    put = raw, checksum.decode(), (source_id.decode(),)
+    return LogEntry("put", ts.decode(), [put], {"synced": int(mark) if mark else 0})
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        codec.loads(raw)
+    except ValueError:
+        return False
+    return True
 
 
 class PutRun(NamedTuple):
@@ -238,7 +233,7 @@ def usual_puts(data: bytes, position: int, start: int, salt: int) -> PutRun | No
         place = (start + position).to_bytes(8, "little")
         if crc != b"%08x" % crc32(line[: -checksums.CRC_TAIL], crc32(place, salt)):
             break
-        if event is not None and _details(event) is None:
+        if event is not None and not _is_json(event):
             break
         took((raw, checksum.decode(), (source_id.decode(),)))
         crcs.append(crc)
@@ -261,8 +256,6 @@ def decode(line: bytes) -> LogEntry:
     data = codec.loads(line)
     kind = data["op"]
     check_members(data, _CHECKS[kind])
-    if kind == "batch" and "events" in data and len(data["events"]) != len(data["records"]) + len(forgets_of(data)):
-        raise ValueError("events does not have one item for each record and each of forgets")
     rows = [data["record"]] if kind == "put" else data["records"] if kind == "batch" else ()
     puts = [encoded_bytes(codec.dumps(row)) for row in rows]
     return LogEntry(kind, data.get("ts", ""), puts, data)
@@ -277,11 +270,6 @@ def forgets_of(data: dict[str, Any]) -> list[str]:
 def forgotten(op: LogEntry) -> list[str]:
     """Return the checksums that a line removes."""
     return [op.data["checksum"]] if op.kind == "forget" else forgets_of(op.data)
-
-
-def _are_details(found: object) -> bool:
-    """Return whether these are an event's details; raises `ValueError`, which names the member, if not."""
-    return found is None or check_details(found) is not None
 
 
 def _has_texts(members: dict[str, Any]) -> bool:
@@ -303,20 +291,17 @@ _COMPACTION = (
     Check("base", dict, "base is not an object", lambda base: bool(_canonical_id(base))),
     Check("seconds", (int, float), "seconds is not a number"),
 )
-_EVENT = Check("event", dict, "event has a member that is not valid", _are_details, ABSENT)
 _CHECKS: dict[str, tuple[Check, ...]] = {
-    "put": (_TS, _SYNCED, Check("record", dict, "record is not an object"), _EVENT),
+    "put": (_TS, _SYNCED, Check("record", dict, "record is not an object")),
     "batch": (
         _TS,
         _SYNCED,
         Check("records", list, "records is not a list"),
         Check("forgets", list, "forgets is not a list of checksums", lambda some: all(map(is_checksum, some)), ABSENT),
-        Check("events", list, "events is not a list of events", lambda some: all(map(_are_details, some)), ABSENT),
-        _EVENT,
     ),
-    "forget": (_TS, _SYNCED, Check("checksum", str, "checksum is not 64 lower-case hex digits", is_checksum), _EVENT),
-    "meta": (_TS, _SYNCED, Check("metadata", dict, "metadata is not an object of texts", _has_texts), _EVENT),
-    **dict.fromkeys(sorted(EVENTS), (_TS, _SYNCED, Check("event", dict, "event is not valid", _are_details))),
+    "forget": (_TS, _SYNCED, Check("checksum", str, "checksum is not 64 lower-case hex digits", is_checksum)),
+    "meta": (_TS, _SYNCED, Check("metadata", dict, "metadata is not an object of texts", _has_texts)),
+    **dict.fromkeys(sorted(EVENTS), (_TS, _SYNCED)),
     "compacting": _COMPACTION,
     "compacted": _COMPACTION,
     "seal": (
@@ -326,4 +311,4 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         Check("chain", str, "chain is not a string"),
     ),
 }
-"""What each kind of line must hold."""
+"""What each kind of line must hold. Not its events: they decide about no record (`history.changes` reads them)."""

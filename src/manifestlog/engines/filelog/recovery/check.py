@@ -9,7 +9,8 @@ Invariants:
 - The check continues after damage, so the report lists all of it.
 - Writers and compactions may run meanwhile: files that they change are checked again, not reported.
 
-It repairs nothing. A note is not damage: it is the trace of a crash, or a leftover file that the next writer removes.
+It repairs nothing. A note is not damage: it is the trace of a crash, a leftover file that the next writer removes, or an
+event of a newer program.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.columns import rows_add_up
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
+from manifestlog.engines.filelog.history.changes import describe_unreadable
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
 from manifestlog.engines.filelog.log.lines import LogEntry, SegmentHeader, Summary
@@ -279,13 +281,8 @@ def _read(path: str, opening: SegmentHeader, declared: Summary | None, report: C
 
 
 def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> None:
-    usual = lines.usual_put(line)
-    if usual is not None:
-        segment.count(piece, line)
-        segment.synced = max(segment.synced, usual.data["synced"])
-        return
     try:
-        op: LogEntry = lines.decode(line)
+        op: LogEntry = lines.usual_put(line) or lines.decode(line)
         segment.count(piece, line)
         segment.synced = max(segment.synced, op.data.get("synced", 0))
         if op.kind == "seal":
@@ -293,6 +290,9 @@ def _take(segment: _Segment, piece: Piece, line: bytes, report: CheckReport) -> 
         segment.bases = fold.after(segment.bases, op)
     except (ValueError, KeyError, TypeError) as error:
         report.damage(segment.path, piece.offset, f"the line has a valid CRC but invalid content ({error})")
+        return
+    if (meaning := describe_unreadable(line)) is not None:
+        report.note(segment.path, piece.offset, meaning)
 
 
 def _classify_damage(segment: _Segment, report: CheckReport) -> None:

@@ -7,18 +7,20 @@ Invariants:
 - Memory does not grow with the history: one pack is open at a time, and a segment is a summary when it was read.
 - Damage here never means that a record is lost: the canonical holds what these segments said.
 
-It changes nothing. A note is a leftover. What an earlier repair could not save is no damage any more (`Kept.lost`).
+It changes nothing. A note is a leftover, or an event that is not valid. What an earlier repair could not save is no damage any more (`Kept.lost`).
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.history import followers
+from manifestlog.engines.filelog.history.changes import describe_unreadable
 from manifestlog.engines.filelog.history.pack import Kept, Pack, lost_segment
 from manifestlog.engines.filelog.history.spans import header, listing
 from manifestlog.engines.filelog.log import framing, lines
@@ -26,7 +28,7 @@ from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from manifestlog.engines.reports import CheckReport
     from manifestlog.names import ManifestPaths
@@ -190,10 +192,21 @@ class HistoryCheck:
         try:
             found = Reading(header(fd, part.path, *self._identity, part.first), part.path)
             end = self._valid_end(part.first, found.kept.length)
-            found.take(framing.pieces(disk.blocks(fd, 0, end), found.kept.salt), 0, end)
+            pieces = framing.pieces(disk.blocks(fd, 0, end), found.kept.salt)
+            found.take(self._noting_events(part, part.first, pieces), 0, end)
         finally:
             disk.close(fd)
         return found
+
+    def _noting_events(self, part: Part, number: int, pieces: Iterable[framing.Piece]) -> Iterator[framing.Piece]:
+        """Yield the lines of this segment, and note what is not valid in their events."""
+        for piece in pieces:
+            meaning = None if piece.line is None else describe_unreadable(piece.line)
+            if meaning is not None and part.packed:
+                self._report.note(part.path, None, f"segment {number} at byte {piece.offset}: {meaning}")
+            elif meaning is not None:
+                self._report.note(part.path, piece.offset, meaning)
+            yield piece
 
     def _valid_end(self, number: int, length: int) -> int:
         """Return how much of a segment its successor counts: bytes after that are junk of a crash."""
@@ -217,11 +230,13 @@ class HistoryCheck:
         for error in pack.damaged_blocks():
             self._damage(part.path, error.offset, error.reason)
         for kept in pack.segments:
-            yield read_packed(pack, kept)
+            yield read_packed(pack, kept, partial(self._noting_events, part, kept.number))
 
 
-def read_packed(pack: Pack, kept: Kept) -> Reading:
-    """Read one segment of a pack; one with lines in damaged blocks counts as lost."""
+def read_packed(
+    pack: Pack, kept: Kept, seen: Callable[[Iterable[framing.Piece]], Iterable[framing.Piece]] = iter
+) -> Reading:
+    """Read one segment of a pack, its lines through `seen`; one with lines in damaged blocks counts as lost."""
     found = Reading(kept, pack.path, packed=True)
     for block in pack.of_segment[kept.number]:
         try:
@@ -231,7 +246,7 @@ def read_packed(pack: Pack, kept: Kept) -> Reading:
             continue
         for segment, start, data in pieces:
             if segment == kept.number:
-                found.take(framing.split(data, start, kept.salt), start, start + len(data))
+                found.take(seen(framing.split(data, start, kept.salt)), start, start + len(data))
     return found
 
 
