@@ -62,6 +62,8 @@ EVENTS: dict[str, tuple[object, str]] = {
     "other sources that are text": ({"was": {"also_seen": "x"}}, "was"),
     "another source that is text": ({"was": {"also_seen": ["x"]}}, "was"),
     "another source without a time": ({"was": {"also_seen": [{"source_id": "s", "dataset": "d"}]}}, "was"),
+    "a difference to a list that is not there": ({"was": {"also_seen": {"remove": [0]}}}, "was"),
+    "an empty difference": ({"was": {"derived_from": {}}}, "was"),
     "earlier inputs that are no checksums": ({"was": {"derived_from": ["x"]}}, "was"),
 }
 """The event of a put, and the member of it that is not valid."""
@@ -77,6 +79,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "a run that begins without an event": {"op": "begun", "ts": LATER},
     "an end that is a list": {"op": "ended", "ts": LATER, "event": []},
     "a failure of a source that is a number": {"op": "failed", "ts": LATER, "event": {"source_id": 5}},
+    "a failure that says what was before": {"op": "failed", "ts": LATER, "event": {"was": {"also_seen": {}}}},
     "a derivation of no content": {"op": "derived", "ts": LATER, "event": {"checksum": "x"}},
     "a forget of another record": {"op": "forget", "ts": LATER, "checksum": sha("b"), "event": {"was": {"etag": None}}},
     "metadata that were a number": {

@@ -364,7 +364,9 @@ def check_events(data: bytes) -> None:
 def _look_at(event: Event, spans: list[Span]) -> None:
     json.dumps(event_members(event, "fuzz_manifest"))
     assert reading.parse_cursor(event.cursor, "0123abcd", "fuzz").segment == 1
-    undone(event.row, event.was)
+    before = undone(event.row, event.was)
+    if before is not None and event.checksum is not None:
+        assert codec.encoded_bytes(codec.dumps(before))[1] == event.checksum
     digits = [checksum for checksum in (event.checksum, *event.inputs) if checksum]
     asked = [Query(checksums=frozenset(some)) for some in (*([one] for one in digits), [*digits, "0" * 64])]
     asked = asked if digits else []

@@ -39,6 +39,7 @@ def make(directory: Path) -> None:
         manager.compact()
         with manager.run("nightly", "1.4.0") as run:
             manager.add(record("shared", 3, "edsm", dataset="bodies"))
+            manager.add(record("shared", 1, "inara", dataset="bodies"))
             manager.add_from_event(
                 SimpleNamespace(source_id="ünï/cöde", dataset="systems"),
                 SimpleNamespace(

@@ -96,7 +96,18 @@ def test_the_history_of_the_example_says_what_happened(tmp_path: Path) -> None:
         ("put", "spansh_bodies"),
         ("put", "edsm_systems"),
         ("forget", "spansh_bodies"),
+        ("put", "eddn_systems"),
     ]
+
+
+def test_the_difference_in_the_example_gives_the_earlier_list(tmp_path: Path) -> None:
+    (tmp_path / "systems_download.manifest.json").write_bytes(_block("canonical"))
+    (tmp_path / "systems_download.manifest.wal-000002.jsonl").write_bytes(_block("segment-2"))
+    said = json.loads(_block("segment-2").splitlines()[-1])["event"]["was"]["also_seen"]
+    with DownloadManifestManager(tmp_path / "systems_download.manifest.json", read_only=True) as manifest:
+        last = next(manifest.history(reverse=True))
+    assert last.was is not None
+    assert (said, [one["source_id"] for one in last.was["also_seen"]]) == ({"remove": [1]}, ["spansh_systems"])
 
 
 def test_the_example_canonical_has_the_size_and_crc_that_the_log_names() -> None:
@@ -115,7 +126,7 @@ def test_opening_the_example_gives_the_one_record_that_the_page_tells_of(tmp_pat
     (tmp_path / "systems_download.manifest.wal-000002.jsonl").write_bytes(_block("segment-2"))
     with DownloadManifestManager(tmp_path / "systems_download.manifest.json", read_only=True) as manifest:
         (record,) = manifest.records.values()
-    assert (record.checksum[:4], record.source_id, len(record.also_seen)) == ("5b80", "edsm_systems", 1)
+    assert (record.checksum[:4], record.source_id, len(record.also_seen)) == ("5b80", "eddn_systems", 2)
 
 
 def test_the_index_format_of_the_page_is_the_one_that_is_written(tmp_path: Path) -> None:

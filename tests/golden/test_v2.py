@@ -30,6 +30,7 @@ EVENTS = [
     ("put", sha("shared"), "spansh"),
     ("begun", None, None),
     ("put", sha("shared"), "edsm"),
+    ("put", sha("shared"), "inara"),
     ("put", sha("Übergröße 🪐"), "ünï/cöde"),
     ("failed", None, "eddb"),
     ("ended", None, None),
@@ -49,8 +50,8 @@ EVENTS = [
     ("derived", sha("batch two"), "batch"),
     ("forget", sha("batch one"), "batch"),
 ]
-VERDICTS = ["new", "changed", "alias", "new", "new", "changed", "refreshed", "reverted", "new"]
-AFTER_THE_RUN = "2026-11-29T13:42:44.372039Z"
+VERDICTS = ["new", "changed", "alias", "alias", "new", "new", "changed", "refreshed", "reverted", "new"]
+AFTER_THE_RUN = "2026-11-29T17:05:34.800870Z"
 
 
 @pytest.fixture
@@ -118,6 +119,14 @@ def test_it_is_seen_as_it_was(path: Path) -> None:
         then = manager.as_of(datetime.fromisoformat(AFTER_THE_RUN))
         assert sorted(then) == sorted(map(sha, ("plain", "shared", "Übergröße 🪐")))
         assert str(then.records[sha("plain")].file_path) == "/srv/etl/raw/plain"
+
+
+def test_the_sources_before_an_event_follow_from_those_after_it(path: Path) -> None:
+    with DownloadManifestManager(path, read_only=True) as manager:
+        (event,) = manager.history(source_id="inara")
+    assert event.was is not None
+    stored = event.details["was"]["also_seen"]
+    assert (stored, [one["source_id"] for one in event.was["also_seen"]]) == ({"remove": [0]}, ["spansh"])
 
 
 @pytest.mark.parametrize("number", range(len(EVENTS)))

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.model.before import difference
+from manifestlog.model.before import difference, expanded
 from manifestlog.model.rows import Row, source_key
 from manifestlog.model.verdict import Verdict
 
@@ -223,7 +223,8 @@ class Event(NamedTuple):
     @property
     def was(self) -> Row | None:
         """The members that were different before; None if there was no record, and if that cannot be read."""
-        return self.details.get("was")
+        found: Row | None = self.details.get("was")
+        return None if found is None else expanded(found, self.row)
 
     @property
     def says_before(self) -> bool:

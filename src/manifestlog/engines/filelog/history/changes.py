@@ -89,6 +89,8 @@ def _metadata_change(data: Parsed) -> Change:
 
 def _attempt(kind: str, said: object) -> Change:
     details, unreadable = _read(said)
+    if "was" in details:  # it changes nothing
+        details, unreadable = _without(details, ["was"], unreadable)
     return Change(_KINDS[kind], details.get("checksum"), None, details, unreadable)
 
 

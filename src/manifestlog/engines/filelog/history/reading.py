@@ -25,7 +25,7 @@ from manifestlog.engines.filelog.history.changes import changes
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import CursorError
 from manifestlog.model import codec
-from manifestlog.model.events import Event, Query
+from manifestlog.model.events import Event, EventKind, Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -151,10 +151,10 @@ def _span_events(
     prefix = f"{tag}.{segment}."
     parsed = _parsed_pack(span) if span.packed and mark is None else _parsed_lines(span, mark, on_damage)
     for offset, end, data in parsed:
-        found = changes(data)
-        if len(found) == 1:  # most lines: one event each, so in few steps
-            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], *found[0])
-        elif found:
+        if data["op"] == "put" and "event" not in data:  # most lines, so in few steps
+            row = data["record"]
+            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], EventKind.PUT, row["checksum"], row, {})
+        elif found := changes(data):
             crc = data["crc"]
             places = Position(segment, offset, 0, crc), Position(segment, end, 0, crc)
             yield from _line_events(found, data["ts"], tag, *places, query)
