@@ -170,7 +170,7 @@ def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
 
 def _as_json(row: _Status, moment: datetime | None) -> dict[str, object]:
     shown = row._asdict()
-    del shown["exit_code"]
+    del shown["exit_code"], shown["age_s"]  # an age would differ from call to call
     if moment is not None:
         shown = shown | dict.fromkeys(_SIZES) | {"as_of": utc_text(moment)}
     return shown
