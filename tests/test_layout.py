@@ -51,7 +51,7 @@ FACE = {
         "adoption",
         "reader",
     ),
-    *("run", "queries", "history", "comparison", "following", "tracing", "undo"),
+    *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
@@ -255,6 +255,11 @@ def test_the_command_lines_libraries_stay_there(library: str) -> None:
     """Nobody but the command line imports them."""
     users = {name for name, path in MODULES.items() if library in _foreign(path)}
     assert {name for name in users if name.split(".")[0] != "cli"} == set()
+
+
+def test_only_tables_import_pyarrow() -> None:
+    """It is an extra."""
+    assert {name for name, path in MODULES.items() if '"pyarrow"' in path.read_text(encoding="utf-8")} == {"tabular"}
 
 
 @pytest.mark.parametrize("library", ["urllib3", "certifi", "idna", "fsspec"])

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from manifestlog import following, history, root
+from manifestlog import following, history, root, tabular
 from manifestlog.engines.protocol import Capability
 from manifestlog.model.lineage import MADE, derivation_of
 from manifestlog.model.models import ManifestMetadata, record_from_row
@@ -25,7 +25,9 @@ from manifestlog.records import Records
 from manifestlog.run import RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    import pyarrow as pa
 
     from manifestlog.engines.protocol import Engine, Location, Snapshot
     from manifestlog.model.events import Event
@@ -111,6 +113,29 @@ class ManifestReader:
     def snapshot(self) -> Snapshot:
         """Return a frozen view of plain rows, sorted by checksum, for tools that read the whole manifest."""
         return self._engine.snapshot()
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Iterate over the records of this moment as plain dicts, sorted by checksum, without models.
+
+        Without `columns`, a dict has the members of the record in the canonical file: times and paths are text, and empty
+        members are absent. With `columns`, it has exactly these names of fields, and None for a member that is absent.
+        """
+        return tabular.rows(self._engine.snapshot(), columns)
+
+    def column_batches(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, list[Any]]]:
+        """Iterate over the records of this moment in batches, each a dict of one list per column [default: all fields].
+
+        Values are those of `rows`: `for batch in manifest.column_batches(["checksum", "file_size"])`.
+        """
+        return tabular.column_batches(self._engine.snapshot(), tabular.checked(columns))
+
+    def arrow_batches(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """Return an Arrow reader of the records of this moment, for Arrow, DuckDB, Polars or pandas [default: all fields].
+
+        Iterating yields record batches; `read_all()` returns a table. `ts_downloaded` is a timestamp in UTC. Needs pyarrow,
+        the extra `[arrow]`, and raises `ManifestError` without it.
+        """
+        return tabular.arrow_batches(self._engine.snapshot(), tabular.checked(columns))
 
     def refresh(self) -> None:
         """Read what other processes wrote. Every other read does so too, so calls of this are optional."""

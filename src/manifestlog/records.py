@@ -15,7 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.model import codec
-from manifestlog.model.models import ManifestRecord, record_from_row
+from manifestlog.model.models import ManifestRecord, record_from_row, record_from_stored
 from manifestlog.model.rows import normal_checksum
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def iterate(engine: Engine) -> Iterator[tuple[str, ManifestRecord]]:
     """Yield every (checksum, record) of the current state, sorted by checksum."""
     for row in engine.snapshot().rows():
-        yield row["checksum"], record_from_row(row)
+        yield row["checksum"], record_from_stored(row)
 
 
 class _Moment:

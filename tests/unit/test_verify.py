@@ -118,7 +118,7 @@ def test_a_path_that_two_sources_name_counts_once() -> None:
 def _plan(*rows: Row, verified: Callable[[Expected], int] = lambda _: NEVER) -> VerifyPlan:
     by_checksum = {row["checksum"]: row for row in rows}
     plan = VerifyPlan(by_checksum.get, "/root")
-    plan.fill(sorted(by_checksum), verified)
+    plan.fill((by_checksum[checksum] for checksum in sorted(by_checksum)), verified)
     return plan
 
 
@@ -168,7 +168,7 @@ def _held_by_a_plan(count: int) -> int:
     plan = VerifyPlan(fetch, "/root")
     tracemalloc.start()
     try:
-        plan.fill((f"{number:064x}" for number in range(count)), lambda _: NEVER)
+        plan.fill((fetch(f"{number:064x}") for number in range(count)), lambda _: NEVER)
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

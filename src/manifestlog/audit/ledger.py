@@ -46,7 +46,7 @@ class LedgerFiles:
         """Return all files, in the order of verification."""
         found = self._manifest.snapshot()
         plan = VerifyPlan(found.row, self._root, self._former)
-        plan.fill(found.checksums(), lambda expected: journal.when(expected, level))
+        plan.fill(found.rows(), lambda expected: journal.when(expected, level))
         journal.forget()
         return plan
 

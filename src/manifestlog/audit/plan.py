@@ -159,11 +159,11 @@ class VerifyPlan:
         """The first files, so that a plan of usual size reads each record once."""
         self.superseded = 0
 
-    def fill(self, checksums: Iterable[str], verified: Callable[[Expected], int]) -> None:
+    def fill(self, rows: Iterable[Row], verified: Callable[[Expected], int]) -> None:
         """Add the files of every record, and sort them."""
-        for checksum in checksums:
-            digest = bytes.fromhex(checksum)
-            for turn, (_, expected) in enumerate(self._files(checksum)):
+        for row in rows:
+            digest = bytes.fromhex(row["checksum"])
+            for turn, (_, expected) in enumerate(files_of(row, self._root, self._former)):
                 self._digests += digest
                 self._turns.append(turn)
                 self._sizes.append(expected.size)

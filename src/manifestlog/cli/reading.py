@@ -3,6 +3,7 @@
 Separate from `target`, because importing the models takes longer than a look-up in the index.
 """
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from manifestlog.cli import durations
 from manifestlog.cli.settings import Settings
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord, paths_of
+from manifestlog.model.rows import FIELDS, OBSERVED, REQUIRED, Row
+
+_RECORD = tuple(name for name in FIELDS if name != "tie")
+_OBSERVATION = tuple(name for name in OBSERVED if name != "tie")
+_PRINTED_AS_STORED = frozenset(_RECORD) - {"also_seen"}
 
 
 def open_to_read(settings: Settings, path: Path, as_of: str | None = None) -> DownloadManifestManager:
@@ -24,6 +30,37 @@ def open_moment(settings: Settings, path: Path, moment: datetime | None) -> Down
         return found
     with found:
         return found.as_of(moment)
+
+
+class Root:
+    """The root of a manifest, for printing many rows. Prints what the model of a row has, with absolute paths."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._before = os.path.join(root, "")
+
+    def locate(self, path: str) -> str:
+        """Return `str(root / path)`, in a tenth of the time for a path that is in normal form."""
+        if path[:1] in ("", ".") or path[-1] == "/" or "//" in path or "/." in path:
+            return str(self._root / path)
+        return path if path[0] == "/" else self._before + path
+
+    def prints_as_stored(self, row: Row) -> bool:
+        """Return whether `printed` equals the row; false also for a row whose paths it would have to compare."""
+        path = row["file_path"]
+        usual = len(row) == len(REQUIRED) or row.keys() <= _PRINTED_AS_STORED
+        return usual and path[:1] == "/" and self.locate(path) is path
+
+    def printed(self, row: Row) -> Row:
+        """Return the members that the model of a row has, with absolute paths."""
+        found = {name: row[name] for name in _RECORD if name in row} | {"file_path": self.locate(row["file_path"])}
+        if "also_seen" in row:
+            found["also_seen"] = [
+                {name: seen[name] for name in _OBSERVATION if name in seen}
+                | {"file_path": self.locate(seen["file_path"])}
+                for seen in row["also_seen"]
+            ]
+        return found
 
 
 def located(record: ManifestRecord, root: Path) -> ManifestRecord:

@@ -144,6 +144,9 @@ class Records:
     def encoded(self, checksum: str) -> bytes | None:
         return self._encoded.get(checksum)
 
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        return iter([list(self.records())])
+
     def records(self) -> Iterator[tuple[str, bytes]]:
         return ((checksum, self._encoded[checksum]) for checksum in self.checksums())
 

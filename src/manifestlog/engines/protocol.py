@@ -84,6 +84,9 @@ class Snapshot(TimeLookup, Protocol):
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Iterate over (checksum, JSON) of all records, sorted by checksum."""
 
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        """Iterate over lists of what `records` yields, for a reader that takes many records in one step."""
+
     def rows(self) -> Iterator[Row]:
         """Iterate over all rows, sorted by checksum."""
 

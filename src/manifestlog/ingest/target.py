@@ -18,7 +18,8 @@ from manifestlog.factory import fresh_metadata
 from manifestlog.manager import AbstractManifest
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
-from manifestlog.model.models import ManifestMetadata, paths_of
+from manifestlog.model.models import ManifestMetadata
+from manifestlog.model.rows import observations
 from manifestlog.options import ManifestOptions
 
 
@@ -55,6 +56,6 @@ def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None
 def _check_root(found: AbstractManifest, root: str) -> None:
     """Raise `MetadataConflictError` if records have paths relative to another root."""
     if str(found.root) != root and any(
-        not seen.is_absolute() for record in found.records.values() for seen in paths_of(record)
+        not os.path.isabs(seen["file_path"]) for row in found.rows() for seen in observations(row)
     ):
         raise MetadataConflictError(str(found.path), "root_dir", str(found.root), root)

@@ -61,7 +61,7 @@ OBSERVED = (
 )
 
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
-_CHECKSUM_DIGITS = 64
+CHECKSUM_DIGITS = 64
 
 
 def is_checksum(text: object) -> bool:
@@ -71,14 +71,14 @@ def is_checksum(text: object) -> bool:
 
 def normal_checksum(value: object) -> str | None:
     """Return the checksum in lower case, or None if the value is not a checksum."""
-    if not isinstance(value, str) or len(value) != _CHECKSUM_DIGITS:
+    if not isinstance(value, str) or len(value) != CHECKSUM_DIGITS:
         return None
     try:
         digest = bytes.fromhex(value)
     except ValueError:
         return None
     # Takes a third of the pattern's time. `fromhex` skips blanks between digits, and then the digest is too short.
-    return value.lower() if len(digest) == _CHECKSUM_DIGITS // 2 else None
+    return value.lower() if len(digest) == CHECKSUM_DIGITS // 2 else None
 
 
 def utc_text(moment: datetime) -> str:

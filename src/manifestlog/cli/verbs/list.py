@@ -11,9 +11,11 @@ import typer
 from manifestlog.cli import durations, reading, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.manager import AbstractManifest
-from manifestlog.model.models import ManifestRecord, Observation
-from manifestlog.model.rows import utc_text
+from manifestlog.engines.protocol import Snapshot
+from manifestlog.model import codec
+from manifestlog.model.rows import Row, observations, sort_key, utc_text
+
+_LINES_AT_ONCE = 1000
 
 
 class _Filter(NamedTuple):
@@ -21,18 +23,23 @@ class _Filter(NamedTuple):
 
     source: str | None
     dataset: str | None
-    since: datetime | None
+    since: str | None
+    """A time as `sort_key` gives it."""
 
-    def passes(self, seen: ManifestRecord | Observation) -> bool:
+    def passes(self, seen: Row) -> bool:
         return (
-            (self.source is None or seen.source_id == self.source)
-            and (self.dataset is None or seen.dataset == self.dataset)
-            and (self.since is None or seen.ts_downloaded >= self.since)
+            (self.source is None or seen["source_id"] == self.source)
+            and (self.dataset is None or seen["dataset"] == self.dataset)
+            and (self.since is None or sort_key(seen)[0] >= self.since)
         )
 
 
-_Match = tuple[ManifestRecord, ManifestRecord | Observation]
-"""A record, and the observation in it that passed the filters."""
+class _Match(NamedTuple):
+    """A record, as JSON and as a row, and the observation in it that passed the filters."""
+
+    raw: bytes
+    row: Row
+    seen: Row
 
 
 def list_records(
@@ -63,43 +70,59 @@ def list_records(
     sources passes all filters; the columns then show that source.
     """
     path = target.locate(settings, manifest)
-    wanted = _Filter(source, dataset, durations.since(since, datetime.now(UTC)))
+    moment = durations.since(since, datetime.now(UTC))
+    wanted = _Filter(source, dataset, None if moment is None else utc_text(moment)[:-1])
     with reading.open_to_read(settings, path, as_of) as found, output.ignore_broken_pipe():
-        matches = islice(_matches(found, wanted), limit)
+        matches = islice(_matches(found.snapshot(), wanted), limit)
+        root = reading.Root(found.root)
         if jsonl:
-            _write_jsonl(matches)
+            _write_jsonl(matches, root)
         elif settings.as_json:
-            _write_json(matches)
+            _write_json(matches, root)
         else:
-            _write_columns(matches)
+            _write_columns(matches, root)
     return 0
 
 
-def _matches(found: AbstractManifest, wanted: _Filter) -> Iterator[_Match]:
-    root = found.root
-    for stored in found.records.values():
-        record = reading.located(stored, root)
-        observations: tuple[ManifestRecord | Observation, ...] = (record, *record.also_seen)
-        seen = next(filter(wanted.passes, observations), None)
-        if seen is not None:
-            yield record, seen
+def _matches(snapshot: Snapshot, wanted: _Filter) -> Iterator[_Match]:
+    for some in snapshot.batches():
+        raws = [raw for _, raw in some]
+        for raw, row in zip(raws, codec.loads_all(raws), strict=True):
+            seen = next(filter(wanted.passes, observations(row) if "also_seen" in row else (row,)), None)
+            if seen is not None:
+                yield _Match(raw, row, seen)
 
 
-def _write_jsonl(matches: Iterator[_Match]) -> None:
-    for record, _ in matches:
-        output.stream(output.json_text(record.model_dump_json()))
+def _write_jsonl(matches: Iterator[_Match], root: reading.Root) -> None:
+    for text in _joined((_json(match, root) for match in matches), "\n"):
+        output.stream(text)
 
 
-def _write_json(matches: Iterator[_Match]) -> None:
+def _write_json(matches: Iterator[_Match], root: reading.Root) -> None:
     before = "[\n"
-    for record, _ in matches:
-        sys.stdout.write(before + output.json_text(record.model_dump_json()))
+    for text in _joined((_json(match, root) for match in matches), ",\n"):
+        sys.stdout.write(before + text)
         before = ",\n"
     output.stream("[]" if before == "[\n" else "\n]")
 
 
-def _write_columns(matches: Iterator[_Match]) -> None:
-    for record, seen in matches:
-        fields = (seen.dataset, seen.source_id, seen.file_path)
-        when = utc_text(seen.ts_downloaded)
-        output.stream("\t".join([record.checksum, when, str(record.file_size), *map(output.clean, fields)]))
+def _write_columns(matches: Iterator[_Match], root: reading.Root) -> None:
+    for text in _joined((_columns(match, root) for match in matches), "\n"):
+        output.stream(text)
+
+
+def _joined(texts: Iterator[str], between: str) -> Iterator[str]:
+    """Join many texts into one, to make fewer writes."""
+    while some := list(islice(texts, _LINES_AT_ONCE)):
+        yield between.join(some)
+
+
+def _json(match: _Match, root: reading.Root) -> str:
+    raw = match.raw if root.prints_as_stored(match.row) else codec.dumps(root.printed(match.row))
+    return output.json_text(raw.decode())
+
+
+def _columns(match: _Match, root: reading.Root) -> str:
+    row, seen = match.row, match.seen
+    fields = (seen["dataset"], seen["source_id"], root.locate(seen["file_path"]))
+    return "\t".join([row["checksum"], seen["ts_downloaded"], str(row["file_size"]), *map(output.clean, fields)])

@@ -5,9 +5,9 @@ It opens no files and takes no locks.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from manifestlog.errors import DamagedManifestError
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -36,16 +36,14 @@ class FileSnapshot:
     def encoded(self, checksum: str) -> bytes | None:
         return self.view.raw(checksum)
 
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        return self.view.batches()
+
     def records(self) -> Iterator[tuple[str, bytes]]:
-        for checksum in self.view.checksums():
-            raw = self.view.raw(checksum)
-            if raw is None:
-                reason = f"the record {checksum} is in the index but not in the file"
-                raise DamagedManifestError(self.paths.canonical, 0, reason)
-            yield checksum, raw
+        return chain.from_iterable(self.batches())
 
     def rows(self) -> Iterator[Row]:
-        return (codec.loads(raw) for _, raw in self.records())
+        return chain.from_iterable(codec.loads_all(raw for _, raw in some) for some in self.batches())
 
     def may_differ(self, other: object) -> Iterator[str] | None:
         if isinstance(other, FileSnapshot) and other.paths == self.paths:

@@ -10,10 +10,12 @@ A view is not a copy: it changes with its live overlay. `frozen` returns a view 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from heapq import merge as merge_sorted
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.engines.filelog.canonical import reading
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, source_key
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 
 _FIRST_TIME = "0001-01-01T00:00:00"
+_RECORDS_AT_ONCE = 512
 
 
 class View(NamedTuple):
@@ -210,6 +213,23 @@ class View(NamedTuple):
         return iter(
             sorted({checksum for view in (self, other) for overlay in view.overlays for checksum in overlay.entries})
         )
+
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        """Iterate over all records as (checksum, JSON), sorted, in lists. Only for a view that `checksums` allows."""
+        (overlay,) = self.overlays
+        entries = overlay.entries
+        own = sorted((checksum, raw) for checksum, (raw, _) in entries.items() if raw is not None)
+        done = 0
+        for below in reading.batches(self.base.canonical, self.base.index):
+            if not entries or not below:
+                yield below
+                continue
+            # The next block begins behind this one's last record, and a tuple sorts behind its own beginning.
+            end = bisect_right(own, below[-1], done)
+            yield sorted([*(one for one in below if one[0] not in entries), *own[done:end]])
+            done = end
+        for first in range(done, len(own), _RECORDS_AT_ONCE):
+            yield own[first : first + _RECORDS_AT_ONCE]
 
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -63,6 +63,14 @@ Entry = tuple[bytes, int, int, list[bytes]]
 
 class IndexDamagedError(Exception):
     """The index is damaged; the session then scans the canonical. Never reaches a caller of the library."""
+
+
+class Span(NamedTuple):
+    """Some consecutive records; `offsets` has one extra entry, the end of the last line."""
+
+    digests: bytes
+    offsets: list[int]
+    crcs: list[int]
 
 
 class Head(NamedTuple):
@@ -251,6 +259,16 @@ class Index:
     def checked_checksums(self) -> Iterator[str]:
         """Iterate over all checksums of an index that has passed `check_all`."""
         return (self.digest(number).hex() for number in range(self.count))
+
+    def spans(self, size: int) -> Iterator[Span]:
+        """Iterate over all records, in spans whose lines take up to `size` bytes, or that are one record."""
+        first = 0
+        while first < self.count:
+            end = bisect_right(self._offsets, self._offsets[first] + size, first + 1, self.count + 1)
+            last = max(first + 1, end - 1)
+            digests = bytes(self._digests[first * DIGEST : last * DIGEST])
+            yield Span(digests, self._offsets[first : last + 1].tolist(), self._crcs[first:last].tolist())
+            first = last
 
     def has_source(self, source_id: str) -> bool:
         """Return whether a source may have records; a hash collision gives a false positive."""

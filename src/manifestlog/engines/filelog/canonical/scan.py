@@ -69,8 +69,12 @@ class Canonical:
         offset, after, crc = place
         raw = self.read(offset + KEY_BYTES, after - len(BETWEEN))
         if crc32(raw) != crc:
-            raise DamagedManifestError(self.path, offset, "the record on this line differs from what was written")
+            raise self.damage(offset)
         return raw
+
+    def damage(self, offset: int) -> DamagedManifestError:
+        """Return the error for a line whose record does not match the CRC in the index."""
+        return DamagedManifestError(self.path, offset, "the record on this line differs from what was written")
 
     def __del__(self) -> None:
         with suppress(OSError):  # a finalizer cannot report an error, and nothing was written
