@@ -17,12 +17,20 @@ INDEX_AND_MERGE = [
         "bits of the index",
         "engines.filelog.canonical.index:_read_header", 'crc32(header) != int.from_bytes(view[_FIXED - 4 : _FIXED], "little")', "False",
     ),
-    one(
+    Safeguard(
         "a built index has its source rows sorted",
         "a source that is there and not found",
         "histories with any index",
-        "engines.filelog.canonical.index:_sorted", "sorted(part[at : at + ROW] for at in range(0, len(part), ROW))",
-        "part[at : at + ROW] for at in range(0, len(part), ROW)",
+        (
+            Edit("engines.filelog.canonical.columns:_distribute", "sorted(rows_of(bytes(rows)))", "rows_of(bytes(rows))"),
+            Edit("engines.filelog.canonical.columns:_sorted", "sorted(rows_of(bytes(parts.pop(key))))", "rows_of(bytes(parts.pop(key)))"),
+        ),
+    ),
+    one(
+        "a line counts only with its record's own key",
+        "a content under the key of another, in an index with right CRCs",
+        "a record under the key of another",
+        "engines.filelog.canonical.parsing:parse", "lines == expected and ", "",
     ),
     one(
         "source rows are merged in order",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
 
-from manifestlog.engines.filelog.canonical import index
+from manifestlog.engines.filelog.canonical import columns, index
+from manifestlog.engines.filelog.canonical.columns import Block
 from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.files import disk
@@ -27,11 +29,13 @@ HEAD = Head(disk.Stamp(1, 2, 3), "0badcafe", 7, {"process": "extractor"})
 def _encode(rows: Iterable[Row]) -> bytes:
     """An index over these rows, lines of 100 bytes each."""
     ordered = sorted(rows, key=lambda r: str(r["checksum"]))
-    entries = [
-        (bytes.fromhex(r["checksum"]), 100 * n, crc32(r["checksum"].encode()), source_rows(r))
-        for n, r in enumerate(ordered)
-    ]
-    return b"".join(index.encode(index.build(entries, 100 * len(entries)), HEAD))
+    block = Block(
+        b"".join(bytes.fromhex(r["checksum"]) for r in ordered),
+        array("Q", range(0, 100 * len(ordered), 100)),
+        array("I", (crc32(r["checksum"].encode()) for r in ordered)),
+        b"".join(one for r in ordered for one in source_rows(r)),
+    )
+    return b"".join(index.encode(columns.build([block], 100 * len(ordered)), HEAD))
 
 
 def _spread(count: int) -> list[str]:

@@ -14,6 +14,8 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Union
 from zlib import crc32
@@ -21,7 +23,7 @@ from zlib import crc32
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DIGEST = 32
 ROW = 32
@@ -29,6 +31,7 @@ _OFFSET = 8
 _CRC = 4
 
 _BLOCK_ROWS = 4096
+_ROWS_AT_ONCE = 8192
 _ROWS_PER_BUCKET = 32
 _BUCKETS_AT_ONCE = 64
 _BUCKETS_A_REST = 512
@@ -119,6 +122,15 @@ def numbers_at(rows: memoryview, width: int, place: int) -> array[int]:
     return array("Q", bytes(found))
 
 
+class Block(NamedTuple):
+    """Some consecutive records as an index has them; the source rows are not sorted."""
+
+    digests: bytes
+    offsets: array[int]
+    crcs: array[int]
+    source_rows: bytes
+
+
 @dataclass(slots=True)
 class Columns:
     """The content of an index, in canonical order; `offsets` has one extra entry, the end of the last line."""
@@ -155,6 +167,40 @@ class Table:
     bounds: array[int]
     checks: array[int]
     columns: tuple[Rows, ...]
+
+
+def build(blocks: Iterable[Block], end: int) -> Columns:
+    """Build columns from blocks in canonical order; `end` is the offset after the last line."""
+    digests, offsets, crcs = bytearray(), array("Q"), array("I")
+    sources: dict[int, bytearray] = {}  # by their first byte: one object per row would take three times the memory
+    waiting = bytearray()
+    for block in blocks:
+        digests += block.digests
+        offsets += block.offsets
+        crcs += block.crcs
+        waiting += block.source_rows
+        if len(waiting) >= _ROWS_AT_ONCE * ROW:
+            _distribute(waiting, sources)
+            waiting.clear()
+        disk.yield_gil()
+    _distribute(waiting, sources)
+    offsets.append(end)
+    return Columns(digests, offsets, crcs, _sorted(sources))
+
+
+def _distribute(rows: bytearray, parts: dict[int, bytearray]) -> None:
+    ordered = sorted(rows_of(bytes(rows)))
+    for first, some in groupby(ordered, key=itemgetter(0)):
+        parts.setdefault(first, bytearray()).extend(b"".join(some))
+
+
+def _sorted(parts: dict[int, bytearray]) -> bytearray:
+    """Return all rows sorted; empties `parts` on the way."""
+    found = bytearray()
+    for key in sorted(parts):
+        found += b"".join(sorted(rows_of(bytes(parts.pop(key)))))
+        disk.yield_gil()
+    return found
 
 
 def tables(columns: RowColumns) -> tuple[Table, Table]:
@@ -256,6 +302,11 @@ def record_check(digests: memoryview, offsets: memoryview, crcs: memoryview, sta
 def source_check(rows: memoryview, start: int, end: int) -> int:
     """Return the CRC of a bucket of source rows."""
     return crc32(rows[start * ROW : end * ROW], place_check(start, end))
+
+
+def rows_of(column: bytes) -> list[bytes]:
+    """Return the rows of a source column."""
+    return [column[at : at + ROW] for at in range(0, len(column), ROW)]
 
 
 def rows_add_up(found: Iterator[bytes], rows: int, total: int) -> bool:

@@ -49,16 +49,13 @@ from manifestlog.model.rows import Order, Row
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+
+    from manifestlog.engines.filelog.canonical.columns import Block
 
 MAGIC = b"MLINDEX1"
 _LINEAR_MAX = 128
-_ENTRIES_A_REST = 64
 _FIXED = len(MAGIC) + 8
-
-
-Entry = tuple[bytes, int, int, list[bytes]]
-"""A record for the index: its digest, the offset of its line, the CRC of its bytes, its source rows."""
 
 
 class IndexDamagedError(Exception):
@@ -231,9 +228,14 @@ class Index:
             position += len(part)
         return position == self._tables_end
 
-    def is_record(self, number: int, digest: bytes, offset: int, crc: int) -> bool:
-        """Return whether record `number` has this digest, offset and CRC."""
-        return self._crcs[number] == crc and self._offsets[number] == offset and self.digest(number) == digest
+    def has_block(self, first: int, block: Block) -> bool:
+        """Return whether the records from number `first` on are those of the block, with its offsets and CRCs."""
+        end = first + len(block.crcs)
+        return (
+            self._digests[first * DIGEST : end * DIGEST] == block.digests
+            and self._offsets[first:end] == block.offsets
+            and self._crcs[first:end] == block.crcs
+        )
 
     def ends_at(self, count: int, end: int) -> bool:
         """Return whether it has this number of records and the last one ends at this offset."""
@@ -386,29 +388,3 @@ def _read_header(view: memoryview) -> tuple[Row, int]:
     if type(data["records"]) is not int or type(data["sources"]) is not int or type(data["metadata"]) is not dict:
         raise IndexDamagedError("counts")
     return data, _FIXED + size
-
-
-def build(entries: Iterable[Entry], end: int) -> Columns:
-    """Build columns from entries in canonical order; `end` is the offset after the last line."""
-    digests, offsets, crcs = bytearray(), array("Q"), array("I")
-    sources: dict[bytes, bytearray] = {}  # by their first bytes: one object per row would take three times the memory
-    for digest, offset, crc, rows in entries:
-        digests += digest
-        offsets.append(offset)
-        crcs.append(crc)
-        for row in rows:
-            sources.setdefault(row[:2], bytearray()).extend(row)
-        if len(crcs) % _ENTRIES_A_REST == 0:
-            disk.yield_gil()
-    offsets.append(end)
-    return Columns(digests, offsets, crcs, _sorted(sources))
-
-
-def _sorted(parts: dict[bytes, bytearray]) -> bytearray:
-    """Return all rows sorted; empties `parts` on the way."""
-    found = bytearray()
-    for key in sorted(parts):
-        part = bytes(parts.pop(key))
-        found += b"".join(sorted(part[at : at + ROW] for at in range(0, len(part), ROW)))
-        disk.yield_gil()
-    return found

@@ -1,4 +1,4 @@
-"""Reads a canonical file in any layout, record by record, and checks every byte.
+"""Reads a canonical file in any layout, block by block, and checks every byte.
 
 Invariants:
 
@@ -10,25 +10,27 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
-from manifestlog.engines.filelog.canonical import foreign, index
-from manifestlog.engines.filelog.canonical.source_rows import source_rows
+from manifestlog.engines.filelog.canonical import columns, foreign
+from manifestlog.engines.filelog.canonical.parsing import OtherLayoutError, parse
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk
 from manifestlog.model import codec
-from manifestlog.model.document import BETWEEN, FOOT, KEY_BYTES, checked_metadata, head
-from manifestlog.model.rows import Row, is_checksum, normalise
+from manifestlog.model.document import BETWEEN, FOOT, KEY_BYTES, checked_metadata, head, skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from manifestlog.engines.filelog.canonical.columns import Columns
-    from manifestlog.engines.filelog.canonical.index import Entry
+    from manifestlog.engines.filelog.canonical.columns import Block, Columns
+    from manifestlog.model.rows import Row
 
-_HEAD_BYTES_MAX = 1 << 20
+_RECORDS = b'\n    "records": {'
+_LINES_AT_ONCE = 512
+"""Parsing as many takes about a millisecond, which other threads may have to wait."""
 
 
 class Counted(Protocol):
@@ -47,7 +49,7 @@ class Canonical:
     It closes with its last reference: an iteration may continue in the old file after a new one has replaced it.
     """
 
-    def __init__(self, path: str, fd: int, memory: bytes | memoryview | None = None) -> None:
+    def __init__(self, path: str, fd: int, memory: memoryview | None = None) -> None:
         self.path = path
         self.fd = fd
         self.memory = memory
@@ -95,23 +97,22 @@ def scan(source: Canonical) -> Scanned:
 
     Raises `DamagedManifestError` with the byte offset of the error.
     """
-    return Scanned(*fold(source, index.build))
+    return Scanned(*fold(source, columns.build))
 
 
-def fold(source: Canonical, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C, str]:
+def fold(source: Canonical, take: Callable[[Iterator[Block], int], C]) -> tuple[Row, C, str]:
     """Read and check a whole canonical file; return its metadata, the result of `take`, and the file's CRC.
 
-    `take` receives the records one by one and the offset after the last line. It is called a second time for a file in
-    another layout, which must be parsed whole. Raises `DamagedManifestError` with the byte offset of the error.
+    `take` receives the records in blocks, and the offset after the last line. It is called a second time for a file in
+    another layout, which is converted first. Raises `DamagedManifestError` with the byte offset of the error.
     """
     end = disk.size(source.fd)
-    crc = checksum(source, end)
     try:
-        metadata, taken = _scan_lines(source, end, take)
-    except _OtherLayout:
-        source.memory = foreign.canonical_bytes(source.path, disk.read(source.fd, end, 0))
-        metadata, taken = _scan_lines(source, len(source.memory), take)
-    return metadata, taken, crc
+        return _scan_lines(source, end, take)
+    except OtherLayoutError:
+        found = foreign.convert(source.path, lambda: disk.blocks(source.fd, 0, end))
+        source.memory = found.data
+        return found.metadata, take(iter((found.records,)), found.end), checksum(source, end)
 
 
 def checksum(source: Canonical, end: int) -> str:
@@ -122,86 +123,75 @@ def checksum(source: Canonical, end: int) -> str:
     return checksums.hex_crc(crc)
 
 
-class _OtherLayout(Exception):  # noqa: N818 -- a signal to read the file the slow way, not an error
-    """The file is not in our layout."""
+class _Blocks:
+    """The blocks of a file, with the CRC of those that were taken."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self.crc = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self.crc = crc32(block, self.crc)
+            yield block
 
 
-def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Entry], int], C]) -> tuple[Row, C]:
-    found = _lines(source, end)
-    start, metadata = _scan_head(found, end)
-    taken = take(_entries(found, start, end), _end_of_records(source, end))
+def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Block], int], C]) -> tuple[Row, C, str]:
+    read = _Blocks(source.blocks(0, end))
+    blocks = iter(read)
+    first = next(blocks, b"")
+    metadata, start = _scan_head(first)
+    if start is None:
+        if end != len(first):
+            raise OtherLayoutError
+        taken = take(iter(()), end)
+    else:
+        taken = take(_parsed(chain((first[start:],), blocks), start), end - len(FOOT) + len(BETWEEN))
     if metadata["total_records"] != taken.count:
-        raise _OtherLayout
-    return metadata, taken
+        raise OtherLayoutError
+    return metadata, taken, checksums.hex_crc(read.crc)
 
 
-def _lines(source: Canonical, end: int) -> Iterator[bytes]:
-    rest: list[bytes] = []
-    for block in source.blocks(0, end):
-        rest.append(block)
-        if b"\n" in block:  # join only at a newline, so that a line of any length is read in linear time
-            *whole, last = b"".join(rest).split(b"\n")
-            yield from whole
-            rest = [last]
-    if any(rest):
-        raise _OtherLayout
-
-
-def _scan_head(found: Iterator[bytes], end: int) -> tuple[int, Row]:
-    first, size = [], 0
-    for line in found:
-        first.append(line)
-        size += len(line) + 1
-        if line.startswith(b'    "records": {') or size > _HEAD_BYTES_MAX:
-            break
-    taken = b"".join(line + b"\n" for line in first)
+def _scan_head(first: bytes) -> tuple[Row, int | None]:
+    """Return the metadata, and where the first record's line begins, if there is one."""
+    at = first.find(_RECORDS)
+    if at < 0:
+        raise OtherLayoutError
+    end = first.find(b"\n", at + len(_RECORDS)) + 1
+    taken = first[:end]
     try:
-        empty = taken.endswith(b'"records": {}\n')
-        metadata = codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"]
-        metadata, _ = checked_metadata(metadata)
-        expected = head(metadata, empty=empty) + (b"}\n" if empty else b"")
+        metadata, _ = checked_metadata(codec.loads(taken.rstrip(b"{}\n") + b"{}}")["metadata"])
+        expected = head(metadata, empty=False)
+        if taken == expected:
+            return metadata, end
+        if first == skeleton(metadata):
+            return metadata, None
     except (ValueError, KeyError, TypeError):
-        raise _OtherLayout from None
-    if taken != expected or (empty and end != len(taken) + 2):
-        raise _OtherLayout
-    return len(taken), metadata
+        pass
+    raise OtherLayoutError
 
 
-def _entries(found: Iterator[bytes], offset: int, end: int) -> Iterator[Entry]:
-    before = b""
-    last = False
-    for line in found:
-        if line in (b"    }", b"}"):
-            continue
-        if last or line[:9] != b'        "' or line[73:76] != b'": ':
-            raise _OtherLayout
-        last = line[-1:] != b","
-        raw = line[KEY_BYTES:] if last else line[KEY_BYTES:-1]
-        key = line[9:73]
-        if key <= before:
-            raise _OtherLayout
-        before = key
-        row = _canonical_row(key, raw)
-        yield bytes.fromhex(row["checksum"]), offset, crc32(raw), source_rows(row)
-        offset += len(line) + 1
-    if before and not (last and offset == end - len(FOOT) + 1):
-        raise _OtherLayout
+def _parsed(blocks: Iterable[bytes], offset: int) -> Iterator[Block]:
+    """Parse the lines of all records, of which the first one begins at `offset`."""
+    before = ""
+    for lines in _lines(blocks):
+        for first in range(0, len(lines), _LINES_AT_ONCE):
+            some = lines[first : first + _LINES_AT_ONCE]
+            found, before = parse(some, offset, before)
+            yield found
+            offset += sum(map(len, some)) + len(some) * len(BETWEEN)
 
 
-def _canonical_row(key: bytes, raw: bytes) -> Row:
-    try:
-        row: Row
-        row, naive = normalise(codec.loads(raw), key.decode())
-        same = codec.dumps(row) == raw
-    except (ValueError, TypeError):  # not a valid record, or nested too deeply to be written again
-        raise _OtherLayout from None
-    if naive or not same or not is_checksum(key.decode()):
-        raise _OtherLayout
-    return row
-
-
-def _end_of_records(source: Canonical, end: int) -> int:
-    foot = source.read(max(0, end - len(FOOT)), end)
-    if foot == FOOT:
-        return end - len(FOOT) + len(BETWEEN)
-    return end
+def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the lines of all records, without what separates them."""
+    rest: list[bytes] = []
+    for block in blocks:
+        rest.append(block)
+        if BETWEEN in block:  # join only then, so that a line of any length is read in linear time
+            *whole, last = b"".join(rest).split(BETWEEN)
+            rest = [last]
+            yield whole
+    *whole, last = b"".join(rest).split(BETWEEN)
+    if not last.endswith(FOOT):
+        raise OtherLayoutError
+    yield [*whole, last[: -len(FOOT)]]

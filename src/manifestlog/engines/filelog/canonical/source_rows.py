@@ -10,14 +10,23 @@ It knows nothing of the table (`index`).
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from functools import lru_cache
+import sys
+from array import array
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog.canonical.columns import DIGEST, ROW
 from manifestlog.model.rows import Row, observations, sort_key
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 _EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 -- in UTC, like every time of a row; naive times are faster
+_EPOCH_UTC = _EPOCH.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_source_blake = partial(blake2b, digest_size=8)
 TIE_MAX = 0xFFFF_FFFF
 
 
@@ -27,7 +36,7 @@ def short_hash(text: str, size: int) -> bytes:
 
 
 def source_hash(source_id: str) -> bytes:
-    return blake2b(source_id.encode(errors="surrogatepass"), digest_size=8).digest()
+    return _source_blake(source_id.encode(errors="surrogatepass")).digest()
 
 
 def source_rows(row: Row) -> list[bytes]:
@@ -39,6 +48,31 @@ def source_rows(row: Row) -> list[bytes]:
 def _source_row(seen: Row, digest: bytes) -> bytes:
     source = source_hash(seen["source_id"])
     return b"".join((source, short_hash(seen["dataset"], 4), order_bytes(*sort_key(seen)), digest))
+
+
+def many_source_rows(
+    source_ids: Iterable[str], datasets: Sequence[str], moments: Iterable[datetime], digests: bytes
+) -> bytes:
+    """Return the index rows of records with one source and no tie-breaker, whose aware times are `moments`."""
+    of_dataset = {dataset: short_hash(dataset, 4) for dataset in set(datasets)}
+    sources = [found.digest() for found in map(_source_blake, map(str.encode, source_ids))]
+    since = [moment - _EPOCH_UTC for moment in moments]
+    # Three attributes take half the time of a division by a microsecond.
+    times = array("Q", [(one.days * 86_400 + one.seconds) * 1_000_000 + one.microseconds for one in since])
+    if sys.byteorder == "little":
+        times.byteswap()
+    rows = bytearray(ROW * len(sources))
+    _put(rows, 0, b"".join(sources), 8, 8)
+    _put(rows, 8, b"".join(map(of_dataset.__getitem__, datasets)), 4, 4)
+    _put(rows, 12, times.tobytes(), 8, 8)
+    _put(rows, 24, digests, DIGEST, 8)
+    return bytes(rows)
+
+
+def _put(rows: bytearray, place: int, column: bytes, width: int, count: int) -> None:
+    """Put the first `count` bytes of each value of a column into its row: a fifth of the time of a step per row."""
+    for byte in range(count):
+        rows[place + byte :: ROW] = column[byte::width]
 
 
 def order_bytes(moment: str, tie: int) -> bytes:

@@ -4,7 +4,7 @@ Invariants:
 
 - Every byte of every file is checked: the canonical is parsed, each log line's CRC and offset compared, the chain of
   segments followed, and the index compared with the canonical.
-- Memory does not grow with the manifest. The index is mapped and compared record by record while the canonical is read.
+- Memory does not grow with the manifest. The index is mapped and compared block by block while the canonical is read.
   Only a canonical in another layout is parsed whole, because its records may be in any order.
 - The check continues after damage, so the report lists all of it.
 - Writers and compactions may run meanwhile: files that they change are checked again, not reported.
@@ -21,7 +21,7 @@ from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import scan
-from manifestlog.engines.filelog.canonical.columns import rows_add_up
+from manifestlog.engines.filelog.canonical.columns import rows_add_up, rows_of
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.engines.filelog.history.changes import describe_unreadable
@@ -40,7 +40,7 @@ from manifestlog.names import ManifestPaths
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from manifestlog.engines.filelog.canonical.index import Entry
+    from manifestlog.engines.filelog.canonical.columns import Block
     from manifestlog.model.rows import Row
 
 _TRIES = 10
@@ -155,7 +155,7 @@ def check_history(paths: ManifestPaths, ts_created: str | None, report: CheckRep
 
 
 class _Comparison:
-    """Compares the canonical's records with the index, one by one, without keeping either.
+    """Compares the canonical's records with the index, block by block, without keeping either.
 
     The index has the canonical's order, so record n is compared with record n. Its source rows have another order, so
     both sides sum up a 64-bit hash of each row: looking up each row would take a search and a bucket check.
@@ -166,24 +166,24 @@ class _Comparison:
         self.count = 0
         self.agrees = index is not None
 
-    def take(self, entries: Iterator[Entry], end: int) -> _Comparison:
+    def take(self, blocks: Iterator[Block], end: int) -> _Comparison:
         self.count = 0
         if self._index is None:
-            for _ in entries:
-                self.count += 1
+            for block in blocks:
+                self.count += len(block.crcs)
         else:
-            self.agrees = self._compare(self._index, entries, end)
+            self.agrees = self._compare(self._index, blocks, end)
         return self
 
-    def _compare(self, index: Index, entries: Iterator[Entry], end: int) -> bool:
+    def _compare(self, index: Index, blocks: Iterator[Block], end: int) -> bool:
         number = rows = total = 0
         agrees = True
-        for digest, offset, crc, found in entries:
-            agrees = agrees and number < index.count and index.is_record(number, digest, offset, crc)
-            for row in found:
-                total += hash(row)
+        for block in blocks:
+            agrees = agrees and index.has_block(number, block)
+            found = rows_of(block.source_rows)
+            total += sum(map(hash, found))
             rows += len(found)
-            number += 1
+            number += len(block.crcs)
         self.count = number
         return agrees and index.ends_at(number, end) and rows_add_up(index.source_rows(), rows, total)
 

@@ -29,6 +29,8 @@ from manifestlog.model.rows import Row, merge, normalise
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from manifestlog.engines.filelog.canonical.columns import Block
+
 Records = Callable[[], Iterator[tuple[str, bytes]]]
 """Iterates over (checksum, record) in canonical order, from the start at each call."""
 
@@ -64,8 +66,8 @@ class Salvaged:
 class _Count:
     count: int = 0
 
-    def take(self, entries: Iterable[object], _end: int) -> _Count:
-        self.count = sum(1 for _ in entries)
+    def take(self, blocks: Iterable[Block], _end: int) -> _Count:
+        self.count = sum(len(block.crcs) for block in blocks)
         return self
 
 
