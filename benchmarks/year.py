@@ -2,7 +2,8 @@
 
 Two ways of use: a nightly job that registers a day's files at once and closes, and a process that stays open and
 registers each file when it comes. When a compaction is due is asked of the engine's own rule (`seconds_until_due`,
-`log_bytes_limit`); what one takes is what was measured: give your machine's constants as arguments.
+`is_worth_writing`); what one takes is what was measured: give your machine's constants as arguments. A small canonical
+is excepted from the rule of bytes; `--small-bytes 0` shows the year without that exception.
 
     python -m benchmarks.year --seconds-per-gb 2.6
 """
@@ -18,11 +19,12 @@ from typing import NamedTuple
 from benchmarks import harness
 from manifestlog import ManifestOptions
 from manifestlog.engines.filelog.compaction.background import _PAUSE_MIN_S
-from manifestlog.engines.filelog.compaction.trigger import seconds_until_due
+from manifestlog.engines.filelog.compaction.trigger import is_worth_writing, seconds_until_due
 from manifestlog.engines.reports import LogStatus
 
 _DAYS = 365
 _DAY_S = 86_400.0
+_NEVER_S = float("inf")
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 NIGHTLY = "nightly job"
 STREAM = "steady stream"
@@ -67,60 +69,95 @@ class Year:
     now_s: float = 0.0
     compacted: int = 0
     """Records in the canonical."""
-    taken: int = 0
-    """Of the job that runs: records that a compaction has taken out of the log."""
+    logged: int = 0
+    """Records of earlier jobs, in the canonical or in the log."""
+    oldest_s: float | None = None
+    """Since when the log has records, if an earlier job has left them there."""
     compacted_at: str = ""
     compaction_s: float = 0.0
     compactions: int = 0
     bytes_written: float = 0.0
+    bytes_written_small: float = 0.0
+    """Of these, what was written while the canonical was too small for the rule of bytes."""
     busy_s: float = 0.0
     log_records_max: int = 0
     age_max_s: float = 0.0
+    lacks_max: float = 0.0
+    """The largest share of its records that the canonical lacked because the log was not worth a compaction."""
 
     def live(self, jobs: Iterator[Job]) -> Year:
         for job in jobs:
-            self.now_s, self.taken = max(self.now_s, job.start_s), 0
-            while self.taken < job.files:
-                self._step(job)
+            self.now_s = max(self.now_s, job.start_s)
+            while self._step(job):
+                pass
+            self.oldest_s = self._oldest_s(job) if self.compacted < self.logged + job.files else None
+            self.logged += job.files
         return self
 
-    def _step(self, job: Job) -> None:
-        """Compact if it is due now, else go on to the next moment at which it may be."""
-        log_records = job.arrived(self.now_s) - self.taken
-        ends_s = job.comes_s(job.files - 1)
-        due_s = self._due_s(job, log_records)
-        if due_s <= 0 or (job.closes and log_records and self.now_s >= ends_s):
-            self._compact(job, log_records)
-        elif log_records == 0:
-            self.now_s = job.comes_s(self.taken)
-        else:
-            limit = self.options.log_bytes_limit(int(self.compacted * self.costs.record_bytes))
-            too_long_s = job.comes_s(self.taken + int(limit / self.costs.line_bytes))
-            wakes = [self.now_s + max(due_s, _PAUSE_MIN_S), too_long_s, *([ends_s] if job.closes else [])]
-            self.now_s = min(moment for moment in wakes if moment > self.now_s)
+    @property
+    def canonical_bytes(self) -> int:
+        return int(self.compacted * self.costs.record_bytes)
 
-    def _due_s(self, job: Job, log_records: int) -> float:
-        status = LogStatus(
-            canonical_bytes=int(self.compacted * self.costs.record_bytes),
-            log_bytes=int(log_records * self.costs.line_bytes),
-            bytes_to_merge=int(log_records * self.costs.line_bytes),
+    @property
+    def rewrite_bytes(self) -> int:
+        return int(self.compacted * (self.costs.record_bytes + self.costs.index_bytes))
+
+    def _step(self, job: Job) -> bool:
+        """Compact if it is due now, else go on to the next moment at which it may be; false at the end of the job."""
+        log_records = self.logged + job.arrived(self.now_s) - self.compacted
+        ended = self.now_s >= job.comes_s(job.files - 1)
+        status = self._status(job, log_records)
+        due_s = seconds_until_due(status, self.options, _moment(self.now_s)) if log_records else _NEVER_S
+        if due_s <= 0 or (ended and log_records and is_worth_writing(status, self.options)):
+            self._compact(job, log_records)
+        elif ended:
+            return False
+        else:
+            self.now_s = min(moment for moment in self._wakes(job, log_records, due_s) if moment > self.now_s)
+        return True
+
+    def _wakes(self, job: Job, log_records: int, due_s: float) -> Iterator[float]:
+        """The moments at which a compaction may be due: by the clock, by the log's length, at the end of the job."""
+        yield self.now_s + max(due_s, _PAUSE_MIN_S)
+        yield job.comes_s(job.files - 1)
+        if log_records == 0:
+            yield job.comes_s(self.compacted - self.logged)
+        sizes = self.canonical_bytes, self.rewrite_bytes
+        for length in (self.options.log_bytes_worth(*sizes), self.options.log_bytes_limit(*sizes)):
+            number = self.compacted - self.logged + int(length / self.costs.line_bytes)
+            if 0 <= number < job.files:
+                yield job.comes_s(number)
+
+    def _oldest_s(self, job: Job) -> float:
+        return job.comes_s(self.compacted - self.logged) if self.oldest_s is None else self.oldest_s
+
+    def _status(self, job: Job, log_records: int) -> LogStatus:
+        log_bytes = int(log_records * self.costs.line_bytes)
+        return LogStatus(
+            canonical_bytes=self.canonical_bytes,
+            log_bytes=log_bytes,
+            bytes_to_merge=log_bytes,
             segments=1,
-            changed_since=_text(job.comes_s(self.taken)) if log_records else None,
+            changed_since=_text(self._oldest_s(job)) if log_records else None,
             compacted_at=self.compacted_at,
             compaction_s=self.compaction_s,
+            rewrite_bytes=self.rewrite_bytes,
         )
-        return seconds_until_due(status, self.options, _moment(self.now_s))
 
     def _compact(self, job: Job, log_records: int) -> None:
         costs = self.costs
-        oldest_s = job.comes_s(self.taken)
+        oldest_s, small = self._oldest_s(job), self.canonical_bytes <= self.options.compact_small_bytes
+        worth_records = self.options.log_bytes_worth(self.canonical_bytes, self.rewrite_bytes) / costs.line_bytes
+        self.oldest_s = None
         self.log_records_max = max(self.log_records_max, log_records)
         self.compacted += log_records
-        self.taken += log_records
-        canonical = self.compacted * costs.record_bytes
-        self.compaction_s = costs.seconds_per_gb * canonical / 1e9 + costs.merge_us * log_records / 1e6
+        self.compaction_s = costs.seconds_per_gb * self.canonical_bytes / 1e9 + costs.merge_us * log_records / 1e6
         self.compactions += 1
-        self.bytes_written += canonical + self.compacted * costs.index_bytes
+        self.bytes_written += self.rewrite_bytes
+        if small:
+            self.bytes_written_small += self.rewrite_bytes
+        else:
+            self.lacks_max = max(self.lacks_max, min(log_records, worth_records) / self.compacted)
         self.busy_s += self.compaction_s
         self.now_s += self.compaction_s
         self.age_max_s = max(self.age_max_s, self.now_s - oldest_s)
@@ -148,19 +185,20 @@ def jobs(way: str, files: int, costs: Costs) -> Iterator[Job]:
 
 def _row(files: int, way: str, year: Year) -> list[str]:
     costs = year.costs
-    written = year.compacted * costs.line_bytes + year.bytes_written
+    logged_bytes = year.logged * costs.line_bytes
     figures: list[harness.Cell] = [
         files,
         way,
-        year.compacted,
-        year.compacted * costs.record_bytes / 1e6,
+        year.logged,
+        year.canonical_bytes / 1e6,
         year.compactions,
-        written / 1e9,
-        written / year.compacted / 1e3,
-        written / (year.compacted * costs.record_bytes),
+        year.bytes_written / 1e9,
+        year.bytes_written / logged_bytes,
+        (year.bytes_written - year.bytes_written_small) / logged_bytes,
+        year.log_records_max * costs.line_bytes / 1e6,
         year.log_records_max * costs.replay_us / 1e3,
-        year.compaction_s,
-        year.age_max_s,
+        year.age_max_s / _DAY_S,
+        f"{100 * year.lacks_max:.1f} %",
         f"{100 * year.busy_s / (_DAYS * _DAY_S):.3f} %",
     ]
     return [harness.figure(value) for value in figures]
@@ -173,11 +211,12 @@ _COLUMNS = [
     "canonical MB",
     "compactions",
     "GB written",
-    "kB a record",
-    "times its bytes",
+    "times the bytes logged",
+    "of these, above the small size",
+    "longest log, MB",
     "longest replay, ms",
-    "last compaction, s",
-    "canonical behind by, s",
+    "canonical behind by, days",
+    "lacks at most",
     "time compacting",
 ]
 
@@ -194,12 +233,18 @@ def main() -> int:
         "replay-us": (3.5, "reading a record of the log again"),
         "adds-per-s": (6000.0, "of the nightly job"),
         "interval-s": (ManifestOptions().compact_interval_s, "compact_interval_s"),
+        "write-ratio": (ManifestOptions().compact_write_ratio, "compact_write_ratio"),
+        "small-bytes": (ManifestOptions().compact_small_bytes, "compact_small_bytes"),
     }
     for name, (value, meaning) in about.items():
         parser.add_argument(f"--{name}", type=float, default=value, help=f"{meaning} (%(default)s)")
     parser.add_argument("--files", type=int, nargs="+", default=[10, 1_000, 100_000], help="files a day")
     given = vars(parser.parse_args())
-    options = ManifestOptions(compact_interval_s=given.pop("interval_s"))
+    options = ManifestOptions(
+        compact_interval_s=given.pop("interval_s"),
+        compact_write_ratio=given.pop("write_ratio"),
+        compact_small_bytes=given.pop("small_bytes"),
+    )
     rates = given.pop("files")
     costs = Costs(**given)
     rows = [

@@ -330,7 +330,7 @@ class AbstractManifest(ManifestReader, ABC):
     def close(self) -> None:
         """Close the manager. It stays open until every opening has been closed.
 
-        The last writer to close merges the log into the canonical file.
+        The last writer to close merges the log into the canonical file, if the log is worth it (`compact_write_ratio`).
         """
         if open_managers.release(self._engine.location.key, self) and not self._engine.closed:
             self._engine.close()

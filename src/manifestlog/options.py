@@ -54,16 +54,23 @@ class ManifestOptions:
     auto_compact: bool = True
     """Compact in a background thread, which starts with the first write."""
     compact_log_ratio: float = 1.0
-    """Compact when the log is this many times as long as the canonical file, within the two limits below."""
+    """Compact at once when the log is this many times as long as the canonical file, within the two limits below."""
     compact_log_bytes_min: int = 4 * MIB
     compact_log_bytes_max: int = 64 * MIB
+    """Where `compact_write_ratio` asks for a longer log (a canonical file of some 3 GB and more), it may have twice this length."""
     compact_interval_s: float = 60.0
-    """Maximum age of the canonical file while the log has records to merge. Each compaction writes the whole file: for single
-    records added to a manifest of 100 MB or more, an hour saves most of the disk's work."""
+    """Maximum age of the canonical file while the log has records to merge, if the next two options allow it."""
+    compact_time_share: float = 0.01
+    """Share of the time that compactions may take: after one of 1 s the next waits 100 s, unless the log is too long."""
+    compact_write_ratio: float = 50.0
+    """Bytes that compactions may write for each byte in the log, since each writes the whole canonical file and its index.
+    So a canonical file lacks at most about 1/50 of its records. Twice the ratio halves that and doubles the disk's work."""
+    compact_small_bytes: int = 16 * MIB
+    """Canonical files up to this size are excepted from `compact_write_ratio`."""
     history: str = FOREVER
     """How long covered segments are kept: `forever`, an age such as `90d`, a size such as `1GiB`, or `off`."""
     compact_on_close: bool = True
-    """Compact when the last writer closes, so that short scripts leave no log behind."""
+    """Compact when the last writer closes, if `compact_write_ratio` allows it, so that short scripts leave no log behind."""
 
     def __post_init__(self) -> None:
         parse_history(self.history)
@@ -73,11 +80,27 @@ class ManifestOptions:
                 raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
         if self.lock_timeout_s < 0:
             raise ValueError(f"lock_timeout_s must not be negative, got {self.lock_timeout_s!r}")
+        if self.compact_time_share > 1:
+            raise ValueError(f"compact_time_share must not be above 1, got {self.compact_time_share!r}")
+        if self.compact_small_bytes < 0:
+            raise ValueError(f"compact_small_bytes must not be negative, got {self.compact_small_bytes!r}")
         if self.compact_log_bytes_min > self.compact_log_bytes_max:
             raise ValueError("compact_log_bytes_min must not be above compact_log_bytes_max")
 
-    def log_bytes_limit(self, canonical_bytes: int) -> int:
-        """Return the maximum length of the log, in bytes, for a canonical file of this size."""
+    def log_bytes_limit(self, canonical_bytes: int, rewrite_bytes: int = 0) -> int:
+        """Return the maximum length of the log, in bytes. At this length it is compacted at once.
+
+        `rewrite_bytes` is what a compaction writes besides the log's records: the canonical file and its index.
+        """
+        return max(self._usual_limit(canonical_bytes), self.log_bytes_worth(canonical_bytes, rewrite_bytes))
+
+    def log_bytes_worth(self, canonical_bytes: int, rewrite_bytes: int) -> int:
+        """Return the minimum length of a log that is worth writing so many bytes."""
+        if canonical_bytes <= self.compact_small_bytes:
+            return 0
+        return min(int(rewrite_bytes / self.compact_write_ratio), 2 * self._usual_limit(canonical_bytes))
+
+    def _usual_limit(self, canonical_bytes: int) -> int:
         wanted = int(canonical_bytes * self.compact_log_ratio)
         return min(max(wanted, self.compact_log_bytes_min), self.compact_log_bytes_max)
 
@@ -118,4 +141,6 @@ _POSITIVE = (
     "compact_log_ratio",
     "compact_log_bytes_min",
     "compact_interval_s",
+    "compact_time_share",
+    "compact_write_ratio",
 )

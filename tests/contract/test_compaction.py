@@ -297,6 +297,74 @@ def test_the_last_writer_compacts_on_close(opener: Opener, path: Path) -> None:
     assert sha("a") in _canonical(path)["records"]
 
 
+FRUGAL = replace(QUIET, compact_small_bytes=0, compact_write_ratio=1.0, compact_interval_s=1e-6)
+"""No canonical is small, and a compaction may write no more than the log has."""
+
+
+@pytest.fixture
+def waiting(opener: Opener) -> DownloadManifestManager:
+    """A canonical of a hundred records, and one record in the log, which is not worth a compaction."""
+    manager = opener(options=replace(FRUGAL, compact_on_close=True))
+    manager.add_many([record(f"old-{n}", n) for n in range(100)])
+    manager.save()
+    manager.add(record("a"))
+    return manager
+
+
+def test_a_log_that_is_not_worth_it_is_left_on_close(waiting: DownloadManifestManager, path: Path) -> None:
+    """A large canonical is not written anew for each short script."""
+    before = path.read_bytes()
+    waiting.close()
+    assert path.read_bytes() == before
+
+
+def test_what_a_close_has_left_in_the_log_is_there(waiting: DownloadManifestManager, opener: Opener) -> None:
+    """Whoever opens the manifest reads the log as well."""
+    waiting.close()
+    assert opener(None).get(sha("a")) == record("a")
+
+
+def test_what_several_scripts_have_left_is_merged_once_it_is_worth_it(
+    waiting: DownloadManifestManager, opener: Opener, path: Path
+) -> None:
+    """Each leaves its records in the log, until that is long enough."""
+    waiting.close()
+    with opener(None, options=replace(FRUGAL, compact_on_close=True)) as manager:
+        manager.add_many([record(f"new-{n}", n) for n in range(200)])
+    assert sha("a") in _canonical(path)["records"]
+
+
+def test_if_needed_leaves_a_log_that_is_not_worth_it(waiting: DownloadManifestManager) -> None:
+    """However old it is."""
+    assert waiting.compact(if_needed=True).outcome is CompactionOutcome.NOTHING_TO_DO
+
+
+@pytest.mark.parametrize("merge", [DownloadManifestManager.compact, DownloadManifestManager.save])
+def test_who_asks_for_it_gets_any_log_merged(waiting: DownloadManifestManager, path: Path, merge: Any) -> None:
+    """The rule is for compactions that nobody has asked for."""
+    merge(waiting)
+    assert sha("a") in _canonical(path)["records"]
+
+
+def test_a_log_at_twice_its_limit_is_always_worth_it(waiting: DownloadManifestManager, opener: Opener) -> None:
+    """Memory goes before the disk."""
+    waiting.close()
+    manager = opener(None, options=replace(FRUGAL, compact_log_bytes_min=1, compact_log_bytes_max=100))
+    assert manager.compact(if_needed=True).outcome is CompactionOutcome.COMPACTED
+
+
+def test_an_automatic_compaction_waits_until_it_is_worth_it(opener: Opener, path: Path) -> None:
+    """The first log is worth it; a second of one record is not."""
+    manager = opener(options=replace(FRUGAL, auto_compact=True))
+    manager.add_many([record(f"old-{n}", n) for n in range(100)])
+    while not _canonical(path)["records"]:
+        engine_of(manager).background._compact_if_due()
+    before = path.read_bytes()
+    manager.add(record("a"))
+    engine_of(manager).background._compact_if_due()
+    assert path.read_bytes() == before
+
+
 def test_a_close_without_changes_compacts_nothing(opener: Opener, path: Path) -> None:
     """A writer that wrote nothing leaves the canonical alone."""
     opener().close()

@@ -177,6 +177,9 @@ DEFAULTS = {
     "compact_log_bytes_min": 4 << 20,
     "compact_log_bytes_max": 64 << 20,
     "compact_interval_s": 60.0,
+    "compact_time_share": 0.01,
+    "compact_write_ratio": 50.0,
+    "compact_small_bytes": 16 << 20,
     "compact_on_close": True,
 }
 
@@ -201,7 +204,7 @@ def test_options_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     "name",
     ["sync_interval_s", "record_bytes_max", "batch_records_max", "batch_bytes_max", "segment_bytes_max",
-     "compact_log_ratio", "compact_log_bytes_min", "compact_interval_s"],
+     "compact_log_ratio", "compact_log_bytes_min", "compact_interval_s", "compact_time_share", "compact_write_ratio"],
 )  # fmt: skip
 @pytest.mark.parametrize("wrong", [0, -1, float("nan")])
 def test_an_option_out_of_range_is_named(name: str, wrong: Any) -> None:
@@ -225,6 +228,18 @@ def test_crossed_limits_are_refused() -> None:
     """The smallest log to compact is not above the largest."""
     with pytest.raises(ValueError, match="compact_log_bytes_min"):
         ManifestOptions(compact_log_bytes_min=10, compact_log_bytes_max=9)
+
+
+def test_compactions_take_no_more_than_all_of_the_time() -> None:
+    """A share is at most 1."""
+    with pytest.raises(ValueError, match="compact_time_share"):
+        ManifestOptions(compact_time_share=1.01)
+
+
+def test_a_negative_small_size_is_refused() -> None:
+    """No file is that small."""
+    with pytest.raises(ValueError, match="compact_small_bytes"):
+        ManifestOptions(compact_small_bytes=-1)
 
 
 def test_a_durability_may_be_given_by_its_value() -> None:

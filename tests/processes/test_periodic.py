@@ -163,8 +163,11 @@ def test_no_failure_ends_the_thread(
             raise ZeroDivisionError
 
     monkeypatch.setattr(background, "compact", compact)
-    monkeypatch.setattr(background, "COMPACTION_SHARE", 0)
-    manifest = open_manifest(ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1, compact_interval_s=0.2))
+    manifest = open_manifest(
+        ManifestOptions(
+            compact_log_bytes_min=1, compact_log_bytes_max=1, compact_interval_s=0.2, compact_time_share=1.0
+        )
+    )
     manifest.add(make_record(0))
     wait_until(lambda: len(calls) > 1)
 

@@ -82,10 +82,11 @@ def _due(
     since: float | None = 10,
     compacted: float | None = None,
     took: float = 0.0,
+    options: ManifestOptions = OPTIONS,
 ) -> float:
     at = "" if compacted is None else _ago(compacted)
-    status = LogStatus(canonical, merge, merge, 1, None if since is None else _ago(since), at, took)
-    return seconds_until_due(status, OPTIONS, NOW)
+    status = LogStatus(canonical, merge, merge, 1, None if since is None else _ago(since), at, took, canonical)
+    return seconds_until_due(status, options, NOW)
 
 
 def test_nothing_to_merge_is_never_due() -> None:
@@ -133,6 +134,41 @@ def test_a_slow_compaction_does_not_hold_up_a_long_log() -> None:
 def test_a_clock_that_was_set_back_holds_nothing_up_for_long() -> None:
     """A change from the future is due no later than one of this moment."""
     assert _due(since=-3600) <= 60
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.1, 90), (0.01, 990), (1.0, 0)])
+def test_the_share_of_the_time_is_an_option(share: float, expected: float) -> None:
+    """After a compaction of ten seconds that ended ten seconds ago."""
+    assert _due(since=60, compacted=10, took=10, options=ManifestOptions(compact_time_share=share)) == expected
+
+
+@pytest.mark.parametrize("canonical", [0, MIB, 16 * MIB])
+def test_a_small_canonical_is_written_for_any_log(canonical: int) -> None:
+    """Up to 16 MiB a minute stays a minute."""
+    assert _due(canonical=canonical, merge=1, since=60) == 0
+
+
+@pytest.mark.parametrize("canonical", [16 * MIB + 1, 100 * MIB, 1000 * MIB])
+def test_a_large_canonical_waits_for_a_log_that_is_worth_it(canonical: int) -> None:
+    """A compaction writes at most 50 times the bytes of the log, however old that is."""
+    assert [_due(canonical=canonical, merge=canonical // 50 + more, since=1e9) for more in (-1, 0)] == [float("inf"), 0]
+
+
+def test_a_log_that_is_worth_it_waits_for_the_interval() -> None:
+    """The bytes are one condition, the age another."""
+    assert _due(canonical=100 * MIB, merge=3 * MIB, since=10) == 50
+
+
+def test_a_small_size_of_zero_lets_every_log_wait() -> None:
+    """Then the bound on the bytes holds from the first record on."""
+    assert _due(canonical=MIB, merge=1000, since=60, options=ManifestOptions(compact_small_bytes=0)) == float("inf")
+
+
+@pytest.mark.parametrize(("canonical", "limit"), [(3200 * MIB, 64 * MIB), (5000 * MIB, 100 * MIB), (10**12, 128 * MIB)])
+def test_a_huge_canonical_may_have_twice_the_usual_log(canonical: int, limit: int) -> None:
+    """The memory that a log takes is bounded at any size, and goes before the disk's bytes."""
+    due = [_due(canonical=canonical, merge=merge, since=0, compacted=1, took=100) for merge in (limit - 1, limit)]
+    assert (due[0] > 0, due[1]) == (True, 0)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0])

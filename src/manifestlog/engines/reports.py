@@ -149,7 +149,10 @@ class Footprint(NamedTuple):
 
 
 class LogStatus(NamedTuple):
-    """The state of the log. Sizes are in bytes; `changed_since` and `compacted_at` are times of log lines."""
+    """The state of the log. Sizes are in bytes; `changed_since` and `compacted_at` are times of log lines.
+
+    `rewrite_bytes` is the size of canonical file and index, which every compaction writes.
+    """
 
     canonical_bytes: int
     log_bytes: int
@@ -158,3 +161,4 @@ class LogStatus(NamedTuple):
     changed_since: str | None
     compacted_at: str
     compaction_s: float
+    rewrite_bytes: int = 0

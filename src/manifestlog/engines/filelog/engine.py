@@ -7,7 +7,7 @@ Invariants:
 
 - A write is planned and appended in one transaction. If many writers add one unknown content, exactly one gets `new`.
 - Records are encoded, and encoding errors raised, before the locks; only merged records are encoded under them.
-- The last writer to close merges the log into the canonical file, unless its options disable that.
+- The last writer to close merges a log that is worth it into the canonical file, unless its options disable that.
 
 It handles rows, not models, and leaves locking and syncing to `session`.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
-from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, log_status
+from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, is_worth_closing, log_status
 from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.access import History, cursor_at
 from manifestlog.engines.filelog.history.spans import End
@@ -310,7 +310,7 @@ class FileEngine:
         return log_status(self.session)
 
     def close(self) -> None:
-        """Close the manifest; idempotent. The last writer to close merges the log into the canonical file."""
+        """Close the manifest; idempotent. The last writer to close merges a log that is worth it into the canonical file."""
         if self.session.closed:
             return
         try:
@@ -326,7 +326,7 @@ class FileEngine:
         try:
             if self.options.durability is Durability.INTERVAL:
                 self.session.sync()
-            if deregister_writer(self.session) and self.options.compact_on_close:
+            if deregister_writer(self.session) and self.options.compact_on_close and is_worth_closing(self.session):
                 # Wait for a running compaction: it started before our last records were written.
                 compact(self.session, wait=True)
             else:

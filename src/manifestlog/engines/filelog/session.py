@@ -233,7 +233,7 @@ class Session:
                 wal.register_writer()
             state.append(op)
             if op.kind == "batch" or wal.current.tail.lines % _LINES_PER_LOOK == 0:
-                limit = self.options.log_bytes_limit(state.base.canonical_bytes)
+                limit = self.options.log_bytes_limit(state.base.canonical_bytes, state.base.rewrite_bytes)
                 self.log_is_long = wal.bytes_to_merge >= limit
         except OSError as error:
             if error.errno in disk.FULL_ERRNOS:

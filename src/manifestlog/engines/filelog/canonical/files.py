@@ -52,6 +52,11 @@ class CanonicalFiles:
         return self.index.head.stamp.size
 
     @property
+    def rewrite_bytes(self) -> int:
+        """How many bytes it takes to write both files again."""
+        return self.canonical_bytes + self.index.size
+
+    @property
     def identity(self) -> tuple[int, str]:
         """(size in bytes, CRC) of the file on disk, which identify it in the log."""
         return self.index.head.stamp.size, self.index.head.crc

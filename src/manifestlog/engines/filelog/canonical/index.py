@@ -158,6 +158,11 @@ class Index:
         finally:
             disk.close(fd)
 
+    @property
+    def size(self) -> int:
+        """The size in bytes of the file, without an imported one."""
+        return self._tables_end
+
     def find(self, digest: bytes) -> int:
         """Return the number of the record with this digest, in canonical order, or -1."""
         if not self.count:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.compaction.steps import compact
 from manifestlog.engines.filelog.compaction.trigger import (
-    COMPACTION_SHARE,
     is_compaction_due,
     log_status,
     seconds_until_due,
@@ -48,7 +47,13 @@ class _Loop:
     """
 
     def __init__(
-        self, path: str, work: Callable[[], object], pause_s: Callable[[], float], *, failed_s: float, share: int = 0
+        self,
+        path: str,
+        work: Callable[[], object],
+        pause_s: Callable[[], float],
+        *,
+        failed_s: float,
+        share: float = 0.0,
     ) -> None:
         self._path = path
         self._work = work
@@ -165,7 +170,7 @@ class Background:
         if options.auto_compact:
             failed_s = options.compact_interval_s / 4
             self._compactions = _Loop(
-                path, self._compact_if_due, self._until_due_s, failed_s=failed_s, share=COMPACTION_SHARE
+                path, self._compact_if_due, self._until_due_s, failed_s=failed_s, share=1 / options.compact_time_share
             )
             self._loops.append(self._compactions)
 

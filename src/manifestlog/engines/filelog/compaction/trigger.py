@@ -2,8 +2,18 @@
 
 Invariants:
 
-- The rule is a pure function of the log's status, the options and the time.
-- Periodic compactions take at most about 1 % of the time: each waits 100 times as long as the last one took.
+- The rule is a pure function of the log's status, the options and the time::
+
+      due  =  L >= worth  and  (L >= limit  or  (age >= compact_interval_s  and  rest >= d / compact_time_share))
+
+      L      bytes of the log to merge                 age    time since the oldest of its changes
+      d      duration of the last compaction           rest   time since then
+      limit  canonical x compact_log_ratio, but at least compact_log_bytes_min and at most compact_log_bytes_max
+      worth  (canonical + index) / compact_write_ratio, but at most 2 x limit;
+             0 for a canonical file of at most compact_small_bytes
+
+- So it bounds the canonical file's age, the time and the bytes that compactions take, and above all the log's length.
+- The last writer to close compacts if L >= worth.
 
 It does not compact (`steps`) and starts no thread (`background`).
 """
@@ -19,9 +29,6 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.session import Session
     from manifestlog.engines.filelog.state import State
     from manifestlog.options import ManifestOptions
-
-COMPACTION_SHARE = 100
-"""A periodic compaction waits this many times as long as the last one took, even if it failed: at most 1 % of the time."""
 
 
 def log_status(session: Session) -> LogStatus:
@@ -39,21 +46,27 @@ def log_status(session: Session) -> LogStatus:
             wal_.changed_since,
             wal_.compacted_at,
             wal_.compaction_s,
+            state.base.rewrite_bytes,
         )
 
     return session.read(look)
 
 
 def seconds_until_due(status: LogStatus, options: ManifestOptions, now: datetime) -> float:
-    """Return the seconds until a compaction is due; infinite if there is nothing to merge."""
-    if status.changed_since is None:
+    """Return the seconds until a compaction is due; infinite if nothing is worth merging yet."""
+    if status.changed_since is None or not is_worth_writing(status, options):
         return float("inf")
-    if status.bytes_to_merge >= options.log_bytes_limit(status.canonical_bytes):
+    if status.bytes_to_merge >= options.log_bytes_limit(status.canonical_bytes, status.rewrite_bytes):
         return 0.0
     waits = [_age(status.changed_since, now, options.compact_interval_s)]
     if status.compacted_at:
-        waits.append(_age(status.compacted_at, now, COMPACTION_SHARE * status.compaction_s))
+        waits.append(_age(status.compacted_at, now, status.compaction_s / options.compact_time_share))
     return max(0.0, *waits)
+
+
+def is_worth_writing(status: LogStatus, options: ManifestOptions) -> bool:
+    """Return whether the log is long enough for what its compaction writes."""
+    return status.bytes_to_merge >= options.log_bytes_worth(status.canonical_bytes, status.rewrite_bytes)
 
 
 def _age(since: str, now: datetime, wanted_s: float) -> float:
@@ -65,3 +78,8 @@ def _age(since: str, now: datetime, wanted_s: float) -> float:
 def is_compaction_due(session: Session) -> bool:
     """Return whether a compaction is due now."""
     return seconds_until_due(log_status(session), session.options, datetime.now(UTC)) <= 0
+
+
+def is_worth_closing(session: Session) -> bool:
+    """Return whether the last writer compacts when it closes."""
+    return is_worth_writing(log_status(session), session.options)
