@@ -553,7 +553,7 @@ def test_secrets_reach_their_server(run: Program, bad: BadServer) -> None:
 
 WITHOUT = """
 import sys
-sys.modules["requests"] = sys.modules["fsspec"] = None
+sys.modules["urllib3"] = sys.modules["fsspec"] = None
 from manifestlog.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """
