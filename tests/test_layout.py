@@ -56,7 +56,7 @@ FACE = {
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
-    ("mounts", "checksums"),
+    ("mounts", "checksums", "history_folder"),
     ("lock", "claims", "canonical.source_rows", "log.framing", "canonical.columns"),
     ("log", "canonical"),
     ("overlay", "view", "snapshot", "canonical.merge", "canonical.files"),

@@ -10,6 +10,7 @@
     ├── NewerFormatError            13
     ├── CursorError                  2   also ValueError
     ├── HistoryReachError            1   also LookupError
+    ├── HistoryUnavailableError      1   also OSError
     ├── RecordRejectedError          1   also ValueError
     ├── RecordNotFoundError          1   also LookupError
     ├── AddManyStoppedError          1
@@ -31,6 +32,7 @@ A torn tail and a bad index are not errors. Writers fence the first off and rebu
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -159,6 +161,36 @@ class HistoryReachError(ManifestError, LookupError):
         self.path = path
         self.asked = asked
         self.reach = reach
+
+
+class HistoryUnavailableError(ManifestError, OSError):
+    """The system does not let this process use the history, or a file in it. No record is affected."""
+
+    _fields = ("path", "cause")
+
+    def __init__(self, path: str, cause: OSError) -> None:
+        advice = _HISTORY_ADVICE.get(cause.errno or 0, "remove the cause, then retry")
+        super().__init__(
+            f"{path}: the history cannot be used: {cause.strerror or cause}; no record is affected, and nothing was lost: {advice}"
+        )
+        self.path = path
+        self.cause = cause
+        self.errno = cause.errno
+
+
+_MAY_NOT = "ask for permission to read and write `history` and the files in it"
+_NO_FOLDER = "move away what is in the place of the directory `history`, or restore what it leads to"
+_HISTORY_ADVICE = {
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "make the file system writable again",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.ENOENT: _NO_FOLDER,
+    errno.ELOOP: _NO_FOLDER,
+    errno.EISDIR: "move the directory away that has this name",
+    errno.EXDEV: "move the directory `history` to the file system of the manifest",
+    errno.EIO: "the disk failed: look for the cause in the system's log",
+}
 
 
 class UndoConflictError(ManifestError):
@@ -292,13 +324,17 @@ class MetadataConflictError(ManifestError):
 
 
 class ReadOnlyError(ManifestError):
-    """A write to a manifest that is open read-only."""
+    """A write to a manifest that is open read-only, or to one as it was at an earlier time (`past`)."""
 
-    _fields = ("path",)
+    _fields = ("path", "past")
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path}: opened read-only; open it without read_only=True to write")
+    def __init__(self, path: str, past: bool = False) -> None:  # noqa: FBT001, FBT002 -- as it is pickled
+        what = "opened read-only; open it without read_only=True to write"
+        if past:
+            what = "this is the manifest as it was, which nothing changes; write to the manifest itself"
+        super().__init__(f"{path}: {what}")
         self.path = path
+        self.past = past
 
 
 class UnknownManifestTypeError(ManifestError, ValueError):

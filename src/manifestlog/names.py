@@ -52,6 +52,9 @@ WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
 CLAIMS_NAME = ".manifestlog.claims"
 SEEN_NAME = ".manifestlog.seen"
 
+_NUMBER = "[0-9]{6}|[1-9][0-9]{6,11}"
+"""A segment number as a name has it: one spelling each, and none that no log ever reaches."""
+_DIGITS_MIN, _DIGITS_MAX = 6, 12
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
 
 
@@ -108,7 +111,7 @@ class ManifestPaths:
 
     def pack_ranges(self, file_names: list[str]) -> list[tuple[int, int]]:
         """Return the first and last segment of each pack among these names, in order."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"(\d{6,})-(\d{6,})\.jsonl\.zst")
+        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + rf"({_NUMBER})-({_NUMBER})\.jsonl\.zst")
         ranges = ((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
         return sorted((first, last) for first, last in ranges if first <= last)
 
@@ -158,12 +161,17 @@ class ManifestPaths:
         # Slicing, because compiling a pattern with the manifest's name would take half the time of opening.
         prefix, suffix = f"{self.name}.manifest.wal-", ".jsonl"
         digits = [n[len(prefix) : -len(suffix)] for n in file_names if n.startswith(prefix) and n.endswith(suffix)]
-        return sorted(int(d) for d in digits if len(d) >= 6 and d.isascii() and d.isdigit())
+        return sorted(int(d) for d in digits if d.isascii() and d.isdigit() and _is_number(d))
 
     def temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of temporary files among these names, which a dead writer may have left."""
         pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
+
+
+def _is_number(digits: str) -> bool:
+    """Return whether these digits are a segment number in its only spelling."""
+    return len(digits) == _DIGITS_MIN or (_DIGITS_MIN < len(digits) <= _DIGITS_MAX and digits[0] != "0")
 
 
 def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) -> Path:

@@ -70,7 +70,7 @@ def test_from_a_cursor_the_rest_is_printed(run: Program, filled: Path, tree: Pat
     _, second, third = _add(filled, tree, "x", "y", "z")
     events = [json.loads(line) for line in run.here("log", "files_extractor", "--jsonl", "--reverse").out.splitlines()]
     cursor = events[-3]["cursor"]
-    process = _started(run, "files_extractor", "--from", cursor, "--json")
+    process = _started(run, "files_extractor", "--from", cursor, "--jsonl")
     assert [json.loads(_line(process))["checksum"] for _ in range(2)] == [second, third]
     finish(process, signal.SIGTERM)
 
@@ -204,6 +204,11 @@ def test_a_killed_follower_skips_nothing(run: Program, filled: Path, tree: Path)
 def test_wrong_input_has_its_exit_code(run: Program, filled: Path, arguments: list[str], code: int) -> None:
     result = run("follow", *arguments)
     assert result.code == code, result.err
+
+
+def test_with_json_an_error_is_the_only_thing_on_stderr(run: Program, filled: Path) -> None:
+    result = run("follow", "files_extractor", "--from", "junk", "--json")
+    assert (result.error["error"], result.error["exit_code"]) == ("CursorError", 2)
 
 
 def test_a_reader_without_write_permission_can_follow(run: Program, filled: Path, tree: Path) -> None:

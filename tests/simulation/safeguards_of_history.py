@@ -12,6 +12,7 @@ from .seeding import Edit, Safeguard, one
 
 _KEEP = "engines.filelog.history.keep"
 _SPANS = "engines.filelog.history.spans"
+_LISTING = "engines.filelog.history.listing"
 _ACCESS = "engines.filelog.history.access"
 
 HISTORY = [
@@ -44,8 +45,8 @@ HISTORY = [
         "events that come twice",
         "crash: finish of a packing",
         (
-            Edit(f"{_SPANS}:Listing.units", "if self.pack_of(number) is None", ""),
-            Edit(f"{_SPANS}:listing", "if found.pack_of(n) is None", ""),
+            Edit(f"{_LISTING}:Listing.units", "if self.pack_of(number) is None", ""),
+            Edit(f"{_LISTING}:Listing.of", "if found.pack_of(n) is None", ""),
         ),
     ),
     one(
@@ -58,8 +59,8 @@ HISTORY = [
         "live segments are listed before the history",
         "events missed by who reads beside a compaction",
         "reading while segments are packed",
-        f"{_SPANS}:listing", "    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}\n    names = _names(paths.history)\n",
-        "    names = _names(paths.history)\n    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}\n",
+        f"{_LISTING}:Listing.of", "    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}\n    names = history_folder.names(paths)\n",
+        "    names = history_folder.names(paths)\n    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}\n",
     ),
     one(
         "a segment ends where its successor says",
@@ -148,7 +149,7 @@ HISTORY = [
         "a damaged original gone for ever",
         "originals of a repaired history",
         "engines.filelog.recovery.repair_history:_HistoryRepair.run",
-        "quarantine.copy(path, os.path.join(folder, os.path.basename(path)))", "pass",
+        "quarantine.copy(path, target)", "pass",
     ),
     Safeguard(
         "the events of a log that is repaired stay in the history",

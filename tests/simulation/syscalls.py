@@ -28,6 +28,7 @@ class Syscalls(Kernel):
     O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE = real_os.O_RDONLY, real_os.O_WRONLY, real_os.O_RDWR, real_os.O_ACCMODE
     O_CREAT, O_EXCL, O_APPEND, O_TRUNC = real_os.O_CREAT, real_os.O_EXCL, real_os.O_APPEND, real_os.O_TRUNC
     O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY = real_os.O_CLOEXEC, real_os.O_NOFOLLOW, real_os.O_DIRECTORY
+    O_NONBLOCK = real_os.O_NONBLOCK
     SEEK_SET, SEEK_CUR, SEEK_END = real_os.SEEK_SET, real_os.SEEK_CUR, real_os.SEEK_END
     major, minor, fspath = staticmethod(real_os.major), staticmethod(real_os.minor), staticmethod(real_os.fspath)
 

@@ -1,4 +1,4 @@
-"""How a search in the history is kept short: keys of packs, and where a search in reverse ends."""
+"""How a search in the history is kept short: keys of packs, and times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from manifestlog.engines.filelog.history import keys, reading
-from manifestlog.model.events import Query
 from manifestlog.queries import query
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -38,10 +37,11 @@ def test_contents_are_searched_by_their_own_keys(many: int) -> None:
     assert reading.keys_of(query(checksums=asked)) == tuple(map(keys.checksum_key, asked))
 
 
-def test_a_search_in_reverse_ends_a_day_before_its_time() -> None:
-    assert reading._end_of(query(since=MONDAY, reverse=True)) == "2026-01-04T00:00:00+00:00"
+@pytest.mark.parametrize(("lines", "before"), [([4], True), ([4, 3], True), ([5, 4], False), ([4, 5], False)])
+def test_lines_are_left_out_if_all_of_them_are_too_early(lines: list[int], before: bool) -> None:
+    data = b"".join(b'{"op":"put","ts":"2026-01-%02dT00:00:00.000000Z"}\n' % day for day in lines)
+    assert reading._is_before(data, query(since=MONDAY).since.encode()) is before
 
 
-@pytest.mark.parametrize("asked", [query(since=MONDAY), query(reverse=True), query(since="0001-01-01", reverse=True)])
-def test_any_other_search_reads_on(asked: Query) -> None:
-    assert reading._end_of(asked) == ""
+def test_a_search_without_a_time_leaves_out_nothing() -> None:
+    assert not reading._is_before(b'{"op":"seal"}\n', b"")

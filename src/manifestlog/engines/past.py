@@ -65,7 +65,7 @@ class PastEngine:
     after_fork_in_parent = after_fork_in_child = before_fork
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise ReadOnlyError(self.location.display)
+        raise ReadOnlyError(self.location.display, past=True)
 
     claims = add = add_batch = update = forget = set_metadata = rewrite = record_event = compact = _refuse
 

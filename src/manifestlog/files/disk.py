@@ -61,6 +61,15 @@ def open_read(path: str) -> int:
     return _above_standard_streams(os.open(path, os.O_RDONLY | _COMMON))
 
 
+def open_regular(path: str) -> int:
+    """Open an existing regular file for reading; raises `OSError`, without waiting, for anything else of this name."""
+    fd = _above_standard_streams(os.open(path, os.O_RDONLY | os.O_NONBLOCK | _COMMON))
+    if not stat_bits.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EISDIR, "not a regular file", path)
+    return fd
+
+
 def open_append(path: str) -> int:
     """Open an existing file for reading and appending."""
     return _above_standard_streams(os.open(path, os.O_RDWR | os.O_APPEND | _COMMON))
@@ -136,8 +145,7 @@ def read(fd: int, count: int, offset: int) -> bytes:
     if len(data) == count or not data:
         return data
     # Only an empty read is the end of the file, a short one is not (LevelDB issue 1285).
-    parts = [data]
-    got = len(data)
+    parts, got = [data], len(data)
     while got < count and (data := os.pread(fd, count - got, offset + got)):
         parts.append(data)
         got += len(data)
@@ -313,8 +321,6 @@ def lock_holder(path: str) -> str | None:
         place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
         with open("/proc/locks", encoding="ascii") as table:
             pids = [line.split()[4] for line in table if line.split()[5] == place and "->" not in line]
-        if not pids:
-            return None
         with open(f"/proc/{int(pids[0])}/comm", encoding="utf-8", errors="replace") as comm:
             return f"process {pids[0]} ({comm.read().strip()})"
     except (OSError, IndexError, ValueError):
@@ -378,7 +384,6 @@ def access(path: str) -> Access:
 
 
 def our_user() -> int:
-    """Return the effective user id of this process."""
     return os.geteuid()
 
 

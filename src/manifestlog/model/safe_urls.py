@@ -1,8 +1,9 @@
-"""Hides credentials and query values in URLs.
+"""Hides credentials and query values in URLs, and credentials in texts around them.
 
 Invariants:
 
 - `safe_url` and `safe_text` never raise, whatever the text.
+- What a text names as a credential is hidden, whatever it is; words of a sentence stay. It takes linear time.
 - `safe_url` shows neither userinfo nor query values; a URL that it cannot parse is hidden completely.
 
 It knows no secrets by themselves; `extract` removes those of its configuration.
@@ -22,6 +23,34 @@ _URL = re.compile(
 )
 _URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
 _QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, even of a redirect's target
+_USERINFO = re.compile(
+    r"(?<![^\s\"'<>(\[=,])(?!mailto:)[^\s:/\\@\"'<>(\[=,]{1,64}:[^\s/\\\"'<>]{1,256}@(?!sha[0-9]+:)(?=[\w\[])",
+    re.IGNORECASE,
+)
+"""`user:password@` before a host, without a scheme; not the tag of an image before its digest."""
+_HEADER = re.compile(
+    r"\b((?:authorization|(?:set-)?cookie)[\"']?\s{0,4}[:=]\s{0,4}[\"']?)"
+    r"(?:(?:bearer|basic|digest|token|negotiate|apikey)\s+)?[^\s\"',;]+(?:;\s{0,4}[^\s\"',;=]+=[^\s\"',;]+)*",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"\b((?:bearer|basic)\s+)(?=[^\s\"',;]{0,256}[0-9=+/])[^\s\"',;]{6,}", re.IGNORECASE)
+"""A word after the name of a scheme that is none of a language: it has a digit or a sign of Base64."""
+_NAMES = (
+    r"(?:password|passwd|passphrase|secret|token|signature|credentials?|api[-_]?key|access[-_]?key(?:[-_]?id)?|private[-_]?key"
+    r"|session[-_]?id|(?<![a-z0-9])(?:pass|pwd|sig|auth|jwt))"
+)
+_NOTHING = r"(?!(?:\*{3}|none|null|true|false)(?![\w*]))"
+_NAMED = re.compile(
+    rf"({_NAMES}[\"']?\s{{0,4}}=\s{{0,4}}|{_NAMES}[\"']\s{{0,4}}:\s{{0,4}}){_NOTHING}"
+    r"(\"[^\"]*\"|'[^']*'|[^\s\"'&,;)<>]+)",
+    re.IGNORECASE,
+)
+"""`password=…`, and `"token": "…"` as in JSON."""
+_NAMED_BY_COLON = re.compile(
+    rf"((?:password|passwd|passphrase|secret|api[-_]?key):\s{{0,4}})(?![a-z]+(?![^\s,.;:)])){_NOTHING}[^\s\"',;]+",
+    re.IGNORECASE,
+)
+"""`password: …`, unless a plain word of a sentence follows, as in `password: wrong`."""
 _SENTENCE_END = ")',.;:"
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
 
@@ -37,8 +66,16 @@ def safe_url(url: str) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return the text with safe URLs."""
-    return _QUERY_IN_TEXT.sub(_query_in_text, _URL_IN_TEXT.sub(_safe_in_text, text))
+    """Return the text with safe URLs, and without what is named or placed as a credential."""
+    text = _QUERY_IN_TEXT.sub(_query_in_text, _URL_IN_TEXT.sub(_safe_in_text, text))
+    text = _HEADER.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", text))
+    return _TOKEN.sub(rf"\1{MASK}", _NAMED_BY_COLON.sub(rf"\1{MASK}", _NAMED.sub(_named, text)))
+
+
+def _named(found: re.Match[str]) -> str:
+    value = found[2]
+    quote = value[0] if value[0] in "\"'" else ""
+    return found[1] + quote + MASK + quote
 
 
 def _masked_query(query: str) -> str:

@@ -125,7 +125,8 @@ def follow(
     paths = list(dict.fromkeys(target.locate(settings, manifest).resolve() for manifest in manifests))
     with ExitStack() as stack, _signals() as signals, output.ignore_broken_pipe():
         found = [_Followed(stack, settings, path, begin=begin, name=name, keep=keep) for path in paths]
-        output.notice(settings, f"following {', '.join(one.manifest for one in found)} until SIGTERM or Ctrl-C")
+        if not settings.as_json:  # stderr then holds nothing but the object of an error
+            output.notice(settings, f"following {', '.join(one.manifest for one in found)} until SIGTERM or Ctrl-C")
         if argv is not None:
             _serve(found, lambda manifest, event: _execute(argv, manifest, event, signals), signals, every_event=True)
         else:

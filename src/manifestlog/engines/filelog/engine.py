@@ -159,7 +159,7 @@ class FileEngine:
     def _history(self, state: State) -> History:
         current = state.wal and state.wal.current
         end = End(current.number, current.tail.length) if current else None
-        return History(self.paths, state.metadata["ts_created"], end)
+        return History(self.paths, state.metadata, end)
 
     def _freeze(self, state: State) -> FileSnapshot:
         state.base.index.check_all()  # once a snapshot, and here, where the session handles damage by a rescan

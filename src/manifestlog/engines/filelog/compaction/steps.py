@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.write import Writer
@@ -43,7 +43,7 @@ from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
-from manifestlog.errors import DamagedManifestError
+from manifestlog.errors import DamagedManifestError, HistoryUnavailableError
 from manifestlog.files import disk, publish
 from manifestlog.model import document
 from manifestlog.options import parse_history
@@ -282,6 +282,14 @@ class _Compaction:
         disk.sync_directory(self._paths.directory)
 
     def _keep(self, covers: int, canonical: base.CanonicalFiles) -> None:
+        """Do (8). If the history cannot take the segments, they stay where they are: the canonical has their changes."""
+        try:
+            with history_folder.stated(self._paths):
+                self._move(covers, canonical)
+        except (HistoryUnavailableError, DamagedManifestError) as error:
+            log.warning("%s (the segments that should go there stay beside the manifest)", error)
+
+    def _move(self, covers: int, canonical: base.CanonicalFiles) -> None:
         keep_options = parse_history(self._session.options.history)
         created = canonical.metadata["ts_created"]
         needed = keep.floor(self._paths, created, keep_options)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import dropwhile, takewhile
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import Position
-from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, crc_at_end
+from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, Wanted, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model.earlier import UnknownBeforeError, earlier
 from manifestlog.model.events import Query
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.log.segment import Segment
     from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Event
+    from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
 
 _FIRST_FORMAT = 2
@@ -39,23 +41,25 @@ _FIRST_FORMAT = 2
 class History:
     """The events of one manifest up to the end of its log at one moment."""
 
-    def __init__(self, paths: ManifestPaths, ts_created: str, end: End | None) -> None:
+    def __init__(self, paths: ManifestPaths, metadata: Row, end: End | None) -> None:
         self._paths = paths
-        self._ts_created = ts_created
+        self._ts_created = ts_created = str(metadata["ts_created"])
+        self._ts_updated = str(metadata["ts_updated"])
         self._end = end
         self._segments = Segments(paths, ts_created, end)
         self._tag = reading.tag_of(paths.name, ts_created)
 
     def events(self, query: Query) -> Iterator[Event]:
         """Yield the events that match, the first one first, or the last with `query.reverse`."""
-        keys = reading.keys_of(query)
-        spans = self._segments.spans_back(keys) if query.reverse else self._segments.spans(keys=keys)
+        wanted = Wanted(reading.keys_of(query), query.since, query.until)
+        spans = self._segments.spans_back(wanted=wanted) if query.reverse else self._segments.spans(wanted=wanted)
         return self._until_cut(reading.events(spans, self._tag, query, self._judge_damage), "an event")
 
     def _until_cut(self, found: Iterator[Event], asked: str) -> Iterator[Event]:
         """Yield these events; raise `HistoryReachError` if a compaction cuts off what is to be read next."""
         try:
-            yield from found
+            with history_folder.stated(self._paths):
+                yield from found
         except SegmentCutError:
             raise HistoryReachError(self._paths.canonical, asked, self.reach) from None
 
@@ -81,9 +85,10 @@ class History:
         if at.segment < self._first_unbroken(1, at.segment):
             return False
         try:
-            if at.done:
-                return self._segments.crc_after(at.segment, at.offset) == at.crc
-            return at.offset == 0 or self._segments.crc_before(at.segment, at.offset) == at.crc
+            with history_folder.stated(self._paths):
+                if at.done:
+                    return self._segments.crc_after(at.segment, at.offset) == at.crc
+                return at.offset == 0 or self._segments.crc_before(at.segment, at.offset) == at.crc
         except SegmentCutError:
             return False
 
@@ -91,7 +96,7 @@ class History:
     def reach(self) -> str:
         """The earliest time that `earlier` can answer for, as text."""
         while True:
-            with suppress(SegmentCutError):
+            with suppress(SegmentCutError), history_folder.stated(self._paths):
                 return self._reach(self._first_unbroken(_FIRST_FORMAT))
 
     def _reach(self, first: int) -> str:
@@ -99,7 +104,13 @@ class History:
             return self._ts_created
         # Everything before it was written earlier than its first line that has a time, also if that is no event.
         found = reading.first_time(self._segments.spans(first), self._judge_damage)
+        if found is None and self._is_anew(first):
+            return moment_text(datetime.fromisoformat(self._ts_updated))  # the repair's; nothing was written since
         return found or moment_text(datetime.now(UTC))
+
+    def _is_anew(self, first: int) -> bool:
+        """Return whether the log begins with its last segment, as after a repair."""
+        return self._end is not None and first == self._end.segment and self._segments.opening(first).anew
 
     def _first_unbroken(self, format_min: int, stop: int = 1) -> int:
         """Return the first of the segments that lead to the end without a gap, in this format or a newer one.
@@ -107,7 +118,7 @@ class History:
         It does not look before `stop`.
         """
         while True:
-            with suppress(SegmentCutError):
+            with suppress(SegmentCutError), history_folder.stated(self._paths):
                 return self._walk_back(format_min, stop)
             self._segments = Segments(self._paths, self._ts_created, self._end)
 
@@ -129,12 +140,15 @@ class History:
         reach = self.reach
         if moment < moment_text(datetime.fromisoformat(reach)):
             raise HistoryReachError(self._paths.canonical, moment, reach)
-        spans = takewhile(lambda span: span.segment.number >= first, self._segments.spans_back())
+        spans = self._segments.spans_back(first)
         found = reading.events(spans, self._tag, Query(reverse=True), self._judge_damage)
         try:
-            return earlier(self._until_cut(found, moment), moment)
+            answer = earlier(self._until_cut(found, moment), moment)
         except UnknownBeforeError as error:
             raise HistoryReachError(self._paths.canonical, moment, error.ts) from None
+        if answer.begins_at is None and answer.ran_out and self._is_anew(first):
+            return answer._replace(last_ts=self._ts_updated, ran_out=False)  # nothing has changed since the repair
+        return answer
 
     # -- damage --------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import reading
-from manifestlog.errors import CursorError, ReadOnlyError
+from manifestlog.errors import CursorError, DamagedManifestError, ReadOnlyError
 from manifestlog.files import disk, publish
 from manifestlog.model.followers import Follower, follower
 
@@ -51,20 +52,26 @@ def _read(paths: ManifestPaths) -> list[tuple[str, Follower | None]]:
 
 
 def _names(paths: ManifestPaths) -> list[str]:
-    with suppress(FileNotFoundError):
-        return paths.follower_names(disk.list_names(paths.history))
-    return []
+    return paths.follower_names(history_folder.names(paths))
 
 
 def _read_one(path: str, name: str) -> Follower:
     """Return the registration in a file; raises `ValueError` with what is wrong and what to do."""
-    fd = disk.open_read(path)
     try:
-        members = json.loads(disk.read(fd, _BYTES_MAX, 0))
+        members = json.loads(_content(path))
         return follower(name, *(str(members[member]) for member in Follower._fields[1:]))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except FileNotFoundError:
+        raise
+    except (DamagedManifestError, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        why = error.reason if isinstance(error, DamagedManifestError) else getattr(error, "strerror", None) or error
         advice = "the whole history is kept until the follower registers again, or the file is removed"
-        raise ValueError(f"not a valid registration of a follower ({error}): {advice}") from None
+        raise ValueError(f"not a valid registration of a follower ({why}): {advice}") from None
+
+
+def _content(path: str) -> bytes:
+    fd = history_folder.open_file(path)
+    try:
+        return disk.read(fd, _BYTES_MAX, 0)
     finally:
         disk.close(fd)
 
@@ -82,9 +89,12 @@ def invalid(paths: ManifestPaths) -> Iterator[tuple[str, str]]:
 def write(paths: ManifestPaths, registered: Follower, *, read_only: bool) -> None:
     """Store a registration in place of the one with this name. On return it survives a power cut."""
     _refuse_if(paths, read_only)
-    if not disk.exists(paths.history):
-        disk.make_directory(paths.history, mode_from=paths.canonical)
-        disk.sync_directory(paths.directory)
+    with history_folder.stated(paths):
+        history_folder.make(paths)
+        _publish(paths, registered)
+
+
+def _publish(paths: ManifestPaths, registered: Follower) -> None:
     path = paths.follower(registered.name)
     data = json.dumps(registered._asdict()).encode() + b"\n"
     for attempt in range(_TRIES):
@@ -101,7 +111,7 @@ def write(paths: ManifestPaths, registered: Follower, *, read_only: bool) -> Non
 
 def _sweep(paths: ManifestPaths, name: str) -> None:
     """Remove what a killed process of this follower has left unfinished."""
-    for left in paths.follower_temporaries(name, disk.list_names(paths.history)):
+    for left in paths.follower_temporaries(name, history_folder.names(paths)):
         with suppress(FileNotFoundError):
             disk.remove(left)
 
@@ -109,10 +119,10 @@ def _sweep(paths: ManifestPaths, name: str) -> None:
 def remove(paths: ManifestPaths, name: str, *, read_only: bool) -> bool:
     """Remove a registration; return whether it existed."""
     _refuse_if(paths, read_only)
-    if name not in [found for found, _ in _read(paths)]:
-        return False
-    _sweep(paths, name)
-    with suppress(FileNotFoundError):
+    with history_folder.stated(paths):
+        if name not in _names(paths):
+            return False
+        _sweep(paths, name)
         disk.remove(paths.follower(name))
     return True
 

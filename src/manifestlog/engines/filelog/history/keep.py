@@ -19,18 +19,22 @@ Invariants:
 - A segment leaves only when a pack that was read back holds it, or when the options say so.
 - What the cursor of a registered follower still needs stays for its stated time, whatever the options say.
 - A damaged segment is never packed: it stays as it is, for `check` and `repair`.
+- No segment ever takes the place of another one of its number. Where that would happen, nothing is moved.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import followers
+from manifestlog.engines.filelog.history.listing import Listing, packs
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Kept, Pack, Packer, Piece, grouped
-from manifestlog.engines.filelog.history.spans import Segments, Tally, listing, packs
+from manifestlog.engines.filelog.history.spans import Segments, Tally
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import DamagedManifestError, ManifestError
 from manifestlog.files import disk, publish
@@ -50,6 +54,8 @@ SEGMENTS_MAX = 64
 LOOSE_BYTES_MAX = 4 << 20
 """or so many bytes of them."""
 
+BEYOND = "the log beside it has another segment of its number, or has not come that far, so it is not of this log"
+TWO = "the history has another segment of this number"
 NO_FLOOR = sys.maxsize
 _SMALL_PACK_BYTES = 1 << 20
 """A smaller pack is packed again with the segments after it, so that their number stays small."""
@@ -70,16 +76,21 @@ def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
     """
     # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
     covered = [n for n in paths.segment_numbers(disk.list_names(paths.directory)) if n <= covers]
-    if _loose(paths) or paths.pack_ranges(_names(paths)):
+    for number in [n for n in covered if holds(paths, n)]:
+        disk.sync_directory(paths.history)
+        disk.remove(paths.segment(number))  # somebody has put a copy beside the manifest
+        covered.remove(number)
+    held = Listing.of(paths)
+    _refuse_to_mix(held, covered)
+    if held.packs or _loose(paths):
         keep_from = 0  # (d) removes them after the older ones, so that no crash leaves a gap
     for number in covered:
         if number < keep_from:
             disk.remove(paths.segment(number))
             disk.sync_directory(paths.directory)
     covered = [number for number in covered if number >= keep_from]
-    if covered and not disk.exists(paths.history):
-        disk.make_directory(paths.history, mode_from=paths.canonical)
-        disk.sync_directory(paths.directory)
+    if covered:
+        history_folder.make(paths)
     for number in covered:
         disk.replace(paths.segment(number), paths.kept_segment(number))
     if covered:
@@ -87,14 +98,63 @@ def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
         disk.sync_directory(paths.directory)
 
 
+def _refuse_to_mix(held: Listing, covered: list[int]) -> None:
+    """Raise `DamagedManifestError` if the history holds other segments of these numbers, or of later ones.
+
+    As after a restore of an older copy of the manifest beside its newer history: a move would replace one by the other.
+    """
+    if held.strays:
+        raise DamagedManifestError(held.strays[0], 0, BEYOND)
+    for number in covered:
+        if held.pack_of(number) is not None:
+            raise DamagedManifestError(held.files[number], 0, TWO)
+
+
+def holds(paths: ManifestPaths, number: int) -> bool:
+    """Return whether the history holds this live segment, byte for byte."""
+    path, names = paths.segment(number), history_folder.names(paths)
+    with suppress(DamagedManifestError):
+        if number in paths.segment_numbers(names) and _same(path, paths.kept_segment(number)):
+            return True
+    for first, last in paths.pack_ranges(names):
+        with suppress(DamagedManifestError):
+            if first <= number <= last and _packed(path, paths.pack(first, last), number):
+                return True
+    return False
+
+
+def _same(path: str, other: str) -> bool:
+    """Return whether two files hold the same."""
+    fds = []
+    try:
+        fds += [disk.open_read(path), history_folder.open_file(other)]
+        end, end_of_other = map(disk.size, fds)
+        ours, theirs = (disk.blocks(fd, 0, end) for fd in fds)
+        return end == end_of_other and all(a == b for a, b in zip(ours, theirs, strict=True))
+    finally:
+        for fd in fds:
+            disk.close(fd)
+
+
+def _packed(path: str, pack_path: str, number: int) -> bool:
+    """Return whether a pack holds all of this segment file."""
+    fd = disk.open_read(path)
+    try:
+        pack = Pack(pack_path)
+        pieces = [p for block in pack.of_segment.get(number, ()) for p in pack.pieces(block) if p.segment == number]
+        end = max((piece.start + len(piece.data) for piece in pieces), default=0)
+        return disk.size(fd) == end and all(disk.read(fd, len(p.data), p.start) == p.data for p in pieces)
+    finally:
+        disk.close(fd)
+
+
 def tidy(
     paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int, *, segments_max: int = SEGMENTS_MAX
 ) -> None:
     """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
-    if not disk.exists(paths.history):
-        return
-    for left in paths.history_temporaries(disk.list_names(paths.history)):
-        disk.remove(left)
+    for left in paths.history_temporaries(history_folder.names(paths)):
+        with suppress(IsADirectoryError, PermissionError):
+            disk.remove(left)
     _remove_packed(paths, ts_created)
     loose = _loose(paths)
     sizes = [_size(paths.kept_segment(number)) for number in loose]
@@ -107,17 +167,13 @@ def tidy(
 
 def bytes_held(paths: ManifestPaths) -> int:
     """Return the size of the history on disk."""
-    names = _names(paths)
+    names = history_folder.names(paths)
     files = [paths.kept_segment(number) for number in paths.segment_numbers(names)]
     return sum(map(_size, files + [paths.pack(*pack) for pack in paths.pack_ranges(names)]))
 
 
 def _loose(paths: ManifestPaths) -> list[int]:
-    return paths.segment_numbers(_names(paths))
-
-
-def _names(paths: ManifestPaths) -> list[str]:
-    return disk.list_names(paths.history) if disk.exists(paths.history) else []
+    return paths.segment_numbers(history_folder.names(paths))
 
 
 def _size(path: str) -> int:
@@ -127,17 +183,17 @@ def _size(path: str) -> int:
 
 def _remove_packed(paths: ManifestPaths, ts_created: str) -> None:
     """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest."""
-    names = disk.list_names(paths.history)
+    names = history_folder.names(paths)
     found = packs(paths, names)
     twice = [(paths.kept_segment(number), found.pack_of(number)) for number in paths.segment_numbers(names)]
     twice += [(paths.pack(*one), found.pack_of(one[0])) for one in paths.pack_ranges(names) if one not in found.packs]
-    sound = {pack for pack in {pack for _, pack in twice} if pack and _is_sound(paths, ts_created, pack)}
+    sound = {pack for pack in {pack for _, pack in twice} if pack and is_sound(paths, ts_created, pack)}
     for path, pack in twice:
         if pack in sound:
             disk.remove(path)
 
 
-def _is_sound(paths: ManifestPaths, ts_created: str, numbers: tuple[int, int]) -> bool:
+def is_sound(paths: ManifestPaths, ts_created: str, numbers: tuple[int, int]) -> bool:
     """Return whether a pack can be read from end to end, and is of this manifest."""
     try:
         pack = Pack(paths.pack(*numbers))
@@ -167,7 +223,7 @@ def _runs(loose: list[int], sizes: list[int]) -> Iterator[list[int]]:
 def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
     """Write a pack of these segments, steps (b); with the small pack before them, if there is one."""
     segments = Segments(paths, ts_created, None)
-    before = next((p for p in listing(paths).packs if p[1] == run[0] - 1), None)
+    before = next((p for p in Listing.of(paths).packs if p[1] == run[0] - 1), None)
     if before is not None and _size(paths.pack(*before)) < _SMALL_PACK_BYTES:
         run = [*range(before[0], before[1] + 1), *run]
     path = paths.pack(run[0], run[-1])
@@ -246,7 +302,7 @@ def cut(paths: ManifestPaths, keep: Keep, now: datetime, first_needed: int) -> N
 def _held(paths: ManifestPaths) -> list[_Held]:
     """Return the files of the history, the oldest first."""
     found: list[tuple[int, _Held]] = []
-    for first, last in listing(paths).packs:
+    for first, last in Listing.of(paths).packs:
         path = paths.pack(first, last)
         found.append((first, _Held(last, path, _size(path), _last_ts(path))))
     for number in _loose(paths):

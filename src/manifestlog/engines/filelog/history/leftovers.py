@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery import quarantine
 from manifestlog.files import disk
@@ -40,9 +40,8 @@ def set_aside(paths: ManifestPaths, lock_timeout_s: float) -> None:
 
 
 def _left(paths: ManifestPaths) -> list[str]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(name for name in disk.list_names(paths.history) if name.startswith(f"{paths.name}.manifest."))
-    return []
+    names = history_folder.names_if_any(paths)
+    return sorted(name for name in names if name.startswith(f"{paths.name}.manifest."))
 
 
 def _move(paths: ManifestPaths, left: list[str]) -> None:

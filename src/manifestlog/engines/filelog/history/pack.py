@@ -26,6 +26,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import keys
 from manifestlog.engines.filelog.history.compression import compress, decompress, frame_size
 from manifestlog.engines.filelog.log.lines import FORMAT as FORMAT_OF_LINES, Summary
@@ -167,7 +168,7 @@ class Pack:
     def __init__(self, path: str) -> None:
         """Open the pack and check its footer; raises `FileNotFoundError`, `NewerFormatError`."""
         self.path = path
-        fd = disk.open_read(path)
+        fd = history_folder.open_file(path)
         try:
             self._data = memoryview(disk.map_read(fd)) if disk.size(fd) else memoryview(b"")
         finally:
@@ -210,7 +211,10 @@ class Pack:
         if (self.manifest, self.ts_created) != (manifest, ts_created or self.ts_created):
             whose = f"another manifest, {self.manifest!r}, created at {self.ts_created}"
             raise DamagedManifestError(self.path, 0, f"this is a pack of {whose}")
-        if [kept.number for kept in self.segments] != list(range(numbers[0], numbers[1] + 1)):
+        first, last = numbers
+        if len(self.segments) != last - first + 1 or any(
+            kept.number != number for number, kept in enumerate(self.segments, first)
+        ):
             raise DamagedManifestError(self.path, 0, "it does not hold the segments that its name says")
 
     def pieces(self, number: int) -> list[Piece]:

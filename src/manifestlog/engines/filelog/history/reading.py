@@ -4,7 +4,8 @@ Invariants:
 
 - Events come in log order or in reverse, each once. A batch is as many events as it changes records.
 - Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
-- Order is the order of the log, not of times. A search in reverse for events since a time ends a day before it.
+- Order is the order of the log, not of times, and a clock may be set back. So a search for a time ends nowhere early:
+  forward and in reverse it finds the same, and only leaves out what is all too early or too late.
 - A cursor names the position after an event, and the CRC of the line there. It stays valid wherever the segment is moved
   or packed, and fits no other line that a power cut or a restored copy puts in that place.
 
@@ -14,8 +15,6 @@ It opens no files; `spans` does.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.history.spans import Span
 
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
-_CLOCKS_DIFFER_MAX = timedelta(days=1)
+_TIME = re.compile(rb'"ts":"([^"]*)"')
 _ALL, _ALL_BACK = Query(), Query(reverse=True)
 _NO_DIGITS = frozenset([b""])
 """No checksum is asked for: nothing is found."""
@@ -118,14 +117,12 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
     """
     mark = _mark(query)
     wanted = None if query in (_ALL, _ALL_BACK) else query.matches
-    end = _end_of(query)
+    since = query.since.encode()
     for span in spans:
-        if mark is not None and span.checked and mark.find(span.data) < 0:
+        if span.checked and ((mark is not None and mark.find(span.data) < 0) or _is_before(span.data, since)):
             continue
         found = _span_events(span, tag, query, mark, on_damage)
         for event in reversed(list(found)) if query.reverse else found:
-            if event.ts < end:
-                return
             if wanted is None or wanted(event):
                 yield event
 
@@ -136,12 +133,9 @@ def first_time(spans: Iterable[Span], on_damage: Callable[[Span, int], None]) ->
     return next((ts for ts in found if ts is not None), None)
 
 
-def _end_of(query: Query) -> str:
-    """Return the time before which a search in reverse ends: a day before what is asked for, as clocks are set back."""
-    with suppress(OverflowError):
-        if query.reverse and query.since:
-            return (datetime.fromisoformat(query.since) - _CLOCKS_DIFFER_MAX).isoformat()
-    return ""
+def _is_before(lines: bytes, since: bytes) -> bool:
+    """Return whether all of these lines are of an earlier time."""
+    return bool(since) and max(_TIME.findall(lines), default=b"") < since
 
 
 def _span_events(

@@ -11,12 +11,13 @@ It does not know what a line means (`reading`).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog import checksums, history_folder
+from manifestlog.engines.filelog.history.listing import Listing
 from manifestlog.engines.filelog.history.pack import Kept, Pack, Piece
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.errors import DamagedManifestError
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from manifestlog.names import ManifestPaths
 
-Keys = tuple[bytes, ...] | None
-"""Keys of packs: blocks that mention none of them are left out. None: no block is."""
+_LOOKS = 3
 _SPAN_BYTES = 256 << 10
 _HEADER_BYTES_MAX = 1 << 20
 _CRC_END_BYTES = len(b'00000000"}\n')
@@ -45,6 +45,18 @@ class Span(NamedTuple):
     """Whether these are valid lines only, as a pack holds them."""
 
 
+class Wanted(NamedTuple):
+    """What a reader looks for, for packs to leave out blocks with nothing of it."""
+
+    keys: tuple[bytes, ...] | None = None
+    """Keys of packs: blocks that mention none of them are left out. None: no block is."""
+    since: str = ""
+    until: str = "~"
+
+
+ALL = Wanted()
+
+
 class SegmentCutError(LookupError):
     """A compaction has cut this segment off the history while it was being read. Never leaves the engine."""
 
@@ -54,52 +66,6 @@ class End(NamedTuple):
 
     segment: int
     length: int
-
-
-class Listing(NamedTuple):
-    """Which segments are there, and where."""
-
-    files: dict[int, str]
-    packs: list[tuple[int, int]]
-    """First and last segment of each pack, without packs that a larger one replaces."""
-
-    def pack_of(self, number: int) -> tuple[int, int] | None:
-        """Return the pack that holds this segment, or None."""
-        place = bisect_right(self.packs, (number, number)) - 1
-        for first, last in self.packs[max(0, place) : place + 2]:
-            if first <= number <= last:
-                return first, last
-        return None
-
-    def has(self, number: int) -> bool:
-        """Return whether this segment is there."""
-        return number in self.files or self.pack_of(number) is not None
-
-    def units(self) -> list[tuple[int, int]]:
-        """Return the first and last segment of each pack, and each segment file that no pack holds, in order."""
-        alone = [(number, number) for number in self.files if self.pack_of(number) is None]
-        return sorted([*self.packs, *alone])
-
-
-def listing(paths: ManifestPaths) -> Listing:
-    """List the segments: first the live ones, then the history, because segments only move that way."""
-    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}
-    names = _names(paths.history)
-    found = packs(paths, names)
-    kept = {n: paths.kept_segment(n) for n in paths.segment_numbers(names) if found.pack_of(n) is None}
-    return Listing(kept | live, found.packs)
-
-
-def packs(paths: ManifestPaths, names: list[str]) -> Listing:
-    """List only the packs among these names, without those that a larger one replaces."""
-    ranges = paths.pack_ranges(names)
-    return Listing({}, [a for a in ranges if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in ranges)])
-
-
-def _names(directory: str) -> list[str]:
-    with suppress(FileNotFoundError):
-        return disk.list_names(directory)
-    return []
 
 
 def header(fd: int, path: str, manifest: str, ts_created: str | None, number: int) -> Kept:
@@ -146,7 +112,7 @@ class Segments:
         self._paths = paths
         self._ts_created = ts_created
         self._end = end
-        self._listing = listing(paths)
+        self._listing = Listing.of(paths)
         self._packs: dict[tuple[int, int], Pack] = {}
         self._kept: dict[int, Kept] = {}
 
@@ -189,7 +155,7 @@ class Segments:
         while True:
             path = self._listing.files.get(number)
             with suppress(FileNotFoundError):
-                found = self._pack_of(number) if path is None else disk.open_read(path)
+                found = self._pack_of(number) if path is None else history_folder.open_file(path)
                 break
             self._relist(number)
         try:
@@ -209,7 +175,7 @@ class Segments:
         return self._packs[found]
 
     def _relist(self, number: int) -> None:
-        self._listing = listing(self._paths)
+        self._listing = Listing.of(self._paths)
         if not self._listing.has(number):
             if self._listing.units()[:1] > [(number, number)]:
                 raise SegmentCutError(number)
@@ -218,15 +184,40 @@ class Segments:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def spans(self, first: int = 0, offset: int = 0, keys: Keys = None) -> Iterator[Span]:
-        """Yield the lines from this position on; with `keys`, without blocks of packs that mention none of them."""
-        for unit in self.units:
-            if unit[1] >= first:
-                with self._opened(max(first, unit[0])) as found:
-                    if isinstance(found, Pack):
-                        yield from self._packed(found, unit, (first, offset), keys)
-                    else:
-                        yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
+    def spans(self, first: int = 0, offset: int = 0, wanted: Wanted = ALL) -> Iterator[Span]:
+        """Yield the lines from this position on, without blocks of packs with nothing that is wanted."""
+        for unit in self._without_gaps(first):
+            with self._opened(max(first, unit[0])) as found:
+                if isinstance(found, Pack):
+                    yield from self._packed(found, unit, (first, offset), wanted)
+                else:
+                    yield from self._of_file(found, unit[0], offset if unit[0] == first else 0)
+
+    def _without_gaps(self, first: int, *, back: bool = False) -> Iterator[tuple[int, int]]:
+        """Yield the units from this segment on; raise `DamagedManifestError` where segments between two are missing."""
+        units = [unit for unit in self.units if unit[1] >= first]
+        for _ in range(_LOOKS):  # a list that was made beside a packing may lack what was renamed meanwhile
+            if not list(self._gaps(units)):
+                break
+            self._listing = Listing.of(self._paths)
+            units = [unit for unit in self.units if unit[1] >= first]
+        behind = {gap[1]: gap for gap in self._gaps(units)}
+        for unit in reversed(units) if back else units:
+            if not back and (gap := behind.get(unit[0] - 1)):
+                self._refuse_gap(*gap)
+            yield unit
+            if back and (gap := behind.get(unit[0] - 1)):
+                self._refuse_gap(*gap)
+
+    def _gaps(self, units: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for (_, last), (begin, _) in pairwise(units):
+            if begin > last + 1:
+                yield last + 1, begin - 1
+
+    def _refuse_gap(self, first: int, last: int) -> None:
+        if not self.opening(last + 1).anew:  # a repair has said so
+            many = f"segment {first} is" if first == last else f"segments {first} to {last} are"
+            raise DamagedManifestError(self._paths.kept_segment(first), 0, f"{many} missing from the history")
 
     def crc_before(self, number: int, offset: int) -> str:
         """Return the CRC digits of the line that ends at this offset; other text if none does."""
@@ -240,12 +231,12 @@ class Segments:
             return _digits(span.data[offset - span.start :].partition(b"\n")[0])
         return ""
 
-    def spans_back(self, keys: Keys = None) -> Iterator[Span]:
-        """Yield the spans of all lines, the last first."""
-        for unit in reversed(self.units):
+    def spans_back(self, first: int = 0, wanted: Wanted = ALL) -> Iterator[Span]:
+        """Yield the spans of all lines from this segment on, the last first."""
+        for unit in self._without_gaps(first, back=True):
             with self._opened(unit[0]) as found:
                 if isinstance(found, Pack):
-                    yield from self._packed_back(found, unit, keys)
+                    yield from self._packed_back(found, unit, wanted)
                 else:
                     yield from _backward(found, self.segment(unit[0]), live=self._is_live(unit[0]))
 
@@ -253,20 +244,20 @@ class Segments:
         """Yield the lines of one segment, from this offset on."""
         with self._opened(number) as found:
             if isinstance(found, Pack):
-                yield from self._packed(found, (number, number), (number, offset), None)
+                yield from self._packed(found, (number, number), (number, offset), ALL)
             else:
                 yield from self._of_file(found, number, offset)
 
     # A file that was listed alone may be in a pack by now, with others that are read at their own turn.
 
-    def _packed(self, pack: Pack, unit: tuple[int, int], begin: tuple[int, int], keys: Keys) -> Iterator[Span]:
-        for block in _wanted(pack, unit, keys):
+    def _packed(self, pack: Pack, unit: tuple[int, int], begin: tuple[int, int], wanted: Wanted) -> Iterator[Span]:
+        for block in _blocks(pack, unit, wanted):
             for piece in pack.pieces(block):
                 if (piece.segment, piece.start + len(piece.data)) > begin:
                     yield from self._piece(pack, unit, piece)
 
-    def _packed_back(self, pack: Pack, unit: tuple[int, int], keys: Keys) -> Iterator[Span]:
-        for block in reversed(_wanted(pack, unit, keys)):
+    def _packed_back(self, pack: Pack, unit: tuple[int, int], wanted: Wanted) -> Iterator[Span]:
+        for block in reversed(_blocks(pack, unit, wanted)):
             for piece in reversed(pack.pieces(block)):
                 yield from self._piece(pack, unit, piece)
 
@@ -309,12 +300,18 @@ class Segments:
         return self._listing.files.get(number) == self._paths.segment(number)
 
 
-def _wanted(pack: Pack, unit: tuple[int, int], keys: Keys) -> list[int]:
-    """Return the blocks with lines of these segments, first and last, that may mention one of the keys."""
-    all_of_them: Iterable[int] = range(len(pack.blocks))
-    some = all_of_them if keys is None else sorted({number for key in keys for number in pack.keys.blocks(key)})
-    parts = ((number, pack.blocks[number].parts) for number in some)
-    return [number for number, held in parts if held[0].segment <= unit[1] and held[-1].segment >= unit[0]]
+def _blocks(pack: Pack, unit: tuple[int, int], wanted: Wanted) -> list[int]:
+    """Return the blocks with lines of these segments, first and last, that may hold something that is wanted."""
+    some: Iterable[int] = range(len(pack.blocks))
+    if wanted.keys is not None:
+        some = sorted({number for key in wanted.keys for number in pack.keys.blocks(key)})
+    found = []
+    for number in some:
+        block = pack.blocks[number]
+        in_time = block.last_ts >= wanted.since and block.first_ts <= wanted.until
+        if in_time and block.parts[0].segment <= unit[1] and block.parts[-1].segment >= unit[0]:
+            found.append(number)
+    return found
 
 
 def crc_at_end(fd: int, length: int) -> str:

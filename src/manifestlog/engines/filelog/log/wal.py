@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.log import fold, lines
 from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
 from manifestlog.engines.filelog.log.segment import Segment, Tail
@@ -382,5 +382,5 @@ def start(paths: ManifestPaths, ts_created: str, identity: tuple[int, str]) -> W
 
 def _last_kept(paths: ManifestPaths) -> int:
     """Return the last segment in the history, or 0."""
-    names = disk.list_names(paths.history) if disk.exists(paths.history) else []
+    names = history_folder.names_if_any(paths)
     return max([0, *paths.segment_numbers(names), *(last for _, last in paths.pack_ranges(names))])

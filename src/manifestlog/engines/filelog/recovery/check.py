@@ -15,11 +15,12 @@ event of a newer program.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.columns import rows_add_up, rows_of
 from manifestlog.engines.filelog.canonical.index import Index, IndexDamagedError
@@ -33,7 +34,7 @@ from manifestlog.engines.filelog.log.segment import explained_by_crash
 from manifestlog.engines.filelog.recovery.check_history import HistoryCheck
 from manifestlog.engines.filelog.state import fingerprint
 from manifestlog.engines.reports import DAMAGE, NOTE, CheckReport, Finding
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.errors import DamagedManifestError, HistoryUnavailableError, ManifestNotFoundError, NotAManifestError
 from manifestlog.files import disk
 from manifestlog.names import ManifestPaths
 
@@ -121,7 +122,10 @@ def check(paths: ManifestPaths) -> CheckReport:
 
 def _fingerprint(paths: ManifestPaths) -> tuple[object, list[str]]:
     """Return what a concurrent compaction changes."""
-    return fingerprint(paths), sorted(disk.list_names(paths.history)) if disk.exists(paths.history) else []
+    names: list[str] = []
+    with suppress(HistoryUnavailableError):
+        names = sorted(history_folder.names(paths))
+    return fingerprint(paths), names
 
 
 def _check_once(paths: ManifestPaths) -> CheckReport:

@@ -12,19 +12,21 @@ It changes nothing. A note is a leftover, or an event that is not valid. What an
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from manifestlog.engines.filelog import checksums
-from manifestlog.engines.filelog.history import followers
+from manifestlog.engines.filelog import checksums, history_folder
+from manifestlog.engines.filelog.history import followers, keep
 from manifestlog.engines.filelog.history.changes import describe_unreadable
+from manifestlog.engines.filelog.history.listing import Listing, beyond, log_begin
 from manifestlog.engines.filelog.history.pack import Kept, Pack, lost_segment
-from manifestlog.engines.filelog.history.spans import header, listing
+from manifestlog.engines.filelog.history.spans import header
 from manifestlog.engines.filelog.log import framing, lines
-from manifestlog.errors import DamagedManifestError
+from manifestlog.errors import DamagedManifestError, HistoryUnavailableError
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from manifestlog.engines.reports import CheckReport
     from manifestlog.names import ManifestPaths
 
+CANNOT_READ = "the history cannot be read here; no record is affected; `repair` needs what is missing, too"
 ADVICE = "; this is history, no record is affected; `repair` keeps what is intact"
 
 
@@ -91,14 +94,19 @@ class HistoryCheck:
         self._last: Reading | None = None
         self.damaged: set[str] = set()
         """The files with damage."""
+        self.strays: list[str] = []
+        """The files that are not of this log."""
         self.gaps: list[tuple[int, int]] = []
         """The first and the last of the segments that are missing, for each gap."""
 
     def run(self) -> None:
         """Report everything that is wrong. Raises `NewerFormatError`, and `FileNotFoundError` if a file goes meanwhile."""
-        if not disk.exists(self._paths.history):
+        try:
+            history_folder.names(self._paths)
+        except HistoryUnavailableError as error:
+            self._report.damage(self._paths.history, None, f"{error.cause.strerror}; {CANNOT_READ}")
             return
-        self._note_leftovers()
+        self._report_strays()
         expected = 0
         for part in parts(self._paths):
             if expected and part.first > expected and not self._begins_anew(part):
@@ -115,16 +123,35 @@ class HistoryCheck:
                 self._follow(reading.kept)
                 self._last = reading
         self._follow(None)
+        self._note_leftovers()
+
+    def _report_strays(self) -> None:
+        paths = self._paths
+        if not Listing.of(paths).strays:
+            return
+        live = paths.segment_numbers(disk.list_names(paths.directory))
+        log = [number for number in live if number == live[-1] or not keep.holds(paths, number)]
+        for name in sorted(beyond(paths, history_folder.names(paths), log_begin(log))):
+            path = os.path.join(paths.history, name)
+            self.strays.append(path)
+            self._report.damage(path, None, f"{keep.BEYOND}; no record is affected; `repair` sets it aside")
 
     def _note_leftovers(self) -> None:
         paths, note = self._paths, self._report.note
-        names = disk.list_names(paths.history)
+        names = history_folder.names(paths)
         for path in paths.history_temporaries(names):
             note(path, None, "unfinished file of a process that died; a later compaction removes it")
-        found = listing(paths)
-        packed = [paths.kept_segment(number) for number in paths.segment_numbers(names) if found.pack_of(number)]
-        for path in packed + [paths.pack(*one) for one in paths.pack_ranges(names) if one not in found.packs]:
-            note(path, None, "a pack holds the same; the next compaction removes it")
+        found = Listing.of(paths)
+        twice = [(paths.kept_segment(number), number) for number in paths.segment_numbers(names)]
+        twice += [(paths.pack(*one), one[0]) for one in paths.pack_ranges(names) if one not in found.packs]
+        for path, number in twice:
+            pack = found.pack_of(number)
+            if pack is None or path in found.strays:
+                continue
+            if paths.pack(*pack) in self.damaged:
+                note(path, None, "a pack that is damaged should hold the same; `repair` keeps this")
+            else:
+                note(path, None, "a pack holds the same; the next compaction removes it")
         for path, meaning in followers.invalid(paths):
             note(path, None, meaning)
 
@@ -145,7 +172,7 @@ class HistoryCheck:
             return False
 
     def _opening(self, part: Part) -> Kept:
-        fd = disk.open_read(part.path)
+        fd = history_folder.open_file(part.path)
         try:
             return header(fd, part.path, *self._identity, part.first)
         finally:
@@ -183,12 +210,17 @@ class HistoryCheck:
         except DamagedManifestError as error:
             if not part.live:
                 self._damage(error.path, error.offset, error.reason)
-            for number in range(part.first, part.last + 1):
-                yield Reading(lost_segment(number), part.path)
+            yield Reading(lost_segment(part.last), part.path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if not part.live:
+                self._report.damage(part.path, None, f"{error.strerror}; {CANNOT_READ}")
+            yield Reading(lost_segment(part.last), part.path)
 
     def _of_file(self, part: Part) -> Reading:
         self._report.history_segments += 1
-        fd = disk.open_read(part.path)
+        fd = history_folder.open_file(part.path)
         try:
             found = Reading(header(fd, part.path, *self._identity, part.first), part.path)
             end = self._valid_end(part.first, found.kept.length)
@@ -210,7 +242,7 @@ class HistoryCheck:
 
     def _valid_end(self, number: int, length: int) -> int:
         """Return how much of a segment its successor counts: bytes after that are junk of a crash."""
-        found = listing(self._paths)
+        found = Listing.of(self._paths)
         path = found.files.get(number + 1)
         with suppress(DamagedManifestError):
             if path is not None:
@@ -252,7 +284,7 @@ def read_packed(
 
 def parts(paths: ManifestPaths) -> list[Part]:
     """Return the files of all segments, in order."""
-    found = listing(paths)
-    packs = [Part(*one, paths.pack(*one), packed=True) for one in found.packs]
+    found = Listing.of(paths)
+    packs = [Part(*one, path, packed=True) for one in found.packs if (path := paths.pack(*one)) not in found.strays]
     files = [Part(n, n, path, live=path == paths.segment(n)) for n, path in found.files.items()]
     return sorted(packs + files)

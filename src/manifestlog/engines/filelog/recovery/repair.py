@@ -77,12 +77,14 @@ def repair(paths: ManifestPaths, *, dry_run: bool = False, lock_timeout_s: float
     """Repair a damaged manifest; with `dry_run`, only report what it would do, without locks and without writing.
 
     On return the repaired manifest survives a power cut. Raises `ManifestNotFoundError`, `NewerFormatError` and
-    `LockTimeoutError`; `DamagedManifestError`, with nothing changed, if neither records nor metadata are left; and
+    `LockTimeoutError`; `HistoryUnavailableError`, with nothing changed, if this process cannot read the history; `DamagedManifestError`, with nothing changed, if neither records nor metadata are left; and
     `OSError`, after which the manifest is still damaged and another repair resumes.
     """
     found = check(paths)
     if not found.damaged and not _index_is_bad(paths, found):
         return quarantine.new_report(paths, found, None)
+    if found.damaged:
+        repair_history.refuse_unreadable(paths)
     if dry_run:
         return _dry_run(paths, found)
     with _alone(paths, lock_timeout_s):  # (1)

@@ -2,7 +2,8 @@
 
 ::
 
-    (1) copy every damaged file to the folder in `quarantine/`, with the report; sync
+    (1) copy every damaged file to the folder in `quarantine/`, with the report, and move what is not of this log or is
+        no file there; sync
     (2) for each damaged file and each gap: write a pack of what is intact, read it back, rename it into place, sync
     (3) remove the damaged segment files that such a pack holds now
 
@@ -13,22 +14,25 @@ Invariants:
 - A crash between the steps leaves damage that the next repair finds, or a leftover that the next compaction removes.
 - After it `check` finds no damage, so a second repair changes nothing.
 
-`check_history` finds the damage. The caller holds both locks.
+`check_history` finds the damage, `salvage_history` reads what is intact of it. The caller holds both locks.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.canonical import files
-from manifestlog.engines.filelog.history import compression
-from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, Kept, Pack, Packer, Piece, grouped, lost_segment
-from manifestlog.engines.filelog.history.spans import Segments, header, kept_of
-from manifestlog.engines.filelog.log import framing, lines
+from manifestlog.engines.filelog.history import keep
+from manifestlog.engines.filelog.history.keep import BEYOND
+from manifestlog.engines.filelog.history.pack import Pack, Packer
+from manifestlog.engines.filelog.history.spans import Segments, header
+from manifestlog.engines.filelog.log import lines
 from manifestlog.engines.filelog.recovery import quarantine
-from manifestlog.engines.filelog.recovery.check_history import HistoryCheck, Part, Reading, parts, read_packed
+from manifestlog.engines.filelog.recovery.check_history import HistoryCheck, Part, parts
+from manifestlog.engines.filelog.recovery.salvage_history import Saved, is_file, only, save_file, save_gap, save_pack
 from manifestlog.engines.reports import CheckReport, Loss, RepairOutcome, RepairReport
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -37,16 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from manifestlog.names import ManifestPaths
-
-_FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
-_FRAME_BYTES_MAX = 64 << 20
-
-
-class Saved(NamedTuple):
-    """What is intact of a file: its segments in order, and their lines; `pieces` can be read once."""
-
-    kept: list[Kept]
-    pieces: Iterable[list[Piece]]
+GAP_MAX = 100_000
+"""Where more segments are missing, what is before them is set aside."""
 
 
 def write_pack(paths: ManifestPaths, ts_created: str, saved: Saved) -> None:
@@ -65,154 +61,12 @@ def write_pack(paths: ManifestPaths, ts_created: str, saved: Saved) -> None:
         raise damage
 
 
-def save_gap(first: int, last: int) -> Saved:
-    """Return what is left of segments that are missing: that they were there."""
-    return Saved([lost_segment(number) for number in range(first, last + 1)], [])
-
-
-# -- a segment file ----------------------------------------------------------------------------------------------------
-
-
-def save_file(path: str, identity: tuple[str, str], number: int, declared: lines.Summary | None) -> Saved:
-    """Return what is intact of a segment file; `declared` is what its successor states about it."""
-    fd = disk.open_read(path)
-    try:
-        found = Reading(header(fd, path, *identity, number), path)
-        end = found.kept.length if declared is None else min(found.kept.length, declared.length)
-        found.take(framing.pieces(disk.blocks(fd, 0, end), found.kept.salt), 0, end)
-    except DamagedManifestError:
-        return save_gap(number, number)
-    finally:
-        disk.close(fd)
-    lost = bool(found.damage) if declared is None else not found.fits(declared)
-    kept = found.kept._replace(length=found.length, lost=lost)
-    return Saved([kept], grouped(_lines_of(path, kept)))
-
-
-def _lines_of(path: str, kept: Kept) -> Iterator[Piece]:
-    fd = disk.open_read(path)
-    try:
-        found = framing.pieces(disk.blocks(fd, 0, kept.length), kept.salt)
-        yield from _joined(kept.number, found)
-    finally:
-        disk.close(fd)
-
-
-def _joined(number: int, found: Iterable[framing.Piece]) -> Iterator[Piece]:
-    """Join adjacent intact lines to pieces of less than a block."""
-    start = end = 0
-    waiting: list[bytes] = []
-    for piece in found:
-        if piece.line is None:
-            continue
-        if waiting and (piece.offset != end or end - start > BLOCK_BYTES // 4):
-            yield Piece(number, start, b"".join(waiting))
-            waiting = []
-        start = start if waiting else piece.offset
-        waiting.append(piece.line + b"\n" * piece.terminated)
-        end = piece.end
-    if waiting:
-        yield Piece(number, start, b"".join(waiting))
-
-
-# -- a pack ------------------------------------------------------------------------------------------------------------
-
-
-def save_pack(path: str, identity: tuple[str, str], first: int, last: int) -> Saved:
-    """Return what is intact of a pack: its intact blocks, also if its footer is damaged."""
-    try:
-        pack = Pack(path)
-    except DamagedManifestError:
-        return _save_blocks(path, identity, first, last)
-    try:
-        pack.refuse_foreign(*identity, (first, last))
-    except DamagedManifestError:
-        return save_gap(first, last)
-    return Saved(_checked([read_packed(pack, kept) for kept in pack.segments]), _intact(pack))
-
-
-def _checked(found: list[Reading]) -> list[Kept]:
-    """Mark the segments that are not what their successors state."""
-    kept = [one.kept for one in found]
-    for number, (one, following) in enumerate(zip(found, kept[1:], strict=False)):
-        declared = following.previous
-        if declared is not None and not following.anew and not one.fits(declared):
-            kept[number] = kept[number]._replace(lost=True)
-    return kept
-
-
-def _intact(pack: Pack) -> Iterator[list[Piece]]:
-    for number in range(len(pack.blocks)):
-        try:
-            yield pack.pieces(number)
-        except DamagedManifestError:
-            continue
-
-
-def _save_blocks(path: str, identity: tuple[str, str], first: int, last: int) -> Saved:
-    """Return the intact lines of a pack without its footer: each follows from its segment's first line."""
-    found: dict[int, Reading] = {}
-    for pieces in _unlisted(path, identity, found):
-        for piece in pieces:
-            reading = found[piece.segment]
-            end = piece.start + len(piece.data)
-            reading.take(framing.split(piece.data, piece.start, reading.kept.salt), piece.start, end)
-    numbers = range(first, last + 1)
-    kept = _checked([found.get(number) or Reading(lost_segment(number), path) for number in numbers])
-    kept[-1] = kept[-1]._replace(lost=True)  # nothing here says where it ended
-    return Saved([one._replace(length=found[one.number].length) if one.number in found else one for one in kept],
-                 (some for some in _unlisted(path, identity, {}) if some))  # fmt: skip
-
-
-def _unlisted(path: str, identity: tuple[str, str], found: dict[int, Reading]) -> Iterator[list[Piece]]:
-    """Yield the lines of every frame, by the segment whose first line came last; note the segments in `found`."""
-    current: Kept | None = None
-    offset = 0
-    for data in _frames(path):
-        pieces: list[Piece] = []
-        for line in data.splitlines(keepends=True):
-            opening = lines.decode_header(line.rstrip(b"\n"), path) if line.startswith(b'{"op":"open"') else None
-            if opening is not None and (opening.manifest, opening.ts_created) == identity:
-                current, offset = kept_of(opening, 0), 0
-                found[current.number] = Reading(current, path, packed=True)
-            if current is None or not checksums.line_is_intact(line.rstrip(b"\n"), current.salt, offset):
-                current = None  # lines are missing, and with them the offset of the next
-                continue
-            pieces.append(Piece(current.number, offset, line))
-            offset += len(line)
-        yield _merged(pieces)
-
-
-def _merged(pieces: list[Piece]) -> list[Piece]:
-    """Join pieces that follow each other in a segment."""
-    found: list[list[Piece]] = []
-    for piece in pieces:
-        last = found[-1][-1] if found else None
-        if last is not None and (last.segment, last.start + len(last.data)) == (piece.segment, piece.start):
-            found[-1].append(piece)
-        else:
-            found.append([piece])
-    return [some[0]._replace(data=b"".join(piece.data for piece in some)) for some in found]
-
-
-def _frames(path: str) -> Iterator[bytes]:
-    """Yield the data of every frame that can be read."""
-    fd = disk.open_read(path)
-    try:
-        data = disk.read(fd, disk.size(fd), 0)
-    finally:
-        disk.close(fd)
-    position = 0
-    while (position := data.find(_FRAME_MAGIC, position)) >= 0:
-        try:
-            size = compression.frame_size(memoryview(data)[position:])
-            yield compression.decompress(data[position : position + size], _FRAME_BYTES_MAX)
-            position += size
-        except ValueError:
-            position += len(_FRAME_MAGIC)
-
-
-# -- all of it ---------------------------------------------------------------------------------------------------------
+def refuse_unreadable(paths: ManifestPaths) -> None:
+    """Raise `HistoryUnavailableError` unless this process can read all of the history; nothing was changed yet."""
+    with history_folder.stated(paths):
+        for part in parts(paths):
+            with suppress(DamagedManifestError, FileNotFoundError):
+                disk.close(history_folder.open_file(part.path))
 
 
 def repair_history(paths: ManifestPaths, report: RepairReport) -> None:
@@ -222,6 +76,7 @@ def repair_history(paths: ManifestPaths, report: RepairReport) -> None:
         return
     folder = report.quarantine or quarantine.make_folder(paths)
     report.lost += repair.losses()
+    report.notes += repair.notes()
     report.originals += repair.originals
     report.outcome, report.quarantine = RepairOutcome.REPAIRED, folder
     quarantine.write_report(paths, folder, report, quarantine.written(folder), paths.canonical)
@@ -232,6 +87,7 @@ def note_losses(paths: ManifestPaths, report: RepairReport) -> None:
     """Add what a repair of the history would lose, without changing anything."""
     repair = _find(paths)
     report.lost += repair.losses()
+    report.notes += repair.notes()
     report.originals += repair.originals
 
 
@@ -242,25 +98,49 @@ def _find(paths: ManifestPaths) -> _HistoryRepair:
     return _HistoryRepair(paths, created, found)
 
 
+def _begin(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return where a history begins of which so many segments are missing that nobody believes they were there."""
+    return max((last + 1 for first, last in ranges if last - first >= GAP_MAX), default=0)
+
+
 class _HistoryRepair:
     """One repair of the history."""
 
     def __init__(self, paths: ManifestPaths, ts_created: str, found: HistoryCheck) -> None:
         self._paths = paths
         self._identity = (paths.name, ts_created)
-        self._found = found
+        self._strays = found.strays
+        there = [part for part in parts(paths) if not part.live]
+        begin = _begin([*found.gaps, *((p.first, p.last) for p in there if p.path in found.damaged)])
+        self._older = [part for part in there if part.last < begin]
+        self._gaps = [gap for gap in found.gaps if gap[0] >= begin]
+        self._damaged = found.damaged - {part.path for part in self._older}
 
     @property
     def needed(self) -> bool:
-        return bool(self._found.damaged or self._found.gaps)
+        return bool(self._damaged or self._gaps or self._aside)
+
+    @property
+    def _aside(self) -> list[str]:
+        """The files that go to quarantine with nothing in their place."""
+        return self._strays + [part.path for part in self._older]
 
     @property
     def originals(self) -> list[str]:
         """The names of the files that go to quarantine."""
-        return sorted(map(os.path.basename, self._found.damaged))
+        return sorted(map(os.path.basename, [*self._damaged, *self._aside]))
+
+    def notes(self) -> Iterator[Loss]:
+        """Yield what is set aside and was no part of this history."""
+        for path in self._strays:
+            yield Loss(path, None, None, f"{BEYOND}; it is set aside as it is", [])
 
     def losses(self) -> Iterator[Loss]:
         """Yield what cannot be saved, file by file."""
+        for part in self._older:
+            many = _named([part.first] if part.first == part.last else [part.first, part.last])
+            why = f"more than {GAP_MAX:,} segments are missing behind them, so they are set aside as they are"
+            yield Loss(part.path, None, None, f"events of {many}; {why}; no record is affected", [])
         for part, saved in self._all():
             numbers = [kept.number for kept in saved.kept if kept.lost]
             if numbers:
@@ -271,11 +151,17 @@ class _HistoryRepair:
 
     def run(self, folder: str) -> None:
         """Write back what is intact, with the originals in this folder."""
-        for path in sorted(self._found.damaged):
-            quarantine.copy(path, os.path.join(folder, os.path.basename(path)))
-        for directory in (folder, self._paths.quarantine, self._paths.directory):
+        saving = list(self._all())  # what is set aside is not listed any more
+        aside = {*self._aside, *(path for path in self._damaged if not is_file(path))}
+        for path in sorted({*self._damaged, *aside}):
+            target = os.path.join(folder, os.path.basename(path))
+            if path in aside:
+                disk.replace(path, target)
+            else:
+                quarantine.copy(path, target)
+        for directory in (folder, self._paths.history, self._paths.quarantine, self._paths.directory):
             disk.sync_directory(directory)
-        for part, saved in self._all():
+        for part, saved in saving:
             if saved.kept:
                 write_pack(self._paths, self._identity[1], saved)
             if part.path and not (part.packed and saved.kept):
@@ -284,32 +170,57 @@ class _HistoryRepair:
 
     def _all(self) -> Iterator[tuple[Part, Saved]]:
         for part in parts(self._paths):
-            if part.path not in self._found.damaged:
+            if part.path not in self._damaged:
                 continue
             if part.packed:
                 yield from self._of_pack(part)
             else:
                 declared = self._declared(part.first)
                 yield part, save_file(part.path, self._identity, part.first, declared)
-        for first, last in self._found.gaps:
+        for first, last in self._gaps:
             yield Part(first, last, ""), save_gap(first, last)
 
     def _of_pack(self, part: Part) -> Iterator[tuple[Part, Saved]]:
-        """Yield what replaces a pack. One that says nothing must not stand for segments that are there, or still to come."""
-        saved = save_pack(part.path, self._identity, part.first, part.last)
-        files, end = self._beside()
-        missing = [n for n in range(part.first, min(part.last + 1, end)) if n not in files]
-        if len(missing) == len(saved.kept) or not all(kept.lost for kept in saved.kept):
-            yield part, saved
+        """Yield what replaces a pack. It must not stand for segments that are whole beside it."""
+        beside = self._beside(part)
+        if not beside:
+            yield part, save_pack(part.path, self._identity, part.first, part.last)
             return
-        for first, last in _runs(missing):
-            yield Part(first, last, ""), save_gap(first, last)
+        for first, last in _runs([n for n in range(part.first, part.last + 1) if n not in beside]):
+            saved = save_pack(part.path, self._identity, part.first, part.last)
+            yield Part(first, last, ""), only(saved, first, last)
         yield part, Saved([], [])
 
-    def _beside(self) -> tuple[set[int], int]:
-        """Return the segments that have files of their own, and the number of the active one."""
-        live = self._paths.segment_numbers(disk.list_names(self._paths.directory))
-        return {*live, *self._paths.segment_numbers(disk.list_names(self._paths.history))}, max(live, default=0)
+    def _beside(self, part: Part) -> set[int]:
+        """Return the segments of a pack that other files hold whole."""
+        paths = self._paths
+        names = history_folder.names(paths)
+        live = paths.segment_numbers(disk.list_names(paths.directory))
+        found = {number for number in live if part.first <= number <= part.last}
+        for number in paths.segment_numbers(names):
+            if part.first <= number <= part.last and self._is_whole(number):
+                found.add(number)
+        for first, last in paths.pack_ranges(names):
+            smaller = part.first <= first and last <= part.last and (first, last) != (part.first, part.last)
+            if smaller and keep.is_sound(paths, self._identity[1], (first, last)):
+                found.update(range(first, last + 1))
+        return found
+
+    def _is_whole(self, number: int) -> bool:
+        saved = save_file(self._paths.kept_segment(number), self._identity, number, self._declared_by_file(number + 1))
+        return not saved.kept[0].lost
+
+    def _declared_by_file(self, number: int) -> lines.Summary | None:
+        """Return what a segment file states about the one before it, if it is there."""
+        for path in (self._paths.segment(number), self._paths.kept_segment(number)):
+            with suppress(FileNotFoundError, DamagedManifestError):
+                fd = history_folder.open_file(path)
+                try:
+                    following = header(fd, path, *self._identity, number)
+                finally:
+                    disk.close(fd)
+                return None if following.anew else following.previous
+        return None
 
     def _declared(self, number: int) -> lines.Summary | None:
         """Return what the next segment states about this one, if it can be read."""
