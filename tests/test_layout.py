@@ -51,7 +51,7 @@ FACE = {
         "adoption",
         "reader",
     ),
-    *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular"),
+    *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular", "pending"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""
 

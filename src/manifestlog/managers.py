@@ -11,8 +11,8 @@ from typing import Any
 
 from manifestlog.manager import AbstractManifest
 from manifestlog.model.downloads import EventLike, SourceLike, record_from_download
-from manifestlog.model.events import EventKind, Query
-from manifestlog.model.models import AddResult, ManifestRecord
+from manifestlog.model.models import AddResult, ManifestRecord, record_from_stored
+from manifestlog.pending import pending
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +41,12 @@ class ProcessedManifestManager(AbstractManifest):
         return self._add_event(record_from_download(source, event, self._version, derived_from), event, live)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
-        """Yield the records of `upstream` that no output in this manifest was ever derived from."""
-        done = {checksum for record in self.records.values() for checksum in record.derived_from}
-        done |= self._earlier_inputs()
-        return (record for checksum, record in upstream.records.items() if checksum not in done)
+        """Yield the records of `upstream` that no output in this manifest was ever derived from, sorted by checksum.
 
-    def _earlier_inputs(self) -> set[str]:
-        """Return the inputs of earlier derivations of the outputs that are here; their records show the latest only."""
-        found: set[str] = set()
-        for event in self._engine.events(Query(other_inputs=True)):
-            if event.kind is not EventKind.FAILED and event.checksum is not None and self._engine.has(event.checksum):
-                found.update(event.inputs, (event.was or {}).get("derived_from") or ())
-        return found
+        The first call reads both manifests; a later one of this manager takes in only what has happened since.
+        """
+        looks = self.__dict__.setdefault("_looks", {})
+        return map(record_from_stored, pending(upstream._engine, self._engine, looks))  # noqa: SLF001 -- also a manager
 
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
         """Replace fields of the record with checksum `key`; `value` must have `checksum`, `file_path` and `file_size`."""
