@@ -153,6 +153,12 @@ def test_lookups_are_measured_beside_a_writer_and_alone_and_are_drawn_the_same_t
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize(("workload", "cases"), [("bench_list", 6), ("bench_pending", 3)])
+def test_reading_everything_is_measured_in_each_way(tmp_path: Path, workload: str, cases: int) -> None:
+    _, results = measured(tmp_path, workload)
+    assert len({str(one["case"]) for one in results if one["peer"] == "manifestlog"}) >= cases
+
+
 def test_the_least_that_an_addition_takes_is_taken_of_the_same_record_as_the_engine_writes(tmp_path: Path) -> None:
     record = harness.make_record(0)
     Bare(tmp_path).add(record)

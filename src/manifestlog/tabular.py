@@ -69,9 +69,14 @@ def column_batches(snapshot: Snapshot, names: Sequence[str]) -> Iterator[Columns
 
 def _columns_of(some: Sequence[tuple[str, bytes]], names: Sequence[str]) -> Columns:
     parsed = codec.loads_all(raw for _, raw in some)
-    return {
-        name: [row[name] for row in parsed] if name in REQUIRED else [row.get(name) for row in parsed] for name in names
-    }
+    bare = all(map(len(REQUIRED).__eq__, map(len, parsed)))  # nearly always: no record has an optional member
+    return {name: _column(parsed, name, bare=bare) for name in names}
+
+
+def _column(parsed: list[Row], name: str, *, bare: bool) -> list[Any]:
+    if name in REQUIRED:
+        return [row[name] for row in parsed]
+    return [None] * len(parsed) if bare else [row.get(name) for row in parsed]
 
 
 def arrow_batches(snapshot: Snapshot, names: Sequence[str]) -> pa.RecordBatchReader:

@@ -19,6 +19,7 @@ from manifestlog.errors import UnknownContentError
 from manifestlog.model import codec, roots
 from manifestlog.model.lineage import Delivery, Derivation, Lineage, deliveries_in, derivations_in, explore
 from manifestlog.model.rows import normal_checksum, observations, sort_key
+from manifestlog.pending import inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from manifestlog.history import Recorded
     from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
-
-_DERIVED = b'"derived_from":'
 
 
 def trace(
@@ -97,7 +96,7 @@ class _Manifest:
         if self._users is None:
             self._users = defaultdict(list)
             for output, raw in self.snapshot.records():
-                for one in codec.loads(raw).get("derived_from", ()) if _DERIVED in raw else ():
+                for one in inputs_of(raw):
                     self._users[one].append(output)
         for output in self._users.get(checksum, ()):
             row = self.row(output)

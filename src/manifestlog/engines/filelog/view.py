@@ -234,6 +234,8 @@ class View(NamedTuple):
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""
         (overlay,) = self.overlays
+        if not overlay.entries:
+            return self.base.index.checked_checksums()
         own = sorted(checksum for checksum, (raw, _) in overlay.entries.items() if raw is not None)
         below = (c for c in self.base.index.checked_checksums() if c not in overlay.entries)
         return merge_sorted(own, below)
