@@ -115,6 +115,33 @@ def test_many_steps_in_any_order(
         processed.__dict__["_looks"] = looks
 
 
+def looked_at_after_a_forget(path: Path) -> None:
+    """An output goes, and its input is pending again, also for who has looked before."""
+    made = META.model_copy(update={"process": ETLProcess.TRANSFORMER})
+    with (
+        DownloadManifestManager(path, META, options=QUIET) as upstream,
+        ProcessedManifestManager(path.with_name("systems_ingestion.manifest.json"), made, options=QUIET) as processed,
+    ):
+        upstream.add(record("a"))
+        processed.add(record("out", derived_from=(sha("a"),)))
+        assert _pending(processed, upstream) == []
+        processed.forget(sha("out"))
+        assert _pending(processed, upstream) == [sha("a")]
+
+
+def looked_at_while_an_input_comes_late(path: Path) -> None:
+    """An output names an input that its upstream has only later: it is done."""
+    made = META.model_copy(update={"process": ETLProcess.TRANSFORMER})
+    with (
+        DownloadManifestManager(path, META, options=QUIET) as upstream,
+        ProcessedManifestManager(path.with_name("systems_ingestion.manifest.json"), made, options=QUIET) as processed,
+    ):
+        processed.add(record("out", derived_from=(sha("a"),)))
+        assert _pending(processed, upstream) == []
+        upstream.add(record("a"))
+        assert _pending(processed, upstream) == []
+
+
 def test_a_later_look_reads_no_manifest_as_a_whole(
     upstream: DownloadManifestManager, processed: ProcessedManifestManager, first_looks: list[str]
 ) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
-from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE
+from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "engines.filelog.session:Session.transact"
@@ -191,5 +191,6 @@ SAFEGUARDS = [
     *READING,
     *INDEX_AND_MERGE,
     *ADOPTION,
+    *LOOKS,
     *HISTORY,
 ]

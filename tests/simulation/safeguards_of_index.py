@@ -130,3 +130,18 @@ ADOPTION = [
         "engines.filelog.canonical.index:Index.__init__", "crc32(self.imported) != imported[1]", "False",
     ),
 ]  # fmt: skip
+
+LOOKS = [
+    one(
+        "a look begins anew where events leave it open",
+        "an input whose output was forgotten, never processed again",
+        "a look after an output was forgotten",
+        "pending:Look._take_output", "raise _UncertainError", "pass",
+    ),
+    one(
+        "a look keeps the inputs that are done without being upstream",
+        "an input processed twice, because it came upstream after its output",
+        "a look at an input that came late",
+        "pending:Look._take_upstream", "and checksum not in self._done", "",
+    ),
+]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from contract import test_history_damage, test_moved_lines
+from contract import test_history_damage, test_moved_lines, test_pending
 from crash import test_disk_failures
 from damage import test_adoption, test_bits, test_files, test_index as damage_of_index, test_lines
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
@@ -385,6 +385,8 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "an index of a canonical of the same time": _at_a_path(test_adoption.another_of_the_same_time),
     "a canonical that changes while its index is adopted": _at_a_path(test_adoption.changed_while_it_is_adopted),
     "a copy that is opened beside a compaction": _at_a_path(test_adoption.kept_beside_a_compaction),
+    "a look after an output was forgotten": _at_a_path(test_pending.looked_at_after_a_forget),
+    "a look at an input that came late": _at_a_path(test_pending.looked_at_while_an_input_comes_late),
     "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),
