@@ -25,6 +25,7 @@ WRONG: dict[str, Callable[[AbstractManifest], Any]] = {
     "a source that is not UTF-8": lambda m: m.fail(SimpleNamespace(source_id="a\ud800", dataset="set"), "x"),
     "seconds that are no number": lambda m: m.fail(SOURCE, "x", seconds=float("nan")),
     "endless seconds": lambda m: m.fail(SOURCE, "x", seconds=float("inf")),
+    "seconds that no number holds": lambda m: m.fail(SOURCE, "x", seconds=10**400),
     "more bytes than 64 bits hold": lambda m: m.fail(SOURCE, "x", bytes=2**64),
     "a status that is text": lambda m: m.fail(SOURCE, "x", status="500"),
     "a version that is a number": lambda m: m.run("nightly", 5).__enter__(),  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and type(value) is not bool and isfinite(value)
+    return type(value) is int or (type(value) is float and isfinite(value))
 
 
 def _is_object(value: object) -> bool:
