@@ -271,7 +271,7 @@ class AbstractManifest(ManifestReader, ABC):
 
         `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums). Raises `ValueError` for any other.
         """
-        failed = {"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)}
+        failed = kept({"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)})
         details = self._run.joined({**failed, **attempt_details(attempt)})
         self._engine.record_event(EventKind.FAILED, writable(details or {}))
 

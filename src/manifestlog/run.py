@@ -70,8 +70,8 @@ class RunContext:
 
     def joined(self, given: Mapping[str, Any]) -> Details | None:
         """Return the details of an event: those of the run, and these."""
-        found = {**(self.details or {}), **kept(given)}
-        return found or None
+        run = self.details
+        return ({**run, **given} if run else dict(given)) or None
 
 
 class Run:

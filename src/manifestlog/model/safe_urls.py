@@ -21,6 +21,7 @@ _URL = re.compile(
     r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?",
     re.IGNORECASE,
 )
+_PLAIN_URL = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[^\s\x00-\x1f\x7f/?#@:\[\]]*(?:/[^\s\x00-\x1f\x7f?#]*)?")
 _URL_IN_TEXT = re.compile(rf"{_SCHEME}[^\s\"<>]+", re.IGNORECASE)
 _QUERY_IN_TEXT = re.compile(r"(?<=[^\s?])\?[^\s\"<>]+")  # urllib3 shows `/path?query`, even of a redirect's target
 _USERINFO = re.compile(
@@ -57,6 +58,8 @@ _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
 
 def safe_url(url: str) -> str:
     """Return the URL with `***` for userinfo and query values, without fragment; `***` if it is not a URL."""
+    if _PLAIN_URL.fullmatch(url):  # most URLs of downloads: there is nothing to hide
+        return url
     found = None if _UNSEEN.search(url) else _URL.fullmatch(url)
     if found is None:
         return MASK
