@@ -15,6 +15,7 @@ It opens no files; `spans` does.
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -37,6 +38,9 @@ _TIME = re.compile(rb'"ts":"([^"]*)"')
 _ALL, _ALL_BACK = Query(), Query(reverse=True)
 _NO_DIGITS = frozenset([b""])
 """No checksum is asked for: nothing is found."""
+_PUT = EventKind.PUT
+_PARSED_BYTES = 32 << 10
+"""Lines to parse in one call; with many more, Python's garbage collector looks at the objects of them all."""
 
 
 class Position(NamedTuple):
@@ -122,9 +126,8 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
         if span.checked and ((mark is not None and mark.find(span.data) < 0) or _is_before(span.data, since)):
             continue
         found = _span_events(span, tag, query, mark, on_damage)
-        for event in reversed(list(found)) if query.reverse else found:
-            if wanted is None or wanted(event):
-                yield event
+        in_order = reversed(list(found)) if query.reverse else found
+        yield from in_order if wanted is None else filter(wanted, in_order)
 
 
 def first_time(spans: Iterable[Span], on_damage: Callable[[Span, int], None]) -> str | None:
@@ -147,7 +150,7 @@ def _span_events(
     for offset, end, data in parsed:
         if data["op"] == "put" and "event" not in data:  # most lines, so in few steps
             row = data["record"]
-            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], EventKind.PUT, row["checksum"], row, {})
+            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], _PUT, row["checksum"], row, {})
         elif found := changes(data):
             crc = data["crc"]
             places = Position(segment, offset, 0, crc), Position(segment, end, 0, crc)
@@ -167,15 +170,12 @@ def _line_events(
 
 
 def _parsed_pack(span: Span) -> Iterator[tuple[int, int, Parsed]]:
-    """Yield (offset, offset after it, members) of the lines of a pack, which are valid: all are parsed in one call."""
-    found = span.data.split(b"\n")
-    if not found[-1]:
-        found.pop()
-    offset, last = span.start, span.start + len(span.data)
-    for line, data in zip(found, codec.loads(b"[%b]" % b",".join(found)), strict=True):
-        end = min(offset + len(line) + 1, last)  # a segment's last line may lack its newline
-        yield offset, end, data
-        offset = end
+    """Yield (offset, offset after it, members) of the lines of a pack, which are valid: many are parsed in one call."""
+    text, end = BytesIO(span.data), span.start
+    while some := text.readlines(_PARSED_BYTES):
+        for line, data in zip(some, codec.loads(b"[%b]" % b",".join(some)), strict=True):
+            begin, end = end, end + len(line)
+            yield begin, end, data
 
 
 def _parsed_lines(
