@@ -41,7 +41,7 @@ from manifestlog.files import disk, publish
 from manifestlog.model.rows import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from manifestlog.engines.filelog.history.spans import Span
     from manifestlog.names import ManifestPaths
@@ -159,9 +159,8 @@ def tidy(
     loose = _loose(paths)
     sizes = [_size(paths.kept_segment(number)) for number in loose]
     if len(loose) >= segments_max or sum(sizes) >= LOOSE_BYTES_MAX:
-        for some in _runs(loose, sizes):
-            _pack(paths, ts_created, some)
-        _remove_packed(paths, ts_created)
+        proved = {_pack(paths, ts_created, some) for some in _runs(loose, sizes)}
+        _remove_packed(paths, ts_created, proved)
     cut(paths, keep, datetime.now(UTC), first_needed)
 
 
@@ -181,13 +180,20 @@ def _size(path: str) -> int:
     return 0 if found is None else found.size
 
 
-def _remove_packed(paths: ManifestPaths, ts_created: str) -> None:
-    """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest."""
+def _remove_packed(
+    paths: ManifestPaths, ts_created: str, proved: Container[tuple[int, int] | None] = frozenset()
+) -> None:
+    """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest.
+
+    Those in `proved` have just been read.
+    """
     names = history_folder.names(paths)
     found = packs(paths, names)
     twice = [(paths.kept_segment(number), found.pack_of(number)) for number in paths.segment_numbers(names)]
     twice += [(paths.pack(*one), found.pack_of(one[0])) for one in paths.pack_ranges(names) if one not in found.packs]
-    sound = {pack for pack in {pack for _, pack in twice} if pack and is_sound(paths, ts_created, pack)}
+    sound = {
+        pack for pack in {pack for _, pack in twice} if pack and (pack in proved or is_sound(paths, ts_created, pack))
+    }
     for path, pack in twice:
         if pack in sound:
             disk.remove(path)
@@ -220,8 +226,11 @@ def _runs(loose: list[int], sizes: list[int]) -> Iterator[list[int]]:
         yield run
 
 
-def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
-    """Write a pack of these segments, steps (b); with the small pack before them, if there is one."""
+def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> tuple[int, int] | None:
+    """Write a pack of these segments, steps (b); with the small pack before them, if there is one.
+
+    Return its first and last segment, or None if a segment is damaged. It has been read back.
+    """
     segments = Segments(paths, ts_created, None)
     before = next((p for p in Listing.of(paths).packs if p[1] == run[0] - 1), None)
     if before is not None and _size(paths.pack(*before)) < _SMALL_PACK_BYTES:
@@ -234,11 +243,12 @@ def _pack(paths: ManifestPaths, ts_created: str, run: list[int]) -> None:
         publish.publish(target, _blocks(packer, segments, kept), mode_from=paths.canonical)
     except DamagedManifestError as error:
         log.error("%s; it is not packed: run `manifestlog check`", error)
-        return
+        return None
     for damage in Pack(path).damaged_blocks():  # read back before anything relies on it
         disk.remove(path)
         raise damage
     log.debug("%s: packed segments %d to %d", path, run[0], run[-1])
+    return run[0], run[-1]
 
 
 def _blocks(packer: Packer, segments: Segments, kept: list[Kept]) -> Iterator[bytes]:

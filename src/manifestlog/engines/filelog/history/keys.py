@@ -23,18 +23,18 @@ import re
 import sys
 from array import array
 from bisect import bisect_left
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-_LISTS = (b'"derived_from":[', b'"inputs":[', b'"forgets":[')
 CHECKSUM = re.compile(rb'"([0-9a-f]{64})"')
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SOURCE = re.compile(rb'"source_id":(%b)' % _TEXT)
+_RUN = re.compile(rb'"run":(%b)' % _TEXT)
 _KINDS = ("begun", "ended", "failed")
 """The kinds that a search finds by themselves: they are rare, and a line holds one event of theirs."""
 _BUCKET_KEYS = 32
@@ -65,6 +65,8 @@ def run_key(run: str) -> bytes:
 OTHER_INPUTS_KEY = b"inputs"
 """The key of events with inputs that their record does not show."""
 OTHER_INPUTS_TEXT = b'"inputs":['
+_LISTS = (b'"derived_from":[', OTHER_INPUTS_TEXT, b'"forgets":[')
+"""How a list of checksums begins."""
 
 
 def kind_key(kind: str) -> bytes | None:
@@ -80,34 +82,22 @@ def kind_text(kind: str) -> bytes:
 def keys_in(data: bytes) -> set[bytes]:
     """Return the keys of everything that these lines mention."""
     found = {text[:_DIGITS] for text in data.split(b'"checksum":"')[1:]}
-    if any(name in data for name in _LISTS):
+    found.update(_SOURCE.findall(data))
+    found.update([b"run:" + run for run in _RUN.findall(data)])
+    mentioned = [name for name in _LISTS if name in data]
+    if mentioned:
         found.update(CHECKSUM.findall(data))
-    found.update(_texts_after(b'"source_id":', data))
-    found.update(b"run:" + run for run in _texts_after(b'"run":', data))
-    if OTHER_INPUTS_TEXT in data:
+    if OTHER_INPUTS_TEXT in mentioned:
         found.add(OTHER_INPUTS_KEY)
     found.update(b"op:" + kind.encode() for kind in _KINDS if kind_text(kind) in data)
     return found
 
 
-def _texts_after(name: bytes, data: bytes) -> Iterator[bytes]:
-    """Yield the JSON text of each member of this name."""
-    for rest in data.split(name)[1:]:
-        text = rest[: rest.find(b'"', 1) + 1]
-        # A quotation mark after a backslash does not end the text.
-        yield text if b"\\" not in text else _whole_text(rest)
-
-
-def _whole_text(rest: bytes) -> bytes:
-    found = _TEXT.match(rest)
-    return b"" if found is None else found[0]
-
-
 def _hash(key: bytes) -> int:
-    if len(key) == _DIGITS:
-        with suppress(ValueError):  # a checksum is a hash already
-            return int(key[:8], 16)
-    return crc32(key)
+    try:
+        return int(key[:8], 16) if len(key) == _DIGITS else crc32(key)  # a checksum is a hash already
+    except ValueError:  # another key of that length
+        return crc32(key)
 
 
 class Table(NamedTuple):
