@@ -52,9 +52,8 @@ WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
 CLAIMS_NAME = ".manifestlog.claims"
 SEEN_NAME = ".manifestlog.seen"
 
-_NUMBER = "[0-9]{6}|[1-9][0-9]{6,11}"
-"""A segment number as a name has it: one spelling each, and none that no log ever reaches."""
 _DIGITS_MIN, _DIGITS_MAX = 6, 12
+"""A segment number as a name has it: one spelling each, and none that no log ever reaches."""
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
 
 
@@ -103,7 +102,7 @@ class ManifestPaths:
 
     def kept_segment(self, number: int) -> str:
         """Return the path of a covered segment in the history."""
-        return os.path.join(self.history, os.path.basename(self.segment(number)))
+        return os.path.join(self.history, f"{self.name}.manifest.wal-{number:06d}.jsonl")
 
     def pack(self, first: int, last: int) -> str:
         """Return the path of the pack of these segments."""
@@ -111,8 +110,9 @@ class ManifestPaths:
 
     def pack_ranges(self, file_names: list[str]) -> list[tuple[int, int]]:
         """Return the first and last segment of each pack among these names, in order."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + rf"({_NUMBER})-({_NUMBER})\.jsonl\.zst")
-        ranges = ((int(found[1]), int(found[2])) for n in file_names if (found := pattern.fullmatch(n)))
+        between = _between(file_names, f"{self.name}.manifest.history-", ".jsonl.zst")
+        pairs = [text.partition("-") for text in between]
+        ranges = [(int(first), int(last)) for first, _, last in pairs if _is_number(first) and _is_number(last)]
         return sorted((first, last) for first, last in ranges if first <= last)
 
     def follower(self, follower: str) -> str:
@@ -131,6 +131,8 @@ class ManifestPaths:
 
     def history_temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of unfinished packs among these names."""
+        if not any(".tmp-" in name for name in file_names):
+            return []  # compiling the pattern takes longer than the rest
         pattern = re.compile(re.escape(f"{self.name}.manifest.history-") + r"[\d-]+\.jsonl\.zst\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.history, n) for n in file_names if pattern.fullmatch(n)]
 
@@ -158,10 +160,8 @@ class ManifestPaths:
 
     def segment_numbers(self, file_names: list[str]) -> list[int]:
         """Return the segment numbers among these names, in log order."""
-        # Slicing, because compiling a pattern with the manifest's name would take half the time of opening.
-        prefix, suffix = f"{self.name}.manifest.wal-", ".jsonl"
-        digits = [n[len(prefix) : -len(suffix)] for n in file_names if n.startswith(prefix) and n.endswith(suffix)]
-        return sorted(int(d) for d in digits if d.isascii() and d.isdigit() and _is_number(d))
+        between = _between(file_names, f"{self.name}.manifest.wal-", ".jsonl")
+        return sorted(int(text) for text in between if _is_number(text))
 
     def temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of temporary files among these names, which a dead writer may have left."""
@@ -169,9 +169,17 @@ class ManifestPaths:
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 
 
-def _is_number(digits: str) -> bool:
-    """Return whether these digits are a segment number in its only spelling."""
-    return len(digits) == _DIGITS_MIN or (_DIGITS_MIN < len(digits) <= _DIGITS_MAX and digits[0] != "0")
+def _between(file_names: list[str], prefix: str, suffix: str) -> list[str]:
+    """Return what is between this prefix and this suffix, of each name that has both."""
+    # Slicing, because compiling a pattern with the manifest's name would take half the time of opening.
+    return [n[len(prefix) : -len(suffix)] for n in file_names if n.startswith(prefix) and n.endswith(suffix)]
+
+
+def _is_number(text: str) -> bool:
+    """Return whether this is a segment number in its only spelling."""
+    if not (text.isascii() and text.isdigit()):
+        return False
+    return len(text) == _DIGITS_MIN or (_DIGITS_MIN < len(text) <= _DIGITS_MAX and text[0] != "0")
 
 
 def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) -> Path:

@@ -189,11 +189,13 @@ def _remove_packed(
     """
     names = history_folder.names(paths)
     found = packs(paths, names)
-    twice = [(paths.kept_segment(number), found.pack_of(number)) for number in paths.segment_numbers(names)]
-    twice += [(paths.pack(*one), found.pack_of(one[0])) for one in paths.pack_ranges(names) if one not in found.packs]
-    sound = {
-        pack for pack in {pack for _, pack in twice} if pack and (pack in proved or is_sound(paths, ts_created, pack))
-    }
+    twice = [(paths.kept_segment(n), pack) for n in paths.segment_numbers(names) if (pack := found.pack_of(n))]
+    twice += [
+        (paths.pack(*one), pack)
+        for one in paths.pack_ranges(names)
+        if one not in found.packs and (pack := found.pack_of(one[0]))
+    ]
+    sound = {pack for pack in {pack for _, pack in twice} if pack in proved or is_sound(paths, ts_created, pack)}
     for path, pack in twice:
         if pack in sound:
             disk.remove(path)
