@@ -48,6 +48,7 @@ def compressors() -> dict[str, Compress]:
         found[f"gzip, level {level}"] = partial(gzip.compress, compresslevel=level)
     for level in (1, 3, 19):
         found[f"Zstandard, level {level}"] = partial(zstd.compress, level=level)
+    found["Zstandard, as packs have it"] = compression.compress
     return found
 
 
