@@ -6,6 +6,10 @@ begin to the last end. Each adds records that nobody else adds. The peers take t
 A small manifest is a fresh copy in every round. The large ones are built once for each peer and grow by less than
 a tenth; before each case the peer may settle (compact, checkpoint) outside the timed part. A peer that writes its whole
 file anew takes as long as that is large: it is given few additions, and one round with one writer at the large sizes.
+
+The table "while compactions run" adds so many that this engine compacts again and again meanwhile. It has this engine with
+other options as well: what a compaction costs its writer is the difference from the row without any. `CPU µs` is the
+processor time of the writer's process, which other work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ class Case:
     peer: str
     additions: int
     """Of all writers together, in one round."""
+    long: bool = False
+    """Whether the log passes the length at which it is compacted, again and again."""
 
     @property
     def kind(self) -> type[peers.Peer]:
@@ -65,6 +71,8 @@ class Group:
     rounds: int
     everybody: bool = True
     """Or only the peers of the normal run: a point of a plot."""
+    long: bool = False
+    """Whether this engine compacts meanwhile; its variants are measured as well."""
 
 
 def groups(context: Context) -> list[Group]:
@@ -85,6 +93,7 @@ def groups(context: Context) -> list[Group]:
             found.append(Group(durability, crowd, (small, large) if context.scale == "full" else (small,), rounds))
         elif context.scale == "full":
             found.append(Group(durability, crowd, (small,), rounds))
+    found.append(Group(peers.PROCESS_KILL, 1, (small,), min(rounds, 3), long=True))
     return found
 
 
@@ -102,22 +111,27 @@ class _Bench:
         for size in sorted({size for group in self._groups for size in group.sizes}):
             for name, directory in built(self._context, size).items():
                 self._places[name, size] = Place(directory, size)
+            for variant in peers.VARIANTS:
+                if (peers.REFERENCE, size) in self._places:
+                    self._places[variant, size] = self._places[peers.REFERENCE, size]
         for group in self._groups:
             yield from self._measure(group)
 
     def _cases(self, group: Group) -> list[Case]:
         found = []
         for size in group.sizes:
-            for name in self._context.peers:
+            for name in [*self._context.peers, *(peers.VARIANTS if group.long else ())]:
                 wanted = group.everybody or name in peers.FEW
                 count = self._additions(group, size, peers.load(name))
                 if wanted and count and (name, size) in self._places:
-                    found.append(Case(group.durability, group.writers, size, name, count))
+                    found.append(Case(group.durability, group.writers, size, name, count, group.long))
         return found
 
     def _additions(self, group: Group, size: int, kind: type[peers.Peer]) -> int:
         """How many this peer is given; 0 where it cannot, or where nobody would wait for it."""
         alone, full = group.writers == 1, self._context.scale == "full"
+        if group.long:
+            return 0 if kind.rewrites_everything else self._context.pick(2_000, 100_000, 200_000)
         if kind.one_process and not alone:
             return 0
         if kind.rewrites_everything:
@@ -210,9 +224,9 @@ class _Bench:
 
     def _result(self, case: Case, spans: list[Span], settled_s: float) -> Measurement:
         compacted = sum(span.reorganised for span in spans)
-        ours = case.peer == peers.REFERENCE
+        ours = case.peer == peers.REFERENCE or case.peer in peers.VARIANTS
         return Measurement(
-            table=f"add, {peers.DURABILITIES[case.durability]}",
+            table=f"add{' while compactions run' if case.long else ''}, {peers.DURABILITIES[case.durability]}",
             case={"writers": case.writers, "records": case.records},
             peer=case.peer,
             unit="adds/s",
@@ -221,6 +235,7 @@ class _Bench:
             extra={
                 "p50 µs": median(harness.percentile(span.each_us, 50) for span in spans),
                 "p99 µs": median(harness.percentile(span.each_us, 99) for span in spans),
+                **(_tail(spans) if case.long else {}),
                 "adds x rounds": f"{case.additions:,} x {len(spans)}",
                 "compacted beside": f"{compacted} of {len(spans)}" if ours else "-",
                 "merge before, s": settled_s if ours and case.records > _LARGE else "-",
@@ -230,8 +245,16 @@ class _Bench:
             # The few additions of those who write everything anew are another stream: nothing to compare.
             # Every round's verdicts are the same ones, and so the number of rounds does not matter.
             digest="" if case.kind.rewrites_everything else harness.digest_of(sorted({s.digest for s in spans})),
-            headline=True,
+            headline=not case.long,
         )
+
+
+def _tail(spans: list[Span]) -> dict[str, harness.Cell]:
+    """What only shows in many additions."""
+    return {
+        "p99.9 µs": median(harness.percentile(span.each_us, 99.9) for span in spans),
+        "CPU µs": median(span.cpu_us for span in spans),
+    }
 
 
 def run(context: Context) -> Iterator[Measurement]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -35,6 +36,7 @@ class ManifestlogPeer(Peer):
     """A manifest of this package."""
 
     adds_many: ClassVar[bool] = True
+    options: ClassVar[ManifestOptions] = ManifestOptions(compact_on_close=False, compact_interval_s=_NEVER_S)
 
     def __init__(self, manager: DownloadManifestManager) -> None:
         """Wrap an open manager."""
@@ -59,9 +61,7 @@ class ManifestlogPeer(Peer):
 
     @classmethod
     def open(cls, directory: Path, durability: str, *, shared: bool) -> Self:  # noqa: ARG003 -- it always is
-        options = ManifestOptions(
-            durability=Durability(durability), compact_on_close=False, compact_interval_s=_NEVER_S
-        )
+        options = replace(cls.options, durability=Durability(durability))
         return cls(DownloadManifestManager(cls._path(directory), options=options))
 
     @classmethod
@@ -90,3 +90,15 @@ class ManifestlogPeer(Peer):
 
     def close(self) -> None:
         self._manager.close()
+
+
+class ThreadPeer(ManifestlogPeer):
+    """The same, with compactions in a thread of the writer's process."""
+
+    options = replace(ManifestlogPeer.options, compact_in_child=False)
+
+
+class UncompactedPeer(ManifestlogPeer):
+    """The same, without compactions."""
+
+    options = replace(ManifestlogPeer.options, auto_compact=False)

@@ -35,6 +35,11 @@ PEERS = {
     "JSON rewrite": "benchmarks.peer_json:JsonPeer",
     "TinyDB": "benchmarks.peer_tinydb:TinydbPeer",
 }
+VARIANTS = {
+    "manifestlog, compact_in_child=False": "benchmarks.peer_manifestlog:ThreadPeer",
+    "manifestlog, auto_compact=False": "benchmarks.peer_manifestlog:UncompactedPeer",
+}
+"""This engine with other options, for a table that asks what its compactions cost; they use its manifests."""
 FEW = (REFERENCE, "SQLite WAL", "LMDB", "JSON lines", "JSON rewrite")
 """Those of the normal run; the others are measured with `--full`, and tried with `--quick`."""
 
@@ -131,8 +136,8 @@ def missing() -> dict[str, str]:
 
 
 def load(name: str) -> type[Peer]:
-    """The class of a peer in `PEERS`."""
-    module, _, attribute = PEERS[name].partition(":")
+    """The class of a peer in `PEERS` or `VARIANTS`."""
+    module, _, attribute = (PEERS | VARIANTS)[name].partition(":")
     return cast("type[Peer]", getattr(importlib.import_module(module), attribute))
 
 

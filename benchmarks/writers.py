@@ -45,6 +45,7 @@ class Answer:
     began_ns: int
     ended_ns: int
     each_ns: list[int]
+    cpu_s: float
     verdicts: list[str]
     peak_mb: float
 
@@ -55,6 +56,8 @@ class Span:
 
     per_second: float
     each_us: list[float]
+    cpu_us: float
+    """Processor time of the writers' processes for each addition, threads included and child processes not."""
     digest: str
     reorganised: bool
     peak_mb: float
@@ -89,13 +92,15 @@ def _write(pipe: Connection[Any, Any], task: Task) -> str:
     wait_ns = pipe.recv() - time.monotonic_ns()
     time.sleep(max(wait_ns, 0) / _NS)
     now, add, each, verdicts = time.monotonic_ns, opened.add, [], []
-    began = last = now()
+    cpu_s, began = time.process_time(), now()
+    last = began
     for record in records:
         verdicts.append(add(record))
         done = now()
         each.append(done - last)
         last = done
-    pipe.send(Answer(began, last, each, [str(word) for word in verdicts], memory_mb()["peak_mb"]))
+    cpu_s = time.process_time() - cpu_s
+    pipe.send(Answer(began, last, each, cpu_s, [str(word) for word in verdicts], memory_mb()["peak_mb"]))
     pipe.recv()
     opened.close()
     return "closed"
@@ -176,6 +181,7 @@ class Writers:
         return Span(
             per_second=sum(len(a.each_ns) for a in answers) / seconds,
             each_us=[ns / 1e3 for a in answers for ns in a.each_ns],
+            cpu_us=1e6 * sum(a.cpu_s for a in answers) / sum(len(a.each_ns) for a in answers),
             digest=harness.digest_of(answer.verdicts for answer in answers),
             reorganised=after != before,
             peak_mb=max(answer.peak_mb for answer in answers),

@@ -67,6 +67,9 @@ class ManifestOptions:
     So a canonical file lacks at most about 1/50 of its records. Twice the ratio halves that and doubles the disk's work."""
     compact_small_bytes: int = 16 * MIB
     """Canonical files up to this size are excepted from `compact_write_ratio`."""
+    compact_in_child: bool = True
+    """Compact a log of a megabyte or more in a child process, so that it takes no processor time from the writer's process.
+    Where no Python can be started, as in a frozen application, the background thread compacts."""
     history: str = FOREVER
     """How long covered segments are kept: `forever`, an age such as `90d`, a size such as `1GiB`, or `off`."""
     compact_on_close: bool = True

@@ -182,6 +182,7 @@ DEFAULTS = {
     "compact_time_share": 0.01,
     "compact_write_ratio": 50.0,
     "compact_small_bytes": 16 << 20,
+    "compact_in_child": True,
     "compact_on_close": True,
 }
 

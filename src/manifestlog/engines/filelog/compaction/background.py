@@ -6,7 +6,7 @@ Invariants:
 - A failure is logged and retried later. It never reaches a writer and never ends a thread.
 - Syncs have their own thread, because a compaction of a large canonical would delay them.
 
-`trigger` decides when a compaction is due, and `steps` does it.
+`trigger` decides when a compaction is due, and `steps` does it, for a long log in a `child`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from manifestlog.engines.filelog.compaction.child import compact_in_child
 from manifestlog.engines.filelog.compaction.steps import compact
 from manifestlog.engines.filelog.compaction.trigger import (
-    is_compaction_due,
     log_status,
     seconds_until_due,
 )
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAUSE_MIN_S = 0.05
+CHILD_BYTES_MIN = 1 << 20
+"""Merging a shorter log takes less time than starting a process."""
 _NO_THREAD_S = 10.0
 """How long to wait before retrying to start a thread, in seconds."""
 
@@ -204,8 +206,13 @@ class Background:
             loop.begin()
 
     def _compact_if_due(self) -> None:
-        if is_compaction_due(self._session):
-            compact(self._session)
+        session, options = self._session, self._session.options
+        status = log_status(session)
+        if seconds_until_due(status, options, datetime.now(UTC)) > 0:
+            return
+        in_child = options.compact_in_child and status.bytes_to_merge >= CHILD_BYTES_MIN
+        if not (in_child and compact_in_child(session)):
+            compact(session)  # if a child has failed, this also finds out why
 
     def _until_due_s(self) -> float:
         due = float("inf")
