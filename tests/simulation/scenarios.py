@@ -378,7 +378,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "missing files": _through(test_files.test_every_set_of_files_missing),
     "exchanged files": _through(test_files.test_two_files_exchanged, True),
     "histories with any index": _histories(range(1, 4)),
-    "a record under the key of another": lambda _lab: lambda: test_parsing.test_a_line_that_the_document_would_not_have_does_not_count("another key"),
+    "a record under the key of another": lambda _lab: test_parsing.a_record_under_the_key_of_another,
     "digests across two others": lambda _lab: lambda: test_index.test_no_other_key_is_found(test_index._repeated, 200),
     "an index that is damaged beside a merge": _at_a_path(damage_of_index.damaged_beside_a_merge),
     "an index of a canonical of the same size": _at_a_path(test_adoption.another_of_the_same_size),
