@@ -148,13 +148,18 @@ def _packed(path: str, pack_path: str, number: int) -> bool:
         disk.close(fd)
 
 
+def sweep(paths: ManifestPaths) -> None:
+    """Remove unfinished files; only under the compaction lock, which proves that their writers are dead."""
+    for left in paths.history_temporaries(history_folder.names(paths)):
+        with suppress(IsADirectoryError, PermissionError):
+            disk.remove(left)
+
+
 def tidy(
     paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int, *, segments_max: int = SEGMENTS_MAX
 ) -> None:
     """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
-    for left in paths.history_temporaries(history_folder.names(paths)):
-        with suppress(IsADirectoryError, PermissionError):
-            disk.remove(left)
+    sweep(paths)
     _remove_packed(paths, ts_created)
     loose = _loose(paths)
     sizes = [_size(paths.kept_segment(number)) for number in loose]

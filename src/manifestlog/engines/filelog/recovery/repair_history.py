@@ -5,13 +5,13 @@
     (1) copy every damaged file to the folder in `quarantine/`, with the report, and move what is not of this log or is
         no file there; sync
     (2) for each damaged file and each gap: write a pack of what is intact, read it back, rename it into place, sync
-    (3) remove the damaged segment files that such a pack holds now
+    (3) remove the damaged segment files that such a pack holds now, and what a repair before this one left unfinished
 
 Invariants:
 
 - The live ledger is not touched, and what is intact of the history stays in it, at its own offsets.
 - A segment with missing lines says so (`Kept.lost`), so no answer about an earlier time is guessed across it.
-- A crash between the steps leaves damage that the next repair finds, or a leftover that the next compaction removes.
+- A crash between the steps leaves damage that the next repair finds, or a leftover that the next repair or compaction removes.
 - After it `check` finds no damage, so a second repair changes nothing.
 
 `check_history` finds the damage, `salvage_history` reads what is intact of it. The caller holds both locks.
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from manifestlog.names import ManifestPaths
+
 GAP_MAX = 100_000
 """Where more segments are missing, what is before them is set aside."""
 
@@ -166,6 +167,7 @@ class _HistoryRepair:
                 write_pack(self._paths, self._identity[1], saved)
             if part.path and not (part.packed and saved.kept):
                 disk.remove(part.path)
+        keep.sweep(self._paths)
         disk.sync_directory(self._paths.history)
 
     def _all(self) -> Iterator[tuple[Part, Saved]]:
@@ -251,6 +253,7 @@ def keep_events(paths: ManifestPaths, folder: str) -> None:
         elif run:
             _keep_run(paths, folder, run)
             run = []
+    keep.sweep(paths)
 
 
 def _keep_run(paths: ManifestPaths, folder: str, run: list[int]) -> None:
