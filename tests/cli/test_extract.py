@@ -138,9 +138,10 @@ def test_a_missing_configuration_is_reported_in_one_line(run: Program) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "x", "1025"])
-def test_an_invalid_number_of_jobs_is_a_usage_error(run: Program, jobs: str) -> None:
+@pytest.mark.parametrize("option", ["--jobs", "--connections"])
+def test_an_invalid_number_of_jobs_is_a_usage_error(run: Program, option: str, jobs: str) -> None:
     configure(run.home)
-    result = run.here("extract", CONFIG, "--jobs", jobs)
+    result = run.here("extract", CONFIG, option, jobs)
     assert (result.code, one_line(result.err)) == (2, True)
 
 

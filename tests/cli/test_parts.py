@@ -17,8 +17,9 @@ from manifestlog.ingest.walk import FileTask
 from manifestlog.ingest.worker import Batch, IngestCounts, IngestJob, answering
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.verdict import Verdict
+from manifestlog.workers.interrupts import Interrupts
 from manifestlog.workers.main import Job, work
-from manifestlog.workers.pool import Interrupts, Pool
+from manifestlog.workers.pool import Pool
 
 if TYPE_CHECKING:
     from pathlib import Path

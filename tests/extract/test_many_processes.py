@@ -143,7 +143,7 @@ def overlap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlap]:
         for number in range(2):
             own = [f"/gate-{number}-{worker}" for worker in range(2)]
             first = [gates.script(path, answers.slow_to_answer(path.encode(), opened)) for path in own]
-            home.configure(*map(entry, [*first, *(f"{server.url}/{name}" for name in FILES)]), jobs=2)
+            home.configure(*map(entry, [*first, *(f"{server.url}/{name}" for name in FILES)]), jobs=2, connections=2)
             running.append(home.start())
             wait_until(partial(_were_asked, gates, own))
         opened.set()
@@ -284,7 +284,7 @@ def test_new_workers_replace_killed_ones(home: Home, bad: BadServer) -> None:
     """Both workers stall, so the small sources have not started."""
     two = [bad.script(f"/{name}", stalling(), whole()) for name in ("large", "second")]
     small = [bad.script(f"/{name}", answers.whole(body)) for name, body in SMALL.items()]
-    home.configure(*map(entry, [*two, *small]), jobs=2)
+    home.configure(*map(entry, [*two, *small]), jobs=2, connections=2)
     process = home.start()
     wait_until(lambda: home.part_bytes("large", "second") == 2 * FIRST_BYTES)
     for worker in children_of(process.pid):

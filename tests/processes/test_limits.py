@@ -22,7 +22,8 @@ from extract.builders import raw_config
 from manifestlog import ManifestError
 from manifestlog.cli.app import main
 from manifestlog.extract import Defaults, ETLSource, PipelineOrchestrator
-from manifestlog.workers.pool import Done, Pool, next_task
+from manifestlog.workers.messages import Done, next_task
+from manifestlog.workers.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,6 +38,8 @@ class WorkerContext:
     secrets: frozenset[str] = frozenset()
     emit: Callable[[Event], None] = _ignore
     stop: Stop = field(default_factory=Stop)
+    postpones: bool = False
+    """Whether `download.advance` runs its sources: a pause then ends the turn."""
 
     def safe_address(self, source: ETLSource) -> str:
         """Return the source's URL without any secret, for the history."""

@@ -18,16 +18,15 @@ It knows neither processes nor the display of a run.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manifestlog.errors import ManifestError, RecordRejectedError
+from manifestlog.extract.attempts import Attempts, Ended, Postponed, Task
 from manifestlog.extract.config.source import Conditions, ETLSource
 from manifestlog.extract.content_encoding import resolve_encoding
 from manifestlog.extract.context import WorkerContext
@@ -41,32 +40,26 @@ from manifestlog.extract.register import decode_part, finish_interrupted, regist
 from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
 from manifestlog.model.models import ManifestRecord
+from manifestlog.workers.stop import StopAskedError
 
 log = logging.getLogger(__name__)
 
 _EMIT_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
 """The number of runs in a row that may skip a claimed source before a warning."""
+_BUSY = frozenset({429, 503})
+"""Statuses by which a server asks everybody for fewer requests."""
 _PROGRESS_BYTES = 1 << 20
 """Bytes beyond the furthest point so far that reset the failure count: a large file may be cut many times."""
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """The state shared by all attempts on one source."""
+class _PostponedError(Exception):
+    """The next attempt is due after a pause, which the caller of `advance` schedules."""
 
-    bytes: int = 0
-    failures: int = 0
-    reached_bytes: int = 0
-    """Length of the content when the failure count was last reset."""
-    sha256: str | None = None
-    deadline: float = math.inf
-    """When `timeout_total_s` expires (`time.monotonic`)."""
-    began: float = field(default_factory=time.monotonic)
-    status: int | None = None
-    """The HTTP status of the last response."""
-    spliced: bool = False
-    """Whether the part was resumed without a validator: its halves may belong to different contents."""
+    def __init__(self, pause_s: float, *, is_held: bool) -> None:
+        super().__init__(pause_s)
+        self.pause_s = pause_s
+        self.is_held = is_held
 
 
 def extract(context: WorkerContext, source: ETLSource) -> Outcome:
@@ -75,10 +68,26 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     A failure of the source becomes an outcome. Raises `ManifestError` if the manifest fails, and `StopAskedError` if
     the run is stopped; the bytes received so far are kept in both cases.
     """
-    attempts = _Attempts(deadline=time.monotonic() + (context.defaults.timeout_total_s or math.inf))
+    return _extract(context, source, Attempts.begin(context.defaults.timeout_total_s))
+
+
+def advance(context: WorkerContext, task: Task) -> Ended | Postponed:
+    """Like `extract`, but end with `Postponed` instead of a pause; the same task then continues, in any worker."""
+    attempts = task.attempts or Attempts.begin(context.defaults.timeout_total_s)
     try:
-        outcome = _extract(context, source, attempts)
+        outcome = _extract(context, task.source, attempts)
+    except _PostponedError as error:
+        again = task._replace(attempts=attempts)
+        return Postponed(again, error.pause_s, error.is_held, attempts.answered)
+    return Ended(outcome, task.host, attempts.answered)
+
+
+def _extract(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
+    try:
+        outcome = _run_steps(context, source, attempts)
     except (ExtractError, RecordRejectedError) as error:
+        if isinstance(error, FetchError) and not error.transient and not attempts.answered:
+            attempts.answered = None  # it says nothing of the server
         outcome = context.failed(source, error)
     except ManifestError:
         raise  # before `OSError`, which some of them are too: without the manifest no source can continue
@@ -89,7 +98,7 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     return outcome._replace(bytes_fetched=attempts.bytes, seconds=time.monotonic() - attempts.began)
 
 
-def _attempt_of(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> dict[str, Any]:
+def _attempt_of(context: WorkerContext, source: ETLSource, attempts: Attempts) -> dict[str, Any]:
     """Return what the history keeps of an attempt."""
     return {
         "url": context.safe_address(source),
@@ -99,7 +108,7 @@ def _attempt_of(context: WorkerContext, source: ETLSource, attempts: _Attempts) 
     }
 
 
-def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> Outcome:
+def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
     source_paths = SourcePaths.of(context.data_dir, source)
     make_directory(source_paths.part.parent)
     name = context.claims.name_of(source_paths.part)
@@ -108,9 +117,10 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> 
             return _skip_claimed(context, source, name)
         with suppress(OSError, ExtractError):
             context.claims.clear_skips(name)
-        context.emit(Started(source.source_id, source.dataset))
+        if attempts.failures == 0:
+            context.emit(Started(source.source_id, source.dataset))
         part = PartFile(source_paths)
-        left = finish_interrupted(context, source, part)
+        attempts.left = finish_interrupted(context, source, part) or attempts.left
         before = context.manifest.get_record_by_source(source.source_id, source.dataset)
         record = comparable(before, source)
         if not has_pinned(record, source) and _download(context, source, record, part, attempts):
@@ -118,8 +128,8 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: _Attempts) -> 
             attempt = _attempt_of(context, source, attempts)
             return register(context, source, part, sha256, before, attempt)
         part.discard()
-        if left is not None:
-            return left
+        if attempts.left is not None:
+            return attempts.left
         assert record is not None
         path, size = str(context.manifest.locate(record)), record.file_size
         warning = missing_file_warning(context, part.paths, record)
@@ -174,7 +184,7 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
 
 
 def _download(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
 ) -> bool:
     """Fetch the content; fetch it again in full if a part resumed without a validator is not the pinned content."""
     came = _fetch(context, source, record, part, attempts)
@@ -186,13 +196,15 @@ def _download(
 
 
 def _fetch(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
 ) -> bool:
     """Fetch the whole content into the part; return False if the server has nothing new."""
     while True:
         try:
             action = _attempt(context, source, record, part, attempts)
         except FetchError as error:
+            if context.stop.asked:
+                raise StopAskedError from None  # it has cut the connection
             if not error.transient:
                 raise
             action = Action(Step.RETRY, error.reason)
@@ -205,7 +217,7 @@ def _fetch(
         _pause(context, source, action, attempts)
 
 
-def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: _Attempts) -> None:
+def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: Attempts) -> None:
     """Wait before the next attempt; raises `FetchError` after too many failures."""
     attempts.failures += 1
     if attempts.failures > context.defaults.retries:
@@ -217,7 +229,14 @@ def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: 
     context.emit(
         Waiting(source.source_id, source.dataset, context.redacted(source, FetchError(action.reason, True)), seconds)
     )
+    if context.postpones:
+        raise _PostponedError(seconds, is_held=bool(attempts.answered) and _asks_for_less(action, attempts))
     context.stop.sleep(seconds)
+
+
+def _asks_for_less(action: Action, attempts: Attempts) -> bool:
+    """Return whether the server wants fewer requests, not only this one later."""
+    return action.after_s is not None or attempts.status in _BUSY
 
 
 def _timeout_error(context: WorkerContext, what: str) -> FetchError:
@@ -228,7 +247,7 @@ def _timeout_error(context: WorkerContext, what: str) -> FetchError:
 class _PaceCheck:
     """Ends the download of a body that is too slow or past its deadline."""
 
-    def __init__(self, context: WorkerContext, attempts: _Attempts) -> None:
+    def __init__(self, context: WorkerContext, attempts: Attempts) -> None:
         self._context, self._deadline = context, attempts.deadline
         self._since, self._bytes = time.monotonic(), 0
 
@@ -247,7 +266,7 @@ class _PaceCheck:
 
 
 def _attempt(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: _Attempts
+    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
 ) -> Action:
     """Send one request and process its response; `COMPLETE` means that the part is complete."""
     begun = part.resumable()
@@ -255,23 +274,23 @@ def _attempt(
         record = begun = None  # no conditions and no ranges: the content itself is compared after the download
     pinned = source.checksum is not None and (begun is None or begun.encoding is None)  # a pin refers to decoded bytes
     request = build_request(record, begun, by_date=has_recorded_name(record, source), pinned=pinned)
-    with _send(context, source, request) as response:
-        attempts.status = response.head.status
+    with _send(context, source, request, attempts) as response:
         if not contradicts_not_modified(record, response.head):
             return _handle_response(context, source, response, (request, record, begun), part, attempts)
     # The validator contradicts "not modified": only an unconditional request returns the current content.
     request = build_request(None, begun, pinned=pinned)
-    with _send(context, source, request) as response:
-        attempts.status = response.head.status
+    with _send(context, source, request, attempts) as response:
         return _handle_response(context, source, response, (request, None, begun), part, attempts)
 
 
 @contextmanager
-def _send(context: WorkerContext, source: ETLSource, request: FetchRequest) -> Iterator[Response]:
+def _send(context: WorkerContext, source: ETLSource, request: FetchRequest, attempts: Attempts) -> Iterator[Response]:
+    attempts.answered = False
     opened = context.fetcher.open(source, request)
     with context.stop.interruptible():
         response = opened.__enter__()
     try:
+        attempts.answered, attempts.status = True, response.head.status
         how, status = f" from byte {request.start}" if request.start else "", response.head.status
         log.debug("%s/%s: requested%s, response status %d", source.dataset, source.source_id, how, status)
         yield response
@@ -285,7 +304,7 @@ def _handle_response(
     response: Response,
     asked: tuple[FetchRequest, ManifestRecord | None, Part | None],
     part: PartFile,
-    attempts: _Attempts,
+    attempts: Attempts,
 ) -> Action:
     """Apply the response to the part."""
     head = resolve_encoding(context.defaults, source, response.head)
@@ -321,7 +340,7 @@ def _receive(
     response: Response,
     part: PartFile,
     head: ResponseHead,
-    attempts: _Attempts,
+    attempts: Attempts,
 ) -> Action:
     """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
     with PartWriter(part, head) as writer:

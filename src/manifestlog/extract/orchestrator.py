@@ -2,24 +2,27 @@
 
 Invariants:
 
-- Each started source is in the report once. If its worker dies, one other worker retries it, once.
-- No two workers fetch the same source at the same time, even across runs (`claims`).
+- Each started source is in the report once. If its worker dies, another one retries it.
+- No two workers, and no two threads of one, fetch the same source at the same time, even across runs (`claims`).
+- A source that waits for its next attempt waits in the schedule, and occupies no worker.
 
-`download` handles one source. The orchestrator does not know how a run is displayed.
+`download` handles one source, `schedule` decides which one is next. The orchestrator does not know how a run is displayed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from manifestlog.extract import freshness, safe_names
+from manifestlog.extract.attempts import Ended, Postponed, Task
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
 from manifestlog.extract.config.redaction import Redactor, secrets_in_options
@@ -31,6 +34,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
+from manifestlog.extract.schedule import Limits, Schedule
 from manifestlog.extract.worker import ExtractJob, answering
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.run import Run
@@ -64,7 +68,9 @@ class PipelineOrchestrator:
         """Prepare runs for an open manifest; files go to `<data_dir>/<dataset>/`.
 
         `fetcher` is by default a `RemoteFetcher`: http, https and every protocol of fsspec. `defaults.jobs` is the
-        number of worker processes; with 1, this process does all the work. `on_event` is called in this process with
+        number of worker processes, which share `defaults.connections` transfers at once; with 1, this process does all
+        the work, one source after the other. A fetcher of your own that is not `thread_safe` is used for one transfer
+        at once in each worker process. `on_event` is called in this process with
         each event. `secrets` never appear in an error message, and are never sent to another server after a redirect.
         Each worker process calls `initializer` first, for example to set up logging, since only a forked process
         inherits it. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
@@ -111,9 +117,12 @@ class PipelineOrchestrator:
             self._run_here(waiting, listener, asked_to_stop or int)
             return
         job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
-        work_of_each = Job(partial(answering, job), self._initializer)
-        with Pool(work, work_of_each, iter(waiting), self._defaults.jobs, name="manifestlog-extract") as pool:
-            pool.run(listener, asked_to_stop or int)
+        jobs = min(self._defaults.jobs, self._defaults.connections)
+        capacity = math.ceil(self._defaults.connections / jobs) if job.is_threaded else 1
+        work_of_each = Job(partial(answering, job), self._initializer, capacity)
+        queue = _Queue(waiting, self._defaults)
+        with Pool(work, work_of_each, queue, jobs, capacity=capacity, name="manifestlog-extract") as pool:
+            pool.run(_PoolListener(listener, queue), asked_to_stop or int)
 
     def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
         if self._defaults.jobs > 1:
@@ -194,7 +203,6 @@ class _Listener:
     report: RunReport
     on_event: OnEvent
     manifest: DownloadManifestManager
-    lost_once: set[tuple[str, str]] = field(default_factory=set)
 
     def on_progress(self, news: Event) -> None:
         if isinstance(news, Waiting):
@@ -206,12 +214,53 @@ class _Listener:
         self.report.outcomes.append(result)
         self.on_event(Finished(result))
 
-    def on_worker_died(self, task: ETLSource, how: str) -> bool:
-        pair = task.source_id, task.dataset
-        if pair not in self.lost_once:
-            self.lost_once.add(pair)
-            return True
+    def on_lost_twice(self, source: ETLSource, how: str) -> None:
         error = f"two workers crashed on this source (the last {how}); often out of memory: retry with fewer --jobs"
-        self.manifest.fail(task, error)
-        self.on_done(Outcome(*pair, Result.FAILED, error=error))
+        self.manifest.fail(source, error)
+        self.on_done(Outcome(source.source_id, source.dataset, Result.FAILED, error=error))
+
+
+class _Queue:
+    """The sources of a run for its workers, in the order of their schedule."""
+
+    def __init__(self, sources: list[ETLSource], defaults: Defaults) -> None:
+        limits = Limits(defaults.connections, defaults.connections_per_host, defaults.request_pause_s)
+        tasks = map(Task.of, sources)
+        self.schedule = Schedule(((task.host, task) for task in tasks), limits)
+
+    def take(self) -> Task | None:
+        return self.schedule.take(time.monotonic())
+
+    def pause_s(self) -> float | None:
+        return self.schedule.pause_s(time.monotonic())
+
+
+class _PoolListener:
+    """Tells the schedule how each turn of a source has ended, and the listener of the run what came of it."""
+
+    def __init__(self, listener: _Listener, queue: _Queue) -> None:
+        self._listener, self._schedule = listener, queue.schedule
+        self._lost_once: set[tuple[str, str]] = set()
+
+    def on_progress(self, news: Event) -> None:
+        self._listener.on_progress(news)
+
+    def on_done(self, result: Ended | Postponed) -> None:
+        now = time.monotonic()
+        if isinstance(result, Postponed):
+            task = result.task
+            self._schedule.postpone(
+                task.host, task, now, result.pause_s, answered=result.answered, is_held=result.is_held
+            )
+        else:
+            self._schedule.done(result.host, now, answered=result.answered)
+            self._listener.on_done(result.outcome)
+
+    def on_worker_died(self, task: Task, how: str) -> bool:
+        pair = task.source.source_id, task.source.dataset
+        if pair not in self._lost_once:
+            self._lost_once.add(pair)
+            return True
+        self._schedule.done(task.host, time.monotonic(), answered=None)
+        self._listener.on_lost_twice(task.source, how)
         return False

@@ -3,25 +3,27 @@
 Invariants:
 
 - A worker closes its manifest: its own copy after a fork, otherwise the one it opened.
+- Its threads share the manifest. Each has claims of its own, so no two of them work on the same source.
 
 `workers.main` handles signals, logging and the death of the parent.
 """
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from manifestlog.extract.attempts import Ended, Postponed, Task
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
-from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
-from manifestlog.extract.download import extract
+from manifestlog.extract.download import advance
+from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
-from manifestlog.extract.report import Outcome
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.link import WorkerLink
 
@@ -35,12 +37,31 @@ class ExtractJob(NamedTuple):
     defaults: Defaults
     secrets: frozenset[str]
 
+    @property
+    def is_threaded(self) -> bool:
+        """Whether several threads may use the fetcher: it says so itself, or each has a copy of the built-in one."""
+        return getattr(self.fetcher, "thread_safe", False) or isinstance(self.fetcher, RemoteFetcher)
+
 
 @contextmanager
-def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[ETLSource], Outcome]]:
-    """Open what a worker needs; yield the function that fetches and registers one source."""
-    with job.manifest, Claims(job.manifest, job.data_dir) as claims:
-        context = WorkerContext(
-            job.manifest, job.fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop
-        )
-        yield partial(extract, context)
+def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[Task], Ended | Postponed]]:
+    """Open what a worker needs; yield the function that fetches and registers one source, for every thread."""
+    link.interrupt = getattr(job.fetcher, "interrupt", link.interrupt)
+    with job.manifest, ExitStack() as opened:
+        own = threading.local()
+
+        def answer(task: Task) -> Ended | Postponed:
+            if not hasattr(own, "context"):
+                own.context = _context(job, link, opened)
+            return advance(own.context, task)
+
+        yield answer
+
+
+def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack) -> WorkerContext:
+    """Return the context of a thread, with claims of its own: the threads of one object would share them."""
+    claims = opened.enter_context(Claims(job.manifest, job.data_dir))
+    fetcher = job.fetcher if getattr(job.fetcher, "thread_safe", False) else copy.copy(job.fetcher)
+    return WorkerContext(
+        job.manifest, fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop, postpones=True
+    )

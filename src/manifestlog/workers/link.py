@@ -10,14 +10,35 @@ Work without worker processes uses the same link, with a plain function as `send
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from manifestlog.workers.stop import Stop, StopAskedError
 
 _TELL_EVERY_S = 0.1
+
+
+class Sender:
+    """The sending end of a pipe, for several threads."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        """Send a message whole."""
+        data = ForkingPickler.dumps(message)
+        with self._lock:
+            self._pipe.send_bytes(data)
+
+
+def _nothing() -> None:
+    """Wake nothing."""
 
 
 class WorkerLink:
@@ -26,6 +47,8 @@ class WorkerLink:
     def __init__(self, send: Callable[[Any], None], stop: Stop | None = None) -> None:
         self.send = send
         self.stop = stop or Stop()
+        self.interrupt: Callable[[], None] = _nothing
+        """Wakes the threads of this worker that wait, after a stop request; set by the work itself."""
         self._untold = 0
         self._told_at = time.monotonic()
 

@@ -5,6 +5,8 @@ Invariants:
 - A worker answers every task, unless a stop request interrupts it; its completed work is then kept.
 - A worker never outlives the process that started it.
 - A worker closes everything that it opened for its work before it ends.
+- With a `capacity` above 1, tasks run in threads (`threads`); otherwise in the main thread, where a stop request interrupts
+  any wait.
 
 It works in forked and spawned processes, and does not know what a task is.
 """
@@ -23,9 +25,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from manifestlog.errors import ManifestError
-from manifestlog.workers.link import WorkerLink
-from manifestlog.workers.pool import Done, Listener, Pool, is_daemonic, next_task
+from manifestlog.workers.link import Sender, WorkerLink
+from manifestlog.workers.messages import Done, next_task
+from manifestlog.workers.pool import Listener, Pool, is_daemonic
 from manifestlog.workers.stop import Stop, StopAskedError
+from manifestlog.workers.threads import work_in_threads
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +44,13 @@ class Job(NamedTuple):
     """Opens the resources of the work, and closes them at the end."""
     initializer: Callable[[], None] | None = None
     """Called first in every worker process, for example to configure logging."""
+    capacity: int = 1
+    """How many tasks a worker does at once, in threads."""
 
 
 def work(parent: Connection[Any, Any], job: Job) -> None:
     """Run a worker process until there are no tasks or it is asked to stop."""
-    stop = Stop()
+    stop, send = Stop(), Sender(parent).send
     # Ctrl-C reaches the whole process group. The parent handles it, and sends SIGTERM to its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop.ask)
@@ -55,12 +61,17 @@ def work(parent: Connection[Any, Any], job: Job) -> None:
         job.initializer()
     with suppress(BrokenPipeError, StopAskedError):
         try:
-            with job.answering(WorkerLink(parent.send, stop)) as answer:
+            link = WorkerLink(send, stop)
+            with job.answering(link) as answer:
+                if job.capacity > 1:
+                    work_in_threads(parent, answer, link)
+                    return
                 while not stop.asked and (task := next_task(parent)) is not None:
-                    parent.send(Done(answer(task)))
+                    send(Done(answer(task)))
         except (ManifestError, OSError) as error:
-            parent.send(error)
-    parent.close()
+            send(error)
+        finally:
+            parent.close()
 
 
 def run_tasks(

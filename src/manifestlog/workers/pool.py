@@ -1,10 +1,13 @@
-"""A pool of worker processes: starts them, gives each one task at a time, and receives their messages.
+"""A pool of worker processes: starts them, gives each as many tasks as it has room for, and receives their messages.
 
 Invariants:
 
-- Every worker has its own pipe and at most one task. A crash affects no other worker, and the pool knows the lost task.
-- The pool takes a new task only when a worker is idle, so the source of tasks is never far ahead.
-- The pool replaces a dead worker while tasks are left.
+- Every worker has its own pipe and at most `capacity` tasks. A crash affects no other worker, and the pool knows the
+  lost tasks.
+- The pool takes a new task only when a worker has room for it, so the source of tasks is never far ahead. Tasks go to
+  the worker with the fewest, so that all workers have some before any has several.
+- The pool replaces a dead worker while tasks are left. Its tasks run again. One that has lost two workers, and was not
+  alone in the last one, runs alone next, so that no task has to answer for another one's crash.
 - If the system runs out of descriptors, processes, threads or memory, the pool shrinks and logs one warning. If no worker
   can run, it raises an error. It never waits for a worker that does not exist.
 - The pool leaves no worker behind, whatever ends it. A worker does not outlive the process that started it.
@@ -20,36 +23,31 @@ import multiprocessing
 import os
 import resource
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
-from multiprocessing import current_process, parent_process
+from multiprocessing import current_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from manifestlog.errors import ManifestError
+from manifestlog.workers.messages import Done, Fewer, Given
+from manifestlog.workers.tasks import InOrder, Tasks
+from manifestlog.workers.threads import SCARCE
+from manifestlog.workers.workload import Turn, Worker
 
 log = logging.getLogger(__name__)
 
-_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
-"""Errors that mean a lack of descriptors, processes, threads or memory: fewer workers may still fit."""
 _SPARE_FDS = 32
 """Descriptors that a worker needs besides the inherited ones, for a manifest, its files and a connection."""
+_FDS_EACH = 4
+"""Descriptors that each further task of a worker needs: a connection, its file, claims, and one for a moment."""
 _LOOK_EVERY_S = 0.2
 
 Work = Callable[["Connection[Any, Any]", Any], None]
 """The function of a worker process. It takes its end of the pipe, and the job that all workers share."""
-
-
-class Done(NamedTuple):
-    """A worker's answer to a task. Any other message is an exception or progress."""
-
-    result: Any
 
 
 class Listener(Protocol):
@@ -65,34 +63,6 @@ class Listener(Protocol):
         """Handle the death of the worker with this task. Return whether to retry the task."""
 
 
-class Interrupts:
-    """Counts Ctrl-C and SIGTERM inside the context, where they raise nothing."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
-
-    def _heard(self, _number: int, _frame: object) -> None:
-        self.count += 1
-
-    def asked(self) -> int:
-        """Return the number of stop requests."""
-        return self.count
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread receives signals, and its code handles them
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._heard)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 class Pool:
     """The workers of one run. Use it as a context manager, and create it before any thread, because it forks."""
 
@@ -100,10 +70,11 @@ class Pool:
         self,
         work: Work,
         job: object,
-        tasks: Iterator[Any],
+        tasks: Iterator[Any] | Tasks,
         jobs: int,
         context: BaseContext | None = None,
         *,
+        capacity: int = 1,
         name: str = "manifestlog",
     ) -> None:
         if is_daemonic():
@@ -112,44 +83,76 @@ class Pool:
                 " multiprocessing.Pool), and Python forbids it to have children; run `manifestlog` as a separate program"
             )
         self._work, self._job, self._name = work, job, name
-        self._tasks = tasks
-        self._again: deque[Any] = deque()
+        self._tasks: Tasks = InOrder(tasks) if isinstance(tasks, Iterator) else tasks
         self._context = context or multiprocessing.get_context()
-        self._processes: dict[Connection[Any, Any], BaseProcess] = {}
-        self._assigned: dict[Connection[Any, Any], Any] = {}
+        self._again: deque[Turn] = deque()
+        self._suspects: deque[Turn] = deque()
+        self._workers: dict[Connection[Any, Any], Worker] = {}
         self._fatal: Exception | None = None
         self._stopping = False
         self._room = self._wanted = jobs
+        self._capacity = capacity
         self._short = False
         self._alone = jobs == 1
         """Whether the last started worker is the only one that fits."""
         # Take the first tasks before starting a worker, because producing them may take a while, or raise.
-        self._again.extend(islice(tasks, jobs))
+        first = [task for task in (self._tasks.take() for _ in range(jobs)) if task is not None]
         try:
-            for _ in range(len(self._again)):
-                self._fill()
+            self._start_with(first)
+            self._fill()
         except BaseException:
             self._end()
             raise
 
-    def _fill(self) -> None:
-        """Start a worker if there is room and a task for it."""
-        if len(self._processes) >= self._room or (task := self._next()) is None:
-            return
-        self._alone = self._wanted == 1 or (self._short and not self._processes)
-        try:
-            self._start(task)
-        except OSError as error:
-            self._again.appendleft(task)
-            if not self._processes:
-                raise _no_worker(error) from error
-            self._shrink(len(self._processes), error)
+    def _start_with(self, tasks: list[Any]) -> None:
+        """Start a worker for each of these tasks, as far as they fit."""
+        for number, task in enumerate(tasks):
+            if len(self._workers) >= self._room or not self._start_worker(Turn(task)):
+                self._again.extend(map(Turn, tasks[number:]))
+                return
 
-    def _start(self, task: Any) -> None:
+    def _fill(self) -> None:
+        """Give waiting tasks to workers with room, starting workers as long as there may be more."""
+        while not self._stopping:
+            can_start = len(self._workers) < self._room
+            connection = max(self._workers, key=lambda one: self._workers[one].free, default=None)
+            worker = None if connection is None else self._workers[connection]
+            if not can_start and (worker is None or worker.free <= 0):
+                return
+            is_idle = can_start or (worker is not None and not worker.turns)
+            if (turn := self._next(is_idle=is_idle)) is None:
+                return
+            if can_start:
+                if not self._start_worker(turn):
+                    self._again.appendleft(turn)
+            elif connection is not None:
+                self._give(connection, turn)
+
+    def _next(self, *, is_idle: bool) -> Turn | None:
+        """Return the next task for a worker, which may have no other ones; None if none may start now."""
+        if self._suspects:  # nothing else starts meanwhile, so that a worker becomes idle
+            return self._suspects.popleft() if is_idle else None
+        if self._again:
+            return self._again.popleft()
+        task = self._tasks.take()
+        return None if task is None else Turn(task)
+
+    def _start_worker(self, turn: Turn) -> bool:
+        """Start a worker for a task; return whether it fits."""
+        self._alone = self._wanted == 1 or (self._short and not self._workers)
+        try:
+            self._start(turn)
+        except OSError as error:
+            if not self._workers:
+                raise _no_worker(error) from error
+            self._shrink(len(self._workers), error)
+            return False
+        return True
+
+    def _start(self, turn: Turn) -> None:
         ours, theirs = self._context.Pipe()
         try:
-            if self._processes:
-                _leave_spare(theirs.fileno())
+            fits = self._tasks_that_fit(theirs.fileno())
             process = self._context.Process(  # type: ignore[attr-defined]
                 target=_enter, args=(self._work, theirs, self._job), name=self._name, daemon=True
             )
@@ -159,24 +162,47 @@ class Pool:
             raise
         finally:
             theirs.close()  # only the worker has a copy now: when it dies, this end reads end-of-file
-        self._processes[ours] = process
-        self._give(ours, task)
+        self._workers[ours] = Worker(process, fits)
+        self._give(ours, turn)
+
+    def _tasks_that_fit(self, newest_fd: int) -> int:
+        """Return how many tasks at once a new worker has descriptors for, which inherits all open ones.
+
+        Raises `OSError` if there are too few for any, unless it is the only worker. The kernel gives the lowest free
+        number, so all numbers below the newest one are in use.
+        """
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        fits = self._capacity if most == resource.RLIM_INFINITY else 1 + (most - newest_fd - _SPARE_FDS) // _FDS_EACH
+        if fits < self._capacity:
+            error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            if fits < 1 and self._workers:
+                raise error
+            if self._capacity > 1:
+                self._warn(error)
+        return max(1, min(fits, self._capacity))
 
     def _shrink(self, room: int, error: OSError) -> None:
         """Continue with fewer workers."""
+        self._warn(error)
+        self._room = max(1, room)
+
+    def _warn(self, error: OSError) -> None:
         if not self._short:
+            what, less = ("worker processes", "jobs") if self._capacity == 1 else ("transfers at once", "connections")
             log.warning(
-                "the system cannot run %d worker processes (%s): the run continues with fewer;"
-                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or use fewer jobs",
-                self._wanted,
+                "the system cannot run %d %s (%s): the run continues with fewer;"
+                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or use fewer %s",
+                self._wanted * self._capacity,
+                what,
                 error.strerror or error,
+                less,
             )
-        self._short, self._room = True, max(1, room)
+        self._short = True
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the living workers."""
-        return [process.pid for process in self._processes.values() if process.pid is not None]
+        return [one.process.pid for one in self._workers.values() if one.process.pid is not None]
 
     def run(self, listener: Listener, asked: Callable[[], int] = int) -> None:
         """Run all tasks. Raises the error that ended a worker.
@@ -184,16 +210,41 @@ class Pool:
         `asked` returns the number of stop requests. After the first, workers finish their tasks; after the second, they
         are killed.
         """
-        while self._processes:
+        while self._workers or self._is_waiting():
             if asked():
                 self._stop()
             if asked() > 1:
                 self._kill()
-            for connection in wait(list(self._processes), timeout=_LOOK_EVERY_S):
-                assert isinstance(connection, Connection)
+            for connection in self._ready():
                 self._receive(connection, listener)
+            self._fill()
+            self._let_go()
         if self._fatal is not None:
             raise self._fatal
+
+    def _is_waiting(self) -> bool:
+        """Return whether tasks wait for their time, and no worker is left."""
+        return not (self._stopping or self._is_over)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no task waits; one that runs may still have to run again."""
+        return not self._again and not self._suspects and self._tasks.pause_s() is None
+
+    def _ready(self) -> list[Connection[Any, Any]]:
+        """Wait until workers have sent messages, a task may start, or it is time to look for stop requests."""
+        pause = self._tasks.pause_s()
+        timeout = _LOOK_EVERY_S if pause is None else min(_LOOK_EVERY_S, pause)
+        return [one for one in wait(list(self._workers), timeout=timeout) if isinstance(one, Connection)]
+
+    def _let_go(self) -> None:
+        """End workers that have nothing to do, if no task waits."""
+        if self._stopping or not self._is_over:
+            return
+        for connection, worker in self._workers.items():
+            if not worker.turns and not worker.is_ending:
+                self._send(connection, None)
+                worker.is_ending = True
 
     def _receive(self, connection: Connection[Any, Any], listener: Listener) -> None:
         try:
@@ -201,61 +252,70 @@ class Pool:
         except (EOFError, OSError):
             self._handle_death(connection, listener)
             return
+        worker = self._workers[connection]
         if isinstance(message, Done):
-            del self._assigned[connection]
+            worker.turns.pop(message.number, None)
             listener.on_done(message.result)
-            self._give(connection, self._next())
+        elif isinstance(message, Fewer):
+            worker.room = max(1, message.room)
+            self._warn(message.error)
         elif isinstance(message, Exception):
-            self._failed(connection, message)
+            self._failed(worker, message)
         else:
             listener.on_progress(message)
 
-    def _failed(self, connection: Connection[Any, Any], error: Exception) -> None:
+    def _failed(self, worker: Worker, error: Exception) -> None:
         """Handle an error that ended a worker: end the run, unless the other workers can continue."""
-        task = self._assigned.pop(connection, None)
+        worker.is_ending = True
         if self._stopping or self._alone or not _is_scarce(error):
+            worker.turns.clear()
             self._fatal = self._fatal or (_no_worker(error) if _is_scarce(error) else error)
             self._stop()
             return
         assert isinstance(error, OSError)
-        if task is not None:
-            self._again.append(task)
-        self._shrink(min(self._room, len(self._processes)) - 1, error)
+        self._again.extend(worker.turns.values())
+        worker.turns.clear()
+        self._shrink(min(self._room, len(self._workers)) - 1, error)
 
-    def _next(self) -> Any:
-        if self._stopping:
-            return None
-        return self._again.popleft() if self._again else next(self._tasks, None)
+    def _give(self, connection: Connection[Any, Any], turn: Turn) -> None:
+        worker = self._workers[connection]
+        if turn.losses and not worker.process.is_alive():
+            worker.is_ending = True  # it was killed with the other one, and is no second loss
+            self._again.append(turn)
+            return
+        self._send(connection, worker.assign(turn))
 
-    def _give(self, connection: Connection[Any, Any], task: Any) -> None:
-        if task is not None:
-            self._assigned[connection] = task
+    def _send(self, connection: Connection[Any, Any], message: Given | None) -> None:
         with suppress(OSError):  # it has just died; the next `recv` reports that
-            connection.send(task)
+            connection.send(message)
 
     def _handle_death(self, connection: Connection[Any, Any], listener: Listener) -> None:
-        process = self._processes.pop(connection)
+        worker = self._workers.pop(connection)
         connection.close()
-        process.join()
-        task = self._assigned.pop(connection, None)
+        worker.process.join()
         if self._stopping:
             return
         # The exit code does not matter: a SIGTERM from another process ends a worker with 0, in the middle of a task.
-        if task is not None and listener.on_worker_died(task, _how(process.exitcode or 0)):
-            self._again.append(task)
-        self._fill()
+        in_company = len(worker.turns) > 1
+        for turn in worker.turns.values():
+            if in_company and turn.losses:
+                turn.is_suspect = True
+                self._suspects.append(turn)
+            elif listener.on_worker_died(turn.task, _how(worker.process.exitcode or 0)):
+                turn.losses += 1
+                self._again.append(turn)
 
     def _stop(self) -> None:
         """Ask every worker to end. The run repeats this, because a worker that has just started may miss it."""
-        for connection, process in self._processes.items():
+        for connection, worker in self._workers.items():
             if not self._stopping:
-                self._give(connection, None)
-            process.terminate()
+                self._send(connection, None)
+            worker.process.terminate()
         self._stopping = True
 
     def _kill(self) -> None:
-        for process in self._processes.values():
-            process.kill()
+        for worker in self._workers.values():
+            worker.process.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -267,10 +327,10 @@ class Pool:
 
     def _end(self) -> None:
         self._stop()
-        for connection, process in self._processes.items():
-            process.join()
+        for connection, worker in self._workers.items():
+            worker.process.join()
             connection.close()
-        self._processes.clear()
+        self._workers.clear()
 
 
 def _how(exit_code: int) -> str:
@@ -301,17 +361,7 @@ def _no_worker(error: Exception) -> ManifestError:
 
 
 def _is_scarce(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in _SCARCE
-
-
-def _leave_spare(newest_fd: int) -> None:
-    """Raise `OSError` if a worker, which inherits all descriptors, would have too few left to open.
-
-    The kernel gives the lowest free number, so all numbers below the newest one are in use.
-    """
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and newest_fd + _SPARE_FDS > most:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return isinstance(error, OSError) and error.errno in SCARCE
 
 
 # -- in the worker -----------------------------------------------------------------------------------------------------
@@ -323,15 +373,3 @@ def _enter(work: Work, parent: Connection[Any, Any], job: object) -> None:
     except OSError as error:  # during setup; later, `work` handles its own errors
         with suppress(OSError):
             parent.send(error)
-
-
-def next_task(parent: Connection[Any, Any]) -> Any:
-    """Wait for the next task. Return None if there is none, or if the parent was killed."""
-    starter = parent_process()
-    ready = wait([parent] if starter is None else [parent, starter.sentinel])
-    if parent not in ready:
-        return None
-    try:
-        return parent.recv()
-    except (EOFError, OSError):
-        return None

@@ -7,10 +7,13 @@ Invariants:
 
 - After a stop request, no wait starts: `interruptible` raises `StopAskedError`.
 - Outside `interruptible`, the handler only sets a flag.
+- Only the thread that created the `Stop` is interrupted, since signal handlers run in one thread. The others look at the
+  flag before each wait, and within `sleep`.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +34,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self._thread = threading.get_ident()
         self._is_interruptible = False
+        self.waiting: set[int] = set()
+        """The other threads that are inside `interruptible`."""
 
     def ask(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Request a stop at the next safe point."""
@@ -42,6 +48,10 @@ class Stop:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Allow `StopAskedError` inside the context, and raise it at the start after a stop request."""
+        if threading.get_ident() != self._thread:
+            with self._counted():
+                yield
+            return
         self._is_interruptible = True
         try:
             if self.asked:
@@ -49,6 +59,16 @@ class Stop:
             yield
         finally:
             self._is_interruptible = False
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.waiting.add(threading.get_ident())
+        try:
+            if self.asked:
+                raise StopAskedError
+            yield
+        finally:
+            self.waiting.discard(threading.get_ident())
 
     def sleep(self, seconds: float) -> None:
         """Sleep for `seconds`. Raises `StopAskedError` on a stop request."""

@@ -20,7 +20,7 @@ from manifestlog.errors import ManifestError
 from manifestlog.factory import UnrecordableFolderError
 from manifestlog.ingest import EmptyFiles, ListedFile, SkipReason
 from manifestlog.ingest.index_file import facts_of
-from manifestlog.workers.pool import Interrupts
+from manifestlog.workers.interrupts import Interrupts
 
 _SourceOption = Annotated[
     str | None,

@@ -19,7 +19,7 @@ from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
 from manifestlog.names import SUFFIX
-from manifestlog.workers.pool import Interrupts
+from manifestlog.workers.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
@@ -50,6 +50,17 @@ _Force = Annotated[bool, typer.Option("--force", help="Fetch unchanged sources t
 _FailStale = Annotated[
     bool, typer.Option("--fail-stale", help="Exit with 1 if a source has not answered within its stale_after.")
 ]
+_Connections = Annotated[
+    int | None,
+    typer.Option(
+        "--connections",
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Transfers at once, in all workers together [default: as configured].",
+        show_default=False,
+    ),
+]
 
 
 def extract(
@@ -79,6 +90,7 @@ def extract(
     day: _Day = None,
     fail_stale: _FailStale = False,
     keep: ConfiguredHistoryOption = None,
+    connections: _Connections = None,
 ) -> int:
     """Fetch changed sources and register them.
 
@@ -91,8 +103,8 @@ def extract(
     from manifestlog.extract.fetchers.dispatch import RemoteFetcher  # noqa: PLC0415
 
     found = load_config(config, os.environ, day=day)
-    if jobs is not None:
-        found = found.model_copy(update={"defaults": found.defaults.model_copy(update={"jobs": jobs})})
+    if given := {name: n for name, n in (("jobs", jobs), ("connections", connections)) if n is not None}:
+        found = found.model_copy(update={"defaults": found.defaults.model_copy(update=given)})
     if keep is not None:
         found = found.model_copy(update={"history": keep})
     if fail_stale and not any([found.defaults.stale_after, *(source.stale_after for source in found.sources)]):

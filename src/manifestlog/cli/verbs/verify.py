@@ -16,7 +16,7 @@ from manifestlog.cli.jobs import JobsOption
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output, progress
 from manifestlog.cli.ui.verify_report import Report
-from manifestlog.workers.pool import Interrupts
+from manifestlog.workers.interrupts import Interrupts
 
 
 def _checked_sample(value: str | None) -> str | None:

@@ -95,6 +95,9 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
     """How to fetch every source."""
 
     jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    connections: int = Field(default=32, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    connections_per_host: int = Field(default=8, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    request_pause_s: _Pause = Field(default=0.0, description=f"seconds, from 0 to {_SECONDS_MAX}")
     retries: int = Field(default=5, strict=True, ge=0, le=100, description="an integer from 0 to 100")
     backoff_s: _Pause = Field(default=0.5, description=f"seconds, from 0 to {_SECONDS_MAX}")
     timeout_connect_s: _Seconds = Field(default=10.0, description=f"seconds, more than 0, at most {_SECONDS_MAX}")
