@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from extract.running import Here, Put
+from manifestlog.extract import part_file
 from support.badserver import misbehaving
 from support.nginx import serving
 
@@ -67,3 +68,9 @@ def real(folder: Path) -> Iterator[Nginx]:
 def put(folder: Path, real: Nginx) -> Put:
     """Put a file on the server that behaves: `put(name, body)` returns its URL."""
     return Put(folder, real)
+
+
+@pytest.fixture
+def no_small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat every body as a large one, which has a state from its first byte."""
+    monkeypatch.setattr(part_file, "SMALL_BYTES", 0)

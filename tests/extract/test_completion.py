@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     Crash: TypeAlias = Callable[[str, str, str], None]
 
+pytestmark = pytest.mark.usefixtures("no_small_bodies")
+
 BODY = pattern(1000)
 OTHER = pattern(900, 1)
 ETAG = '"a"'

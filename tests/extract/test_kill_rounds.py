@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 KILLS_MAX = 5
 PAUSE_MAX_S = 0.4
-RATE = "200k"
+RATE = "800k"
 """nginx sends what a second allows at once, so a large file takes one to three seconds and comes in pieces."""
 JOBS = 3
 
 
 def contents(chance: random.Random) -> dict[str, bytes]:
-    """Large files, which take a moment at this rate; many small ones, so that many complete; one content twice."""
-    files = {f"large-{n}.gz": chance.randbytes(chance.randint(300_000, 600_000)) for n in range(3)}
+    """Large files, which have a state and take a moment at this rate; many small ones, so that many complete; one content twice."""
+    files = {f"large-{n}.gz": chance.randbytes(chance.randint(1_200_000, 2_400_000)) for n in range(3)}
     files |= {f"small-{n}.gz": chance.randbytes(chance.randint(1, 5_000)) for n in range(8)}
     return files | {"large-again.gz": files["large-0.gz"], "small-again.gz": files["small-0.gz"]}
 

@@ -18,6 +18,8 @@ from manifestlog.extract.fetchers.protocol import ResponseHead
 from manifestlog.extract.part_file import PartFile, PartState, PartWriter
 from manifestlog.extract.paths import SourcePaths
 
+pytestmark = pytest.mark.usefixtures("no_small_bodies")
+
 BODY = pattern(1000)
 HEAD = ResponseHead(200, '"a"', "Mon, 01 Jan 2024 00:00:00 GMT", len(BODY))
 NAME = "systems.json.5eed1234"

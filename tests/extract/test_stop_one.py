@@ -152,6 +152,7 @@ def fetch_in_child(link: Link, path: Path, data_dir: Path, url: str) -> Outcome:
         return Here(manifest, data_dir).fetch(url)
 
 
+@pytest.mark.usefixtures("no_small_bodies")
 def test_the_part_of_a_killed_process_is_resumed(here: Here, bad: BadServer, start: Start, path: Path) -> None:
     url = slow(bad)
     child = start(fetch_in_child, path, here.data_dir, url)

@@ -1,8 +1,8 @@
 """Extractors: fetch remote sources in worker processes and register what changed in one manifest.
 
 The path of a source: `PipelineOrchestrator.run` → a worker (`worker`) → `download.extract`, which runs the four
-steps. `decide` says what a response means, `part_file` keeps what lies on the disk, `register` adds the record. The
-package uses the manager's public interface only.
+steps. `schedule` says which source is next, `decide` what a response means, `part_file` keeps what lies on the disk,
+`landing` adds the record. The package uses the manager's public interface only.
 """
 
 from manifestlog.extract.config.configuration import Defaults, ExtractConfig, load_config

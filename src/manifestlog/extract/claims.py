@@ -35,12 +35,16 @@ class Claims:
 
     def __init__(self, manifest: AbstractManifest, data_dir: Path) -> None:
         self._data_dir = data_dir
+        self._directories: dict[Path, str] = {}
+        """The directories seen so far, as claims name them."""
         part_file.make_directory(data_dir)
         self._claims = manifest.claims(data_dir)
 
     def name_of(self, path: Path) -> str:
         """Return the name under which a file of the data directory is claimed."""
-        return claim_name(self._data_dir, path)
+        if (directory := self._directories.get(path.parent)) is None:
+            directory = self._directories[path.parent] = os.path.dirname(claim_name(self._data_dir, path))
+        return os.path.join(directory, path.name)
 
     def trying(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """Claim a name if it is free; the block receives whether the claim succeeded."""

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from manifestlog.extract import paths
 from manifestlog.extract.claims import Claims
@@ -14,6 +15,7 @@ from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.safe_urls import safe_url
@@ -38,6 +40,10 @@ class WorkerContext:
     secrets: frozenset[str] = frozenset()
     emit: Callable[[Event], None] = _ignore
     stop: Stop = field(default_factory=Stop)
+    landing: Grouping[Any] | None = None
+    """Groups the threads of this worker that have a complete part; None if there is only one thread."""
+    shows_progress: bool = True
+    """Whether `emit` takes `Started` and `Progress` too."""
     postpones: bool = False
     """Whether `download.advance` runs its sources: a pause then ends the turn."""
 

@@ -4,12 +4,15 @@ The four steps, by the names of the design::
 
     1 state check     look the source up in the manifest, and ask the server for changes since then
     2 fetch           download the body into a part while hashing it, or resume an interrupted part
-    3 deduplication   keep each content once                                 (`register`)
-    4 completion      publish the part under its final name, then add a record (`register`)
+    3 deduplication   keep each content once                                   (`register`, `landing`)
+    4 completion      publish the part under its final name, then add a record (`landing`)
 
 Invariants:
 
-- All steps run under a claim on the source's part: no other process works on the same source.
+- A body is received under a claim on the source's part: no other thread or process works on the same source. The claim
+  is taken before the request, unless the request has a condition, and nothing was left over. Then it is taken when a
+  body comes, and the request is repeated if another one has fetched the source meanwhile.
+- A source that is unchanged costs no claim and no change on the disk.
 - A crash at any point leaves a part that the next run resumes, or a file that the next run registers (`part_file`).
 
 It knows neither processes nor the display of a run.
@@ -21,7 +24,8 @@ import logging
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +38,21 @@ from manifestlog.extract.decide import Action, Part, Step, build_request, contra
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response, ResponseHead
 from manifestlog.extract.missing_file import missing_file_warning
-from manifestlog.extract.part_file import PartFile, PartWriter, make_directory, sha256_of
+from manifestlog.extract.part_file import PartFile, sha256_of
 from manifestlog.extract.paths import SourcePaths, alternate_path, file_name_of
+from manifestlog.extract.receive import receive, timeout_error
 from manifestlog.extract.register import decode_part, finish_interrupted, register
-from manifestlog.extract.report import Outcome, Progress, Result, Started, Waiting
+from manifestlog.extract.report import Outcome, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
 from manifestlog.model.models import ManifestRecord
 from manifestlog.workers.stop import StopAskedError
 
 log = logging.getLogger(__name__)
 
-_EMIT_EVERY_S = 0.1
 _CLAIMED_RUNS_MAX = 3
 """The number of runs in a row that may skip a claimed source before a warning."""
 _BUSY = frozenset({429, 503})
 """Statuses by which a server asks everybody for fewer requests."""
-_PROGRESS_BYTES = 1 << 20
-"""Bytes beyond the furthest point so far that reset the failure count: a large file may be cut many times."""
 
 
 class _PostponedError(Exception):
@@ -108,32 +110,93 @@ def _attempt_of(context: WorkerContext, source: ETLSource, attempts: Attempts) -
     }
 
 
+class _ClaimedError(Exception):
+    """Another run has claimed the source."""
+
+
+class _OutdatedError(Exception):
+    """Another run has worked on the source since the request was made."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One turn of a source: what its steps share."""
+
+    context: WorkerContext
+    source: ETLSource
+    attempts: Attempts
+    part: PartFile
+    claims: ExitStack
+    """Releases the claim at the end of the turn."""
+    is_claimed: bool = False
+
+    def claim(self) -> None:
+        """Claim the source for this turn; raises `_ClaimedError`."""
+        name = self.context.claims.name_of(self.part.path)
+        if not self.claims.enter_context(self.context.claims.trying("part", name)):
+            raise _ClaimedError
+        self.is_claimed = True
+        self.clear_skips()
+
+    def clear_skips(self) -> None:
+        """Forget the runs that skipped the source, since this one does not."""
+        with suppress(OSError, ExtractError):  # without it only a warning is wrong
+            self.context.claims.clear_skips(self.context.claims.name_of(self.part.path))
+
+    def known(self) -> ManifestRecord | None:
+        """Return the latest record of the source."""
+        return self.context.manifest.get_record_by_source(self.source.source_id, self.source.dataset)
+
+
 def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
-    source_paths = SourcePaths.of(context.data_dir, source)
-    make_directory(source_paths.part.parent)
-    name = context.claims.name_of(source_paths.part)
-    with context.claims.trying("part", name) as ours:
-        if not ours:
-            return _skip_claimed(context, source, name)
-        with suppress(OSError, ExtractError):
-            context.claims.clear_skips(name)
-        if attempts.failures == 0:
-            context.emit(Started(source.source_id, source.dataset))
-        part = PartFile(source_paths)
-        attempts.left = finish_interrupted(context, source, part) or attempts.left
-        before = context.manifest.get_record_by_source(source.source_id, source.dataset)
-        record = comparable(before, source)
-        if not has_pinned(record, source) and _download(context, source, record, part, attempts):
-            sha256 = decode_part(part) or attempts.sha256 or sha256_of(part.path)
-            attempt = _attempt_of(context, source, attempts)
-            return register(context, source, part, sha256, before, attempt)
-        part.discard()
-        if attempts.left is not None:
-            return attempts.left
-        assert record is not None
-        path, size = str(context.manifest.locate(record)), record.file_size
-        warning = missing_file_warning(context, part.paths, record)
-        return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
+    part = PartFile(SourcePaths.of(context.data_dir, source))
+    if context.shows_progress and attempts.failures == 0:
+        context.emit(Started(source.source_id, source.dataset))
+    with ExitStack() as claims:
+        turn = _Turn(context, source, attempts, part, claims)
+        try:
+            before = turn.known()
+            if part.is_left_over or not _asks_for_changes(context, source, before):
+                turn.claim()
+                before = _settle_left_over(turn)
+            return _fetch_and_register(turn, before)
+        except _OutdatedError:
+            return _fetch_and_register(turn, _settle_left_over(turn))
+        except _ClaimedError:
+            return _skip_claimed(context, source, context.claims.name_of(part.path))
+
+
+def _settle_left_over(turn: _Turn) -> ManifestRecord | None:
+    """Register what an earlier run left complete; return the latest record, now that the source is claimed."""
+    turn.part.load()
+    turn.attempts.left = finish_interrupted(turn.context, turn.source, turn.part) or turn.attempts.left
+    return turn.known()
+
+
+def _asks_for_changes(context: WorkerContext, source: ETLSource, before: ManifestRecord | None) -> bool:
+    """Return whether a body comes only if the source has changed."""
+    record = comparable(before, source)
+    if record is None or uses_post(source, context.defaults):
+        return False
+    request = build_request(record, None, by_date=has_recorded_name(record, source))
+    return has_pinned(record, source) or request != FetchRequest()
+
+
+def _fetch_and_register(turn: _Turn, before: ManifestRecord | None) -> Outcome:
+    context, source, part, attempts = turn.context, turn.source, turn.part, turn.attempts
+    record = comparable(before, source)
+    if not has_pinned(record, source) and _download(turn, before, record):
+        sha256 = decode_part(part) or attempts.sha256 or sha256_of(part.path)
+        return register(context, source, part, sha256, before, _attempt_of(context, source, attempts))
+    part.discard()
+    if not turn.is_claimed:
+        turn.clear_skips()
+    if attempts.left is not None:
+        return attempts.left
+    assert record is not None
+    path, size = str(context.manifest.locate(record)), record.file_size
+    warning = missing_file_warning(context, part.paths, record)
+    return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
 
 
 def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outcome:
@@ -183,27 +246,28 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------
 
 
-def _download(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
-) -> bool:
-    """Fetch the content; fetch it again in full if a part resumed without a validator is not the pinned content."""
-    came = _fetch(context, source, record, part, attempts)
-    if came and attempts.spliced and (attempts.sha256 or sha256_of(part.path)) != source.checksum:
+def _download(turn: _Turn, before: ManifestRecord | None, record: ManifestRecord | None) -> bool:
+    """Fetch the content; fetch it again in full if a part resumed without a validator is not the pinned content.
+
+    `record` is `before` if the server's content may be compared with it, else None. Returns False if the server has
+    nothing new.
+    """
+    part, attempts = turn.part, turn.attempts
+    came = _fetch(turn, before, record)
+    if came and attempts.spliced and (attempts.sha256 or sha256_of(part.path)) != turn.source.checksum:
         part.discard()
         attempts.sha256 = None
-        return _fetch(context, source, record, part, attempts)
+        return _fetch(turn, before, record)
     return came
 
 
-def _fetch(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
-) -> bool:
+def _fetch(turn: _Turn, before: ManifestRecord | None, record: ManifestRecord | None) -> bool:
     """Fetch the whole content into the part; return False if the server has nothing new."""
     while True:
         try:
-            action = _attempt(context, source, record, part, attempts)
+            action = _attempt(turn, before, record)
         except FetchError as error:
-            if context.stop.asked:
+            if turn.context.stop.asked:
                 raise StopAskedError from None  # it has cut the connection
             if not error.transient:
                 raise
@@ -213,8 +277,8 @@ def _fetch(
         if action.step is Step.FAIL:
             raise FetchError(action.reason, transient=False)
         if action.step is Step.RESTART:
-            part.discard()
-        _pause(context, source, action, attempts)
+            turn.part.discard()
+        _pause(turn.context, turn.source, action, turn.attempts)
 
 
 def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: Attempts) -> None:
@@ -225,7 +289,7 @@ def _pause(context: WorkerContext, source: ETLSource, action: Action, attempts: 
         raise FetchError(f"{action.reason}; {count}: run extract again later", transient=True)
     seconds = pause_s(attempts.failures, context.defaults.backoff_s, action.after_s, random.random())  # noqa: S311 -- no secret
     if time.monotonic() + seconds > attempts.deadline:
-        raise _timeout_error(context, action.reason)
+        raise timeout_error(context, action.reason)
     context.emit(
         Waiting(source.source_id, source.dataset, context.redacted(source, FetchError(action.reason, True)), seconds)
     )
@@ -239,52 +303,26 @@ def _asks_for_less(action: Action, attempts: Attempts) -> bool:
     return action.after_s is not None or attempts.status in _BUSY
 
 
-def _timeout_error(context: WorkerContext, what: str) -> FetchError:
-    late = f"not done within timeout_total_s ({context.defaults.timeout_total_s:g} s): {what}"
-    return FetchError(f"{late}; the part is kept: run extract again to resume it", transient=False)
-
-
-class _PaceCheck:
-    """Ends the download of a body that is too slow or past its deadline."""
-
-    def __init__(self, context: WorkerContext, attempts: Attempts) -> None:
-        self._context, self._deadline = context, attempts.deadline
-        self._since, self._bytes = time.monotonic(), 0
-
-    def add(self, size_bytes: int) -> None:
-        """Count received bytes; raises `FetchError` if they are too few or too late."""
-        now, wanted = time.monotonic(), self._context.defaults
-        self._bytes += size_bytes
-        if now > self._deadline:
-            raise _timeout_error(self._context, "the body is incomplete")
-        seconds = now - self._since
-        if seconds >= wanted.stall_s:
-            if self._bytes < wanted.bytes_per_s_min * seconds:
-                slow = f"too slow: {self._bytes:,} bytes in {seconds:.0f} s"
-                raise FetchError(f"{slow}, less than bytes_per_s_min ({wanted.bytes_per_s_min:g}) over stall_s", True)
-            self._since, self._bytes = now, 0
-
-
-def _attempt(
-    context: WorkerContext, source: ETLSource, record: ManifestRecord | None, part: PartFile, attempts: Attempts
-) -> Action:
+def _attempt(turn: _Turn, before: ManifestRecord | None, record: ManifestRecord | None) -> Action:
     """Send one request and process its response; `COMPLETE` means that the part is complete."""
-    begun = part.resumable()
-    if uses_post(source, context.defaults):
+    source = turn.source
+    begun = turn.part.resumable()
+    if uses_post(source, turn.context.defaults):
         record = begun = None  # no conditions and no ranges: the content itself is compared after the download
     pinned = source.checksum is not None and (begun is None or begun.encoding is None)  # a pin refers to decoded bytes
     request = build_request(record, begun, by_date=has_recorded_name(record, source), pinned=pinned)
-    with _send(context, source, request, attempts) as response:
+    with _send(turn, request) as response:
         if not contradicts_not_modified(record, response.head):
-            return _handle_response(context, source, response, (request, record, begun), part, attempts)
+            return _handle_response(turn, response, (request, record, begun), before)
     # The validator contradicts "not modified": only an unconditional request returns the current content.
     request = build_request(None, begun, pinned=pinned)
-    with _send(context, source, request, attempts) as response:
-        return _handle_response(context, source, response, (request, None, begun), part, attempts)
+    with _send(turn, request) as response:
+        return _handle_response(turn, response, (request, None, begun), before)
 
 
 @contextmanager
-def _send(context: WorkerContext, source: ETLSource, request: FetchRequest, attempts: Attempts) -> Iterator[Response]:
+def _send(turn: _Turn, request: FetchRequest) -> Iterator[Response]:
+    context, source, attempts = turn.context, turn.source, turn.attempts
     attempts.answered = False
     opened = context.fetcher.open(source, request)
     with context.stop.interruptible():
@@ -299,14 +337,13 @@ def _send(context: WorkerContext, source: ETLSource, request: FetchRequest, atte
 
 
 def _handle_response(
-    context: WorkerContext,
-    source: ETLSource,
+    turn: _Turn,
     response: Response,
     asked: tuple[FetchRequest, ManifestRecord | None, Part | None],
-    part: PartFile,
-    attempts: Attempts,
+    before: ManifestRecord | None,
 ) -> Action:
     """Apply the response to the part."""
+    context, source, attempts = turn.context, turn.source, turn.attempts
     head = resolve_encoding(context.defaults, source, response.head)
     if uses_post(source, context.defaults):
         head = head._replace(
@@ -316,10 +353,24 @@ def _handle_response(
     if action.step in (Step.WHOLE, Step.RESUME, Step.COMPLETE):
         attempts.spliced = action.step is not Step.WHOLE and (attempts.spliced or request.if_range is None)
     if action.step is Step.WHOLE:
-        return _receive(context, source, response, part, head._replace(start=0), attempts)
-    if action.step is Step.RESUME and begun is not None:
-        return _receive(context, source, response, part, _merged_head(begun, head), attempts)
-    return action
+        _claim_late(turn, before)
+        head = head._replace(start=0)
+    elif action.step is Step.RESUME and begun is not None:
+        head = _merged_head(begun, head)
+    else:
+        return action
+    receive(context, source, response, turn.part, head, attempts)
+    return Action(Step.COMPLETE)
+
+
+def _claim_late(turn: _Turn, before: ManifestRecord | None) -> None:
+    """Claim a source whose body comes, unless it is claimed; raises `_OutdatedError` if another run was faster."""
+    if turn.is_claimed:
+        return
+    turn.claim()
+    turn.part.load()
+    if turn.part.is_left_over or turn.known() != before:
+        raise _OutdatedError
 
 
 def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
@@ -332,40 +383,3 @@ def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
         content_type=head.content_type or part.content_type,
         strong_date=head.strong_date if part.last_modified is None else part.strong_date,
     )
-
-
-def _receive(
-    context: WorkerContext,
-    source: ETLSource,
-    response: Response,
-    part: PartFile,
-    head: ResponseHead,
-    attempts: Attempts,
-) -> Action:
-    """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
-    with PartWriter(part, head) as writer:
-        blocks, emitted_at, pace = response.blocks(), 0.0, _PaceCheck(context, attempts)
-        while True:
-            with context.stop.interruptible():
-                block = next(blocks, b"")
-            if not block:
-                break
-            writer.write(block)
-            attempts.bytes += len(block)
-            pace.add(len(block))
-            if writer.length_bytes >= attempts.reached_bytes + _PROGRESS_BYTES:
-                attempts.reached_bytes, attempts.failures = writer.length_bytes, 0
-            if time.monotonic() - emitted_at > _EMIT_EVERY_S:
-                emitted_at = time.monotonic()
-                context.emit(Progress(source.source_id, source.dataset, writer.length_bytes, head.length_bytes))
-        _check_length(writer.length_bytes, head)
-        attempts.sha256 = writer.sha256
-    return Action(Step.COMPLETE)
-
-
-def _check_length(length_bytes: int, head: ResponseHead) -> None:
-    said = head.length_bytes
-    if said is not None and length_bytes != said:
-        short = f"the connection was cut at byte {length_bytes} of {said}"
-        long = f"the body is longer than announced: {length_bytes} of {said} bytes"
-        raise FetchError(short if length_bytes < said else long, True)

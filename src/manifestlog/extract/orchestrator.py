@@ -61,6 +61,7 @@ class PipelineOrchestrator:
         data_dir: str | os.PathLike[str],
         defaults: Defaults | None = None,
         on_event: OnEvent | None = None,
+        shows_progress: bool = True,
         secrets: Iterable[str] = (),
         initializer: Callable[[], None] | None = None,
         begin_worker: Callable[[], None] | None = None,
@@ -71,7 +72,8 @@ class PipelineOrchestrator:
         number of worker processes, which share `defaults.connections` transfers at once; with 1, this process does all
         the work, one source after the other. A fetcher of your own that is not `thread_safe` is used for one transfer
         at once in each worker process. `on_event` is called in this process with
-        each event. `secrets` never appear in an error message, and are never sent to another server after a redirect.
+        each event, with `shows_progress=False` without `Started` and `Progress`, which cost time in a run of many small
+        sources. `secrets` never appear in an error message, and are never sent to another server after a redirect.
         Each worker process calls `initializer` first, for example to set up logging, since only a forked process
         inherits it. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
         """
@@ -85,6 +87,7 @@ class PipelineOrchestrator:
             raise ExtractError(f"data_dir: expected a local directory, {ADDRESS_REMEDY}")
         self._data_dir = Path(os.path.abspath(data_dir))
         self._on_event = on_event or _ignore
+        self._shows_progress = shows_progress and on_event is not None
         self._initializer = initializer or begin_worker
         self.report = RunReport()
         """The report of the current or last run. After an error it has the outcomes so far."""
@@ -116,7 +119,9 @@ class PipelineOrchestrator:
         if is_daemonic() or not self._manifest.is_shared or (self._defaults.jobs == 1 and asked_to_stop is None):
             self._run_here(waiting, listener, asked_to_stop or int)
             return
-        job = ExtractJob(self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets)
+        job = ExtractJob(
+            self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._shows_progress
+        )
         jobs = min(self._defaults.jobs, self._defaults.connections)
         capacity = math.ceil(self._defaults.connections / jobs) if job.is_threaded else 1
         work_of_each = Job(partial(answering, job), self._initializer, capacity)
@@ -141,7 +146,16 @@ class PipelineOrchestrator:
                 listener.on_done(extract(context, source))
 
     def _context(self, claims: Claims, emit: OnEvent) -> WorkerContext:
-        return WorkerContext(self._manifest, self._fetcher, self._data_dir, claims, self._defaults, self._secrets, emit)
+        return WorkerContext(
+            self._manifest,
+            self._fetcher,
+            self._data_dir,
+            claims,
+            self._defaults,
+            self._secrets,
+            emit,
+            shows_progress=self._shows_progress,
+        )
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
         """Sort unknown sizes first, then the largest, so that no long download starts when all others end."""

@@ -5,6 +5,8 @@ Beside `<name>.part` lies `<name>.part.json`::
     {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
 
+A small body has no state until it breaks off: a killed run then fetches it anew, and others save two files.
+
 Invariants:
 
 - A part is resumed only as far as its bytes are safe. Within the same boot that is all of it, since a killed process
@@ -33,6 +35,8 @@ from manifestlog.extract.fetchers.protocol import ResponseHead
 from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
 
 _BLOCK_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
+"""A body up to this length is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,29 @@ def _this_boot() -> str:
 def read_state(part: Path) -> PartState | None:
     """Return the state of a part, or None if it is missing or invalid."""
     try:
-        data = json.loads(part_state_path(part).read_bytes())
-        state = PartState(**data)
+        return _stored_state(part)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _stored_state(part: Path) -> PartState | None:
+    """Like `read_state`, but raise the error of a missing file."""
+    try:
+        state = PartState(**json.loads(_read(str(part_state_path(part)))))
         return state if _is_valid(state) else None
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a small file, with as few system calls as possible."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
 
 
 def _is_valid(state: PartState) -> bool:
@@ -108,16 +130,33 @@ def sha256_of(path: Path) -> str:
 
 
 class PartFile:
-    """The part of one source, for the holder of the source's claim; reads its state once and keeps it in memory."""
+    """The part of one source; reads its state once and keeps it in memory. Only the holder of the source's claim writes."""
 
     def __init__(self, paths: SourcePaths) -> None:
         self.paths = paths
         self.path = paths.part
-        self.state = read_state(self.path)
-        """What `.part.json` holds; None if it is missing or invalid."""
+        self.load()
+
+    def load(self) -> None:
+        """Look for what an earlier run has left."""
+        self.is_stored = True
+        """Whether `.part.json` exists."""
+        self.state: PartState | None = None
+        """What `.part.json` holds, or would hold; None if it is missing or invalid."""
+        try:
+            self.state = _stored_state(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.is_stored = False
+        self.is_present = os.path.lexists(self.path)
+        """Whether the part itself exists."""
+        self.is_left_over = self.is_stored or self.is_present
+        self._may_be_decoded = self.is_left_over
+        self._is_synced = False
 
     def resumable(self) -> Part | None:
         """Return the part after cutting it to its trusted length; None if there is none."""
+        if not self.is_present and not self.is_stored:
+            return None
         state, length = self.state, size_of(self.path)
         if state is None or length is None:
             self.discard()
@@ -131,12 +170,23 @@ class PartFile:
     def save(self, state: PartState) -> None:
         """Write a new state."""
         write_state(self.path, state)
+        self.state, self.is_stored = state, True
+
+    def note(self, state: PartState) -> None:
+        """Keep a new state; it is written if there is one on the disk."""
+        if self.is_stored:
+            self.save(state)
         self.state = state
+
+    def decoded_path(self) -> Path:
+        """Return the path for the decoded copy, which `discard` then deletes."""
+        self._may_be_decoded, self._is_synced = True, False
+        return decoded_path(self.path)
 
     def record_intent(self, sha256: str, file_path: Path, ts_completed: str) -> None:
         """Record that the part is complete and which path it will get, before `publish` renames it."""
         state = self.state or PartState()
-        self.save(replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed))
+        self.note(replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed))
 
     def publish(self, file_path: Path) -> None:
         """Give a complete part its final name, durably.
@@ -151,19 +201,35 @@ class PartFile:
 
         Without the sync before the rename, a power cut could keep the name and the record but lose the bytes.
         """
+        self.sync()
+        self.rename(file_path)
+        sync_directories([file_path.parent])
+
+    def sync(self) -> None:
+        """Make the bytes of a complete part durable, once."""
+        if self._is_synced:
+            return
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+        self._is_synced = True
+
+    def rename(self, file_path: Path) -> None:
+        """Give the part its final name, which is durable once its directory is synced."""
         os.replace(self.path, file_path)
-        sync_directories([file_path.parent])
+        self.is_present = False
 
     def discard(self) -> None:
         """Delete the part, its state and its decoded copy."""
-        for path in (self.path, part_state_path(self.path), decoded_path(self.path)):
-            path.unlink(missing_ok=True)
-        self.state = None
+        if self.is_present:
+            self.path.unlink(missing_ok=True)
+        if self.is_stored:
+            part_state_path(self.path).unlink(missing_ok=True)
+        if self._may_be_decoded:
+            decoded_path(self.path).unlink(missing_ok=True)
+        self.state, self.is_present, self.is_stored, self._may_be_decoded = None, False, False, False
 
 
 class PartWriter:
@@ -172,7 +238,9 @@ class PartWriter:
     def __init__(self, part: PartFile, head: ResponseHead) -> None:
         """Open the part at the byte where the body starts; 0 starts again."""
         self._part = part
-        self._fd = os.open(part.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if head.start else os.O_TRUNC)
+        self._fd = _open(part.path, flags)
+        part.is_present = True
         self._sha = hashlib.sha256()
         self.length_bytes = 0
         synced = min(part.state.synced_bytes, head.start) if part.state else 0
@@ -187,9 +255,13 @@ class PartWriter:
             content_type=head.content_type,
         )
         try:
-            os.ftruncate(self._fd, head.start)
-            self._hash_existing(head.start)
-            part.save(self._state)
+            if head.start:
+                os.ftruncate(self._fd, head.start)
+                self._hash_existing(head.start)
+            if (head.length_bytes or 0) > SMALL_BYTES:
+                part.save(self._state)
+            else:
+                part.note(self._state)
         except BaseException:
             os.close(self._fd)
             raise
@@ -211,6 +283,8 @@ class PartWriter:
                 error.errno, error.strerror, str(self._part.path)
             ) from None  # the system call does not know the path
         self.length_bytes += len(block)
+        if self.length_bytes > SMALL_BYTES and not self._part.is_stored:
+            self._part.save(self._state)
 
     @property
     def sha256(self) -> str:
@@ -230,6 +304,15 @@ class PartWriter:
             os.close(self._fd)
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open a file for writing, creating its directory when it is missing."""
+    try:
+        return os.open(path, flags, 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        make_directory(path.parent)
+        return os.open(path, flags, 0o666)
+
+
 def sync_directories(directories: Iterable[Path]) -> None:
     """Make the names in these directories durable."""
     for directory in directories:
@@ -242,6 +325,8 @@ def sync_directories(directories: Iterable[Path]) -> None:
 
 def make_directory(directory: Path) -> None:
     """Create a directory and its parents, durably."""
+    if directory.is_dir():
+        return
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,10 @@
-"""The last two steps of a source: a complete part becomes a file with a record in the manifest.
-
-::
-
-    3 deduplication   a content that is already stored is not stored again
-    4 completion      the part is published under its final name; then a record is added
+"""Decides whether a complete part may land: what its pin and its expectations say, and what a killed run has left.
 
 Invariants:
 
-- There is never a record without its file: name and bytes are durable before the record is added.
-- A published file is never modified or replaced by other content.
 - Content that fails its pin or an expectation is neither published nor registered; it is kept as a `.rejected` file.
-- If several workers download the same content, one stores it and the others record its path.
 
-It does not talk to servers.
+It does not talk to servers, and does not store files (`landing`).
 """
 
 from __future__ import annotations
@@ -22,9 +14,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from manifestlog import names
 from manifestlog.extract import expectations
 from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.content_encoding import decode
@@ -33,15 +23,11 @@ from manifestlog.extract.decide import EMPTY, etag_to_record
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.expectations import Content, PreviousContent
 from manifestlog.extract.fetchers.protocol import FetchError
+from manifestlog.extract.landing import Arrival, Attempt, add_record, land
 from manifestlog.extract.part_file import PartFile, PartState, sha256_of, size_of
-from manifestlog.extract.paths import decoded_path
-from manifestlog.extract.report import Outcome, Result
+from manifestlog.extract.report import Outcome
 from manifestlog.extract.validate import run_validate_command
-from manifestlog.model.downloads import moved_time, record_from_download
-from manifestlog.model.models import ManifestRecord, Observation
-
-Attempt = dict[str, Any]
-"""What the history keeps of a download: address, status, bytes, seconds."""
+from manifestlog.model.models import ManifestRecord
 
 
 class UnexpectedError(ExtractError):
@@ -97,7 +83,7 @@ def register(
         raise PinnedError(source.checksum or "", sha256, _reject(part))
     warning = _check_expectations(context, source, part, before)
     event = _download_event(part, sha256, length, datetime.now(UTC), before)
-    return _with_warning(_store(context, source, part, event, before, attempt), warning)
+    return _with_warning(land(context, Arrival(source, part, event, before, attempt)), warning)
 
 
 def _with_warning(outcome: Outcome, warning: str | None) -> Outcome:
@@ -130,11 +116,14 @@ def _html_warning(
 def _content(part: PartFile, path: Path) -> Content:
     """Return the properties of a downloaded content at `path` that the expectations inspect."""
     content_type = part.state.content_type if part.state else None
-    with path.open("rb") as file:
-        head = file.read(expectations.HEAD_BYTES)
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - expectations.TAIL_BYTES))
-        return Content(part.paths.target.name, content_type, length, head, file.read())
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        length = os.fstat(fd).st_size
+        head = os.pread(fd, expectations.HEAD_BYTES, 0)
+        tail = os.pread(fd, expectations.TAIL_BYTES, max(0, length - expectations.TAIL_BYTES))
+    finally:
+        os.close(fd)
+    return Content(part.paths.target.name, content_type, length, head, tail)
 
 
 def _previous_content(context: WorkerContext, before: ManifestRecord | None) -> PreviousContent | None:
@@ -159,7 +148,7 @@ def decode_part(part: PartFile) -> str | None:
     state = part.state
     if state is None or state.encoding is None:
         return None
-    to = decoded_path(part.path)
+    to = part.decoded_path()
     try:
         sha256 = decode(part.path, to, state.encoding)
     except FetchError:
@@ -169,7 +158,7 @@ def decode_part(part: PartFile) -> str | None:
         to.unlink(missing_ok=True)
         raise
     now = datetime.now(UTC).isoformat()
-    part.save(replace(state, encoding=None, sha256=sha256, file_path=str(part.paths.target), ts_completed=now))
+    part.note(replace(state, encoding=None, sha256=sha256, file_path=str(part.paths.target), ts_completed=now))
     os.replace(to, part.path)
     return sha256
 
@@ -197,10 +186,10 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: PartFile
         event = _download_event(part, state.sha256, left.stat().st_size, completed, before)
         if left == part.path:  # recorded by `decode_part`, before the expectations were checked
             warning = _check_expectations(context, source, part, before)
-            return _with_warning(_store(context, source, part, event, before, None), warning)
+            return _with_warning(land(context, Arrival(source, part, event, before, None)), warning)
         warning = _html_warning(context, source, _content(part, left), _previous_content(context, before))
-        outcome = _add_record(context, source, part, event.model_copy(update={"file_path": file_path}), None)
-        return _with_warning(outcome, warning)
+        assert file_path is not None
+        return _with_warning(add_record(context, Arrival(source, part, event, before, None), file_path), warning)
     part.discard()
     return None
 
@@ -216,79 +205,4 @@ def _download_event(
         etag=etag_to_record(before, sha256, state.etag),
         last_modified=state.last_modified,
         ts_download_completed=completed,
-    )
-
-
-def _store(
-    context: WorkerContext,
-    source: ETLSource,
-    part: PartFile,
-    event: DownloadEvent,
-    before: ManifestRecord | None,
-    attempt: Attempt | None,
-) -> Outcome:
-    """Steps 3 and 4, under a claim on the content, so that two workers never both store it."""
-    with context.claims.waiting("content", event.sha256):
-        kept = _existing_copy(context, event, before)
-        if kept is None:
-            kept = _publish(context, part, event)
-        return _add_record(context, source, part, event.model_copy(update={"file_path": kept}), attempt)
-
-
-def _existing_copy(context: WorkerContext, event: DownloadEvent, before: ManifestRecord | None) -> Path | None:
-    """Return the path where this content is already stored, preferring the source's own; None if it is new."""
-    if not context.manifest.has_checksum(event.sha256):
-        return None
-    records = (before, context.manifest.get(event.sha256))
-    found = [record for record in records if record is not None and record.checksum == event.sha256]
-    located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
-    return next((path for path in located if _is_intact(path, event.file_size_bytes)), None)
-
-
-def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:
-    return record, *record.also_seen
-
-
-def _is_intact(path: Path, length: int) -> bool:
-    """Return whether the content is at this path; parts and rejected files, which older versions registered, do not
-    count.
-    """
-    try:
-        return not names.working_suffix(path.name) and path.stat().st_size == length
-    except OSError:
-        return False  # also without permission to look: then this source stores its own copy
-
-
-def _publish(context: WorkerContext, part: PartFile, event: DownloadEvent) -> Path:
-    """Step 4, first half: publish the part under the first name that is free or has the same content."""
-    for path in part.paths.candidates(event.sha256):
-        with context.claims.waiting("place", context.claims.name_of(path)):
-            if not path.exists() or _has_same_content(path, event):
-                part.record_intent(event.sha256, path, event.ts_download_completed.isoformat())
-                part.publish(path)
-                return path
-    raise ExtractError(
-        "both names for this content are taken by other files; move them away, then run extract again",
-        str(part.path.parent),
-    )
-
-
-def _has_same_content(path: Path, event: DownloadEvent) -> bool:
-    return path.is_file() and size_of(path) == event.file_size_bytes and sha256_of(path) == event.sha256
-
-
-def _add_record(
-    context: WorkerContext, source: ETLSource, part: PartFile, event: DownloadEvent, attempt: Attempt | None
-) -> Outcome:
-    """Step 4, second half. A part left by a killed run has no attempt here: its download may have ended days ago."""
-    live = attempt is not None
-    stated = event.model_copy(update={"file_path": context.manifest.stated(event.file_path)})
-    given = record_from_download(source, stated, context.manifest.version)
-    known = attempt or {"url": context.safe_address(source)}
-    result = context.manifest.add(given, live=live, attempt=known)
-    part.discard()
-    file_path = str(context.manifest.locate(result.record))
-    verdict = Result.of(result.verdict)
-    return Outcome(
-        source.source_id, source.dataset, verdict, file_path, warning=moved_time(given, result) if live else None
     )

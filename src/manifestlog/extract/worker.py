@@ -24,6 +24,8 @@ from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import advance
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.grouping import Grouping
+from manifestlog.extract.landing import Arrival
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.link import WorkerLink
 
@@ -36,6 +38,8 @@ class ExtractJob(NamedTuple):
     data_dir: Path
     defaults: Defaults
     secrets: frozenset[str]
+    shows_progress: bool = True
+    """Whether `Started` and `Progress` are sent: each costs a message."""
 
     @property
     def is_threaded(self) -> bool:
@@ -49,19 +53,30 @@ def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[Task], En
     link.interrupt = getattr(job.fetcher, "interrupt", link.interrupt)
     with job.manifest, ExitStack() as opened:
         own = threading.local()
+        landing = Grouping[Arrival]()
 
         def answer(task: Task) -> Ended | Postponed:
             if not hasattr(own, "context"):
-                own.context = _context(job, link, opened)
+                own.context = _context(job, link, opened, landing)
             return advance(own.context, task)
 
         yield answer
 
 
-def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack) -> WorkerContext:
+def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grouping[Arrival]) -> WorkerContext:
     """Return the context of a thread, with claims of its own: the threads of one object would share them."""
     claims = opened.enter_context(Claims(job.manifest, job.data_dir))
     fetcher = job.fetcher if getattr(job.fetcher, "thread_safe", False) else copy.copy(job.fetcher)
     return WorkerContext(
-        job.manifest, fetcher, job.data_dir, claims, job.defaults, job.secrets, link.send, link.stop, postpones=True
+        job.manifest,
+        fetcher,
+        job.data_dir,
+        claims,
+        job.defaults,
+        job.secrets,
+        link.send,
+        link.stop,
+        landing,
+        postpones=True,
+        shows_progress=job.shows_progress,
     )

@@ -27,6 +27,8 @@ _WITH_TIME, _WITH_BAR = 72, 110
 class LiveView:
     """Shows bytes, speed and time left of every active download. Failures stay above the display."""
 
+    shows_progress = True
+
     def __init__(self, sources: int) -> None:
         console = Console(stderr=True)
         columns, self._name_width = _columns(console.width, len(f"{sources:,} of {sources:,}"))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 class PlainView:
     """Prints one line per finished source; only failures and warnings with `--quiet` or `--json`."""
 
+    shows_progress = False
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 

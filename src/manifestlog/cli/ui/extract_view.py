@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class View(Protocol):
     """A display of events."""
 
+    shows_progress: bool
+    """Whether it shows `Started` and `Progress`."""
+
     def show(self, event: "Event") -> None:
         """Show an event."""
 

@@ -145,6 +145,7 @@ def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", 
             data_dir=config.data_dir,
             defaults=config.defaults,
             on_event=view.show,
+            shows_progress=view.shows_progress,
             secrets=config.from_environment,
             initializer=partial(output.configure_logging_if_spawned, settings),
         )

@@ -1,0 +1,266 @@
+"""Landing: complete parts become files with records, together with those that complete at the same time.
+
+Threads of a worker that have a complete part form a group (`grouping`)::
+
+    each      syncs its part
+    leader    decides where each content goes, and gives the parts their names     a crash leaves files without records
+    leader    syncs each directory once                                            ... whose names are durable
+    leader    adds all records in one write, with one sync
+    each      deletes what is left of its part
+
+Invariants:
+
+- There is never a record without its file: name and bytes are durable before the record is added.
+- A published file is never modified or replaced by other content.
+- If several workers download the same content, one stores it and the others record its path.
+- What fails for one member of a group fails for no other. A member that would have to wait for another process lands
+  alone, after the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from manifestlog import names
+from manifestlog.extract.claims import Claims
+from manifestlog.extract.config.source import DownloadEvent, ETLSource
+from manifestlog.extract.context import WorkerContext
+from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.part_file import SMALL_BYTES, PartFile, sha256_of, size_of, sync_directories
+from manifestlog.extract.report import Outcome, Result
+from manifestlog.model.downloads import moved_time, record_from_download
+from manifestlog.model.models import AddResult, ManifestRecord, Observation
+
+Attempt = dict[str, Any]
+"""What the history keeps of a download: address, status, bytes, seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A complete part, and what comes of it."""
+
+    source: ETLSource
+    part: PartFile
+    event: DownloadEvent
+    before: ManifestRecord | None
+    """The source's latest record."""
+    attempt: Attempt | None
+    """None for a part that a killed run left: its download may have ended days ago."""
+    path: Path | None = None
+    """Where the content is."""
+    is_published: bool = False
+    """Whether the group has put it there."""
+    given: ManifestRecord | None = None
+    result: AddResult | None = None
+    error: Exception | None = None
+
+
+def land(context: WorkerContext, one: Arrival) -> Outcome:
+    """Store and register a complete part. Raises what fails for it."""
+    if context.landing is None or one.attempt is None:
+        return _land_alone(context, one)
+    if not context.manifest.has_checksum(one.event.sha256):
+        one.part.sync()
+    context.landing.join(one, partial(_land_together, context))
+    if one.error is not None:
+        raise one.error
+    if one.result is None:
+        return _land_alone(context, one)
+    return _outcome(context, one, one.result)
+
+
+# -- alone -------------------------------------------------------------------------------------------------------------
+
+
+def _land_alone(context: WorkerContext, one: Arrival) -> Outcome:
+    """Store and register a part under a claim on its content, so that two workers never both store it."""
+    with context.claims.waiting("content", one.event.sha256):
+        path = _existing_copy(context, one)
+        return add_record(context, one, _publish(context, one) if path is None else path)
+
+
+def _publish(context: WorkerContext, one: Arrival) -> Path:
+    """Publish the part under the first name that is free or has the same content."""
+    for path in one.part.paths.candidates(one.event.sha256):
+        with context.claims.waiting("place", context.claims.name_of(path)):
+            if not path.exists() or _has_same_content(path, one.event):
+                _record_intent(one, path)
+                one.part.publish(path)
+                return path
+    raise _names_taken(one)
+
+
+def add_record(context: WorkerContext, one: Arrival, path: Path) -> Outcome:
+    """Register the content, which is at this path."""
+    one.path = path
+    one.given = _record_of(context, one)
+    result = context.manifest.add(one.given, live=one.attempt is not None, attempt=_attempt_of(context, one))
+    return _outcome(context, one, result)
+
+
+# -- together ----------------------------------------------------------------------------------------------------------
+
+
+class _Claimed:
+    """The claims of a group, which its members share."""
+
+    def __init__(self, claims: Claims, held: ExitStack) -> None:
+        self._claims, self._held = claims, held
+        self._taken: set[tuple[str, str]] = set()
+
+    def take(self, kind: str, name: str) -> bool:
+        """Claim a name until the end of the group, unless another worker has it; return whether it is claimed."""
+        if (kind, name) not in self._taken and self._held.enter_context(self._claims.trying(kind, name)):
+            self._taken.add((kind, name))
+        return (kind, name) in self._taken
+
+
+def _land_together(context: WorkerContext, group: list[Arrival]) -> None:
+    """Land a group. A member with neither result nor error lands alone afterwards."""
+    with ExitStack() as held:
+        claimed = _Claimed(context.claims, held)
+        stored: dict[str, Path] = {}
+        for one in group:
+            with _kept_error(one):
+                _place(context, one, claimed, stored)
+        _sync_directories(group)
+        _add_records(context, [one for one in group if one.path is not None and one.error is None])
+
+
+@contextmanager
+def _kept_error(*members: Arrival) -> Iterator[None]:
+    """Keep an error for these members of a group, which raise it in their own threads."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 -- it is raised again by `land`
+        for one in members:
+            one.error = error
+
+
+def _place(context: WorkerContext, one: Arrival, claimed: _Claimed, stored: dict[str, Path]) -> None:
+    """Find the content's path, and put it there if it is new; the group has `stored` these contents already."""
+    sha256 = one.event.sha256
+    if sha256 not in stored:
+        if not claimed.take("content", sha256):
+            return
+        path = _existing_copy(context, one) or _rename(context, one, claimed)
+        if path is None:
+            return
+        stored[sha256] = path
+    one.path = stored[sha256]
+
+
+def _rename(context: WorkerContext, one: Arrival, claimed: _Claimed) -> Path | None:
+    """Like `_publish`, but without the directory's sync; None if that would take long, or another worker is at it."""
+    for path in one.part.paths.candidates(one.event.sha256):
+        if not claimed.take("place", context.claims.name_of(path)):
+            return None
+        if path.exists():
+            if one.event.file_size_bytes > SMALL_BYTES and size_of(path) == one.event.file_size_bytes:
+                return None  # to compare them takes long
+            if not _has_same_content(path, one.event):
+                continue
+        _record_intent(one, path)
+        one.part.sync()
+        one.part.rename(path)
+        one.is_published = True
+        return path
+    raise _names_taken(one)
+
+
+def _sync_directories(group: list[Arrival]) -> None:
+    """Make the new names durable. Where that fails, nobody may record a path in that directory."""
+    for directory in {one.path.parent for one in group if one.path is not None and one.is_published}:
+        with _kept_error(*(one for one in group if one.path is not None and one.path.parent == directory)):
+            sync_directories([directory])
+
+
+def _add_records(context: WorkerContext, group: list[Arrival]) -> None:
+    for one in group:
+        with _kept_error(one):
+            one.given = _record_of(context, one)
+    ready = [(one, one.given) for one in group if one.given is not None]
+    try:
+        if len(ready) > 1:
+            attempts = [_attempt_of(context, one) for one, _ in ready]
+            results = context.manifest.add_each([given for _, given in ready], live=True, attempts=attempts)
+            for (one, _), result in zip(ready, results, strict=True):
+                one.result = result
+            return
+    except ValueError:
+        pass  # one of them is rejected, or all of them are too large for one write
+    except Exception as error:  # noqa: BLE001 -- it is raised again by `land`
+        for one, _ in ready:
+            one.error = error
+        return
+    for one, given in ready:
+        with _kept_error(one):
+            one.result = context.manifest.add(given, live=True, attempt=_attempt_of(context, one))
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+def _existing_copy(context: WorkerContext, one: Arrival) -> Path | None:
+    """Return the path where this content is already stored, preferring the source's own; None if it is new."""
+    event = one.event
+    if not context.manifest.has_checksum(event.sha256):
+        return None
+    records = (one.before, context.manifest.get(event.sha256))
+    found = [record for record in records if record is not None and record.checksum == event.sha256]
+    located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
+    return next((path for path in located if _is_intact(path, event.file_size_bytes)), None)
+
+
+def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:
+    return record, *record.also_seen
+
+
+def _is_intact(path: Path, length: int) -> bool:
+    """Return whether the content is at this path; parts and rejected files, which older versions registered, do not
+    count.
+    """
+    try:
+        return not names.working_suffix(path.name) and path.stat().st_size == length
+    except OSError:
+        return False  # also without permission to look: then this source stores its own copy
+
+
+def _record_intent(one: Arrival, path: Path) -> None:
+    one.part.record_intent(one.event.sha256, path, one.event.ts_download_completed.isoformat())
+
+
+def _has_same_content(path: Path, event: DownloadEvent) -> bool:
+    return path.is_file() and size_of(path) == event.file_size_bytes and sha256_of(path) == event.sha256
+
+
+def _names_taken(one: Arrival) -> ExtractError:
+    return ExtractError(
+        "both names for this content are taken by other files; move them away, then run extract again",
+        str(one.part.path.parent),
+    )
+
+
+def _record_of(context: WorkerContext, one: Arrival) -> ManifestRecord:
+    assert one.path is not None
+    stated = one.event.model_copy(update={"file_path": context.manifest.stated(one.path)})
+    return record_from_download(one.source, stated, context.manifest.version)
+
+
+def _attempt_of(context: WorkerContext, one: Arrival) -> Attempt:
+    return one.attempt or {"url": context.safe_address(one.source)}
+
+
+def _outcome(context: WorkerContext, one: Arrival, result: AddResult) -> Outcome:
+    """Delete what is left of the part, and return what came of it."""
+    assert one.given is not None
+    one.part.discard()
+    file_path = str(context.manifest.locate(result.record))
+    warning = moved_time(one.given, result) if one.attempt is not None else None
+    verdict = Result.of(result.verdict)
+    return Outcome(one.source.source_id, one.source.dataset, verdict, file_path, warning=warning)
