@@ -10,10 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +22,7 @@ from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import advance
-from manifestlog.extract.fetchers.dispatch import RemoteFetcher
-from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
 from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.landing import Arrival
 from manifestlog.managers import DownloadManifestManager
@@ -43,14 +42,14 @@ class ExtractJob(NamedTuple):
 
     @property
     def is_threaded(self) -> bool:
-        """Whether several threads may use the fetcher: it says so itself, or each has a copy of the built-in one."""
-        return getattr(self.fetcher, "thread_safe", False) or isinstance(self.fetcher, RemoteFetcher)
+        """Whether several threads may use the fetcher: it says so itself."""
+        return bool(getattr(self.fetcher, "thread_safe", False))
 
 
 @contextmanager
 def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[Task], Ended | Postponed]]:
     """Open what a worker needs; yield the function that fetches and registers one source, for every thread."""
-    link.interrupt = getattr(job.fetcher, "interrupt", link.interrupt)
+    link.interrupt = partial(interrupt, job.fetcher)
     with job.manifest, ExitStack() as opened:
         own = threading.local()
         landing = Grouping[Arrival]()
@@ -66,10 +65,9 @@ def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[Task], En
 def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grouping[Arrival]) -> WorkerContext:
     """Return the context of a thread, with claims of its own: the threads of one object would share them."""
     claims = opened.enter_context(Claims(job.manifest, job.data_dir))
-    fetcher = job.fetcher if getattr(job.fetcher, "thread_safe", False) else copy.copy(job.fetcher)
     return WorkerContext(
         job.manifest,
-        fetcher,
+        job.fetcher,
         job.data_dir,
         claims,
         job.defaults,

@@ -36,6 +36,8 @@ class MissingExtraError(ExtractError):
 class RemoteFetcher:
     """Fetches every URL that urllib3 or fsspec supports."""
 
+    thread_safe = True
+
     def __init__(self, defaults: Defaults | None = None, secrets: Iterable[str] = ()) -> None:
         """Prepare a fetcher; a header that contains one of the `secrets` never follows a redirect to another server."""
         self._defaults = defaults or Defaults()

@@ -64,9 +64,8 @@ class Response(Protocol):
 class Fetcher(Protocol):
     """A client for sources. It must be picklable to be used in several processes.
 
-    Two more members are optional. `thread_safe = True` says that several threads may call it at once; without it, each
-    worker process makes one transfer at a time. `interrupt()` is called from another thread when a run is to stop: it
-    wakes calls that wait for a server, which may then raise any `FetchError`.
+    A member `thread_safe = True` says that several threads may call it at once. Without it, each worker process makes one
+    transfer at a time.
     """
 
     def open(self, source: ETLSource, request: FetchRequest, /) -> AbstractContextManager[Response]:
