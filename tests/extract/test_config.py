@@ -32,7 +32,16 @@ def _load(path: Path, environ: Mapping[str, str] | None = None) -> ExtractConfig
 
 def test_the_shortest_configuration_has_all_defaults(write: Write) -> None:
     assert _load(write(raw_config())).defaults == Defaults(
-        jobs=4, retries=5, backoff_s=0.5, timeout_connect_s=10.0, timeout_read_s=60.0, redirects_max=10, headers={}
+        jobs=2,
+        connections=32,
+        connections_per_host=8,
+        request_pause_s=0.0,
+        retries=5,
+        backoff_s=0.5,
+        timeout_connect_s=10.0,
+        timeout_read_s=60.0,
+        redirects_max=10,
+        headers={},
     )
 
 

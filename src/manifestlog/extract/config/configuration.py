@@ -94,7 +94,7 @@ _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_na
 class Defaults(Expectations, RequestOptions, WithHeaders):
     """How to fetch every source."""
 
-    jobs: int = Field(default=4, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    jobs: int = Field(default=2, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     connections: int = Field(default=32, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     connections_per_host: int = Field(default=8, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     request_pause_s: _Pause = Field(default=0.0, description=f"seconds, from 0 to {_SECONDS_MAX}")
