@@ -6,6 +6,7 @@ from benchmarks import (
     bench_add_many,
     bench_append,
     bench_compact,
+    bench_distance,
     bench_extract,
     bench_history,
     bench_import,
@@ -35,6 +36,7 @@ if __name__ == "__main__":
         bench_scale,  # before the memory of what it builds
         bench_memory,
         bench_extract,
+        bench_distance,
         bench_verify,
     )
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

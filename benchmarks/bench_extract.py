@@ -68,7 +68,7 @@ class Case:
         return -(-self.files // JOBS)
 
 
-def _started(command: list[str], directory: Path, environment: dict[str, str]) -> Run:
+def started(command: list[str], directory: Path, environment: dict[str, str]) -> Run:
     """Run a program to its end. (Its peak begins with ours, which is smaller than that of any Python with libraries.)"""
     os.sync()  # what earlier programs wrote is written at their cost
     began = time.perf_counter()
@@ -115,7 +115,7 @@ def _etags(case: Case) -> Iterator[str]:
 
 
 def _bodies(server: Nginx) -> int:
-    """How many whole files have gone out. (`server.bodies()` keeps every line in memory: see `_started`.)"""
+    """How many whole files have gone out. (`server.bodies()` keeps every line in memory: see `started`.)"""
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("GET", QUESTION, headers={"Connection": "close"})
     connection.getresponse().read()  # by then everything before it is in the log
@@ -133,11 +133,11 @@ def _extract(case: Case, server: Nginx) -> Sample:
     config = {**told, "defaults": {"jobs": JOBS}, "sources": sources}
     (case.directory / "etl.config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--quiet"]
-    first = _started(command, case.directory, case.environment)
+    first = started(command, case.directory, case.environment)
     asked = [sys.executable, "-m", "manifestlog", "list", "files_download"]
     listed = subprocess.check_output(asked, cwd=case.directory, env=case.environment, text=True)
     before = _bodies(server)
-    second = _started(command, case.directory, case.environment)
+    second = started(command, case.directory, case.environment)
     return Sample(first, [line[:64] for line in listed.splitlines()], second, _bodies(server) - before)
 
 
@@ -157,7 +157,7 @@ def _curl(case: Case, server: Nginx, *, synced: bool) -> Sample:
     plain = [f'url = "{url}"\noutput = "files/{url.rpartition("/")[2]}"\nfail\n' for url in case.urls]
     each = f"printf '%s\\0' files/* | xargs -0 -P {JOBS} -n {case.each}"
     steps = [_configurations(case, "first", plain), f"{each} sha256sum > sums", *([f"{each} sync"] if synced else [])]
-    first = _started(["sh", "-ec", "\n".join(steps)], case.directory, case.environment)
+    first = started(["sh", "-ec", "\n".join(steps)], case.directory, case.environment)
     checksums = [line[:64] for line in (case.directory / "sums").read_text("ascii").splitlines()]
     if synced:
         return Sample(first, checksums, None, 0)
@@ -166,7 +166,7 @@ def _curl(case: Case, server: Nginx, *, synced: bool) -> Sample:
         (case.directory / f"etag.{number}").write_text(f"{etag}\n", encoding="ascii")
         asking.append(f'{text}etag-compare = "etag.{number}"\n')
     before = _bodies(server)
-    second = _started(["sh", "-ec", _configurations(case, "second", asking)], case.directory, case.environment)
+    second = started(["sh", "-ec", _configurations(case, "second", asking)], case.directory, case.environment)
     return Sample(first, checksums, second, _bodies(server) - before)
 
 
