@@ -297,12 +297,12 @@ def test_a_damaged_manifest_is_reported_and_not_changed(run: Program, home: Path
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_jobs_is_the_number_of_workers(run: Program, home: Path, bad: BadServer, jobs: int) -> None:
-    """Each of them waits for a source of its own."""
+    """They share four sources, each of which waits."""
     event = threading.Event()
     gates = [bad.script(f"/gate-{n}", answers.slow_to_answer(b"%d" % n, event)) for n in range(4)]
     configure(home, *map(entry, gates))
     process = run.start("extract", CONFIG, "--json", "--jobs", jobs)
-    bad.wait_until(lambda s: len(s.requests) == jobs)
+    bad.wait_until(lambda s: len(s.requests) == 4)
     workers = len(children_of(process.pid))
     event.set()
     assert (workers, finish(process).json["new"]) == (jobs, 4)

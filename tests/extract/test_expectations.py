@@ -147,6 +147,7 @@ def test_a_content_may_shrink_by_a_share(here: Here, bad: BadServer, size: int, 
     assert fetch(here, url, shrink_max=0.5).result is result
 
 
+@pytest.mark.usefixtures("no_small_bodies")
 def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad: BadServer) -> None:
     """A run that is killed in between leaves a part with a recorded intent."""
     url = bad.script("/a.csv", sent(CSV))

@@ -89,7 +89,7 @@ def test_a_source_that_was_never_fetched_counts_from_the_first_try(here: Here, b
 
 
 def test_a_source_that_another_run_holds_grows_stale(here: Here, bad: BadServer) -> None:
-    url = bad.script("/a", OK)
+    url = bad.script("/a", OK, answers.whole(b"other", '"other"'))
     stale(here, url)
     fetched(here, days=8)
     seen(here, days=8)

@@ -222,7 +222,7 @@ def run_without_room(link: Link, path: Path, data_dir: Path, urls: list[str]) ->
 
 
 @pytest.fixture
-def full(start: Start, path: Path, here: Here, bad: BadServer) -> RunReport:
+def full(start: Start, path: Path, here: Here, bad: BadServer, no_small_bodies: None) -> RunReport:
     """The report of a run with a file that is too large, and another one."""
     urls = [bad.script("/a", answers.whole(LARGE, ETAG)), bad.script("/b", answers.whole(BODY))]
     report = start(run_without_room, path, here.data_dir, urls).result()

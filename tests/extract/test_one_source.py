@@ -64,7 +64,9 @@ def test_a_record_holds_an_absolute_path(here: Here, put: Put, tmp_path: Path, m
     assert here.record().file_path == tmp_path / "data" / "systems" / "a.json"
 
 
-def test_a_new_source_is_looked_up_once_by_its_worker(here: Here, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_source_is_looked_up_by_its_worker_before_and_under_its_claim(
+    here: Here, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, asked = DownloadManifestManager.get_record_by_source, []
 
     def counted(*pair: Any) -> ManifestRecord | None:
@@ -73,7 +75,7 @@ def test_a_new_source_is_looked_up_once_by_its_worker(here: Here, put: Put, monk
 
     monkeypatch.setattr(DownloadManifestManager, "get_record_by_source", counted)
     here.fetch(put("a.json", BODY))
-    assert len(asked) == 2, "once to order the sources, once by the worker"
+    assert len(asked) == 3, "once to order the sources, twice by the worker"
 
 
 def test_an_outcome_has_path_and_costs(here: Here, put: Put) -> None:

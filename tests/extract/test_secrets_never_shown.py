@@ -276,13 +276,11 @@ def test_a_content_that_is_not_the_pinned_one_shows_no_secret(
     assert (outcome.result, found_in(shown(here, outcome, caplog))) == (Result.FAILED, [])
 
 
-def test_a_value_from_the_environment_is_in_no_error(
-    here: Here, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_a_value_from_the_environment_is_in_no_error(here: Here, bad: BadServer, tmp_path: Path) -> None:
     here.data_dir = tmp_path / ENVIRONMENT
     here.data_dir.mkdir()
     (here.data_dir / "systems").write_bytes(b"")
-    outcome = run(here, source("http://127.0.0.1:1/a", source_id="a", dataset="systems/sub"))
+    outcome = run(here, source(bad.script("/a", answers.whole(BODY)), source_id="a", dataset="systems/sub"))
     assert outcome.error is not None
     assert (MARK in outcome.error, "***" in outcome.error) == (False, True)
 

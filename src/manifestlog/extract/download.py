@@ -149,14 +149,14 @@ class _Turn:
 
 
 def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
-    part = PartFile(SourcePaths.of(context.data_dir, source))
+    part = PartFile(SourcePaths.of(context.data_dir, source), loads=False)
     if context.shows_progress and attempts.failures == 0:
         context.emit(Started(source.source_id, source.dataset))
     with ExitStack() as claims:
         turn = _Turn(context, source, attempts, part, claims)
         try:
             before = turn.known()
-            if part.is_left_over or not _asks_for_changes(context, source, before):
+            if not _asks_for_changes(context, source, before) or part.load():
                 turn.claim()
                 before = _settle_left_over(turn)
             return _fetch_and_register(turn, before)
@@ -194,9 +194,9 @@ def _fetch_and_register(turn: _Turn, before: ManifestRecord | None) -> Outcome:
     if attempts.left is not None:
         return attempts.left
     assert record is not None
-    path, size = str(context.manifest.locate(record)), record.file_size
-    warning = missing_file_warning(context, part.paths, record)
-    return Outcome(source.source_id, source.dataset, Result.UNCHANGED, path, bytes_saved=size, warning=warning)
+    path, size = context.manifest.locate(record), record.file_size
+    warning = missing_file_warning(context, part.paths, record, path)
+    return Outcome(source.source_id, source.dataset, Result.UNCHANGED, str(path), bytes_saved=size, warning=warning)
 
 
 def _skip_claimed(context: WorkerContext, source: ETLSource, name: str) -> Outcome:
@@ -368,8 +368,7 @@ def _claim_late(turn: _Turn, before: ManifestRecord | None) -> None:
     if turn.is_claimed:
         return
     turn.claim()
-    turn.part.load()
-    if turn.part.is_left_over or turn.known() != before:
+    if turn.part.load() or turn.known() != before:
         raise _OutdatedError
 
 

@@ -61,7 +61,15 @@ class Arrival:
 
 
 def land(context: WorkerContext, one: Arrival) -> Outcome:
-    """Store and register a complete part. Raises what fails for it."""
+    """Store and register a complete part. Raises what fails for it; the part is then kept."""
+    try:
+        return _land(context, one)
+    except Exception:
+        one.part.keep()
+        raise
+
+
+def _land(context: WorkerContext, one: Arrival) -> Outcome:
     if context.landing is None or one.attempt is None:
         return _land_alone(context, one)
     if not context.manifest.has_checksum(one.event.sha256):

@@ -14,9 +14,10 @@ from manifestlog.extract.paths import SourcePaths
 from manifestlog.model.models import ManifestRecord
 
 
-def missing_file_warning(context: WorkerContext, paths: SourcePaths, record: ManifestRecord) -> str | None:
-    """Return a warning if the recorded file is missing, without values from the environment."""
-    recorded = context.manifest.locate(record)
+def missing_file_warning(
+    context: WorkerContext, paths: SourcePaths, record: ManifestRecord, recorded: Path
+) -> str | None:
+    """Return a warning if the recorded file, at this path, is missing, without values from the environment."""
     if _size(recorded) is not None:
         return None
     found = next((path for path in paths.candidates(record.checksum) if _size(path) == record.file_size), None)

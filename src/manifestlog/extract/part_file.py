@@ -132,13 +132,15 @@ def sha256_of(path: Path) -> str:
 class PartFile:
     """The part of one source; reads its state once and keeps it in memory. Only the holder of the source's claim writes."""
 
-    def __init__(self, paths: SourcePaths) -> None:
+    def __init__(self, paths: SourcePaths, *, loads: bool = True) -> None:
+        """Look for what an earlier run has left, unless `loads` is false: then call `load` before anything else."""
         self.paths = paths
         self.path = paths.part
-        self.load()
+        if loads:
+            self.load()
 
-    def load(self) -> None:
-        """Look for what an earlier run has left."""
+    def load(self) -> bool:
+        """Look for what an earlier run has left; return whether there is anything."""
         self.is_stored = True
         """Whether `.part.json` exists."""
         self.state: PartState | None = None
@@ -149,9 +151,9 @@ class PartFile:
             self.is_stored = False
         self.is_present = os.path.lexists(self.path)
         """Whether the part itself exists."""
-        self.is_left_over = self.is_stored or self.is_present
-        self._may_be_decoded = self.is_left_over
+        self._may_be_decoded = self.is_stored or self.is_present
         self._is_synced = False
+        return self._may_be_decoded
 
     def resumable(self) -> Part | None:
         """Return the part after cutting it to its trusted length; None if there is none."""
@@ -177,6 +179,12 @@ class PartFile:
         if self.is_stored:
             self.save(state)
         self.state = state
+
+    def keep(self) -> None:
+        """Make a complete part that cannot land resumable for the next run."""
+        if self.is_present and self.state is not None and not self.is_stored:
+            with suppress(OSError):  # on a full disk the original error says more
+                self.save(self.state)
 
     def decoded_path(self) -> Path:
         """Return the path for the decoded copy, which `discard` then deletes."""
