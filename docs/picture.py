@@ -3,7 +3,7 @@
 Invariants:
 
 - Every line of output comes from a command that this program runs against a server on this machine.
-- The same code gives the same picture: files, times and durations are fixed, and one worker keeps the order of sources.
+- The same code gives the same picture: files, times and durations are fixed, and one transfer at a time keeps the order of sources.
 - The picture loads no font, script or other resource.
 """
 
@@ -81,7 +81,7 @@ def make_site(site: Path) -> None:
 def configuration(url: str) -> str:
     sources = [{"source_id": name, "dataset": "galaxy", "url": f"{url}/{name}.json.gz"} for name in SIZES]
     directories = {"manifests_dir": "manifests", "data_dir": "data", "manifest": "galaxy_download"}
-    return json.dumps({"etl_version": "1.0.0", **directories, "defaults": {"jobs": 1}, "sources": sources})
+    return json.dumps({"etl_version": "1.0.0", **directories, "defaults": {"connections": 1}, "sources": sources})
 
 
 def run(command: str, home: Path) -> str:

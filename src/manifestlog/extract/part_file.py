@@ -246,9 +246,7 @@ class PartWriter:
     def __init__(self, part: PartFile, head: ResponseHead) -> None:
         """Open the part at the byte where the body starts; 0 starts again."""
         self._part = part
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if head.start else os.O_TRUNC)
-        self._fd = _open(part.path, flags)
-        part.is_present = True
+        self._fd, had_bytes, part.is_present = _open(part.path), part.is_present, True
         self._sha = hashlib.sha256()
         self.length_bytes = 0
         synced = min(part.state.synced_bytes, head.start) if part.state else 0
@@ -263,9 +261,9 @@ class PartWriter:
             content_type=head.content_type,
         )
         try:
-            if head.start:
+            if head.start or had_bytes:
                 os.ftruncate(self._fd, head.start)
-                self._hash_existing(head.start)
+            self._hash_existing(head.start)
             if (head.length_bytes or 0) > SMALL_BYTES:
                 part.save(self._state)
             else:
@@ -312,8 +310,9 @@ class PartWriter:
             os.close(self._fd)
 
 
-def _open(path: Path, flags: int) -> int:
-    """Open a file for writing, creating its directory when it is missing."""
+def _open(path: Path) -> int:
+    """Open a file for writing, creating it and its directory when they are missing."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o666)
     except (FileNotFoundError, NotADirectoryError):
