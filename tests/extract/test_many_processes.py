@@ -205,11 +205,11 @@ def stalling() -> Step:
     return answers.slow(BODY, FIRST_BYTES, threading.Event(), '"e"')
 
 
-def one_stalls(home: Home, bad: BadServer, *then: Step, jobs: int = 2) -> None:
-    """Six sources; the first one stalls until another step follows."""
+def one_stalls(home: Home, bad: BadServer, *then: Step, jobs: int = 2, connections: int = 2) -> None:
+    """Six sources; the first one stalls until another step follows. By default it has a worker of its own."""
     large = bad.script("/large", stalling(), *then)
     small = [bad.script(f"/{name}", answers.whole(body, f'"{name}"')) for name, body in SMALL.items()]
-    home.configure(*map(entry, [large, *small]), jobs=jobs)
+    home.configure(*map(entry, [large, *small]), jobs=jobs, connections=connections)
 
 
 def until_stalled(home: Home) -> None:
@@ -363,7 +363,7 @@ def terminate(process: subprocess.Popen[str]) -> None:
 def stopped(request: pytest.FixtureRequest, home: Home, bad: BadServer) -> Result:
     """A run that was asked to stop in the middle of a body, and whose workers have ended."""
     stop, jobs = request.param
-    one_stalls(home, bad, whole(), jobs=jobs)
+    one_stalls(home, bad, whole(), jobs=jobs, connections=8)
     process = home.start()
     until_stalled(home)
     workers = children_of(process.pid)
