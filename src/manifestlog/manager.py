@@ -143,7 +143,7 @@ class AbstractManifest(ManifestReader, ABC):
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` if the disk did not confirm the write, `ReadOnlyError`.
         """
-        details = self._run.joined(attempt_details(attempt or {}))
+        details = self._run.joined(attempt_details(attempt)) if attempt else self._run.details
         verdict, row = self._engine.add(encoded(record, self._engine.options), live=live, details=details)
         return AddResult(verdict, record if row is None else record_from_row(row))
 

@@ -91,7 +91,7 @@ HISTORY = [
         "an earlier time with the rows of today",
         "crash: add what is there",
         "engines.filelog.engine:FileEngine._record",
-        '[plan.record], {"event": plan.details}', '[plan.record], {"event": plan.details and {**plan.details, "was": {}}}',
+        'data = {"event": plan.details}', 'data = {"event": {**plan.details, "was": {}}}',
     ),
     one(
         "an update says what was there",

@@ -179,7 +179,8 @@ class FileEngine:
 
     def _record(self, state: State, plan: Plan) -> Added:
         if plan.record is not None:
-            self.session.append(state, LogEntry("put", now_text(), [plan.record], {"event": plan.details}))
+            data = {"event": plan.details} if plan.details else {}
+            self.session.append(state, LogEntry("put", now_text(), [plan.record], data))
         elif plan.details is not None:
             self.session.append(state, LogEntry("derived", now_text(), [], {"event": plan.details}))
         return plan.answer

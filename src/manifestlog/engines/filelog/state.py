@@ -126,7 +126,7 @@ class State:
         if op.puts:
             self.overlay.put_all(op.puts, segment)
             self._uncounted.update([checksum for _, checksum, _ in op.puts])
-        for checksum in lines.forgotten(op):
+        for checksum in lines.forgotten(op) if op.data else ():
             self.overlay.forget(checksum, segment)
             self._uncounted.add(checksum)
         if op.kind == "meta":

@@ -109,7 +109,7 @@ def encode(op: LogEntry, synced: int) -> bytes:
     kind, ts, puts, data = op
     mark = b'"synced":%d,' % synced if synced else b""
     head = b'{"op":"%b","ts":"%b",%b' % (kind.encode(), ts.encode(), mark)
-    more = b"".join([b',"%b":%b' % (n.encode(), codec.dumps(data[n])) for n in _EVENT_MEMBERS if data.get(n)])
+    more = _event_members(data) if data else b""  # most additions have none
     if kind == "put":
         return b'%b"record":%b%b' % (head, puts[0][0], more)
     if kind == "batch":
@@ -121,6 +121,10 @@ def encode(op: LogEntry, synced: int) -> bytes:
     if kind in EVENTS:
         return b'%b"event":%b' % (head, codec.dumps(data["event"]))
     return codec.dumps({"op": kind, "ts": ts, "base": data["base"], "seconds": round(data["seconds"], 3)})[:-1]
+
+
+def _event_members(data: dict[str, Any]) -> bytes:
+    return b"".join([b',"%b":%b' % (n.encode(), codec.dumps(data[n])) for n in _EVENT_MEMBERS if data.get(n)])
 
 
 def summarise(segment: int, length: int, count: int, chain: int, damage: Iterable[Piece]) -> Summary:
