@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from manifestlog.model.events import KIND_WORDS, EventKind, Query
-from manifestlog.model.rows import moment_text, normal_checksum
+from manifestlog.model.rows import moment_text, required_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,17 +64,10 @@ def query(
     return Query(
         source_id=source_id,
         dataset=dataset,
-        checksums=None if some is None else frozenset(map(_digits, some)),
+        checksums=None if some is None else frozenset(map(required_checksum, some)),
         run=run,
         kinds=frozenset(map(kind_of, kinds)),
         since="" if since is None else log_time(since),
         until="~" if until is None else log_time(until),
         reverse=reverse,
     )
-
-
-def _digits(checksum: str) -> str:
-    found = normal_checksum(checksum)
-    if found is None:
-        raise ValueError(f"{checksum!r:.80} is not a checksum: expected 64 hexadecimal digits")
-    return found

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import UnknownContentError
 from manifestlog.model import codec, roots
 from manifestlog.model.lineage import Delivery, Derivation, Lineage, deliveries_in, derivations_in, explore
-from manifestlog.model.rows import normal_checksum, observations, sort_key
+from manifestlog.model.rows import observations, required_checksum, sort_key
 from manifestlog.pending import inputs_of
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ class _Ledger:
         self._manifests = [_Manifest(one) for one in manifests]
 
     def of_checksum(self, text: str) -> list[str]:
-        checksum = normal_checksum(text)
-        if checksum is None:
-            raise ValueError(f"{text!r:.80} is not a checksum: expected 64 hexadecimal digits")
+        checksum = required_checksum(text)
         return [checksum] if any(one.knows(checksum) for one in self._manifests) else []
 
     def of_path(self, path: str) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.attempts import is_attempt
 from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
-from manifestlog.model.rows import Row, normal_checksum, utc_text
+from manifestlog.model.rows import Row, normal_checksum, required_checksum, utc_text
 from manifestlog.model.verdict import Verdict
 
 LIVE_S = 60.0
@@ -117,9 +117,7 @@ _UPDATABLE = frozenset(ManifestRecord.model_fields)
 
 def checked_changes(key: str, value: Mapping[str, Any], required: tuple[str, ...]) -> tuple[str, Row]:
     """Return the checksum of a record and the fields to change. Raises `ValueError`, which names what is wrong."""
-    checksum = normal_checksum(key)
-    if checksum is None:
-        raise ValueError(f"{key!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    checksum = required_checksum(key)
     missing = [name for name in required if name not in value]
     if missing:
         raise ValueError(f"the value lacks {', '.join(missing)}")

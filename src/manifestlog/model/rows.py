@@ -81,6 +81,14 @@ def normal_checksum(value: object) -> str | None:
     return value.lower() if len(digest) == CHECKSUM_DIGITS // 2 else None
 
 
+def required_checksum(text: str) -> str:
+    """Return the checksum in lower case; raises `ValueError` if the text is not one."""
+    found = normal_checksum(text)
+    if found is None:
+        raise ValueError(f"{text!r:.80} is not a checksum: expected 64 hexadecimal digits")
+    return found
+
+
 def utc_text(moment: datetime) -> str:
     """Return an aware time as ISO-8601 text in UTC, with `Z`."""
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()[:-6] + "Z"

@@ -173,7 +173,7 @@ def _parsed_pack(span: Span) -> Iterator[tuple[int, int, Parsed]]:
     """Yield (offset, offset after it, members) of the lines of a pack, which are valid: many are parsed in one call."""
     text, end = BytesIO(span.data), span.start
     while some := text.readlines(_PARSED_BYTES):
-        for line, data in zip(some, codec.loads(b"[%b]" % b",".join(some)), strict=True):
+        for line, data in zip(some, codec.loads_all(some), strict=True):
             begin, end = end, end + len(line)
             yield begin, end, data
 
