@@ -63,6 +63,14 @@ def _no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """A test that leaves another working directory behind makes later ones fail."""
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """A directory for manifests, checked when the test is over."""

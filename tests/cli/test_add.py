@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,8 +81,7 @@ def test_links_to_files_are_followed_pipes_and_sockets_are_skipped(run: Program,
     (tree / "folder").symlink_to("sub")
     (tree / "up").symlink_to("..")
     os.mkfifo(tree / "pipe")
-    with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tree)  # a socket's path may not be long
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tree):  # a socket's path may not be long
         server.bind("socket")
     result = run("add", "files_extractor", tree, "/dev/null", "--json")
     assert result.code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -140,8 +141,7 @@ def test_pipes_sockets_directories_and_devices_are_changed(run: Program, tree: P
         (tree / name).unlink()
     os.mkfifo(tree / "a.txt")
     (tree / ".hidden").mkdir()
-    with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tree / "sub")  # a socket's path may not be long
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tree / "sub"):  # a socket's path may not be long
         server.bind("b.txt")
     (tree / "zero").symlink_to("/dev/zero")
     register(run, record(tree / "zero", b"zz", source_id="zero"))

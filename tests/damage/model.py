@@ -33,9 +33,9 @@ class Answers(NamedTuple):
     by_source: dict[tuple[str, str | None], ManifestRecord]
 
 
-def ask(manager: DownloadManifestManager) -> Answers:
-    """Ask it all."""
-    records = dict(manager.records.items())
+def ask(manager: DownloadManifestManager, *, singly: bool = False) -> Answers:
+    """Ask it all: the records in bulk, or one by one. Each way has a check of its own, and the other may not hide it."""
+    records = {key: manager.records[key] for key in manager} if singly else dict(manager.records.items())
     sources: set[tuple[str, str | None]] = set()
     for record in records.values():
         sightings: list[ManifestRecord | Observation] = [record, *record.also_seen]

@@ -255,6 +255,12 @@ READING = [
         ),
     ),
     one(
+        "every record of a bulk read has a CRC",
+        "rot handed out by an iteration",
+        "bits of the canonical",
+        "engines.filelog.canonical.reading:batches", "if found != some.crcs:", "if False:",
+    ),
+    one(
         "a record from the canonical has a CRC",
         "rot handed out as a record",
         "bits of the canonical",
