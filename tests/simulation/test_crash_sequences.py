@@ -79,10 +79,12 @@ def test_a_crash_in_the_last_of_three_operations_that_sync_nothing(machine: Mach
     count("crash states", explore_all(machine, sequences, Durability.PROCESS_KILL))
 
 
+PAIRS = list(itertools.product(NAMES, NAMES))
 FOUR = [
-    *itertools.product(NAMES, NAMES, [Durability.POWER_CUT]),
-    # Without syncs each has ten times as many states; all eleven would take an hour.
-    *itertools.product(("add_many", "compact"), NAMES, [Durability.PROCESS_KILL]),
+    # A third of the pairs, in which each operation comes first and second: all of them take twenty minutes of two cores.
+    *((first, second, Durability.POWER_CUT) for first, second in PAIRS[::3]),
+    # Without syncs each has ten times as many states.
+    *(("add_many", second, Durability.PROCESS_KILL) for second in NAMES[::3]),
 ]
 
 
