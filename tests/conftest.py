@@ -14,6 +14,7 @@ from manifestlog import DownloadManifestManager, ManifestOptions
 from support.children import children, time_limit
 from support.counts import Counts
 from support.integrity import checked
+from support.postgres import Server, serving
 from support.records import NAME, QUICK, metadata
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def count(pytestconfig: pytest.Config) -> Count:
     """Count what is tried: `count("kills", 2_500)`; summed over the run and said at its end."""
     return pytestconfig.stash[_COUNTS].add
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server for the tests of this worker, each of which takes a manifest or database of its own."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
