@@ -31,6 +31,7 @@ FOLDERS: dict[str, set[str]] = {
     "engines.filelog": {"ground", "model", "engines", "workers", "files"},
     "face": {"ground", "model", "engines", "files"},
     "ingest": {"ground", "model", "workers", "face"},
+    "loading": {"ground", "model"},
     "audit": {"ground", "model", "workers", "files", "face", "ingest"},
     "extract": {"ground", "model", "workers", "face"},
     "cli": {"ground", "model", "workers", "face", "ingest", "audit", "extract", "engines"},
