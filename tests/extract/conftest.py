@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from extract.running import Here, Put
+from extract.runs import Home
 from manifestlog.extract import part_file
 from support.badserver import misbehaving
 from support.nginx import serving
@@ -47,6 +48,12 @@ def bad() -> Iterator[BadServer]:
     """A server that misbehaves."""
     with misbehaving() as server:
         yield server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A directory with a configuration, for runs of the program."""
+    return Home(tmp_path)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from manifestlog.extract import ETLSource, Event, Outcome, RunReport
     from support.nginx import Nginx
 
-FAST: dict[str, Any] = {"jobs": 1, "backoff_s": 0.0, "retries": 3, "timeout_read_s": 20.0}
-"""No pauses, unless a server asks for one; a test that needs a timeout sets its own."""
+FAST: dict[str, Any] = {"jobs": 1, "connections": 1, "backoff_s": 0.0, "retries": 3, "timeout_read_s": 20.0}
+"""One source after the other, and no pauses unless a server asks for one; a test that needs a timeout sets its own."""
 
 
 def sha256(body: bytes) -> str:

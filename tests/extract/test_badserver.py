@@ -14,18 +14,10 @@ from support import answers
 from support.badserver import misbehaving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.badserver import BadServer, Exchange, Step
 
 BODY = b"0123456789"
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
-
-
-@pytest.fixture
-def bad() -> Iterator[BadServer]:
-    with misbehaving() as server:
-        yield server
 
 
 # -- behaving well -----------------------------------------------------------------------------------------------------

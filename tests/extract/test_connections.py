@@ -20,22 +20,10 @@ from support import answers
 from support.badserver import misbehaving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from manifestlog import DownloadManifestManager
     from support.badserver import BadServer, Exchange, Step
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
-
-
-@pytest.fixture
-def bad() -> Iterator[BadServer]:
-    with misbehaving() as server:
-        yield server
 
 
 def together(number: int) -> Step:

@@ -189,17 +189,6 @@ FIRST_BYTES = 1_000_000
 SMALL = {f"small-{n}": b"%d" % n for n in range(5)}
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
-
-
-@pytest.fixture
-def bad() -> Iterator[BadServer]:
-    with misbehaving() as server:
-        yield server
-
-
 def stalling() -> Step:
     """Send this many bytes, then nothing."""
     return answers.slow(BODY, FIRST_BYTES, threading.Event(), '"e"')

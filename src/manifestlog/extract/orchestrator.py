@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -35,9 +36,10 @@ from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.schedule import Limits, Schedule
-from manifestlog.extract.worker import ExtractJob, answering
+from manifestlog.extract.worker import ExtractJob, answering, transferring
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.run import Run
+from manifestlog.workers.in_process import InProcess
 from manifestlog.workers.main import Job, work
 from manifestlog.workers.pool import Pool, is_daemonic
 
@@ -69,11 +71,11 @@ class PipelineOrchestrator:
         """Prepare runs for an open manifest; files go to `<data_dir>/<dataset>/`.
 
         `fetcher` is by default a `RemoteFetcher`: http, https and every protocol of fsspec. `defaults.jobs` is the
-        number of worker processes, which share `defaults.connections` transfers at once; with 1, this process does all
-        the work, one source after the other. A fetcher of your own that is not `thread_safe` is used for one transfer
-        at once in each worker process. `on_event` is called in this process with
-        each event, with `shows_progress=False` without `Started` and `Progress`, which cost time in a run of many small
-        sources. `secrets` never appear in an error message, and are never sent to another server after a redirect.
+        number of worker processes, which share `defaults.connections` transfers at once; with 1, threads of this process
+        make them. A fetcher of your own that is not `thread_safe` makes one transfer at a time in each process.
+        `on_event` is called in the thread that calls `run` with each event, with `shows_progress=False` without
+        `Started` and `Progress`, which cost time in a run of many small sources. `secrets` never appear in an error
+        message, and are never sent to another server after a redirect.
         Each worker process calls `initializer` first, for example to set up logging, since only a forked process
         inherits it. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
         """
@@ -97,10 +99,10 @@ class PipelineOrchestrator:
 
         A failed source is part of the report and does not stop the others. Outcomes are as durable as the manifest's
         options promise. `asked_to_stop` is polled: at 1 the run ends soon, from 2 on at once; partial downloads are
-        kept for the next run. With `asked_to_stop` there are always worker processes, since a blocking read can be
-        interrupted only there. A daemonic process, such as a Celery worker, may not have children: it fetches one
-        source after the other, logs a warning, and stops only between two sources. So does every process if the
-        manifest lives in this process only (`memory:`). Raises `ManifestError` if the manifest fails.
+        kept for the next run. With `asked_to_stop` there are always worker processes, which a stop can kill. A daemonic
+        process, such as a Celery worker, may not have children, and a manifest that lives in this process only
+        (`memory:`) cannot be shared with them: then threads of this process make the transfers, and with more than one
+        of `defaults.jobs` it logs a warning. Raises `ManifestError` if the manifest fails.
         """
         began = time.monotonic()
         waiting = self._longest_first(sources)
@@ -116,32 +118,48 @@ class PipelineOrchestrator:
         return report
 
     def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:
-        if is_daemonic() or not self._manifest.is_shared or (self._defaults.jobs == 1 and asked_to_stop is None):
-            self._run_here(waiting, listener, asked_to_stop or int)
-            return
         job = ExtractJob(
             self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._shows_progress
         )
+        queue, asked = _Queue(waiting, self._defaults), asked_to_stop or int
+        if not self._works_here(asked_to_stop):
+            self._run_in_workers(job, queue, listener, asked)
+        elif job.is_threaded:
+            job = job._replace(fetcher=_renewed(job.fetcher))
+            threads = Job(partial(transferring, job), capacity=self._defaults.connections)
+            InProcess(threads, queue).run(_PoolListener(listener, queue), asked)
+        else:
+            self._run_in_turn(waiting, listener, asked)
+
+    def _works_here(self, asked_to_stop: Callable[[], int] | None) -> bool:
+        """Return whether this process does all the work; warn if it should not."""
+        if self._defaults.jobs == 1 and asked_to_stop is None:
+            return True
+        if is_daemonic():
+            why = "this process is daemonic and may not start worker processes"
+            remedy = "run `manifestlog extract` as a separate program"
+        elif not self._manifest.is_shared:
+            why = f"{self._manifest.location.display} lives in this process, and worker processes cannot use it"
+            remedy = "keep the manifest in a file"
+        else:
+            return False
+        if self._defaults.jobs > 1:
+            log.warning("%s: it does the work of %d of them itself; to have them, %s", why, self._defaults.jobs, remedy)
+        return True
+
+    def _run_in_workers(self, job: ExtractJob, queue: _Queue, listener: _Listener, asked: Callable[[], int]) -> None:
         jobs = min(self._defaults.jobs, self._defaults.connections)
         capacity = math.ceil(self._defaults.connections / jobs) if job.is_threaded else 1
         work_of_each = Job(partial(answering, job), self._initializer, capacity)
-        queue = _Queue(waiting, self._defaults)
         with Pool(work, work_of_each, queue, jobs, capacity=capacity, name="manifestlog-extract") as pool:
-            pool.run(_PoolListener(listener, queue), asked_to_stop or int)
+            pool.run(_PoolListener(listener, queue), asked)
 
-    def _run_here(self, sources: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
-        if self._defaults.jobs > 1:
-            if self._manifest.is_shared:
-                why = "this process is daemonic and may not start worker processes"
-                remedy = "run `manifestlog extract` as a separate program"
-            else:
-                why = f"{self._manifest.location.display} lives in this process, and worker processes cannot use it"
-                remedy = "keep the manifest in a file"
-            log.warning("%s: it fetches one source at a time; %s for %d at a time", why, remedy, self._defaults.jobs)
+    def _run_in_turn(self, sources: list[ETLSource], listener: _Listener, asked: Callable[[], int]) -> None:
+        """Fetch one source after the other: nothing says that threads may share the fetcher."""
         with Claims(self._manifest, self._data_dir) as claims:
             context = self._context(claims, listener.on_progress)
             for source in sources:
-                if asked_to_stop():
+                if asked():
                     break
                 listener.on_done(extract(context, source))
 
@@ -184,6 +202,11 @@ def plan_all(
     hidden = [*secrets, *secrets_in_options(defaults)]
     for source in sources:
         yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
+
+
+def _renewed(fetcher: Fetcher) -> Fetcher:
+    """Return a fetcher for one run of this process: a stop interrupts it for good, and the next run needs another one."""
+    return copy.copy(fetcher) if isinstance(fetcher, RemoteFetcher) else fetcher
 
 
 def _details(outcome: Outcome) -> str:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- A worker closes its manifest: its own copy after a fork, otherwise the one it opened.
+- A worker process closes its manifest: its own copy after a fork, otherwise the one it opened.
 - Its threads share the manifest. Each has claims of its own, so no two of them work on the same source.
 
 `workers.main` handles signals, logging and the death of the parent.
@@ -46,11 +46,21 @@ class ExtractJob(NamedTuple):
         return bool(getattr(self.fetcher, "thread_safe", False))
 
 
+Answer = Callable[[Task], Ended | Postponed]
+
+
 @contextmanager
-def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Callable[[Task], Ended | Postponed]]:
-    """Open what a worker needs; yield the function that fetches and registers one source, for every thread."""
+def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
+    """Open what a worker process needs; yield the function that fetches and registers one source, for every thread."""
+    with job.manifest, transferring(job, link) as answer:
+        yield answer
+
+
+@contextmanager
+def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
+    """Like `answering`, with a manifest that stays open afterwards: it belongs to the run's own process."""
     link.interrupt = partial(interrupt, job.fetcher)
-    with job.manifest, ExitStack() as opened:
+    with ExitStack() as opened:
         own = threading.local()
         landing = Grouping[Arrival]()
 

@@ -34,8 +34,8 @@ from typing import Any, Protocol, Self
 
 from manifestlog.errors import ManifestError
 from manifestlog.workers.messages import Done, Fewer, Given
+from manifestlog.workers.scarcity import Scarcity, is_scarce, no_worker
 from manifestlog.workers.tasks import InOrder, Tasks
-from manifestlog.workers.threads import SCARCE
 from manifestlog.workers.workload import Turn, Worker
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class Pool:
         self._stopping = False
         self._room = self._wanted = jobs
         self._capacity = capacity
-        self._short = False
+        what = ("worker processes", "jobs") if capacity == 1 else ("transfers at once", "connections")
+        self._scarcity = Scarcity(jobs * capacity, *what)
         self._alone = jobs == 1
         """Whether the last started worker is the only one that fits."""
         # Take the first tasks before starting a worker, because producing them may take a while, or raise.
@@ -139,12 +140,12 @@ class Pool:
 
     def _start_worker(self, turn: Turn) -> bool:
         """Start a worker for a task; return whether it fits."""
-        self._alone = self._wanted == 1 or (self._short and not self._workers)
+        self._alone = self._wanted == 1 or (self._scarcity.is_known and not self._workers)
         try:
             self._start(turn)
         except OSError as error:
             if not self._workers:
-                raise _no_worker(error) from error
+                raise no_worker(error) from error
             self._shrink(len(self._workers), error)
             return False
         return True
@@ -178,26 +179,13 @@ class Pool:
             if fits < 1 and self._workers:
                 raise error
             if self._capacity > 1:
-                self._warn(error)
+                self._scarcity.warn(error)
         return max(1, min(fits, self._capacity))
 
     def _shrink(self, room: int, error: OSError) -> None:
         """Continue with fewer workers."""
-        self._warn(error)
+        self._scarcity.warn(error)
         self._room = max(1, room)
-
-    def _warn(self, error: OSError) -> None:
-        if not self._short:
-            what, less = ("worker processes", "jobs") if self._capacity == 1 else ("transfers at once", "connections")
-            log.warning(
-                "the system cannot run %d %s (%s): the run continues with fewer;"
-                " raise the limit (`ulimit -n` for files, `ulimit -u` for processes) or use fewer %s",
-                self._wanted * self._capacity,
-                what,
-                error.strerror or error,
-                less,
-            )
-        self._short = True
 
     @property
     def pids(self) -> list[int]:
@@ -258,7 +246,7 @@ class Pool:
             listener.on_done(message.result)
         elif isinstance(message, Fewer):
             worker.room = max(1, message.room)
-            self._warn(message.error)
+            self._scarcity.warn(message.error)
         elif isinstance(message, Exception):
             self._failed(worker, message)
         else:
@@ -267,9 +255,9 @@ class Pool:
     def _failed(self, worker: Worker, error: Exception) -> None:
         """Handle an error that ended a worker: end the run, unless the other workers can continue."""
         worker.is_ending = True
-        if self._stopping or self._alone or not _is_scarce(error):
+        if self._stopping or self._alone or not is_scarce(error):
             worker.turns.clear()
-            self._fatal = self._fatal or (_no_worker(error) if _is_scarce(error) else error)
+            self._fatal = self._fatal or self._scarcity.explained(error)
             self._stop()
             return
         assert isinstance(error, OSError)
@@ -350,18 +338,6 @@ def usable_cpus() -> int:
 def is_daemonic() -> bool:
     """Return whether this process is daemonic, so that Python forbids it to have children."""
     return current_process().daemon
-
-
-def _no_worker(error: Exception) -> ManifestError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return ManifestError(
-        f"no worker process can run: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
-        " or end other programs of this user"
-    )
-
-
-def _is_scarce(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in SCARCE
 
 
 # -- in the worker -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Several tasks of one worker process at once, each in a thread of its own.
+"""Several tasks of one process at once, each in a thread of its own.
 
 Invariants:
 
@@ -24,18 +24,17 @@ from typing import Any
 from manifestlog.errors import ManifestError
 from manifestlog.workers.link import WorkerLink
 from manifestlog.workers.messages import Done, Fewer, Given, received
+from manifestlog.workers.scarcity import is_scarce
 from manifestlog.workers.stop import StopAskedError
 
 _LOOK_EVERY_S = 0.5
 _WAKE_WITHIN_S, _END_WITHIN_S = 0.5, 5.0
 """How long to wait at a stop for threads that wait for a server, and for those that complete something."""
 _POLL_S = 0.02
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
-"""Errors that mean a lack of descriptors, processes, threads or memory: with less to do at once it may go on."""
 
 
 class TaskThreads:
-    """The threads of a worker process that do its tasks."""
+    """The threads of a process that do its tasks."""
 
     def __init__(self, answer: Callable[[Any], Any], link: WorkerLink) -> None:
         self._answer, self._link = answer, link
@@ -82,7 +81,7 @@ class TaskThreads:
             except StopAskedError:
                 return
             except OSError as error:
-                if isinstance(error, ManifestError) or error.errno not in SCARCE:
+                if isinstance(error, ManifestError) or not is_scarce(error):
                     self.error = self.error or error
                 else:
                     self._inbox.put(given)
@@ -96,8 +95,8 @@ class TaskThreads:
             with suppress(OSError):  # the parent has died; the main thread finds that out
                 self._link.send(Done(result, given.number))
 
-    def end(self) -> None:
-        """Ask all threads to end, and wait for them a moment."""
+    def end(self, *, leaves_some: bool = True) -> None:
+        """Ask all threads to end, and wait for them: only a moment if it `leaves_some`, which end with the process."""
         if self._unfinished:
             self._link.stop.asked = True
             self._link.interrupt()
@@ -107,7 +106,7 @@ class TaskThreads:
         while living := [thread for thread in self._threads if thread.is_alive()]:
             seconds = time.monotonic() - began
             only_wait = all(thread.ident in self._link.stop.waiting for thread in living)
-            if seconds > (_WAKE_WITHIN_S if only_wait else _END_WITHIN_S):
+            if leaves_some and seconds > (_WAKE_WITHIN_S if only_wait else _END_WITHIN_S):
                 return
             living[0].join(_POLL_S)
 
