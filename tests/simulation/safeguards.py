@@ -1,6 +1,7 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
-Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`; here are those between processes and of compaction, and the list of all.
+Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`, of
+downloads in `safeguards_of_extract`; here are those between processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
 
@@ -13,6 +14,7 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 
 from __future__ import annotations
 
+from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
 from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS
@@ -193,4 +195,5 @@ SAFEGUARDS = [
     *ADOPTION,
     *LOOKS,
     *HISTORY,
+    *EXTRACT,
 ]

@@ -18,6 +18,7 @@ from damage import test_adoption, test_bits, test_files, test_index as damage_of
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
 from damage.ground import Ground
 from damage.model import Oracle
+from extract import test_part_ranges
 from golden import test_v1
 from manifestlog import Durability, LockTimeoutError
 from property import test_index as test_histories
@@ -387,6 +388,8 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "a copy that is opened beside a compaction": _at_a_path(test_adoption.kept_beside_a_compaction),
     "a look after an output was forgotten": _at_a_path(test_pending.looked_at_after_a_forget),
     "a look at an input that came late": _at_a_path(test_pending.looked_at_while_an_input_comes_late),
+    "a part in ranges": _at_a_path(test_part_ranges.claims_at_every_moment),
+    "a part in order that goes on in ranges": _at_a_path(test_part_ranges.linear_at_every_moment),
     "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),

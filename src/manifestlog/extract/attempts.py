@@ -36,6 +36,8 @@ class Attempts:
     """The HTTP status of the last response."""
     spliced: bool = False
     """Whether the part was resumed without a validator: its halves may belong to different contents."""
+    divides: bool = True
+    """Whether several connections may fetch the body; not once a range had other content."""
     answered: bool | None = None
     """Whether the server answered the last request; None if it was not asked."""
     left: Outcome | None = None

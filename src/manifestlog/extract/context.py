@@ -16,6 +16,7 @@ from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.grouping import Grouping
+from manifestlog.extract.lending import Lending
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.safe_urls import safe_url
@@ -44,6 +45,8 @@ class WorkerContext:
     """Groups the threads of this worker that have a complete part; None if there is only one thread."""
     shows_progress: bool = True
     """Whether `emit` takes `Started` and `Progress` too."""
+    lending: Lending | None = None
+    """Gets further connections for large bodies; None if each has one."""
     postpones: bool = False
     """Whether `download.advance` runs its sources: a pause then ends the turn."""
 

@@ -93,13 +93,13 @@ def build_request(
     """
     etag = usable_etag(record.etag) if record else None
     last_modified = record.last_modified if record and etag is None and by_date else None
-    validator = _range_validator(part, unreliable=_has_unreliable_etags(record))
+    validator = range_validator(part, record)
     if part is None or part.length_bytes == 0 or (validator is None and not pinned):
         return FetchRequest(etag, last_modified)
     return FetchRequest(etag, last_modified, part.length_bytes, validator)
 
 
-def _range_validator(part: Part | None, *, unreliable: bool) -> str | None:
+def range_validator(part: Part | None, record: ManifestRecord | None) -> str | None:
     """Return the validator that identifies the part's content byte for byte (RFC 9110, 13.1.5).
 
     A weak ETag does not. Beside a weak ETag a date qualifies if it is known to be strong (8.8.2.2); without an ETag it
@@ -107,7 +107,7 @@ def _range_validator(part: Part | None, *, unreliable: bool) -> str | None:
     """
     if part is None:
         return None
-    etag = None if unreliable else usable_etag(part.etag)
+    etag = None if _has_unreliable_etags(record) else usable_etag(part.etag)
     if etag is not None and not etag.startswith("W/"):
         return etag
     is_strong = part.strong_date is not False if etag is None else part.strong_date is True
@@ -201,14 +201,15 @@ def _timestamp(date: str | None) -> object:
 
 
 def _decide_partial(request: FetchRequest, part: Part | None, head: ResponseHead) -> Action:
-    if part is None or not request.start:
+    if part is None or not (request.start or request.end):
         return Action(Step.FAIL, "unexpected HTTP 206 to a request for the whole file: check the source's url")
-    if head.start != part.length_bytes or _is_other_content(part, head):
+    if head.start != part.length_bytes or is_other_content(part, head):
         return Action(Step.RESTART, "the server resumed with other content")
     return Action(Step.RESUME)
 
 
-def _is_other_content(part: Part, head: ResponseHead) -> bool:
+def is_other_content(part: Part, head: ResponseHead) -> bool:
+    """Return whether a response says that it belongs to other content than the part."""
     pairs = [
         (usable_etag(part.etag), usable_etag(head.etag)),
         (part.total_bytes, head.length_bytes),
@@ -220,7 +221,7 @@ def _is_other_content(part: Part, head: ResponseHead) -> bool:
 
 
 def _decide_unsatisfiable(part: Part | None, head: ResponseHead) -> Action:
-    if part is not None and head.length_bytes == part.length_bytes and not _is_other_content(part, head):
+    if part is not None and head.length_bytes == part.length_bytes and not is_other_content(part, head):
         return Action(Step.COMPLETE)
     return Action(Step.RESTART, "the server has no bytes after the part")
 
@@ -231,6 +232,18 @@ def _decide_retry(head: ResponseHead) -> Action:
         wanted = f"{reason}: the server asks for a pause of {head.retry_after_s:.0f} s: run extract again after that"
         return Action(Step.FAIL, wanted)
     return Action(Step.RETRY, reason, head.retry_after_s)
+
+
+def merged_head(part: Part, head: ResponseHead) -> ResponseHead:
+    """Return the head of a resumed body, completed with what only the first response said."""
+    return head._replace(
+        etag=head.etag or part.etag,
+        last_modified=head.last_modified or part.last_modified,
+        length_bytes=head.length_bytes or part.total_bytes,
+        encoding=part.encoding,
+        content_type=head.content_type or part.content_type,
+        strong_date=head.strong_date if part.last_modified is None else part.strong_date,
+    )
 
 
 def pause_s(failures: int, backoff_s: float, after_s: float | None, chance: float) -> float:

@@ -34,13 +34,23 @@ from manifestlog.extract.attempts import Attempts, Ended, Postponed, Task
 from manifestlog.extract.config.source import Conditions, ETLSource
 from manifestlog.extract.content_encoding import resolve_encoding
 from manifestlog.extract.context import WorkerContext
-from manifestlog.extract.decide import Action, Part, Step, build_request, contradicts_not_modified, decide, pause_s
+from manifestlog.extract.decide import (
+    Action,
+    Part,
+    Step,
+    build_request,
+    contradicts_not_modified,
+    decide,
+    merged_head,
+    pause_s,
+)
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response, ResponseHead
+from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response
 from manifestlog.extract.missing_file import missing_file_warning
 from manifestlog.extract.part_file import PartFile, sha256_of
 from manifestlog.extract.paths import SourcePaths, alternate_path, file_name_of
-from manifestlog.extract.receive import receive, timeout_error
+from manifestlog.extract.receive import timeout_error
+from manifestlog.extract.receive_ranges import receive_body
 from manifestlog.extract.register import decode_part, finish_interrupted, register
 from manifestlog.extract.report import Outcome, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
@@ -356,11 +366,10 @@ def _handle_response(
         _claim_late(turn, before)
         head = head._replace(start=0)
     elif action.step is Step.RESUME and begun is not None:
-        head = _merged_head(begun, head)
+        head = merged_head(begun, head)
     else:
         return action
-    receive(context, source, response, turn.part, head, attempts)
-    return Action(Step.COMPLETE)
+    return receive_body(context, source, response, turn.part, head, attempts, before)
 
 
 def _claim_late(turn: _Turn, before: ManifestRecord | None) -> None:
@@ -370,15 +379,3 @@ def _claim_late(turn: _Turn, before: ManifestRecord | None) -> None:
     turn.claim()
     if turn.part.load() or turn.known() != before:
         raise _OutdatedError
-
-
-def _merged_head(part: Part, head: ResponseHead) -> ResponseHead:
-    """Return the head of a resumed body, completed with what only the first response said."""
-    return head._replace(
-        etag=head.etag or part.etag,
-        last_modified=head.last_modified or part.last_modified,
-        length_bytes=head.length_bytes or part.total_bytes,
-        encoding=part.encoding,
-        content_type=head.content_type or part.content_type,
-        strong_date=head.strong_date if part.last_modified is None else part.strong_date,
-    )

@@ -34,6 +34,7 @@ from manifestlog.extract.dry_run import plan
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.lending import Granted, Lender, Wants
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.schedule import Limits, Schedule
 from manifestlog.extract.worker import ExtractJob, answering, transferring
@@ -150,6 +151,8 @@ class PipelineOrchestrator:
     def _run_in_workers(self, job: ExtractJob, queue: _Queue, listener: _Listener, asked: Callable[[], int]) -> None:
         jobs = min(self._defaults.jobs, self._defaults.connections)
         capacity = math.ceil(self._defaults.connections / jobs) if job.is_threaded else 1
+        if job.is_threaded and queue.divides:
+            capacity = max(2, capacity)  # only a worker with threads reads what it is granted
         work_of_each = Job(partial(answering, job), self._initializer, capacity)
         with Pool(work, work_of_each, queue, jobs, capacity=capacity, name="manifestlog-extract") as pool:
             pool.run(_PoolListener(listener, queue), asked)
@@ -264,6 +267,7 @@ class _Queue:
         limits = Limits(defaults.connections, defaults.connections_per_host, defaults.request_pause_s)
         tasks = map(Task.of, sources)
         self.schedule = Schedule(((task.host, task) for task in tasks), limits)
+        self.divides = any((source.segments or defaults.segments) > 1 for source in sources)
 
     def take(self) -> Task | None:
         return self.schedule.take(time.monotonic())
@@ -277,13 +281,19 @@ class _PoolListener:
 
     def __init__(self, listener: _Listener, queue: _Queue) -> None:
         self._listener, self._schedule = listener, queue.schedule
+        self._lender = Lender(queue.schedule)
         self._lost_once: set[tuple[str, str]] = set()
 
-    def on_progress(self, news: Event) -> None:
+    def on_progress(self, news: Event | Wants) -> Granted | None:
+        if isinstance(news, Wants):
+            return self._lender.answer(news, time.monotonic())
         self._listener.on_progress(news)
+        return None
 
     def on_done(self, result: Ended | Postponed) -> None:
         now = time.monotonic()
+        ended = result.task.source if isinstance(result, Postponed) else result.outcome
+        self._lender.end((ended.source_id, ended.dataset), now)
         if isinstance(result, Postponed):
             task = result.task
             self._schedule.postpone(
@@ -295,6 +305,7 @@ class _PoolListener:
 
     def on_worker_died(self, task: Task, how: str) -> bool:
         pair = task.source.source_id, task.source.dataset
+        self._lender.end(pair, time.monotonic())
         if pair not in self._lost_once:
             self._lost_once.add(pair)
             return True

@@ -3,6 +3,7 @@
 Beside `<name>.part` lies `<name>.part.json`::
 
     {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
+    {…,"ranges":[[0,1000],[5000,6000]]}                                         what a body in several ranges has so far
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
 
 A small body has no state until it breaks off: a killed run then fetches it anew, and others save two files.
@@ -10,7 +11,8 @@ A small body has no state until it breaks off: a killed run then fetches it anew
 Invariants:
 
 - A part is resumed only as far as its bytes are safe. Within the same boot that is all of it, since a killed process
-  loses nothing that `write` accepted. After a reboot it is the synced bytes.
+  loses nothing that `write` accepted. After a reboot it is the synced bytes. Of a part with ranges it is the ranges, which
+  are synced before they are noted: its length says nothing.
 - A missing or invalid state counts as no state; the download then starts again.
 - `publish` returns when name and bytes of the data file are durable. Only then may the file be registered.
 
@@ -33,6 +35,7 @@ from manifestlog.extract.decide import Part
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import ResponseHead
 from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
+from manifestlog.extract.ranges import Range, clipped, prefix_of
 
 _BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
@@ -54,6 +57,8 @@ class PartState:
     strong_date: bool | None = None
     encoding: str | None = None
     content_type: str | None = None
+    ranges: list[list[int]] | None = None
+    """The bytes of the part, if they came in several ranges: [start, end] of each, in order."""
 
 
 @cache
@@ -101,7 +106,17 @@ def _is_valid(state: PartState) -> bool:
         and state.strong_date in (None, False, True)
         and all(text is None or isinstance(text, str) for text in texts)
         and all(isinstance(size, int) and size >= 0 for size in sizes)
+        and _are_ranges(state.ranges)
         and (state.ts_completed is None or datetime.fromisoformat(state.ts_completed).tzinfo is not None)
+    )
+
+
+def _are_ranges(ranges: object) -> bool:
+    if ranges is None:
+        return True
+    return isinstance(ranges, list) and all(
+        isinstance(one, list) and len(one) == 2 and all(isinstance(end, int) and end >= 0 for end in one)
+        for one in ranges
     )
 
 
@@ -111,8 +126,11 @@ def write_state(part: Path, state: PartState) -> None:
     The file is overwritten in place. A crash in the middle costs one download. A rename each time would slow a run over
     small files by a third.
     """
-    text = json.dumps({k: v for k, v in asdict(state).items() if v is not None})
-    part_state_path(part).write_text(text, encoding="utf-8")
+    part_state_path(part).write_text(_text_of(state), encoding="utf-8")
+
+
+def _text_of(state: PartState) -> str:
+    return json.dumps({k: v for k, v in asdict(state).items() if v is not None})
 
 
 def size_of(path: Path) -> int | None:
@@ -127,6 +145,17 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_at(fd: int, data: bytes | memoryview, position: int, path: Path) -> None:
+    """Write all of the data at a position of an open file."""
+    view = memoryview(data)
+    try:
+        while view:
+            size = os.pwrite(fd, view, position)
+            view, position = view[size:], position + size
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # the system call does not know the path
 
 
 class PartFile:
@@ -163,15 +192,34 @@ class PartFile:
         if state is None or length is None:
             self.discard()
             return None
-        if not state.boot or state.boot != _this_boot():
+        if state.ranges is not None:
+            length = prefix_of(self.ranges())
+        elif not state.boot or state.boot != _this_boot():
             length = min(length, state.synced_bytes)
             os.truncate(self.path, length)
         validators = (state.etag, state.last_modified)
         return Part(length, *validators, state.total_bytes, state.strong_date, state.encoding, state.content_type)
 
+    def ranges(self) -> list[Range]:
+        """Return what has arrived of a body in several ranges; nothing of any other one."""
+        noted = (self.state and self.state.ranges) or []
+        return clipped((Range(start, end) for start, end in noted), size_of(self.path) or 0)
+
     def save(self, state: PartState) -> None:
         """Write a new state."""
         write_state(self.path, state)
+        self.state, self.is_stored = state, True
+
+    def replace_state(self, state: PartState) -> None:
+        """Write a new state durably; until then the old one holds."""
+        beside = self.decoded_path()  # nothing is decoded yet, and `discard` deletes it
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            write_at(fd, _text_of(state).encode(), 0, beside)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(beside, part_state_path(self.path))
         self.state, self.is_stored = state, True
 
     def note(self, state: PartState) -> None:
@@ -240,26 +288,31 @@ class PartFile:
         self.state, self.is_present, self.is_stored, self._may_be_decoded = None, False, False, False
 
 
+def state_of(head: ResponseHead, synced_bytes: int = 0) -> PartState:
+    """Return the state of a part whose body has this head."""
+    return PartState(
+        head.etag,
+        head.last_modified,
+        head.length_bytes,
+        _this_boot(),
+        synced_bytes,
+        strong_date=head.strong_date,
+        encoding=head.encoding,
+        content_type=head.content_type,
+    )
+
+
 class PartWriter:
     """A context manager that writes the body to an open part, and keeps the received bytes however it ends."""
 
     def __init__(self, part: PartFile, head: ResponseHead) -> None:
         """Open the part at the byte where the body starts; 0 starts again."""
         self._part = part
-        self._fd, had_bytes, part.is_present = _open(part.path), part.is_present, True
+        self._fd, had_bytes, part.is_present = open_part(part.path), part.is_present, True
         self._sha = hashlib.sha256()
         self.length_bytes = 0
         synced = min(part.state.synced_bytes, head.start) if part.state else 0
-        self._state = PartState(
-            head.etag,
-            head.last_modified,
-            head.length_bytes,
-            _this_boot(),
-            synced,
-            strong_date=head.strong_date,
-            encoding=head.encoding,
-            content_type=head.content_type,
-        )
+        self._state = state_of(head, synced)
         try:
             if head.start or had_bytes:
                 os.ftruncate(self._fd, head.start)
@@ -280,14 +333,7 @@ class PartWriter:
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
         self._sha.update(block)
-        view = memoryview(block)
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            raise OSError(
-                error.errno, error.strerror, str(self._part.path)
-            ) from None  # the system call does not know the path
+        write_at(self._fd, block, self.length_bytes, self._part.path)
         self.length_bytes += len(block)
         if self.length_bytes > SMALL_BYTES and not self._part.is_stored:
             self._part.save(self._state)
@@ -310,7 +356,7 @@ class PartWriter:
             os.close(self._fd)
 
 
-def _open(path: Path) -> int:
+def open_part(path: Path) -> int:
     """Open a file for writing, creating it and its directory when they are missing."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:

@@ -15,7 +15,7 @@ from manifestlog.extract.part_file import PartFile, PartWriter
 from manifestlog.extract.report import Progress
 
 _EMIT_EVERY_S = 0.1
-_PROGRESS_BYTES = 1 << 20
+PROGRESS_BYTES = 1 << 20
 """Bytes beyond the furthest point so far that reset the failure count: a large file may be cut many times."""
 
 
@@ -24,7 +24,7 @@ def timeout_error(context: WorkerContext, what: str) -> FetchError:
     return FetchError(f"{late}; the part is kept: run extract again to resume it", transient=False)
 
 
-class _PaceCheck:
+class PaceCheck:
     """Ends the download of a body that is too slow or past its deadline."""
 
     def __init__(self, context: WorkerContext, attempts: Attempts) -> None:
@@ -55,7 +55,7 @@ def receive(
 ) -> None:
     """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
     with PartWriter(part, head) as writer:
-        blocks, emitted_at, pace = response.blocks(), 0.0, _PaceCheck(context, attempts)
+        blocks, emitted_at, pace = response.blocks(), 0.0, PaceCheck(context, attempts)
         while True:
             with context.stop.interruptible():
                 block = next(blocks, b"")
@@ -64,7 +64,7 @@ def receive(
             writer.write(block)
             attempts.bytes += len(block)
             pace.add(len(block))
-            if writer.length_bytes >= attempts.reached_bytes + _PROGRESS_BYTES:
+            if writer.length_bytes >= attempts.reached_bytes + PROGRESS_BYTES:
                 attempts.reached_bytes, attempts.failures = writer.length_bytes, 0
             if context.shows_progress and time.monotonic() - emitted_at > _EMIT_EVERY_S:
                 emitted_at = time.monotonic()

@@ -3,7 +3,7 @@
 Invariants:
 
 - At most `connections` tasks run at once, and at most `connections_per_host` on one host. Two starts on one host are at
-  least `request_pause_s` apart.
+  least `request_pause_s` apart. A task may borrow connections that no task waits for, within the same limits.
 - The tasks of one host start in their given order. A task that was postponed goes before those that have not started.
 - A host that is held (it asked for a pause) starts nothing until then. One such answer slows all requests to that host.
 - A host that does not answer goes last: it starts a task only if no other host can. Such hosts, and the further tasks of
@@ -44,6 +44,12 @@ class _Host(Generic[Task]):
     is_silent: bool = False
     queued_for: float | None = None
     """The time for which a queue has it; minus infinity in those of hosts that may start now, None without a queue."""
+
+    def startable(self, now: float) -> int:
+        """Return how many tasks time allows to start."""
+        if self.not_before > now:
+            return 0
+        return len(self.waiting) + sum(time <= now for time, _, _ in self.postponed)
 
     def starts_at(self) -> float:
         """Return the earliest time at which a task may start, without regard to limits; infinite without a task."""
@@ -172,6 +178,30 @@ class Schedule(Generic[Task]):
         if is_held:
             host.not_before = max(host.not_before, now + pause_s)
         self.done(name, now, answered=answered)
+
+    def spare(self, name: str, now: float) -> int:
+        """Return how many further connections a running task of this host may use: those that no task waits for.
+
+        Less than 0 says how many of those that were lent are needed now.
+        """
+        host, limits = self._host(name), self._limits
+        here, others = host.startable(now), (one for one in self._hosts.values() if one is not host)
+        elsewhere = sum(
+            min(one.startable(now), limits.connections_per_host - one.running) for one in others if self._may_start(one)
+        )
+        found = min(limits.connections_per_host - host.running, limits.connections - self._running - elsewhere) - here
+        if found <= 0:
+            return found
+        return 0 if host.not_before > now else min(found, 1 if limits.request_pause_s else found)
+
+    def lend(self, name: str, now: float, change: int) -> None:
+        """Count more or fewer connections of a task that runs; its host has answered."""
+        host = self._host(name)
+        self._mark(host, answered=True)
+        self._count(host, change)
+        if change > 0:
+            host.not_before = max(host.not_before, now + self._limits.request_pause_s)
+        self._queue(host, now)
 
     def pause_s(self, now: float) -> float | None:
         """Return in how many seconds a task may start by time alone, infinite if none may; None if no task waits."""

@@ -25,6 +25,7 @@ from manifestlog.extract.download import advance
 from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
 from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.landing import Arrival
+from manifestlog.extract.lending import Lending
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.link import WorkerLink
 
@@ -60,19 +61,25 @@ def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
 def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
     """Like `answering`, with a manifest that stays open afterwards: it belongs to the run's own process."""
     link.interrupt = partial(interrupt, job.fetcher)
+    lending = None
+    if job.is_threaded:
+        lending = Lending(link.send)
+        link.on_told = lending.take
     with ExitStack() as opened:
         own = threading.local()
         landing = Grouping[Arrival]()
 
         def answer(task: Task) -> Ended | Postponed:
             if not hasattr(own, "context"):
-                own.context = _context(job, link, opened, landing)
+                own.context = _context(job, link, opened, landing, lending)
             return advance(own.context, task)
 
         yield answer
 
 
-def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grouping[Arrival]) -> WorkerContext:
+def _context(
+    job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grouping[Arrival], lending: Lending | None
+) -> WorkerContext:
     """Return the context of a thread, with claims of its own: the threads of one object would share them."""
     claims = opened.enter_context(Claims(job.manifest, job.data_dir))
     return WorkerContext(
@@ -85,6 +92,7 @@ def _context(job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grou
         link.send,
         link.stop,
         landing,
+        lending=lending,
         postpones=True,
         shows_progress=job.shows_progress,
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -46,11 +45,11 @@ class InProcess:
             threads = TaskThreads(answer, link)
             try:
                 while not asked() and threads.error is None and self._start(threads):
-                    self._receive(listener)
+                    self._receive(link, listener)
             finally:
                 threads.end(leaves_some=False)
         while not self._inbox.empty():
-            self._handle(self._inbox.get(), listener)
+            self._handle(self._inbox.get(), link, listener)
         if threads.error is not None:
             raise self._scarcity.explained(threads.error)
 
@@ -61,18 +60,22 @@ class InProcess:
             threads.give(Given(self._running, task))
         return self._running > 0 or self._tasks.pause_s() is not None
 
-    def _receive(self, listener: Listener) -> None:
+    def _receive(self, link: WorkerLink, listener: Listener) -> None:
         """Handle the next message, or return when a task may start, or when it is time to look for stop requests."""
         pause = self._tasks.pause_s() if self._running < self._room else None
-        with suppress(Empty):
-            self._handle(self._inbox.get(timeout=min(_LOOK_EVERY_S, math.inf if pause is None else pause)), listener)
+        timeout = min(_LOOK_EVERY_S, math.inf if pause is None else pause)
+        try:
+            message = self._inbox.get(timeout=timeout)
+        except Empty:
+            return
+        self._handle(message, link, listener)
 
-    def _handle(self, message: Any, listener: Listener) -> None:
+    def _handle(self, message: Any, link: WorkerLink, listener: Listener) -> None:
         if isinstance(message, Done):
             self._running -= 1
             listener.on_done(message.result)
         elif isinstance(message, Fewer):
             self._room = max(1, message.room)
             self._scarcity.warn(message.error)
-        else:
-            listener.on_progress(message)
+        elif (reply := listener.on_progress(message)) is not None:
+            link.on_told(reply)

@@ -41,6 +41,10 @@ def _nothing() -> None:
     """Wake nothing."""
 
 
+def _ignore(_: Any) -> None:
+    """Ignore the message."""
+
+
 class WorkerLink:
     """Sends a worker's messages. `stop` is the request to end."""
 
@@ -49,6 +53,8 @@ class WorkerLink:
         self.stop = stop or Stop()
         self.interrupt: Callable[[], None] = _nothing
         """Wakes the threads of this worker that wait, after a stop request; set by the work itself."""
+        self.on_told: Callable[[Any], None] = _ignore
+        """Receives what the run tells this worker besides tasks; set by the work itself."""
         self._untold = 0
         self._told_at = time.monotonic()
 

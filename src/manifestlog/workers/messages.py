@@ -2,7 +2,7 @@
 
 ::
 
-    pool → worker     Given, or None: there is no more to do
+    pool → worker     Given, None (there is no more to do), or anything else that the listener answers to progress
     worker → pool     Done, Fewer, an error that ends the worker, or progress of any other type
 """
 
@@ -41,10 +41,9 @@ def next_task(parent: Connection[Any, Any]) -> Any:
     return getattr(received(parent), "task", None) if parent in ready else None
 
 
-def received(parent: Connection[Any, Any]) -> Given | None:
-    """Receive a task; return None if there are no more, or if the parent was killed."""
+def received(parent: Connection[Any, Any]) -> Any:
+    """Receive a message; return None if there are no more tasks, or if the parent was killed."""
     try:
-        found: Given | None = parent.recv()
+        return parent.recv()
     except (EOFError, OSError):
         return None
-    return found

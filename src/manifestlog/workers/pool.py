@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from manifestlog.errors import ManifestError
-from manifestlog.workers.messages import Done, Fewer, Given
+from manifestlog.workers.messages import Done, Fewer
 from manifestlog.workers.scarcity import Scarcity, is_scarce, no_worker
 from manifestlog.workers.tasks import InOrder, Tasks
 from manifestlog.workers.workload import Turn, Worker
@@ -53,8 +53,8 @@ Work = Callable[["Connection[Any, Any]", Any], None]
 class Listener(Protocol):
     """Receives the messages of the workers."""
 
-    def on_progress(self, news: Any) -> None:
-        """Handle a progress message of a worker."""
+    def on_progress(self, news: Any) -> Any:
+        """Handle a progress message of a worker; return what to tell that worker, None for nothing."""
 
     def on_done(self, result: Any) -> None:
         """Handle the result of a task."""
@@ -249,8 +249,8 @@ class Pool:
             self._scarcity.warn(message.error)
         elif isinstance(message, Exception):
             self._failed(worker, message)
-        else:
-            listener.on_progress(message)
+        elif (reply := listener.on_progress(message)) is not None:
+            self._send(connection, reply)
 
     def _failed(self, worker: Worker, error: Exception) -> None:
         """Handle an error that ended a worker: end the run, unless the other workers can continue."""
@@ -273,7 +273,7 @@ class Pool:
             return
         self._send(connection, worker.assign(turn))
 
-    def _send(self, connection: Connection[Any, Any], message: Given | None) -> None:
+    def _send(self, connection: Connection[Any, Any], message: Any) -> None:
         with suppress(OSError):  # it has just died; the next `recv` reports that
             connection.send(message)
 

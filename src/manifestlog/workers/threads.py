@@ -123,9 +123,12 @@ def work_in_threads(parent: Connection[Any, Any], answer: Callable[[Any], Any], 
                 ready = wait(sources, _LOOK_EVERY_S)
             if not ready:
                 continue
-            if parent not in ready or (given := received(parent)) is None:
+            if parent not in ready or (message := received(parent)) is None:
                 break
-            threads.give(given)
+            if isinstance(message, Given):
+                threads.give(message)
+            else:
+                link.on_told(message)
     finally:
         threads.end()
     if threads.error is not None:

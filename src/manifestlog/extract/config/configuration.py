@@ -97,6 +97,7 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
     jobs: int = Field(default=2, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     connections: int = Field(default=32, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     connections_per_host: int = Field(default=8, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    segments: int = Field(default=1, strict=True, ge=1, le=64, description="an integer from 1 to 64")
     request_pause_s: _Pause = Field(default=0.0, description=f"seconds, from 0 to {_SECONDS_MAX}")
     retries: int = Field(default=5, strict=True, ge=0, le=100, description="an integer from 0 to 100")
     backoff_s: _Pause = Field(default=0.5, description=f"seconds, from 0 to {_SECONDS_MAX}")

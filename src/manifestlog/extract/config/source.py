@@ -151,6 +151,7 @@ class ETLSource(Expectations, RequestOptions, WithHeaders):
         default=None, description="a safe file name"
     )
     headers: Headers = Field(default={}, repr=False, description="an object of header names and values")
+    segments: int | None = Field(default=None, strict=True, ge=1, le=64, description="an integer from 1 to 64")
     decode: bool | None = Field(default=None, strict=True, description="true or false")
     stale_after: Span | None = Field(default=None, description="a duration such as 36h or 7d")
     checksum: Checksum | None = Field(default=None, description="64 hexadecimal digits, the SHA-256 of the file")

@@ -76,8 +76,12 @@ class HttpResponse:
         """Yield the body as it arrives."""
         with translated_errors(self._sockets):
             # `read1` returns what has arrived; `read` would wait for a whole block, even at one byte a second.
-            while block := self._answer.read1(_BLOCK_BYTES, decode_content=False):
-                yield block
+            try:
+                while block := self._answer.read1(_BLOCK_BYTES, decode_content=False):
+                    yield block
+            except GeneratorExit:
+                _close(self._answer)  # the rest is not wanted
+                raise
 
 
 class _Hop(NamedTuple):
@@ -239,8 +243,10 @@ def _headers(hop: _Hop, request: FetchRequest) -> dict[str, str]:
     if "authorization" not in found and "@" in hop.url and (auth := basic_auth(hop.url)) is not None:
         found["authorization"] = auth
     asked = {"if-none-match": request.etag, "if-modified-since": request.last_modified}
-    if request.start and (request.if_range is None or _can_be_sent(request.if_range)):
-        asked |= {"range": f"bytes={request.start}-", "if-range": request.if_range}
+    has_range = request.start > 0 or request.end is not None
+    if has_range and (request.if_range is None or _can_be_sent(request.if_range)):
+        last = "" if request.end is None else request.end - 1
+        asked |= {"range": f"bytes={request.start}-{last}", "if-range": request.if_range}
     return found | {name: value for name, value in asked.items() if value is not None and _can_be_sent(value)}
 
 

@@ -31,6 +31,8 @@ class FetchRequest(NamedTuple):
     """First byte to send (`Range`) …"""
     if_range: str | None = None
     """… if this validator still matches, otherwise the whole content (`If-Range`). None: always, and the pin decides."""
+    end: int | None = None
+    """Position behind the last byte to send. None: everything from `start` on. What comes behind it is not read."""
 
 
 class ResponseHead(NamedTuple):
@@ -58,7 +60,7 @@ class Response(Protocol):
     def head(self) -> ResponseHead: ...
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the body in non-empty blocks; raises `FetchError` if it ends early."""
+        """Yield the body in non-empty blocks; raises `FetchError` if it ends early. Closing the iterator ends the response."""
 
 
 class Fetcher(Protocol):
