@@ -17,6 +17,7 @@ from benchmarks import (
     bench_pause,
     bench_pending,
     bench_scale,
+    bench_segments,
     bench_verify,
     harness,
 )
@@ -37,6 +38,7 @@ if __name__ == "__main__":
         bench_memory,
         bench_extract,
         bench_distance,
+        bench_segments,
         bench_verify,
     )
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

@@ -8,22 +8,16 @@ The first table shows what the server can do when it waits for nothing: it is no
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from benchmarks import harness, peers
-from benchmarks.bench_extract import Run, started
+from benchmarks.fetching import Extraction, Run, at_a_distance, site_for, started
 from benchmarks.harness import Context, Measurement
 
 AT_ONCE = 64
@@ -54,20 +48,6 @@ class Case(NamedTuple):
         return [f"http://127.0.0.{1 + n % HOSTS}:{port}/f{n:05}.bin" for n in range(self.files)]
 
 
-@contextmanager
-def _server(site: Path, *options: str) -> Iterator[int]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "port"
-        command = [sys.executable, "-m", "benchmarks.distant_server", str(site), str(file), *options]
-        with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
-            try:
-                while not (file.exists() and file.read_text(encoding="ascii")):
-                    time.sleep(0.01)
-                yield int(file.read_text(encoding="ascii"))
-            finally:
-                process.terminate()
-
-
 def _bodies(port: int) -> int:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/bodies") as answer:
         return int(answer.read())
@@ -77,16 +57,11 @@ def _bodies(port: int) -> int:
 
 
 def _extract(case: Case, folder: Path, port: int) -> Sample:
-    sources = [{"source_id": url.rpartition("/")[2], "dataset": "files", "url": url} for url in case.urls(port)]
-    told = {"etl_version": "1.0.0", "manifests_dir": "manifests", "data_dir": "data", "manifest": "files_download"}
-    (folder / "etl.config.json").write_text(json.dumps({**told, "sources": sources}), encoding="utf-8")
-    command = [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--quiet"]
-    first = started(command, folder, case.environment)
-    asked = [sys.executable, "-m", "manifestlog", "list", "files_download"]
-    listed = subprocess.check_output(asked, cwd=folder, env=case.environment, text=True)
-    before = _bodies(port)
-    second = started(command, folder, case.environment)
-    return Sample(first, [line[:64] for line in listed.splitlines()], second, _bodies(port) - before)
+    job = Extraction.of(folder, case.environment, case.urls(port))
+    first = job.run()
+    checksums, before = job.checksums(), _bodies(port)
+    second = job.run()
+    return Sample(first, checksums, second, _bodies(port) - before)
 
 
 def _hashed(folder: Path, command: str, case: Case) -> tuple[Run, list[str]]:
@@ -156,7 +131,7 @@ def _measurements(peer: str, case: Case, found: list[Sample]) -> Iterator[Measur
 
 def _ceiling(case: Case, folder: Path) -> Measurement:
     """What one curl gets from the server when that waits for nothing."""
-    with _server(case.site, "--near") as port:
+    with at_a_distance(case.site, "--near") as port:
         sample = _sample(CURL, case, folder, port)
     return Measurement(
         table=CEILING,
@@ -171,11 +146,8 @@ def _ceiling(case: Case, folder: Path) -> Measurement:
 
 def run(context: Context) -> Iterator[Measurement]:
     """Round by round, the peers in turns."""
-    if shutil.which("curl") is None:
-        harness.progress("left out: there is no curl here")
+    if (site := site_for(context, "curl")) is None:
         return
-    site = context.directory / "site"
-    site.mkdir()
     case = Case(site, context.pick(40, 2_000, 10_000), 20_000, context.child_environment())
     for number in range(case.files):
         (site / f"f{number:05}.bin").write_bytes(random.Random(number).randbytes(case.size_bytes))
@@ -183,7 +155,7 @@ def run(context: Context) -> Iterator[Measurement]:
     yield _ceiling(case, folder)
     names = [name for name in _PEERS if name != ARIA2 or shutil.which("aria2c")]
     found: dict[str, list[Sample]] = {peer: [] for peer in names}
-    with _server(site) as port:
+    with at_a_distance(site) as port:
         for turn in range(context.rounds_or(3)):
             for peer in harness.rotated(names, turn):
                 found[peer].append(_sample(peer, case, folder, port))

@@ -8,13 +8,9 @@ peer also syncs it to the disk, as manifestlog does before it registers a file.
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import random
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import harness, peers
+from benchmarks.fetching import Extraction, Run, site_for, started
 from benchmarks.harness import Context, Measurement
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for its nginx: one is enough
@@ -34,13 +31,6 @@ CURL = "curl, sha256sum"
 SYNCED = "curl, sha256sum, sync"
 FETCHED = "extract, everything is new"
 ASKED = "extract, nothing has changed"
-
-
-class Run(NamedTuple):
-    """What a program took; the peak is that of its largest process."""
-
-    seconds: float
-    peak_mb: float
 
 
 class Sample(NamedTuple):
@@ -66,19 +56,6 @@ class Case:
     def each(self) -> int:
         """How many files a process gets when all get as many."""
         return -(-self.files // JOBS)
-
-
-def started(command: list[str], directory: Path, environment: dict[str, str]) -> Run:
-    """Run a program to its end. (Its peak begins with ours, which is smaller than that of any Python with libraries.)"""
-    os.sync()  # what earlier programs wrote is written at their cost
-    began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=directory, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Run(seconds, usage.ru_maxrss / 1024)
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------
@@ -128,17 +105,11 @@ def _bodies(server: Nginx) -> int:
 
 
 def _extract(case: Case, server: Nginx) -> Sample:
-    sources = [{"source_id": url.rpartition("/")[2], "dataset": "files", "url": url} for url in case.urls]
-    told = {"etl_version": "1.0.0", "manifests_dir": "manifests", "data_dir": "data", "manifest": "files_download"}
-    config = {**told, "defaults": {"jobs": JOBS}, "sources": sources}
-    (case.directory / "etl.config.json").write_text(json.dumps(config), encoding="utf-8")
-    command = [sys.executable, "-m", "manifestlog", "extract", "etl.config.json", "--quiet"]
-    first = started(command, case.directory, case.environment)
-    asked = [sys.executable, "-m", "manifestlog", "list", "files_download"]
-    listed = subprocess.check_output(asked, cwd=case.directory, env=case.environment, text=True)
-    before = _bodies(server)
-    second = started(command, case.directory, case.environment)
-    return Sample(first, [line[:64] for line in listed.splitlines()], second, _bodies(server) - before)
+    job = Extraction.of(case.directory, case.environment, case.urls, jobs=JOBS)
+    first = job.run()
+    checksums, before = job.checksums(), _bodies(server)
+    second = job.run()
+    return Sample(first, checksums, second, _bodies(server) - before)
 
 
 # -- curl and sha256sum ------------------------------------------------------------------------------------------------
@@ -218,11 +189,8 @@ def _measurements(peer: str, case: Case, found: list[Sample]) -> Iterator[Measur
 
 def run(context: Context) -> Iterator[Measurement]:
     """Every case, round by round, the peers in turns."""
-    if shutil.which("curl") is None:
-        harness.progress("left out: there is no curl here")
+    if (site := site_for(context, "curl")) is None:
         return
-    site = context.directory / "site"
-    site.mkdir()
     with ExitStack() as stack:
         try:
             server = stack.enter_context(serving(site))
