@@ -13,9 +13,9 @@ It polls: asking whether the log has grown takes one system call (docs/decisions
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import DamagedManifestError, HistoryReachError
@@ -95,6 +95,7 @@ def changes(engine: Engine, since: str | None, wait_s: float | None) -> Iterator
 
 async def achanges(engine: Engine, since: str | None, wait_s: float | None) -> AsyncIterator[Event]:
     """Yield as `changes` does; other tasks run while it waits."""
+    asyncio = import_module("asyncio")  # slow to import, and loaded already where this is used
     found = ChangeFeed(engine, since)
     quiet_since = time.monotonic()
     while True:

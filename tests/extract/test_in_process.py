@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.program import finish, wait_until
+from cli.program import children_of, finish, wait_until
 from extract.builders import source
 from extract.running import FAST, Here, pattern
 from extract.test_connections import Counted, together, urls
@@ -65,16 +65,14 @@ def test_one_process_has_many_transfers_in_the_air(here: Here, bad: BadServer) -
 
 
 def test_it_starts_no_other_process(here: Here, bad: BadServer) -> None:
-    children = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children"
-    seen: list[str] = []
+    before, seen = children_of(os.getpid()), []
 
     def look(exchange: Any) -> None:
-        with open(children, encoding="ascii") as file:
-            seen.append(file.read())
+        seen.append(children_of(os.getpid()))
         answers.whole(BODY)(exchange)
 
     run(here, urls(bad, 2, look))
-    assert seen == ["", ""]
+    assert seen == [before, before]
 
 
 def test_no_more_transfers_run_than_connections(here: Here, bad: BadServer) -> None:

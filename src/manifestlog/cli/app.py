@@ -11,7 +11,7 @@ Invariants:
 import sys
 from collections.abc import Sequence
 
-from manifestlog.cli import fast_path
+from manifestlog.cli import fast_path, startup
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestError
 
@@ -20,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    if arguments is None:
+        startup.begin()
     output.prepare_streams()
     try:
         code = fast_path.answer(given)

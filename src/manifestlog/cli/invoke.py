@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from manifestlog.cli import startup
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import DamagedManifestError
@@ -34,6 +35,7 @@ def worst(exit_codes: Iterable[int]) -> int:
 def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
     """Run a verb and return its exit code."""
     output.configure_logging(settings)
+    startup.end()
     code = PARTIAL
     try:
         code = command(settings, **given)

@@ -213,7 +213,8 @@ class PartFile:
     def replace_state(self, state: PartState) -> None:
         """Write a new state durably; until then the old one holds."""
         beside = self.decoded_path()  # nothing is decoded yet, and `discard` deletes it
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        beside.unlink(missing_ok=True)  # left by a killed run, or a link: never write into either
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             write_at(fd, _text_of(state).encode(), 0, beside)
             os.fsync(fd)

@@ -26,7 +26,6 @@ from manifestlog.extract.fetchers.protocol import FetchError
 from manifestlog.extract.landing import Arrival, Attempt, add_record, land
 from manifestlog.extract.part_file import PartFile, PartState, sha256_of, size_of
 from manifestlog.extract.report import Outcome
-from manifestlog.extract.validate import run_validate_command
 from manifestlog.model.models import ManifestRecord
 
 
@@ -99,6 +98,8 @@ def _check_expectations(
     content, last = _content(part, part.path), _previous_content(context, before)
     reason = expectations.violation(wanted, content, last)
     if reason is None and wanted.validate_command:
+        from manifestlog.extract.validate import run_validate_command  # noqa: PLC0415 -- few sources have one
+
         limit_s = context.defaults.timeout_total_s or math.inf
         reason = run_validate_command(wanted.validate_command, part.path, content.name, context.stop, limit_s)
     if reason is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manifestlog import names
+from manifestlog.cli import startup
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.keeping import ConfiguredHistoryOption
 from manifestlog.cli.settings import Settings
@@ -98,11 +99,12 @@ def extract(
     content once, and registers it. Two runs may overlap: only one of them fetches a source. The configuration names the
     manifest; --dir is ignored. Exits with 1 if a source failed.
     """
-    # Only this verb needs them, and they are slow to import.
-    from manifestlog.extract.config.configuration import load_config  # noqa: PLC0415
-    from manifestlog.extract.fetchers.dispatch import RemoteFetcher  # noqa: PLC0415
+    with startup.loading():
+        # Only this verb needs them, and they are slow to import.
+        from manifestlog.extract.config.configuration import load_config  # noqa: PLC0415
+        from manifestlog.extract.fetchers.dispatch import RemoteFetcher  # noqa: PLC0415
 
-    found = load_config(config, os.environ, day=day)
+        found = load_config(config, os.environ, day=day)
     if given := {name: n for name, n in (("jobs", jobs), ("connections", connections)) if n is not None}:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update=given)})
     if keep is not None:
@@ -112,8 +114,9 @@ def extract(
         raise typer.BadParameter(message, param_hint="--fail-stale")
     found = _chosen(found, only or [], force)
     fetcher = RemoteFetcher(found.defaults)
-    for source in found.sources:
-        fetcher.check(source)  # before any file is created
+    with startup.loading():
+        for source in found.sources:
+            fetcher.check(source)  # before any file is created
     if found.data_dir.exists() and not found.data_dir.is_dir():
         raise CommandError(f"{found.data_dir}: not a directory; name a directory as data_dir in {config}")
     return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher, fail_stale)
@@ -167,7 +170,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
     path = _path(config)
     options = settings.options(config.history)
     try:
-        with DownloadManifestManager(path, options=options, read_only=True) as found:
+        with startup.loading(), DownloadManifestManager(path, options=options, read_only=True) as found:
             root = found.root
             metadata = found.metadata.model_copy(update={"etl_version": config.etl_version})
         if not config.data_dir.is_relative_to(root):

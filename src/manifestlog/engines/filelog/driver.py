@@ -14,14 +14,14 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from manifestlog import names
 from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.history import keep, leftovers
-from manifestlog.engines.filelog.recovery import check as checking, doctor, repair as repairing
 from manifestlog.engines.filelog.session import reraise_with_advice
 from manifestlog.engines.reports import Footprint
 from manifestlog.errors import ManifestNotFoundError
@@ -76,12 +76,14 @@ def paths_of(location: Location) -> ManifestPaths:
 
 def check(location: Location) -> CheckReport:
     """Read every byte of the manifest's files and report damage; change and lock nothing."""
-    return checking.check(paths_of(location))
+    found: CheckReport = _recovery("check").check(paths_of(location))
+    return found
 
 
 def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
     """Rebuild a damaged manifest from everything that is intact, and move the originals to quarantine."""
-    return repairing.repair(paths_of(location), dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+    found: RepairReport = _recovery("repair").repair(paths_of(location), dry_run=dry_run, lock_timeout_s=lock_timeout_s)
+    return found
 
 
 def footprint(location: Location) -> Footprint:
@@ -109,7 +111,8 @@ def _size(path: str) -> int:
 
 def diagnose(directory: str) -> Generator[ProbeResult]:
     """Test whether this directory provides what manifests rely on."""
-    return doctor.diagnose(directory)
+    found: Generator[ProbeResult] = _recovery("doctor").diagnose(directory)
+    return found
 
 
 def manifests(directory: str) -> list[str]:
@@ -177,3 +180,8 @@ def _create(paths: ManifestPaths, metadata: Row, options: ManifestOptions) -> No
     with suppress(FileExistsError, FileNotFoundError):
         base.create_canonical(paths, metadata | {"total_records": 0})
         log.info("%s: created", paths.canonical)
+
+
+def _recovery(name: str) -> Any:
+    """Return a module that most processes never need: together they take longer to load than the engine."""
+    return import_module(f"manifestlog.engines.filelog.recovery.{name}")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -225,6 +224,8 @@ def _expected(where: Place) -> str:
 
 def _unknown(where: Place) -> str:
     model, rest = _model_at(where)
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a mistake
+
     known = [name for name in _keys(model) if name not in _OF_RUNS]
     close = get_close_matches(str(rest[0]), known, n=1)
     return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
