@@ -290,9 +290,9 @@ def _file_calls(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: {owner}.{called.attr}()"
 
 
-@pytest.mark.parametrize("module", sorted(set(ENGINE) - {"files.disk"}))
+@pytest.mark.parametrize("module", sorted(set(ENGINE) - {"files.disk", "files.system"}))
 def test_only_the_disk_module_touches_files(module: str) -> None:
-    """So that a simulated disk can take its place."""
+    """So that a simulated disk can take its place. Its neighbour only asks."""
     assert list(_file_calls(ENGINE[module])) == []
 
 
@@ -301,11 +301,17 @@ def test_the_disk_module_is_seen_touching_files() -> None:
     assert len(list(_file_calls(MODULES["files.disk"]))) > 10
 
 
+def test_the_module_that_asks_the_system_changes_nothing() -> None:
+    """It looks at files, and reads those in which the kernel says what it knows."""
+    called = {call.partition(": ")[2] for call in _file_calls(MODULES["files.system"])}
+    assert called <= {"os.stat()", "open()"}
+
+
 @pytest.mark.parametrize("module", sorted(ENGINE))
 def test_the_disk_module_is_called_by_its_name(module: str) -> None:
     """`disk.append(…)`, never `from disk import append`: a replaced function must reach every caller."""
     froms = [n for n in ast.walk(TREES[ENGINE[module]]) if isinstance(n, ast.ImportFrom)]
-    assert [n.lineno for n in froms if n.module == "manifestlog.files.disk"] == []
+    assert [n.lineno for n in froms if n.module in ("manifestlog.files.disk", "manifestlog.files.system")] == []
 
 
 @pytest.mark.parametrize("module", sorted(ENGINE))

@@ -19,7 +19,7 @@ from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery import probes
 from manifestlog.engines.filelog.recovery.doctor import diagnose
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 
 from .builders import record
 
@@ -189,7 +189,7 @@ def test_other_files_beside_manifests_are_ignored(directory: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_file_of_another_user_is_a_warning(directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     opener().close()
-    monkeypatch.setattr(disk, "access", lambda _path: disk.Access(0o644, os.geteuid() + 77, True))
+    monkeypatch.setattr(system, "access", lambda _path: system.Access(0o644, os.geteuid() + 77, True))
     one = found(directory)["owners"]
     assert one.status is ProbeStatus.WARNING
     assert str(os.geteuid() + 77) in one.found
@@ -198,7 +198,7 @@ def test_a_file_of_another_user_is_a_warning(directory: Path, opener: Opener, mo
 @pytest.mark.usefixtures("quick")
 def test_a_file_that_we_may_not_write_fails(directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     opener().close()
-    monkeypatch.setattr(disk, "access", lambda _path: disk.Access(0o644, os.geteuid() + 77, False))
+    monkeypatch.setattr(system, "access", lambda _path: system.Access(0o644, os.geteuid() + 77, False))
     assert found(directory)["owners"].status is ProbeStatus.FAILED
 
 
@@ -221,7 +221,7 @@ def test_free_space_must_be_enough_for_a_compaction(
     directory: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch, free: int, verdict: ProbeStatus
 ) -> None:
     opener().add_many(record(f"r{n}", n) for n in range(20))
-    monkeypatch.setattr(disk, "space", lambda _path: disk.Space(free, None))
+    monkeypatch.setattr(system, "space", lambda _path: system.Space(free, None))
     assert found(directory)["free space"].status is verdict
 
 
@@ -234,7 +234,7 @@ def test_the_largest_manifest_counts(directory: Path, opener: Opener) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_few_inodes_are_a_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "space", lambda _path: disk.Space(1 << 40, 3))
+    monkeypatch.setattr(system, "space", lambda _path: system.Space(1 << 40, 3))
     assert found(directory)["free inodes"].status is ProbeStatus.WARNING
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from manifestlog.engines.filelog import driver, mounts
 from manifestlog.engines.filelog.mounts import Kind, file_system, kind
-from manifestlog.files import disk
+from manifestlog.files import system
 
 from .builders import record
 
@@ -95,8 +95,8 @@ def on_nfs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         looks.append("look")
         return TABLE
 
-    monkeypatch.setattr(disk, "device", lambda _path: os.makedev(0, 40))
-    monkeypatch.setattr(disk, "mount_table", table)
+    monkeypatch.setattr(system, "device", lambda _path: os.makedev(0, 40))
+    monkeypatch.setattr(system, "mount_table", table)
     driver._warn_of_network.cache_clear()
     return looks
 
@@ -147,7 +147,7 @@ def test_an_unreadable_mount_table_does_not_prevent_opening(opener: Opener, monk
     def fail(_path: str) -> int:
         raise OSError
 
-    monkeypatch.setattr(disk, "device", fail)
+    monkeypatch.setattr(system, "device", fail)
     assert opener().add(record()).verdict == "new"
 
 

@@ -37,7 +37,7 @@ from manifestlog.engines.filelog import lock, session
 from manifestlog.engines.filelog.compaction import background, steps as compactor, trigger
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
-from manifestlog.files import disk as disk_module
+from manifestlog.files import disk as disk_module, system as system_module
 
 from .disk import SimDisk
 from .kernel import Crash, Killed, Process
@@ -178,7 +178,8 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (disk_module, "os", machine),
         (disk_module, "fcntl", machine.fcntl_module),
         (disk_module, "mmap", machine.mmap_module),
-        (disk_module, "open", machine.open_text),
+        (system_module, "os", machine),
+        (system_module, "open", machine.open_text),
         (
             disk_module,
             "yield_gil",

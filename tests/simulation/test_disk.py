@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog.files import disk as real_disk
+from manifestlog.files import disk as real_disk, system as real_system
 from support.integrity import check_manifest
 
 from .crash import EVERY, crash_states
@@ -225,7 +225,7 @@ def test_a_mapped_file_may_not_be_changed(machine: Machine) -> None:
 
 def test_the_kernel_tells_who_holds_a_lock(machine: Machine) -> None:
     machine.lock_descriptor(real_disk.open_lock("/d/lock"), blocking=False)
-    assert real_disk.lock_holder("/d/lock") == f"process {machine.getpid()} (simulated)"
+    assert real_system.lock_holder("/d/lock") == f"process {machine.getpid()} (simulated)"
 
 
 def test_the_patches_are_gone_afterwards(tmp_path: Path) -> None:

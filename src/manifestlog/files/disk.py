@@ -1,4 +1,4 @@
-"""The only module that calls the operating system: open, read, append, sync, replace, list, remove.
+"""The only module that touches files: open, read, append, lock, sync, replace, list, remove.
 
 Invariants:
 
@@ -7,7 +7,7 @@ Invariants:
 - A failed sync is never retried: the kernel may then report lost pages as clean (PostgreSQL's "fsyncgate", 2018).
 
 Other modules call it qualified (`disk.append(…)`), so that a simulated disk can replace these names.
-It knows nothing of manifests and raises plain `OSError`s.
+It knows nothing of manifests and raises plain `OSError`s. What else the system can tell is asked in `system`.
 """
 
 from __future__ import annotations
@@ -312,79 +312,6 @@ def overwrite(fd: int, data: bytes) -> None:
     """Replace the content of a lock file, which nothing depends on: a crash may leave any part of it."""
     os.pwrite(fd, data, 0)
     os.ftruncate(fd, len(data))
-
-
-def lock_holder(path: str) -> str | None:
-    """Return the holder of the kernel lock on this file, such as `process 1234 (python3)`; None if unknown."""
-    try:
-        found = os.stat(path)
-        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-        with open("/proc/locks", encoding="ascii") as table:
-            pids = [line.split()[4] for line in table if line.split()[5] == place and "->" not in line]
-        with open(f"/proc/{int(pids[0])}/comm", encoding="utf-8", errors="replace") as comm:
-            return f"process {pids[0]} ({comm.read().strip()})"
-    except (OSError, IndexError, ValueError):
-        return None  # no /proc, or the holder has ended or runs in another container
-
-
-# -- properties of a directory -----------------------------------------------------------------------------------------
-
-
-class Space(NamedTuple):
-    """Free space for this user; `free_inodes` is None where the file system has no inode limit."""
-
-    free_bytes: int
-    free_inodes: int | None
-
-
-class Access(NamedTuple):
-    """The permissions of a file or directory."""
-
-    mode: int
-    owner: int
-    writable: bool
-    """Whether this process may write to it."""
-
-
-def device(path: str) -> int:
-    """Return the device number of the file system that holds `path`."""
-    return os.stat(path).st_dev
-
-
-def links(path: str) -> int:
-    """Return the number of names (hard links) of the file at `path`."""
-    return os.stat(path).st_nlink
-
-
-def mount_table() -> str:
-    """Return the kernel's mount table; empty if the system has none."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            return table.read()
-    except OSError:
-        return ""
-
-
-def process_stat(pid: int) -> bytes:
-    """Return what the system says of a process, as `/proc/<pid>/stat` has it; raises `OSError` if there is none."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read()
-
-
-def space(path: str) -> Space:
-    """Return the free space of the file system that holds `path`."""
-    found = os.statvfs(path)
-    return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
-
-
-def access(path: str) -> Access:
-    """Return the mode and owner of `path`, following links."""
-    found = os.stat(path)
-    return Access(stat_bits.S_IMODE(found.st_mode), found.st_uid, os.access(path, os.W_OK))
-
-
-def our_user() -> int:
-    return os.geteuid()
 
 
 def link(source: str, target: str) -> None:

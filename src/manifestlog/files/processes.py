@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any
 
-from manifestlog.files import disk
+from manifestlog.files import system
 
 
 def this_process() -> dict[str, Any]:
@@ -39,6 +39,6 @@ def _started(pid: int) -> int | None:
     """Return when a process started, in clock ticks since the machine did (proc(5)); None if there is no such process."""
     try:
         # The name in parentheses may hold anything; field 22 is the 20th after it.
-        return int(disk.process_stat(pid).rpartition(b")")[2].split()[19])
+        return int(system.process_stat(pid).rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None

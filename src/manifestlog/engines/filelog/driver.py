@@ -25,7 +25,7 @@ from manifestlog.engines.filelog.history import keep, leftovers
 from manifestlog.engines.filelog.session import reraise_with_advice
 from manifestlog.engines.reports import Footprint
 from manifestlog.errors import ManifestNotFoundError
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -136,8 +136,8 @@ def _open_or_create(
 def look_around(paths: ManifestPaths) -> None:
     """Warn about a network file system and about hard links to the canonical file; never raises `OSError`."""
     with suppress(OSError):
-        _warn_of_network(paths.directory, disk.device(paths.directory))
-        if disk.links(paths.canonical) > 1:
+        _warn_of_network(paths.directory, system.device(paths.directory))
+        if system.links(paths.canonical) > 1:
             _warn_of_links(paths)
 
 
@@ -145,7 +145,7 @@ def look_around(paths: ManifestPaths) -> None:
 def _warn_of_network(directory: str, device: int) -> None:
     if not mounts.may_be_remote(device):
         return
-    found = mounts.file_system(disk.mount_table(), device, directory)
+    found = mounts.file_system(system.mount_table(), device, directory)
     if mounts.kind(found) is mounts.Kind.NETWORK:
         log.warning(
             "%s: network file system (%s): locks may not hold between machines, and a sync may not reach a disk;"
@@ -163,7 +163,7 @@ def _warn_of_links(paths: ManifestPaths) -> None:
         found = disk.path_stamp(left)
         if found is not None and inode is not None and found.inode == inode.inode:
             return
-    links = disk.links(paths.canonical)
+    links = system.links(paths.canonical)
     if links > 1:
         log.warning(
             "%s: the file has %d names (hard links): the next compaction replaces only this one, and the others keep the"

@@ -5,7 +5,7 @@ Invariants:
 - A file system on a disk of this machine is always local: its device has a nonzero major number.
 - An unknown file system counts as local: a false warning would make users ignore the next one.
 
-It reads no files: the caller passes the mount table (`files.disk`).
+It reads no files: the caller passes the mount table (`files.system`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from manifestlog.engines.filelog.mounts import Kind
 from manifestlog.engines.filelog.recovery import probes
 from manifestlog.engines.filelog.recovery.probes import CLOCK_SLACK_S
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 from manifestlog.names import ManifestPaths
 
 _LEFT = re.compile(r"\.manifestlog-doctor-[0-9a-f]{12}")
@@ -43,7 +43,7 @@ def diagnose(directory: str, *, table: str | None = None) -> Generator[ProbeResu
     directory = os.path.realpath(directory)
     file_names = disk.list_names(directory)
     began = time.time(), time.monotonic()
-    yield _file_system(directory, disk.mount_table() if table is None else table)
+    yield _file_system(directory, system.mount_table() if table is None else table)
     yield from _permissions(directory, file_names)
     yield from _elsewhere(directory, file_names)
     yield from _room(directory, file_names)
@@ -123,7 +123,7 @@ _MEANING = {
 
 
 def _file_system(directory: str, table: str) -> ProbeResult:
-    found = mounts.file_system(table, disk.device(directory), directory)
+    found = mounts.file_system(table, system.device(directory), directory)
     status, means, advice = _MEANING[mounts.kind(found)]
     return ProbeResult("file system", status, f"{found or 'of unknown type'}; {means}", advice)
 
@@ -139,7 +139,7 @@ def _permissions(directory: str, file_names: list[str]) -> Iterator[ProbeResult]
         for path, access in seen
         if not access.writable
     ]
-    others = [(path, f"belongs to user {a.owner}") for path, a in seen if a.owner not in (disk.our_user(), 0)]
+    others = [(path, f"belongs to user {a.owner}") for path, a in seen if a.owner not in (system.our_user(), 0)]
     if locked:
         advice = "run it as the user who writes, or share the files through a group and its umask (002)"
         yield _listed("owners", locked, "", advice, ProbeStatus.FAILED)
@@ -148,7 +148,7 @@ def _permissions(directory: str, file_names: list[str]) -> Iterator[ProbeResult]
         yield _listed("owners", others, "this process may write to all files", advice, ProbeStatus.WARNING)
 
 
-def _means(access: disk.Access, *, is_directory: bool) -> str:
+def _means(access: system.Access, *, is_directory: bool) -> str:
     if not is_directory:
         means = "any user may change the records"
     elif access.mode & stat.S_ISVTX:
@@ -170,9 +170,9 @@ def _elsewhere(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
             yield ProbeResult("links", ProbeStatus.WARNING, f"{name} is a link; its files are in {found}", advice)
 
 
-def _access(path: str) -> disk.Access | None:
+def _access(path: str) -> system.Access | None:
     try:
-        return disk.access(path)
+        return system.access(path)
     except OSError:
         return None  # removed meanwhile, or a dangling link
 
@@ -186,7 +186,7 @@ def _listed(test: str, found: list[tuple[str, str]], fine: str, advice: str, sta
 
 
 def _room(directory: str, file_names: list[str]) -> Iterator[ProbeResult]:
-    left = disk.space(directory)
+    left = system.space(directory)
     name, need = max(
         ((name, _compaction_bytes(directory, name, file_names)) for name in _manifests(file_names)),
         key=lambda one: one[1],

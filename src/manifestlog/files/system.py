@@ -1,0 +1,86 @@
+"""Asks the operating system about what surrounds files: free space, permissions, mounts, and the processes beside this one.
+
+Invariants:
+
+- It changes nothing. What the system does not tell is None or empty, except where a docstring names an error.
+
+Other modules call it qualified (`system.space(…)`), so that a simulated machine can replace these names. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_bits
+from typing import NamedTuple
+
+
+class Space(NamedTuple):
+    """Free space for this user; `free_inodes` is None where the file system has no inode limit."""
+
+    free_bytes: int
+    free_inodes: int | None
+
+
+class Access(NamedTuple):
+    """The permissions of a file or directory."""
+
+    mode: int
+    owner: int
+    writable: bool
+    """Whether this process may write to it."""
+
+
+def device(path: str) -> int:
+    """Return the device number of the file system that holds `path`."""
+    return os.stat(path).st_dev
+
+
+def links(path: str) -> int:
+    """Return the number of names (hard links) of the file at `path`."""
+    return os.stat(path).st_nlink
+
+
+def mount_table() -> str:
+    """Return the kernel's mount table; empty if the system has none."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            return table.read()
+    except OSError:
+        return ""
+
+
+def process_stat(pid: int) -> bytes:
+    """Return what the system says of a process, as `/proc/<pid>/stat` has it; raises `OSError` if there is none."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read()
+
+
+def space(path: str) -> Space:
+    """Return the free space of the file system that holds `path`."""
+    found = os.statvfs(path)
+    return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def access(path: str) -> Access:
+    """Return the mode and owner of `path`, following links."""
+    found = os.stat(path)
+    return Access(stat_bits.S_IMODE(found.st_mode), found.st_uid, os.access(path, os.W_OK))
+
+
+def our_user() -> int:
+    """Return the user id that decides what this process may do."""
+    return os.geteuid()
+
+
+def lock_holder(path: str) -> str | None:
+    """Return the holder of the `flock` on this file, such as `process 1234 (python3)`; None if unknown."""
+    try:
+        found = os.stat(path)
+        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        with open("/proc/locks", encoding="ascii") as table:
+            locks = [line.split() for line in table if " FLOCK " in line and "->" not in line]  # none that waits
+        pids = [pid for _, _, _, _, pid, inode, *_ in locks if inode == place]
+        with open(f"/proc/{int(pids[0])}/comm", encoding="utf-8", errors="replace") as comm:
+            return f"process {pids[0]} ({comm.read().strip()})"
+    except (OSError, IndexError, ValueError):
+        return None  # no /proc, or the holder has ended or runs in another container
