@@ -17,7 +17,7 @@ from __future__ import annotations
 from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
-from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS
+from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS, TURNS
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "engines.filelog.session:Session.transact"
@@ -193,6 +193,7 @@ SAFEGUARDS = [
     *READING,
     *INDEX_AND_MERGE,
     *ADOPTION,
+    *TURNS,
     *LOOKS,
     *HISTORY,
     *EXTRACT,

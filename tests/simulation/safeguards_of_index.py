@@ -131,6 +131,34 @@ ADOPTION = [
     ),
 ]  # fmt: skip
 
+_TURN = "engines.filelog.canonical.turn:Turn"
+TURNS = [
+    one(
+        "who finds no index waits for the one that another process is making",
+        "as many scans as processes",
+        "opening while another process reads",
+        "engines.filelog.canonical.files:open_base", "if turn is not None and turn.take(stamp.size):", "if False:",
+    ),
+    one(
+        "who has waited looks for the index again",
+        "one scan after the other",
+        "opening while another process reads",
+        f"{_TURN}.take", "return waited or self._ours", "return False",
+    ),
+    one(
+        "the wait for another's index is bounded",
+        "a stopped process that lets nobody open the manifest",
+        "opening beside a process that is stopped",
+        f"{_TURN}.take", "if time.monotonic() >= self._deadline:", "if False:",
+    ),
+    one(
+        "a turn ends with the opening",
+        "a process that works on, and lets nobody open the manifest quickly",
+        "a turn after the opening",
+        f"{_TURN}.end", "disk.unlock_byte(fd, _BYTE)", "return",
+    ),
+]  # fmt: skip
+
 LOOKS = [
     one(
         "a look begins anew where events leave it open",

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from contract import test_history_damage, test_moved_lines, test_pending
 from crash import test_disk_failures
@@ -21,6 +22,8 @@ from damage.model import Oracle
 from extract import test_part_ranges
 from golden import test_v1
 from manifestlog import Durability, LockTimeoutError
+from manifestlog.engines.filelog.canonical import turn
+from processes import test_turns
 from property import test_index as test_histories
 from support.records import NAME
 from unit import test_index, test_parsing, test_view
@@ -275,6 +278,19 @@ def _at_a_path(test: Callable[[Path], None]) -> MakeReal:
     return lambda lab: lambda: test(lab.folder() / NAME)
 
 
+def _taking_turns(test: Callable[[Path], None]) -> MakeReal:
+    """The same, where the smallest file is worth a turn."""
+
+    def make(lab: Lab) -> Run:
+        def run() -> None:
+            with mock.patch.object(turn, "BYTES_MIN", 1):
+                test(lab.folder() / NAME)
+
+        return run
+
+    return make
+
+
 _KILLED = Durability.PROCESS_KILL
 SCENARIOS: dict[str, Make] = {
     **{
@@ -386,6 +402,9 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "an index of a canonical of the same time": _at_a_path(test_adoption.another_of_the_same_time),
     "a canonical that changes while its index is adopted": _at_a_path(test_adoption.changed_while_it_is_adopted),
     "a copy that is opened beside a compaction": _at_a_path(test_adoption.kept_beside_a_compaction),
+    "opening while another process reads": _taking_turns(test_turns.opened_while_another_reads),
+    "opening beside a process that is stopped": _taking_turns(test_turns.opened_beside_a_stopped_reader),
+    "a turn after the opening": _taking_turns(test_turns.closed_behind_a_reader),
     "a look after an output was forgotten": _at_a_path(test_pending.looked_at_after_a_forget),
     "a look at an input that came late": _at_a_path(test_pending.looked_at_while_an_input_comes_late),
     "a part in ranges": _at_a_path(test_part_ranges.claims_at_every_moment),

@@ -35,6 +35,8 @@ _BYTE_LOCK = "hhqqi4x"
 """`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
 # Open file description locks: closing another descriptor of the file would release process locks (fcntl(2)).
 _SET_BYTE_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
+BYTE_LOCKS_ARE_APART = _SET_BYTE_LOCK is not None
+"""Whether a byte lock belongs to an open file, and leaves the other kind (`lock_shared`, filelock) alone."""
 _MODE = 0o666  # the umask decides, as for any file: a 0600 manifest would lock out its other writers
 
 
@@ -294,6 +296,13 @@ def lock_byte(fd: int, position: int) -> bool:
     except (BlockingIOError, PermissionError):  # some systems raise the second one
         return False
     return True
+
+
+def is_byte_locked(fd: int, position: int) -> bool:
+    """Return whether another open file holds a lock on this byte; take none. Only if `BYTE_LOCKS_ARE_APART`."""
+    asked = struct.pack(_BYTE_LOCK, fcntl.F_WRLCK, os.SEEK_SET, position, 1, 0)
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+    return bool(struct.unpack(_BYTE_LOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def unlock_byte(fd: int, position: int) -> None:

@@ -5,7 +5,8 @@ Invariants:
 - A manifest is created only where no file of it exists. A damaged or incomplete manifest is an error.
 - If several processes create one manifest at once, one of them creates it and the others open it.
 - Opening without an index reads the whole canonical file and then writes an index. It does not write one if the session
-  is read-only or lacks permission, or another process holds the compaction lock.
+  is read-only or lacks permission, or another process holds the compaction lock. If several processes open it at once,
+  one of them reads, and the others wait for its index.
 - Where locks or renames may be unreliable, a warning is logged once per process and directory; nothing is refused.
 """
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from manifestlog import names
 from manifestlog.engines.filelog import kept_index, mounts
 from manifestlog.engines.filelog.canonical import files as base
+from manifestlog.engines.filelog.canonical.turn import Turn
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
 from manifestlog.engines.filelog.history import keep, leftovers
 from manifestlog.engines.filelog.session import reraise_with_advice
@@ -54,18 +56,19 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
     """
     paths = paths_of(location)
-    try:
-        engine = _open_or_create(paths, metadata, options, read_only=read_only)
-    except OSError as error:
-        if not read_only:
-            reraise_with_advice(paths.canonical, error)
-        raise
-    try:
-        look_around(paths)
-        kept_index.keep_index(engine.session)
-    except BaseException:
-        engine.session.close()
-        raise
+    with Turn(paths, read_only=read_only) as turn:  # until the index is there that others may be waiting for
+        try:
+            engine = _open_or_create(paths, metadata, options, turn, read_only=read_only)
+        except OSError as error:
+            if not read_only:
+                reraise_with_advice(paths.canonical, error)
+            raise
+        try:
+            look_around(paths)
+            kept_index.keep_index(engine.session)
+        except BaseException:
+            engine.session.close()
+            raise
     return engine
 
 
@@ -122,10 +125,10 @@ def manifests(directory: str) -> list[str]:
 
 
 def _open_or_create(
-    paths: ManifestPaths, metadata: Row | None, options: ManifestOptions, *, read_only: bool
+    paths: ManifestPaths, metadata: Row | None, options: ManifestOptions, turn: Turn, *, read_only: bool
 ) -> FileEngine:
     try:
-        return FileEngine(paths, options, read_only=read_only)
+        return FileEngine(paths, options, read_only=read_only, turn=turn)
     except ManifestNotFoundError:
         if metadata is None or read_only:
             raise

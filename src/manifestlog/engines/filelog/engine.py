@@ -43,6 +43,7 @@ from manifestlog.options import Durability
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from manifestlog.engines.filelog.canonical.turn import Turn
     from manifestlog.engines.filelog.state import State
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Event, EventKind, Query
@@ -78,13 +79,18 @@ class FileEngine:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
-        """Open the manifest; raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`."""
+    def __init__(
+        self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool, turn: Turn | None = None
+    ) -> None:
+        """Open the manifest; with a `turn`, read the whole canonical file only once that has come.
+
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+        """
         self.paths = paths
         self.options = options
         self.read_only = read_only
         self.location = location_of(paths)
-        self.session = Session(paths, options, read_only=read_only)
+        self.session = Session(paths, options, read_only=read_only, turn=turn)
         self.background = Background(self.session)
         self._rules_of = ("", Rules(paths.directory, options.record_bytes_max))
 

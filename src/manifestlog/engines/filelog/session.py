@@ -40,6 +40,7 @@ from manifestlog.options import Durability, ManifestOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from manifestlog.engines.filelog.canonical.turn import Turn
     from manifestlog.engines.filelog.log.segment import Segment
     from manifestlog.names import ManifestPaths
 
@@ -85,7 +86,9 @@ def now_text() -> str:
 class Session:
     """One open manifest. Threads may share it, and a forked child may use it."""
 
-    def __init__(self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool) -> None:
+    def __init__(
+        self, paths: ManifestPaths, options: ManifestOptions, *, read_only: bool, turn: Turn | None = None
+    ) -> None:
         self.paths = paths
         self.options = options
         self.read_only = read_only
@@ -94,7 +97,7 @@ class Session:
         self._must_load = False
         self._fencing = False
         self._fresh_locks()
-        self._state = State.load(paths, writable=not read_only)
+        self._state = State.load(paths, writable=not read_only, turn=turn)
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()

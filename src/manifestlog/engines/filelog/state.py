@@ -26,6 +26,7 @@ from manifestlog.files import disk
 from manifestlog.model.rows import Row, utc_text
 
 if TYPE_CHECKING:
+    from manifestlog.engines.filelog.canonical.turn import Turn
     from manifestlog.names import ManifestPaths
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,15 @@ class State:
         self._gone: set[str] = set()
 
     @classmethod
-    def load(cls, paths: ManifestPaths, *, writable: bool) -> State:
-        """Read a manifest from disk.
+    def load(cls, paths: ManifestPaths, *, writable: bool, turn: Turn | None = None) -> State:
+        """Read a manifest from disk; with a `turn`, the whole canonical file only once that has come.
 
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
         """
         for _ in range(_LOAD_TRIES):
             before = fingerprint(paths)
             try:
-                return cls._load_once(paths, writable=writable)
+                return cls._load_once(paths, writable=writable, turn=turn)
             except (DamagedManifestError, FileNotFoundError):
                 # A concurrent compaction looks like damage, but then the files change between two attempts.
                 if fingerprint(paths) == before:
@@ -67,9 +68,9 @@ class State:
         )
 
     @classmethod
-    def _load_once(cls, paths: ManifestPaths, *, writable: bool) -> State:
+    def _load_once(cls, paths: ManifestPaths, *, writable: bool, turn: Turn | None) -> State:
         try:
-            base = base_files.open_base(paths)
+            base = base_files.open_base(paths, turn=turn)
         except FileNotFoundError:
             if paths.segment_numbers(_names(paths)):
                 reason = "the canonical file is missing, but its log exists"

@@ -5,6 +5,7 @@ Invariants:
 - An index is used only with the bytes that it was built for. If size, modification time and inode match, the file is the
   same. If only the size matches, the file is read once and its CRC decides, since it may have been copied or restored.
 - Opening reads two headers. It parses the whole canonical only if the index is missing, stale or damaged.
+- Whoever has to read the whole file waits for another process that is reading it, and uses its index (`turn`).
 
 It does not know the log; the log decides whether it belongs to this canonical (`wal`).
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from manifestlog.engines.filelog.canonical.columns import Columns, RowColumns
+    from manifestlog.engines.filelog.canonical.turn import Turn
     from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
 
@@ -72,8 +74,8 @@ class CanonicalFiles:
         return self.canonical.memory is not None
 
 
-def open_base(paths: ManifestPaths, *, scan: bool = False) -> CanonicalFiles:
-    """Open the canonical; with `scan`, ignore the index on disk.
+def open_base(paths: ManifestPaths, *, scan: bool = False, turn: Turn | None = None) -> CanonicalFiles:
+    """Open the canonical; with `scan`, ignore the index on disk. With a `turn`, it is read only once that has come.
 
     Raises `FileNotFoundError` if there is no canonical, and `DamagedManifestError` if it cannot be parsed.
     """
@@ -83,6 +85,8 @@ def open_base(paths: ManifestPaths, *, scan: bool = False) -> CanonicalFiles:
     found = None if scan else Index.open(paths.index)
     if found is not None and found.head.stamp == stamp:
         return _with(source, found)
+    if turn is not None and turn.take(stamp.size):
+        return open_base(paths, turn=turn)
     if found is not None and _is_copy(source, stamp, found.head):
         log.info("%s: index adopted (the canonical was copied or restored with the same content)", paths.index)
         found.head = found.head._replace(stamp=stamp)

@@ -36,6 +36,7 @@ from zlib import crc32
 from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
+from manifestlog.engines.filelog.canonical.turn import Turn
 from manifestlog.engines.filelog.canonical.write import Writer
 from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.log import fold, wal
@@ -180,7 +181,8 @@ class _Compaction:
         return self._complete(cut.last, cut.held_s, self._read(cut.last, scan=True))
 
     def _complete(self, last: int, held_s: float, found: _Input) -> CompactionReport:
-        return self._merge(last, held_s, found) if found.changed else self._cover(last, held_s, found)
+        with Turn(self._paths) as turn:
+            return self._merge(last, held_s, found, turn) if found.changed else self._cover(last, held_s, found)
 
     def _cover(self, last: int, held_s: float, found: _Input) -> CompactionReport:
         """Let the present canonical cover segments that hold events only."""
@@ -190,15 +192,17 @@ class _Compaction:
         self._keep(last, found.base)  # (8)
         return self._report(CompactionOutcome.NOTHING_TO_DO, total=found.state.total, pause=max(pause, held_s))
 
-    def _merge(self, last: int, held_s: float, found: _Input) -> CompactionReport:
+    def _merge(self, last: int, held_s: float, found: _Input, turn: Turn) -> CompactionReport:
         session = self._session
         with publish.unfinished(self._temporary, mode_from=self._paths.canonical) as fd:
             columns, out = self._write(found, fd)  # (4)
             told = CanonicalId(out.size, checksums.hex_crc(out.crc), last)
             pause = _log_base(session, "compacting", told, 0.0)
+            turn.hold(out.size)  # up to (6), whoever opens the manifest finds an index that does not fit
             self._publish(found.base)  # (5)
             head = Head(disk.stamp(fd), told.crc, told.covers, found.state.live_metadata())
         base.write_index(self._paths, columns, head)  # (6)
+        turn.end()
         pause = max(pause, _log_base(session, "compacted", told, time.perf_counter() - self._began))  # (7)
         self._keep(last, found.base)  # (8)
         return self._report(
