@@ -179,6 +179,51 @@ def test_a_member_whose_content_another_worker_has_waits_for_it_alone(here: Here
     assert results(found) == ["new"] * 3
 
 
+def test_a_content_that_another_worker_has_is_not_stored_beside_it(here: Here, together: Together) -> None:
+    """Before that worker is done, nobody knows where it will be."""
+    bodies, stored = some(3), []
+    with Claims(here.manifest, here.data_dir) as other:
+        claim = other.trying("content", sha256(bodies[0][1]))
+        assert claim.__enter__()
+
+        def release() -> None:
+            while len(here.manifest) < 2:
+                threading.Event().wait(0.001)
+            stored.extend(here.files)
+            claim.__exit__(None, None, None)
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        together(*bodies)
+        releasing.join(PATIENCE_S)
+    assert "star_systems/0" not in stored
+
+
+def test_a_known_content_whose_file_is_gone_is_stored_again(here: Here, together: Together) -> None:
+    """Somebody has deleted it."""
+    (one, body), (other, _), third = some(3)
+    together((one, body))
+    first = here.data_dir / "star_systems" / "0"
+    first.unlink()
+    together((other, body), third)
+    assert here.body(other.source_id, other.dataset) == body
+    first.write_bytes(body)  # for the check at the end
+
+
+def test_alone_a_name_that_a_foreign_file_has_is_not_used(here: Here) -> None:
+    """A member that could not land with its group does the same by itself."""
+    taken = here.data_dir / "star_systems" / "0"
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"foreign")
+    ((one, body),) = some(1)
+    part = PartFile(SourcePaths.of(here.data_dir, one))
+    with PartWriter(part, ResponseHead(200, None, length_bytes=len(body))) as writer:
+        writer.write(body)
+    with Claims(here.manifest, here.data_dir) as claims:
+        register(here.context(claims), one, part, sha256(body), None, {"status": 200})
+    assert taken.read_bytes() == b"foreign"
+
+
 def test_what_fails_for_the_manifest_fails_for_all(
     here: Here, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from support.children import Link, Start
 
 AT_ONCE = ManifestOptions(compact_log_bytes_min=1, compact_log_bytes_max=1)
+BY_HAND = replace(AT_ONCE, auto_compact=False, compact_on_close=False)
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +67,18 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def quiet(open_manifest: Callable[..., DownloadManifestManager]) -> DownloadManifestManager:
     """A manifest with a record in its log, which is compacted by nobody."""
-    manifest = open_manifest(ManifestOptions(auto_compact=False, compact_on_close=False))
+    manifest = open_manifest(BY_HAND)
     manifest.add(make_record(0))
     return manifest
 
 
 def canonical(manifest: DownloadManifestManager) -> set[str]:
     return set(load_canonical(manifest.path)["records"])
+
+
+def test_a_child_compacts(quiet: DownloadManifestManager) -> None:
+    assert child.compact_in_child(engine_of(quiet).session)
+    assert canonical(quiet) == {checksum(0)}
 
 
 @pytest.mark.usefixtures("no_thread")
@@ -173,6 +179,27 @@ def test_a_killed_child_leaves_the_work_to_the_thread(
     manifest = open_manifest(AT_ONCE)
     manifest.add(make_record(0))
     wait_until(lambda: checksum(0) in canonical(manifest))
+
+
+def test_the_thread_compacts_after_a_killed_child(
+    quiet: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_soon(monkeypatch)
+    engine_of(quiet).background._compact_if_due()
+    assert canonical(quiet) == {checksum(0)}
+
+
+def be_a_child(_link: Link, directory: str, name: str) -> None:
+    """In a forked process, so that it runs this process's code; nobody says anything to it."""
+    sys.argv = ["-c", directory, name, "{}"]
+    with open(os.devnull) as sys.stdin, open(os.devnull, "w") as sys.stdout:
+        child.main()
+
+
+def test_a_child_that_is_told_nothing_compacts_nothing(quiet: DownloadManifestManager, start: Start) -> None:
+    paths = engine_of(quiet).session.paths
+    start(be_a_child, paths.directory, paths.name).result()
+    assert canonical(quiet) == set()
 
 
 def test_a_child_whose_parent_is_gone_before_it_begins_does_nothing(quiet: DownloadManifestManager) -> None:

@@ -1,7 +1,8 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
 Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`, of
-downloads in `safeguards_of_extract`; here are those between processes and of compaction, and the list of all.
+downloads in `safeguards_of_extract`, of the trigger, the child and landing in `safeguards_of_work`; here are those between
+processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
 
@@ -18,6 +19,7 @@ from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
 from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS, TURNS
+from .safeguards_of_work import CHILD, LANDING, TRIGGER
 from .seeding import Edit, Safeguard, one
 
 _TRANSACT = "engines.filelog.session:Session.transact"
@@ -197,4 +199,7 @@ SAFEGUARDS = [
     *LOOKS,
     *HISTORY,
     *EXTRACT,
+    *TRIGGER,
+    *CHILD,
+    *LANDING,
 ]

@@ -30,6 +30,7 @@ from unit import test_index, test_parsing, test_view
 
 from . import (
     bases,
+    scenarios_of_work,
     test_crash_operations,
     test_history_schedules,
     test_rules,
@@ -423,4 +424,5 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "events of a repaired ledger": _at_a_path(test_history_damage.repaired_ledger_keeps_events),
     "the upgrade of a manifest of format 1": _beside(test_v1.upgraded),
     "contents that begin alike": _beside(test_view.test_a_change_in_the_log_does_not_hide_what_begins_alike),
+    **{name: _beside(test) for name, test in scenarios_of_work.IN_A_FOLDER.items()},
 }  # fmt: skip

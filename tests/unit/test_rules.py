@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manifestlog.engines.filelog.compaction.trigger import seconds_until_due
+from manifestlog.engines.filelog.compaction import trigger
 from manifestlog.engines.reports import LogStatus
 from manifestlog.model.adoption import is_newer
 from manifestlog.options import ManifestOptions
@@ -86,7 +86,7 @@ def _due(
 ) -> float:
     at = "" if compacted is None else _ago(compacted)
     status = LogStatus(canonical, merge, merge, 1, None if since is None else _ago(since), at, took, canonical)
-    return seconds_until_due(status, options, NOW)
+    return trigger.seconds_until_due(status, options, NOW)
 
 
 def test_nothing_to_merge_is_never_due() -> None:
