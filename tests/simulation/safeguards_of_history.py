@@ -46,7 +46,7 @@ HISTORY = [
         "crash: finish of a packing",
         (
             Edit(f"{_LISTING}:Listing.units", "if self.pack_of(number) is None", ""),
-            Edit(f"{_LISTING}:Listing.of", "if found.pack_of(n) is None", ""),
+            Edit(f"{_LISTING}:Listing.among", "if found.pack_of(n) is None", ""),
         ),
     ),
     one(

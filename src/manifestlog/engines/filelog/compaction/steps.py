@@ -297,5 +297,5 @@ class _Compaction:
         keep_options = parse_history(self._session.options.history)
         created = canonical.metadata["ts_created"]
         needed = keep.floor(self._paths, created, keep_options)
-        keep.move(self._paths, covers, needed if keep_options.off else 0)
-        keep.tidy(self._paths, created, keep_options, needed)
+        names = keep.move(self._paths, covers, needed if keep_options.off else 0)
+        keep.tidy(self._paths, created, keep_options, needed, names)

@@ -25,6 +25,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -69,20 +70,23 @@ def floor(paths: ManifestPaths, ts_created: str, keep: Keep) -> int:
     return NO_FLOOR if found is None else found
 
 
-def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
+def move(paths: ManifestPaths, covers: int, keep_from: int) -> list[str]:
     """Move the covered segments from this number on into the history, step (a), and remove those before it.
 
-    Only under the compaction lock.
+    Only under the compaction lock, so nobody else changes what is listed once. Return the names in the history then.
     """
     # Oldest first: after a crash the rest is the end of the covered log, and replaying it changes nothing.
-    covered = [n for n in paths.segment_numbers(disk.list_names(paths.directory)) if n <= covers]
-    for number in [n for n in covered if holds(paths, n)]:
+    live = paths.segment_numbers(disk.list_names(paths.directory))
+    names = history_folder.names(paths)
+    covered = [n for n in live if n <= covers]
+    for number in [n for n in covered if holds(paths, n, names)]:
         disk.sync_directory(paths.history)
         disk.remove(paths.segment(number))  # somebody has put a copy beside the manifest
         covered.remove(number)
-    held = Listing.of(paths)
+        live.remove(number)
+    held = Listing.among(paths, {number: paths.segment(number) for number in live}, names)
     _refuse_to_mix(held, covered)
-    if held.packs or _loose(paths):
+    if held.packs or paths.segment_numbers(names):
         keep_from = 0  # (d) removes them after the older ones, so that no crash leaves a gap
     for number in covered:
         if number < keep_from:
@@ -96,6 +100,7 @@ def move(paths: ManifestPaths, covers: int, keep_from: int) -> None:
     if covered:
         disk.sync_directory(paths.history)
         disk.sync_directory(paths.directory)
+    return names + [os.path.basename(paths.kept_segment(number)) for number in covered]
 
 
 def _refuse_to_mix(held: Listing, covered: list[int]) -> None:
@@ -110,9 +115,9 @@ def _refuse_to_mix(held: Listing, covered: list[int]) -> None:
             raise DamagedManifestError(held.files[number], 0, TWO)
 
 
-def holds(paths: ManifestPaths, number: int) -> bool:
-    """Return whether the history holds this live segment, byte for byte."""
-    path, names = paths.segment(number), history_folder.names(paths)
+def holds(paths: ManifestPaths, number: int, names: list[str]) -> bool:
+    """Return whether the history, which has these names, holds this live segment, byte for byte."""
+    path = paths.segment(number)
     with suppress(DamagedManifestError):
         if number in paths.segment_numbers(names) and _same(path, paths.kept_segment(number)):
             return True
@@ -148,24 +153,34 @@ def _packed(path: str, pack_path: str, number: int) -> bool:
         disk.close(fd)
 
 
-def sweep(paths: ManifestPaths) -> None:
-    """Remove unfinished files; only under the compaction lock, which proves that their writers are dead."""
-    for left in paths.history_temporaries(history_folder.names(paths)):
+def sweep(paths: ManifestPaths, names: list[str]) -> None:
+    """Remove the unfinished files among these; only under the compaction lock, which proves that their writers are dead."""
+    for left in paths.history_temporaries(names):
         with suppress(IsADirectoryError, PermissionError):
             disk.remove(left)
 
 
 def tidy(
-    paths: ManifestPaths, ts_created: str, keep: Keep, first_needed: int, *, segments_max: int = SEGMENTS_MAX
+    paths: ManifestPaths,
+    ts_created: str,
+    keep: Keep,
+    first_needed: int,
+    names: list[str] | None = None,
+    *,
+    segments_max: int = SEGMENTS_MAX,
 ) -> None:
-    """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock."""
-    sweep(paths)
-    _remove_packed(paths, ts_created)
-    loose = _loose(paths)
+    """Pack and cut if it is due, steps (b) to (d). Only under the compaction lock.
+
+    `names` are those in the history, if they were listed under it [default: list them].
+    """
+    names = history_folder.names(paths) if names is None else names
+    sweep(paths, names)
+    removed = _remove_packed(paths, ts_created, names)
+    loose = paths.segment_numbers([name for name in names if name not in removed])
     sizes = [_size(paths.kept_segment(number)) for number in loose]
     if len(loose) >= segments_max or sum(sizes) >= LOOSE_BYTES_MAX:
         proved = {_pack(paths, ts_created, some) for some in _runs(loose, sizes)}
-        _remove_packed(paths, ts_created, proved)
+        _remove_packed(paths, ts_created, history_folder.names(paths), proved)
     cut(paths, keep, datetime.now(UTC), first_needed)
 
 
@@ -176,23 +191,18 @@ def bytes_held(paths: ManifestPaths) -> int:
     return sum(map(_size, files + [paths.pack(*pack) for pack in paths.pack_ranges(names)]))
 
 
-def _loose(paths: ManifestPaths) -> list[int]:
-    return paths.segment_numbers(history_folder.names(paths))
-
-
 def _size(path: str) -> int:
     found = disk.path_stamp(path)
     return 0 if found is None else found.size
 
 
 def _remove_packed(
-    paths: ManifestPaths, ts_created: str, proved: Container[tuple[int, int] | None] = frozenset()
-) -> None:
-    """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest.
+    paths: ManifestPaths, ts_created: str, names: list[str], proved: Container[tuple[int, int] | None] = frozenset()
+) -> set[str]:
+    """Remove the segments and packs that a larger pack holds, if it can be read and is of this manifest; return their names.
 
     Those in `proved` have just been read.
     """
-    names = history_folder.names(paths)
     found = packs(paths, names)
     twice = [(paths.kept_segment(n), pack) for n in paths.segment_numbers(names) if (pack := found.pack_of(n))]
     twice += [
@@ -201,9 +211,10 @@ def _remove_packed(
         if one not in found.packs and (pack := found.pack_of(one[0]))
     ]
     sound = {pack for pack in {pack for _, pack in twice} if pack in proved or is_sound(paths, ts_created, pack)}
-    for path, pack in twice:
-        if pack in sound:
-            disk.remove(path)
+    removed = [path for path, pack in twice if pack in sound]
+    for path in removed:
+        disk.remove(path)
+    return set(map(os.path.basename, removed))
 
 
 def is_sound(paths: ManifestPaths, ts_created: str, numbers: tuple[int, int]) -> bool:
@@ -322,7 +333,7 @@ def _held(paths: ManifestPaths) -> list[_Held]:
     for first, last in Listing.of(paths).packs:
         path = paths.pack(first, last)
         found.append((first, _Held(last, path, _size(path), _last_ts(path))))
-    for number in _loose(paths):
+    for number in paths.segment_numbers(history_folder.names(paths)):
         path = paths.kept_segment(number)
         found.append((number, _Held(number, path, _size(path), _changed(path))))
     return [one for _, one in sorted(found)]

@@ -41,6 +41,11 @@ class Listing(NamedTuple):
         """List the segments: first the live ones, then the history, because segments only move that way."""
         live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}
         names = history_folder.names(paths)
+        return cls.among(paths, live, names)
+
+    @classmethod
+    def among(cls, paths: ManifestPaths, live: dict[int, str], names: list[str]) -> Listing:
+        """Return the listing of these live segments and these names in the history, which were listed in this order."""
         strays = _strays(paths, names, live)
         begin = log_begin(live) if strays else sys.maxsize
         # A pack that reaches into the live log, as in a copy that was made meanwhile, counts for what is before that.

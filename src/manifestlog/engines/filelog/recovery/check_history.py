@@ -130,8 +130,9 @@ class HistoryCheck:
         if not Listing.of(paths).strays:
             return
         live = paths.segment_numbers(disk.list_names(paths.directory))
-        log = [number for number in live if number == live[-1] or not keep.holds(paths, number)]
-        for name in sorted(beyond(paths, history_folder.names(paths), log_begin(log))):
+        names = history_folder.names(paths)
+        log = [number for number in live if number == live[-1] or not keep.holds(paths, number, names)]
+        for name in sorted(beyond(paths, names, log_begin(log))):
             path = os.path.join(paths.history, name)
             self.strays.append(path)
             self._report.damage(path, None, f"{keep.BEYOND}; no record is affected; `repair` sets it aside")

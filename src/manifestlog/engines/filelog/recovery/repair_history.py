@@ -167,7 +167,7 @@ class _HistoryRepair:
                 write_pack(self._paths, self._identity[1], saved)
             if part.path and not (part.packed and saved.kept):
                 disk.remove(part.path)
-        keep.sweep(self._paths)
+        keep.sweep(self._paths, history_folder.names(self._paths))
         disk.sync_directory(self._paths.history)
 
     def _all(self) -> Iterator[tuple[Part, Saved]]:
@@ -253,7 +253,7 @@ def keep_events(paths: ManifestPaths, folder: str) -> None:
         elif run:
             _keep_run(paths, folder, run)
             run = []
-    keep.sweep(paths)
+    keep.sweep(paths, history_folder.names(paths))
 
 
 def _keep_run(paths: ManifestPaths, folder: str, run: list[int]) -> None:
