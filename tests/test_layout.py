@@ -38,7 +38,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
-GROUND = {"errors", "options", "names", "version"}
+GROUND = {"errors", "options", "names", "progress", "version"}
 FACE = {
     *(
         "manager",

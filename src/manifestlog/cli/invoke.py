@@ -9,7 +9,7 @@ from typing import Any
 
 from manifestlog.cli import startup
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import output, status_line
 from manifestlog.errors import DamagedManifestError
 
 INTERRUPTED = 130
@@ -38,7 +38,8 @@ def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
     startup.end()
     code = PARTIAL
     try:
-        code = command(settings, **given)
+        with status_line.shown(settings):
+            code = command(settings, **given)
         _flush()
     except BrokenPipeError:
         # The reader has closed the pipe (`| head`). The exit code is still the verb's.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import status_line
 from manifestlog.cli.ui.extract_plain import PlainView
 from manifestlog.cli.ui.progress import threads_left
 
@@ -33,5 +34,5 @@ def shown(settings: Settings, config: "ExtractConfig") -> Iterator[View]:
     from manifestlog.cli.ui.extract_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it
 
     view = LiveView(len(config.sources))
-    with view.live:
+    with view.live, status_line.hidden():
         yield view

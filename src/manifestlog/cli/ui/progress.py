@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import output, status_line
 
 
 class Bar(Protocol):
@@ -41,7 +41,7 @@ def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> 
     bar = RichBar()
     enough = threading.Event()
     counter = threading.Thread(target=lambda: bar.set_total(count_bytes(enough)), name="count", daemon=True)
-    with bar.progress:
+    with bar.progress, status_line.hidden():
         counter.start()
         try:
             yield bar

@@ -8,7 +8,7 @@ from itertools import islice
 
 from manifestlog.cli import durations, target
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import output, status_line
 from manifestlog.engines.registry import open_to_read
 from manifestlog.model import document
 from manifestlog.model.rows import moment_text
@@ -26,7 +26,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument, *, as_of: duratio
     with closing(open_to_read(path, settings.options())) as engine:
         terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = (engine if moment is None else engine.as_of(moment_text(moment))).snapshot()
-        with output.ignore_broken_pipe():
+        with output.ignore_broken_pipe(), status_line.hidden(here=terminal):
             for part in _some(document.parts(snapshot.metadata, snapshot.records())):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, NamedTuple
@@ -10,7 +11,7 @@ import typer
 
 from manifestlog.cli import durations, reading, target
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import output, status_line
 from manifestlog.engines.protocol import Snapshot
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, observations, sort_key, utc_text
@@ -72,7 +73,7 @@ def list_records(
     path = target.locate(settings, manifest)
     moment = durations.since(since, datetime.now(UTC))
     wanted = _Filter(source, dataset, None if moment is None else utc_text(moment)[:-1])
-    with reading.open_to_read(settings, path, as_of) as found, output.ignore_broken_pipe():
+    with reading.open_to_read(settings, path, as_of) as found, _printing():
         matches = islice(_matches(found.snapshot(), wanted), limit)
         root = reading.Root(found.root)
         if jsonl:
@@ -82,6 +83,12 @@ def list_records(
         else:
             _write_columns(matches, root)
     return 0
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    with output.ignore_broken_pipe(), status_line.hidden(here=sys.stdout.isatty()):
+        yield
 
 
 def _matches(snapshot: Snapshot, wanted: _Filter) -> Iterator[_Match]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from manifestlog import progress
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ class FileSnapshot:
         return self.view.raw(checksum)
 
     def batches(self) -> Iterator[list[tuple[str, bytes]]]:
-        return self.view.batches()
+        done, total = 0, len(self)
+        for some in self.view.batches():
+            done += len(some)
+            progress.tell("reading", self.paths.canonical, done, total)
+            yield some
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         return chain.from_iterable(self.batches())

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from zlib import crc32
 
+from manifestlog import progress
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.canonical import columns, foreign
 from manifestlog.engines.filelog.canonical.parsing import OtherLayoutError, parse
@@ -110,7 +111,7 @@ def fold(source: Canonical, take: Callable[[Iterator[Block], int], C]) -> tuple[
     try:
         return _scan_lines(source, end, take)
     except OtherLayoutError:
-        found = foreign.convert(source.path, lambda: disk.blocks(source.fd, 0, end))
+        found = foreign.convert(source.path, lambda: progress.over(disk.blocks(source.fd, 0, end), source.path, end))
         source.memory = found.data
         return found.metadata, take(iter((found.records,)), found.end), checksum(source, end)
 
@@ -118,7 +119,7 @@ def fold(source: Canonical, take: Callable[[Iterator[Block], int], C]) -> tuple[
 def checksum(source: Canonical, end: int) -> str:
     """Return the CRC-32 of the first `end` bytes of the file on disk."""
     crc = 0
-    for block in disk.blocks(source.fd, 0, end):
+    for block in progress.over(disk.blocks(source.fd, 0, end), source.path, end):
         crc = crc32(block, crc)
     return checksums.hex_crc(crc)
 
@@ -137,7 +138,7 @@ class _Blocks:
 
 
 def _scan_lines(source: Canonical, end: int, take: Callable[[Iterator[Block], int], C]) -> tuple[Row, C, str]:
-    read = _Blocks(source.blocks(0, end))
+    read = _Blocks(progress.over(source.blocks(0, end), source.path, end))
     blocks = iter(read)
     first = next(blocks, b"")
     metadata, start = _scan_head(first)

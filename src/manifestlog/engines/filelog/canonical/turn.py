@@ -21,6 +21,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from manifestlog import progress
 from manifestlog.files import disk
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Turn:
                 return False
             if disk.path_stamp(self._paths.index) != before:
                 return True
+            progress.tell("waiting for another process that reads", self._paths.canonical, 0)
             time.sleep(pause)
             pause, waited = min(pause * 1.5, _PAUSE_LAST_S), True
         return waited or self._ours  # the one before may have published its index a moment ago

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
+from manifestlog import progress
 from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.columns import rows_add_up, rows_of
@@ -262,7 +263,7 @@ def _read(path: str, opening: SegmentHeader, declared: Summary | None, report: C
         end = disk.size(fd)
         position = 0
         search = Search(fd, opening.salt)
-        for piece in framing.pieces(disk.blocks(fd, 0, end), opening.salt):
+        for piece in framing.pieces(progress.over(disk.blocks(fd, 0, end), path, end), opening.salt):
             position = piece.end
             if piece.line is None:
                 segment.damage[-1:] = framing.with_damage(segment.damage[-1:], [piece])

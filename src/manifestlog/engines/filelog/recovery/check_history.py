@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
+from manifestlog import progress
 from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.history import followers, keep
 from manifestlog.engines.filelog.history.changes import describe_unreadable
@@ -108,7 +109,9 @@ class HistoryCheck:
             return
         self._report_strays()
         expected = 0
-        for part in parts(self._paths):
+        found = parts(self._paths)
+        for number, part in enumerate(found):
+            progress.tell("checking", part.path, number, len(found))
             if expected and part.first > expected and not self._begins_anew(part):
                 self.gaps.append((expected, part.first - 1))
                 many = (
@@ -225,7 +228,7 @@ class HistoryCheck:
         try:
             found = Reading(header(fd, part.path, *self._identity, part.first), part.path)
             end = self._valid_end(part.first, found.kept.length)
-            pieces = framing.pieces(disk.blocks(fd, 0, end), found.kept.salt)
+            pieces = framing.pieces(progress.over(disk.blocks(fd, 0, end), part.path, end), found.kept.salt)
             found.take(self._noting_events(part, part.first, pieces), 0, end)
         finally:
             disk.close(fd)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manifestlog import progress
 from manifestlog.engines.filelog.canonical import scan
 from manifestlog.engines.filelog.canonical.scan import Canonical
 from manifestlog.errors import DamagedManifestError
@@ -138,7 +139,7 @@ def _lines(source: Canonical) -> Iterator[bytes]:
     """Yield the file's lines with their newlines; the last one may have none."""
     end = disk.size(source.fd) if source.memory is None else len(source.memory)
     waiting: list[bytes] = []
-    for block in source.blocks(0, end):
+    for block in progress.over(source.blocks(0, end), source.path, end):
         first, newline, rest = block.partition(b"\n")
         waiting.append(first + newline)
         if newline:

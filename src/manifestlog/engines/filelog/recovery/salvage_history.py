@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog import progress
 from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.history import compression
 from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, Kept, Pack, Piece, grouped, lost_segment
@@ -60,7 +61,7 @@ def _read_file(path: str, identity: tuple[str, str], number: int, declared: line
     try:
         found = Reading(header(fd, path, *identity, number), path)
         end = found.kept.length if declared is None else min(found.kept.length, declared.length)
-        found.take(framing.pieces(disk.blocks(fd, 0, end), found.kept.salt), 0, end)
+        found.take(framing.pieces(progress.over(disk.blocks(fd, 0, end), path, end), found.kept.salt), 0, end)
     finally:
         disk.close(fd)
     return found

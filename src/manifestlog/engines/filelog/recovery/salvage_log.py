@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from manifestlog import progress
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import fold, framing, lines
 from manifestlog.engines.filelog.log.framing import Piece
@@ -104,7 +105,7 @@ def read(path: str, number: int) -> Salvaged:
 def _read_lines(fd: int, found: Salvaged, salt: int) -> None:
     position = 0
     search = Search(fd, salt)
-    for piece in framing.pieces(disk.blocks(fd, 0, found.size), salt):
+    for piece in framing.pieces(progress.over(disk.blocks(fd, 0, found.size), found.path, found.size), salt):
         position = piece.end
         op = None if piece.line is None else decoded(piece.line)
         if op is None:

@@ -1,0 +1,72 @@
+"""Progress of what takes long: reading a whole manifest to open, convert, check, repair or list it.
+
+::
+
+    with progress.shown(lambda step: print(f"{step.what} {step.path}: {step.done} of {step.total}")):
+        manager = DownloadManifestManager(path)
+
+Invariants:
+
+- It is told to the innermost `shown` of the same thread, or of the same asyncio task; without one, nothing is done.
+- It changes no result: an operation takes the same steps whether or not somebody looks.
+
+It neither draws nor logs. The command line draws.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Step(NamedTuple):
+    """How far one operation on one file has come; many a second."""
+
+    what: str
+    """What is being done, such as `reading`."""
+    path: str
+    done: int
+    total: int
+    """In the unit of `done`: bytes or records. 0: nobody knows how long it takes."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the operation is done."""
+        return 0 < self.total <= self.done
+
+
+_show: ContextVar[Callable[[Step], object] | None] = ContextVar("manifestlog_progress", default=None)
+
+
+@contextmanager
+def shown(show: Callable[[Step], object] | None) -> Iterator[None]:
+    """Call `show` at each step that this thread takes in the block; with None, nothing. What it raises ends the operation."""
+    token = _show.set(show)
+    try:
+        yield
+    finally:
+        _show.reset(token)
+
+
+def tell(what: str, path: str, done: int, total: int = 0) -> None:
+    """Take a step."""
+    show = _show.get()
+    if show is not None:
+        show(Step(what, path, done, total))
+
+
+def over(blocks: Iterator[bytes], path: str, total: int) -> Iterator[bytes]:
+    """Yield the blocks of a file of `total` bytes, and take a step after each."""
+    return blocks if _show.get() is None else _told(blocks, path, total)
+
+
+def _told(blocks: Iterator[bytes], path: str, total: int) -> Iterator[bytes]:
+    done = 0
+    for block in blocks:
+        done += len(block)
+        tell("reading", path, done, total)
+        yield block
