@@ -52,7 +52,7 @@ FACE = {
         "adoption",
         "reader",
     ),
-    *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular", "pending"),
+    *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular", "pending", "derivations"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""
 

@@ -12,8 +12,11 @@ It keeps the pending checksums, and those inputs that are done without being in 
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from manifestlog.derivations import standing_of
 from manifestlog.engines.protocol import Capability
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model import codec
@@ -30,6 +33,7 @@ _INPUTS, _END = b'"derived_from":["', b'"]}'
 _ONE_BY_ONE_SHARE = 16
 """A look-up takes ten times as long as a record in order."""
 _ADDS_INPUTS = frozenset({EventKind.PUT, EventKind.DERIVED, EventKind.RELOCATE, EventKind.RETIME})
+_TAKES_BACK = frozenset({EventKind.UNDO, EventKind.FORGET})
 _ADDS_NOTHING = frozenset({EventKind.META, EventKind.BEGUN, EventKind.ENDED, EventKind.FAILED})
 
 
@@ -111,12 +115,25 @@ def inputs_of(raw: bytes) -> Iterable[str]:
 
 
 def _earlier_inputs(outputs: Engine) -> set[str]:
-    """Return the inputs of earlier derivations of the outputs that are here; their records show the latest only."""
-    found: set[str] = set()
+    """Return the inputs of earlier derivations that still stand; the records of their outputs show the latest only."""
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    repeated: set[str] = set()
     for event in outputs.events(Query(other_inputs=True)):
         if event.kind is not EventKind.FAILED and event.checksum is not None and outputs.has(event.checksum):
-            found.update(event.inputs, (event.was or {}).get("derived_from") or ())
-    return found
+            told[event.checksum].update(_told_by(event))
+            if event.kind is EventKind.DERIVED:
+                repeated.add(event.checksum)
+    if told:
+        taken_back = outputs.events(Query(checksums=frozenset(told), kinds=_TAKES_BACK))
+        doubtful = repeated | {one for event in taken_back if (one := event.checksum) is not None and one in told}
+        for output, events in standing_of(outputs, doubtful).items() if doubtful else ():
+            told[output] = {one for event in events if "inputs" in event.details for one in _told_by(event)}
+    return set(chain.from_iterable(told.values()))
+
+
+def _told_by(event: Event) -> Iterator[str]:
+    yield from event.inputs
+    yield from (event.was or {}).get("derived_from") or ()
 
 
 def pending(upstream: Engine, outputs: Engine, looks: dict[str, Look]) -> Iterator[Row]:

@@ -15,9 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from manifestlog import following, history, root, tabular
+from manifestlog import derivations, following, history, root, tabular
 from manifestlog.engines.protocol import Capability
-from manifestlog.model.lineage import MADE, derivation_of
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
 from manifestlog.queries import past_time, query
@@ -179,16 +178,11 @@ class ManifestReader:
     def derived(self, checksum: str, *, stage: str | None = None, version: str | None = None) -> Derivation | None:
         """Return the latest derivation from this input, by this stage and version if given; None if there is none.
 
-        So it answers whether an input is done, by one look-up in the history. An output that is not here any more does not
-        count, nor a derivation that the history no longer reaches. Raises `ValueError` for text that is no checksum.
+        So it answers whether an input is done, by a look-up in the history. A derivation does not count if it was undone, if
+        its output was forgotten since, or if the history no longer reaches it. Raises `ValueError` for text that is no
+        checksum.
         """
-        for event in self.history(checksum=checksum, kinds=MADE, reverse=True):
-            found = derivation_of(self.location.name, event)
-            if found is None or checksum.lower() not in found.inputs:
-                continue  # this content itself
-            if stage in (None, found.stage) and version in (None, found.version) and self._engine.has(found.output):
-                return found
-        return None
+        return derivations.latest(self._engine, checksum, stage, version)
 
     @property
     def cursor(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import ManifestOptions, ProcessedManifestManager
+from manifestlog import DownloadManifestManager, ManifestOptions, ProcessedManifestManager
 from manifestlog.engines.filelog.history import keep
 
 from .builders import META, QUIET, record, sha
@@ -79,6 +79,64 @@ def test_a_failure_is_no_derivation(made: ProcessedManifestManager) -> None:
 def test_a_forgotten_output_does_not_count(made: ProcessedManifestManager) -> None:
     made.forget(sha("out"))
     assert made.derived(sha("raw")) is None
+
+
+def test_an_output_that_comes_back_from_another_input_does_not_bring_its_derivations_back(
+    made: ProcessedManifestManager,
+) -> None:
+    made.forget(sha("out"))
+    made.add(record("out", 2, derived_from=(sha("other"),), version="2"))
+    assert [made.derived(sha(one)) is not None for one in ("raw", "other")] == [False, True]
+
+
+def _made_anew(made: ProcessedManifestManager, *, minutes: int = 5) -> str:
+    """Make the output once more, by version 3 in a run of its own; an earlier time leaves the record as it is."""
+    with made.run("again", stage="clean") as run:
+        made.add(record("out", minutes, derived_from=(sha("raw"), sha("new")), version="3"))
+        made.add(record("beside", minutes))
+    return str(run.id)
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_a_derivation_by_another_version_counts(made: ProcessedManifestManager, minutes: int) -> None:
+    _made_anew(made, minutes=minutes)
+    assert [made.derived(sha("raw"), version=version) is not None for version in "23"] == [True, True]
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_a_derivation_that_was_undone_does_not_count(made: ProcessedManifestManager, minutes: int) -> None:
+    made.undo(run=_made_anew(made, minutes=minutes))
+    assert [made.derived(sha("raw"), version=version) is not None for version in "23"] == [True, False]
+    assert made.derived(sha("new")) is None
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_an_undo_that_was_undone_takes_nothing_back(made: ProcessedManifestManager, minutes: int) -> None:
+    undone = made.undo(run=_made_anew(made, minutes=minutes))
+    made.undo(run=undone.run)
+    assert [made.derived(sha("raw"), version=version) is not None for version in "23"] == [True, True]
+
+
+def test_a_change_that_was_undone_does_not_count(made: ProcessedManifestManager) -> None:
+    made.add(record("out", 5, derived_from=(sha("raw"),), version="3"))
+    made.undo(change=made.cursor)
+    assert [made.derived(sha("raw"), version=version) is not None for version in "23"] == [True, False]
+
+
+def test_what_came_after_the_time_of_an_undo_does_not_count(made: ProcessedManifestManager) -> None:
+    *_, last = made.history()
+    made.add(record("out", 5, derived_from=(sha("raw"),), version="3"))
+    made.undo(to=last.ts)
+    assert [made.derived(sha("raw"), version=version) is not None for version in "23"] == [True, False]
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_an_input_whose_derivation_was_undone_is_pending_again(
+    made: ProcessedManifestManager, manifest: DownloadManifestManager, minutes: int
+) -> None:
+    manifest.add(record("new"))
+    made.undo(run=_made_anew(made, minutes=minutes))
+    assert [one.checksum for one in made.pending(manifest)] == [sha("new")]
 
 
 def test_the_answer_survives_a_compaction_and_a_packing(
