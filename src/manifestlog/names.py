@@ -93,7 +93,10 @@ class ManifestPaths:
         return self._file("verified.jsonl.next")
 
     def segment(self, number: int) -> str:
-        return self._file(f"wal-{number:06d}.jsonl")
+        return os.path.join(self.directory, self._segment(number))
+
+    def _segment(self, number: int) -> str:
+        return f"{self.name}.manifest.wal-{number:06d}.jsonl"
 
     @property
     def history(self) -> str:
@@ -102,7 +105,7 @@ class ManifestPaths:
 
     def kept_segment(self, number: int) -> str:
         """Return the path of a covered segment in the history."""
-        return os.path.join(self.history, f"{self.name}.manifest.wal-{number:06d}.jsonl")
+        return os.path.join(self.history, self._segment(number))
 
     def pack(self, first: int, last: int) -> str:
         """Return the path of the pack of these segments."""

@@ -23,13 +23,12 @@ from manifestlog.model import codec
 from manifestlog.model.events import EventKind, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from manifestlog.engines.protocol import Engine, Snapshot
     from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
 
-_INPUTS, _END = b'"derived_from":["', b'"]}'
 _ONE_BY_ONE_SHARE = 16
 """A look-up takes ten times as long as a record in order."""
 _ADDS_INPUTS = frozenset({EventKind.PUT, EventKind.DERIVED, EventKind.RELOCATE, EventKind.RETIME})
@@ -98,20 +97,8 @@ def _inputs(outputs: Snapshot) -> set[str]:
     found: set[str] = set()
     for some in outputs.batches():
         for _, raw in some:
-            found.update(inputs_of(raw))
+            found.update(codec.inputs_of(raw))
     return found
-
-
-def inputs_of(raw: bytes) -> Iterable[str]:
-    """Return the inputs of a record. Parses it only if they are not at its end, where they nearly always are."""
-    at = raw.rfind(_INPUTS)
-    if at < 0:
-        return ()
-    rest = raw[at + len(_INPUTS) :]
-    if rest.endswith(_END) and b"]" not in rest[: -len(_END)]:
-        return rest[: -len(_END)].decode().split('","')
-    inputs: list[str] = codec.loads(raw).get("derived_from", ())
-    return inputs
 
 
 def _earlier_inputs(outputs: Engine) -> set[str]:

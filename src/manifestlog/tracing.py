@@ -19,7 +19,6 @@ from manifestlog.errors import UnknownContentError
 from manifestlog.model import codec, roots
 from manifestlog.model.lineage import Delivery, Derivation, Lineage, deliveries_in, derivations_in, explore
 from manifestlog.model.rows import observations, required_checksum, sort_key
-from manifestlog.pending import inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +95,7 @@ class _Manifest:
         if self._users is None:
             self._users = defaultdict(list)
             for output, raw in self.snapshot.records():
-                for one in inputs_of(raw):
+                for one in codec.inputs_of(raw):
                     self._users[one].append(output)
         for output in self._users.get(checksum, ()):
             row = self.row(output)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import AbstractManifest, DownloadManifestManager, ETLProcess, ProcessedManifestManager
-from manifestlog.model import codec
-from manifestlog.pending import Look, inputs_of
+from manifestlog.pending import Look
 
 from .builders import META, QUIET, record, sha
 
@@ -181,20 +180,3 @@ def test_a_manifest_that_was_made_anew_is_looked_at_again(
     with DownloadManifestManager(path, metadata, options=QUIET) as again:
         again.add(record("another"))
         assert _pending(processed, again) == [sha("another")]
-
-
-RECORDS: dict[str, dict[str, object]] = {
-    "none": {"version": "1"},
-    "one": {"version": "1", "derived_from": [sha("a")]},
-    "two": {"version": "1", "derived_from": [sha("a"), sha("b")]},
-    "a tie behind": {"derived_from": [sha("a")], "tie": 1},
-    "a list behind": {"derived_from": [sha("a")], "unknown": ["x"]},
-    "in an unknown member": {"version": "1", "unknown": {"derived_from": [sha("a")]}},
-    "in a list of an unknown member": {"version": "1", "unknown": [{"derived_from": [sha("a")]}]},
-    "in a text": {"version": f'"derived_from":["{sha("a")}"]}}'},
-}
-
-
-@pytest.mark.parametrize("name", RECORDS)
-def test_the_inputs_of_a_record_are_those_that_it_names(name: str) -> None:
-    assert list(inputs_of(codec.dumps(RECORDS[name]))) == RECORDS[name].get("derived_from", [])

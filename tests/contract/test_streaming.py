@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog import DamagedManifestError
-from manifestlog.engines.filelog.canonical import reading
+from manifestlog.model import codec
 from manifestlog.model.models import record_from_row, record_from_stored
 
 from .builders import record, sha
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=[1, 3_000, 1 << 18], ids=["one record", "a few", "all"])
 def _block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(codec, "PARSED_BYTES", request.param)
 
 
 def _fill(manifest: DownloadManifestManager) -> None:

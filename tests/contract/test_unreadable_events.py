@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog import DownloadManifestManager, HistoryReachError, maintenance
+from manifestlog import DamagedManifestError, DownloadManifestManager, HistoryReachError, maintenance
 from manifestlog.engines.filelog.history import keep
 from manifestlog.names import resolve
 from manifestlog.options import parse_history
@@ -223,6 +223,33 @@ def test_an_undo_of_earlier_metadata_sees_a_later_change_that_does_not_say_what_
 def test_repair_finds_nothing_to_do(path: Path, place: Callable[[Path], None]) -> None:
     _written(path, "a `was` that is text", place).close()
     assert maintenance.repair(path).outcome == "nothing_to_do"
+
+
+FORGED: dict[str, tuple[bytes, bytes]] = {
+    "an operation that there is not": (b'"op":"put"', b'"op":"pot"'),
+    "a record that is missing": (b'"record":', b'"recard":'),
+    "a record without a checksum": (b'"checksum":', b'"checkzum":'),
+    "not JSON": (b'{"op":"put",', b'{"op":"put";'),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("asked", [{}, {"checksum": sha("a")}])
+def test_a_kept_line_that_no_session_accepts_is_damage(path: Path, name: str, asked: dict[str, Any]) -> None:
+    """Somebody has changed it and computed its CRC anew."""
+    _kept(path)
+    (segment,) = segments_of(path.parent / "history")
+    data = segment.read_bytes()
+    start = data.index(b'{"op":"put"')
+    line = data[start : data.index(b"\n", start)]
+    forged = line_at(line[: line.rindex(b',"crc"')].replace(*FORGED[name]), salt_of(data), start)
+    segment.write_bytes(data[:start] + forged + data[start + len(forged) :])
+    with (
+        DownloadManifestManager(path, options=QUIET, read_only=True) as manager,
+        pytest.raises(DamagedManifestError) as caught,
+    ):
+        list(manager.history(**asked))
+    assert (caught.value.offset, "segment 1" in caught.value.reason) == (start, True)
 
 
 def _told(manager: DownloadManifestManager) -> list[Event]:

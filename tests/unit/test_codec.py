@@ -12,7 +12,7 @@ from manifestlog.engines.filelog import checksums
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model import codec
 
-from .builders import row
+from .builders import row, sha
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(codec="utf-8")),
@@ -122,3 +122,20 @@ def test_invalid_json_is_a_decode_error(data: bytes) -> None:
     """One error for all of it, and a `ValueError`."""
     with pytest.raises(codec.DecodeError):
         codec.loads(data)
+
+
+RECORDS: dict[str, dict[str, object]] = {
+    "none": {"version": "1"},
+    "one": {"version": "1", "derived_from": [sha("a")]},
+    "two": {"version": "1", "derived_from": [sha("a"), sha("b")]},
+    "a tie behind": {"derived_from": [sha("a")], "tie": 1},
+    "a list behind": {"derived_from": [sha("a")], "unknown": ["x"]},
+    "in an unknown member": {"version": "1", "unknown": {"derived_from": [sha("a")]}},
+    "in a list of an unknown member": {"version": "1", "unknown": [{"derived_from": [sha("a")]}]},
+    "in a text": {"version": f'"derived_from":["{sha("a")}"]}}'},
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_inputs_of_a_record_are_those_that_it_names(name: str) -> None:
+    assert list(codec.inputs_of(codec.dumps(RECORDS[name]))) == RECORDS[name].get("derived_from", [])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifestlog.engines.filelog.canonical import foreign, pieces
+from manifestlog.engines.filelog.canonical import foreign
 from manifestlog.engines.filelog.canonical.columns import rows_of
 from manifestlog.errors import DamagedManifestError
+from manifestlog.model import codec
 
 from .builders import row, sha
 from .test_canonical import METADATA
@@ -103,7 +104,7 @@ BAD: dict[str, str] = {
 
 @pytest.fixture(autouse=True, params=[1, 1_000, 1 << 18], ids=["cut everywhere", "cut sometimes", "not cut"])
 def _piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_PIECE_BYTES", request.param)
+    monkeypatch.setattr(codec, "PARSED_BYTES", request.param)
 
 
 def _blocks(data: bytes, size: int = 3_000) -> Callable[[], Iterator[bytes]]:
@@ -166,7 +167,7 @@ def test_the_byte_order_mark_may_be_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_takes_less_than_four_times_the_files_size_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "_PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr(codec, "PARSED_BYTES", 1 << 14)
     path = tmp_path / "a_b.manifest.json"
     path.write_text(_document([row(str(number), source=f"s{number}") for number in range(10_000)], indent=4))
 

@@ -21,7 +21,7 @@ from zlib import crc32
 from manifestlog.engines.filelog.canonical import parsing, pieces
 from manifestlog.engines.filelog.canonical.columns import Block
 from manifestlog.engines.filelog.canonical.pieces import Kind, UnusualError
-from manifestlog.engines.filelog.canonical.source_rows import many_source_rows, source_rows
+from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.errors import DamagedManifestError, NotAManifestError
 from manifestlog.files import disk
 from manifestlog.model import codec, document
@@ -99,7 +99,7 @@ class _Records:
             in_order = in_order and parsing.have_normal_times(rows)
             if not in_order:
                 rows = [row | {"ts_downloaded": self._time(row["ts_downloaded"])} for row in rows]
-            source_ids, datasets, checksums, moments = parsing.checked_columns(rows)
+            checksums, found_rows = parsing.usual_source_rows(rows)
         except (ValueError, TypeError, LookupError):
             return False
         encoded = codec.dumps(rows)
@@ -107,7 +107,7 @@ class _Records:
         quotes = encoded.count(b'"') + 2 * len(rows) if in_order else codec.dumps(found).count(b'"')
         if list(checksums) != list(found) or piece.count(b'"') != quotes or _QUOTE_ESCAPED in piece:
             return False
-        self.source_rows += many_source_rows(source_ids, datasets, moments, bytes.fromhex("".join(checksums)))
+        self.source_rows += found_rows
         # None of these records has an object inside, and text has no bare quotation mark or newline.
         raws = encoded[1:-1].replace(b'},{"source_id":"', b'}\n{"source_id":"').split(b"\n")
         self.encoded.update(zip(checksums, raws, strict=True))

@@ -72,7 +72,7 @@ def _require(condition: bool) -> None:  # noqa: FBT001 -- what it requires
 def _checked(rows: list[Row]) -> bytes:
     """Return the source rows of these records. Raises an error if one is not in normal form."""
     usual = rows if are_usual(rows) else [row for row in rows if tuple(row) in _USUAL]
-    found = _usual_source_rows(usual) if usual else b""
+    found = usual_source_rows(usual)[1] if usual else b""
     if usual is not rows:
         others = (row for row in rows if tuple(row) not in _USUAL)
         found += b"".join(chain.from_iterable(map(_checked_other, others)))
@@ -85,9 +85,13 @@ def _checked_other(row: Row) -> list[bytes]:
     return source_rows(normal)
 
 
-def _usual_source_rows(rows: list[Row]) -> bytes:
-    source_ids, datasets, checksums, moments = checked_columns(rows)
-    return many_source_rows(source_ids, datasets, moments, bytes.fromhex("".join(checksums)))
+def usual_source_rows(rows: list[Row]) -> tuple[Texts, bytes]:
+    """Return the checksums and the source rows of records that have the usual members.
+
+    Raises `ValueError` or `TypeError` if a record is not in normal form.
+    """
+    source_ids, datasets, checksums, moments = _checked_columns(rows)
+    return checksums, many_source_rows(source_ids, datasets, moments, bytes.fromhex("".join(checksums)))
 
 
 def are_usual(rows: list[Row]) -> bool:
@@ -96,15 +100,12 @@ def are_usual(rows: list[Row]) -> bool:
 
 
 def have_normal_times(rows: list[Row]) -> bool:
-    """Return whether the times of these records look normal: `checked_columns` looks at the days as well."""
+    """Return whether the times of these records look normal: `usual_source_rows` looks at the days as well."""
     return _TIMES.fullmatch("\n".join([row["ts_downloaded"] for row in rows])) is not None
 
 
-def checked_columns(rows: list[Row]) -> tuple[Texts, Texts, Texts, list[datetime]]:
-    """Return the source_ids, datasets, checksums and times of records that have the usual members.
-
-    Raises `ValueError` or `TypeError` if a record is not in normal form.
-    """
+def _checked_columns(rows: list[Row]) -> tuple[Texts, Texts, Texts, list[datetime]]:
+    """Return the source_ids, datasets, checksums and times of records that have the usual members."""
     columns: list[tuple[Any, ...]] = list(zip(*map(_required, rows), strict=True))
     source_ids, datasets, checksums, paths, sizes, etags, times, versions = columns
     for texts in (source_ids, datasets, checksums, paths, times, versions):

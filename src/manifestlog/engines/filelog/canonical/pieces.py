@@ -20,11 +20,11 @@ from codecs import BOM_UTF8
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from manifestlog.model import codec
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-_PIECE_BYTES = 1 << 18
-"""Parsing as much takes less than a millisecond, which other threads may have to wait."""
 _PIECE_BYTES_MAX = 1 << 26
 _CUT_BYTES_MAX = 1 << 10
 _BLANK = b" \t\r\n"
@@ -77,7 +77,7 @@ def _records(text: bytes, blocks: Iterator[bytes]) -> Generator[Piece, None, byt
     searched = 0
     while True:
         start = 0
-        while found := _CUT.search(text, max(start + _PIECE_BYTES, searched)):
+        while found := _CUT.search(text, max(start + codec.PARSED_BYTES, searched)):
             yield Kind.RECORDS, text[start : found.start() + 1]
             start = found.end()
             searched = 0

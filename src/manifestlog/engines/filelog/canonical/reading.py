@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from manifestlog.model import codec
 from manifestlog.model.document import BETWEEN, KEY_BYTES
 from manifestlog.model.rows import CHECKSUM_DIGITS
 
@@ -23,16 +24,13 @@ if TYPE_CHECKING:
     from manifestlog.engines.filelog.canonical.index import Index
     from manifestlog.engines.filelog.canonical.scan import Canonical
 
-_BLOCK_BYTES = 1 << 18
-"""Parsing as much takes less than a millisecond, which other threads may have to wait."""
-
 
 def batches(source: Canonical, index: Index) -> Iterator[list[tuple[str, bytes]]]:
     """Yield every record as (checksum, JSON), sorted by checksum, in lists.
 
     Raises `DamagedManifestError` at a record that differs from what was written.
     """
-    for some in index.spans(_BLOCK_BYTES):
+    for some in index.spans(codec.PARSED_BYTES):
         start, *ends = some.offsets
         block = source.read(start, ends[-1])
         raws = [block[at - start + KEY_BYTES : after - start - len(BETWEEN)] for at, after in pairwise((start, *ends))]

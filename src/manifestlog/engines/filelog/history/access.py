@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import reading
-from manifestlog.engines.filelog.history.reading import Position
+from manifestlog.engines.filelog.history.reading import InvalidLineError, Position
 from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, Wanted, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model.earlier import UnknownBeforeError, earlier
@@ -62,6 +62,8 @@ class History:
                 yield from found
         except SegmentCutError:
             raise HistoryReachError(self._paths.canonical, asked, self.reach) from None
+        except InvalidLineError as error:
+            raise DamagedManifestError(self._paths.canonical, error.offset, str(error)) from None
 
     def position(self, cursor: str) -> Position:
         """Return the position that a cursor names. Raises `CursorError` if it is ahead of the end, or of another manifest."""

@@ -43,6 +43,14 @@ _PARSED_BYTES = 32 << 10
 """Lines to parse in one call; with many more, Python's garbage collector looks at the objects of them all."""
 
 
+class InvalidLineError(Exception):
+    """A line has a valid CRC, and no session has accepted it: somebody has forged it. Never leaves the engine."""
+
+    def __init__(self, segment: int, offset: int, cause: Exception) -> None:
+        super().__init__(f"segment {segment}: a line has a valid CRC but invalid content ({cause!r})")
+        self.offset = offset
+
+
 class Position(NamedTuple):
     """A place in the log: an offset in a segment, and how many events of the line that begins there are done."""
 
@@ -147,14 +155,19 @@ def _span_events(
     segment = span.segment.number
     prefix = f"{tag}.{segment}."
     parsed = _parsed_pack(span) if span.packed and mark is None else _parsed_lines(span, mark, on_damage)
-    for offset, end, data in parsed:
-        if data["op"] == "put" and "event" not in data:  # most lines, so in few steps
-            row = data["record"]
-            yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], _PUT, row["checksum"], row, {})
-        elif found := changes(data):
-            crc = data["crc"]
-            places = Position(segment, offset, 0, crc), Position(segment, end, 0, crc)
-            yield from _line_events(found, data["ts"], tag, *places, query)
+    at = span.start
+    try:
+        for offset, end, data in parsed:
+            at = offset
+            if data["op"] == "put" and "event" not in data:  # most lines, so in few steps
+                row = data["record"]
+                yield Event(f"{prefix}{end}.{data['crc']}", data["ts"], _PUT, row["checksum"], row, {})
+            elif found := changes(data):
+                crc = data["crc"]
+                places = Position(segment, offset, 0, crc), Position(segment, end, 0, crc)
+                yield from _line_events(found, data["ts"], tag, *places, query)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidLineError(segment, at, error) from None
 
 
 def _line_events(
@@ -182,7 +195,11 @@ def _parsed_lines(
     span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None]
 ) -> Iterator[tuple[int, int, Parsed]]:
     for offset, end, line in _lines(span, mark, on_damage):
-        yield offset, end, codec.loads(line)
+        try:
+            data = codec.loads(line)
+        except ValueError as error:
+            raise InvalidLineError(span.segment.number, offset, error) from None
+        yield offset, end, data
 
 
 def _lines(span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None]) -> Iterator[tuple[int, int, bytes]]:
