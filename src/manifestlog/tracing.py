@@ -12,7 +12,6 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import UnknownContentError
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from manifestlog.history import Recorded
     from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
+
+_SEARCHED_MAX = 16
+"""Of more contents, every record is looked at: a search takes a part of that time for each."""
 
 
 def trace(
@@ -68,7 +70,7 @@ class _Manifest:
         self.root = roots.root_of(str(self.snapshot.metadata["root_dir"]), manifest.location.directory)
         self._manifest = manifest
         self._events: dict[str, list[Event]] = {}
-        self._users: defaultdict[str, list[str]] | None = None
+        self._users: dict[str, list[str]] = {}
 
     def row(self, checksum: str) -> Row | None:
         raw = self.snapshot.encoded(checksum)
@@ -90,14 +92,23 @@ class _Manifest:
     def knows(self, checksum: str) -> bool:
         return self.row(checksum) is not None or bool(self.events(checksum)) or any(True for _ in self.users(checksum))
 
+    def read_users(self, checksums: Iterable[str]) -> None:
+        """Find the outputs whose records name one of these contents as an input, in one pass over the records."""
+        new: dict[str, list[str]] = {checksum: [] for checksum in checksums if checksum not in self._users}
+        if not new:
+            return
+        few = len(new) <= _SEARCHED_MAX
+        found = self.snapshot.containing(list(map(str.encode, new))) if few else self.snapshot.records()
+        for output, raw in found:
+            for one in codec.inputs_of(raw):
+                if one in new:
+                    new[one].append(output)
+        self._users |= {checksum: sorted(outputs) for checksum, outputs in new.items()}
+
     def users(self, checksum: str) -> Iterator[Row]:
         """Yield the rows that this content was an input of."""
-        if self._users is None:
-            self._users = defaultdict(list)
-            for output, raw in self.snapshot.records():
-                for one in codec.inputs_of(raw):
-                    self._users[one].append(output)
-        for output in self._users.get(checksum, ()):
+        self.read_users([checksum])
+        for output in self._users[checksum]:
             row = self.row(output)
             if row is not None:
                 yield row
@@ -106,12 +117,11 @@ class _Manifest:
         """Yield (observation, row) of what had this path."""
         name = codec.dumps(os.path.basename(path))[1:-1]
         wanted = {os.path.abspath(path), os.path.realpath(path), os.path.normpath(os.path.join(self.root, path))}
-        for _, raw in self.snapshot.records():
-            if name in raw:
-                row = codec.loads(raw)
-                for seen in observations(row):
-                    if os.path.normpath(roots.below(self.root, seen["file_path"])) in wanted:
-                        yield seen, row
+        for _, raw in self.snapshot.containing([name]):
+            row = codec.loads(raw)
+            for seen in observations(row):
+                if os.path.normpath(roots.below(self.root, seen["file_path"])) in wanted:
+                    yield seen, row
 
 
 class _Ledger:
@@ -164,6 +174,8 @@ class _Ledger:
 
     def made_of(self, checksums: Sequence[str]) -> list[Derivation]:
         self._read(checksums)
+        for one in self._manifests:
+            one.read_users(checksums)
         return [one for checksum in checksums for one in self._made_of(checksum)]
 
     def _made_of(self, checksum: str) -> list[Derivation]:

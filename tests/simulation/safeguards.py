@@ -18,7 +18,7 @@ from __future__ import annotations
 from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
-from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS, TURNS
+from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS, SEARCHES, TURNS
 from .safeguards_of_work import CHILD, LANDING, TRIGGER
 from .seeding import Edit, Safeguard, one
 
@@ -194,6 +194,7 @@ SAFEGUARDS = [
     *COMPACTING,
     *READING,
     *INDEX_AND_MERGE,
+    *SEARCHES,
     *ADOPTION,
     *TURNS,
     *LOOKS,

@@ -258,7 +258,7 @@ READING = [
         "every record of a bulk read has a CRC",
         "rot handed out by an iteration",
         "bits of the canonical",
-        "engines.filelog.canonical.reading:batches", "if found != some.crcs:", "if False:",
+        "engines.filelog.canonical.reading:_records", "if found != some.crcs:", "if False:",
     ),
     one(
         "a record from the canonical has a CRC",

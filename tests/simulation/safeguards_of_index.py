@@ -94,6 +94,27 @@ INDEX_AND_MERGE = [
     ),
 ]  # fmt: skip
 
+SEARCHES = [
+    one(
+        "a search compares the whole file",
+        "a record that is not found, because its damage hides it",
+        "damage where a search finds nothing",
+        "engines.filelog.canonical.reading:containing", "if source.memory is None and checksums.hex_crc(crc) != index.head.crc:", "if False:",
+    ),
+    one(
+        "a search finds what only an event of a batch names",
+        "an output that is never traced to its input",
+        "an input that only an event of a batch names",
+        "engines.filelog.history.batch_lines:_parse_some", "    if others:", "    if False:",
+    ),
+    one(
+        "records with objects in them are parsed whole",
+        "events of one content under the cursor of another",
+        "a batch with other sources",
+        "engines.filelog.history.batch_lines:_parse_some", "or line.count(_CHECKSUM, begin, end) != count", "",
+    ),
+]  # fmt: skip
+
 _COPY = "return stamp.size == head.stamp.size and scanning.checksum(source, stamp.size) == head.crc"
 ADOPTION = [
     one(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from contract import test_history_damage, test_moved_lines, test_pending
+from contract import test_containing, test_history_damage, test_moved_lines, test_pending
 from crash import test_disk_failures
 from damage import test_adoption, test_bits, test_files, test_index as damage_of_index, test_lines
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
@@ -23,10 +23,11 @@ from extract import test_part_ranges
 from golden import test_v1
 from manifestlog import Durability, LockTimeoutError
 from manifestlog.engines.filelog.canonical import turn
+from manifestlog.engines.filelog.history import batch_lines
 from processes import test_turns
 from property import test_index as test_histories
 from support.records import NAME
-from unit import test_index, test_parsing, test_view
+from unit import test_batch_lines, test_index, test_parsing, test_view
 
 from . import (
     bases,
@@ -279,6 +280,12 @@ def _at_a_path(test: Callable[[Path], None]) -> MakeReal:
     return lambda lab: lambda: test(lab.folder() / NAME)
 
 
+def _searched_in_a_batch(name: str) -> None:
+    with mock.patch.object(batch_lines, "BYTES_MIN", 1):
+        for asked in test_batch_lines.ASKED:
+            test_batch_lines.test_a_search_for_one_content_says_what_the_whole_line_says(name, asked)
+
+
 def _taking_turns(test: Callable[[Path], None]) -> MakeReal:
     """The same, where the smallest file is worth a turn."""
 
@@ -403,6 +410,9 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "an index of a canonical of the same time": _at_a_path(test_adoption.another_of_the_same_time),
     "a canonical that changes while its index is adopted": _at_a_path(test_adoption.changed_while_it_is_adopted),
     "a copy that is opened beside a compaction": _at_a_path(test_adoption.kept_beside_a_compaction),
+    "damage where a search finds nothing": _at_a_path(test_containing.searched_beside_damage),
+    "an input that only an event of a batch names": lambda _lab: partial(_searched_in_a_batch, "inputs in an event"),
+    "a batch with other sources": lambda _lab: partial(_searched_in_a_batch, "an unknown list"),
     "opening while another process reads": _taking_turns(test_turns.opened_while_another_reads),
     "opening beside a process that is stopped": _taking_turns(test_turns.opened_beside_a_stopped_reader),
     "a turn after the opening": _taking_turns(test_turns.closed_behind_a_reader),

@@ -147,6 +147,9 @@ class Records:
     def batches(self) -> Iterator[list[tuple[str, bytes]]]:
         return iter([list(self.records())])
 
+    def containing(self, texts: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        return ((checksum, raw) for checksum, raw in self.records() if any(text in raw for text in texts))
+
     def records(self) -> Iterator[tuple[str, bytes]]:
         return ((checksum, self._encoded[checksum]) for checksum in self.checksums())
 

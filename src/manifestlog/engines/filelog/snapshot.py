@@ -12,7 +12,7 @@ from manifestlog import progress
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from manifestlog.engines.filelog.view import View
     from manifestlog.model.earlier import Earlier
@@ -43,6 +43,9 @@ class FileSnapshot:
             done += len(some)
             progress.tell("reading", self.paths.canonical, done, total)
             yield some
+
+    def containing(self, texts: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        return self.view.containing(texts)
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         return chain.from_iterable(self.batches())

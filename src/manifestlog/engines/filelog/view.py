@@ -21,7 +21,7 @@ from manifestlog.model import codec
 from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key, source_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from manifestlog.engines.filelog.canonical.files import CanonicalFiles
 
@@ -230,6 +230,16 @@ class View(NamedTuple):
             done = end
         for first in range(done, len(own), _RECORDS_AT_ONCE):
             yield own[first : first + _RECORDS_AT_ONCE]
+
+    def containing(self, texts: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        """Iterate over the records with one of these texts in their JSON, in no order. Only for a view as for `checksums`."""
+        (overlay,) = self.overlays
+        entries = overlay.entries
+        below = reading.containing(self.base.canonical, self.base.index, texts)
+        yield from ((checksum, raw) for checksum, raw in below if checksum not in entries)
+        for checksum, (raw, _) in entries.items():
+            if raw is not None and any(text in raw for text in texts):
+                yield checksum, raw
 
     def checksums(self) -> Iterator[str]:
         """Iterate over all checksums, sorted. Only for a frozen view with one overlay, whose index was checked whole."""

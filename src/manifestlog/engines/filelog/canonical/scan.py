@@ -79,6 +79,10 @@ class Canonical:
         """Return the error for a line whose record does not match the CRC in the index."""
         return DamagedManifestError(self.path, offset, "the record on this line differs from what was written")
 
+    def damage_between(self) -> DamagedManifestError:
+        """Return the error for a file that differs although every record matches its CRC."""
+        return DamagedManifestError(self.path, 0, "the bytes between the records differ from what was written")
+
     def __del__(self) -> None:
         with suppress(OSError):  # a finalizer cannot report an error, and nothing was written
             disk.close(self.fd)

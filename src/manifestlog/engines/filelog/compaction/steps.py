@@ -254,9 +254,7 @@ class _Compaction:
             return
         for number in range(found.index.count):
             found.canonical.record(found.index.place(number))
-        raise DamagedManifestError(
-            self._paths.canonical, 0, "the bytes between the records differ from what was written"
-        )
+        raise found.canonical.damage_between()
 
     def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
         out = Writer(fd)

@@ -10,6 +10,7 @@ It knows neither positions nor segments.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.model import codec
@@ -18,6 +19,8 @@ from manifestlog.model.details import wrong_members
 from manifestlog.model.events import SAY_BEFORE, EventKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from manifestlog.model.events import Details
     from manifestlog.model.rows import Row
 
@@ -39,8 +42,8 @@ class Change(NamedTuple):
     unreadable: tuple[str, ...] = ()
 
 
-def changes(data: Parsed) -> list[Change]:
-    """Return the events of a parsed line."""
+def changes(data: Parsed) -> Sequence[Change | None]:
+    """Return the events of a parsed line; None for each record of a batch that was left out (`batch_lines`)."""
     kind = data["op"]
     if kind == "put":
         return [_change("put", data["record"]["checksum"], data["record"], data.get("event", {}))]
@@ -58,7 +61,7 @@ def describe_unreadable(line: bytes) -> str | None:
     if b'"event' not in line and line.startswith((b'{"op":"put"', b'{"op":"batch"')):
         return None
     try:
-        found = {name for change in changes(codec.loads(line)) for name in change.unreadable}
+        found = {name for change in changes(codec.loads(line)) if change is not None for name in change.unreadable}
     except (ValueError, KeyError, TypeError, AttributeError):  # no session has accepted this line
         found = {"event"}
     if not found:
@@ -94,18 +97,19 @@ def _attempt(kind: str, said: object) -> Change:
     return Change(_KINDS[kind], details.get("checksum"), None, details, unreadable)
 
 
-def _batch_changes(data: Parsed) -> list[Change]:
+def _batch_changes(data: Parsed) -> list[Change | None]:
     rows: list[Row | None] = data["records"]
     forgets: list[str] = data.get("forgets", [])
-    checksums = [row["checksum"] for row in rows if row] + forgets
-    changed = [*rows, *[None] * len(forgets)]
+    count = len(rows) + len(forgets)
     shared = data.get("event", {})
-    own = data.get("events", [None] * len(changed))
-    if not isinstance(shared, dict) or not isinstance(own, list) or len(own) != len(changed):
-        own = [[]] * len(changed)  # nothing says what belongs to which
-    kinds = ["put"] * len(rows) + ["forget"] * len(forgets)
-    merged = [shared if one is None else {**shared, **one} if isinstance(one, dict) else one for one in own]
-    return [_change(*one) for one in zip(kinds, checksums, changed, merged, strict=True)]
+    own = data.get("events", [None] * count)
+    if not isinstance(shared, dict) or not isinstance(own, list) or len(own) != count:
+        own = [[]] * count  # nothing says what belongs to which
+    said = [shared if one is None else {**shared, **one} if isinstance(one, dict) else one for one in own]
+    puts = [
+        None if row is None else _change("put", row["checksum"], row, one) for row, one in zip(rows, said, strict=False)
+    ]
+    return [*puts, *(_change("forget", *one) for one in zip(forgets, repeat(None), said[len(rows) :], strict=False))]
 
 
 def _read(said: object) -> tuple[Details, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.engines.filelog import checksums
-from manifestlog.engines.filelog.history import keys
+from manifestlog.engines.filelog.history import batch_lines, keys
 from manifestlog.engines.filelog.history.changes import changes
 from manifestlog.engines.filelog.log import framing
 from manifestlog.errors import CursorError
@@ -28,7 +28,7 @@ from manifestlog.model import codec
 from manifestlog.model.events import Event, EventKind, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manifestlog.engines.filelog.history.changes import Change, Parsed
     from manifestlog.engines.filelog.history.spans import Span
@@ -89,6 +89,7 @@ class _Mark(NamedTuple):
     text: bytes
     digits: frozenset[bytes] = frozenset()
     """In place of the text, one of several checksums."""
+    is_of_contents: bool = False
 
     def find(self, data: bytes, start: int = 0) -> int:
         """Return where the next line that may be asked for has what it holds, or -1."""
@@ -103,7 +104,9 @@ def _mark(query: Query) -> _Mark | None:
     if query.checksums is not None:
         found = tuple(map(keys.checksum_key, sorted(query.checksums)))
         return (
-            _Mark(found, b'"%b"' % found[0]) if len(found) == 1 else _Mark(found, b"", frozenset(found) or _NO_DIGITS)
+            _Mark(found, b'"%b"' % found[0], is_of_contents=True)
+            if len(found) == 1
+            else _Mark(found, b"", frozenset(found) or _NO_DIGITS, is_of_contents=True)
         )
     if query.source_id is not None:
         return _Mark((keys.source_key(query.source_id),), b'"source_id":' + codec.dumps(query.source_id))
@@ -171,10 +174,12 @@ def _span_events(
 
 
 def _line_events(
-    found: list[Change], ts: str, tag: str, begin: Position, end: Position, query: Query
+    found: Sequence[Change | None], ts: str, tag: str, begin: Position, end: Position, query: Query
 ) -> Iterator[Event]:
     source_id = query.source_id
     for number, change in enumerate(found, 1):
+        if change is None:
+            continue
         row = change.row
         if source_id is not None and row is not None and change.details.get("source_id", row["source_id"]) != source_id:
             continue  # a batch may have thousands of records, of which one is asked for
@@ -196,7 +201,7 @@ def _parsed_lines(
 ) -> Iterator[tuple[int, int, Parsed]]:
     for offset, end, line in _lines(span, mark, on_damage):
         try:
-            data = codec.loads(line)
+            data = batch_lines.parse(line, mark.find) if mark and mark.is_of_contents else codec.loads(line)
         except ValueError as error:
             raise InvalidLineError(span.segment.number, offset, error) from None
         yield offset, end, data
