@@ -29,6 +29,7 @@ FOLDERS: dict[str, set[str]] = {
     "files": {"ground"},
     "engines": {"ground", "model"},
     "engines.filelog": {"ground", "model", "engines", "workers", "files"},
+    "engines.postgres": {"ground", "model", "engines"},
     "face": {"ground", "model", "engines", "files"},
     "ingest": {"ground", "model", "workers", "face"},
     "loading": {"ground", "model"},
@@ -38,7 +39,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
-GROUND = {"errors", "options", "names", "progress", "version"}
+GROUND = {"errors", "server_errors", "options", "names", "progress", "version"}
 FACE = {
     *(
         "manager",
@@ -156,8 +157,8 @@ def _folder(module: str) -> str:
         return "ground"
     if module in FACE:
         return "face"
-    if module.startswith("engines.filelog"):
-        return "engines.filelog"
+    if engine := next((one for one in ("engines.filelog", "engines.postgres") if module.startswith(one)), None):
+        return engine
     first = module.split(".", maxsplit=1)[0]
     return first if first in FOLDERS else "package"
 
@@ -261,6 +262,12 @@ def test_the_command_lines_libraries_stay_there(library: str) -> None:
 def test_only_tables_import_pyarrow() -> None:
     """It is an extra."""
     assert {name for name, path in MODULES.items() if '"pyarrow"' in path.read_text(encoding="utf-8")} == {"tabular"}
+
+
+def test_only_its_engine_imports_the_database_driver() -> None:
+    """It is an extra."""
+    users = {name for name, path in MODULES.items() if "psycopg" in _foreign(path)}
+    assert {name for name in users if not name.startswith("engines.postgres.")} == set()
 
 
 @pytest.mark.parametrize("library", ["urllib3", "certifi", "idna", "fsspec"])

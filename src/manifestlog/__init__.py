@@ -103,6 +103,10 @@ if TYPE_CHECKING:
         Durability as Durability,
         ManifestOptions as ManifestOptions,
     )
+    from manifestlog.server_errors import (
+        ServerError as ServerError,
+        ServerUnavailableError as ServerUnavailableError,
+    )
     from manifestlog.tracing import (
         trace as trace,
     )
@@ -155,6 +159,7 @@ _HOMES = {
     "model.verdict": ("Verdict",),
     "names": ("manifest_path",),
     "options": ("Durability", "ManifestOptions"),
+    "server_errors": ("ServerError", "ServerUnavailableError"),
     "tracing": ("trace",),
     "undo": ("Undone",),
 }

@@ -5,6 +5,8 @@
     ManifestError                    1
     ├── ManifestNotFoundError       10   also FileNotFoundError
     ├── LockTimeoutError            11   also TimeoutError
+    │   └── ServerUnavailableError  11
+    ├── ServerError                  1
     ├── DamagedManifestError        12
     │   └── NotAManifestError       12
     ├── NewerFormatError            13

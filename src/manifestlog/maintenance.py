@@ -142,7 +142,8 @@ def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Gen
     place = os.fspath(directory)
     with closing(driver_for(place).diagnose(place)) as results:
         yield from results
-    yield _record_times(place, options or ManifestOptions())
+    if not names.is_url(place):
+        yield _record_times(place, options or ManifestOptions())
 
 
 def _record_times(place: str, options: ManifestOptions) -> ProbeResult:

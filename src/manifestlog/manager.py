@@ -127,7 +127,7 @@ class AbstractManifest(ManifestReader, ABC):
             )
         metadata = self.metadata.model_copy(update={"etl_version": self._version})
         opener = functools.partial(type(self), options=engine.options, read_only=engine.read_only)
-        return opener, (self.path, metadata), self._run.details
+        return opener, (engine.location.display, metadata), self._run.details
 
     def __setstate__(self, run: Details | None) -> None:
         self._run.receive(run)  # that of the manager that was sent here
@@ -199,7 +199,7 @@ class AbstractManifest(ManifestReader, ABC):
         live = is_live(record.ts_downloaded) if live is None else live
         result = self.add(record, live=live, attempt=attempt_of(event))
         if warning := moved_time(record, result):
-            log.warning("%s: %s/%s: %s", self.path, record.dataset, record.source_id, warning)
+            log.warning("%s: %s/%s: %s", self._engine.location.display, record.dataset, record.source_id, warning)
         return result
 
     @abstractmethod
@@ -345,4 +345,4 @@ class AbstractManifest(ManifestReader, ABC):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path}{' (closed)' if self._engine.closed else ''}>"
+        return f"<{type(self).__name__} {self._engine.location.display}{' (closed)' if self._engine.closed else ''}>"

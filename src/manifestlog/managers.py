@@ -27,7 +27,10 @@ class DownloadManifestManager(AbstractManifest):
         missing, unknown or invalid fields, and `RecordNotFoundError` for an unknown key.
         """
         result = self._update(key, value, ("checksum", "etag", "file_path", "file_size"))
-        log.warning("%s: update() changed a record by hand; use add_from_event() to register downloads", self.path)
+        log.warning(
+            "%s: update() changed a record by hand; use add_from_event() to register downloads",
+            self._engine.location.display,
+        )
         return result
 
 

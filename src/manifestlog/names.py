@@ -196,6 +196,26 @@ def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) 
     return Path(directory) / f"{name}{SUFFIX}"
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Return whether this is the URL of a manifest or directory, not a path."""
+    return _URL.match(os.fspath(location)) is not None
+
+
+def name_of(location: str) -> str:
+    """Return the bare name of the manifest at a path or URL."""
+    text = location.partition("?")[0] if is_url(location) else location
+    return os.path.basename(text).removesuffix(SUFFIX)
+
+
+def joined(directory: str, name: str) -> str:
+    """Return the URL of the manifest with this name in the directory or database at a URL; parameters stay at the end."""
+    rest, mark, parameters = directory.partition("?")
+    return f"{rest.rstrip('/')}/{name}{mark}{parameters}"
+
+
 def check_name(name: str) -> str:
     """Return a bare manifest name such as `systems_download`, or raise `ValueError` with the pattern."""
     if not _STEM.fullmatch(name):
@@ -226,6 +246,12 @@ def working_suffix(file_name: str) -> str:
 def is_working(file_name: str) -> bool:
     """Return whether a file of this name is a working file in a data directory, which a run may delete or rewrite."""
     return file_name in (CLAIMS_NAME, SEEN_NAME) or bool(working_suffix(file_name))
+
+
+def files_of(location: str | os.PathLike[str]) -> ManifestPaths:
+    """Return the files of the manifest at this path or URL; those at a URL are in no directory. Raises as `resolve`."""
+    text = os.fspath(location)
+    return ManifestPaths("", name_of(text)) if is_url(text) else resolve(text)
 
 
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:

@@ -63,6 +63,13 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in sorted(directory.iterdir()) if f.is_file() and f.suffix != ".lock"}
 
 
+def traces(manager: DownloadManifestManager) -> object:
+    """Everything that a write could leave: files, or else answers and events."""
+    if Path(manager.location.display).is_file():
+        return files_of(manager.path.parent)
+    return answers(manager), manager.cursor
+
+
 def segments_of(directory: Path) -> list[Path]:
     """The log segments, oldest first."""
     return sorted(directory.glob("*.manifest.wal-*.jsonl"))

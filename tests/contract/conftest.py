@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+import psycopg
 import pytest
 
 from manifestlog import DownloadManifestManager, ManifestMetadata, ManifestOptions
@@ -16,6 +18,8 @@ from .builders import META, QUIET
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.postgres import Server
 
 
 class Opener(Protocol):
@@ -41,7 +45,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         check_manifest(canonical)
 
 
-ENGINES = ("files", "memory")
+ENGINES = ("files", "memory", "postgres")
 """Every engine is held to the tests that need no files; a new one is added here."""
 
 
@@ -61,9 +65,23 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def location(engine: str, path: Path) -> str | Path:
+def location(engine: str, path: Path, request: pytest.FixtureRequest) -> Iterator[str | Path]:
     """Where the test's manifest is."""
-    return path if engine == "files" else f"{engine}:{path.name.partition('.')[0]}"
+    name = path.name.partition(".")[0]
+    if engine == "postgres":
+        server: Server = request.getfixturevalue("postgres_server")
+        yield server.url(name)
+        set_aside(server)
+    else:
+        yield path if engine == "files" else f"{engine}:{name}"
+
+
+def set_aside(server: Server) -> None:
+    """Give the manifests of a test other names: the next test begins without any, at no cost."""
+    with suppress(psycopg.errors.UndefinedTable):
+        server.administrator.execute(
+            "UPDATE manifestlog.manifest SET name = 'old' || manifest_id WHERE name NOT LIKE 'old%'"
+        )
 
 
 @pytest.fixture
@@ -93,7 +111,7 @@ def reopened(manager: DownloadManifestManager) -> DownloadManifestManager:
     if Capability.DURABLE not in manager.capabilities:
         return manager
     manager.close()
-    return DownloadManifestManager(manager.path, options=QUIET)
+    return DownloadManifestManager(manager.location.display, options=QUIET)
 
 
 @pytest.fixture

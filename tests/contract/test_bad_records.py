@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from manifestlog import DownloadManifestManager, ManifestRecord, Observation, RecordRejectedError, Verdict
 
-from .builders import META, QUIET, at, files_of, record, sha
+from .builders import META, QUIET, at, files_of, record, sha, traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,10 +118,10 @@ def test_values_that_json_cannot_hold_are_rejected(manifest: DownloadManifestMan
 @pytest.mark.parametrize("what", UNWRITABLE)
 def test_a_rejected_record_leaves_no_trace(manifest: DownloadManifestManager, what: str) -> None:
     """A rejected record writes no byte, and makes no file."""
-    before = files_of(manifest.path.parent)
+    before = traces(manifest)
     with pytest.raises(RecordRejectedError):
         manifest.add(record("a", **UNWRITABLE[what]))
-    assert files_of(manifest.path.parent) == before
+    assert traces(manifest) == before
 
 
 @pytest.mark.parametrize("what", UNWRITABLE)

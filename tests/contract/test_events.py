@@ -23,7 +23,7 @@ from manifestlog import (
     Verdict,
 )
 
-from .builders import META, QUIET, T0, files_of, meta, record, sha
+from .builders import META, QUIET, T0, meta, record, sha, traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,10 +133,10 @@ def test_a_bad_event_is_rejected_by_name(manifest: DownloadManifestManager, name
 def test_a_bad_event_writes_nothing(manifest: DownloadManifestManager, name: str, wrong: dict[str, Any]) -> None:
     """A rejected event leaves the files alone."""
     del name
-    before = files_of(manifest.path.parent)
+    before = traces(manifest)
     with pytest.raises(RecordRejectedError):
         manifest.add_from_event(Source(), Event(**wrong))
-    assert files_of(manifest.path.parent) == before
+    assert traces(manifest) == before
 
 
 def test_the_orchestrators_three_questions(manifest: DownloadManifestManager) -> None:

@@ -118,17 +118,17 @@ def test_two_files_are_two_managers(opener: Opener, path: Path) -> None:
     ids=["class", "options", "read_only", "etl_version", "root_dir", "process"],
 )
 def test_other_arguments_are_an_error_that_names_the_difference(
-    manifest: DownloadManifestManager, ask: Callable[[Path], object], word: str
+    manifest: DownloadManifestManager, ask: Callable[[str], object], word: str
 ) -> None:
     """Another class, options, read_only or metadata is `ManifestInUseError` saying which."""
     with pytest.raises(ManifestInUseError, match=word):
-        ask(manifest.path)
+        ask(manifest.location.display)
 
 
 def test_other_arguments_do_not_affect_the_open_manager(manifest: DownloadManifestManager) -> None:
     """After a refusal, the open manager goes on."""
     with pytest.raises(ManifestInUseError):
-        DownloadManifestManager(manifest.path, read_only=True)
+        DownloadManifestManager(manifest.location.display, read_only=True)
     assert manifest.add(record("a")).record == record("a")
 
 
@@ -139,7 +139,7 @@ def test_a_subclass_is_another_class(manifest: DownloadManifestManager) -> None:
         """One's own kind."""
 
     with pytest.raises(ManifestInUseError, match="class"):
-        Mine(manifest.path)
+        Mine(manifest.location.display)
 
 
 def test_after_close_a_new_manager_is_created(opener: Opener) -> None:
@@ -213,7 +213,7 @@ def test_a_forked_child_holds_it_once(opener: Opener) -> None:
 def test_a_rejected_opening_is_not_a_holder(manifest: DownloadManifestManager) -> None:
     """Who did not get it has nothing to close."""
     with pytest.raises(ManifestInUseError):
-        DownloadManifestManager(manifest.path, read_only=True)
+        DownloadManifestManager(manifest.location.display, read_only=True)
     manifest.close()
     with pytest.raises(ManifestClosedError):
         len(manifest)

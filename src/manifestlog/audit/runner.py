@@ -73,7 +73,8 @@ def run(
     wanted, on_event, jobs = wanted or VerifyOptions(), on_event or _nobody, jobs or usable_cpus()
     deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
     with opened(manifest, options) as found:
-        paths = names.resolve(found.path)
+        location = found.location.display
+        paths = names.files_of(location)
         with VerificationJournal(paths) as journal:
             ledger = LedgerFiles(found, _text(wanted.root), _text(wanted.former))
             plan = ledger.plan(wanted.level, journal)
@@ -82,7 +83,7 @@ def run(
             current = _Run(report, plan, journal, on_event, keep_findings=keep_findings)
             began = time.perf_counter()
             try:
-                on_event(Began(paths.canonical, report))
+                on_event(Began(location, report))
                 job = Job(partial(answering, AuditJob(wanted.level, deadline_s)), initializer)
                 current.verify_files(job, jobs, deadline_s, asked_to_stop)
                 if wanted.untracked and not report.interrupted:

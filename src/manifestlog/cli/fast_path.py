@@ -11,7 +11,6 @@ Invariants:
 
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from manifestlog.cli.invoke import call
@@ -54,7 +53,7 @@ def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         if word in _FLAGS:
             options[_FLAGS[word]] = True
         elif word == "--dir" and options["directory"] is None and (directory := next(waiting, "")):
-            options["directory"] = Path(directory)
+            options["directory"] = directory
         elif word.startswith("-"):
             return [], {}
         else:
@@ -62,7 +61,7 @@ def _parse(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return words, options
 
 
-def has(settings: Settings, path: Path, checksum: str) -> int:
+def has(settings: Settings, path: str, checksum: str) -> int:
     """Look a content up and return the exit code: 0 if it is registered, else 1."""
     with closing(open_to_read(path, settings.options())) as engine:
         known = engine.has(checksum)

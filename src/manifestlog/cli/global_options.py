@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manifestlog import names
 from manifestlog.cli.settings import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, LOCK_TIMEOUT_S
 
 
@@ -16,22 +17,22 @@ def _checked_timeout(value: float | None) -> float | None:
     return value
 
 
-def _directory(text: str) -> Path:
+def _directory(text: str) -> str:
     """Reject an empty path, which is usually an unset variable, and a directory that cannot be listed."""
     if not text:
         raise typer.BadParameter("must not be empty")
     if os.path.exists(text) and not os.access(text, os.R_OK):
         raise typer.BadParameter(f"{text!r} is not readable")
-    return Path(text)
+    return text if names.is_url(text) else str(Path(text))
 
 
 DirectoryOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--dir",
         metavar="DIR",
         parser=_directory,
-        help=f"Directory of the manifests [default: {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}].",
+        help=f"Directory of the manifests, or the URL of a database [default: {DIRECTORY_VARIABLE}, else ./{DEFAULT_DIRECTORY}].",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document; print errors as JSON too.")]

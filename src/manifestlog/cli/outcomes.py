@@ -7,7 +7,6 @@ Invariants:
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from manifestlog.errors import ManifestError
@@ -19,7 +18,7 @@ R = TypeVar("R")
 class Outcome(Generic[R]):
     """One manifest's result, or its error."""
 
-    path: Path
+    path: str
     result: R | None = None
     error: ManifestError | OSError | None = None
 
@@ -28,7 +27,7 @@ class Outcome(Generic[R]):
         return 0 if self.error is None else getattr(self.error, "exit_code", 1)
 
 
-def attempt(path: Path, work: Callable[[Path], R]) -> Outcome[R]:
+def attempt(path: str, work: Callable[[str], R]) -> Outcome[R]:
     """Run `work` on one manifest, and return its result or its error."""
     try:
         return Outcome(path, work(path))
@@ -36,7 +35,7 @@ def attempt(path: Path, work: Callable[[Path], R]) -> Outcome[R]:
         return Outcome(path, error=error)
 
 
-def for_each_manifest(paths: Iterable[Path], work: Callable[[Path], R]) -> list[Outcome[R]]:
+def for_each_manifest(paths: Iterable[str], work: Callable[[str], R]) -> list[Outcome[R]]:
     """Run `work` on every manifest. Raise the error if there is only one manifest."""
     outcomes = [attempt(path, work) for path in paths]
     if len(outcomes) == 1 and outcomes[0].error is not None:

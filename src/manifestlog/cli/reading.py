@@ -18,12 +18,12 @@ _OBSERVATION = tuple(name for name in OBSERVED if name != "tie")
 _PRINTED_AS_STORED = frozenset(_RECORD) - {"also_seen"}
 
 
-def open_to_read(settings: Settings, path: Path, as_of: str | None = None) -> DownloadManifestManager:
+def open_to_read(settings: Settings, path: str, as_of: str | None = None) -> DownloadManifestManager:
     """Open a manifest of any kind without writing, as it is or was; also works in a read-only directory."""
     return open_moment(settings, path, durations.as_of(as_of, datetime.now(UTC)))
 
 
-def open_moment(settings: Settings, path: Path, moment: datetime | None) -> DownloadManifestManager:
+def open_moment(settings: Settings, path: str, moment: datetime | None) -> DownloadManifestManager:
     """Open a manifest without writing, as it was at a time; None for now."""
     found = DownloadManifestManager(path, options=settings.options(), read_only=True)
     if moment is None:

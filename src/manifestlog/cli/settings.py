@@ -24,7 +24,8 @@ LOCK_TIMEOUT_S = 30.0
 class Settings:
     """The global options of one run."""
 
-    directory: Path
+    directory: str
+    """A path, or a URL such as that of a database."""
     directory_named: bool
     """Whether the user named the directory. A missing default directory is not an error."""
     as_json: bool
@@ -37,12 +38,16 @@ class Settings:
         """Return the options to open manifests with; `history` is how much of it a compaction keeps [default: all]."""
         return ManifestOptions(lock_timeout_s=self.lock_timeout_s, history=history or FOREVER)
 
-    def path_of(self, manifest: str) -> Path:
-        """Return the path that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
+    def path_of(self, manifest: str) -> str:
+        """Return the path or URL that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
+        if names.is_url(manifest):
+            return manifest
         if manifest.endswith(names.SUFFIX):
-            path = Path(manifest)
+            path = str(Path(manifest))
+        elif names.is_url(self.directory):
+            return names.joined(self.directory, names.check_name(manifest))
         else:
-            path = self.directory / f"{names.check_name(manifest)}{names.SUFFIX}"
+            path = str(Path(self.directory, f"{names.check_name(manifest)}{names.SUFFIX}"))
         names.resolve(path)
         return path
 
@@ -53,7 +58,7 @@ def settle(before: Mapping[str, Any], after: Mapping[str, Any]) -> Settings:
     named = given["directory"] or os.environ.get(DIRECTORY_VARIABLE)
     timeout = given["lock_timeout"]
     return Settings(
-        directory=Path(named or DEFAULT_DIRECTORY),
+        directory=str(named or DEFAULT_DIRECTORY),
         directory_named=bool(named),
         as_json=bool(given["as_json"]),
         quiet=bool(given["quiet"]),

@@ -4,12 +4,11 @@ Invariants:
 
 - An argument that does not match the pattern of names is a usage error that shows the pattern.
 
-It opens no file and imports neither the models nor the engine, so that `has` starts fast.
+It opens no file and imports no models, so that `has` starts fast.
 """
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from manifestlog import names
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
+from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.model.rows import normal_checksum
 
@@ -25,35 +25,39 @@ ManifestArgument = Annotated[
     str,
     typer.Argument(
         metavar="MANIFEST",
-        help="Manifest: a name in the directory (systems_download), or the path of a .manifest.json file.",
+        help="Manifest: a name in the directory (systems_download), the path of a .manifest.json file, or a URL.",
         show_default=False,
     ),
 ]
 ManifestsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="MANIFEST", help="Names or paths of manifests [default: all of the directory].", show_default=False
+        metavar="MANIFEST",
+        help="Names, paths or URLs of manifests [default: all of the directory].",
+        show_default=False,
     ),
 ]
 
 
-def locate(settings: Settings, manifest: str) -> Path:
-    """Return the path that a MANIFEST argument names, which need not exist."""
+def locate(settings: Settings, manifest: str) -> str:
+    """Return the path or URL that a MANIFEST argument names, which need not exist."""
     try:
         return settings.path_of(manifest)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MANIFEST") from None
 
 
-def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[Path]:
-    """Return the paths that MANIFEST arguments name [default: all of the directory]."""
+def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[str]:
+    """Return the paths or URLs that MANIFEST arguments name [default: all of the directory]."""
     if manifests:
         return [locate(settings, manifest) for manifest in manifests]
     return in_directory(settings)
 
 
-def in_directory(settings: Settings) -> list[Path]:
+def in_directory(settings: Settings) -> list[str]:
     """Return every manifest of the directory, sorted by name, including one that has only a log."""
+    if names.is_url(settings.directory):
+        return list(driver_for(settings.directory).manifests(settings.directory))
     try:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
@@ -63,11 +67,11 @@ def in_directory(settings: Settings) -> list[Path]:
             raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code) from None
         return []
     found = {name for file in files if (name := names.parse_manifest_name(file) or _name_of_segment(file))}
-    paths = [settings.directory / f"{name}{names.SUFFIX}" for name in sorted(found)]
+    paths = [os.path.join(settings.directory, f"{name}{names.SUFFIX}") for name in sorted(found)]
     return [path for path in paths if _is_manifests(path)]
 
 
-def _is_manifests(path: Path) -> bool:
+def _is_manifests(path: str) -> bool:
     """Return whether the name resolves to a manifest. Reports one that does not, and continues with the others."""
     try:
         names.resolve(path)
@@ -84,9 +88,14 @@ def _name_of_segment(file: str) -> str | None:
     return names.parse_manifest_name(f"{name}{names.SUFFIX}")
 
 
-def name_of(path: Path) -> str:
-    """Return the bare name of the manifest at `path`."""
-    return path.name.removesuffix(names.SUFFIX)
+def name_of(path: str) -> str:
+    """Return the bare name of the manifest at a path or URL."""
+    return names.name_of(path)
+
+
+def resolved(path: str) -> str:
+    """Return a path with its links resolved, and a URL as it is."""
+    return path if names.is_url(path) else names.resolve(path).canonical
 
 
 def checksum(text: str, hint: str = "SHA256") -> str:

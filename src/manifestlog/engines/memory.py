@@ -67,6 +67,11 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     return MemoryEngine(location, metadata, options)
 
 
+def prepare(location: Location) -> None:
+    """Do nothing: nothing is stored."""
+    del location
+
+
 def check(location: Location) -> CheckReport:
     """Report no damage: nothing is stored."""
     return CheckReport(location.display)

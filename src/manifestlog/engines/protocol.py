@@ -274,6 +274,9 @@ class Driver(Protocol):
         Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
         """
 
+    def prepare(self, location: Location) -> None:
+        """Bring what manifests there need up to date, such as a database's tables; does nothing where there is nothing."""
+
     def check(self, location: Location) -> CheckReport:
         """Check for damage without changing anything."""
 

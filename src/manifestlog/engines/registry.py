@@ -16,21 +16,45 @@ from typing import TYPE_CHECKING, cast
 from manifestlog.errors import ManifestError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from manifestlog.engines.protocol import Driver, Engine
     from manifestlog.options import ManifestOptions
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://|(?=[a-z0-9-]+(?:_[a-z0-9-]+)+$))")
-_DRIVERS = {"": "manifestlog.engines.filelog.driver", "memory": "manifestlog.engines.memory"}
+_POSTGRES = "manifestlog.engines.postgres.driver"
+_DRIVERS = {
+    "": "manifestlog.engines.filelog.driver",
+    "memory": "manifestlog.engines.memory",
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+}
+_EXTRAS = {_POSTGRES: "postgres"}
+"""What to install for an engine."""
+_CUT = re.compile(r"(?:postgres|postgresql|memory):/(?!/)")
+"""What a `Path` makes of a URL."""
 
 
 def driver_for(location: str | os.PathLike[str]) -> Driver:
     """Return the driver for a manifest's path or URL; raises `ManifestError` for an unknown scheme."""
-    found = _SCHEME.match(os.fspath(location))
+    text = os.fspath(location)
+    if _CUT.match(text):
+        raise ManifestError(f"{text}: a Path cannot hold a URL; give it as text")
+    found = _SCHEME.match(text)
     scheme = found[1].lower() if found else ""
     if scheme not in _DRIVERS:
         known = ", ".join(f"{name}:" for name in _DRIVERS if name)
         raise ManifestError(f"{scheme}: unknown scheme; give the path of a file, or one of {known}")
-    return cast("Driver", importlib.import_module(_DRIVERS[scheme]))
+    return cast("Driver", _imported(_DRIVERS[scheme], scheme))
+
+
+def _imported(module: str, scheme: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if module not in _EXTRAS:
+            raise
+        raise ManifestError(f"{scheme}: {error}; install manifestlog[{_EXTRAS[module]}]") from error
 
 
 def open_to_read(location: str | os.PathLike[str], options: ManifestOptions) -> Engine:

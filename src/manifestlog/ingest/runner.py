@@ -83,8 +83,8 @@ def run(
     The manifest must not be open in this process with other arguments. Raises `ManifestError` if the run cannot continue,
     and `ValueError` for a name that cannot be recorded. Earlier records are kept; the report of `Began` counts them.
     """
-    path = Path(manifest)
-    wanted, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), names.resolve(path)
+    path = os.fspath(manifest)
+    wanted, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), names.files_of(path)
     root = None if root_dir is None else _recordable("root_dir", os.fspath(root_dir))
     target = prepare(path, options, _recordable("etl_version", etl_version), root)
     given, known = [os.fspath(file) for file in files], list(listed)
@@ -92,8 +92,10 @@ def run(
     current = _Run(
         report, lambda: chain(find(given, wanted, own), find_listed(known, wanted, own)), empty, on_event or _nobody
     )
-    job = IngestJob(str(path.absolute()), target.metadata, target.version, options)
-    (on_event or _nobody)(Began(str(path), report))
+    job = IngestJob(
+        path if names.is_url(path) else str(Path(path).absolute()), target.metadata, target.version, options
+    )
+    (on_event or _nobody)(Began(path, report))
     with DownloadManifestManager(job.path, job.metadata, options=options) as opened, opened.run("add") as events:
         job = job._replace(run=events.id)
         current.register_files(Job(partial(answering, job), initializer), jobs or usable_cpus(), asked_to_stop)

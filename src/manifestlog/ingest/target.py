@@ -31,10 +31,10 @@ class Target(NamedTuple):
     created: bool
 
 
-def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None, root_dir: str | None) -> Target:
+def prepare(path: str, options: ManifestOptions | None, etl_version: str | None, root_dir: str | None) -> Target:
     """Check the manifest, or create it. Raises `MetadataConflictError` if recorded paths depend on another root."""
     root = None if root_dir is None else os.path.abspath(root_dir)
-    stated = None if root is None else roots.rooted(root, names.resolve(path).directory)
+    stated = None if root is None else _stated(root, path)
     created = False
     try:
         with DownloadManifestManager(path, options=options, read_only=True) as found:
@@ -53,9 +53,14 @@ def prepare(path: Path, options: ManifestOptions | None, etl_version: str | None
     return Target(metadata, etl_version or stored.etl_version, created)
 
 
+def _stated(root: str, path: str) -> str:
+    """Return a root as the metadata state it: relative to the manifest's directory, if it has one."""
+    return root if names.is_url(path) else roots.rooted(root, names.resolve(path).directory)
+
+
 def _check_root(found: AbstractManifest, root: str) -> None:
     """Raise `MetadataConflictError` if records have paths relative to another root."""
     if str(found.root) != root and any(
         not os.path.isabs(seen["file_path"]) for row in found.rows() for seen in observations(row)
     ):
-        raise MetadataConflictError(str(found.path), "root_dir", str(found.root), root)
+        raise MetadataConflictError(found.location.display, "root_dir", str(found.root), root)

@@ -1,10 +1,9 @@
 """`check`: read a manifest's own files and report corruption."""
 
 import os
-from pathlib import Path
 from typing import Any
 
-from manifestlog import maintenance, names
+from manifestlog import maintenance
 from manifestlog.cli import target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.outcomes import Outcome, for_each_manifest
@@ -20,7 +19,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     Reads every byte of the named manifests [default: all of the directory]. Writes nothing and takes no lock, so writers can continue. Exits with 12 if a file is damaged. Notes (a torn tail,
     leftovers of a crash) do not count as damage.
     """
-    paths = [Path(names.resolve(path).canonical) for path in target.locate_all(settings, manifests)]
+    paths = [target.resolved(path) for path in target.locate_all(settings, manifests)]
     outcomes = for_each_manifest(paths, _check)
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])
@@ -31,7 +30,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     return worst(map(_exit_code, outcomes))
 
 
-def _check(path: Path) -> CheckReport:
+def _check(path: str) -> CheckReport:
     try:
         return maintenance.check(path)
     except OSError as error:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -66,7 +65,7 @@ def compact(
     return worst(outcome.exit_code for outcome in outcomes)
 
 
-def _compact(settings: Settings, path: Path, *, if_needed: bool, keep: str | None) -> CompactionReport:
+def _compact(settings: Settings, path: str, *, if_needed: bool, keep: str | None) -> CompactionReport:
     with DownloadManifestManager(path, options=settings.options(keep)) as manifest:
         return manifest.compact(if_needed=if_needed)
 

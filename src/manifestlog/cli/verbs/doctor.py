@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from manifestlog import maintenance
+from manifestlog import maintenance, names
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -29,8 +29,8 @@ def doctor(
     Tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the clock, free space and permissions. Uses a temporary directory inside it, and removes it
     at the end; never touches manifests. Exits with 1 if a test fails, and with 0 if there are only warnings.
     """
-    place = str(settings.directory) if folder is None else folder
-    if not os.path.isdir(place):
+    place = settings.directory if folder is None else folder
+    if not names.is_url(place) and not os.path.isdir(place):
         what = "not a directory" if os.path.lexists(place) else "no such directory"
         raise CommandError(f"{place}: {what}; create it (`mkdir -p`), or name another one", error="FileNotFoundError")
     before = signal.signal(signal.SIGTERM, _end)
@@ -42,7 +42,11 @@ def doctor(
     failed = any(one.status is ProbeStatus.FAILED for one in found)
     if settings.as_json:
         output.document(
-            {"directory": os.path.realpath(place), "failed": failed, "tests": [_as_json(one) for one in found]}
+            {
+                "directory": place if names.is_url(place) else os.path.realpath(place),
+                "failed": failed,
+                "tests": [_as_json(one) for one in found],
+            }
         )
     else:
         _show(settings, found)

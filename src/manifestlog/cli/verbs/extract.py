@@ -179,7 +179,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
         from manifestlog.extract.part_file import make_directory  # noqa: PLC0415
 
         make_directory(path.parent)
-        metadata = fresh_metadata(path, etl_version=config.etl_version, root_dir=_root_dir(config))
+        metadata = fresh_metadata(str(path), etl_version=config.etl_version, root_dir=_root_dir(config))
     return DownloadManifestManager(path, metadata, options=options)
 
 

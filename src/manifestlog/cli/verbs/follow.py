@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -122,7 +121,7 @@ def follow(
         raise typer.BadParameter("a cursor belongs to one manifest; name only that one", param_hint="--from")
     if argv is not None and (jsonl or settings.as_json):
         raise typer.BadParameter("prints nothing, so it takes no --json or --jsonl", param_hint="--exec")
-    paths = list(dict.fromkeys(target.locate(settings, manifest).resolve() for manifest in manifests))
+    paths = list(dict.fromkeys(target.resolved(target.locate(settings, manifest)) for manifest in manifests))
     with ExitStack() as stack, _signals() as signals, output.ignore_broken_pipe():
         found = [_Followed(stack, settings, path, begin=begin, name=name, keep=keep) for path in paths]
         if not settings.as_json:  # stderr then holds nothing but the object of an error
@@ -139,7 +138,7 @@ class _Followed:
     """One manifest that is followed, and the position to remember."""
 
     def __init__(
-        self, stack: ExitStack, settings: Settings, path: Path, *, begin: str | None, name: str | None, keep: str
+        self, stack: ExitStack, settings: Settings, path: str, *, begin: str | None, name: str | None, keep: str
     ) -> None:
         opened = DownloadManifestManager(path, options=settings.options(), read_only=name is None)
         self._manager = stack.enter_context(opened)

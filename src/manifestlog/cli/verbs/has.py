@@ -3,7 +3,6 @@
 Pipelines call it once per file. `fast_path` answers plain calls before this module is loaded.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,7 +52,7 @@ def has(
     return fast_path.has(settings, path, checksum)
 
 
-def _was_input(settings: Settings, path: Path, checksum: str, stage: str | None, version: str | None) -> int:
+def _was_input(settings: Settings, path: str, checksum: str, stage: str | None, version: str | None) -> int:
     from manifestlog.cli import reading  # noqa: PLC0415 -- slow to import, and a plain `has` needs none of it
 
     with reading.open_to_read(settings, path) as found:

@@ -1,6 +1,5 @@
 """`init`: create an empty manifest."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from manifestlog.cli import reading, target, validators
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
+from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestNotFoundError, MetadataConflictError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ETLProcess, ManifestMetadata
@@ -51,6 +51,8 @@ def init(
     Leaves an existing manifest unchanged. Exits with 1 if the existing one differs in --process or --etl-version.
     """
     path = target.locate(settings, manifest)
+    driver = driver_for(path)
+    driver.prepare(driver.locate(path))
     try:
         with reading.open_to_read(settings, path) as found:
             stored = found.metadata
@@ -69,7 +71,7 @@ def init(
 
 
 def fresh_metadata(
-    path: Path, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
+    path: str, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
 ) -> ManifestMetadata:
     """Return the metadata for a new manifest at `path`."""
     try:
@@ -78,13 +80,13 @@ def fresh_metadata(
         raise CommandError(str(error)) from None
 
 
-def create(settings: Settings, path: Path, metadata: ManifestMetadata) -> ManifestMetadata:
+def create(settings: Settings, path: str, metadata: ManifestMetadata) -> ManifestMetadata:
     """Create the manifest and its directory. Of several processes that try at once, one creates it."""
     with DownloadManifestManager(path, metadata, options=settings.options()) as manifest:
         return manifest.metadata
 
 
-def _check_same(path: Path, stored: ManifestMetadata, process: ETLProcess | None, etl_version: str | None) -> None:
+def _check_same(path: str, stored: ManifestMetadata, process: ETLProcess | None, etl_version: str | None) -> None:
     if process is not None and process != stored.process:
         raise MetadataConflictError(str(path), "process", stored.process.value, process.value)
     if etl_version is not None and etl_version != stored.etl_version:

@@ -36,7 +36,7 @@ def relocate(
     if before == after:
         raise typer.BadParameter("names the same directory as --from", param_hint="--to")
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
-        done, name = found.relocate(before, after, dry_run=dry_run), str(found.path)
+        done, name = found.relocate(before, after, dry_run=dry_run), found.location.display
     document = {"schema_version": SCHEMA_VERSION, "manifest": name, "from": before, "to": after}
     text = _sentence(name, before, done, dry_run=dry_run)
     output.report(settings, output.clean(text), document | {"dry_run": dry_run} | done._asdict())

@@ -39,7 +39,10 @@ def retime(
     """
     path = target.locate(settings, manifest)
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
-        changed, name = found.retime(source, dataset, keep_current=keep_current, dry_run=dry_run), str(found.path)
+        changed, name = (
+            found.retime(source, dataset, keep_current=keep_current, dry_run=dry_run),
+            found.location.display,
+        )
         if not changed and source is not None and found.get_record_by_source(source, dataset) is None:
             raise CommandError(f"{path}: no record of source {source}", error=RecordNotFoundError.__name__)
     text = "\n".join(output.clean(line) for line in _sentences(name, changed, dry_run=dry_run))

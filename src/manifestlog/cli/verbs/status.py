@@ -2,7 +2,6 @@
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
@@ -118,7 +117,7 @@ def ahead_of_time(path: str, count: int) -> str:
     return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
-def _read_status(settings: Settings, path: Path, moment: datetime | None, max_age_s: float | None) -> _Status:
+def _read_status(settings: Settings, path: str, moment: datetime | None, max_age_s: float | None) -> _Status:
     found = maintenance.status(path, settings.options(), as_of=moment)
     age_s = _age_s(found, moment or datetime.now(UTC))
     stale = None if max_age_s is None or found.error else age_s is None or age_s > max_age_s
@@ -152,7 +151,7 @@ def _age_s(found: ManifestStatus, now: datetime) -> float | None:
     return round(max(0.0, (now - datetime.fromisoformat(found.newest)).total_seconds()), 3)
 
 
-def _state_of(found: ManifestStatus, path: Path) -> tuple[str, str | None]:
+def _state_of(found: ManifestStatus, path: str) -> tuple[str, str | None]:
     """Return the state, and the reason why the manifest cannot be opened."""
     match found.error:
         case None:

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -104,7 +103,7 @@ def verify(
     return _run(settings, target.locate(settings, manifest), wanted, jobs)
 
 
-def _run(settings: Settings, path: Path, wanted: VerifyOptions, jobs: int | None) -> int:
+def _run(settings: Settings, path: str, wanted: VerifyOptions, jobs: int | None) -> int:
     view = _View(settings)
     with view:
         report = audit.run(

@@ -72,6 +72,11 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     return engine
 
 
+def prepare(location: Location) -> None:
+    """Do nothing: every format that was ever written can be read."""
+    del location
+
+
 def paths_of(location: Location) -> ManifestPaths:
     """Return the file paths of the manifest at this location."""
     return names.ManifestPaths(location.directory, location.name)

@@ -30,8 +30,9 @@ from manifestlog.model.events import Event, EventKind, Query
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from manifestlog.engines.filelog.history.changes import Change, Parsed
+    from manifestlog.engines.filelog.history.changes import Parsed
     from manifestlog.engines.filelog.history.spans import Span
+    from manifestlog.model.changes import Change
 
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17}\.([0-9a-f]{8})(?:\.([1-9][0-9]{0,8}))?)")
 _TIME = re.compile(rb'"ts":"([^"]*)"')

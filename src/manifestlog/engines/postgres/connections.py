@@ -1,0 +1,301 @@
+"""Connections to one server: a small pool that threads share, tries that are repeated, and what a fork leaves of it.
+
+Invariants:
+
+- A slot belongs to one thread at a time. Its operations are numbered, so that a repeated try can ask for the first one.
+- A connection that is not idle after its use is closed, never given to another thread.
+- A forked child closes its copies of the sockets and says nothing on them: the sessions are its parent's.
+
+It knows no tables.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+from psycopg import conninfo
+from psycopg.pq import TransactionStatus
+
+from manifestlog.engines.postgres import failures
+from manifestlog.engines.postgres.location import connection_text
+from manifestlog.engines.postgres.wire import Wire
+from manifestlog.errors import IndeterminateWriteError, LockTimeoutError, ManifestClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from manifestlog.engines.postgres.wire import Connection, Reply, Rows
+    from manifestlog.engines.protocol import Location
+
+T = TypeVar("T")
+
+CONNECTIONS_MAX = 8
+"""So many threads work at once; more wait for each other."""
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "application_name": "manifestlog",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""A server whose host is gone is noticed within half a minute."""
+_VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPPNAME"}
+_SESSION = (
+    "SET default_transaction_isolation = 'read committed'; SET synchronous_commit = off; SET enable_seqscan = off;"
+)
+"""A plan that was prepared while a table was small would otherwise read all of it for ever. Commits that must wait say so."""
+_IDLE_S_MIN = 60.0
+"""How long a client may be stopped inside a transaction before the server gives its locks to others."""
+_PAUSE_S, _PAUSE_S_MAX = 0.005, 0.5
+
+
+class Slot:
+    """What one thread works with at a time: a connection, and the identity of a writer that outlives it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.has_session = True
+        """Whether settings and prepared statements last; false behind a pooler that shares its sessions."""
+        self.writer = uuid.uuid4().bytes
+        self.op = 0
+        self.in_doubt = False
+        """Whether a commit was sent whose answer has not come."""
+        self._wire: Wire | None = None
+
+    @property
+    def live(self) -> Connection:
+        assert self.connection is not None
+        return self.connection
+
+    def connected(self, connection: Connection, settings: str | None) -> None:
+        """Use this connection; with `settings`, its session is ours alone, and gets them."""
+        self.connection, self.has_session = connection, settings is not None
+        self._wire = Wire(connection, prepares=self.has_session)
+        if settings is not None:
+            connection.execute(settings.encode())
+
+    def rows(self, statement: str, *parameters: object) -> Rows:
+        """Run a statement, and return its rows."""
+        wire = self._wire
+        assert wire is not None
+        return wire.ask(statement, parameters)
+
+    @contextmanager
+    def script(self) -> Iterator[None]:
+        """Run the statements that are sent in this block, in one round trip at its end."""
+        wire = self._wire
+        assert wire is not None
+        try:
+            yield
+        except BaseException:
+            wire.discard()
+            raise
+        wire.run()
+
+    def send(self, statement: str, *parameters: object) -> Reply:
+        """Add a statement to the script; its rows are there when the script has run."""
+        assert self._wire is not None
+        return self._wire.add(statement, parameters)
+
+    def end_transaction(self) -> None:
+        """Let what was sent be a transaction of its own, and what follows another one."""
+        assert self._wire is not None
+        self._wire.divide()
+
+    def recover(self) -> None:
+        """Make the connection idle, or close it."""
+        connection = self.connection
+        if connection is None:
+            return
+        status = connection.info.transaction_status
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR) and not connection.closed:
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+        if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        connection, self.connection, self._wire = self.connection, None, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def abandon(self) -> None:
+        """Let go of a connection that a fork has copied."""
+        connection, self.connection, self._wire = self.connection, None, None
+        if connection is not None and not connection.closed:
+            with suppress(OSError, psycopg.Error):
+                socket.close(connection.fileno())
+
+
+class Pool:
+    """The connections of one open manifest in one process."""
+
+    def __init__(self, location: Location, timeout_s: float) -> None:
+        self.location = location
+        self.timeout_s = timeout_s
+        self.closed = False
+        self.lock_ms = max(1, int(timeout_s * 1000))
+        self.idle_ms = int(max(timeout_s, _IDLE_S_MIN) * 1000)
+        self.synchronous = "on"
+        """What the server waits for at a commit that must last."""
+        timeouts = (("lock_timeout", self.lock_ms), ("idle_in_transaction_session_timeout", self.idle_ms))
+        self._settings: str | None = _SESSION + "".join(f" SET {name} = '{ms}ms';" for name, ms in timeouts)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[Slot] = []
+        self._all: list[Slot] = []
+        self._lent: set[Slot] = set()
+        self._turns = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._mine = threading.local()
+
+    def connect(self) -> Connection:
+        """Return a new connection."""
+        given = conninfo.conninfo_to_dict(connection_text(self.location))
+        for name, value in _DEFAULTS.items():
+            if _VARIABLES.get(name, "") not in os.environ:
+                given.setdefault(name, value)
+        return psycopg.connect(autocommit=True, prepare_threshold=None, **given)  # type: ignore[arg-type] # libpq's names
+
+    def open(self, ask: Callable[[Slot], T]) -> T:
+        """Connect for the first time, without waiting for a server that is not there."""
+        slot = Slot()
+        try:
+            slot.connected(self.connect(), None)
+            ((pid, level),) = slot.rows("SELECT pg_backend_pid(), current_setting('synchronous_commit')")
+            self.synchronous = "on" if level == "off" else level
+            if pid == slot.live.info.backend_pid:
+                slot.connected(slot.live, self._settings)
+            else:
+                self._settings = None
+        except psycopg.Error as error:
+            slot.disconnect()
+            raise failures.while_connecting(self.location, error) from error
+        self._all.append(slot)
+        self._idle.append(slot)
+        return self.call(ask)
+
+    def call(self, act: Callable[[Slot], T]) -> T:
+        """Call `act` with a connected slot, and again after a failure that may pass, for up to `timeout_s`."""
+        return self.repeat(lambda slot, _: act(slot))
+
+    def repeat(self, act: Callable[[Slot, int], T]) -> T:
+        """Call `act` with a connected slot and the number of the try, from 0 on."""
+        with self._slot() as slot:
+            tries, deadline = 0, time.monotonic() + self.timeout_s
+            while True:
+                try:
+                    if slot.connection is None:
+                        slot.connected(self.connect(), self._settings)
+                    return act(slot, tries)
+                except psycopg.Error as error:
+                    slot.in_doubt = slot.in_doubt and failures.is_lost(error)
+                    slot.recover()
+                    self._judge(slot, error, deadline)
+                    self._pause(tries, error)
+                    tries += 1
+                except BaseException:
+                    slot.recover()
+                    raise
+
+    def _judge(self, slot: Slot, error: psycopg.Error, deadline: float) -> None:
+        """Raise what the caller gets, unless the call can be repeated."""
+        if failures.may_retry(error) and time.monotonic() < deadline and not self.closed:
+            return
+        found = failures.of_statement(self.location, error, self.timeout_s)
+        if slot.in_doubt:
+            slot.in_doubt = False
+            raise IndeterminateWriteError(self.location.display, found) from error
+        raise found from error
+
+    def _pause(self, tries: int, error: psycopg.Error) -> None:
+        if tries or failures.is_lost(error):
+            time.sleep(random.uniform(0.5, 1.0) * min(_PAUSE_S * 2**tries, _PAUSE_S_MAX))  # noqa: S311 -- no secret
+
+    @contextmanager
+    def _slot(self) -> Iterator[Slot]:
+        if self._pid != os.getpid():
+            self.drop_inherited()
+        if self.closed:
+            raise ManifestClosedError(self.location.display)
+        mine = self._mine
+        nested = getattr(mine, "depth", 0)  # a plan reads while its transaction is open: it needs no further turn
+        if not nested and not self._turns.acquire(timeout=self.timeout_s + 1.0):
+            raise LockTimeoutError(self.location.display, self.timeout_s, "other threads of this process")
+        mine.depth = nested + 1
+        try:
+            slot = self._take()
+            try:
+                yield slot
+            finally:
+                self._give_back(slot)
+        finally:
+            mine.depth = nested
+            if not nested:
+                self._turns.release()
+
+    def _take(self) -> Slot:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            slot = Slot()
+            self._all.append(slot)
+            return slot
+
+    def _give_back(self, slot: Slot) -> None:
+        if slot in self._lent:
+            return
+        if slot.connection is not None and slot.connection.info.transaction_status != TransactionStatus.IDLE:
+            slot.recover()
+        if self.closed:
+            slot.disconnect()
+        else:
+            self._idle.append(slot)
+
+    def keep(self, slot: Slot) -> None:
+        """Do not give this slot to others after the call that has it; `take_back` does."""
+        self._lent.add(slot)
+
+    def take_back(self, slot: Slot) -> None:
+        """Use a kept slot for calls again, after whatever was left open in it was ended."""
+        if slot in self._lent:  # else it is from before a fork
+            self._lent.discard(slot)
+            self._give_back(slot)
+
+    def brief(self, act: Callable[[Slot], None]) -> None:
+        """Call `act` once if there is a connection, for what may as well be left undone."""
+        with self._slot() as slot:
+            try:
+                if slot.connection is not None:
+                    act(slot)
+            except psycopg.Error:
+                slot.recover()
+
+    def writers(self) -> Sequence[bytes]:
+        """Return the identities that have written."""
+        return [slot.writer for slot in self._all if slot.op]
+
+    def close(self) -> None:
+        """Close every idle connection; those in use close when they are given back. Idempotent."""
+        if self._pid != os.getpid():
+            self.drop_inherited()
+        self.closed = True
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def drop_inherited(self) -> None:
+        """In a forked child: let go of the parent's connections; the next call makes a new one."""
+        for slot in self._all:
+            slot.abandon()
+        self._fresh()

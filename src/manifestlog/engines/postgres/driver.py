@@ -1,0 +1,154 @@
+"""The driver of the PostgreSQL engine: finds, opens, creates and checks manifests.
+
+Invariants:
+
+- A schema and a manifest are made only by an opening with metadata. Of several at once, one makes it, the others open it.
+- A server that is not there at an opening is an error at once; later, calls wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from manifestlog.engines.postgres import checking, location as locations, schema
+from manifestlog.engines.postgres.connections import Pool
+from manifestlog.engines.postgres.engine import CAPABILITIES, PostgresEngine, Stored
+from manifestlog.engines.postgres.values import LANES
+from manifestlog.engines.reports import Footprint, RepairReport
+from manifestlog.errors import ManifestError, ManifestNotFoundError
+from manifestlog.model import codec
+from manifestlog.options import ManifestOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.protocol import Location
+    from manifestlog.engines.reports import CheckReport, ProbeResult
+    from manifestlog.model.rows import Row
+
+log = logging.getLogger(__name__)
+
+capabilities = CAPABILITIES
+_FIND = "SELECT manifest_id, lanes, metadata FROM manifestlog.manifest WHERE name = %s"
+_CREATE = """
+    WITH made AS (
+        INSERT INTO manifestlog.manifest (manifest_id, name, lanes, metadata)
+        SELECT coalesce(max(manifest_id), 0) + 1, %s::text, %s::int, %b::bytea FROM manifestlog.manifest
+        RETURNING manifest_id, lanes
+    ), lanes AS (
+        INSERT INTO manifestlog.lane (manifest_id, lane) SELECT manifest_id, generate_series(0, lanes - 1) FROM made
+    )
+    INSERT INTO manifestlog.feed (manifest_id, seq, ts, records, changed, cut_seq, cut_ts)
+    SELECT manifest_id, 0, 0, 0, NULL, 0, NULL FROM made"""
+
+
+def locate(text: str) -> Location:
+    """Return the location of this URL. Raises `ValueError` for a bad manifest name and for a password."""
+    return locations.locate(text)
+
+
+def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
+    location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool
+) -> PostgresEngine:
+    """Open the manifest, or create it with `metadata`, and the schema if it is missing.
+
+    Raises `ManifestNotFoundError`, `NewerFormatError`, `ServerError`.
+    """
+    pool = Pool(location, options.lock_timeout_s)
+    try:
+        stored = pool.open(lambda slot: _stored(slot, location, None if read_only else metadata))
+        return PostgresEngine(pool, stored, options, read_only=read_only)
+    except BaseException:
+        pool.close()
+        raise
+
+
+def _stored(slot: Slot, location: Location, metadata: Row | None) -> Stored:
+    """Return what is stored of the manifest, after creating what is missing if there is metadata."""
+    found = schema.version(slot, location)
+    if found == 0 and metadata is None:
+        raise ManifestNotFoundError(location.display)
+    if found == 0:
+        schema.create(slot, location)
+        log.info("%s: made the schema manifestlog", location.display)
+    else:
+        schema.check_version(found, location)
+    stored = _find(slot, location)
+    if stored is None:
+        if metadata is None:
+            raise ManifestNotFoundError(location.display)
+        _create(slot, location, metadata | {"total_records": 0})
+        stored = _find(slot, location)
+    assert stored is not None
+    return stored
+
+
+def _find(slot: Slot, location: Location) -> Stored | None:
+    found = slot.rows(_FIND, location.name)
+    return Stored(found[0][0], found[0][1], codec.loads(found[0][2])) if found else None
+
+
+def _create(slot: Slot, location: Location, metadata: Row) -> None:
+    while True:
+        try:
+            slot.rows(_CREATE, location.name, LANES, codec.dumps(metadata))
+            log.info("%s: created", location.display)
+        except psycopg.errors.UniqueViolation:  # another program has created this one, or one with the same number
+            slot.recover()
+            if _find(slot, location) is not None:
+                return
+        else:
+            return
+
+
+def prepare(location: Location) -> None:
+    """Make the tables, or bring those of an older version up to date."""
+    pool = Pool(location, ManifestOptions().lock_timeout_s)
+    try:
+        pool.open(lambda slot: schema.create(slot, location))
+    finally:
+        pool.close()
+
+
+def check(location: Location) -> CheckReport:
+    """Read every table of the manifest and report what does not fit together; change and lock nothing."""
+    with_options = ManifestOptions()
+    pool = Pool(location, with_options.lock_timeout_s)
+    try:
+        stored = pool.open(lambda slot: _stored(slot, location, None))
+        return checking.check(pool, stored.manifest_id)
+    finally:
+        pool.close()
+
+
+def repair(location: Location, *, dry_run: bool, lock_timeout_s: float) -> RepairReport:
+    """Refuse: the server's own backups and standbys are what repairs its data."""
+    del dry_run, lock_timeout_s
+    raise ManifestError(
+        f"{location.display}: a database is not repaired from here: restore it from the server's backup, or promote a standby"
+    )
+
+
+def footprint(location: Location) -> Footprint:
+    """Return the size of the tables, which all manifests of the database share; zeros if it cannot be read."""
+    pool = Pool(location, 0.0)
+    try:
+        return pool.open(checking.footprint)
+    except (ManifestError, OSError):
+        return Footprint()
+    finally:
+        pool.close()
+
+
+def diagnose(directory: str) -> Generator[ProbeResult]:
+    """Test whether this database can hold manifests."""
+    yield from checking.diagnose(directory)
+
+
+def manifests(directory: str) -> list[str]:
+    """Return the locations of the manifests in this database, sorted by name."""
+    return checking.manifests(directory)

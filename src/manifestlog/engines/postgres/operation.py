@@ -1,0 +1,72 @@
+"""One operation of a writer: its transaction, again after a failure that may pass, and what its first try decided.
+
+Invariants:
+
+- A try after the first one asks, before it does anything, whether an earlier one has written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from manifestlog.engines.postgres.values import lane_of
+from manifestlog.engines.postgres.writing import Limits, Transaction
+from manifestlog.model import codec, roots
+from manifestlog.model.rows import EXTRACTOR
+from manifestlog.model.writes import Rules
+from manifestlog.options import Durability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.model.rows import Row
+    from manifestlog.options import ManifestOptions
+
+T = TypeVar("T")
+
+
+class Writer:
+    """What writes to one manifest, with its settings."""
+
+    def __init__(self, pool: Pool, manifest_id: int, lanes: int, options: ManifestOptions) -> None:
+        self.pool = pool
+        self.id = manifest_id
+        self.options = options
+        self._lanes = lanes
+        level = pool.synchronous if options.durability is Durability.POWER_CUT else None
+        self.limits = Limits(f"{pool.lock_ms}ms", f"{pool.idle_ms}ms", level)
+
+    def lanes(self, source_ids: Iterable[str]) -> set[int]:
+        """Return the lanes of these sources."""
+        return {lane_of(source_id, self._lanes) for source_id in source_ids}
+
+    def rules(self, metadata: Row) -> Rules:
+        """Return what plans need of the metadata."""
+        root = roots.root_of(str(metadata["root_dir"]), self.pool.location.directory)
+        return Rules(root, self.options.record_bytes_max, metadata["process"] != EXTRACTOR)
+
+    def write(
+        self,
+        work: Callable[[Transaction], tuple[T, list[Any]]],
+        recall: Callable[[Slot, list[Any]], T],
+        first: Callable[[Slot], T | None] | None = None,
+    ) -> T:
+        """Do one operation: `first`, if it can do it, or else `work` in a transaction.
+
+        `work` returns its result, and the answers from which `recall` makes it again if the connection is lost.
+        """
+
+        def act(slot: Slot, tries: int) -> T:
+            tx = Transaction(slot, self.id, self.limits)
+            if tries == 0:
+                slot.op += 1
+                if first is not None and (done := first(slot)) is not None:
+                    return done
+            elif (told := tx.first_try()) is not None:
+                return recall(slot, told)
+            result, answers = work(tx)
+            tx.commit(codec.dumps(answers))
+            return result
+
+        return self.pool.repeat(act)

@@ -1,0 +1,52 @@
+"""What writers leave behind: whether it is on disk, and the rows of writers that are gone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from manifestlog.engines.postgres.writing import NOW
+from manifestlog.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manifestlog.engines.postgres.connections import Pool, Slot
+
+_UNFLUSHED = """
+    SELECT coalesce(max(seq), 0) FROM manifestlog.log
+    WHERE manifest_id = %s AND checksum = ANY(%b::bytea[])
+    HAVING coalesce(max(seq), 0) > (SELECT coalesce(max(flushed), 0) FROM manifestlog.writer WHERE manifest_id = %s)"""
+_FLUSH_ALL = f"""
+    INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
+    VALUES (%b, %s, 0, 0, %s, '[]', {NOW}) ON CONFLICT (writer) DO UPDATE SET flushed = greatest(w.flushed, excluded.flushed)"""
+_SYNCHRONOUS = "SELECT set_config('synchronous_commit', %s, true)"
+_LEAVE = "DELETE FROM manifestlog.writer WHERE writer = ANY(%b::bytea[])"
+_PURGE = f"DELETE FROM manifestlog.writer WHERE ts < {NOW} - 7 * 86400 * 1000000::bigint"
+
+
+def confirm(slot: Slot, manifest_id: int, checksums: Sequence[str], synchronous: str) -> None:
+    """Wait until these contents are on disk; their writers may not have waited."""
+    digests = [bytes.fromhex(one) for one in checksums]
+    found = slot.rows(_UNFLUSHED, manifest_id, digests, manifest_id)
+    if found:
+        with slot.script():
+            slot.send("BEGIN")
+            slot.send(_SYNCHRONOUS, synchronous)
+            slot.send(_FLUSH_ALL, slot.writer, manifest_id, found[0][0])
+            slot.send("COMMIT")
+
+
+def leave(pool: Pool) -> None:
+    """Remove the rows of this pool's writers, and of those that were killed long ago. Never fails."""
+    writers = list(pool.writers())
+    if not writers:
+        return
+
+    def act(slot: Slot) -> None:
+        with slot.script():
+            slot.send(_LEAVE, writers)
+            slot.send(_PURGE)
+
+    with suppress(ManifestError):
+        pool.brief(act)

@@ -1,0 +1,242 @@
+"""Statements over one connection, in as few messages as possible: a script of several is one write and one read.
+
+psycopg's own pipeline sends each statement by itself, which wakes the server as often: an addition took three times as
+long. So this module speaks libpq's pipeline mode through `psycopg.pq`.
+
+Invariants:
+
+- A script is one round trip. Its first error is raised, and nothing after it has run.
+- Parameters and results are binary. What is prepared is known by its text and the types of its parameters.
+- While it waits, other threads run, and Ctrl-C ends the wait. The connection is then not idle, so it is never used again.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+from functools import lru_cache
+from itertools import count
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus, Format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]]
+
+_BOOL, _BYTES, _INT, _TEXT = 16, 17, 20, 25
+_ARRAYS = {_BYTES: 1001, _TEXT: 1009, _INT: 1016}
+_int = Struct("!q").pack
+_length = Struct("!i").pack
+_array = Struct("!iiiii").pack
+_NULL = _length(-1)
+_PLACE = re.compile("%[sb]")
+_FAILED = frozenset({ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE})
+
+
+_Key = tuple[str, tuple[int, ...]]
+
+
+class Reply:
+    """What a statement of a script has returned, once the script has run."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self) -> None:
+        self.rows: Rows = []
+
+
+_Waiting = tuple["Reply | None", "_Key | None"] | None
+"""What a result is for: a statement, or its preparation; None: the end of a transaction."""
+
+
+class Wire:
+    """One connection, which one thread uses at a time."""
+
+    def __init__(self, connection: Connection, *, prepares: bool) -> None:
+        self._pgconn: PGconn = connection.pgconn
+        self._prepares = prepares
+        self._prepared: dict[_Key, bytes] = {}
+        self._names = count()
+        self._poller = select.poll()
+        self._poller.register(self._pgconn.socket, select.POLLIN)
+        self._loader = Transformer(connection)
+        self._encoding = "utf-8"
+        self._script: list[tuple[str, tuple[object, ...], Reply] | None] = []
+
+    def divide(self) -> None:
+        """End the transaction that the statements of the script are so far, in which there is no BEGIN."""
+        self._script.append(None)
+
+    def add(self, statement: str, parameters: tuple[object, ...]) -> Reply:
+        """Add a statement to the script that `run` runs."""
+        reply = Reply()
+        self._script.append((statement, parameters, reply))
+        return reply
+
+    def ask(self, statement: str, parameters: tuple[object, ...]) -> Rows:
+        """Run one statement, and return its rows. Raises `psycopg.Error`."""
+        types, values, formats = encoded(parameters)
+        name = self._prepared.get((statement, types))
+        if name is None:  # the first time, or never prepared
+            reply = self.add(statement, parameters)
+            self.run()
+            return reply.rows
+        self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
+        self._flush()
+        found: Rows = []
+        error: psycopg.Error | None = None
+        for result in self._results():
+            if result.status in _FAILED:
+                error = error or psycopg.errors.error_from_result(result, self._encoding)
+            elif result.status == ExecStatus.TUPLES_OK:
+                found = self._load(result)
+        if error is not None:
+            raise error
+        return found
+
+    def run(self) -> None:
+        """Run the script. Raises `psycopg.Error`."""
+        script, self._script = self._script, []
+        if not script:
+            return
+        self._pgconn.enter_pipeline_mode()
+        waiting: list[_Waiting] = []
+        for one in [*script, None]:
+            if one is None:
+                self._pgconn.pipeline_sync()
+                waiting.append(None)
+            else:
+                self._send(*one, waiting)
+        self._flush()
+        error = self._receive(waiting)
+        self._pgconn.exit_pipeline_mode()
+        if error is not None:
+            raise error
+
+    def discard(self) -> None:
+        """Forget the script."""
+        self._script = []
+
+    def _send(
+        self,
+        statement: str,
+        parameters: tuple[object, ...],
+        reply: Reply,
+        waiting: list[_Waiting],
+    ) -> None:
+        types, values, formats = encoded(parameters)
+        text = numbered(statement)
+        if not self._prepares:
+            self._pgconn.send_query_params(text, values, types, formats, Format.BINARY)
+        else:
+            key = statement, types
+            name = self._prepared.get(key)
+            if name is None:
+                name = self._prepared[key] = b"m%d" % next(self._names)
+                self._pgconn.send_prepare(name, text, types)
+                waiting.append((None, key))
+            self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
+        waiting.append((reply, None))
+
+    # -- waiting ---------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        while self._pgconn.flush():
+            readable, _, _ = select.select([self._pgconn.socket], [self._pgconn.socket], [])
+            if readable:
+                self._pgconn.consume_input()
+
+    def _result(self) -> PGresult | None:
+        while self._pgconn.is_busy():
+            self._poller.poll()
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
+
+    def _receive(self, waiting: Sequence[_Waiting]) -> psycopg.Error | None:
+        """Read the results of a script up to its end; return its first error."""
+        error: psycopg.Error | None = None
+        for one in waiting:
+            if one is not None:
+                found = self._receive_one(*one)
+                error = error or found
+            elif (end := self._result()) is None or end.status != ExecStatus.PIPELINE_SYNC:
+                return error or psycopg.OperationalError("the connection is lost")
+        return error
+
+    def _receive_one(self, reply: Reply | None, key: _Key | None) -> psycopg.Error | None:
+        """Read the results of one statement, or of preparing it; return its error."""
+        error: psycopg.Error | None = None
+        good = False
+        for result in self._results():
+            if result.status in _FAILED:
+                error = error or psycopg.errors.error_from_result(result, self._encoding)
+            elif result.status != ExecStatus.PIPELINE_ABORTED:
+                good = True
+                if reply is not None and result.status == ExecStatus.TUPLES_OK:
+                    reply.rows = self._load(result)
+        if key is not None and not good:
+            self._prepared.pop(key, None)
+        return error
+
+    def _results(self) -> Iterator[PGresult]:
+        """Yield the results of one statement."""
+        while (result := self._result()) is not None:
+            yield result
+            if result.status in _FAILED and self._pgconn.status != 0:
+                return  # the connection is lost; nothing ends the statement
+
+    def _load(self, result: PGresult) -> Rows:
+        self._loader.set_pgresult(result, set_loaders=True, format=Format.BINARY)
+        return self._loader.load_rows(0, result.ntuples, tuple)
+
+
+@lru_cache(maxsize=256)
+def numbered(statement: str) -> bytes:
+    """Return a statement with its placeholders numbered, as the server has them."""
+    number = count(1)
+    return _PLACE.sub(lambda _: f"${next(number)}", statement).encode()
+
+
+def encoded(parameters: Sequence[object]) -> tuple[tuple[int, ...], list[bytes | None], list[Format]]:
+    """Return the types, values and formats of parameters."""
+    types: list[int] = []
+    values: list[bytes | None] = []
+    formats = [Format.BINARY] * len(parameters)
+    for place, one in enumerate(parameters):
+        if not isinstance(one, list | tuple):
+            kind, value = _scalar(one)
+        elif one:
+            kind, value = _array_of(one)
+        else:  # of whatever type the statement says
+            kind, value, formats[place] = 0, b"{}", Format.TEXT
+        types.append(kind)
+        values.append(value)
+    return tuple(types), values, formats
+
+
+def _scalar(one: object) -> tuple[int, bytes | None]:
+    kind = type(one)
+    if kind is bytes:
+        return _BYTES, one  # type: ignore[return-value] # the type was compared
+    if kind is int:
+        return _INT, _int(one)
+    if one is None:
+        return 0, None
+    if kind is bool:
+        return _BOOL, b"\1" if one else b"\0"
+    assert isinstance(one, str)  # and every kind of text
+    return _TEXT, str(one).encode()
+
+
+def _array_of(items: Sequence[object]) -> tuple[int, bytes]:
+    kind = next((_scalar(one)[0] for one in items if one is not None), _BYTES)
+    parts = [b"".join((_length(len(value)), value)) if value is not None else _NULL for _, value in map(_scalar, items)]
+    return _ARRAYS[kind], b"".join((_array(1, 1, kind, len(items), 1), *parts))

@@ -1,0 +1,253 @@
+"""Transactions: the statements between the locks of the sources and the end of the log.
+
+::
+
+    general way   1  BEGIN; lock the lanes of the sources; claim unknown contents; read what the plans need
+                  2  (only if some contents were known) read and lock these
+                     the plans decide, in the client
+                  3  write; take the next numbers of the log; COMMIT; flush
+    one addition     if the content is unknown and its source has nothing at that time, all of it in one round trip
+
+Invariants:
+
+- Locks are taken in one order: lanes, unknown contents, known contents, each sorted; the end of the log last of all. It is
+  held while the server writes and commits, never while a client thinks.
+- The primary key of `content` picks the winner: who inserts second waits, and reads the row in a later statement.
+- The commit is asynchronous, so that the end of the log is not held for a sync; a second one then waits for both. What is
+  acknowledged is on disk, as `synchronous_commit` of the server says.
+- The number of the operation is in the same transaction. A second try asks for it first, and a first try that comes after
+  the second one violates a constraint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manifestlog.engines.postgres.lookup import BODIES, Known
+from manifestlog.engines.postgres.staged import Staged
+from manifestlog.model import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.model.rows import Row
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+SETTINGS = (
+    "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true),"
+    " set_config('idle_in_transaction_session_timeout', %s, true)"
+)
+LANE = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
+LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[]) ORDER BY lane FOR UPDATE"
+_ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
+_METADATA = "SELECT metadata FROM manifestlog.manifest WHERE manifest_id = %s"
+_CLAIM = """
+    INSERT INTO manifestlog.content (manifest_id, checksum, body)
+    SELECT %s, u.checksum, u.body FROM unnest(%b::bytea[], %b::bytea[]) AS u(checksum, body) ORDER BY u.checksum
+    ON CONFLICT DO NOTHING RETURNING checksum"""
+_KNOWN = BODIES + " ORDER BY checksum FOR UPDATE"
+_PUT = """
+    INSERT INTO manifestlog.content (manifest_id, checksum, body)
+    SELECT %s, u.checksum, u.body FROM unnest(%b::bytea[], %b::bytea[]) AS u(checksum, body) ORDER BY u.checksum
+    ON CONFLICT (manifest_id, checksum) DO UPDATE SET body = excluded.body"""
+_REMOVE = "DELETE FROM manifestlog.content WHERE manifest_id = %s AND checksum = ANY(%b::bytea[])"
+_UNSEE = """
+    DELETE FROM manifestlog.sighting s
+    USING unnest(%b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[]) AS u(pair, ts, tie, checksum)
+    WHERE s.manifest_id = %s AND s.pair = u.pair AND s.ts = u.ts AND s.tie = u.tie AND s.checksum = u.checksum"""
+_SEE = """
+    INSERT INTO manifestlog.sighting (pair, ts, tie, checksum, source, dataset, manifest_id)
+    SELECT u.*, %s::int
+    FROM unnest(%b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])
+        AS u(pair, ts, tie, checksum, source, dataset)"""
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+DONE = f"""
+    INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
+    SELECT %b, %s::int, %s::bigint, t.seq, 0, %b::bytea, {NOW} FROM tick t
+    ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END,
+        seq = excluded.seq, answers = excluded.answers, ts = excluded.ts"""
+_LOG = f"""
+    WITH tick AS (
+        UPDATE manifestlog.feed SET seq = seq + %s, records = records + %s, ts = greatest(ts + 1, n.now),
+            changed = CASE WHEN %s THEN greatest(ts + 1, n.now) ELSE changed END
+        FROM (SELECT {NOW} AS now) n
+        WHERE manifest_id = %s RETURNING seq, ts
+    ), events AS (
+        INSERT INTO manifestlog.log (manifest_id, seq, ts, kind, checksum, source, run, body, details)
+        SELECT %s::int, t.seq - %s + u.number, t.ts, u.kind, u.checksum, u.source, u.run, u.body, u.details
+        FROM tick t, unnest(%s::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+            WITH ORDINALITY AS u(kind, checksum, source, run, body, details, number)
+    ), mentions AS (
+        INSERT INTO manifestlog.mention (manifest_id, what, seq)
+        SELECT %s::int, u.what, t.seq - u.back FROM tick t, unnest(%b::bytea[], %s::bigint[]) AS u(what, back)
+    ), done AS ({DONE})
+    SELECT seq FROM tick"""
+_METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
+FLUSH = """
+    UPDATE manifestlog.writer SET flushed = seq FROM (SELECT set_config('synchronous_commit', %s, true)) c
+    WHERE writer = %b AND op = %s AND flushed < seq"""
+_WHAT_BECAME = "SELECT op, answers FROM manifestlog.writer WHERE writer = %b FOR UPDATE"
+
+
+class Limits(NamedTuple):
+    """What a transaction may take, in the server's spelling."""
+
+    lock: str
+    """How long a statement waits for a lock."""
+    idle: str
+    """How long the server waits for this client between two statements, before it lets go of the locks."""
+    synchronous: str | None
+    """What a commit waits for; None: for nothing."""
+
+
+def settle(slot: Slot, limits: Limits) -> None:
+    """Send the settings of a transaction, if its session does not have them."""
+    if not slot.has_session:
+        slot.send(SETTINGS, limits.lock, limits.idle)
+
+
+def flush(slot: Slot, limits: Limits) -> None:
+    """Send what waits for the disk to have the operation that was committed before it."""
+    if limits.synchronous is not None:
+        slot.send(FLUSH, limits.synchronous, slot.writer, slot.op)
+
+
+class Transaction:
+    """One transaction of the general way. On an error its slot recovers, which rolls it back."""
+
+    def __init__(self, slot: Slot, manifest_id: int, limits: Limits) -> None:
+        self.slot = slot
+        self.id = manifest_id
+        self.limits = limits
+        self.known = Known(slot, manifest_id)
+        self.staged = Staged(self.known)
+        self.metadata: Row = {}
+        self.new_metadata: Row | None = None
+        self._begun = False
+        self._claimed: dict[str, bytes] = {}
+        """Contents that were unknown, with the record that was inserted for them."""
+
+    def first_try(self) -> Any:
+        """Begin, and return the answers of this operation if an earlier try of it has written; else None."""
+        slot = self.slot
+        with slot.script():
+            self._begin()
+            became = slot.send(_WHAT_BECAME, slot.writer)
+        slot.in_doubt = False
+        found = became.rows
+        if not found or found[0][0] != slot.op:
+            return None
+        with slot.script():
+            slot.send("ROLLBACK")
+            flush(slot, self.limits)
+        return codec.loads(found[0][1])
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.slot.send(BEGIN)
+            settle(self.slot, self.limits)
+
+    def begin(
+        self, lanes: Collection[int] | None, contents: dict[str, bytes] | None = None, rows: Sequence[Row] = ()
+    ) -> None:
+        """Lock these lanes (None: all), claim the contents that are unknown, and read and lock the others.
+
+        `rows` are additions: what they depend on is read ahead.
+        """
+        slot, given = self.slot, contents or {}
+        with slot.script():
+            self._begin()
+            if lanes is None:
+                slot.send(_ALL_LANES, self.id)
+            else:
+                slot.send(LANES, self.id, sorted(lanes))
+            metadata = slot.send(_METADATA, self.id)
+            if given:
+                digests, bodies = [bytes.fromhex(one) for one in given], list(given.values())
+                claimed = slot.send(_CLAIM, self.id, digests, bodies)
+                take = self.known.ask_of_sources(list(rows))
+        self.metadata = codec.loads(metadata.rows[0][0])
+        if given:
+            take()
+            self._note_claimed(given, claimed.rows)
+            self._lock_known(given)
+
+    def _note_claimed(self, given: dict[str, bytes], found: Iterable[tuple[bytes]]) -> None:
+        claimed = {(checksum := digest.hex()): given[checksum] for (digest,) in found}
+        self._claimed |= claimed
+        self.known.note_bodies(claimed, ())
+
+    def _lock_known(self, given: dict[str, bytes]) -> None:
+        """Read and lock the contents that are not claimed. One that was forgotten in between is claimed after all."""
+        left = given.keys() - self._claimed
+        while left:
+            left -= self.lock_contents(left)
+            if left:
+                digests = [bytes.fromhex(one) for one in sorted(left)]
+                bodies = [given[one] for one in sorted(left)]
+                self._note_claimed(given, self.slot.rows(_CLAIM, self.id, digests, bodies))
+                left -= self._claimed.keys()
+
+    def lock_contents(self, checksums: Collection[str]) -> set[str]:
+        """Read and lock these contents; return those that are known."""
+        digests = [bytes.fromhex(one) for one in sorted(checksums)]
+        found = self.slot.rows(_KNOWN, self.id, digests)
+        self.known.note_bodies(checksums, found)
+        return {digest.hex() for digest, _ in found}
+
+    def commit(self, answers: bytes) -> None:
+        """Write what was staged, with the answers of this operation; or end it if there is nothing to write."""
+        slot = self.slot
+        if not self.staged.log:
+            slot.rows("ROLLBACK")
+            return
+        slot.in_doubt = True
+        with slot.script():
+            self._write_contents()
+            self._write_sightings()
+            if self.new_metadata is not None:
+                slot.send(_METADATA_IS, codec.dumps(self.new_metadata), self.id)
+            self._write_log(answers)
+            slot.send("COMMIT")
+            flush(slot, self.limits)
+        slot.in_doubt = False
+
+    def _write_contents(self) -> None:
+        staged, slot = self.staged, self.slot
+        gone = [bytes.fromhex(one) for one, body in staged.bodies.items() if body is None]
+        gone += [bytes.fromhex(one) for one in self._claimed.keys() - staged.bodies.keys()]
+        put = {bytes.fromhex(one): body for one, body in staged.bodies.items() if self._must_put(one, body)}
+        if put:
+            slot.send(_PUT, self.id, list(put), list(put.values()))
+        if gone:
+            slot.send(_REMOVE, self.id, gone)
+
+    def _must_put(self, checksum: str, body: bytes | None) -> bool:
+        return body is not None and self._claimed.get(checksum) != body
+
+    def _write_sightings(self) -> None:
+        gone, come = self.staged.sightings()
+        if gone:
+            keys = [[one.pair for _, one in gone], [one.ts for _, one in gone], [one.tie for _, one in gone]]
+            self.slot.send(_UNSEE, *keys, [digest for digest, _ in gone], self.id)
+        if come:
+            digests, seen = [digest for digest, _ in come], [one for _, one in come]
+            columns: list[list[Any]] = [[one.pair for one in seen], [one.ts for one in seen], [one.tie for one in seen]]
+            more = [[one.source for one in seen], [one.dataset for one in seen]]
+            self.slot.send(_SEE, self.id, *columns, digests, *more)
+
+    def _write_log(self, answers: bytes) -> None:
+        staged, slot = self.staged, self.slot
+        log, count = staged.log, len(staged.log)
+        mentions = [(what, count - number) for number, one in enumerate(log, 1) for what in one.mentions]
+        columns = [list(column) for column in zip(*(one[:6] for one in log), strict=True)]
+        changed = any(one.is_change for one in log)
+        slot.send(
+            _LOG,
+            *(count, staged.added, changed, self.id),
+            *(self.id, count, *columns),
+            *(self.id, [what for what, _ in mentions], [back for _, back in mentions]),
+            *(slot.writer, self.id, slot.op, answers),
+        )

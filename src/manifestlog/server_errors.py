@@ -1,0 +1,34 @@
+"""The exceptions of manifests that a database server keeps; part of the tree in `errors`."""
+
+from __future__ import annotations
+
+from manifestlog.errors import LockTimeoutError, ManifestError
+
+
+class ServerUnavailableError(LockTimeoutError):
+    """The database server did not answer within `lock_timeout_s`. What was acknowledged is kept."""
+
+    _fields = ("path", "timeout_s", "reason")
+
+    def __init__(self, path: str, timeout_s: float, reason: str) -> None:
+        ManifestError.__init__(
+            self,
+            f"{path}: the server did not do it within {timeout_s:g} s ({reason}); what was acknowledged is kept: start the"
+            " server or mend the network, then retry, or increase lock_timeout_s / --lock-timeout",
+        )
+        self.path = path
+        self.timeout_s = timeout_s
+        self.reason = reason
+        self.holder = None
+
+
+class ServerError(ManifestError):
+    """The database server refuses, or the location does not lead to one. Nothing was written."""
+
+    _fields = ("path", "reason", "advice")
+
+    def __init__(self, path: str, reason: str, advice: str) -> None:
+        super().__init__(f"{path}: {reason}: {advice}")
+        self.path = path
+        self.reason = reason
+        self.advice = advice

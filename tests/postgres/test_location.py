@@ -1,0 +1,79 @@
+"""What a location of a manifest in a database may be; no server is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from manifestlog import names
+from manifestlog.engines.postgres.location import connection_text, locate
+from manifestlog.engines.registry import driver_for
+from manifestlog.errors import ManifestError
+
+
+@pytest.mark.parametrize(
+    ("text", "connection"),
+    [
+        ("postgresql://host/etl/systems_download", "postgresql://host/etl"),
+        ("postgres://host/etl/systems_download", "postgresql://host/etl"),
+        ("postgresql://user@host:5433/etl/systems_download", "postgresql://user@host:5433/etl"),
+        ("postgresql:///systems_download?service=etl", "postgresql://?service=etl"),
+        ("postgresql:///etl/systems_download?host=/run/pg&port=5433", "postgresql:///etl?host=/run/pg&port=5433"),
+        ("postgresql://a,b:5433/etl/systems_download", "postgresql://a,b:5433/etl"),
+        ("postgresql://host/systems_download?sslmode=verify-full", "postgresql://host?sslmode=verify-full"),
+    ],
+)
+def test_what_comes_before_the_name_is_libpqs(text: str, connection: str) -> None:
+    assert connection_text(locate(text)) == connection
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "postgres://host/etl/systems_download?b=2&a=1",
+        "postgresql://host:5432/etl/systems_download?a=1&b=2",
+        "POSTGRESQL://host/etl/systems_download?b=2&a=1",
+    ],
+)
+def test_another_spelling_is_the_same_manifest(other: str) -> None:
+    assert locate(other).key == locate("postgresql://host/etl/systems_download?a=1&b=2").key
+
+
+def test_what_messages_name_can_be_opened_again() -> None:
+    found = locate("postgresql://u@h/etl/systems_download?sslmode=require&connect_timeout=3")
+    assert locate(found.display) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://user:swordfish@host/etl/systems_download",
+        "postgresql://host/etl/systems_download?password=swordfish",
+        "postgresql://host/etl/systems_download?PASSWORD=swordfish",
+        "postgresql://host/etl/systems_download?sslpassword=swordfish",
+        "postgresql://:swordfish@host/etl/systems_download",
+    ],
+)
+def test_a_password_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(ValueError, match=r"~/\.pgpass") as refused:
+        locate(text)
+    assert "swordfish" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["postgresql://host/etl/x", "postgresql://host/", "postgresql://host/etl/Systems_x"])
+def test_a_bad_name_says_the_rule(text: str) -> None:
+    with pytest.raises(ValueError, match="two or more parts"):
+        locate(text)
+
+
+def test_a_name_that_is_too_long_says_how_long_it_may_be() -> None:
+    with pytest.raises(ValueError, match="the name has 409 characters; a manifest's may have 200"):
+        locate(f"postgresql://host/etl/{'a' * 400}_download")
+
+
+def test_a_url_in_a_path_is_not_taken_for_a_directory() -> None:
+    with pytest.raises(ManifestError, match="a Path cannot hold a URL"):
+        driver_for("postgresql:/host/etl/systems_download")
+
+
+def test_a_name_is_put_before_the_parameters() -> None:
+    assert names.joined("postgresql://host/etl?a=1", "x_y") == "postgresql://host/etl/x_y?a=1"
