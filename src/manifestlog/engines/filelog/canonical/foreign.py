@@ -37,6 +37,7 @@ _SHAPE_KEYS_MAX = 5
 _SHAPE_KEY_MAX = 40
 _RECORDS_AT_ONCE = 512
 _FIELDS = frozenset(FIELDS)
+_LINE = b'        "%b": %b,\n'
 _QUOTE_ESCAPED = b"\\u0022"
 
 
@@ -164,8 +165,8 @@ def _rendered(metadata: Row, records: _Records) -> Converted:
     offsets, crcs = array("Q"), array("I")
     for first in range(0, len(checksums), _RECORDS_AT_ONCE):
         some = checksums[first : first + _RECORDS_AT_ONCE]
-        raws = [encoded.pop(checksum) for checksum in some]
-        lines = [b'        "%b": %b,\n' % (key.encode(), raw) for key, raw in zip(some, raws, strict=True)]
+        raws = list(map(encoded.pop, some))
+        lines = list(map(_LINE.__mod__, zip(map(str.encode, some), raws, strict=True)))
         offsets.extend(accumulate(map(len, lines[:-1]), initial=len(out)))
         crcs.extend(map(crc32, raws))
         out += b"".join(lines)

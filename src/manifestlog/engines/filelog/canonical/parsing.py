@@ -32,6 +32,7 @@ _USUAL = frozenset(
     REQUIRED + more for more in ((), ("last_modified",), ("derived_from",), ("last_modified", "derived_from"))
 )
 """The members of a record with one source, in their order."""
+_NEXT_HEAD = '":         "'
 _required = itemgetter(*REQUIRED)
 Texts = tuple[str, ...]
 _TEXT, _TEXT_OR_NULL = {str}, {str, type(None)}
@@ -52,8 +53,8 @@ def parse(lines: list[bytes], offset: int, before: str) -> tuple[Block, str]:
     try:
         rows = codec.loads_all(raws)
         checksums = [row["checksum"] for row in rows]
-        expected = [b'        "%b": %b' % (str.encode(key), raw) for key, raw in zip(checksums, raws, strict=True)]
-        _require(lines == expected and codec.dumps(rows) == b"[%b]" % b",".join(raws))
+        heads = b"".join([line[:KEY_BYTES] for line in lines])
+        _require(heads == _heads(checksums) and codec.dumps(rows) == b"[%b]" % b",".join(raws))
         _require(before < checksums[0] and all(map(lt, checksums, checksums[1:])))
         sources = _checked(rows)
     except (ValueError, TypeError, LookupError):
@@ -62,6 +63,11 @@ def parse(lines: list[bytes], offset: int, before: str) -> tuple[Block, str]:
     offsets = accumulate((len(line) + len(BETWEEN) for line in lines[:-1]), initial=offset)
     digests = bytes.fromhex("".join(checksums))
     return Block(digests, array("Q", offsets), array("I", map(crc32, raws)), sources), checksums[-1]
+
+
+def _heads(checksums: list[str]) -> bytes:
+    """Return what the lines of these records have before the record itself, joined: each has `KEY_BYTES` of it."""
+    return f'        "{_NEXT_HEAD.join(checksums)}": '.encode()
 
 
 def _require(condition: bool) -> None:  # noqa: FBT001 -- what it requires
