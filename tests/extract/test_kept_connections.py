@@ -10,7 +10,7 @@ import pytest
 
 from extract.builders import source
 from extract.running import pattern
-from manifestlog.extract import Defaults, FetchRequest, Result
+from manifestlog.extract import Defaults, FetchRequest, Result, plan_all
 from manifestlog.extract.fetchers.http import HttpFetcher
 from support import answers
 from support.badserver import misbehaving
@@ -208,3 +208,49 @@ def test_a_body_that_is_left_unread_does_not_disturb_the_next_one(bad: BadServer
     with fetcher.open(source(bad.script("/a", answers.whole(BODY))), FetchRequest()):
         pass
     assert read(fetcher, bad.script("/b", answers.whole(OTHER))) == OTHER
+
+
+# -- dry runs ----------------------------------------------------------------------------------------------------------
+
+
+def planned(bad: BadServer, *steps: Step) -> list[str]:
+    """Plan a source and, on the connection that it leaves, another one that takes these steps."""
+    urls = [bad.script("/a", answers.whole(BODY)), bad.script("/b", *steps)]
+    return [found.action for found in plan_all(None, [source(url, source_id=url[-1]) for url in urls])]
+
+
+@pytest.mark.parametrize("end", [answers.hangs_up(), answers.reset()], ids=["closed", "reset"])
+def test_a_dry_run_asks_again_when_a_kept_connection_is_closed(bad: BadServer, end: Step) -> None:
+    assert planned(bad, end, answers.whole(OTHER)) == ["fetch", "fetch"]
+    assert [request.method for request in bad.asked("/b")] == ["HEAD", "HEAD"]
+
+
+def test_a_dry_run_asks_again_on_a_connection_that_was_closed_while_idle(bad: BadServer) -> None:
+    urls = [bad.script("/a", then_closes(answers.whole(BODY))), bad.script("/b", answers.whole(OTHER))]
+    found = plan_all(None, [source(url, source_id=url[-1]) for url in urls])
+    assert [one.action for one in found] == ["fetch", "fetch"]
+
+
+def test_a_dry_run_asks_by_get_again_when_a_kept_connection_is_closed(bad: BadServer) -> None:
+    """Where the server does not support HEAD, the GET comes on the connection of the HEAD."""
+    seen: list[str] = []
+
+    def step(exchange: Exchange) -> None:
+        seen.append(exchange.request.method)
+        match seen:
+            case ["HEAD"]:
+                answers.status(405)(exchange)
+            case ["HEAD", "GET"]:
+                exchange.hang_up()
+            case _:
+                answers.whole(OTHER)(exchange)
+
+    found = plan_all(None, [source(bad.script("/a", step))])
+    assert ([one.action for one in found], seen) == (["fetch"], ["HEAD", "GET", "GET"])
+
+
+def test_a_dry_run_over_tls_asks_again_when_a_kept_connection_is_closed(secure: tuple[BadServer, str]) -> None:
+    server, ca = secure
+    first = source(server.script("/a", answers.whole(BODY)), source_id="a", ca=ca)
+    second = source(server.script("/b", answers.hangs_up(), answers.whole(OTHER)), source_id="b", ca=ca)
+    assert [found.action for found in plan_all(None, [first, second])] == ["fetch", "fetch"]
