@@ -50,16 +50,19 @@ class Attempts:
 
 
 class Task(NamedTuple):
-    """One source to fetch, with the state of its earlier attempts, if any."""
+    """One source to fetch, with the state of its earlier attempts, if any.
 
-    source: ETLSource
+    It names the source by its number in the run: workers have all sources, and a model is slow to send.
+    """
+
+    number: int
     host: str
     attempts: Attempts | None = None
 
     @classmethod
-    def of(cls, source: ETLSource) -> Task:
+    def of(cls, number: int, source: ETLSource) -> Task:
         """Return the task of a source that has not started."""
-        return cls(source, host_of(source.url))
+        return cls(number, host_of(source.url))
 
 
 class Ended(NamedTuple):

@@ -83,11 +83,11 @@ def extract(context: WorkerContext, source: ETLSource) -> Outcome:
     return _extract(context, source, Attempts.begin(context.defaults.timeout_total_s))
 
 
-def advance(context: WorkerContext, task: Task) -> Ended | Postponed:
+def advance(context: WorkerContext, source: ETLSource, task: Task) -> Ended | Postponed:
     """Like `extract`, but end with `Postponed` instead of a pause; the same task then continues, in any worker."""
     attempts = task.attempts or Attempts.begin(context.defaults.timeout_total_s)
     try:
-        outcome = _extract(context, task.source, attempts)
+        outcome = _extract(context, source, attempts)
     except _PostponedError as error:
         again = task._replace(attempts=attempts)
         return Postponed(again, error.pause_s, error.is_held, attempts.answered)
@@ -249,8 +249,8 @@ def has_recorded_name(record: ManifestRecord | None, source: ETLSource) -> bool:
     """
     if record is None:
         return False
-    name = file_name_of(source)
-    return record.file_path.name in (name, alternate_path(Path(name), record.checksum).name)
+    name, recorded = file_name_of(source), record.file_path.name
+    return recorded == name or recorded == alternate_path(Path(name), record.checksum).name
 
 
 # -- 2 fetch -----------------------------------------------------------------------------------------------------------

@@ -120,7 +120,13 @@ class PipelineOrchestrator:
 
     def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:
         job = ExtractJob(
-            self._manifest, self._fetcher, self._data_dir, self._defaults, self._secrets, self._shows_progress
+            self._manifest,
+            self._fetcher,
+            self._data_dir,
+            self._defaults,
+            self._secrets,
+            tuple(waiting),
+            self._shows_progress,
         )
         queue, asked = _Queue(waiting, self._defaults), asked_to_stop or int
         if not self._works_here(asked_to_stop):
@@ -265,7 +271,8 @@ class _Queue:
 
     def __init__(self, sources: list[ETLSource], defaults: Defaults) -> None:
         limits = Limits(defaults.connections, defaults.connections_per_host, defaults.request_pause_s)
-        tasks = map(Task.of, sources)
+        self.sources = sources
+        tasks = (Task.of(number, source) for number, source in enumerate(sources))
         self.schedule = Schedule(((task.host, task) for task in tasks), limits)
         self.divides = any((source.segments or defaults.segments) > 1 for source in sources)
 
@@ -280,7 +287,7 @@ class _PoolListener:
     """Tells the schedule how each turn of a source has ended, and the listener of the run what came of it."""
 
     def __init__(self, listener: _Listener, queue: _Queue) -> None:
-        self._listener, self._schedule = listener, queue.schedule
+        self._listener, self._schedule, self._sources = listener, queue.schedule, queue.sources
         self._lender = Lender(queue.schedule)
         self._lost_once: set[tuple[str, str]] = set()
 
@@ -292,7 +299,7 @@ class _PoolListener:
 
     def on_done(self, result: Ended | Postponed) -> None:
         now = time.monotonic()
-        ended = result.task.source if isinstance(result, Postponed) else result.outcome
+        ended = self._sources[result.task.number] if isinstance(result, Postponed) else result.outcome
         self._lender.end((ended.source_id, ended.dataset), now)
         if isinstance(result, Postponed):
             task = result.task
@@ -304,11 +311,12 @@ class _PoolListener:
             self._listener.on_done(result.outcome)
 
     def on_worker_died(self, task: Task, how: str) -> bool:
-        pair = task.source.source_id, task.source.dataset
+        source = self._sources[task.number]
+        pair = source.source_id, source.dataset
         self._lender.end(pair, time.monotonic())
         if pair not in self._lost_once:
             self._lost_once.add(pair)
             return True
         self._schedule.done(task.host, time.monotonic(), answered=None)
-        self._listener.on_lost_twice(task.source, how)
+        self._listener.on_lost_twice(source, how)
         return False

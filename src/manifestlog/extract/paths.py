@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -65,10 +66,18 @@ def _joined(data_dir: Path, source: ETLSource) -> Path:
 
 def path_for(data_dir: Path, source: ETLSource) -> Path:
     """Return the path of the source's data file; raises `ExtractError` for an unsafe dataset or file name."""
-    segments = [*source.dataset.split("/"), file_name_of(source)]
-    if wrong := next(filter(None, map(safe_names.problem, segments)), None):  # an unvalidated model
+    name = file_name_of(source)
+    directory, wrong = _directory_of(data_dir, source.dataset)
+    if wrong := wrong or safe_names.problem(name):  # an unvalidated model
         raise ExtractError(f"source {source.source_id}: a name in its path {wrong}; choose another name")
-    return data_dir.joinpath(*segments)
+    return directory / name
+
+
+@lru_cache(maxsize=1024)  # many sources share a dataset, and to join and check names takes as long as to read a record
+def _directory_of(data_dir: Path, dataset: str) -> tuple[Path, str | None]:
+    """Return the directory of a dataset, and what is wrong with its name."""
+    parts = dataset.split("/")
+    return data_dir.joinpath(*parts), next(filter(None, map(safe_names.problem, parts)), None)
 
 
 def alternate_path(target: Path, checksum: str) -> Path:

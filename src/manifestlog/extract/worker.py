@@ -20,6 +20,7 @@ from typing import NamedTuple
 from manifestlog.extract.attempts import Ended, Postponed, Task
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import advance
 from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
@@ -38,6 +39,8 @@ class ExtractJob(NamedTuple):
     data_dir: Path
     defaults: Defaults
     secrets: frozenset[str]
+    sources: tuple[ETLSource, ...]
+    """All sources of the run; a task names one by its number."""
     shows_progress: bool = True
     """Whether `Started` and `Progress` are sent: each costs a message."""
 
@@ -72,7 +75,7 @@ def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
         def answer(task: Task) -> Ended | Postponed:
             if not hasattr(own, "context"):
                 own.context = _context(job, link, opened, landing, lending)
-            return advance(own.context, task)
+            return advance(own.context, job.sources[task.number], task)
 
         yield answer
 
