@@ -53,6 +53,18 @@ def record(
     return ManifestRecord(**fields | more)
 
 
+def one_of_each() -> list[ManifestRecord]:
+    """Return records that are new, duplicate, changed, refreshed, reverted and alias, in this order."""
+    return [
+        record("a", 1),
+        record("a", 1),
+        record("b", 2),
+        record("b", 3, etag="x"),
+        record("a", 4),
+        record("a", 4, source="other"),
+    ]
+
+
 def meta(**changes: Any) -> ManifestMetadata:
     """The usual metadata with some fields changed."""
     return META.model_copy(update=changes)

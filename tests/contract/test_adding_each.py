@@ -9,7 +9,7 @@ import pytest
 
 from manifestlog import DownloadManifestManager, EventKind, RecordRejectedError, Verdict
 
-from .builders import QUIET, at, files_of, record, segments_of, sha
+from .builders import QUIET, at, files_of, one_of_each, record, segments_of, sha
 from .test_verdicts import TABLE, A, B
 
 if TYPE_CHECKING:
@@ -22,16 +22,7 @@ pytestmark = pytest.mark.every_engine
 
 def test_every_record_has_its_verdict_in_order(manifest: DownloadManifestManager) -> None:
     """Each record is decided as if the records before it had been added."""
-    found = manifest.add_each(
-        [
-            record("a", 1),
-            record("a", 1),
-            record("b", 2),
-            record("b", 3, etag="x"),
-            record("a", 4),
-            record("a", 4, source="other"),
-        ]
-    )
+    found = manifest.add_each(one_of_each())
     assert [one.verdict.value for one in found] == ["new", "duplicate", "changed", "refreshed", "reverted", "alias"]
 
 

@@ -20,7 +20,7 @@ from manifestlog import (
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.names import resolve
 
-from .builders import QUIET, at, files_of, record, segments_of, sha
+from .builders import QUIET, at, files_of, one_of_each, record, segments_of, sha
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,16 +53,7 @@ def _batch_lines(path: Path) -> list[bytes]:
 
 def test_add_many_counts_every_verdict(manifest: DownloadManifestManager) -> None:
     """The counts have all six verdicts as keys and add up, whatever happened within the batch."""
-    counts = manifest.add_many(
-        [
-            record("a", 1),
-            record("a", 1),
-            record("b", 2),
-            record("b", 3, etag="x"),
-            record("a", 4),
-            record("a", 4, source="other"),
-        ]
-    )
+    counts = manifest.add_many(one_of_each())
     assert counts == _counts(new=1, duplicate=1, changed=1, refreshed=1, reverted=1, alias=1)
 
 
