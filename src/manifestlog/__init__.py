@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         ManifestOptions as ManifestOptions,
     )
     from manifestlog.server_errors import (
+        ClaimLostError as ClaimLostError,
         ServerError as ServerError,
         ServerUnavailableError as ServerUnavailableError,
     )
@@ -159,7 +160,7 @@ _HOMES = {
     "model.verdict": ("Verdict",),
     "names": ("manifest_path",),
     "options": ("Durability", "ManifestOptions"),
-    "server_errors": ("ServerError", "ServerUnavailableError"),
+    "server_errors": ("ClaimLostError", "ServerError", "ServerUnavailableError"),
     "tracing": ("trace",),
     "undo": ("Undone",),
 }

@@ -50,6 +50,7 @@ from manifestlog.model.relocation import Relocation
 from manifestlog.model.retiming import Retimed
 from manifestlog.model.rows import normal_checksum
 from manifestlog.model.verdict import Verdict
+from manifestlog.names import is_url
 from manifestlog.open_managers import Entry, open_managers
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, log_time
@@ -251,7 +252,8 @@ class AbstractManifest(ManifestReader, ABC):
 
         Each worker needs its own. Use it as a context manager: `with manager.claims(d) as claims, claims.claim(…) as ours:`.
         """
-        return self._engine.claims(os.path.abspath(directory))
+        place = os.fspath(directory)
+        return self._engine.claims(place if is_url(place) else os.path.abspath(place))
 
     # -- history -------------------------------------------------------------------------------------------------
 

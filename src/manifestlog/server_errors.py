@@ -32,3 +32,16 @@ class ServerError(ManifestError):
         self.path = path
         self.reason = reason
         self.advice = advice
+
+
+class ClaimLostError(ManifestError):
+    """A claim was lost: its session ended, or its lease. Nothing was written."""
+
+    _fields = ("path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: the claim was lost, because this host was stopped or cut off; nothing was written, and another worker"
+            " may have the work by now: run it again"
+        )
+        self.path = path

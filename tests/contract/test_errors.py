@@ -11,6 +11,7 @@ import pytest
 import manifestlog
 from manifestlog import (
     AddManyStoppedError,
+    ClaimLostError,
     CursorError,
     DamagedManifestError,
     DiskFullError,
@@ -65,6 +66,7 @@ TREE: dict[str, tuple[ManifestError, int, type[BaseException]]] = {
     "HistoryUnavailableError": (HistoryUnavailableError("/m/history", OSError(errno.EACCES, "denied")), 1, OSError),
     "LoadError": (LoadError("t.loads", "no such table", "create it"), 1, ManifestError),
     "HalfLoadedError": (HalfLoadedError("t.loads", "load", "ab" * 32), 1, LoadError),
+    "ClaimLostError": (ClaimLostError("postgresql://h/d/a_b"), 1, ManifestError),
     "ServerError": (ServerError("postgresql://h/d/a_b", "no such database", "create it"), 1, ManifestError),
     "ServerUnavailableError": (ServerUnavailableError("postgresql://h/d/a_b", 30.0, "refused"), 11, LockTimeoutError),
     "UndoConflictError": (UndoConflictError("/m/x", "a", "put", "2025-01-01", "0.1.5", 2), 1, ManifestError),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +19,7 @@ from manifestlog.model.rows import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 _POLL_S = 0.005
@@ -64,6 +65,10 @@ class MemoryClaims:
     def _release(self, key: tuple[str, str, str]) -> None:
         if self._claimed.holders.get(key) is self:
             del self._claimed.holders[key]
+
+    def fence(self) -> AbstractContextManager[None]:
+        """Do nothing: a claim ends only with this process."""
+        return nullcontext()
 
     def record_skip(self, name: str) -> list[str]:
         times = self._claimed.skips[self._directory].setdefault(name, [])

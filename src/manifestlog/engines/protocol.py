@@ -120,6 +120,9 @@ class Claims(Protocol):
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
         """Claim a name, waiting up to `wait_s` for its holder; the block receives whether the claim succeeded."""
 
+    def fence(self) -> AbstractContextManager[None]:
+        """In this block, writes of this thread raise an error, with nothing written, if a claim of this object was lost."""
+
     def record_skip(self, name: str) -> list[str]:
         """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
 

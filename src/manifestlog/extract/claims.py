@@ -59,6 +59,10 @@ class Claims:
                 raise ExtractError(f"{kind} {name} is claimed by another process; run extract again later", where)
             yield
 
+    def fence(self) -> AbstractContextManager[None]:
+        """In this block, writes of this thread raise an error, with nothing written, if a claim was lost."""
+        return self._claims.fence()
+
     def record_skip(self, name: str) -> list[str]:
         """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
         return self._claims.record_skip(name)

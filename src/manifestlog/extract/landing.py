@@ -107,7 +107,8 @@ def add_record(context: WorkerContext, one: Arrival, path: Path) -> Outcome:
     """Register the content, which is at this path."""
     one.path = path
     one.given = _record_of(context, one)
-    result = context.manifest.add(one.given, live=one.attempt is not None, attempt=_attempt_of(context, one))
+    with context.claims.fence():
+        result = context.manifest.add(one.given, live=one.attempt is not None, attempt=_attempt_of(context, one))
     return _outcome(context, one, result)
 
 
@@ -196,7 +197,8 @@ def _add_records(context: WorkerContext, group: list[Arrival]) -> None:
     try:
         if len(ready) > 1:
             attempts = [_attempt_of(context, one) for one, _ in ready]
-            results = context.manifest.add_each([given for _, given in ready], live=True, attempts=attempts)
+            with context.claims.fence():
+                results = context.manifest.add_each([given for _, given in ready], live=True, attempts=attempts)
             for (one, _), result in zip(ready, results, strict=True):
                 one.result = result
             return
@@ -207,7 +209,7 @@ def _add_records(context: WorkerContext, group: list[Arrival]) -> None:
             one.error = error
         return
     for one, given in ready:
-        with _kept_error(one):
+        with _kept_error(one), context.claims.fence():
             one.result = context.manifest.add(given, live=True, attempt=_attempt_of(context, one))
 
 

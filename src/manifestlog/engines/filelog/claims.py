@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +28,7 @@ from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 _NOTES_WAIT_S = 60.0
@@ -58,6 +59,10 @@ class FileClaims:
                 return False
             time.sleep(_POLL_S)
         return True
+
+    def fence(self) -> AbstractContextManager[None]:
+        """Do nothing: a claim ends only with this process."""
+        return nullcontext()
 
     def record_skip(self, name: str) -> list[str]:
         with self.claim("notes", "", wait_s=_NOTES_WAIT_S) as ours:

@@ -54,7 +54,12 @@ class Additions:
         self._group: Group[Addition, Added] = Group(self._together, _TOGETHER_MAX)
 
     def add(self, one: Addition) -> Added:
-        """Record one content, together with those of other threads that wait."""
+        """Record one content, together with those of other threads that wait; alone if it depends on a claim."""
+        if self._writer.pool.is_bound:
+            (answer,) = self._together([one])
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
         return self._group.do(one)
 
     def add_batch(self, some: Sequence[Addition]) -> list[Added]:
@@ -73,7 +78,9 @@ class Additions:
         prepared = single.ready(one.record, self._rules, lane, live=one.live, details=one.details)
 
         def first(slot: Slot) -> list[Added | Exception] | None:
-            answer = None if prepared is None else single.add(slot, self._writer.id, prepared, self._writer.limits)
+            answer = (
+                None if prepared is None else single.add(slot, self._writer.id, prepared, self._writer.fenced_limits)
+            )
             if answer is None:
                 answer = self._duplicate(slot, one)
             return None if answer is None else [answer]

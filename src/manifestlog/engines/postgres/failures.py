@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from manifestlog.errors import DiskFullError, LockTimeoutError
-from manifestlog.server_errors import ServerError, ServerUnavailableError
+from manifestlog.server_errors import ClaimLostError, ServerError, ServerUnavailableError
 
 if TYPE_CHECKING:
     from manifestlog.engines.protocol import Location
@@ -26,6 +26,7 @@ _AGAIN = frozenset(
         "40001",  # serialization failure
         "40P01",  # deadlock
         "25P03",  # idle in transaction for too long: this process was stopped
+        "57P05",  # idle for too long
         "57P01",  # the server shuts down
         "57P02",  # another session crashed
         "57P03",  # the server starts
@@ -77,7 +78,7 @@ def is_lost(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state[:2] == _LOST or state in {"57P01", "57P02", "25P03"}
+    return state[:2] == _LOST or state in {"57P01", "57P02", "57P05", "25P03"}
 
 
 def may_retry(error: psycopg.Error) -> bool:
@@ -99,6 +100,8 @@ def while_connecting(location: Location, error: psycopg.Error) -> ManifestError:
 def of_statement(location: Location, error: psycopg.Error, timeout_s: float) -> ManifestError:
     """Return the error of a statement that failed for good."""
     state = error.sqlstate or ""
+    if state == "22012":
+        return ClaimLostError(location.display)
     if state == "55P03":
         return LockTimeoutError(location.display, timeout_s, "another session of the server")
     if state == "53100":

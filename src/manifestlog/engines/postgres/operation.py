@@ -37,6 +37,11 @@ class Writer:
         level = pool.synchronous if options.durability is Durability.POWER_CUT else None
         self.limits = Limits(f"{pool.lock_ms}ms", f"{pool.idle_ms}ms", level)
 
+    @property
+    def fenced_limits(self) -> Limits:
+        """The limits, with the fence of this thread."""
+        return self.limits._replace(fence=self.pool.fence)
+
     def lanes(self, source_ids: Iterable[str]) -> set[int]:
         """Return the lanes of these sources."""
         return {lane_of(source_id, self._lanes) for source_id in source_ids}
@@ -58,7 +63,7 @@ class Writer:
         """
 
         def act(slot: Slot, tries: int) -> T:
-            tx = Transaction(slot, self.id, self.limits)
+            tx = Transaction(slot, self.id, self.fenced_limits)
             if tries == 0:
                 slot.op += 1
                 if first is not None and (done := first(slot)) is not None:
@@ -69,4 +74,4 @@ class Writer:
             tx.commit(codec.dumps(answers))
             return result
 
-        return self.pool.repeat(act)
+        return self.pool.repeat(act, is_write=True)

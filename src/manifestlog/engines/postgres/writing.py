@@ -30,7 +30,7 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.connections import Fence, Slot
     from manifestlog.model.rows import Row
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -38,6 +38,12 @@ SETTINGS = (
     "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true),"
     " set_config('idle_in_transaction_session_timeout', %s, true)"
 )
+_FENCED = """
+    SELECT 1 / (count(*) = %s)::int FROM (
+        SELECT 1 FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
+        JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token AND c.owner = %b
+        WHERE c.expires > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FOR SHARE OF c) held"""
+"""Divides by zero if a claim is not there any more."""
 LANE = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
 LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[]) ORDER BY lane FOR UPDATE"
 _ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
@@ -99,12 +105,16 @@ class Limits(NamedTuple):
     """How long the server waits for this client between two statements, before it lets go of the locks."""
     synchronous: str | None
     """What a commit waits for; None: for nothing."""
+    fence: Fence | None = None
 
 
 def settle(slot: Slot, limits: Limits) -> None:
     """Send the settings of a transaction, if its session does not have them."""
     if not slot.has_session:
         slot.send(SETTINGS, limits.lock, limits.idle)
+    if limits.fence is not None:
+        owner, names, tokens = limits.fence
+        slot.send(_FENCED, len(names), names, tokens, owner)
 
 
 def flush(slot: Slot, limits: Limits) -> None:
