@@ -97,8 +97,8 @@ class _Records:
                 rows = list(map(in_field_order, rows))
                 if not parsing.are_usual(rows):
                     return False
-            in_order = in_order and parsing.have_normal_times(rows)
-            if not in_order:
+            if not parsing.have_normal_times(rows):
+                in_order = False
                 rows = [row | {"ts_downloaded": self._time(row["ts_downloaded"])} for row in rows]
             checksums, found_rows = parsing.usual_source_rows(rows)
         except (ValueError, TypeError, LookupError):

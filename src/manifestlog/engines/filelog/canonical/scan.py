@@ -115,9 +115,15 @@ def fold(source: Canonical, take: Callable[[Iterator[Block], int], C]) -> tuple[
     try:
         return _scan_lines(source, end, take)
     except OtherLayoutError:
-        found = foreign.convert(source.path, lambda: progress.over(disk.blocks(source.fd, 0, end), source.path, end))
+        passes: list[_Blocks] = []  # a file with an error, or in an odd shape, is read once more
+
+        def blocks() -> Iterator[bytes]:
+            passes.append(_Blocks(progress.over(disk.blocks(source.fd, 0, end), source.path, end)))
+            return iter(passes[-1])
+
+        found = foreign.convert(source.path, blocks)
         source.memory = found.data
-        return found.metadata, take(iter((found.records,)), found.end), checksum(source, end)
+        return found.metadata, take(iter((found.records,)), found.end), checksums.hex_crc(passes[-1].crc)
 
 
 def checksum(source: Canonical, end: int) -> str:
