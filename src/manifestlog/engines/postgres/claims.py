@@ -116,7 +116,7 @@ class PostgresClaims:
                     self._locks.renew()
 
     def _release(self, key: bytes) -> None:
-        with self._turn:
+        with self._turn, suppress(ManifestError):  # what cannot be released is lost, or ends with its lease
             if self._locks is not None:
                 self._locks.release(key)
 
