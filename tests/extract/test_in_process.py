@@ -92,6 +92,15 @@ def test_a_source_that_waits_for_its_next_attempt_holds_up_no_other(here: Here, 
     assert [request.path for request in bad.requests][:2] == ["/busy", "/a-0"]
 
 
+def test_a_response_that_is_lost_holds_up_its_own_source_only(here: Here, bad: BadServer) -> None:
+    """All others are through before it is asked for again, on a kept connection or on a new one."""
+    lost = bad.script("/lost", answers.never_answers(), answers.whole(BODY))
+    others = urls(bad, 30, answers.whole(b"some"))
+    assert sum(run(here, [*others, lost], connections=2, timeout_read_s=2.0).values()) == 31
+    assert ([request.path for request in bad.requests][-1], len(here.waits)) == ("/lost", 1)
+    assert "no data within timeout_read_s" in here.waits[0].reason
+
+
 def test_every_record_of_many_threads_arrives(here: Here, bad: BadServer) -> None:
     found = [bad.script(f"/{n}", answers.whole(pattern(1000, n))) for n in range(20)]
     assert run(here, found) == {"new": 20}

@@ -252,17 +252,20 @@ class _Transfer:
                 self.leaving -= is_leaving
             self.loan.changed.set()
 
-    def _check(self) -> None:
-        """Raise `_EndedError` if this connection should end. The caller holds the lock."""
+    def _check(self, *, is_first: bool = False) -> None:
+        """Raise `_EndedError` if this connection should end. The caller holds the lock.
+
+        The first response is never given back: the server may grant no other one.
+        """
         if self.is_over:
             raise _EndedError
-        if self.connections - self.leaving > 1 + self.loan.granted:
+        if not is_first and self.connections - self.leaving > 1 + self.loan.granted:
             self.leaving += 1
             raise _GivenBackError
 
     def _fetch(self, share: Share, response: Response | None) -> None:
         if response is not None:
-            self._receive(share, response, self.writer.division.length)
+            self._receive(share, response, self.writer.division.length, is_first=True)
             return
         request = FetchRequest(start=share.position, if_range=self.validator, end=share.end)
         with self.context.fetcher.open(self.source, request) as found:
@@ -271,7 +274,7 @@ class _Transfer:
             log.debug("%s: receiving bytes %d to %d over another connection", name, request.start, share.end)
             self._receive(share, found, share.end)
 
-    def _receive(self, share: Share, response: Response, limit: int) -> None:
+    def _receive(self, share: Share, response: Response, limit: int, *, is_first: bool = False) -> None:
         """Write the share's bytes; go on behind it as far as nobody else fetches what the response brings."""
         with _closing(response.blocks()) as blocks:
             while True:
@@ -281,7 +284,7 @@ class _Transfer:
                     cut = f"the connection was cut at byte {share.position} of {self.writer.division.length}"
                     raise FetchError(cut, transient=True)
                 with self.writer.lock:
-                    self._check()
+                    self._check(is_first=is_first)
                     self.attempts.bytes += len(block)
                     if not self._write(share, block, limit):
                         return
