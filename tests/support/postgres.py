@@ -78,9 +78,7 @@ def _runs(folder: Path) -> bool:
     """Whether the server's user may run it: a folder of root's may be closed to others."""
     with suppress(OSError):
         return (
-            subprocess.run(
-                [folder / "postgres", "--version"], capture_output=True, check=False, **_as_user()
-            ).returncode
+            subprocess.run([folder / "postgres", "--version"], capture_output=True, check=False, **as_user()).returncode
             == 0
         )
     return False
@@ -95,7 +93,7 @@ def _account() -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody")
 
 
-def _as_user() -> dict[str, Any]:
+def as_user() -> dict[str, Any]:
     account = _account()
     return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
@@ -172,7 +170,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                **_as_user(),
+                **as_user(),
             )
         self._wait_until_ready()
 
@@ -232,7 +230,7 @@ def cluster(settings: Mapping[str, str]) -> Iterator[Server]:
         programs = binaries(folder)
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid)
-        server = Server(folder, programs, _free_port(), settings)
+        server = Server(folder, programs, free_port(), settings)
         command = [
             str(programs / "initdb"),
             "-D",
@@ -244,7 +242,7 @@ def cluster(settings: Mapping[str, str]) -> Iterator[Server]:
             "--locale=C",
             "--no-sync",
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **_as_user())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **as_user())
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stdout}{done.stderr}")
         (server.data / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
@@ -256,7 +254,7 @@ def cluster(settings: Mapping[str, str]) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]

@@ -36,6 +36,7 @@ _AGAIN = frozenset(
 _STALE_OP = "23502"
 """A `NOT NULL` that only a second try of one operation violates, or its first try after it."""
 _LOST = "08"
+_CONNECTING_TEXT = re.compile(r"connection (?:failed|is bad)|invalid|missing|definition of service")
 _STARTING = re.compile(
     r"starting up|shutting down|recovery mode|too many|remaining connection slots|not yet accepting", re.IGNORECASE
 )
@@ -86,7 +87,9 @@ def may_retry(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:
         text = str(error)
-        return is_lost(error) and bool(_STARTING.search(text) or _UNREACHABLE.search(text))
+        if _CONNECTING_TEXT.match(text):  # not every server that refuses would accept later
+            return bool(_STARTING.search(text) or _UNREACHABLE.search(text))
+        return is_lost(error)
     return state in _AGAIN or state[:2] == _LOST or state == _STALE_OP
 
 
