@@ -25,6 +25,7 @@ from manifestlog.engines.protocol import Claims
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
+from manifestlog.model import roots
 from manifestlog.model.attempts import attempt_details, failure_text, writable
 from manifestlog.model.batches import batches, encoded, single_batch
 from manifestlog.model.downloads import (
@@ -223,11 +224,13 @@ class AbstractManifest(ManifestReader, ABC):
     ) -> Relocation:
         """Change every path below the absolute directory `old`, and `root_dir`, to the same path below `new`.
 
+        Either may be the URL of a directory in an object store; `root_dir` itself stays local.
+
         Touches no data file. Writes one atomic batch, or several if it is larger than `segment_bytes_max`; running it again
         completes an interrupted run. Raises `RecordRejectedError`, with nothing written, if a record grows too large.
         """
         before, after = os.fspath(old), os.fspath(new)
-        if wrong := next((path for path in (before, after) if not os.path.isabs(path)), None):
+        if wrong := next((path for path in (before, after) if not roots.is_absolute(path)), None):
             raise ValueError(f"{wrong!r} must be an absolute path")
         return corrections.relocate(self._engine, before, after, dry_run=dry_run, details=self._run.details)
 
@@ -249,6 +252,9 @@ class AbstractManifest(ManifestReader, ABC):
 
     def claims(self, directory: str | os.PathLike[str]) -> Claims:
         """Return a worker's claims on names in an existing directory, so that no two workers do the same work.
+
+        `directory` may be the URL of a directory in an object store: then those share the claims that share the manifest's
+        directory.
 
         Each worker needs its own. Use it as a context manager: `with manager.claims(d) as claims, claims.claim(…) as ours:`.
         """

@@ -19,6 +19,7 @@ from manifestlog import derivations, following, history, root, tabular
 from manifestlog.engines.protocol import Capability
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
+from manifestlog.model.url_paths import path_of
 from manifestlog.queries import past_time, query
 from manifestlog.records import Records
 from manifestlog.run import RunContext
@@ -76,12 +77,12 @@ class ManifestReader:
         return Path(root.root_of(self._engine))
 
     def locate(self, seen: ManifestRecord | Observation) -> Path:
-        """Return the absolute path of the file of a record, or of one of its `also_seen`."""
+        """Return the absolute path of the file of a record, or of one of its `also_seen`; of an object, its URL."""
         return self.root / seen.file_path
 
     def stated(self, path: str | os.PathLike[str]) -> Path:
         """Return an absolute path as a record stores it: relative if it lies below `root`, else unchanged."""
-        return Path(root.stated(self._engine, os.fspath(path)))
+        return path_of(root.stated(self._engine, os.fspath(path)))
 
     @property
     def version(self) -> str:

@@ -36,4 +36,4 @@ def stated(engine: Engine, path: str) -> str:
 def has_relative_path(engine: Engine) -> bool:
     """Return whether a record has a relative path, which a change of the root would redirect. Reads all records."""
     rows = engine.snapshot().rows()
-    return any(not os.path.isabs(seen["file_path"]) for row in rows for seen in observations(row))
+    return any(not roots.is_absolute(seen["file_path"]) for row in rows for seen in observations(row))

@@ -18,6 +18,7 @@ from manifestlog.errors import UnknownContentError
 from manifestlog.model import codec, roots
 from manifestlog.model.lineage import Delivery, Derivation, Lineage, deliveries_in, derivations_in, explore
 from manifestlog.model.rows import observations, required_checksum, sort_key
+from manifestlog.names import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,11 +117,13 @@ class _Manifest:
     def with_path(self, path: str) -> Iterator[tuple[Row, Row]]:
         """Yield (observation, row) of what had this path."""
         name = codec.dumps(os.path.basename(path))[1:-1]
-        wanted = {os.path.abspath(path), os.path.realpath(path), os.path.normpath(os.path.join(self.root, path))}
+        wanted = {path}
+        if not is_url(path):
+            wanted = {os.path.abspath(path), os.path.realpath(path), os.path.normpath(os.path.join(self.root, path))}
         for _, raw in self.snapshot.containing([name]):
             row = codec.loads(raw)
             for seen in observations(row):
-                if os.path.normpath(roots.below(self.root, seen["file_path"])) in wanted:
+                if roots.normal(roots.below(self.root, seen["file_path"])) in wanted:
                     yield seen, row
 
 

@@ -12,6 +12,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestRecord, paths_of
 from manifestlog.model.rows import FIELDS, OBSERVED, REQUIRED, Row
+from manifestlog.names import is_url
 
 _RECORD = tuple(name for name in FIELDS if name != "tie")
 _OBSERVATION = tuple(name for name in OBSERVED if name != "tie")
@@ -42,7 +43,7 @@ class Root:
     def locate(self, path: str) -> str:
         """Return `str(root / path)`, in a tenth of the time for a path that is in normal form."""
         if path[:1] in ("", ".") or path[-1] == "/" or "//" in path or "/." in path:
-            return str(self._root / path)
+            return path if is_url(path) else str(self._root / path)
         return path if path[0] == "/" else self._before + path
 
     def prints_as_stored(self, row: Row) -> bool:

@@ -61,6 +61,6 @@ def _stated(root: str, path: str) -> str:
 def _check_root(found: AbstractManifest, root: str) -> None:
     """Raise `MetadataConflictError` if records have paths relative to another root."""
     if str(found.root) != root and any(
-        not os.path.isabs(seen["file_path"]) for row in found.rows() for seen in observations(row)
+        not roots.is_absolute(seen["file_path"]) for row in found.rows() for seen in observations(row)
     ):
         raise MetadataConflictError(found.location.display, "root_dir", str(found.root), root)

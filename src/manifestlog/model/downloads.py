@@ -16,6 +16,7 @@ from manifestlog.errors import RecordRejectedError
 from manifestlog.model.attempts import is_attempt
 from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
 from manifestlog.model.rows import Row, normal_checksum, required_checksum, utc_text
+from manifestlog.model.url_paths import path_of
 from manifestlog.model.verdict import Verdict
 
 LIVE_S = 60.0
@@ -65,7 +66,7 @@ def record_from_download(
             source_id=source.source_id,
             dataset=source.dataset,
             checksum=event.sha256,
-            file_path=Path(event.file_path),
+            file_path=path_of(event.file_path),
             file_size=event.file_size_bytes,
             etag=last_etag if etag is None else etag,
             ts_downloaded=event.ts_download_completed,

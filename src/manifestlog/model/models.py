@@ -22,7 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.rows import REQUIRED, Row, utc_text
+from manifestlog.model.url_paths import path_of
 from manifestlog.model.verdict import Verdict
+from manifestlog.names import is_url
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -37,12 +39,18 @@ def _aware_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
+def _path(value: object) -> object:
+    return path_of(value) if isinstance(value, str) and is_url(value) else value
+
+
 def _something(text: str | None) -> str | None:
     return text or None  # an empty value is not written, so the model must not have one either
 
 
 Checksum = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[datetime, AfterValidator(_aware_utc), PlainSerializer(utc_text, return_type=str, when_used="json")]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+"""The path of a data file; of a URL, a `UrlPath`."""
 LastModified = Annotated[str | None, AfterValidator(_something)]
 
 
@@ -90,7 +98,7 @@ def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
 
 _SOURCE_ID = "the source that delivered it, not empty"
 _DATASET = "the dataset that it belongs to, not empty"
-_FILE_PATH = "the file's path, absolute or relative to the manifest's root_dir"
+_FILE_PATH = "the file's path, absolute or relative to the manifest's root_dir; of an object, its URL"
 _ETAG = "ETag of the server's response, with quotes; None without one"
 _LAST_MODIFIED = "Last-Modified of the server's response, as it was sent; None without one"
 _TS_DOWNLOADED = "end of the download, in UTC, to the microsecond"
@@ -104,7 +112,7 @@ class Observation(BaseModel):
 
     source_id: str = Field(min_length=1, description=_SOURCE_ID)
     dataset: str = Field(min_length=1, description=_DATASET)
-    file_path: Path = Field(description=_FILE_PATH)
+    file_path: FilePath = Field(description=_FILE_PATH)
     etag: str | None = Field(default=None, description=_ETAG)
     last_modified: LastModified = Field(
         default=None, exclude_if=lambda value: value is None, description=_LAST_MODIFIED
@@ -130,7 +138,7 @@ class ManifestRecord(BaseModel):
     source_id: str = Field(min_length=1, description=_SOURCE_ID)
     dataset: str = Field(min_length=1, description=_DATASET)
     checksum: Checksum = Field(description="SHA-256 of the content, 64 hexadecimal digits in lower case")
-    file_path: Path = Field(description=_FILE_PATH)
+    file_path: FilePath = Field(description=_FILE_PATH)
     file_size: int = Field(gt=0, description="length of the content in bytes, more than 0")
     etag: str | None = Field(default=None, description=_ETAG)
     ts_downloaded: UtcTime = Field(description=_TS_DOWNLOADED)
@@ -267,7 +275,7 @@ def record_from_stored(row: Row) -> ManifestRecord:
         return record_from_row(row)
     record = ManifestRecord.__new__(ManifestRecord)
     members = row | {
-        "file_path": Path(row["file_path"]),
+        "file_path": path_of(row["file_path"]),
         "ts_downloaded": datetime.fromisoformat(row["ts_downloaded"]),
         "last_modified": None,
         "also_seen": (),

@@ -4,6 +4,7 @@ Invariants:
 
 - A path below the old directory resolves to the same place below the new one. Every other path resolves as before.
 - An absolute path stays absolute. A relative path stays unchanged if the root moves with it.
+- The new directory may be a URL: then the root stays, because a manifest's root is local.
 - A rewritten row means the same before and after the change of the root, because the two are separate log lines.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from manifestlog.model.roots import below, inside, root_of, rooted, stated
+from manifestlog.model.roots import below, inside, is_absolute, normal, root_of, rooted, stated
 from manifestlog.model.rows import Row
+from manifestlog.names import is_url
 
 
 class Relocation(NamedTuple):
@@ -32,9 +34,9 @@ class Move:
     """A move from one absolute directory to another, for one manifest."""
 
     def __init__(self, folder: str, root_dir: str, old: str, new: str) -> None:
-        self._old, self._new = os.path.normpath(old), os.path.normpath(new)
+        self._old, self._new = normal(old), normal(new)
         self._root = root_of(root_dir, folder)
-        moved = self._moved(self._root)
+        moved = None if is_url(new) else self._moved(self._root)
         self.root_dir: str | None = None
         """The manifest's new root_dir, or None if it stays."""
         if moved is not None and moved != self._root:
@@ -42,17 +44,17 @@ class Move:
         self._root_after = moved or self._root
 
     def _moved(self, path: str) -> str | None:
-        rest = inside(self._old, os.path.normpath(path))
-        return None if rest is None else os.path.normpath(os.path.join(self._new, rest))
+        rest = inside(self._old, normal(path))
+        return None if rest is None else normal(os.path.join(self._new, rest))
 
     def path(self, path: str) -> str:
         """Return a recorded path after the move."""
         before = below(self._root, path)
         after = self._moved(before)
-        if os.path.isabs(path):
+        if is_absolute(path):
             return path if after is None else after
-        target = os.path.normpath(before) if after is None else after
-        if os.path.normpath(below(self._root_after, path)) == target:
+        target = normal(before) if after is None else after
+        if normal(below(self._root_after, path)) == target:
             return path
         # Absolute if the root moves, because the record must resolve correctly before the root changes too.
         return target if self.root_dir is not None else stated(self._root, target)

@@ -4,7 +4,7 @@ Invariants:
 
 - A path does not depend on the working directory: a relative `file_path` is relative to the manifest's root, and a relative
   `root_dir` is relative to the manifest's directory.
-- An absolute path does not depend on the root.
+- An absolute path does not depend on the root. A URL is an absolute path, and is never normalised.
 
 Pure functions of text; they do not access the disk.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+
+from manifestlog.names import is_url
 
 
 @lru_cache(maxsize=256)
@@ -24,12 +26,24 @@ def root_of(root_dir: str, folder: str) -> str:
 def below(root: str, path: str) -> str:
     """Return the absolute path of a recorded path."""
     # `join` gives the same result for an absolute path, and takes longer than everything else here.
-    return path if path.startswith("/") and os.sep == "/" else os.path.join(root, path)
+    if path.startswith("/") and os.sep == "/":
+        return path
+    return path if is_url(path) else os.path.join(root, path)
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether a recorded path depends on no root."""
+    return os.path.isabs(path) or is_url(path)
+
+
+def normal(path: str) -> str:
+    """Return an absolute path without `..` and repeated slashes."""
+    return path if is_url(path) else os.path.normpath(path)
 
 
 def is_same(root: str, one: str, other: str) -> bool:
     """Return whether two recorded paths resolve to the same path."""
-    return one == other or os.path.normpath(below(root, one)) == os.path.normpath(below(root, other))
+    return one == other or normal(below(root, one)) == normal(below(root, other))
 
 
 def inside(folder: str, path: str) -> str | None:

@@ -10,6 +10,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.relocation import Relocation
+from manifestlog.names import is_url
 
 SCHEMA_VERSION = 1
 
@@ -19,10 +20,14 @@ def relocate(
     manifest: target.ManifestArgument,
     *,
     old: Annotated[
-        str, typer.Option("--from", metavar="OLD", help="Directory that the files were in.", show_default=False)
+        str,
+        typer.Option("--from", metavar="OLD", help="Directory that the files were in, or its URL.", show_default=False),
     ],
     new: Annotated[
-        str, typer.Option("--to", metavar="NEW", help="Directory that the files are in now.", show_default=False)
+        str,
+        typer.Option(
+            "--to", metavar="NEW", help="Directory that the files are in now, or its URL.", show_default=False
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> int:
@@ -50,7 +55,7 @@ def _folder(text: str, hint: str) -> str:
         raise typer.BadParameter("its name must be UTF-8 to be recorded", param_hint=hint) from None
     if not text or "\0" in text:
         raise typer.BadParameter("expected the path of a directory", param_hint=hint)
-    return os.path.abspath(text)
+    return text.rstrip("/") if is_url(text) else os.path.abspath(text)
 
 
 def _sentence(path: str, old: str, done: Relocation, *, dry_run: bool) -> str:

@@ -38,6 +38,7 @@ from manifestlog.errors import HistoryReachError, ManifestClosedError, ManifestE
 from manifestlog.model import roots
 from manifestlog.model.rows import EXTRACTOR
 from manifestlog.model.writes import Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
+from manifestlog.names import is_url
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class FileEngine:
         return self._rules_of[1]
 
     def claims(self, directory: str) -> FileClaims:
-        return FileClaims(directory)
+        return FileClaims(self.paths.directory if is_url(directory) else directory)
 
     # -- maintenance ---------------------------------------------------------------------------------------------
 
