@@ -27,14 +27,15 @@ FOLDERS: dict[str, set[str]] = {
     "model": {"ground"},
     "workers": {"ground"},
     "files": {"ground"},
+    "objects": {"ground"},
     "engines": {"ground", "model"},
     "engines.filelog": {"ground", "model", "engines", "workers", "files"},
     "engines.postgres": {"ground", "model", "engines"},
     "face": {"ground", "model", "engines", "files"},
     "ingest": {"ground", "model", "workers", "face"},
     "loading": {"ground", "model"},
-    "audit": {"ground", "model", "workers", "files", "face", "ingest"},
-    "extract": {"ground", "model", "workers", "face"},
+    "audit": {"ground", "model", "workers", "files", "objects", "face", "ingest"},
+    "extract": {"ground", "model", "workers", "objects", "face"},
     "cli": {"ground", "model", "workers", "face", "ingest", "audit", "extract", "engines"},
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
@@ -268,6 +269,13 @@ def test_only_its_engine_imports_the_database_driver() -> None:
     """It is an extra."""
     users = {name for name, path in MODULES.items() if "psycopg" in _foreign(path)}
     assert {name for name in users if not name.startswith("engines.postgres.")} == set()
+
+
+@pytest.mark.parametrize("library", ["botocore", "obstore"])
+def test_only_the_object_stores_import_their_libraries(library: str) -> None:
+    """They are extras, and loaded for the URL of such a store only."""
+    users = {name for name, path in MODULES.items() if library in _foreign(path)}
+    assert {name for name in users if not name.startswith("objects.")} == set()
 
 
 @pytest.mark.parametrize("library", ["urllib3", "certifi", "idna", "fsspec"])

@@ -17,6 +17,8 @@
     systems.json.gz.5eed1234.part                partial download; also .part.json, .decoded, .rejected beside it
     .manifestlog.claims                          in a data directory: the sources being worked on
     .manifestlog.seen                            in a data directory: the time of each source's last answer
+    .parts/                                      in an object store: the working files of a data directory, and notes
+    .manifestlog.probe                           in .parts/: shows that the store refuses to replace an object
 
 Invariants:
 
@@ -51,6 +53,8 @@ DECODED = ".decoded"
 WORKING_SUFFIXES = (PART_STATE, REJECTED, DECODED, PART)  # longest first
 CLAIMS_NAME = ".manifestlog.claims"
 SEEN_NAME = ".manifestlog.seen"
+OBJECT_PARTS = ".parts"
+PROBE_NAME = ".manifestlog.probe"
 
 _DIGITS_MIN, _DIGITS_MAX = 6, 12
 """A segment number as a name has it: one spelling each, and none that no log ever reaches."""

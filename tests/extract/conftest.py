@@ -9,7 +9,11 @@ import pytest
 
 from extract.running import Here, Put
 from extract.runs import Home
+from extract.stores import PART, There
 from manifestlog.extract import part_file
+from manifestlog.extract.places import sink
+from manifestlog.model.url_paths import UrlPath
+from support import s3
 from support.badserver import misbehaving
 from support.nginx import serving
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from manifestlog import DownloadManifestManager
     from support.badserver import BadServer
     from support.nginx import Nginx
+    from support.s3 import S3, Folder
 
 
 @pytest.fixture
@@ -39,6 +44,31 @@ def write(tmp_path: Path) -> Write:
 def here(manifest: DownloadManifestManager, tmp_path: Path) -> Iterator[Here]:
     """Runs on the test's manifest; after the test, every record's file is checked."""
     found = Here(manifest, tmp_path / "data")
+    yield found
+    found.check()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """A real S3 server."""
+    with s3.serving() as found:
+        yield found
+
+
+@pytest.fixture
+def s3_folder(s3_server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Folder:
+    """A directory on it for this test, which programs find by the environment."""
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.folder(tmp_path.name)
+
+
+@pytest.fixture
+def there(s3_folder: Folder, manifest: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch) -> Iterator[There]:
+    """Runs whose files go there, in small parts; after the test, the object of every record is checked."""
+    monkeypatch.setattr(sink, "PART_BYTES", PART)
+    found = There(manifest, UrlPath(f"{s3_folder.url}/raw"))
+    found.bucket = s3_folder
     yield found
     found.check()
 

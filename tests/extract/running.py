@@ -14,6 +14,7 @@ from manifestlog.extract import Defaults, PipelineOrchestrator, Waiting
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
+from manifestlog.extract.places.opening import place_of
 from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
@@ -90,7 +91,13 @@ class Here:
         """Return the context of a worker."""
         defaults = Defaults(**FAST)
         return WorkerContext(
-            self.manifest, RemoteFetcher(defaults), self.data_dir, claims, defaults, emit=self.events.append, **more
+            self.manifest,
+            RemoteFetcher(defaults),
+            place_of(self.data_dir),
+            claims,
+            defaults,
+            emit=self.events.append,
+            **more,
         )
 
     @property

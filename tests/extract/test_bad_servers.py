@@ -11,6 +11,7 @@ import pytest
 
 from extract.running import pattern
 from manifestlog.extract import Result, part_file
+from manifestlog.extract.part_state import PartState
 from support import answers
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def test_a_cut_body_with_a_weak_etag_starts_again(here: Here, bad: BadServer) ->
 @pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
 def test_a_cut_body_whose_etag_no_header_can_hold_starts_again(here: Here, bad: BadServer, etag: str) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
-    part_file.write_state(here.part, replace(part_file.read_state(here.part) or part_file.PartState(), etag=etag))
+    part_file.write_state(here.part, replace(part_file.read_state(here.part) or PartState(), etag=etag))
     here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))
     assert (len(bad.requests), ranges(bad), here.body()) == (2, [None, None], BODY)
 

@@ -87,7 +87,7 @@ def test_a_dry_run_says_why_a_forced_source_is_fetched(here: Here, pinned: ETLSo
     assert (plan.action, plan.why) == ("fetch", "it is requested without conditions")
 
 
-@pytest.mark.parametrize("where", ["s3://bucket/raw", "file:///srv/data"])
+@pytest.mark.parametrize("where", ["ftp://host/raw", "file:///srv/data"])
 def test_files_cannot_go_to_an_address(here: Here, where: str) -> None:
     with pytest.raises(ExtractError, match="expected a local directory"):
         PipelineOrchestrator(here.manifest, data_dir=where)

@@ -242,8 +242,18 @@ WRONG = [
     *[
         (raw_config(**{key: where}), key, "expected a local directory")
         for key in ("data_dir", "manifests_dir")
-        for where in ("s3://bucket/raw", "gs:/bucket", "file:///srv/data", "simplecache::s3://bucket")
+        for where in ("gs:/bucket", "file:///srv/data", "simplecache::s3://bucket")
     ],
+    (raw_config(manifests_dir="s3://bucket/raw"), "manifests_dir", "expected a local directory"),
+    (raw_config(data_dir="s3://key:secret@bucket/raw"), "data_dir", "expected a bucket alone"),
+    (raw_config(data_dir="s3://bucket:9000/raw"), "data_dir", "expected a bucket alone"),
+    (raw_config(data_dir="s3:///raw"), "data_dir", "expected a bucket of letters"),
+    (raw_config(data_dir="s3://bucket//raw"), "data_dir", "without empty parts"),
+    (raw_config(data_dir="s3://bucket/../raw"), "data_dir", "without empty parts"),
+    (raw_config(data_dir="s3://bucket/raw?versionId=1"), "data_dir", "without ?"),
+    (raw_config(data_dir="s3://bucket/ra\tw"), "data_dir", "without control characters"),
+    (raw_config(raw_source(validate="gzip -t"), data_dir="s3://bucket"), "sources[0].validate", "an object store"),
+    (raw_config(data_dir="s3://bucket", defaults={"validate": "true"}), "defaults.validate", "an object store"),
     (raw_config(manifest="systems"), "manifest", "<domain>_<process>"),
     (raw_config(manifest="m/systems_download"), "manifest", "without directory"),
     (raw_config(manifest="systems_download.manifest.json"), "manifest", "suffix"),

@@ -16,7 +16,7 @@ from extract.runs import Home, entry
 from manifestlog.extract import Result, load_config
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.expectations import Content, Expectations, PreviousContent, html_warning, violation
-from manifestlog.extract.register import decode_part, finish_interrupted
+from manifestlog.extract.register import finish_interrupted
 from support import answers
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
     make_directory(part.path.parent)
     with PartWriter(part, ResponseHead(200, encoding="gzip")) as writer:
         writer.write(gzip.compress(CSV))
-    decode_part(part)
+    part.decode()
     with Claims(here.manifest, here.data_dir) as claims, pytest.raises(UnexpectedError):
         finish_interrupted(here.context(claims), one, PartFile(part.paths))
 

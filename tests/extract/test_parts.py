@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from extract.running import pattern, sha256
-from manifestlog.extract import part_file
+from manifestlog.extract import data_files, part_file
 from manifestlog.extract.decide import Part
 from manifestlog.extract.fetchers.protocol import ResponseHead
-from manifestlog.extract.part_file import PartFile, PartState, PartWriter
+from manifestlog.extract.part_file import PartFile, PartWriter
+from manifestlog.extract.part_state import PartState
 from manifestlog.extract.paths import SourcePaths
 
 pytestmark = pytest.mark.usefixtures("no_small_bodies")
@@ -349,8 +350,8 @@ def test_an_existing_directory_is_not_changed(tmp_path: Path, monkeypatch: pytes
 
 def test_the_digest_of_a_file_is_its_sha256(part: Path) -> None:
     part.write_bytes(BODY)
-    assert part_file.sha256_of(part) == hashlib.sha256(BODY).hexdigest()
+    assert data_files.sha256_of(part) == hashlib.sha256(BODY).hexdigest()
 
 
 def test_a_missing_file_has_no_size(part: Path) -> None:
-    assert part_file.size_of(part) is None
+    assert data_files.size_of(part) is None

@@ -140,7 +140,7 @@ LANDING = [
         "a part that lands alone replaces no file",
         "somebody's file gone",
         "a foreign file in the way",
-        f"{_LANDING}:_publish", "if not path.exists() or _has_same_content(path, one.event):", "if True:",
+        f"{_LANDING}:_publish", "if context.place.may_publish(path, one.event):", "if True:",
     ),
     one(
         "a content is stored under a claim",
@@ -152,6 +152,6 @@ LANDING = [
         "a stored content counts only if its file is there",
         "a record whose file somebody has deleted",
         "a known content whose file is gone",
-        f"{_LANDING}:_is_intact", " and path.stat().st_size == length", "",
+        "extract.places.local:LocalPlace.is_intact", " and path.stat().st_size == length", "",
     ),
 ]  # fmt: skip

@@ -14,6 +14,7 @@ This module reads no data file; the workers do. `judge` classifies their finding
 from __future__ import annotations
 
 import errno
+import posixpath
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from manifestlog.model.roots import below, inside
 from manifestlog.model.rows import Order, Row, observations, sort_key
+from manifestlog.names import is_url
 
 DIGEST_BYTES = 32
 NEVER = 0
@@ -50,21 +52,13 @@ class FileState(StrEnum):
     - `OK`: it matches its record.
     - `MISSING`: no file exists at its path.
     - `CHANGED`: its size or content differs, or it is not a regular file.
-    - `UNREADABLE`: the operating system could not read it.
+    - `UNREADABLE`: the operating system or the object store could not read it.
     """
 
     OK = "ok"
     MISSING = "missing"
     CHANGED = "changed"
     UNREADABLE = "unreadable"
-
-
-class Expected(NamedTuple):
-    """A file as the ledger records it. `size` is in bytes."""
-
-    path: str
-    checksum: str
-    size: int
 
 
 class FileStat(NamedTuple):
@@ -79,6 +73,16 @@ class FileStat(NamedTuple):
     """Whether it changed while it was read."""
     checksum: str | None = None
     """None if the file was not read."""
+
+
+class Expected(NamedTuple):
+    """A file as the ledger records it. `size` is in bytes."""
+
+    path: str
+    checksum: str
+    size: int
+    listed: FileStat | None = None
+    """What a listing of its object store says; None for a local file."""
 
 
 class Judgement(NamedTuple):
@@ -158,6 +162,8 @@ class VerifyPlan:
         self._kept: list[Expected] = []
         """The first files, so that a plan of usual size reads each record once."""
         self.superseded = 0
+        self.stores: set[str] = set()
+        """The directories of object stores that have a file."""
 
     def fill(self, rows: Iterable[Row], verified: Callable[[Expected], int]) -> None:
         """Add the files of every record, and sort them."""
@@ -169,6 +175,8 @@ class VerifyPlan:
                 self._sizes.append(expected.size)
                 self._verified.append(verified(expected))
                 self._places.append(hash(expected.path))
+                if is_url(expected.path):
+                    self.stores.add(posixpath.dirname(expected.path))
                 if len(self._kept) < _KEPT_FILES_MAX:
                     self._kept.append(expected)
         gone = self._superseded()

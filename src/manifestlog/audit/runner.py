@@ -22,6 +22,7 @@ from itertools import takewhile
 from manifestlog import names
 from manifestlog.audit.journal import VerificationJournal
 from manifestlog.audit.ledger import LedgerFiles, opened
+from manifestlog.audit.listing import Listing
 from manifestlog.audit.plan import Expected, FileState, Level, VerifyPlan
 from manifestlog.audit.report import AuditReport, Began, Event, VerifyOptions, sample_size
 from manifestlog.audit.untracked import Known, unregistered
@@ -80,7 +81,8 @@ def run(
             plan = ledger.plan(wanted.level, journal)
             report = AuditReport(wanted.level, len(plan), superseded=plan.superseded)
             _draw(plan, wanted, report)
-            current = _Run(report, plan, journal, on_event, keep_findings=keep_findings)
+            listing = Listing(plan.stores)
+            current = _Run(report, plan, listing, journal, on_event, keep_findings=keep_findings)
             began = time.perf_counter()
             try:
                 on_event(Began(location, report))
@@ -115,12 +117,13 @@ class _Run:
         self,
         report: AuditReport,
         plan: VerifyPlan,
+        listing: Listing,
         journal: VerificationJournal,
         on_event: OnEvent,
         *,
         keep_findings: bool,
     ) -> None:
-        self._report, self._plan, self._journal = report, plan, journal
+        self._report, self._plan, self._listing, self._journal = report, plan, listing, journal
         self._on_event, self._keep_findings = on_event, keep_findings
 
     def verify_files(self, job: Job, jobs: int, deadline_s: float, asked_to_stop: Callable[[], int] | None) -> None:
@@ -139,6 +142,7 @@ class _Run:
                 name="manifestlog-verify",
                 on_start=lambda: self._on_event(WorkersStarted(self._total_bytes)),
                 asked_to_stop=asked_to_stop,
+                context=self._listing.context,
             )
         finally:
             self._report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
@@ -147,7 +151,7 @@ class _Run:
         for expected in self._plan:
             if time.monotonic() >= deadline_s:
                 return
-            yield expected
+            yield self._listing.completed(expected)
 
     def _total_bytes(self, _enough: threading.Event) -> int:
         return self._plan.total_bytes

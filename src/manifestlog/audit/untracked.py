@@ -3,7 +3,7 @@
 Invariants:
 
 - A path is compared by its directory, with links resolved, and its name, so links to a directory do not matter.
-- Manifests and the working files of `extract` (parts, claims) are never reported.
+- Manifests and the working files of `extract` (parts, claims) are never reported; in an object store, nothing in `.parts/`.
 - Memory holds one number per path of the ledger.
 """
 
@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from manifestlog.ingest.walk import Failure, Found, Naming, Skipped, SkipReason, find
-from manifestlog.names import REJECTED, ManifestPaths
+from manifestlog.names import OBJECT_PARTS, REJECTED, ManifestPaths, is_url
+from manifestlog.objects.errors import ObjectStoreError
+from manifestlog.objects.opening import Stores
 
 
 class Known:
@@ -30,6 +32,8 @@ class Known:
 
 
 def _path_hash(path: str) -> int:
+    if is_url(path):
+        return hash(path)
     folder, name = os.path.split(path)
     return hash((_real(folder), name))
 
@@ -46,13 +50,27 @@ def unregistered(
     folders: Sequence[str], known: Known, own: ManifestPaths, asked_to_stop: Callable[[], int]
 ) -> Iterator[str | Failure]:
     """Yield every unknown file below these directories, and a `Failure` for each directory that cannot be read."""
-    for one in find(folders, Naming(None, None), own):
+    yield from _unknown_objects([one for one in folders if is_url(one)], known, asked_to_stop)
+    for one in find([one for one in folders if not is_url(one)], Naming(None, None), own):
         if asked_to_stop():
             return
         if isinstance(one, Failure):
             yield one
         elif not _comes_and_goes(one) and one.path not in known:
             yield one.path
+
+
+def _unknown_objects(urls: Sequence[str], known: Known, asked_to_stop: Callable[[], int]) -> Iterator[str | Failure]:
+    stores = Stores()
+    for url in urls:
+        try:
+            for one in stores.of(url).list(url):
+                if asked_to_stop():
+                    return
+                if f"/{OBJECT_PARTS}/" not in one.url and one.url not in known:
+                    yield one.url
+        except ObjectStoreError as error:
+            yield Failure(url, error.detail)
 
 
 def _comes_and_goes(one: Found) -> bool:

@@ -3,7 +3,7 @@
 Invariants:
 
 - Every batch is answered. The answer omits files that were not started before the deadline or a stop request.
-- A worker opens only regular files, and writes nothing.
+- A worker opens only regular files and objects, and writes nothing.
 
 `workers.main` handles signals, logging and the parent.
 """
@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import time
@@ -26,6 +27,8 @@ from manifestlog.audit.plan import Expected, FileStat, FileState, Judgement, Lev
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.walk import reason
 from manifestlog.model.rows import utc_text
+from manifestlog.objects.errors import ObjectStoreError
+from manifestlog.objects.opening import Stores
 from manifestlog.workers.link import WorkerLink
 from manifestlog.workers.stop import StopAskedError
 
@@ -61,17 +64,17 @@ class AuditCounts:
 @contextmanager
 def answering(job: AuditJob, link: WorkerLink) -> Iterator[Callable[[Batch], AuditCounts]]:
     """Provide the function that verifies a batch."""
-    yield partial(_verify_batch, job, link)
+    yield partial(_verify_batch, job, link, Stores())
 
 
-def _verify_batch(job: AuditJob, link: WorkerLink, batch: Batch) -> AuditCounts:
+def _verify_batch(job: AuditJob, link: WorkerLink, stores: Stores, batch: Batch) -> AuditCounts:
     counts = AuditCounts()
     verified = []
     for expected in batch:
         if link.stop.asked or time.monotonic() >= job.deadline_s:
             break
         try:
-            found = _verify(job, link, expected, counts)
+            found = _verify(job, link, stores, expected, counts)
         except StopAskedError:
             break
         counts.states[found.state] += 1
@@ -84,13 +87,13 @@ def _verify_batch(job: AuditJob, link: WorkerLink, batch: Batch) -> AuditCounts:
     return counts
 
 
-def _verify(job: AuditJob, link: WorkerLink, expected: Expected, counts: AuditCounts) -> Judgement:
+def _verify(job: AuditJob, link: WorkerLink, stores: Stores, expected: Expected, counts: AuditCounts) -> Judgement:
     """Verify a file, and read its content only if needed."""
-    found = judge(expected, _stat(expected.path), job.level)
+    found = judge(expected, expected.listed or _stat(expected.path), job.level)
     if found is not None:
         link.advance(expected.size)  # so that progress reaches its total
         return found
-    seen = _read(link, expected.path)
+    seen = _read(link, expected.path) if expected.listed is None else _read_object(link, stores, expected.path)
     counts.bytes += seen.size
     found = judge(expected, seen, job.level)
     assert found is not None
@@ -105,6 +108,18 @@ def _read(link: WorkerLink, path: str) -> FileStat:
     except OSError as error:
         return _unseen(error)
     return FileStat(size=found.size, checksum=found.checksum)
+
+
+def _read_object(link: WorkerLink, stores: Stores, url: str) -> FileStat:
+    sha, size = hashlib.sha256(), 0
+    try:
+        for block in stores.of(url).read(url):
+            sha.update(block)
+            size += len(block)
+            link.advance(len(block))
+    except ObjectStoreError as error:
+        return FileStat(error=errno.EIO, why=error.detail)
+    return FileStat(size=size, checksum=sha.hexdigest())
 
 
 def _stat(path: str) -> FileStat:

@@ -20,6 +20,7 @@ from typing import Self
 from manifestlog.extract import part_file
 from manifestlog.extract.errors import ExtractError
 from manifestlog.manager import AbstractManifest
+from manifestlog.model.url_paths import UrlPath
 
 _WAIT_S = 60.0
 
@@ -37,11 +38,14 @@ class Claims:
         self._data_dir = data_dir
         self._directories: dict[Path, str] = {}
         """The directories seen so far, as claims name them."""
-        part_file.make_directory(data_dir)
+        if not isinstance(data_dir, UrlPath):
+            part_file.make_directory(data_dir)
         self._claims = manifest.claims(data_dir)
 
     def name_of(self, path: Path) -> str:
-        """Return the name under which a file of the data directory is claimed."""
+        """Return the name under which a file of the data directory is claimed; of an object, its URL."""
+        if isinstance(path, UrlPath):
+            return str(path)
         if (directory := self._directories.get(path.parent)) is None:
             directory = self._directories[path.parent] = os.path.dirname(claim_name(self._data_dir, path))
         return os.path.join(directory, path.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import logging
 import zlib
 from collections.abc import Iterator
@@ -60,36 +61,38 @@ def resolve_encoding(defaults: Defaults, source: ETLSource, head: ResponseHead) 
 def decode(path: Path, to: Path, encoding: str) -> str:
     """Decode a file into another one and return its SHA-256; raises `FetchError` if it does not have this encoding."""
     sha = hashlib.sha256()
-    blocks = _inflated(path) if encoding == "deflate" else _unzipped(path)
     to.unlink(missing_ok=True)  # left by a killed run, or a link: never write into either
-    with to.open("xb") as file:
-        try:
-            for block in blocks:
-                sha.update(block)
-                file.write(block)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            reason = f"the body does not match its Content-Encoding ({encoding}): report it to the server's operator"
-            raise FetchError(f"{reason}, or set decode = false", transient=False) from None
+    with to.open("xb") as file, path.open("rb") as body:
+        for block in decoded(body, encoding):
+            sha.update(block)
+            file.write(block)
     return sha.hexdigest()
 
 
-def _unzipped(path: Path) -> Iterator[bytes]:
-    with gzip.open(path) as file:
+def decoded(body: io.BufferedReader, encoding: str) -> Iterator[bytes]:
+    """Yield the decoded body; raises `FetchError` if it does not have this encoding."""
+    try:
+        yield from _inflated(body) if encoding == "deflate" else _unzipped(body)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        reason = f"the body does not match its Content-Encoding ({encoding}): report it to the server's operator"
+        raise FetchError(f"{reason}, or set decode = false", transient=False) from None
+
+
+def _unzipped(body: io.BufferedReader) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=body) as file:
         while block := file.read(_BLOCK_BYTES):
             yield block
 
 
-def _inflated(path: Path) -> Iterator[bytes]:
+def _inflated(body: io.BufferedReader) -> Iterator[bytes]:
     """Yield the decoded body. Accepts deflate with the standard zlib header, and without it, as some servers send it."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(0)
-        has_header = len(head) == 2 and head[0] & 15 == 8 and int.from_bytes(head, "big") % 31 == 0
-        inflater = zlib.decompressobj(15 if has_header else -15)
-        while block := file.read(_BLOCK_BYTES):
-            while block:
-                yield inflater.decompress(block, _BLOCK_BYTES)
-                block = inflater.unconsumed_tail
-        yield inflater.flush()
-        if not inflater.eof or inflater.unused_data:
-            raise EOFError
+    head = body.peek(2)[:2]
+    has_header = len(head) == 2 and head[0] & 15 == 8 and int.from_bytes(head, "big") % 31 == 0
+    inflater = zlib.decompressobj(15 if has_header else -15)
+    while block := body.read(_BLOCK_BYTES):
+        while block:
+            yield inflater.decompress(block, _BLOCK_BYTES)
+            block = inflater.unconsumed_tail
+    yield inflater.flush()
+    if not inflater.eof or inflater.unused_data:
+        raise EOFError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from manifestlog.extract import paths
@@ -17,9 +16,11 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.lending import Lending
+from manifestlog.extract.places.protocol import Place
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.safe_urls import safe_url
+from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.workers.stop import Stop
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -31,11 +32,11 @@ def _ignore(_: Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything a worker needs; `data_dir` is absolute."""
+    """Everything a worker needs."""
 
     manifest: DownloadManifestManager
     fetcher: Fetcher
-    data_dir: Path
+    place: Place
     claims: Claims
     defaults: Defaults
     secrets: frozenset[str] = frozenset()
@@ -65,7 +66,7 @@ class WorkerContext:
         path, detail = _path_and_detail(error)
         if not path:
             return redactor.redact(detail)
-        if paths.is_own(self.data_dir, source, path):
+        if paths.is_own(self.place.data_dir, source, path):
             return f"{Redactor.hiding(self.secrets).without_secrets(path)}: {redactor.redact(detail)}"
         return redactor.redact(f"{path}: {detail}")
 
@@ -75,7 +76,7 @@ class WorkerContext:
 
 
 def _path_and_detail(error: BaseException) -> tuple[str, str]:
-    if isinstance(error, ExtractError):
+    if isinstance(error, ExtractError | ObjectStoreError):
         return error.path, error.detail
     if isinstance(error, OSError) and error.strerror and error.filename:
         advice = "free some space" if error.errno in _DISK_FULL else "fix the cause"

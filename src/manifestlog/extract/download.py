@@ -36,7 +36,7 @@ from manifestlog.extract.content_encoding import resolve_encoding
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.decide import (
     Action,
-    Part,
+    Part as Begun,
     Step,
     build_request,
     contradicts_not_modified,
@@ -47,14 +47,15 @@ from manifestlog.extract.decide import (
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Response
 from manifestlog.extract.missing_file import missing_file_warning
-from manifestlog.extract.part_file import PartFile, sha256_of
-from manifestlog.extract.paths import SourcePaths, alternate_path, file_name_of
+from manifestlog.extract.paths import alternate_path, file_name_of
+from manifestlog.extract.places.protocol import Part
 from manifestlog.extract.receive import timeout_error
 from manifestlog.extract.receive_ranges import receive_body
-from manifestlog.extract.register import decode_part, finish_interrupted, register
+from manifestlog.extract.register import finish_interrupted, register
 from manifestlog.extract.report import Outcome, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
 from manifestlog.model.models import ManifestRecord
+from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.workers.stop import StopAskedError
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def advance(context: WorkerContext, source: ETLSource, task: Task) -> Ended | Po
 def _extract(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
     try:
         outcome = _run_steps(context, source, attempts)
-    except (ExtractError, RecordRejectedError) as error:
+    except (ExtractError, ObjectStoreError, RecordRejectedError) as error:
         if isinstance(error, FetchError) and not error.transient and not attempts.answered:
             attempts.answered = None  # it says nothing of the server
         outcome = context.failed(source, error)
@@ -135,7 +136,7 @@ class _Turn:
     context: WorkerContext
     source: ETLSource
     attempts: Attempts
-    part: PartFile
+    part: Part
     claims: ExitStack
     """Releases the claim at the end of the turn."""
     is_claimed: bool = False
@@ -159,14 +160,14 @@ class _Turn:
 
 
 def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) -> Outcome:
-    part = PartFile(SourcePaths.of(context.data_dir, source), loads=False)
+    part = context.place.part(source)
     if context.shows_progress and attempts.failures == 0:
         context.emit(Started(source.source_id, source.dataset))
     with ExitStack() as claims:
         turn = _Turn(context, source, attempts, part, claims)
         try:
             before = turn.known()
-            if not _asks_for_changes(context, source, before) or part.load():
+            if not _asks_for_changes(context, source, before) or part.may_be_left():
                 turn.claim()
                 before = _settle_left_over(turn)
             return _fetch_and_register(turn, before)
@@ -196,7 +197,7 @@ def _fetch_and_register(turn: _Turn, before: ManifestRecord | None) -> Outcome:
     context, source, part, attempts = turn.context, turn.source, turn.part, turn.attempts
     record = comparable(before, source)
     if not has_pinned(record, source) and _download(turn, before, record):
-        sha256 = decode_part(part) or attempts.sha256 or sha256_of(part.path)
+        sha256 = part.decode() or attempts.sha256 or part.sha256()
         return register(context, source, part, sha256, before, _attempt_of(context, source, attempts))
     part.discard()
     if not turn.is_claimed:
@@ -205,7 +206,7 @@ def _fetch_and_register(turn: _Turn, before: ManifestRecord | None) -> Outcome:
         return attempts.left
     assert record is not None
     path, size = context.manifest.locate(record), record.file_size
-    warning = missing_file_warning(context, part.paths, record, path)
+    warning = missing_file_warning(context, part.paths, record, path) if context.place.sees(path) else None
     return Outcome(source.source_id, source.dataset, Result.UNCHANGED, str(path), bytes_saved=size, warning=warning)
 
 
@@ -264,7 +265,7 @@ def _download(turn: _Turn, before: ManifestRecord | None, record: ManifestRecord
     """
     part, attempts = turn.part, turn.attempts
     came = _fetch(turn, before, record)
-    if came and attempts.spliced and (attempts.sha256 or sha256_of(part.path)) != turn.source.checksum:
+    if came and attempts.spliced and (attempts.sha256 or part.sha256()) != turn.source.checksum:
         part.discard()
         attempts.sha256 = None
         return _fetch(turn, before, record)
@@ -349,7 +350,7 @@ def _send(turn: _Turn, request: FetchRequest) -> Iterator[Response]:
 def _handle_response(
     turn: _Turn,
     response: Response,
-    asked: tuple[FetchRequest, ManifestRecord | None, Part | None],
+    asked: tuple[FetchRequest, ManifestRecord | None, Begun | None],
     before: ManifestRecord | None,
 ) -> Action:
     """Apply the response to the part."""

@@ -125,7 +125,7 @@ def violation(expected: Expectations, content: Content, previous: PreviousConten
 
 def html_warning(expected: Expectations, content: Content, previous: PreviousContent | None) -> str | None:
     """Return why this may be an error page instead of the data; None if nothing suggests so, or if HTML is expected."""
-    if _media_type(content) not in _HTML_TYPES or expected.content_type:
+    if not says_html(content) or expected.content_type:
         return None
     suffixes = _suffixes(content.name)
     if suffixes and not suffixes & _SAYS_HTML and not suffixes <= _SAYS_NOTHING:
@@ -136,6 +136,11 @@ def html_warning(expected: Expectations, content: Content, previous: PreviousCon
         return None
     advice = 'inspect the file; if it is correct, set content_type = "text/html" for the source'
     return f"the server sent an HTML page ({_media_type(content)}), and {why}: {advice}"
+
+
+def says_html(content: Content) -> bool:
+    """Return whether the server called a content an HTML page."""
+    return _media_type(content) in _HTML_TYPES
 
 
 def _media_type(content: Content) -> str:

@@ -16,19 +16,19 @@ Invariants:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
+from manifestlog.extract.places.protocol import Place
 from manifestlog.extract.report import Outcome, Result, Stale
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.names import SEEN_NAME
+from manifestlog.objects.errors import ObjectStoreError
 
 _NO_ANSWER = (Result.FAILED, Result.CLAIMED)
 _KEPT = timedelta(days=365)
@@ -40,7 +40,7 @@ _Pair = tuple[str, str]
 
 def update(
     manifest: DownloadManifestManager,
-    data_dir: Path,
+    place: Place,
     defaults: Defaults,
     sources: Iterable[ETLSource],
     outcomes: Iterable[Outcome],
@@ -55,7 +55,7 @@ def update(
     records = {pair: manifest.get_record_by_source(*pair) for pair in watched}
     known = {pair: record.ts_downloaded for pair, record in records.items() if record and record.ts_downloaded <= now}
     known |= dict.fromkeys(answered & watched.keys(), now)
-    seen = _update_notes(manifest, data_dir, watched, known, now)
+    seen = _update_notes(manifest, place, watched, known, now)
     return [
         Stale(*pair, seen[pair], span, was_fetched=records[pair] is not None)
         for pair, span in watched.items()
@@ -65,27 +65,25 @@ def update(
 
 def _update_notes(
     manifest: DownloadManifestManager,
-    data_dir: Path,
+    place: Place,
     watched: Iterable[_Pair],
     known: dict[_Pair, datetime],
     now: datetime,
 ) -> dict[_Pair, datetime]:
     """Return when each source was last confirmed, from `known` and the notes, and save that for the next run."""
     found = dict.fromkeys(watched, now) | known
-    with suppress(OSError, ExtractError), Claims(manifest, data_dir) as claims, claims.waiting("notes", SEEN_NAME):
-        fd = os.open(data_dir / SEEN_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            notes = {pair: min(time, now) for pair, time in _read(fd).items()}
-            found |= {pair: max(notes[pair], known.get(pair, notes[pair])) for pair in found.keys() & notes.keys()}
-            _write(fd, {pair: time for pair, time in notes.items() if time > now - _KEPT} | found)
-        finally:
-            os.close(fd)
+    failures = (OSError, ExtractError, ObjectStoreError)
+    with suppress(*failures), Claims(manifest, place.data_dir) as claims, claims.waiting("notes", SEEN_NAME):
+        notes = {pair: min(time, now) for pair, time in _parsed(place.read_note(SEEN_NAME)).items()}
+        found |= {pair: max(notes[pair], known.get(pair, notes[pair])) for pair in found.keys() & notes.keys()}
+        kept = {pair: time for pair, time in notes.items() if time > now - _KEPT} | found
+        place.write_note(SEEN_NAME, _text(kept))
     return found
 
 
-def _read(fd: int) -> dict[_Pair, datetime]:
+def _parsed(text: bytes) -> dict[_Pair, datetime]:
     try:
-        notes = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+        notes = json.loads(text)
         times = {
             (source_id, dataset): datetime.fromisoformat(time)
             for dataset, sources in notes.items()
@@ -96,10 +94,8 @@ def _read(fd: int) -> dict[_Pair, datetime]:
     return {pair: time for pair, time in times.items() if time.tzinfo is not None}
 
 
-def _write(fd: int, times: dict[_Pair, datetime]) -> None:
+def _text(times: dict[_Pair, datetime]) -> bytes:
     notes: dict[str, dict[str, str]] = {}
     for (source_id, dataset), time in times.items():
         notes.setdefault(dataset, {})[source_id] = time.isoformat(timespec="seconds")
-    data = json.dumps(notes).encode()
-    os.pwrite(fd, data, 0)
-    os.ftruncate(fd, len(data))
+    return json.dumps(notes).encode()

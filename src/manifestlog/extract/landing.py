@@ -13,6 +13,7 @@ Invariants:
 - There is never a record without its file: name and bytes are durable before the record is added.
 - A published file is never modified or replaced by other content.
 - If several workers download the same content, one stores it and the others record its path.
+- Where publishing takes the time of an object store, each part lands alone: beside that, a write of its own is nothing.
 - What fails for one member of a group fails for no other. A member that would have to wait for another process lands
   alone, after the group.
 """
@@ -26,12 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manifestlog import names
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.context import WorkerContext
+from manifestlog.extract.data_files import size_of
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.part_file import SMALL_BYTES, PartFile, sha256_of, size_of, sync_directories
+from manifestlog.extract.part_file import SMALL_BYTES, sync_directories
+from manifestlog.extract.places.protocol import Part
 from manifestlog.extract.report import Outcome, Result
 from manifestlog.model.downloads import moved_time, record_from_download
 from manifestlog.model.models import AddResult, ManifestRecord, Observation
@@ -45,7 +47,7 @@ class Arrival:
     """A complete part, and what comes of it."""
 
     source: ETLSource
-    part: PartFile
+    part: Part
     event: DownloadEvent
     before: ManifestRecord | None
     """The source's latest record."""
@@ -70,7 +72,7 @@ def land(context: WorkerContext, one: Arrival) -> Outcome:
 
 
 def _land(context: WorkerContext, one: Arrival) -> Outcome:
-    if context.landing is None or one.attempt is None:
+    if context.landing is None or one.attempt is None or not context.place.groups:
         return _land_alone(context, one)
     if not context.manifest.has_checksum(one.event.sha256):
         one.part.sync()
@@ -96,10 +98,10 @@ def _publish(context: WorkerContext, one: Arrival) -> Path:
     """Publish the part under the first name that is free or has the same content."""
     for path in one.part.paths.candidates(one.event.sha256):
         with context.claims.waiting("place", context.claims.name_of(path)):
-            if not path.exists() or _has_same_content(path, one.event):
+            if context.place.may_publish(path, one.event):
                 _record_intent(one, path)
-                one.part.publish(path)
-                return path
+                if one.part.publish(path):
+                    return path
     raise _names_taken(one)
 
 
@@ -172,7 +174,7 @@ def _rename(context: WorkerContext, one: Arrival, claimed: _Claimed) -> Path | N
         if path.exists():
             if one.event.file_size_bytes > SMALL_BYTES and size_of(path) == one.event.file_size_bytes:
                 return None  # to compare them takes long
-            if not _has_same_content(path, one.event):
+            if not context.place.may_publish(path, one.event):
                 continue
         _record_intent(one, path)
         one.part.sync()
@@ -224,29 +226,15 @@ def _existing_copy(context: WorkerContext, one: Arrival) -> Path | None:
     records = (one.before, context.manifest.get(event.sha256))
     found = [record for record in records if record is not None and record.checksum == event.sha256]
     located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
-    return next((path for path in located if _is_intact(path, event.file_size_bytes)), None)
+    return next((path for path in located if context.place.is_intact(path, event.file_size_bytes)), None)
 
 
 def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:
     return record, *record.also_seen
 
 
-def _is_intact(path: Path, length: int) -> bool:
-    """Return whether the content is at this path; parts and rejected files, which older versions registered, do not
-    count.
-    """
-    try:
-        return not names.working_suffix(path.name) and path.stat().st_size == length
-    except OSError:
-        return False  # also without permission to look: then this source stores its own copy
-
-
 def _record_intent(one: Arrival, path: Path) -> None:
     one.part.record_intent(one.event.sha256, path, one.event.ts_download_completed.isoformat())
-
-
-def _has_same_content(path: Path, event: DownloadEvent) -> bool:
-    return path.is_file() and size_of(path) == event.file_size_bytes and sha256_of(path) == event.sha256
 
 
 def _names_taken(one: Arrival) -> ExtractError:

@@ -25,7 +25,7 @@ from pathlib import Path
 from manifestlog.extract import freshness, safe_names
 from manifestlog.extract.attempts import Ended, Postponed, Task
 from manifestlog.extract.claims import Claims
-from manifestlog.extract.config.configuration import ADDRESS_REMEDY, Defaults
+from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
@@ -35,10 +35,13 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
 from manifestlog.extract.lending import Granted, Lender, Wants
+from manifestlog.extract.places.opening import place_of
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
 from manifestlog.extract.schedule import Limits, Schedule
 from manifestlog.extract.worker import ExtractJob, answering, transferring
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.model.url_paths import UrlPath
+from manifestlog.objects import locations
 from manifestlog.run import Run
 from manifestlog.workers.in_process import InProcess
 from manifestlog.workers.main import Job, work
@@ -69,7 +72,7 @@ class PipelineOrchestrator:
         initializer: Callable[[], None] | None = None,
         begin_worker: Callable[[], None] | None = None,
     ) -> None:
-        """Prepare runs for an open manifest; files go to `<data_dir>/<dataset>/`.
+        """Prepare runs for an open manifest; files go to `<data_dir>/<dataset>/`, in a directory or an object store.
 
         `fetcher` is by default a `RemoteFetcher`: http, https and every protocol of fsspec. `defaults.jobs` is the
         number of worker processes, which share `defaults.connections` transfers at once; with 1, threads of this process
@@ -86,9 +89,8 @@ class PipelineOrchestrator:
         self._defaults = defaults or Defaults(jobs=1)
         self._secrets = frozenset(secrets)
         self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
-        if safe_names.is_address(os.fspath(data_dir)):
-            raise ExtractError(f"data_dir: expected a local directory, {ADDRESS_REMEDY}")
-        self._data_dir = Path(os.path.abspath(data_dir))
+        self._data_dir = _data_directory(data_dir)
+        self._place = place_of(self._data_dir)
         self._on_event = on_event or _ignore
         self._shows_progress = shows_progress and on_event is not None
         self._initializer = initializer or begin_worker
@@ -109,11 +111,12 @@ class PipelineOrchestrator:
         waiting = self._longest_first(sources)
         self.report = report = RunReport()
         listener = _Listener(report, self._on_event, self._manifest)
+        self._place.prepare(self._manifest)
         with self._manifest.run("extract") as run:
             self._fetch(waiting, listener, asked_to_stop)
             report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
             _sum_up(run, report)
-        report.stale = freshness.update(self._manifest, self._data_dir, self._defaults, waiting, report.outcomes)
+        report.stale = freshness.update(self._manifest, self._place, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
         log.info("%s: %s", self._manifest.path, _sum(report))
         return report
@@ -132,7 +135,7 @@ class PipelineOrchestrator:
         if not self._works_here(asked_to_stop):
             self._run_in_workers(job, queue, listener, asked)
         elif job.is_threaded:
-            job = job._replace(fetcher=_renewed(job.fetcher))
+            job = job._replace(fetcher=_renewed(job.fetcher), threads=self._defaults.connections)
             threads = Job(partial(transferring, job), capacity=self._defaults.connections)
             InProcess(threads, queue).run(_PoolListener(listener, queue), asked)
         else:
@@ -159,8 +162,9 @@ class PipelineOrchestrator:
         capacity = math.ceil(self._defaults.connections / jobs) if job.is_threaded else 1
         if job.is_threaded and queue.divides:
             capacity = max(2, capacity)  # only a worker with threads reads what it is granted
-        work_of_each = Job(partial(answering, job), self._initializer, capacity)
-        with Pool(work, work_of_each, queue, jobs, capacity=capacity, name="manifestlog-extract") as pool:
+        work_of_each = Job(partial(answering, job._replace(threads=capacity)), self._initializer, capacity)
+        context = self._place.context
+        with Pool(work, work_of_each, queue, jobs, context, capacity=capacity, name="manifestlog-extract") as pool:
             pool.run(_PoolListener(listener, queue), asked)
 
     def _run_in_turn(self, sources: list[ETLSource], listener: _Listener, asked: Callable[[], int]) -> None:
@@ -176,7 +180,7 @@ class PipelineOrchestrator:
         return WorkerContext(
             self._manifest,
             self._fetcher,
-            self._data_dir,
+            self._place,
             claims,
             self._defaults,
             self._secrets,
@@ -192,6 +196,16 @@ class PipelineOrchestrator:
             return float("inf") if record is None else record.file_size
 
         return sorted(sources, key=size, reverse=True)
+
+
+def _data_directory(data_dir: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of the data files, or their URL."""
+    text = os.fspath(data_dir)
+    if not safe_names.is_address(text):
+        return Path(os.path.abspath(text))
+    if reason := locations.problem(text):
+        raise ExtractError(f"data_dir: {reason}")
+    return UrlPath(text)
 
 
 def plan_all(

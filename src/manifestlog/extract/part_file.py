@@ -1,12 +1,6 @@
 """A `.part` file and its state: started, resumed, kept for the next run, published as the data file.
 
-Beside `<name>.part` lies `<name>.part.json`::
-
-    {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
-    {…,"ranges":[[0,1000],[5000,6000]]}                                         what a body in several ranges has so far
-    {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
-
-A small body has no state until it breaks off: a killed run then fetches it anew, and others save two files.
+Beside `<name>.part` lies `<name>.part.json` (`part_state`). A small body has no state until it breaks off: a killed run then fetches it anew, and others save two files.
 
 Invariants:
 
@@ -22,43 +16,27 @@ It knows neither sources nor servers nor manifests.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from manifestlog.extract import content_encoding
+from manifestlog.extract.data_files import ends_of, sha256_of, size_of
 from manifestlog.extract.decide import Part
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.fetchers.protocol import ResponseHead
+from manifestlog.extract.fetchers.protocol import FetchError, ResponseHead
+from manifestlog.extract.part_state import PartState, parsed
 from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
+from manifestlog.extract.places.protocol import Ends
 from manifestlog.extract.ranges import Range, clipped, prefix_of
 
 _BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
 """A body up to this length is small."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartState:
-    """The state beside a part; checksum, path and time are set once the part is complete."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-    total_bytes: int | None = None
-    boot: str = ""
-    synced_bytes: int = 0
-    sha256: str | None = None
-    file_path: str | None = None
-    ts_completed: str | None = None
-    strong_date: bool | None = None
-    encoding: str | None = None
-    content_type: str | None = None
-    ranges: list[list[int]] | None = None
-    """The bytes of the part, if they came in several ranges: [start, end] of each, in order."""
 
 
 @cache
@@ -81,11 +59,10 @@ def read_state(part: Path) -> PartState | None:
 def _stored_state(part: Path) -> PartState | None:
     """Like `read_state`, but raise the error of a missing file."""
     try:
-        state = PartState(**json.loads(_read(str(part_state_path(part)))))
-        return state if _is_valid(state) else None
+        return parsed(_read(str(part_state_path(part))))
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError, TypeError, RecursionError):
+    except OSError:
         return None
 
 
@@ -98,53 +75,13 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _is_valid(state: PartState) -> bool:
-    texts = (state.etag, state.last_modified, state.sha256, state.file_path, state.encoding, state.content_type)
-    sizes = (state.synced_bytes, state.total_bytes or 0)
-    return (
-        isinstance(state.boot, str)
-        and state.strong_date in (None, False, True)
-        and all(text is None or isinstance(text, str) for text in texts)
-        and all(isinstance(size, int) and size >= 0 for size in sizes)
-        and _are_ranges(state.ranges)
-        and (state.ts_completed is None or datetime.fromisoformat(state.ts_completed).tzinfo is not None)
-    )
-
-
-def _are_ranges(ranges: object) -> bool:
-    if ranges is None:
-        return True
-    return isinstance(ranges, list) and all(
-        isinstance(one, list) and len(one) == 2 and all(isinstance(end, int) and end >= 0 for end in one)
-        for one in ranges
-    )
-
-
 def write_state(part: Path, state: PartState) -> None:
     """Write the state of a part.
 
     The file is overwritten in place. A crash in the middle costs one download. A rename each time would slow a run over
     small files by a third.
     """
-    part_state_path(part).write_text(_text_of(state), encoding="utf-8")
-
-
-def _text_of(state: PartState) -> str:
-    return json.dumps({k: v for k, v in asdict(state).items() if v is not None})
-
-
-def size_of(path: Path) -> int | None:
-    """Return the length of a file, or None if it is missing."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    part_state_path(part).write_text(state.as_text(), encoding="utf-8")
 
 
 def write_at(fd: int, data: bytes | memoryview, position: int, path: Path) -> None:
@@ -184,6 +121,30 @@ class PartFile:
         self._is_synced = False
         return self._may_be_decoded
 
+    def may_be_left(self) -> bool:
+        """Look for what an earlier run has left, before the source is claimed."""
+        return self.load()
+
+    def writer(self, head: ResponseHead) -> PartWriter:
+        """Return a writer of the body, from the byte where it starts."""
+        return PartWriter(self, head)
+
+    def length(self) -> int | None:
+        """Return the length of the part, or None if it is missing."""
+        return size_of(self.path)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the part, which it reads."""
+        return sha256_of(self.path)
+
+    def ends(self) -> Ends:
+        """Return the length of the part, and its first and last bytes."""
+        return ends_of(self.path)
+
+    def local_path(self) -> Path:
+        """Return the path at which a program can read the part."""
+        return self.path
+
     def resumable(self) -> Part | None:
         """Return the part after cutting it to its trusted length; None if there is none."""
         if not self.is_present and not self.is_stored:
@@ -216,7 +177,7 @@ class PartFile:
         beside.unlink(missing_ok=True)  # left by a killed run, or a link: never write into either
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            write_at(fd, _text_of(state).encode(), 0, beside)
+            write_at(fd, state.as_text().encode(), 0, beside)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -240,13 +201,40 @@ class PartFile:
         self._may_be_decoded, self._is_synced = True, False
         return decoded_path(self.path)
 
+    def decode(self) -> str | None:
+        """Replace a part that has a Content-Encoding by its decoded bytes; return their SHA-256, or None without one.
+
+        The new state is written before the replacement: a crash in between leaves a part that matches its state, or no
+        valid part.
+        """
+        state = self.state
+        if state is None or state.encoding is None:
+            return None
+        to = self.decoded_path()
+        try:
+            sha256 = content_encoding.decode(self.path, to, state.encoding)
+        except FetchError:
+            self.discard()
+            raise
+        except BaseException:
+            to.unlink(missing_ok=True)
+            raise
+        self.note(state.complete(sha256, self.paths.target, datetime.now(UTC).isoformat()))
+        os.replace(to, self.path)
+        return sha256
+
+    def reject(self) -> str:
+        """Keep a part that must not be registered as a `.rejected` file; return its path."""
+        os.replace(self.path, self.paths.rejected)
+        self.discard()
+        return str(self.paths.rejected)
+
     def record_intent(self, sha256: str, file_path: Path, ts_completed: str) -> None:
         """Record that the part is complete and which path it will get, before `publish` renames it."""
-        state = self.state or PartState()
-        self.note(replace(state, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed))
+        self.note((self.state or PartState()).complete(sha256, file_path, ts_completed))
 
-    def publish(self, file_path: Path) -> None:
-        """Give a complete part its final name, durably.
+    def publish(self, file_path: Path) -> bool:
+        """Give a complete part its final name, durably; return True.
 
         ::
 
@@ -261,6 +249,7 @@ class PartFile:
         self.sync()
         self.rename(file_path)
         sync_directories([file_path.parent])
+        return True
 
     def sync(self) -> None:
         """Make the bytes of a complete part durable, once."""

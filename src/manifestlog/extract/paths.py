@@ -8,6 +8,10 @@
     raw/star_systems/systems.json.gz.5eed1234.part.json    the state of that part
     raw/star_systems/systems.json.gz.5eed1234.rejected     a download that fails its pin or an expectation
 
+In an object store, the working objects lie apart, so that one listing finds all of them::
+
+    s3://bucket/raw/.parts/star_systems/systems.json.gz.5eed1234.part
+
 Invariants:
 
 - Every path is inside the data directory, whatever the source and its URL contain.
@@ -28,6 +32,7 @@ from manifestlog import names
 from manifestlog.extract import safe_names
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
+from manifestlog.model.url_paths import UrlPath, path_of
 
 CHECKSUM_DIGITS = 12
 KEY_DIGITS = 8
@@ -48,7 +53,8 @@ class SourcePaths(NamedTuple):
     def of(cls, data_dir: Path, source: ETLSource) -> SourcePaths:
         """Build the paths of a source; raises `ExtractError` for an unsafe dataset or file name."""
         target = path_for(data_dir, source)
-        return cls(target, part_path(target, source), rejected_path(target, source))
+        beside = path_for(data_dir / names.OBJECT_PARTS, source) if isinstance(data_dir, UrlPath) else target
+        return cls(target, part_path(beside, source), rejected_path(beside, source))
 
     def candidates(self, checksum: str) -> tuple[Path, Path]:
         """Return the possible paths of this content, the preferred one first."""
@@ -89,9 +95,10 @@ def alternate_path(target: Path, checksum: str) -> Path:
 def is_own(data_dir: Path, source: ETLSource, path: str) -> bool:
     """Return whether a path is one of the source's files, its directory, or a directory above that."""
     target = _joined(data_dir, source)
-    part = part_path(target, source)
-    files = (target, part, part_state_path(part), decoded_path(part), rejected_path(target, source))
-    return Path(path) in (*files, *target.parents) or _is_alternate(target, Path(path))
+    beside = _joined(data_dir / names.OBJECT_PARTS, source) if isinstance(data_dir, UrlPath) else target
+    part = part_path(beside, source)
+    files = (target, part, part_state_path(part), decoded_path(part), rejected_path(beside, source))
+    return path_of(path) in (*files, *target.parents) or _is_alternate(target, path_of(path))
 
 
 def _is_alternate(target: Path, path: Path) -> bool:
@@ -112,6 +119,11 @@ def part_state_path(part: Path) -> Path:
 def decoded_path(part: Path) -> Path:
     """Return the path a part is decoded to before the result replaces it."""
     return part.with_name(part.name.removesuffix(names.PART) + names.DECODED)
+
+
+def part_of(path: Path) -> Path:
+    """Return the part that a working object belongs to."""
+    return path.with_name(path.name.removesuffix(names.REJECTED).removesuffix(names.PART) + names.PART)
 
 
 def rejected_path(target: Path, source: ETLSource) -> Path:

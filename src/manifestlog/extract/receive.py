@@ -11,7 +11,7 @@ from manifestlog.extract.attempts import Attempts
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.fetchers.protocol import FetchError, Response, ResponseHead
-from manifestlog.extract.part_file import PartFile, PartWriter
+from manifestlog.extract.places.protocol import Part
 from manifestlog.extract.report import Progress
 
 _EMIT_EVERY_S = 0.1
@@ -49,12 +49,12 @@ def receive(
     context: WorkerContext,
     source: ETLSource,
     response: Response,
-    part: PartFile,
+    part: Part,
     head: ResponseHead,
     attempts: Attempts,
 ) -> None:
     """Write the body from the byte where the head says it starts; the part is complete at the announced length."""
-    with PartWriter(part, head) as writer:
+    with part.writer(head) as writer:
         blocks, emitted_at, pace = response.blocks(), 0.0, PaceCheck(context, attempts)
         while True:
             with context.stop.interruptible():

@@ -31,6 +31,7 @@ from manifestlog.extract.fetchers.protocol import FetchError, FetchRequest, Resp
 from manifestlog.extract.lending import Loan
 from manifestlog.extract.part_file import PartFile
 from manifestlog.extract.part_ranges import RangesWriter
+from manifestlog.extract.places.protocol import Part as AnyPart
 from manifestlog.extract.ranges import Share
 from manifestlog.extract.receive import PROGRESS_BYTES, PaceCheck, receive
 from manifestlog.extract.report import Progress
@@ -64,14 +65,15 @@ def receive_body(
     context: WorkerContext,
     source: ETLSource,
     response: Response,
-    part: PartFile,
+    part: AnyPart,
     head: ResponseHead,
     attempts: Attempts,
     before: ManifestRecord | None,
 ) -> Action:
     """Take the body of a response, over several connections where that is allowed; `before` is the source's record."""
     validator = range_validator(Part(head.start, head.etag, head.last_modified, None, head.strong_date), before)
-    if validator is None or not (attempts.divides and _may_divide(context, source, head)):
+    may_divide = validator is not None and attempts.divides and _may_divide(context, source, head)
+    if validator is None or not may_divide or not isinstance(part, PartFile):  # an object goes up from end to end
         receive(context, source, response, part, head, attempts)
         return Action(Step.COMPLETE)
     attempts.sha256 = None  # only the whole part has it

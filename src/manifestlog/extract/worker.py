@@ -27,6 +27,8 @@ from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
 from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.landing import Arrival
 from manifestlog.extract.lending import Lending
+from manifestlog.extract.places.opening import place_of
+from manifestlog.extract.places.protocol import Place
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.workers.link import WorkerLink
 
@@ -43,6 +45,8 @@ class ExtractJob(NamedTuple):
     """All sources of the run; a task names one by its number."""
     shows_progress: bool = True
     """Whether `Started` and `Progress` are sent: each costs a message."""
+    threads: int = 1
+    """The number of transfers at once in each worker."""
 
     @property
     def is_threaded(self) -> bool:
@@ -70,25 +74,31 @@ def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
         link.on_told = lending.take
     with ExitStack() as opened:
         own = threading.local()
+        place = place_of(job.data_dir, connections=job.threads)
         landing = Grouping[Arrival]()
 
         def answer(task: Task) -> Ended | Postponed:
             if not hasattr(own, "context"):
-                own.context = _context(job, link, opened, landing, lending)
+                own.context = _context(job, place, link, opened, landing, lending)
             return advance(own.context, job.sources[task.number], task)
 
         yield answer
 
 
 def _context(
-    job: ExtractJob, link: WorkerLink, opened: ExitStack, landing: Grouping[Arrival], lending: Lending | None
+    job: ExtractJob,
+    place: Place,
+    link: WorkerLink,
+    opened: ExitStack,
+    landing: Grouping[Arrival],
+    lending: Lending | None,
 ) -> WorkerContext:
     """Return the context of a thread, with claims of its own: the threads of one object would share them."""
     claims = opened.enter_context(Claims(job.manifest, job.data_dir))
     return WorkerContext(
         job.manifest,
         job.fetcher,
-        job.data_dir,
+        place,
         claims,
         job.defaults,
         job.secrets,

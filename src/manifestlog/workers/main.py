@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
 from manifestlog.errors import ManifestError
@@ -83,9 +84,11 @@ def run_tasks(
     name: str,
     on_start: Callable[[], None],
     asked_to_stop: Callable[[], int] | None,
+    context: BaseContext | None = None,
 ) -> None:
     """Run all tasks in `jobs` worker processes. Raises the error that ended a worker.
 
+    `context` is how to start them [default: Python's default].
     `asked_to_stop` is as for `Pool.run`. Without it, the tasks run in this process if one worker is enough, or if this
     process is daemonic (such as a worker of Celery) and may not have children.
     """
@@ -97,7 +100,7 @@ def run_tasks(
         on_start()
         _work_here(job, tasks, listener)
         return
-    with Pool(work, job, tasks, jobs, name=name) as pool:
+    with Pool(work, job, tasks, jobs, context, name=name) as pool:
         on_start()
         pool.run(listener, asked_to_stop or int)
 

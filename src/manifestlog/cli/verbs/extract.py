@@ -19,6 +19,7 @@ from manifestlog.cli.verbs.init import fresh_metadata
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
+from manifestlog.model.url_paths import UrlPath
 from manifestlog.names import SUFFIX
 from manifestlog.workers.interrupts import Interrupts
 
@@ -117,7 +118,7 @@ def extract(
     with startup.loading():
         for source in found.sources:
             fetcher.check(source)  # before any file is created
-    if found.data_dir.exists() and not found.data_dir.is_dir():
+    if not _is_remote(found) and found.data_dir.exists() and not found.data_dir.is_dir():
         raise CommandError(f"{found.data_dir}: not a directory; name a directory as data_dir in {config}")
     return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher, fail_stale)
 
@@ -173,7 +174,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
         with startup.loading(), DownloadManifestManager(path, options=options, read_only=True) as found:
             root = found.root
             metadata = found.metadata.model_copy(update={"etl_version": config.etl_version})
-        if not config.data_dir.is_relative_to(root):
+        if not _is_remote(config) and not config.data_dir.is_relative_to(root):
             metadata.root_dir = Path(_root_dir(config))
     except ManifestNotFoundError:
         from manifestlog.extract.part_file import make_directory  # noqa: PLC0415
@@ -185,8 +186,14 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
 
 def _root_dir(config: "ExtractConfig") -> str:
     """Return the root for the manifest: the directory that holds both it and the data, so that both can move together."""
+    if _is_remote(config):
+        return os.curdir
     data_dir = os.path.normpath(config.data_dir)
     return roots.shared(names.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
+
+
+def _is_remote(config: "ExtractConfig") -> bool:
+    return isinstance(config.data_dir, UrlPath)
 
 
 def _path(config: "ExtractConfig") -> Path:

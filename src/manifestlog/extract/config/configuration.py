@@ -30,16 +30,16 @@ from manifestlog.extract.config.variables import Problem, expand, sources_of
 from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.request_options import RequestOptions
+from manifestlog.model.url_paths import UrlPath
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
+from manifestlog.objects import locations
 from manifestlog.options import FOREVER, HISTORY_RULE, parse_history
 
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
 """Text that a shell would expand: as a directory name it is most likely a mistake, and `rm -r ~` would remove it."""
 _SECONDS_MAX = 86_400
 _OF_RUNS = ("state", "conditions")
-ADDRESS_REMEDY = (
-    "but this is a URL, and files can only be stored locally; name a local directory (prefix ./ to use it as a name)"
-)
+_LOCAL_ONLY = "expected a local directory, but this is a URL; name a local directory (prefix ./ to use it as a name)"
 """For a URL such as `s3://bucket` in place of a directory."""
 
 
@@ -50,11 +50,22 @@ def _directory(value: object, info: ValidationInfo) -> object:
     if not str(value) or not str(value).isprintable():
         raise ValueError("expected the path of a directory; write . for the configuration file's own")
     if safe_names.is_address(str(value)):
-        raise ValueError(f"expected a local directory, {ADDRESS_REMEDY}")
+        raise ValueError(_LOCAL_ONLY)
     if _SHELLS.match(str(value)):
         raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a directory of that name)")
     base = info.context["directory"] if info.context else ""
     return Path(os.path.abspath(os.path.join(base, value)))
+
+
+def _data_directory(value: object, info: ValidationInfo) -> object:
+    """Return an absolute path, or the URL of a directory in an object store."""
+    if isinstance(value, UrlPath) or not isinstance(value, str) or not safe_names.is_address(value):
+        return value if isinstance(value, UrlPath) else _directory(value, info)
+    if not value.isprintable():
+        raise ValueError("expected a URL without control characters; correct it")
+    if reason := locations.problem(value.rstrip("/")):
+        raise ValueError(reason)
+    return UrlPath(value.rstrip("/"))
 
 
 def _manifest(name: str) -> str:
@@ -86,6 +97,7 @@ def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
 
 
 _Directory = Annotated[Path, BeforeValidator(_directory)]
+_DataDirectory = Annotated[Path, BeforeValidator(_data_directory)]
 _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 
@@ -120,7 +132,7 @@ class ExtractConfig(BaseModel):
 
     etl_version: str = Field(min_length=1, description="a non-empty string")
     manifests_dir: _Directory = Field(description="the path of a directory")
-    data_dir: _Directory = Field(description="the path of a directory")
+    data_dir: _DataDirectory = Field(description="the path of a directory, or its URL in an object store")
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
     )
@@ -249,6 +261,8 @@ def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
         request_options.uses_post(source, config.defaults) for source in config.sources
     ):
         yield Problem(("defaults", "body"), "is sent by POST only; set method to POST, or remove body")
+    if isinstance(config.data_dir, UrlPath):
+        yield from _without_local_files(config)
     first: dict[tuple[str, str], int] = {}
     for number, source in enumerate(config.sources):
         earlier = first.setdefault((source.source_id, source.dataset), number)
@@ -269,3 +283,13 @@ def _conflicts(config: ExtractConfig) -> Iterator[Problem]:
         if paths.path_for(config.data_dir, source).parent == config.manifests_dir:
             reason = "the files would be in manifests_dir, which is for manifests only; choose another name"
             yield Problem(("sources", number, "dataset"), reason)
+
+
+def _without_local_files(config: ExtractConfig) -> Iterator[Problem]:
+    """Report what needs the data files on the local disk."""
+    reason = "runs a program on a local file, but data_dir is an object store; remove it"
+    if config.defaults.validate_command:
+        yield Problem(("defaults", "validate"), reason)
+    for number, source in enumerate(config.sources):
+        if source.validate_command:
+            yield Problem(("sources", number, "validate"), reason)

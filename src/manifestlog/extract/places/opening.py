@@ -1,0 +1,18 @@
+"""Chooses the place of a run's data files, once: by its path, or by its URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manifestlog.extract.places.local import LocalPlace
+from manifestlog.extract.places.objects import ObjectPlace
+from manifestlog.extract.places.protocol import Place
+from manifestlog.model.url_paths import UrlPath
+from manifestlog.objects.opening import open_store
+
+
+def place_of(data_dir: Path, *, connections: int = 1) -> Place:
+    """Return the place of data files; `connections` threads will share it."""
+    if isinstance(data_dir, UrlPath):
+        return ObjectPlace(data_dir, open_store(str(data_dir), connections=connections + 2))
+    return LocalPlace(data_dir)
