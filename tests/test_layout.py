@@ -36,7 +36,8 @@ FOLDERS: dict[str, set[str]] = {
     "loading": {"ground", "model"},
     "audit": {"ground", "model", "workers", "files", "objects", "face", "ingest"},
     "extract": {"ground", "model", "workers", "objects", "face"},
-    "cli": {"ground", "model", "workers", "face", "ingest", "audit", "extract", "engines"},
+    "stages": {"ground", "model", "workers", "files", "face"},
+    "cli": {"ground", "model", "workers", "face", "ingest", "audit", "extract", "stages", "engines"},
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
@@ -100,7 +101,7 @@ def _module(path: Path) -> str:
 
 
 MODULES = {_module(path): path for path in FILES}
-USERS = ("", "__main__", "cli", "extract", "ingest", "audit.worker", "audit.untracked")
+USERS = ("", "__main__", "cli", "extract", "ingest", "audit.worker", "audit.untracked", "stages.command")
 """Who uses the library: these read data files and talk, each in its own way."""
 ENGINE = {name: path for name, path in MODULES.items() if name not in USERS and name.split(".")[0] not in USERS}
 

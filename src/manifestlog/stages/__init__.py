@@ -1,0 +1,68 @@
+"""Stages: process the records of one manifest and record what came of them in another, exactly once."""
+
+from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage
+from manifestlog.stages.errors import NoFunctionError, StageError
+from manifestlog.stages.order import in_order
+from manifestlog.stages.outcome import (
+    Failed,
+    Judgement,
+    Loaded,
+    Made,
+    Nothing,
+    Outcome,
+    Output,
+    invalid,
+    loaded,
+    nothing,
+    valid,
+)
+from manifestlog.stages.report import (
+    Begun,
+    Ended,
+    Finished,
+    ItemOutcome,
+    ItemRef,
+    MadeOutput,
+    Result,
+    StageEvent,
+    StageReport,
+    Started,
+    Waiting,
+)
+from manifestlog.stages.runner import pending_items, run_stage
+from manifestlog.stages.where import Where
+
+__all__ = [
+    "Begun",
+    "CommandWork",
+    "Ended",
+    "Failed",
+    "Finished",
+    "FunctionWork",
+    "ItemOutcome",
+    "ItemRef",
+    "Judgement",
+    "Loaded",
+    "Made",
+    "MadeOutput",
+    "NoFunctionError",
+    "Nothing",
+    "Outcome",
+    "Output",
+    "Rerun",
+    "Result",
+    "Stage",
+    "StageError",
+    "StageEvent",
+    "StageReport",
+    "Started",
+    "Waiting",
+    "Where",
+    "in_order",
+    "invalid",
+    "loaded",
+    "nothing",
+    "pending_items",
+    "run_stage",
+    "valid",
+]

@@ -1,0 +1,165 @@
+"""What a stage is: plain data, the same whether it comes from a configuration or from Python.
+
+Invariants:
+
+- A stage that exists is usable: a bad value raises `StageError`, which names the field.
+- It says what to do, and never whether it was done; that is in the stage's manifest.
+
+It opens nothing and loads no function.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from manifestlog.model.models import ETLProcess
+from manifestlog.names import SUFFIX, check_name
+from manifestlog.stages.errors import StageError
+from manifestlog.stages.where import Where
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class Rerun(StrEnum):
+    """What makes a processed input pending again.
+
+    - `VERSION`: another `version` of the stage. The default.
+    - `CODE`: another version, or a change of the command, of a script that it names, or of the function's module.
+    - `NEVER`: nothing.
+    """
+
+    VERSION = "version"
+    CODE = "code"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionWork:
+    """A Python function, as `package.module:name` or as an object.
+
+    It is called as `function(item)` or `function(item, output)`: an `Item`, and the path to write the output to. An
+    `async def` runs in one worker process together with others, any other in worker processes.
+    """
+
+    function: str | Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandWork:
+    """A command, run without a shell for each item; `naming` lists the placeholders of its arguments.
+
+    With exit code 0 it succeeded: `{output}` is its output; of `{output_dir}`, every file in it is one. Without either,
+    there is no output.
+    """
+
+    argv: tuple[str, ...]
+    _: KW_ONLY
+    cwd: Path | None = None
+    """[default: the working directory of the run]"""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables in addition to those of the run; placeholders are allowed in the values."""
+    judges: bool = False
+    """Whether it validates its input: exit code 0 means valid; 1 to 125 mean invalid, because of its last lines on stderr."""
+    nothing_exit: int | None = None
+    """The exit code that says that there is nothing to do with this input."""
+
+
+Work = FunctionWork | CommandWork
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step of a pipeline: for each record of `upstream`, do `work`, and record in `manifest` what came of it.
+
+    `upstream` and `manifest` are names of manifests in the directory of the run (`systems_download`), or paths. Raises
+    `StageError` for a value that is not usable.
+    """
+
+    upstream: str
+    manifest: str
+    work: Work | None = None
+    """What to do with an item; None for a stage whose items a loop takes (`Pipeline`)."""
+    _: KW_ONLY
+    name: str = ""
+    """[default: the last part of the manifest's name, such as `processing`]"""
+    process: ETLProcess = ETLProcess.TRANSFORMER
+    """What a new manifest is created as."""
+    version: str = "1.0.0"
+    output: str | None = None
+    """The pattern of an output's path below `output_dir`, such as `{dataset}/{stem}.json`; `naming` lists the
+    placeholders. [default: `{dataset}/` and the name of the input's file]"""
+    output_dir: Path = Path("data")
+    """Where outputs go; relative to the working directory. Nothing is ever written outside of it."""
+    dataset: str | None = None
+    """The dataset of the outputs. [default: the input's]"""
+    where: Where = field(default_factory=Where)
+    """Which upstream records are processed. [default: all that were not judged invalid]"""
+    group_by: str | None = None
+    """With it, an item is a group of records: `dataset`, `source_id`, a pattern with placeholders (`{dataset}/{month}`), or
+    a regular expression for the path, whose groups are the key. A group is one item whenever a member is new; of each
+    source it has the latest record in the group."""
+    jobs: int = 1
+    """Worker processes; for an `async def`, items at once in one worker process."""
+    retries: int = 0
+    """How often a run repeats a failed item."""
+    backoff_s: float = 1.0
+    """The pause before the first repetition. It doubles each time, up to 5 minutes."""
+    timeout_s: float | None = None
+    """How long one attempt may take. A command is then ended by SIGTERM, and 10 s later by SIGKILL, with its process
+    group; a sync function by the end of its worker; an `async def` is cancelled."""
+    rerun: Rerun = Rerun.VERSION
+    give_up_after: int | None = None
+    """After so many failed attempts of an input by this version, in all runs, it is no longer tried. [default: never]"""
+    check_input: bool = False
+    """Whether the input is hashed after each attempt: if it is not what upstream recorded, the attempt has failed."""
+    log_dir: Path | None = None
+    """Where the stdout and stderr of commands are kept. [default: `<output_dir>/.manifestlog.work/<manifest>/logs`]"""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", _last_part(self.manifest))
+        self._set("process", ETLProcess)
+        self._set("rerun", Rerun)
+        self._set("output_dir", Path)
+        self._require("upstream", bool(self.upstream), "expected the name or path of a manifest")
+        self._require("manifest", bool(self.manifest), "expected the name or path of a manifest")
+        self._require("manifest", self.manifest != self.upstream, "a stage cannot be its own upstream")
+        self._require("version", bool(self.version), "expected a text that is not empty")
+        self._require("dataset", self.dataset != "", "expected a text that is not empty")
+        self._require("jobs", self.jobs >= 1, "expected at least 1")
+        self._require("retries", self.retries >= 0, "expected 0 or more")
+        self._require("backoff_s", 0 <= self.backoff_s < math.inf, "expected 0 or more seconds")
+        self._require("timeout_s", self.timeout_s is None or self.timeout_s > 0, "expected more than 0 seconds")
+        self._require("give_up_after", self.give_up_after is None or self.give_up_after >= 1, "expected at least 1")
+        self._check_work()
+
+    def _set(self, name: str, kind: Callable[[Any], object]) -> None:
+        try:
+            object.__setattr__(self, name, kind(getattr(self, name)))
+        except (ValueError, TypeError) as error:
+            raise StageError(self.name, name, str(error)) from None
+
+    def _require(self, name: str, is_met: bool, reason: str) -> None:  # noqa: FBT001 -- a condition
+        if not is_met:
+            raise StageError(self.name, name, f"{reason}, got {getattr(self, name)!r:.80}")
+
+    def _check_work(self) -> None:
+        work = self.work
+        if isinstance(work, CommandWork):
+            self._require("work", bool(work.argv), "a command has at least one argument")
+        elif isinstance(work, FunctionWork) and isinstance(work.function, str):
+            self._require("work", bool(_FUNCTION.fullmatch(work.function)), "expected package.module:name")
+
+
+def _last_part(manifest: str) -> str:
+    name = manifest.rpartition("/")[2].removesuffix(SUFFIX)
+    try:
+        return check_name(name).rpartition("_")[2]
+    except ValueError as error:
+        raise StageError("", "manifest", str(error)) from None

@@ -1,0 +1,37 @@
+"""The errors of stages and their exit codes.
+
+::
+
+    ManifestError
+    └── StageError             2   also ValueError: a definition is not usable; nothing was run
+        └── NoFunctionError    2   `package.module:name` cannot be loaded
+
+Invariants:
+
+- Every message names the stage and the field, says what is wrong and what to do.
+
+The failure of one item is not an exception of a run: it is an event of the manifest and a line of the report.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from manifestlog.errors import ManifestError
+
+
+class StageError(ManifestError, ValueError):
+    """A stage's definition is not usable; `stage` is its name, `field` the field, or "" for the whole stage."""
+
+    exit_code = 2
+    _fields: ClassVar[tuple[str, ...]] = ("stage", "field", "reason")
+
+    def __init__(self, stage: str, field: str, reason: str) -> None:
+        super().__init__(": ".join(filter(None, (f"stage {stage}" if stage else "", field, reason))))
+        self.stage = stage
+        self.field = field
+        self.reason = reason
+
+
+class NoFunctionError(StageError):
+    """The function of a stage cannot be loaded."""

@@ -1,0 +1,94 @@
+"""Which records of the upstream manifest a stage processes.
+
+Invariants:
+
+- The same record and judgement give the same answer: it reads no clock and no file.
+- A record that was judged invalid passes only a condition that asks for it.
+
+It works on rows, so that a million of them are filtered without models.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from manifestlog.model.rows import normal_time, observations
+from manifestlog.stages.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from manifestlog.model.rows import Row
+
+JUDGEMENTS = ("valid", "invalid", "any")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """The conditions of a stage; a record passes if it meets all that are given. Raises `StageError` for a bad one."""
+
+    dataset: str | tuple[str, ...] | None = None
+    """A dataset, or several. The shell's wildcards `*`, `?` and `[…]` are allowed; so they are in `source`."""
+    source: str | tuple[str, ...] | None = None
+    """A source_id, or several."""
+    since: str | None = None
+    """The earliest `ts_downloaded`: an ISO-8601 date or time; without a zone it is UTC."""
+    until: str | None = None
+    """`ts_downloaded` must be before this."""
+    path: str | None = None
+    """A pattern for the file's path as recorded, with the shell's wildcards; `*` also matches `/`."""
+    judgement: str | None = None
+    """`valid`: only records that the upstream stage judged valid. `invalid`: only those it judged invalid. `any`: all.
+    [default: all but those judged invalid]"""
+
+    _patterns: tuple[tuple[str, re.Pattern[str]], ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.judgement not in (None, *JUDGEMENTS):
+            raise StageError("", "where.judgement", f"expected valid, invalid or any, got {self.judgement!r:.40}")
+        for name in ("since", "until"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _moment(name, text))
+        patterns = (("dataset", self.dataset), ("source_id", self.source), ("file_path", self.path))
+        found = tuple((name, _pattern(texts)) for name, texts in patterns if texts is not None)
+        object.__setattr__(self, "_patterns", found)
+
+    def admits(self, row: Row) -> bool:
+        """Return whether an observation of this row meets every condition but the judgement's."""
+        if not (self._patterns or self.since or self.until):
+            return True
+        return any(map(self._admits_one, observations(row)))
+
+    def _admits_one(self, seen: Row) -> bool:
+        when = seen["ts_downloaded"][:-1]
+        if self.since is not None and when < self.since[:-1]:
+            return False
+        if self.until is not None and when >= self.until[:-1]:
+            return False
+        return all(pattern.fullmatch(seen[name]) for name, pattern in self._patterns)
+
+    def accepts(self, judgement: str | None) -> bool:
+        """Return whether a record with this latest judgement passes: `valid`, `invalid` or None."""
+        if self.judgement is None:
+            return judgement != "invalid"
+        return self.judgement in ("any", judgement)
+
+    def members(self) -> dict[str, object]:
+        """Return the given conditions by name, for messages and as a key."""
+        names = ("dataset", "source", "since", "until", "path", "judgement")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _moment(name: str, text: str) -> str:
+    try:
+        return normal_time(text)[0]
+    except ValueError:
+        raise StageError("", f"where.{name}", f"expected an ISO-8601 date or time, got {text!r:.60}") from None
+
+
+def _pattern(texts: str | Iterable[str]) -> re.Pattern[str]:
+    some = (texts,) if isinstance(texts, str) else tuple(texts)
+    return re.compile("|".join(f"(?:{fnmatch.translate(text)})" for text in some))
