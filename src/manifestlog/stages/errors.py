@@ -3,8 +3,9 @@
 ::
 
     ManifestError
-    └── StageError             2   also ValueError: a definition is not usable; nothing was run
-        └── NoFunctionError    2   `package.module:name` cannot be loaded
+    ├── StageError                 2   also ValueError: a definition is not usable; nothing was run
+    │   └── NoFunctionError        2   `package.module:name` cannot be loaded
+    └── CommandNotStartedError     1   the command cannot be started, for no item
 
 Invariants:
 
@@ -35,3 +36,14 @@ class StageError(ManifestError, ValueError):
 
 class NoFunctionError(StageError):
     """The function of a stage cannot be loaded."""
+
+
+class CommandNotStartedError(ManifestError):
+    """The command of a stage cannot be started at all, for any item; `program` is its first word."""
+
+    _fields: ClassVar[tuple[str, ...]] = ("program", "reason")
+
+    def __init__(self, program: str, reason: str) -> None:
+        super().__init__(f"{program}: the command cannot be started: {reason}")
+        self.program = program
+        self.reason = reason
