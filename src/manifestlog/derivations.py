@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from manifestlog.model.events import EventKind, Query
-from manifestlog.model.lineage import MADE, Derivation, derivation_of
+from manifestlog.model.lineage import MADE, Derivation, derivation_of, nothing_of
 from manifestlog.model.rows import required_checksum
 from manifestlog.model.standing import standing
 
@@ -34,15 +34,20 @@ def latest(engine: Engine, text: str, stage: str | None, version: str | None) ->
     checksum = required_checksum(text)
     asked = Query(checksums=frozenset({checksum}), kinds=MADE, reverse=True)
     for event in engine.events(asked):
-        found = derivation_of(engine.location.name, event)
+        found = derivation_of(engine.location.name, event) or nothing_of(engine.location.name, event)
         if found is None or checksum not in found.inputs:
             continue  # this content itself
-        if stage in (None, found.stage) and version in (None, found.version) and _stands(engine, event, found.output):
+        if stage in (None, found.stage) and version in (None, found.version) and stands(engine, event):
             return found
     return None
 
 
-def _stands(engine: Engine, event: Event, output: str) -> bool:
+def stands(engine: Engine, event: Event) -> bool:
+    """Return whether the derivation that this event tells of still counts."""
+    output = event.checksum
+    if output is None:  # nothing came of its inputs
+        undos = engine.events(Query(kinds=_UNDO, since=event.ts))
+        return event in standing([event, *undos], None)
     row = engine.get(output)
     if row is None or row == event.row:
         return row is not None

@@ -169,13 +169,19 @@ def failures(manifests: Iterable[Recorded], *, since: Moment | None = None, reco
 def _of_failing(manifest: Recorded, since: Moment | None) -> list[Iterator[Event]]:
     """Return the attempts of the sources that have failed since then: of each, or of all if they are many."""
     failed = manifest.history(since=since, reverse=since is not None, kinds=[EventKind.FAILED])
-    sources = {event.source_id for event in failed}
-    if len(sources) > _SOURCES_MAX or None in sources:
+    starts = {(None, event.inputs[0]) if event.inputs else (event.source_id, None) for event in failed}
+    if len(starts) > _SOURCES_MAX or (None, None) in starts:
         return [manifest.history(kinds=TOLD)]
-    return [
-        manifest.history(source_id=source, kinds=TOLD)
-        for source in sorted(source for source in sources if source is not None)
-    ]
+    # An event that names several failing inputs comes once for each of them, so those are asked for in one search.
+    inputs = sorted(digits for _, digits in starts if digits is not None)
+    sources = sorted(source for source, _ in starts if source is not None)
+    found = [_without_inputs(manifest.history(source_id=source, kinds=TOLD)) for source in sources]
+    return [*found, manifest.history(checksums=inputs, kinds=TOLD)] if inputs else found
+
+
+def _without_inputs(events: Iterator[Event]) -> Iterator[Event]:
+    """Yield the events but the failures of inputs, whose success may have another source."""
+    return (event for event in events if event.kind is not EventKind.FAILED or not event.inputs)
 
 
 def failing(engine: Engine, now: datetime) -> int:
@@ -211,10 +217,11 @@ def _still_failing(engine: Engine, failed: list[Event], now: datetime) -> list[E
         return [one for one in failed if _still_fails(engine, one, until)]
     waiting: dict[object, list[Event]] = {}
     for one in failed:
-        waiting.setdefault((one.source_id, one.dataset), []).append(one)
+        waiting.setdefault(one.inputs[:1] or (one.source_id, one.dataset), []).append(one)
     found: list[Event] = []
     for event in engine.events(Query(kinds=TOLD, until=until, reverse=True)):
-        for source in ((event.source_id, event.dataset), *event.recovered):
+        inputs = ((digits,) for digits in event.inputs)
+        for source in ((event.source_id, event.dataset), *event.recovered, *inputs):
             some = waiting.pop(source, [])
             found += (one for one in some if one.cursor == event.cursor)
             if left := [one for one in some if one.cursor != event.cursor and not _ends(event, one)]:
@@ -230,9 +237,10 @@ def _ends(event: Event, failure: Event) -> bool:
 
 def _still_fails(engine: Engine, failure: Event, until: str) -> bool:
     """Return whether nothing that would end this failure came after it."""
+    by_source = not failure.inputs
     wanted = Query(
-        source_id=failure.source_id,
-        dataset=failure.dataset,
+        source_id=failure.source_id if by_source else None,
+        dataset=failure.dataset if by_source else None,
         checksums=frozenset(failure.inputs[:1]) or None,
         kinds=TOLD,
         until=until,

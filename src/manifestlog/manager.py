@@ -141,7 +141,8 @@ class AbstractManifest(ManifestReader, ABC):
 
         Set `live` for a download that has just ended: it becomes the source's current record whatever the clock says.
         Its time is then at least one microsecond after the previous current record. Otherwise its time stays.
-        `attempt` is what the history shall keep of the download: `url`, `status`, `bytes`, `seconds`, each optional.
+        `attempt` is what the history shall keep of the download: `url`, `status`, `bytes`, `seconds`, each optional; of an
+        output also `started`, `judgement`, `reason`, `rows` and `target`.
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` if the disk did not confirm the write, `ReadOnlyError`.
         """
@@ -263,12 +264,15 @@ class AbstractManifest(ManifestReader, ABC):
 
     # -- history -------------------------------------------------------------------------------------------------
 
-    def run(self, name: str, version: str | None = None, *, stage: str | None = None) -> Run:
+    def run(
+        self, name: str, version: str | None = None, *, stage: str | None = None, about: Mapping[str, str] | None = None
+    ) -> Run:
         """Return a context manager for one run of a pipeline: every write inside carries its id.
 
-        Its begin and end are events, durable as `add` is. `version` is by default that of this opening.
+        Its begin and end are events, durable as `add` is. `version` is by default that of this opening. `about` is for
+        every event of the run: `command`, `host` and `code` (what was run, where, and a digest of it), each optional.
         """
-        return begin(self._engine, self._run, name, version or self._version, stage=stage)
+        return begin(self._engine, self._run, name, version or self._version, stage=stage, about=about)
 
     def join_run(self, run: str, *, stage: str | None = None) -> JoinedRun:
         """Return a context manager for a part of a run that another process has begun."""
@@ -277,7 +281,8 @@ class AbstractManifest(ManifestReader, ABC):
     def fail(self, source: SourceLike, error: BaseException | str, **attempt: Any) -> None:
         """Record a failed attempt: it leaves no record. Durable as `add` is.
 
-        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums). Raises `ValueError` for any other.
+        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums), and of a stage also `version`,
+        `started`, `exit_code` and `stderr`. Raises `ValueError` for any other.
         """
         failed = kept({"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)})
         details = self._run.joined({**failed, **attempt_details(attempt)})

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from manifestlog.manager import AbstractManifest
+from manifestlog.model.attempts import derivation_details
 from manifestlog.model.downloads import EventLike, SourceLike, record_from_download
+from manifestlog.model.events import EventKind
 from manifestlog.model.models import AddResult, ManifestRecord, record_from_stored
 from manifestlog.pending import pending
 
@@ -42,6 +44,17 @@ class ProcessedManifestManager(AbstractManifest):
     ) -> AddResult:
         """Register an output derived from the inputs with these checksums; otherwise as `add_from_event`."""
         return self._add_event(record_from_download(source, event, self._version, derived_from), event, live)
+
+    def add_derivations(self, derivations: Iterable[Mapping[str, Any]]) -> None:
+        """Record what was made of inputs where that leaves no new record, with one sync: durable as `add` is.
+
+        Each has `inputs` (checksums), `source_id`, `dataset` and `version`, and as far as they apply `checksum` (a known
+        output that was made once more), `started`, `seconds`, `judgement` and `reason`. Without a checksum it says that
+        nothing came of the inputs. They are no longer pending. Raises `ValueError` as `fail`, with nothing written.
+        """
+        some = [self._run.joined(derivation_details(one)) or {} for one in derivations]
+        if some:
+            self._engine.record_events(EventKind.DERIVED, some)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
         """Yield the records of `upstream` that no output in this manifest was ever derived from, sorted by checksum.

@@ -137,6 +137,10 @@ class ManifestReader:
         """
         return tabular.arrow_batches(self._engine.snapshot(), tabular.checked(columns))
 
+    def present(self) -> tuple[str, Snapshot]:
+        """Return the cursor after the last event, and a frozen view of the same moment."""
+        return self._engine.present()
+
     def refresh(self) -> None:
         """Read what other processes wrote. Every other read does so too, so calls of this are optional."""
         self._engine.count()
@@ -179,9 +183,9 @@ class ManifestReader:
     def derived(self, checksum: str, *, stage: str | None = None, version: str | None = None) -> Derivation | None:
         """Return the latest derivation from this input, by this stage and version if given; None if there is none.
 
-        So it answers whether an input is done, by a look-up in the history. A derivation does not count if it was undone, if
-        its output was forgotten since, or if the history no longer reaches it. Raises `ValueError` for text that is no
-        checksum.
+        So it answers whether an input is done, by a look-up in the history. If nothing came of it, the output is empty. A
+        derivation does not count if it was undone, if its output was forgotten since, or if the history no longer reaches it.
+        Raises `ValueError` for text that is no checksum.
         """
         return derivations.latest(self._engine, checksum, stage, version)
 

@@ -170,9 +170,17 @@ class JoinedRun:
         self._context.leave(self._details)
 
 
-def begin(engine: Engine, context: RunContext, name: str, version: str, *, stage: str | None = None) -> Run:
-    """Return the run with this name; it begins when its block does."""
-    details = kept({"run": new_id(), "stage": stage})
+def begin(
+    engine: Engine,
+    context: RunContext,
+    name: str,
+    version: str,
+    *,
+    stage: str | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Run:
+    """Return the run with this name; it begins when its block does. Every event of it has what `about` says."""
+    details = kept({"run": new_id(), "stage": stage, **(about or {})})
     program = f"manifestlog {__version__}"
     begun = {"name": failure_text(name), "version": version, "program": program, **this_process()}
     return Run(engine, context, details, begun)

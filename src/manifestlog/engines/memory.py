@@ -302,6 +302,11 @@ class MemoryEngine:
             self._open()
             self._note(kind, details.get("checksum"), None, details)
 
+    def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
+        with self._lock:
+            for details in each:
+                self.record_event(kind, details)
+
     def _put(self, plan: Plan) -> Added:
         if plan.record is not None:
             self._replace(plan.record, plan.details or {})

@@ -201,7 +201,10 @@ class Engine(Protocol):
         """Replace and remove rows as `plan` says, which runs inside the transaction and may run twice."""
 
     def record_event(self, kind: EventKind, details: Details) -> None:
-        """Record an event that changes no record: a run's begin or end, or a failed attempt."""
+        """Record an event that changes no record: a run's begin or end, a failed attempt, or a derivation without output."""
+
+    def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
+        """Record several such events with one sync. A crash leaves all of them, or the first ones."""
 
     # -- history: only with `Capability.HISTORY` -------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifestlog.model import codec
 from manifestlog.model.details import check_details, is_valid
-from manifestlog.model.events import one_line, utf8
+from manifestlog.model.events import last_lines, one_line, utf8
 from manifestlog.model.safe_urls import safe_text, safe_url
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from manifestlog.model.events import Details
 
-_ATTEMPT = frozenset({"url", "status", "bytes", "seconds", "inputs"})
+_DOWNLOAD = ("url", "status", "bytes", "seconds", "inputs")
+_STAGE = ("version", "code", "started", "outcome", "judgement", "reason", "rows", "target", "exit_code", "stderr")
+_ATTEMPT = frozenset(_DOWNLOAD + _STAGE)
 _PLAIN = frozenset({bool, int, float, str, list, tuple})
 
 
@@ -39,7 +41,24 @@ def attempt_details(given: Mapping[str, Any]) -> Details:
         found["url"] = utf8(safe_url(str(found["url"])))
     if "inputs" in found:
         found["inputs"] = list(found["inputs"])
+    if "stderr" in found:
+        found["stderr"] = last_lines(safe_text(str(found["stderr"])))
+    for name in ("reason", "target"):
+        if name in found:
+            found[name] = one_line(safe_text(str(found[name])))
     return writable(found)
+
+
+_DERIVATION = ("source_id", "dataset", "version", "inputs")
+
+
+def derivation_details(given: Mapping[str, Any]) -> Details:
+    """Return what a caller says of a derivation without a new record. Raises `ValueError`, which names what is wrong."""
+    if missing := [name for name in _DERIVATION if not given.get(name)]:
+        raise ValueError(f"a derivation needs {', '.join(missing)}")
+    own = {name: given[name] for name in ("source_id", "dataset", "checksum") if given.get(name) is not None}
+    said = attempt_details({name: value for name, value in given.items() if name not in own})
+    return writable({**own, **said})
 
 
 def is_attempt(name: str, value: object) -> bool:

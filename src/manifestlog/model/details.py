@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.model.rows import is_checksum
+from manifestlog.model.rows import is_checksum, normal_time
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Details = dict[str, Any]
 
 _VERDICTS = frozenset(Verdict)
 _KINDS = frozenset({"update", "relocate", "retime", "undo"})
+JUDGEMENTS = ("valid", "invalid")
 _TEXTS = (
     "source_id",
     "dataset",
@@ -38,6 +39,11 @@ _TEXTS = (
     "user",
     "program",
     "outcome",
+    "reason",
+    "command",
+    "code",
+    "target",
+    "stderr",
 )
 
 
@@ -56,6 +62,13 @@ def is_valid(name: str, value: object) -> bool:
     """Return whether a member of an event can have this value."""
     allows = _ALLOWED.get(name)
     return allows is None or allows(value)
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and normal_time(value) == (value, False)
+    except ValueError:
+        return False
 
 
 def _is_text(value: object) -> bool:
@@ -84,10 +97,12 @@ def _is_source(value: object) -> bool:
 
 _ALLOWED: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(_TEXTS, _is_text),
-    **dict.fromkeys(("bytes", "pid", "status"), _is_integer),
+    **dict.fromkeys(("bytes", "pid", "status", "rows", "exit_code"), _is_integer),
     **dict.fromkeys(("seconds", "pid_started"), _is_number),
     "verdict": lambda value: isinstance(value, str) and value in _VERDICTS,
     "kind": lambda value: isinstance(value, str) and value in _KINDS,
+    "judgement": lambda value: value in JUDGEMENTS,
+    "started": _is_time,
     "checksum": is_checksum,
     "inputs": lambda value: isinstance(value, list) and all(map(is_checksum, value)),
     "recovered": _are_sources,

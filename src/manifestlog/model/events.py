@@ -216,6 +216,11 @@ class Event(NamedTuple):
         return self.details.get("error")
 
     @property
+    def judgement(self) -> str | None:
+        """What a stage judged its input to be: `valid`, `invalid`, or None."""
+        return self.details.get("judgement")
+
+    @property
     def recovered(self) -> tuple[tuple[str, str], ...]:
         """The sources (source_id, dataset) that had failed, and answered "unchanged" in the run that ended."""
         return tuple((one["source_id"], one["dataset"]) for one in self.details.get("recovered", ()))
@@ -300,6 +305,12 @@ def one_line(text: str) -> str:
     """Return a text without control characters and of at most `ERROR_CHARACTERS_MAX` characters."""
     plain = utf8(_CONTROL.sub(" ", text).strip())
     return plain if len(plain) <= ERROR_CHARACTERS_MAX else plain[: ERROR_CHARACTERS_MAX - 1] + "…"
+
+
+def last_lines(text: str) -> str:
+    """Return the end of a text of several lines: at most `ERROR_CHARACTERS_MAX` characters, no other control characters."""
+    plain = utf8("\n".join(_CONTROL.sub(" ", line).rstrip() for line in text.splitlines()).strip())
+    return plain if len(plain) <= ERROR_CHARACTERS_MAX else "…" + plain[1 - ERROR_CHARACTERS_MAX :]
 
 
 def utf8(text: str) -> str:

@@ -3,8 +3,9 @@
 Invariants:
 
 - A failure belongs to a source, or to a source and the inputs that were to be processed.
-- It ends with the next content of that source, made from those inputs if there are any. A source that answers "unchanged"
-  leaves no event of its own: its failure ends with a run that names it as recovered, as those of `extract` do.
+- It ends with the next content of that source, or if there are inputs, with the next derivation from all of them, whatever
+  the output's source. A source that answers "unchanged" leaves no event of its own: its failure ends with a run that names
+  it as recovered, as those of `extract` do.
 - `first` and `attempts` count since the source's last success, so they say since when it has been failing.
 
 It does no I/O.
@@ -49,10 +50,19 @@ class Failure(NamedTuple):
     """The run of the last attempt."""
     succeeded: str | None
     """When it succeeded for the first time after that; None if nothing shows that it has."""
+    stage: str | None = None
+    """The stage of the last attempt, and its version."""
+    version: str | None = None
+    exit_code: int | None = None
+    """The exit code of its command; minus the number of the signal that ended it."""
+    stderr: str | None = None
+    """The last lines that its command wrote there, or the end of the traceback."""
 
 
 _Key = tuple[str, "str | None", "str | None", tuple[str, ...]]
 """Manifest, source, dataset, inputs."""
+_Start = tuple[str, "str | None", "str | None", tuple[str, ...]]
+"""Manifest, and either source and dataset, or the first input."""
 
 
 def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
@@ -61,11 +71,11 @@ def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
     The events of one manifest come in the order of its log; it needs those of the kinds `TOLD`.
     """
     found: dict[_Key, Failure] = {}
-    failing: dict[_Key, set[_Key]] = {}  # by source and first input
+    failing: dict[_Start, set[_Key]] = {}
     for manifest, event in events:
         if event.kind is EventKind.FAILED:
             key = (manifest, event.source_id, event.dataset, event.inputs)
-            failing.setdefault((*key[:3], event.inputs[:1]), set()).add(key)
+            failing.setdefault(_start(manifest, event.source_id, event.dataset, event.inputs), set()).add(key)
             found[key] = _failed(manifest, event, found.get(key))
         for start in _may_end(manifest, event):
             ended = {key for key in failing.get(start, ()) if ends(event, *key[1:])}
@@ -78,16 +88,22 @@ def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
 def ends(event: Event, source_id: str | None, dataset: str | None, inputs: tuple[str, ...]) -> bool:
     """Return whether this event ends a failure of this source, or of these inputs of it."""
     if event.kind in _SUCCESSES:
-        return (event.source_id, event.dataset) == (source_id, dataset) and set(inputs) <= set(event.inputs)
+        if inputs:
+            return set(inputs) <= set(event.inputs)
+        return (event.source_id, event.dataset) == (source_id, dataset)
     return not inputs and (source_id, dataset) in event.recovered
 
 
-def _may_end(manifest: str, event: Event) -> list[_Key]:
-    """Return the starts of the keys of failures that this event may end: the source, and the first input or none."""
+def _start(manifest: str, source_id: str | None, dataset: str | None, inputs: tuple[str, ...]) -> _Start:
+    return (manifest, None, None, inputs[:1]) if inputs else (manifest, source_id, dataset, ())
+
+
+def _may_end(manifest: str, event: Event) -> list[_Start]:
+    """Return where the failures begin that this event may end: with its source, or with one of its inputs."""
     if event.kind in _SUCCESSES:
-        starts = ((), *((digits,) for digits in event.inputs))
-        return [(manifest, event.source_id, event.dataset, start) for start in starts]
-    return [(manifest, *source, ()) for source in event.recovered]
+        own = _start(manifest, event.source_id, event.dataset, ())
+        return [own, *(_start(manifest, None, None, (digits,)) for digits in event.inputs)]
+    return [_start(manifest, *source, ()) for source in event.recovered]
 
 
 def _failed(manifest: str, event: Event, before: Failure | None) -> Failure:
@@ -105,4 +121,8 @@ def _failed(manifest: str, event: Event, before: Failure | None) -> Failure:
         attempts=before.attempts + 1 if before is not None and goes_on else 1,
         run=event.run,
         succeeded=None,
+        stage=event.stage,
+        version=event.version,
+        exit_code=event.details.get("exit_code"),
+        stderr=event.details.get("stderr"),
     )

@@ -55,7 +55,14 @@ class Derivation(NamedTuple):
     version: str | None
     run: str | None
     ts: str
-    """When it was last made so, as ISO-8601 text in UTC."""
+    """When it was last recorded so, as ISO-8601 text in UTC."""
+    started: str | None = None
+    """When the work on it began, in the same form; None if that is not known, as the following."""
+    seconds: float | None = None
+    """How long it took."""
+    command: str | None = None
+    """The command or function that made it."""
+    host: str | None = None
 
 
 class Lineage(NamedTuple):
@@ -140,7 +147,30 @@ def derivation_of(manifest: str, event: Event) -> Derivation | None:
     """Return the derivation that an event tells of, if any."""
     if event.kind not in MADE or event.checksum is None or not event.inputs:
         return None
-    return Derivation(manifest, event.checksum, event.inputs, event.stage, event.version, event.run, event.ts)
+    return _made(manifest, event.checksum, event)
+
+
+def nothing_of(manifest: str, event: Event) -> Derivation | None:
+    """Return the derivation without an output that an event tells of, if any: its output is empty."""
+    if event.kind is not EventKind.DERIVED or event.checksum is not None or not event.inputs:
+        return None
+    return _made(manifest, "", event)
+
+
+def _made(manifest: str, output: str, event: Event) -> Derivation:
+    return Derivation(
+        manifest,
+        output,
+        event.inputs,
+        event.stage,
+        event.version,
+        event.run,
+        event.ts,
+        event.details.get("started"),
+        event.seconds,
+        event.details.get("command"),
+        event.details.get("host"),
+    )
 
 
 def _key(one: Derivation) -> tuple[object, ...]:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def standing(events: Iterable[Event], checksum: str) -> list[Event]:
+def standing(events: Iterable[Event], checksum: str | None) -> list[Event]:
     """Return the events of this content that still stand, in order.
 
     `events` are all of this content, in the order of the log; undos of other contents among them may take some back as well.
+    None stands for what left no content.
     """
     told = list(events)
     stands = [True] * len(told)

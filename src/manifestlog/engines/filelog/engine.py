@@ -281,10 +281,16 @@ class FileEngine:
             self.session.append(state, LogEntry("meta", now_text(), [], {"metadata": changes, "event": event}))
 
     def record_event(self, kind: EventKind, details: Details) -> None:
-        """Record an event that changes no record: a run's begin or end, or a failed attempt."""
-        self._transact(
-            lambda state: self.session.append(state, LogEntry(kind.value, now_text(), [], {"event": details}))
-        )
+        """Record an event that changes no record: a run's begin or end, a failed attempt, or a derivation without output."""
+        self.record_events(kind, [details])
+
+    def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
+        """Record several such events with one sync. A crash leaves all of them, or the first ones."""
+        self._transact(lambda state: self._record_events(state, kind.value, each))
+
+    def _record_events(self, state: State, kind: str, each: Sequence[Details]) -> None:
+        for details in each:
+            self.session.append(state, LogEntry(kind, now_text(), [], {"event": details}))
 
     def _transact(self, act: Callable[[State], T]) -> T:
         result = self.session.transact(act)
