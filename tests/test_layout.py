@@ -41,7 +41,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
-GROUND = {"errors", "server_errors", "options", "names", "progress", "version"}
+GROUND = {"errors", "server_errors", "options", "names", "progress", "safe_names", "version"}
 FACE = {
     *(
         "manager",

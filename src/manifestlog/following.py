@@ -39,8 +39,9 @@ class ChangeFeed:
     Created by `manifest.feed`, for loops that watch several manifests.
     """
 
-    def __init__(self, engine: Engine, since: str | None) -> None:
+    def __init__(self, engine: Engine, since: str | None, *, without_run: str | None = None) -> None:
         self._engine = engine
+        self._without_run = without_run
         self.cursor = engine.start() if since is None else since
         """The position after the last event that was returned."""
 
@@ -53,7 +54,7 @@ class ChangeFeed:
         failed = ""
         while True:
             try:
-                for event in self._engine.events_after(self.cursor):
+                for event in self._engine.events_after(self.cursor, without_run=self._without_run):
                     self.cursor = event.cursor
                     yield event
                     failed = ""

@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from manifestlog import corrections
 from manifestlog.adoption import Given, adopt_metadata, difference
-from manifestlog.engines.protocol import Claims
+from manifestlog.engines.protocol import Claims as Claims  # noqa: PLC0414 -- handed on to `stages`
 from manifestlog.engines.registry import driver_for
 from manifestlog.engines.reports import CompactionReport
 from manifestlog.errors import AddManyStoppedError, ManifestError, ManifestInUseError
@@ -326,6 +326,14 @@ class AbstractManifest(ManifestReader, ABC):
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
+    def sync(self) -> None:
+        """Make every write that this process can see as durable as `options.durability` says.
+
+        Your own writes are when they return. Another process may have been killed between its write and its sync: call this
+        before you remove what its record replaces.
+        """
+        self._engine.sync()
+
     def compact(self, *, if_needed: bool = False) -> CompactionReport:
         """Merge the log into the canonical file; with `if_needed`, only if the trigger rule requires it.
 
@@ -359,3 +367,17 @@ class AbstractManifest(ManifestReader, ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine.location.display}{' (closed)' if self._engine.closed else ''}>"
+
+
+def open_already(path: str | os.PathLike[str]) -> AbstractManifest | None:
+    """Return the manager that this process has open for this manifest, as one more holder of it; None if there is none.
+
+    Whatever its class and options are; whoever receives it closes it.
+    """
+    location = driver_for(path).locate(os.fspath(path))
+    with open_managers.lock:
+        entry = open_managers.get(location.key)
+        if entry is None:
+            return None
+        entry.holders += 1
+        return cast("AbstractManifest", entry.manager)

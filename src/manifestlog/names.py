@@ -8,6 +8,7 @@
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
     systems_download.manifest.verified.jsonl     time of each data file's last verification; not part of the ledger
+    systems_processing.manifest.pending.json     what is pending for a stage, as of two cursors; derived, disposable
     systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
     history/systems_download.manifest.wal-000041.jsonl                       covered segment 41
     history/systems_download.manifest.history-000001-000040.jsonl.zst        pack of the covered segments 1 to 40
@@ -19,6 +20,7 @@
     .manifestlog.seen                            in a data directory: the time of each source's last answer
     .parts/                                      in an object store: the working files of a data directory, and notes
     .manifestlog.probe                           in .parts/: shows that the store refuses to replace an object
+    .manifestlog.work/systems_processing/        in an output directory: what a stage has in work, and the logs of its commands
 
 Invariants:
 
@@ -55,6 +57,7 @@ CLAIMS_NAME = ".manifestlog.claims"
 SEEN_NAME = ".manifestlog.seen"
 OBJECT_PARTS = ".parts"
 PROBE_NAME = ".manifestlog.probe"
+WORK_NAME = ".manifestlog.work"
 
 _DIGITS_MIN, _DIGITS_MAX = 6, 12
 """A segment number as a name has it: one spelling each, and none that no log ever reaches."""
@@ -95,6 +98,11 @@ class ManifestPaths:
     def verified_next(self) -> str:
         """The new version of `verified`, written by the process that holds its lock."""
         return self._file("verified.jsonl.next")
+
+    @property
+    def pending(self) -> str:
+        """What is pending for the stage that writes this manifest."""
+        return self._file("pending.json")
 
     def segment(self, number: int) -> str:
         return os.path.join(self.directory, self._segment(number))
@@ -172,7 +180,7 @@ class ManifestPaths:
 
     def temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of temporary files among these names, which a dead writer may have left."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
+        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|pending\.json|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 
 
@@ -248,8 +256,8 @@ def working_suffix(file_name: str) -> str:
 
 
 def is_working(file_name: str) -> bool:
-    """Return whether a file of this name is a working file in a data directory, which a run may delete or rewrite."""
-    return file_name in (CLAIMS_NAME, SEEN_NAME) or bool(working_suffix(file_name))
+    """Return whether a file or directory of this name is a working one in a data directory, which a run may delete."""
+    return file_name in (CLAIMS_NAME, SEEN_NAME, WORK_NAME) or bool(working_suffix(file_name))
 
 
 def files_of(location: str | os.PathLike[str]) -> ManifestPaths:

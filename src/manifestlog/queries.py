@@ -58,6 +58,7 @@ def query(
     since: Moment | None = None,
     until: Moment | None = None,
     reverse: bool = False,
+    other_inputs: bool = False,
 ) -> Query:
     """Return the query with these filters. Raises `ValueError` for a value that cannot be one."""
     some = checksums if checksum is None else [checksum, *(checksums or ())]
@@ -70,4 +71,5 @@ def query(
         since="" if since is None else log_time(since),
         until="~" if until is None else log_time(until),
         reverse=reverse,
+        other_inputs=other_inputs,
     )

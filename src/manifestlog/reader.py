@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from manifestlog.engines.protocol import Engine, Location, Snapshot
+    from manifestlog.engines.protocol import (
+        Engine,
+        Location,
+        Snapshot as Snapshot,  # noqa: PLC0414 -- handed on to `stages`
+    )
     from manifestlog.model.events import Event
     from manifestlog.model.failures import Failure
     from manifestlog.model.lineage import Derivation
     from manifestlog.model.models import ManifestRecord, Observation
     from manifestlog.model.runs import RunSummary
+    from manifestlog.options import ManifestOptions
     from manifestlog.queries import Moment
 
 
@@ -61,9 +66,29 @@ class ManifestReader:
         return self._engine.capabilities
 
     @property
+    def options(self) -> ManifestOptions:
+        """The options that the manifest was opened with."""
+        return self._engine.options
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened with `read_only=True`."""
+        return self._engine.read_only
+
+    @property
     def is_shared(self) -> bool:
         """Whether several processes can open the manifest at once."""
         return Capability.SHARED in self._engine.capabilities
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the manifest keeps every event, and not only the resulting records."""
+        return Capability.HISTORY in self._engine.capabilities
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the manifest consists of a canonical file at `path` and files beside it."""
+        return Capability.COMPACTION in self._engine.capabilities
 
     @property
     def metadata(self) -> ManifestMetadata:
@@ -160,7 +185,8 @@ class ManifestReader:
         """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
 
         Filters: `source_id`, `dataset`, `checksum` or several `checksums`, `run`, `kinds`, `since`, `until` (times). `kinds`
-        are of `EventKind`; a `Verdict` among them means puts with this verdict.
+        are of `EventKind`; a `Verdict` among them means puts with this verdict. `other_inputs`: only events with inputs that
+        their record does not show any more, or never did.
         Raises `DamagedManifestError` where the history is damaged, after what comes before it.
         """
         return self._engine.events(query(reverse=reverse, **wanted))
@@ -220,6 +246,9 @@ class ManifestReader:
         """Iterate asynchronously, as `changes` does; other tasks run while it waits."""
         return following.achanges(self._engine, since, wait_s)
 
-    def feed(self, since: str | None = None) -> following.ChangeFeed:
-        """Return a position whose `new()` yields every event since its last call, for a loop of your own."""
-        return following.ChangeFeed(self._engine, since)
+    def feed(self, since: str | None = None, *, without_run: str | None = None) -> following.ChangeFeed:
+        """Return a position whose `new()` yields every event since its last call, for a loop of your own.
+
+        With `without_run`, the events of this run are left out, such as those of your own writes.
+        """
+        return following.ChangeFeed(self._engine, since, without_run=without_run)

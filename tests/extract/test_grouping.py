@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from manifestlog.extract.grouping import Grouping
+from manifestlog.workers.grouping import Grouping
 
 PATIENCE_S = 20.0
 

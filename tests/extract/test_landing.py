@@ -14,10 +14,10 @@ from manifestlog import DownloadManifestManager, EventKind
 from manifestlog.extract import ETLSource, Outcome, ResponseHead, landing
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.part_file import PartFile, PartWriter
 from manifestlog.extract.paths import SourcePaths
 from manifestlog.extract.register import register
+from manifestlog.workers.grouping import Grouping
 from support.records import QUICK
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given, strategies as st
 
-from manifestlog.extract import safe_names
+from manifestlog import safe_names
 
 SAFE = [
     "systems.json.gz",

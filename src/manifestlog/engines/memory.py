@@ -307,6 +307,9 @@ class MemoryEngine:
             for details in each:
                 self.record_event(kind, details)
 
+    def sync(self) -> None:
+        """Do nothing: a manifest in memory ends with its process."""
+
     def _put(self, plan: Plan) -> Added:
         if plan.record is not None:
             self._replace(plan.record, plan.details or {})
@@ -343,11 +346,11 @@ class MemoryEngine:
         found = list(self._events)
         return (event for event in (reversed(found) if query.reverse else found) if query.matches(event))
 
-    def events_after(self, cursor: str) -> Iterator[Event]:
+    def events_after(self, cursor: str, *, without_run: str | None = None) -> Iterator[Event]:
         self._open()
         if not cursor.isdecimal() or int(cursor) > len(self._events):
             raise CursorError(self.location.display, cursor, "is not a cursor of this manifest")
-        return iter(self._events[int(cursor) :])
+        return (event for event in self._events[int(cursor) :] if without_run is None or event.run != without_run)
 
     def start(self) -> str:
         return "0"

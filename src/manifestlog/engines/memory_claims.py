@@ -70,6 +70,10 @@ class MemoryClaims:
         """Do nothing: a claim ends only with this process."""
         return nullcontext()
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
     def record_skip(self, name: str) -> list[str]:
         times = self._claimed.skips[self._directory].setdefault(name, [])
         times.append(utc_text(datetime.now(UTC)))

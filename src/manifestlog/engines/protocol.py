@@ -123,6 +123,10 @@ class Claims(Protocol):
     def fence(self) -> AbstractContextManager[None]:
         """In this block, writes of this thread raise an error, with nothing written, if a claim of this object was lost."""
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a child process inherits in order to hold these claims until it ends, if its parent is killed."""
+
     def record_skip(self, name: str) -> list[str]:
         """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
 
@@ -206,13 +210,16 @@ class Engine(Protocol):
     def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
         """Record several such events with one sync. A crash leaves all of them, or the first ones."""
 
+    def sync(self) -> None:
+        """Make durable, as `options.durability` says, what others wrote: a process may be killed before its own sync."""
+
     # -- history: only with `Capability.HISTORY` -------------------------------------------------------------------------
 
     def events(self, query: Query) -> Iterator[Event]:
         """Iterate over the events that match, up to the present; raises `DamagedManifestError` for a damaged history."""
 
-    def events_after(self, cursor: str) -> Iterator[Event]:
-        """Iterate over every event after a cursor, in order, up to the present.
+    def events_after(self, cursor: str, *, without_run: str | None = None) -> Iterator[Event]:
+        """Iterate over every event after a cursor, in order, up to the present; without those of a run, if asked.
 
         Raises `CursorError`, and `HistoryReachError` if some of them are no longer there.
         """

@@ -14,13 +14,13 @@ from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import Fetcher
-from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.lending import Lending
 from manifestlog.extract.places.protocol import Place
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.safe_urls import safe_url
 from manifestlog.objects.errors import ObjectStoreError
+from manifestlog.workers.grouping import Grouping
 from manifestlog.workers.stop import Stop
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

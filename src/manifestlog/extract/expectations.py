@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 
-from manifestlog.extract import safe_names
+from manifestlog import safe_names
 
 HEAD_BYTES = 4096
 """Number of bytes inspected at the beginning of a content."""

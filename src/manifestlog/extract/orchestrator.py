@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from manifestlog.extract import freshness, safe_names
+from manifestlog import safe_names
+from manifestlog.extract import freshness
 from manifestlog.extract.attempts import Ended, Postponed, Task
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults

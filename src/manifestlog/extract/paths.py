@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from manifestlog import names
-from manifestlog.extract import safe_names
+from manifestlog import names, safe_names
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
 from manifestlog.model.url_paths import UrlPath, path_of

@@ -24,12 +24,12 @@ from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import advance
 from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
-from manifestlog.extract.grouping import Grouping
 from manifestlog.extract.landing import Arrival
 from manifestlog.extract.lending import Lending
 from manifestlog.extract.places.opening import place_of
 from manifestlog.extract.places.protocol import Place
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.workers.grouping import Grouping
 from manifestlog.workers.link import WorkerLink
 
 

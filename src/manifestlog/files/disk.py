@@ -199,6 +199,15 @@ def replace(source: str, target: str) -> None:
 
 def publish_new(source: str, target: str) -> None:
     """Rename `source` to `target`, which must be free; raises `FileExistsError` if it is not."""
+    if link_new(source, target):
+        os.unlink(source)
+
+
+def link_new(source: str, target: str) -> bool:
+    """Give `source` the second name `target`, which must be free, or rename it where there are no hard links.
+
+    Return whether `source` is still its name. Raises `FileExistsError`.
+    """
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
@@ -206,10 +215,10 @@ def publish_new(source: str, target: str) -> None:
             raise
         # This file system has no hard links (FAT, some network mounts); the append lock keeps other writers out.
         if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, "segment exists", target) from None
+            raise FileExistsError(errno.EEXIST, "the name is taken", target) from None
         os.rename(source, target)
-    else:
-        os.unlink(source)
+        return False
+    return True
 
 
 def remove(path: str) -> None:
@@ -252,6 +261,11 @@ def make_directory(path: str, mode_from: str | None = None) -> None:
 def make_passing_directory(path: str) -> None:
     """Create a temporary directory; it need not survive a power cut."""
     os.mkdir(path)
+
+
+def make_passing_directories(path: str) -> None:
+    """Create a temporary directory and its missing parents; they need not survive a power cut."""
+    os.makedirs(path, exist_ok=True)
 
 
 def _take_over(path: str, mode_from: str) -> None:
@@ -326,6 +340,30 @@ def overwrite(fd: int, data: bytes) -> None:
 def link(source: str, target: str) -> None:
     """Give a file a second name."""
     os.link(source, target, follow_symlinks=False)
+
+
+def is_directory(path: str) -> bool:
+    """Return whether there is a directory at `path`; a link to one does not count."""
+    try:
+        return stat_bits.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def files_below(path: str) -> list[str]:
+    """Return the paths of all files below a directory, sorted; links to directories are not followed."""
+    found = [os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names]
+    return sorted(found)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file, or a directory with everything in it. Links are removed, never followed."""
+    try:
+        remove(path)
+    except (IsADirectoryError, PermissionError):  # some systems raise the second one
+        for name in os.listdir(path):
+            remove_tree(os.path.join(path, name))
+        os.rmdir(path)
 
 
 def remove_directory(path: str) -> None:

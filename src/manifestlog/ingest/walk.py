@@ -4,7 +4,8 @@ Invariants:
 
 - Links to files are followed, links to directories are not. Only a given path itself may be a link to a directory.
 - Manifest files in the directory of the written manifest are never found, nor are files in its history and quarantine.
-- The working files of `extract` (parts, rejected files, claims, times) are never registered, because they are temporary.
+- The working files of `extract` (parts, rejected files, claims, times) and the working directories of stages are never
+  registered, because they are temporary.
 - No file is opened, and memory holds the names of one directory at a time, so a tree can have any size.
 """
 
@@ -15,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from manifestlog.ingest.index_file import KnownFacts, ListedFile
-from manifestlog.names import SUFFIX, ManifestPaths, is_working, parse_manifest_name
+from manifestlog.names import SUFFIX, WORK_NAME, ManifestPaths, is_working, parse_manifest_name
 
 
 class SkipReason(StrEnum):
@@ -122,7 +123,8 @@ def _walk(root: str, names: Naming, own: ManifestPaths) -> Iterator[Found]:
         except OSError as error:
             yield Failure(folder, reason(error))
             continue
-        folders.extend(entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False))
+        deeper = [one for one in reversed(inside) if one.name != WORK_NAME and one.is_dir(follow_symlinks=False)]
+        folders.extend(entry.path for entry in deeper)
         for entry in inside:
             if not entry.is_dir(follow_symlinks=False):
                 yield from _classify(entry.path, entry.path[cut:].replace(os.sep, "/"), dataset, names, own)

@@ -10,10 +10,11 @@ Invariants:
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from manifestlog.model.rows import is_checksum, normal_time
+from manifestlog.model.rows import is_checksum
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def is_valid(name: str, value: object) -> bool:
 
 def _is_time(value: object) -> bool:
     try:
-        return isinstance(value, str) and normal_time(value) == (value, False)
+        return isinstance(value, str) and value.endswith("Z") and bool(datetime.fromisoformat(value))
     except ValueError:
         return False
 

@@ -95,6 +95,8 @@ class Query(NamedTuple):
     """The latest event first."""
     other_inputs: bool = False
     """Only events with inputs that their record does not show any more, or never did."""
+    without_run: str | None = None
+    """A run whose events are left out."""
 
     def matches(self, event: Event) -> bool:
         """Return whether the query asks for this event."""
@@ -103,6 +105,8 @@ class Query(NamedTuple):
         if self.kinds and event.kind not in self.kinds and event.verdict not in self.kinds:
             return False
         if self.run is not None and event.run != self.run:
+            return False
+        if self.without_run is not None and event.run == self.without_run:
             return False
         return self._names(event)
 
@@ -285,12 +289,16 @@ def event_members(event: Event, manifest: str) -> dict[str, Any]:
 
 
 def _other_inputs(before: Row | None, after: Row, source: Row) -> list[str] | None:
-    """Return the inputs of an event if the record shows others, or showed others before; so a search for them finds it."""
+    """Return the inputs of an event if the record shows others, or showed others before; so a search for them finds it.
+
+    Also if the record shows another version, as it does when another source's observation is in front.
+    """
     inputs: list[str] = source.get("derived_from", [])
     if before is None or not inputs:
         return None
     shown = {tuple(row.get("derived_from", ())) for row in (before, after)}
-    return None if shown == {tuple(sorted(inputs))} else list(inputs)
+    is_shown = shown == {tuple(sorted(inputs))} and after["version"] == source["version"]
+    return None if is_shown else list(inputs)
 
 
 def kept(members: Mapping[str, Any]) -> Details:

@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from manifestlog.files import disk
+from manifestlog.files import system
 from manifestlog.stages.errors import CommandNotStartedError
 from manifestlog.stages.kept_output import KeptOutput
 from manifestlog.workers.stop import Stop
@@ -253,7 +253,7 @@ def _has_living_members(group: int) -> bool:
     for pid in pids:
         with suppress(OSError):
             # The name in parentheses may hold anything; state, parent and group come after it.
-            state, _, its_group, *_ = disk.process_stat(pid).rpartition(b")")[2].split()
+            state, _, its_group, *_ = system.process_stat(pid).rpartition(b")")[2].split()
             if int(its_group) == group and state not in (b"Z", b"X"):
                 return True
     return False

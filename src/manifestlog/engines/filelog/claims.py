@@ -53,6 +53,11 @@ class FileClaims:
             if ours and self._fd >= 0:
                 disk.unlock_byte(self._fd, position)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        # The locks are the open file's: they last until every descriptor of it is closed, in whatever process.
+        return (self._fd,)
+
     def _lock(self, position: int, deadline: float) -> bool:
         while not disk.lock_byte(self._fd, position):
             if time.monotonic() >= deadline:

@@ -126,8 +126,8 @@ class FileEngine:
     def events(self, query: Query) -> Iterator[Event]:
         return self.session.read(self._history).events(query)
 
-    def events_after(self, cursor: str) -> Iterator[Event]:
-        return self.session.read(self._history).after(cursor)
+    def events_after(self, cursor: str, *, without_run: str | None = None) -> Iterator[Event]:
+        return self.session.read(self._history).after(cursor, without_run)
 
     def start(self) -> str:
         return self.session.read(lambda state: cursor_at(self.paths.name, state.metadata["ts_created"], None))
@@ -291,6 +291,10 @@ class FileEngine:
     def _record_events(self, state: State, kind: str, each: Sequence[Details]) -> None:
         for details in each:
             self.session.append(state, LogEntry(kind, now_text(), [], {"event": details}))
+
+    def sync(self) -> None:
+        """Make durable what others wrote, as any transaction does."""
+        self._transact(lambda _: None)
 
     def _transact(self, act: Callable[[State], T]) -> T:
         result = self.session.transact(act)

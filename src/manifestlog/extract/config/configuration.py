@@ -21,7 +21,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog.extract import paths, request_options, safe_names
+from manifestlog import safe_names
+from manifestlog.extract import paths, request_options
 from manifestlog.extract.config import run_day
 from manifestlog.extract.config.reader import Place, read, repeated, shown
 from manifestlog.extract.config.redaction import SECRET_CHARACTERS_MIN

@@ -22,7 +22,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from manifestlog.extract import safe_names
+from manifestlog import safe_names
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.request_options import HTTP, RequestOptions, has_host, has_invisible
 from manifestlog.model.headers import HEADER_VALUE

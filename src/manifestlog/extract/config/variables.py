@@ -18,7 +18,7 @@ from datetime import date
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from manifestlog.extract import safe_names
+from manifestlog import safe_names
 from manifestlog.extract.config import run_day
 from manifestlog.extract.config.reader import Place
 from manifestlog.extract.config.source import Conditions

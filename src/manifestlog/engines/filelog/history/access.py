@@ -73,13 +73,17 @@ class History:
             raise CursorError(self._paths.canonical, cursor, reason)
         return at
 
-    def after(self, cursor: str) -> Iterator[Event]:
-        """Yield every event after a cursor. Raises `CursorError`, and `HistoryReachError` if some of them are cut."""
+    def after(self, cursor: str, without_run: str | None = None) -> Iterator[Event]:
+        """Yield every event after a cursor. Raises `CursorError`, and `HistoryReachError` if some of them are cut.
+
+        Events of the run `without_run` are left out, nearly for free.
+        """
         at = self.position(cursor)
         if self._end is not None and not self._leads_to_end(at):
             raise HistoryReachError(self._paths.canonical, f"the cursor {cursor}", self.reach)
         spans = self._segments.spans(at.segment, at.offset)
-        found = self._until_cut(reading.events(spans, self._tag, Query(), self._judge_damage), f"the cursor {cursor}")
+        wanted = Query(without_run=without_run)
+        found = self._until_cut(reading.events(spans, self._tag, wanted, self._judge_damage), f"the cursor {cursor}")
         return dropwhile(lambda event: reading.parse_cursor(event.cursor, self._tag, "")[:3] <= at[:3], found)
 
     def _leads_to_end(self, at: Position) -> bool:

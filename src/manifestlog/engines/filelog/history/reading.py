@@ -158,7 +158,12 @@ def _span_events(
 ) -> Iterator[Event]:
     segment = span.segment.number
     prefix = f"{tag}.{segment}."
-    parsed = _parsed_pack(span) if span.packed and mark is None else _parsed_lines(span, mark, on_damage)
+    # A quote inside a text is escaped, so only a line of this run has these bytes; they tell without parsing it.
+    skipped = None if query.without_run is None else b'"run":' + codec.dumps(query.without_run)
+    if span.packed and mark is None and skipped is None:
+        parsed = _parsed_pack(span)
+    else:
+        parsed = _parsed_lines(span, mark, on_damage, skipped)
     at = span.start
     try:
         for offset, end, data in parsed:
@@ -198,9 +203,11 @@ def _parsed_pack(span: Span) -> Iterator[tuple[int, int, Parsed]]:
 
 
 def _parsed_lines(
-    span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None]
+    span: Span, mark: _Mark | None, on_damage: Callable[[Span, int], None], skipped: bytes | None = None
 ) -> Iterator[tuple[int, int, Parsed]]:
     for offset, end, line in _lines(span, mark, on_damage):
+        if skipped is not None and skipped in line:
+            continue
         try:
             data = batch_lines.parse(line, mark.find) if mark and mark.is_of_contents else codec.loads(line)
         except ValueError as error:
