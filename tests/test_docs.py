@@ -159,6 +159,7 @@ SECTIONS = (
     "5. The life of a segment",
     "6. The index",
     "6a. The history",
+    "6b. What a stage keeps",
     "9. Compaction: the eight steps, and what a crash leaves",
     "10. Repair: the eight steps, and what a crash leaves",
     "11. Other moments",

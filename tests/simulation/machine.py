@@ -38,6 +38,7 @@ from manifestlog.engines.filelog.compaction import background, steps as compacto
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
 from manifestlog.files import disk as disk_module, system as system_module
+from manifestlog.stages import workspace
 
 from .disk import SimDisk
 from .kernel import Crash, Killed, Process
@@ -203,6 +204,7 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (run, "time", machine),
         (run, "this_process", machine.this_process),
         (wal, "secrets", machine),
+        (workspace, "secrets", machine),
         (manager, "open_managers", _Managers(machine)),
     ]
 

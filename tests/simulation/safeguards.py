@@ -1,7 +1,7 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
 Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`, of
-downloads in `safeguards_of_extract`, of the trigger, the child and landing in `safeguards_of_work`; here are those between
+downloads in `safeguards_of_extract`, of stages in `safeguards_of_stages`, of the trigger, the child and landing in `safeguards_of_work`; here are those between
 processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
@@ -19,6 +19,7 @@ from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
 from .safeguards_of_index import ADOPTION, INDEX_AND_MERGE, LOOKS, SEARCHES, TURNS
+from .safeguards_of_stages import STAGES
 from .safeguards_of_work import CHILD, LANDING, TRIGGER
 from .seeding import Edit, Safeguard, one
 
@@ -203,4 +204,5 @@ SAFEGUARDS = [
     *TRIGGER,
     *CHILD,
     *LANDING,
+    *STAGES,
 ]

@@ -26,6 +26,7 @@ from manifestlog.engines.filelog.canonical import turn
 from manifestlog.engines.filelog.history import batch_lines
 from processes import test_turns
 from property import test_index as test_histories
+from stages import test_functions, test_landing, test_loops, test_pending as test_stage_pending, test_workers
 from support.records import NAME
 from unit import test_batch_lines, test_index, test_parsing, test_view
 
@@ -33,6 +34,7 @@ from . import (
     bases,
     scenarios_of_work,
     test_crash_operations,
+    test_crash_stages,
     test_history_schedules,
     test_rules,
     test_schedules_directed,
@@ -319,6 +321,8 @@ SCENARIOS: dict[str, Make] = {
     "following while the history is cut": _of_history(
         test_history_schedules.test_a_follower_is_told_when_events_that_it_has_not_seen_are_cut
     ),
+    "crash: a stage lands its outputs": _ruled(test_crash_stages.crash_at_each_call),
+    "crash: a stage finishes what a killed one left": _ruled(test_crash_stages.crash_after_a_kill),
     "crash: undo of a run": _ruled(partial(test_undo.crash_at_each_call, run=world.bad_run)),
     "crash: undo of a run that moved": _ruled(partial(test_undo.crash_at_each_call, run=world.moving_run)),
     "undoing while others change what is undone": _ruled(
@@ -420,6 +424,15 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "a look at an input that came late": _at_a_path(test_pending.looked_at_while_an_input_comes_late),
     "a part in ranges": _at_a_path(test_part_ranges.claims_at_every_moment),
     "a part in order that goes on in ranges": _at_a_path(test_part_ranges.linear_at_every_moment),
+    "outputs of one name": _beside(test_landing.taken_names),
+    "a link that leads out of the output directory": _beside(test_functions.linked_elsewhere),
+    "a run beside another one of its stage": _beside(test_landing.run_beside_another),
+    "a run that finishes while another one looks": _beside(test_loops.finished_meanwhile),
+    "a worker that dies between records and report": _beside(test_workers.recorded_and_dead),
+    "a forgotten output of a stage": _beside(test_stage_pending.output_forgotten),
+    "an input of a stage that comes again": _beside(test_stage_pending.comes_again),
+    "a flipped bit in a kept look": _beside(test_stage_pending.flipped_look),
+    "another condition of a stage": _beside(test_stage_pending.other_condition),
     "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),

@@ -71,6 +71,10 @@ class Child:
         if self.status is None:
             os.kill(self.pid, number)
 
+    def ended_within(self, timeout_s: float) -> bool:
+        """Wait for the end, but no longer; return whether it has come."""
+        return self.status is not None or bool(select.select([self._watch], [], [], timeout_s)[0])
+
     def join(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for the end: the exit code, or minus the signal."""
         if self.status is None:

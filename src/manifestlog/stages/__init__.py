@@ -2,6 +2,7 @@
 
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage
 from manifestlog.stages.errors import NoFunctionError, StageError
+from manifestlog.stages.items import Input, Item
 from manifestlog.stages.order import in_order
 from manifestlog.stages.outcome import (
     Failed,
@@ -16,6 +17,7 @@ from manifestlog.stages.outcome import (
     nothing,
     valid,
 )
+from manifestlog.stages.pipeline import LoopStage, Pipeline
 from manifestlog.stages.report import (
     Begun,
     Ended,
@@ -39,16 +41,20 @@ __all__ = [
     "Failed",
     "Finished",
     "FunctionWork",
+    "Input",
+    "Item",
     "ItemOutcome",
     "ItemRef",
     "Judgement",
     "Loaded",
+    "LoopStage",
     "Made",
     "MadeOutput",
     "NoFunctionError",
     "Nothing",
     "Outcome",
     "Output",
+    "Pipeline",
     "Rerun",
     "Result",
     "Stage",

@@ -148,7 +148,7 @@ class StageReport:
     @property
     def done(self) -> int:
         """How many items were processed."""
-        return sum(self.counts[one] for one in _DONE)
+        return sum(self.counts[one] for one in DONE)
 
     @property
     def is_ok(self) -> bool:
@@ -184,7 +184,8 @@ class StageReport:
 
 
 FAILURES_MAX = 1000
-_DONE = (Result.MADE, Result.NOTHING, Result.VALID, Result.INVALID, Result.LOADED)
+DONE = frozenset({Result.MADE, Result.NOTHING, Result.VALID, Result.INVALID, Result.LOADED})
+"""The results of items that are not pending any more."""
 
 
 def _failure(one: ItemOutcome) -> dict[str, Any]:

@@ -1,15 +1,51 @@
-"""Runs a stage: finds what is pending, distributes it to worker processes, and collects the outcomes in a report."""
+"""Runs a stage: finds what is pending, distributes it to worker processes, and collects the outcomes in a report.
+
+Invariants:
+
+- A run that finds nothing pending writes nothing, and reads only the events since the last run.
+- Each item that was begun is in the report once. If its worker dies, another one tries it again, alone.
+- Whatever ends a run, what is recorded stays recorded, and the next run goes on from there.
+
+`worker` does the work; `look` and `pending` say what it is; `queue` hands it out.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from manifestlog.options import ManifestOptions
-from manifestlog.stages.definition import Stage
-from manifestlog.stages.report import ItemRef, StageEvent, StageReport
+from manifestlog.files.processes import this_process
+from manifestlog.stages import kept_look, leftovers, opening
+from manifestlog.stages.claiming import StageClaims
+from manifestlog.stages.items import Item
+from manifestlog.stages.look import Between, Look
+from manifestlog.stages.pending import Choice
+from manifestlog.stages.queue import BATCH_MAX, Queue
+from manifestlog.stages.report import DONE, Begun, Ended, Finished, ItemOutcome, Result, StageReport, Waiting
+from manifestlog.stages.worker import lost_twice
+from manifestlog.stages.working import StageJob, answering, landing_of, working
+from manifestlog.stages.workspace import Workspace
+from manifestlog.workers.link import WorkerLink
+from manifestlog.workers.main import Job, work
+from manifestlog.workers.pool import Pool, is_daemonic
 
-OnEvent = Callable[[StageEvent], None]
+if TYPE_CHECKING:
+    from manifestlog.managers import ProcessedManifestManager
+    from manifestlog.options import ManifestOptions
+    from manifestlog.run import Run
+    from manifestlog.stages.definition import Stage
+    from manifestlog.stages.items import ItemTask
+    from manifestlog.stages.report import ItemRef, StageEvent
+    from manifestlog.stages.worker import Again, Batch, BatchDone
+
+log = logging.getLogger(__name__)
 
 
 def run_stage(
@@ -19,7 +55,7 @@ def run_stage(
     options: ManifestOptions | None = None,
     only: str | None = None,
     retry_failed: bool = False,
-    on_event: OnEvent | None = None,
+    on_event: Callable[[StageEvent], None] | None = None,
     shows_start: bool = False,
     asked_to_stop: Callable[[], int] | None = None,
     initializer: Callable[[], None] | None = None,
@@ -31,10 +67,27 @@ def run_stage(
     report and does not stop the others. `asked_to_stop` is polled: at 1 the run ends after the items in work, from 2 on
     at once. `on_event` is called in this process. Each worker process calls `initializer` first.
 
-    Raises `ManifestNotFoundError`, `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the
-    stage's, and `StageError` if the stage cannot run, all before anything is done.
+    Without `asked_to_stop` and `timeout_s`, one job is done in this process. Raises `ManifestNotFoundError`,
+    `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the stage's, and `StageError` if the stage
+    cannot run, all before anything is done; `CommandNotStartedError` and other `ManifestError`s that end a run midway.
     """
-    raise NotImplementedError
+    began = time.monotonic()
+    opening.check(stage)
+    with (
+        opening.upstream_of(stage, directory) as upstream,
+        opening.outputs_of(stage, upstream, directory, options) as outputs,
+    ):
+        between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
+        report = StageReport(stage.name, stage.version, outputs.location.name, upstream.location.name)
+        run = _StageRun(stage, between, report, on_event or _ignore, asked_to_stop, initializer, shows_start)
+        try:
+            run.all_of(Choice(only, retry_failed))
+        finally:
+            report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
+            report.seconds = time.monotonic() - began
+    log.info("stage %s: %s", stage.name, ", ".join(f"{count} {result}" for result, count in report.counts.items()))
+    run.on_event(Ended(stage.name, report))
+    return report
 
 
 def pending_items(
@@ -43,6 +96,168 @@ def pending_items(
     *,
     only: str | None = None,
     retry_failed: bool = False,
-) -> Collection[ItemRef]:
+) -> list[ItemRef]:
     """Return what a run would do; nothing is written. Raises as `run_stage`."""
-    raise NotImplementedError
+    opening.check(stage)
+    with opening.upstream_of(stage, directory) as upstream, opening.outputs_to_read(stage, directory) as outputs:
+        between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
+        naming = opening.naming_of(stage, upstream)
+        workspace = Workspace(stage, outputs.location.name)
+        look = kept_look.look_at(between)
+        tasks, _ = Choice(only, retry_failed).of(stage, between, look)
+        return [Item(task, naming, workspace).ref for task in tasks]
+
+
+def _ignore(_: StageEvent) -> None:
+    """Ignore the event."""
+
+
+@dataclass(slots=True)
+class _StageRun:
+    """One run of a stage."""
+
+    stage: Stage
+    between: Between
+    report: StageReport
+    on_event: Callable[[StageEvent], None]
+    asked_to_stop: Callable[[], int] | None
+    initializer: Callable[[], None] | None
+    shows_start: bool
+    _look: Look | None = None
+    _has_lost: bool = False
+    """Whether a worker has died."""
+
+    @property
+    def outputs(self) -> ProcessedManifestManager:
+        return self.between.outputs  # type: ignore[return-value]  # `outputs_of` has opened it
+
+    def all_of(self, choice: Choice) -> None:
+        """Do everything that is pending."""
+        self._tidy()
+        look = kept_look.look_at(self.between)
+        tasks, given_up = choice.of(self.stage, self.between, look)
+        first = next(tasks, None)
+        for task in given_up:
+            self._finish(ItemOutcome(self._item(task).ref, Result.GIVEN_UP, attempts=0))
+        if first is None:
+            self.on_event(Begun(self.stage.name, 0, None))
+        else:
+            total = len(look.pending) if self.stage.group_by is None and choice.only is None else 1
+            self._look = look
+            self._run(chain([first], tasks), total, look.outputs_cursor)
+        # What a worker recorded and did not report before it died is only in the history.
+        knows_all = not self._has_lost and not (self.asked_to_stop is not None and self.asked_to_stop())
+        kept_look.keep_renewed(self.between, look, without_run=self.report.run if knows_all else None)
+
+    def _tidy(self) -> None:
+        workspace = Workspace(self.stage, self.outputs.location.name)
+        if workspace.names():
+            with StageClaims(self.outputs) as claims:
+                landing = landing_of(self.stage, self.outputs, claims, workspace)
+                leftovers.tidy(landing, opening.naming_of(self.stage, self.between.upstream))
+
+    def _run(self, tasks: Iterator[ItemTask], total: int, cursor: str) -> None:
+        about = {"command": opening.described(self.stage)[:500], "host": str(this_process()["host"])}
+        about = {name: text for name, text in about.items() if text}
+        with self.outputs.run(self.stage.name, self.stage.version, stage=self.stage.name, about=about) as run:
+            self.report.run = run.id
+            self.on_event(Begun(self.stage.name, total, run.id))
+            naming = opening.naming_of(self.stage, self.between.upstream)
+            job = StageJob(self.stage, self.outputs, naming, self.between.rule, cursor, run.id, self.shows_start)
+            self._work(job, tasks, total)
+            self._sum_up(run)
+
+    def _work(self, job: StageJob, tasks: Iterator[ItemTask], total: int) -> None:
+        stop = self.asked_to_stop or int
+        at_once = job.is_async
+        queue = Queue(tasks, total, self.stage, time.monotonic, batch_max=1 if at_once else BATCH_MAX)
+        is_simple = self.stage.jobs == 1 and self.asked_to_stop is None and self.stage.timeout_s is None
+        listener = _Listener(self, queue)
+        if is_daemonic() or not self.outputs.is_shared or (is_simple and not at_once):
+            _work_here(job, queue, listener, stop)
+            return
+        jobs, capacity = (1, self.stage.jobs) if at_once else (self.stage.jobs, 1)
+        worker_job = Job(partial(answering, job), self.initializer, max(capacity, 1 + at_once))
+        with Pool(work, worker_job, queue, jobs, capacity=capacity, name=f"manifestlog-{self.stage.name}"[:15]) as pool:
+            pool.run(listener, stop)
+
+    def _sum_up(self, run: Run) -> None:
+        """Give the end of a run what leaves no event of its own."""
+        if claimed := self.report.counts[Result.CLAIMED]:
+            run.count(Result.CLAIMED.value, claimed)
+        if self.asked_to_stop is not None and self.asked_to_stop():
+            run.outcome = "interrupted"
+
+    def _item(self, task: ItemTask) -> Item:
+        workspace = Workspace(self.stage, self.outputs.location.name)
+        return Item(task, opening.naming_of(self.stage, self.between.upstream), workspace)
+
+    def _finish(self, outcome: ItemOutcome) -> None:
+        self.report.add(outcome)
+        self.on_event(Finished(self.stage.name, outcome))
+
+    def finished(self, outcome: ItemOutcome) -> None:
+        """Take in that an item is done."""
+        if outcome.result in DONE and self._look is not None:
+            self._look.done(outcome.item.inputs, self.between.upstream)
+        self._finish(outcome)
+
+    def waits(self, failed: Again, pause_s: float) -> None:
+        """Take in that an item is tried again later."""
+        outcome = failed.outcome
+        self.on_event(Waiting(self.stage.name, outcome.item, outcome.error or "", pause_s))
+
+    def lost(self, given_up: list[ItemTask], how: str) -> None:
+        """Take in that a worker died, and which items two workers have died of."""
+        self._has_lost = True
+        for task in given_up:
+            self._died(task, how)
+
+    def _died(self, task: ItemTask, how: str) -> None:
+        item = self._item(task)
+        outcome = lost_twice(task, item.ref, how)
+        inputs = [one.checksum for one in item.inputs]
+        self.outputs.fail(item, outcome.error or "", inputs=inputs, version=self.stage.version)
+        self._finish(outcome)
+
+
+@dataclass(slots=True)
+class _Listener:
+    """Receives the messages of the workers."""
+
+    run: _StageRun
+    queue: Queue
+
+    def on_progress(self, news: Any) -> None:
+        self.run.on_event(news)
+
+    def on_done(self, result: BatchDone) -> None:
+        self.queue.done(result)
+        for outcome in result.finished:
+            self.run.finished(outcome)
+        for failed in result.failed:
+            pause_s = self.queue.again(failed)
+            if pause_s is None:
+                self.run.finished(failed.outcome)
+            else:
+                self.run.waits(failed, pause_s)
+
+    def on_worker_died(self, task: Batch, how: str) -> bool:
+        self.run.lost(self.queue.lost(task), how)
+        return False
+
+
+def _work_here(job: StageJob, queue: Queue, listener: _Listener, asked_to_stop: Callable[[], int]) -> None:
+    """Do all batches in this process."""
+    with ExitStack() as opened:
+        link = WorkerLink(listener.on_progress)
+        answer = opened.enter_context(working(job, link))
+        while not asked_to_stop():
+            batch = queue.take()
+            if batch is not None:
+                listener.on_done(answer(batch))
+                continue
+            pause_s = queue.pause_s()
+            if pause_s is None or pause_s == float("inf"):
+                return
+            time.sleep(min(pause_s, 0.2))

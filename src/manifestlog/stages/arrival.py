@@ -1,0 +1,68 @@
+"""Arrivals: items with what they came to, on their way to be published and recorded.
+
+It is plain data for `landing`, `intent`, `register` and `leftovers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.stages.hashing import Content
+
+if TYPE_CHECKING:
+    from manifestlog.managers import ProcessedManifestManager
+    from manifestlog.stages.claiming import StageClaims
+    from manifestlog.stages.definition import Stage
+    from manifestlog.stages.items import Item
+    from manifestlog.stages.outcome import Outcome
+    from manifestlog.stages.report import MadeOutput
+    from manifestlog.stages.workspace import Workspace
+
+
+class LandingError(Exception):
+    """An output that cannot be recorded: a failure of its item."""
+
+
+class Ready(NamedTuple):
+    """An output that is complete: hashed, and as durable as its name will be."""
+
+    work: str | None
+    """Its path in the working directory; None if the function has put it in its place."""
+    path: str
+    """The path that it gets: the first choice, or what was chosen."""
+    content: Content
+    source_id: str
+    dataset: str
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """An item with its outcome, and what comes of it."""
+
+    item: Item
+    outcome: Outcome
+    version: str
+    code: str | None
+    started: str
+    """When the attempt began, as text in UTC."""
+    seconds: float
+    outputs: list[Ready] = field(default_factory=list)
+    made: tuple[MadeOutput, ...] = ()
+    error: Exception | None = None
+    is_deferred: bool = False
+    """Whether another worker has a name that it needs, so that it lands alone, after the group."""
+
+
+@dataclass(slots=True)
+class Landing:
+    """What a worker needs to land items."""
+
+    stage: Stage
+    manifest: ProcessedManifestManager
+    claims: StageClaims
+    workspace: Workspace
+    is_durable: bool
+    """Whether outputs survive a power cut before they are recorded."""
+    directories: set[str] = field(default_factory=set)
+    """Directories that exist, with durable names, inside the output directory."""

@@ -1,0 +1,70 @@
+"""One attempt at an item: checks the input, does the work, checks the input again if asked.
+
+Invariants:
+
+- It never raises for what is wrong with one item; that is a failure.
+
+It claims, publishes and records nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from manifestlog.files import disk
+from manifestlog.stages.hashing import content_of
+from manifestlog.stages.naming import OutsideError
+from manifestlog.stages.outcome import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manifestlog.stages.items import Item
+    from manifestlog.stages.outcome import Outcome
+
+
+def attempt(perform: Callable[[Item], Outcome], item: Item, *, checks_input: bool) -> Outcome:
+    """Return what came of one attempt at this item."""
+    problem = missing_input(item)
+    if problem is not None:
+        return Failed(problem, is_final=True)
+    try:
+        outcome = perform(item)
+    except (OSError, OutsideError) as error:
+        if isinstance(error, OSError) and error.errno in _SCARCE:
+            raise
+        return Failed(f"{type(error).__name__}: {error}")
+    return checked(item, outcome) if checks_input else outcome
+
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+
+
+def missing_input(item: Item) -> str | None:
+    """Return why the inputs of an item cannot be used; None if all files are there, with their lengths."""
+    for one in item.inputs:
+        path = str(one.path)
+        try:
+            found = disk.path_stamp(path)
+        except OSError as error:
+            return f"the input {path} cannot be read: {error.strerror}"
+        if found is None:
+            return f"the input {path} is missing; restore it, or run `manifestlog forget`"
+        if found.size != one.row["file_size"]:
+            length = one.row["file_size"]
+            return f"the input {path} has {found.size} bytes, recorded are {length}: run `manifestlog verify`"
+    return None
+
+
+def checked(item: Item, outcome: Outcome) -> Outcome:
+    """Return the outcome, or a failure if an input is not what upstream recorded."""
+    for one in item.inputs:
+        try:
+            found = content_of(os.path.realpath(one.path)).checksum
+        except OSError as error:
+            return Failed(f"the input {one.path} is gone after the work: {error.strerror}")
+        if found != one.checksum:
+            return Failed(f"the input {one.path} is not what was recorded: it was changed before or by the work")
+    return outcome

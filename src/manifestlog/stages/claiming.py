@@ -1,0 +1,96 @@
+"""Claims on items, and whether an item was done meanwhile.
+
+Invariants:
+
+- An item is in work in one process at a time. The claim ends with its process, whatever ends that.
+- Whether an item is done is asked after it was claimed: who had it before has recorded it before letting it go.
+
+The claims lie in the directory of the stage's manifest, so all runs that write the manifest share them.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from manifestlog.model.events import EventKind
+from manifestlog.stages.rule import DERIVES
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from manifestlog.manager import AbstractManifest, Claims
+    from manifestlog.stages.items import Item
+    from manifestlog.stages.rule import Rule
+
+ITEM = "item"
+
+
+class StageClaims:
+    """The claims of one worker of a stage. A context manager, as the manifest's claims are."""
+
+    def __init__(self, manifest: AbstractManifest) -> None:
+        self._claims: Claims = manifest.claims(manifest.location.directory)
+        self._prefix = f"stage {manifest.location.name} "
+        self.display = self._claims.display
+
+    def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
+        """Claim a name; the block receives whether the claim succeeded. A place is claimed among all stages."""
+        return self._claims.claim(kind if kind == "place" else self._prefix + kind, name, wait_s=wait_s)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the commands of this worker inherit, so that its claims last until they end, if it is killed."""
+        return self._claims.descriptors
+
+    def close(self) -> None:
+        self._claims.close()
+
+    def __enter__(self) -> StageClaims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class DoneByOthers:
+    """Which inputs other runs have processed since a cursor."""
+
+    def __init__(self, manifest: AbstractManifest, rule: Rule, cursor: str, run: str | None) -> None:
+        self._manifest = manifest
+        self._rule = rule
+        self._feed = manifest.feed(cursor, without_run=run)
+        self._lock = threading.Lock()
+        self._done: set[str] = set()
+        self._is_cut = False
+        """Whether events are missing, so that each item is asked for."""
+
+    def renew(self) -> None:
+        """Read what was recorded since the last call."""
+        if self._is_cut or not self._manifest.has_history:
+            return
+        with self._lock:
+            for event in self._feed.new():
+                if event.kind is EventKind.RESET:
+                    self._is_cut = True
+                    return
+                if self._rule.counts(event):
+                    self._done.update(event.inputs)
+
+    def has_done(self, item: Item) -> bool:
+        """Return whether an item is done; `renew` comes first."""
+        if item.task.is_doubtful or self._is_cut:
+            return is_done(self._manifest, self._rule, item)
+        return bool(self._done) and all(one.checksum in self._done for one in item.inputs)
+
+
+def is_done(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
+    """Return whether an item is done, by one look-up in the history: one derivation from all of its inputs."""
+    if not manifest.has_history:
+        return False
+    wanted = {one.checksum for one in item.inputs}
+    for event in manifest.history(checksum=item.inputs[0].checksum, kinds=DERIVES, reverse=True):
+        is_there = event.checksum is None or manifest.has_checksum(event.checksum)
+        if is_there and rule.counts(event) and wanted <= set(event.inputs):
+            return True
+    return False

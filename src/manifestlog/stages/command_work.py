@@ -1,0 +1,145 @@
+"""Commands of a stage: expands the arguments for an item, runs the command, and says what it came to.
+
+Invariants:
+
+- An argument stays one argument, whatever a name contains; no shell is involved.
+- A command that was to write its output and did not has failed, whatever its exit code.
+
+`command` runs it; this module publishes and records nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifestlog.files import disk
+from manifestlog.model.models import ETLProcess
+from manifestlog.stages import naming
+from manifestlog.stages.command import run_command
+from manifestlog.stages.errors import StageError
+from manifestlog.stages.hashing import content_of
+from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
+from manifestlog.stages.workspace import LOGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from manifestlog.stages.command import CommandResult
+    from manifestlog.stages.definition import CommandWork, Stage
+    from manifestlog.stages.items import Item
+    from manifestlog.stages.outcome import Outcome
+    from manifestlog.stages.workspace import Workspace
+    from manifestlog.workers.stop import Stop
+
+INVALID_EXIT_MAX = 125
+"""Higher exit codes come from shells and `timeout`: the command could not run."""
+_SCRIPT_BYTES_MAX = 1 << 20
+_ERROR_LINES = 1
+
+
+def check(work: CommandWork, stage: str) -> None:
+    """Raise `StageError` if the command has a placeholder that means nothing."""
+    for text in (*work.argv, *work.env.values()):
+        if (unknown := naming.unknown_placeholder(text, paths=True)) is not None:
+            reason = (
+                f"{{{unknown}}} is no placeholder: expected one of {', '.join(sorted(naming.VALUES | naming.PATHS))}"
+            )
+            raise StageError(stage, "command", reason)
+        if "inputs" in naming.placeholders(text) and text != "{inputs}":
+            raise StageError(
+                stage, "command", "{inputs} must be an argument of its own: it becomes one for each member"
+            )
+
+
+def digest(work: CommandWork) -> str:
+    """Return what changes when the command does, or a script that it names."""
+    found = hashlib.sha256("\0".join(work.argv).encode(errors="surrogatepass"))
+    for argument in work.argv:
+        path = os.path.realpath(os.path.join(work.cwd or "", argument))
+        stamp = disk.path_stamp(path) if os.sep in path and "{" not in argument and argument else None
+        if stamp is not None and stamp.size <= _SCRIPT_BYTES_MAX and not disk.is_directory(path):
+            found.update(content_of(path).checksum.encode())
+    return found.hexdigest()[:16]
+
+
+class Commander:
+    """Runs the command of a stage."""
+
+    def __init__(
+        self, stage: Stage, work: CommandWork, workspace: Workspace, held: Callable[[], Collection[int]], stop: Stop
+    ) -> None:
+        self._stage, self._work = stage, work
+        self._workspace, self._held, self._stop = workspace, held, stop
+        texts = (*work.argv, *work.env.values())
+        self._uses = set().union(*map(naming.placeholders, texts))
+        self._logs = Path(stage.log_dir or os.path.join(workspace.path, LOGS))
+
+    def __call__(self, item: Item) -> Outcome:
+        """Run the command for this item, and return what came of it. Raises `StopAskedError`, `CommandNotStartedError`."""
+        values = self._values(item)
+        result = run_command(
+            self._arguments(item, values),
+            cwd=self._work.cwd,
+            env={**os.environ, **{name: naming.expand(text, values) for name, text in self._work.env.items()}},
+            timeout_s=self._stage.timeout_s,
+            log_dir=self._logs / item.digest,
+            stop=self._stop,
+            held=self._held(),
+        )
+        return self._outcome(values, result)
+
+    def _values(self, item: Item) -> dict[str, str]:
+        values = naming.values_of(self._stage, item)
+        values["input"] = str(item.path)
+        if "output" in self._uses:
+            values["output"] = str(item.output_path)
+        if "output_dir" in self._uses:
+            values["output_dir"] = self._workspace.output_dir_of(item)
+        return values
+
+    def _arguments(self, item: Item, values: Mapping[str, str]) -> list[str]:
+        found: list[str] = []
+        for argument in self._work.argv:
+            if argument == "{inputs}":
+                found += map(str, item.paths)
+            else:
+                found.append(naming.expand(argument, values))
+        return found
+
+    def _outcome(self, values: Mapping[str, str], result: CommandResult) -> Outcome:
+        work = self._work
+        problem = result.problem(self._stage.timeout_s)
+        has_exited = result.exit_code is not None and not result.timed_out
+        if has_exited and result.exit_code == work.nothing_exit:
+            return Nothing(_last_line(result.stderr_tail))
+        if work.judges and has_exited and 0 < (result.exit_code or 0) <= INVALID_EXIT_MAX:
+            return Judgement(is_valid=False, why=_last_line(result.stderr_tail) or problem)
+        if problem is not None:
+            return _failed(result, f"the command {problem}")
+        if work.judges:
+            return Judgement(is_valid=True)
+        outputs = [Output(Path(path)) for path in self._written(values)]
+        if not outputs and self._uses & {"output", "output_dir"}:
+            return _failed(result, "the command exited with 0 and wrote no output")
+        if outputs:
+            return Made(tuple(outputs))
+        return Loaded() if self._stage.process is ETLProcess.LOADER else Nothing()
+
+    def _written(self, values: Mapping[str, str]) -> list[str]:
+        single = [values["output"]] if "output" in values and disk.exists(values["output"]) else []
+        return single + (disk.files_below(values["output_dir"]) if "output_dir" in values else [])
+
+
+def _failed(result: CommandResult, error: str) -> Failed:
+    code = result.exit_code if result.signal is None else -result.signal
+    last = _last_line(result.stderr_tail)
+    return Failed(f"{error}: {last}" if last else error, code, result.stderr_tail or None)
+
+
+def _last_line(text: str) -> str | None:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else None

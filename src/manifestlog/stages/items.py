@@ -1,0 +1,223 @@
+"""Items: what a stage is given to work on, a record or a group of records.
+
+Invariants:
+
+- An item is plain data and says where its inputs are; only `output` and `output_path` make anything on the disk, in the
+  stage's working directory.
+- `key` is the same for the same input or group, in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from manifestlog.model import codec
+from manifestlog.model.models import record_from_row
+from manifestlog.model.rows import sort_key
+from manifestlog.stages.outcome import Output
+from manifestlog.stages.report import ItemRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from manifestlog.model.models import ManifestRecord
+    from manifestlog.model.rows import Row
+    from manifestlog.stages.outcome import Outcome
+
+
+DIGITS = 32
+
+
+class ItemTask(NamedTuple):
+    """An item for a worker: the encoded rows of its inputs, the first by time first."""
+
+    key: str
+    """The checksum of the input, or the key of the group."""
+    rows: tuple[bytes, ...]
+    attempt: int = 1
+    is_doubtful: bool = False
+    """Whether it may be done already, so that the history must be asked: it was in a worker that died, or may be older."""
+
+
+class Naming(NamedTuple):
+    """What the stage says about its items."""
+
+    root: str
+    """The absolute directory of relative paths upstream."""
+    stage: str
+    is_grouped: bool = False
+
+
+class Input:
+    """One input of an item: a record of the upstream manifest."""
+
+    __slots__ = ("_root", "row")
+
+    def __init__(self, row: Row, root: str) -> None:
+        self.row = row
+        """The record as a plain row."""
+        self._root = root
+
+    @property
+    def record(self) -> ManifestRecord:
+        return record_from_row(self.row)
+
+    @property
+    def checksum(self) -> str:
+        return str(self.row["checksum"])
+
+    @property
+    def source_id(self) -> str:
+        return str(self.row["source_id"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.row["dataset"])
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the file."""
+        return Path(self._root, self.row["file_path"])
+
+    def __repr__(self) -> str:
+        return f"<input {self.dataset}/{self.source_id} {self.checksum[:12]}>"
+
+
+class Places(Protocol):
+    """Where the outputs of items in work are."""
+
+    def output_path(self, item: Item, name: str | None) -> str:
+        """Return the path for an output in work, in a directory that exists."""
+
+    def create(self, path: str) -> int:
+        """Create this file, replacing one of that name, and return its descriptor."""
+
+
+def digest_of(key: str, *, is_group: bool) -> str:
+    """Return the digits that name an item in claims and in the working directory."""
+    whole = hashlib.sha256(f"group {key}".encode(errors="surrogatepass")).hexdigest() if is_group else key
+    return whole[:DIGITS]
+
+
+class Item:
+    """A record to process, or a group of records; what a function and a loop are given."""
+
+    __slots__ = (
+        *("_places", "attempt", "dataset", "default_name", "error", "inputs", "is_group", "is_of_loop", "key"),
+        *("opened", "outcome", "outputs", "source_id", "task", "ts"),
+    )
+
+    def __init__(self, task: ItemTask, naming: Naming, places: Places, *, is_of_loop: bool = False) -> None:
+        rows = [codec.loads(raw) for raw in task.rows]
+        self.task = task
+        self.key = task.key
+        """The input's checksum; for a group, its key."""
+        self.inputs = tuple(Input(row, naming.root) for row in rows)
+        """The record, or the members of the group."""
+        self.is_group = naming.is_grouped
+        datasets = {str(row["dataset"]) for row in rows}
+        self.source_id = task.key if naming.is_grouped else str(rows[0]["source_id"])
+        """The input's; for a group, its key."""
+        self.dataset = datasets.pop() if len(datasets) == 1 else naming.stage
+        """The inputs'; the stage's name if they are of several."""
+        self.attempt = task.attempt
+        """The number of this attempt in this run, from 1."""
+        self.ts: str = max(rows, key=sort_key)["ts_downloaded"]
+        """The time of the latest input, as text."""
+        self.outputs: list[Output] = []
+        """The outputs that were written so far."""
+        self.opened = 0
+        """How many outputs are open."""
+        self.default_name: str | None = None
+        """The path of its output below the output directory, once that was asked for."""
+        self.is_of_loop = is_of_loop
+        self.outcome: Outcome | None = None
+        """What a loop has said with `done`."""
+        self.error: Exception | None = None
+        """What went wrong in a block of a loop."""
+        self._places = places
+
+    @property
+    def record(self) -> ManifestRecord:
+        """The upstream record; of a group, the first one."""
+        return self.inputs[0].record
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the input's file; of a group, of the first member's."""
+        return self.inputs[0].path
+
+    @property
+    def paths(self) -> list[Path]:
+        """The absolute paths of all inputs' files."""
+        return [one.path for one in self.inputs]
+
+    @property
+    def checksum(self) -> str:
+        """The input's checksum; for a group, the SHA-256 of its members' checksums."""
+        if not self.is_group:
+            return self.key
+        return hashlib.sha256("".join(sorted(one.checksum for one in self.inputs)).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """The digits that name the item in claims and in the working directory."""
+        return digest_of(self.key, is_group=self.is_group)
+
+    @property
+    def output_path(self) -> Path:
+        """A path to write the one output to. It is in the working directory, and ends with the output's final name."""
+        return Path(self._places.output_path(self, None))
+
+    @contextmanager
+    def output(
+        self,
+        name: str | None = None,
+        *,
+        dataset: str | None = None,
+        source_id: str | None = None,
+        mode: str = "w",
+    ) -> Iterator[Any]:
+        """Open an output for writing: text in UTF-8, or bytes with `mode="wb"`. It counts if the block ends without error.
+
+        `name` is its path below the output directory [default: the stage's `output` pattern]. It gets this name when
+        the item is done. In a loop, an error in the block is the item's failure, and the loop goes on.
+        """
+        with self:
+            path = self._places.output_path(self, name)
+            text = {} if "b" in mode else {"encoding": "utf-8"}
+            self.opened += 1
+            with os.fdopen(self._places.create(path), mode, **text) as file:  # type: ignore[call-overload]
+                yield file
+            self.opened -= 1
+            self.outputs.append(Output(Path(path), None, name, dataset, source_id))
+
+    def done(self, outcome: Outcome) -> None:
+        """Say in a loop what the item came to, if not to its outputs: `nothing()`, `valid()`, `invalid(why)`, `loaded(rows)`."""
+        self.outcome = outcome
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Keep an error in a block of a loop as the item's failure. Anything but an `Exception` ends the loop."""
+        if not self.is_of_loop or not isinstance(error, Exception):
+            return False
+        self.error = self.error or error
+        return True
+
+    @property
+    def ref(self) -> ItemRef:
+        """The item as displays and events name it."""
+        inputs = tuple(one.checksum for one in self.inputs)
+        return ItemRef(self.key, self.source_id, self.dataset, inputs, str(self.path))
+
+    def __repr__(self) -> str:
+        return f"<item {self.dataset}/{self.source_id} {self.key[:40]}>"

@@ -1,0 +1,124 @@
+"""Keeps a stage's look beside its manifest, so that the next run reads only the events since.
+
+`systems_processing.manifest.pending.json` is one JSON object: what the look is about, its cursors and its sets.
+
+Invariants:
+
+- The file is derived and disposable: without it, or with one that does not fit, the next run looks anew.
+- A look fits only if it is about the same manifests, condition, version and code, and both cursors are still good.
+- A torn or edited file is not used: a CRC covers all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from manifestlog import names
+from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk
+from manifestlog.files.publish import Target, publish
+from manifestlog.model import codec
+from manifestlog.stages.first_look import first_look
+from manifestlog.stages.look import Look, UncertainError
+
+if TYPE_CHECKING:
+    from manifestlog.manager import AbstractManifest
+    from manifestlog.stages.look import Between
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_SETS = ("pending", "doubtful", "away", "invalid", "unjudged")
+_KEPT_MAX = 200_000
+"""The most checksums that are kept: with more of them pending, a first look costs little beside the work itself."""
+_CRC_DIGITS = 8
+
+
+def look_at(between: Between) -> Look:
+    """Return what is pending now: from the kept look if it fits, or else anew. Raises as `first_look`."""
+    found = _read(between)
+    if found is not None:
+        try:
+            found.renew(between)
+            return found
+        except UncertainError:
+            log.debug("%s: what is pending does not follow from the events since; looking anew", between.outputs.path)
+        except DamagedManifestError:
+            pass  # a compaction may also have cut what was being read; if not, the first look raises it
+    return first_look(between)
+
+
+def keep_renewed(between: Between, look: Look, *, without_run: str | None = None) -> None:
+    """Take in what has happened since, but for what a run has done, and keep the look for the next run."""
+    try:
+        look.renew(between, without_run=without_run)
+    except UncertainError:
+        return  # the next run looks anew
+    keep(between, look)
+
+
+def keep(between: Between, look: Look) -> None:
+    """Keep a look for the next run. A disk that does not allow it costs the next run a first look."""
+    path = _path(between.outputs)
+    if path is None:
+        return
+    sets: list[set[str]] = [getattr(look, name) for name in _SETS]
+    with suppress(OSError):
+        if sum(map(len, sets)) > _KEPT_MAX:
+            disk.remove(path)
+            return
+        members = {"format": FORMAT, "about": _about(between)}
+        members |= {"upstream_cursor": look.upstream_cursor, "outputs_cursor": look.outputs_cursor}
+        members |= {name: sorted(some) for name, some in zip(_SETS, sets, strict=True)}
+        data = codec.dumps(members)
+        temporary = names.resolve(between.outputs.path).temporary(path)
+        publish(Target(temporary, path), [b"%08x" % crc32(data), data, b"\n"], mode_from=str(between.outputs.path))
+
+
+def _read(between: Between) -> Look | None:
+    path = _path(between.outputs)
+    try:
+        data = b"" if path is None else _bytes_of(path)
+        if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):
+            return None
+        members: dict[str, Any] = codec.loads(data[_CRC_DIGITS:-1])
+        if members["format"] != FORMAT or members["about"] != _about(between):
+            return None
+        sets = {name: set(members[name]) for name in _SETS}
+        return Look(members["upstream_cursor"], members["outputs_cursor"], **sets)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _bytes_of(path: str) -> bytes:
+    fd = disk.open_regular(path)
+    try:
+        return disk.read(fd, disk.size(fd), 0)
+    finally:
+        disk.close(fd)
+
+
+def _about(between: Between) -> dict[str, Any]:
+    rule = between.rule
+    return {
+        "stage": rule.stage,
+        "version": rule.version,
+        "rerun": rule.rerun.value,
+        "code": rule.code,
+        "where": codec.loads(codec.dumps(between.where.members())),
+        "upstream": between.upstream.location.name,
+        "created": [str(one.metadata.ts_created) for one in (between.upstream, between.outputs)],
+    }
+
+
+def _path(outputs: AbstractManifest) -> str | None:
+    """Return the path of a kept look; None if the manifest is not in files."""
+    if not outputs.is_in_files:
+        return None
+    try:
+        return names.resolve(outputs.path).pending
+    except ValueError:
+        return None

@@ -1,0 +1,261 @@
+"""Landing: what items came to becomes files with records, together with other items of the worker.
+
+::
+
+    (1) hash each output in work, sync it                 a crash leaves files in the working directory
+    (2) choose each output's name, under a claim on it
+    (3) write what is about to happen: the intent, sync   a crash leaves complete outputs and their intent
+    (4) give the outputs their names, sync directories    ... some of them under their names, without a record
+    (5) record them and their derivations in one write    ... all of it done, and an intent
+    (6) remove the intent, and the names in work
+
+Invariants:
+
+- An output has its name only after all its bytes are durable, and a record only after its name is.
+- A name never gets other content. An output whose name is taken gets its checksum's first digits in its name.
+- An item's records are in one write, so it is done or not, whatever a crash leaves.
+- What an intent names is finished by the next run (`leftovers`), or removed.
+- What fails for one item fails for no other.
+
+With `durability` below `POWER_CUT` nothing is synced here either. It knows neither functions nor commands.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+from manifestlog.files import disk
+from manifestlog.stages import intent, naming
+from manifestlog.stages.arrival import Arrival, Landing, LandingError, Ready
+from manifestlog.stages.hashing import Content, content_of, has_content
+from manifestlog.stages.outcome import Made
+from manifestlog.stages.register import record
+from manifestlog.stages.workspace import MANY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manifestlog.stages.items import Item
+    from manifestlog.stages.outcome import Output
+
+PLACE_WAIT_S = 60.0
+
+
+def land(landing: Landing, arrivals: Sequence[Arrival]) -> None:
+    """Publish and record what these items came to. An item that cannot be recorded has its error afterwards.
+
+    Raises `ManifestError` if the manifest fails; nothing of an item is then recorded, or all of it.
+    """
+    for one in arrivals:
+        _prepare(landing, one)
+    _land_ready([one for one in arrivals if one.error is None], landing)
+    for one in arrivals:
+        if one.is_deferred and one.error is None:
+            _land_ready([one], landing, wait_s=PLACE_WAIT_S)
+    for one in arrivals:
+        with suppress(OSError):  # the next run removes what is left
+            landing.workspace.clear(one.item)
+
+
+def _land_ready(arrivals: Sequence[Arrival], landing: Landing, *, wait_s: float = 0.0) -> None:
+    with ExitStack() as held:
+        chosen = _Chosen(landing, held, wait_s)
+        for one in arrivals:
+            _choose(chosen, one)
+        placed = [one for one in arrivals if one.error is None and not one.is_deferred]
+        with intent.written(landing, placed) if chosen.published else nullcontext():
+            linked = _publish(landing, placed)
+            record(landing, [one for one in placed if one.error is None])
+            _withdraw([output.path for one in placed if one.error is not None for output in one.outputs], linked)
+
+
+# -- (1) prepare -------------------------------------------------------------------------------------------------------
+
+
+def _prepare(landing: Landing, one: Arrival) -> None:
+    if not isinstance(one.outcome, Made) or one.outputs:
+        return
+    try:
+        given = one.outcome.outputs
+        are_distinct = len({_pair(landing, one, output) for output in given}) == len(given)
+        outputs = [_ready(landing, one, output, is_distinct=are_distinct) for output in given]
+        if len({output.path for output in outputs}) < len(outputs):
+            raise LandingError("two outputs of the item have one name")  # noqa: TRY301 -- kept as the item's error
+        one.outputs = outputs
+    except (OSError, LandingError, naming.OutsideError) as error:
+        one.error = error
+
+
+def _pair(landing: Landing, one: Arrival, output: Output) -> tuple[str, str]:
+    """Return the source that an output is of, before it is told apart from others of the item."""
+    return output.source_id or one.item.source_id, output.dataset or landing.stage.dataset or one.item.dataset
+
+
+def _ready(landing: Landing, one: Arrival, output: Output, *, is_distinct: bool) -> Ready:
+    path, name = _where(landing, one.item, output)
+    try:
+        content = content_of(path, sync=landing.is_durable)
+    except FileNotFoundError:
+        raise LandingError(f"the output {path} is missing") from None
+    if not content.size:
+        raise LandingError(f"the output {name} is empty: return nothing() if there is nothing to write")
+    source_id, dataset = _pair(landing, one, output)
+    if not is_distinct and output.source_id is None:
+        source_id = f"{source_id}/{os.path.basename(name)}"
+    final = os.path.join(landing.workspace.output_dir, name)
+    return Ready(None if path == final else path, final, content, source_id, dataset)
+
+
+def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
+    """Return where an output is, and its name below the output directory. Raises `OutsideError`."""
+    workspace = landing.workspace
+    if output.data is not None:
+        name = workspace.default_name(item) if output.name is None else naming.checked(output.name)
+        return workspace.write(item, output.data), name
+    if output.path is None:
+        raise LandingError("an output has neither a path nor data")
+    path = os.path.abspath(output.path)
+    in_work = workspace.prefix_of(item)
+    if not path.startswith(in_work):  # to resolve links takes as long as all the rest
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    real = path
+    if real.startswith(in_work):
+        return real, _name_of(workspace.default_name(item), real[len(in_work) :], output.name)
+    inside = workspace.output_dir + os.sep
+    if not real.startswith(inside) or real.startswith(workspace.path + os.sep):
+        raise naming.OutsideError(str(output.path), f"it is not below the output directory {workspace.output_dir}")
+    return real, naming.checked(real[len(inside) :])
+
+
+def _name_of(default: str, in_work: str, given: str | None) -> str:
+    if given is not None:
+        return naming.checked(given)
+    if in_work.startswith(MANY + os.sep):
+        return naming.checked(os.path.join(os.path.dirname(default), in_work[len(MANY) + 1 :]))
+    return default
+
+
+# -- (2) choose --------------------------------------------------------------------------------------------------------
+
+
+class _Chosen:
+    """The names that a group of items has, and the claims on them."""
+
+    def __init__(self, landing: Landing, held: ExitStack, wait_s: float) -> None:
+        self.landing = landing
+        self.published: dict[str, Ready] = {}
+        """The outputs that get their name now, by path."""
+        self._held, self._wait_s = held, wait_s
+        self._claimed: set[str] = set()
+
+    def claim(self, path: str) -> bool:
+        """Claim a path until the group has landed; return whether no other worker has it."""
+        if path not in self._claimed:
+            claim = self.landing.claims.claim("place", path, wait_s=self._wait_s)
+            if self._held.enter_context(claim):
+                self._claimed.add(path)
+        return path in self._claimed
+
+    def holds(self, path: str, content: Content) -> bool | None:
+        """Return whether this path has, or gets, this content; None if it is free."""
+        if path in self.published:
+            return self.published[path].content == content
+        if not disk.exists(path):
+            return None
+        return has_content(path, content)
+
+
+def _choose(chosen: _Chosen, one: Arrival) -> None:
+    outputs: list[Ready] = []
+    try:
+        one.is_deferred = False
+        for output in one.outputs:
+            outputs.append(_placed(chosen, output))
+            if outputs[-1].work is not None:
+                chosen.published[outputs[-1].path] = outputs[-1]
+        one.outputs = outputs
+        return
+    except _BusyError:
+        one.is_deferred = True
+    except (OSError, LandingError, naming.OutsideError) as error:
+        one.error = error
+    for output in outputs:
+        if output.work is not None:
+            del chosen.published[output.path]
+
+
+class _BusyError(Exception):
+    """Another worker has a name that is needed."""
+
+
+def _placed(chosen: _Chosen, output: Ready) -> Ready:
+    """Return the output with the path that it gets; without a path in work, if its content is there already."""
+    if output.work is None:
+        if not chosen.claim(output.path):
+            raise _BusyError
+        return output
+    _make_directory(chosen.landing, os.path.dirname(output.path))
+    for path in (output.path, naming.alternate(output.path, output.content.checksum)):
+        if not chosen.claim(path):
+            raise _BusyError
+        there = chosen.holds(path, output.content)
+        if there is None:
+            return output._replace(path=path)
+        if there:
+            return output._replace(path=path, work=None)
+    raise LandingError(f"both names for the output {output.path} are taken by other files; move them away")
+
+
+def _make_directory(landing: Landing, path: str) -> None:
+    """Create a directory of outputs, durably. Raises `OutsideError` if a link leads out of the output directory."""
+    if path in landing.directories:
+        return
+    disk.make_directory(path)
+    root = landing.workspace.output_dir
+    if os.path.commonpath([os.path.realpath(path), root]) != root:
+        raise naming.OutsideError(path, f"a link in it leads out of the output directory {root}")
+    landing.directories.add(path)
+
+
+# -- (4) publish -------------------------------------------------------------------------------------------------------
+
+
+def _publish(landing: Landing, arrivals: Sequence[Arrival]) -> set[str]:
+    """Give the outputs of these items their names, and return those that are new.
+
+    They keep their names in work until all is recorded: a power cut may take the new name, and keep that the old one is gone.
+    """
+    linked: set[str] = set()
+    for one in arrivals:
+        try:
+            for output in one.outputs:
+                if output.work is not None:
+                    disk.link_new(output.work, output.path)
+                    linked.add(output.path)
+        except OSError as error:
+            landing.directories.clear()  # one may have been removed meanwhile
+            one.error = error
+    if landing.is_durable:
+        _sync_directories(arrivals)
+    return linked
+
+
+def _sync_directories(arrivals: Sequence[Arrival]) -> None:
+    """Make the names of outputs durable. Where that fails, no item may record a path in that directory."""
+    # Also for an output that was there already: the run that put it there may have died before its sync.
+    for directory in sorted({os.path.dirname(output.path) for one in arrivals for output in one.outputs}):
+        try:
+            disk.sync_directory(directory)
+        except OSError as error:
+            for one in arrivals:
+                if any(os.path.dirname(output.path) == directory for output in one.outputs):
+                    one.error = one.error or error
+
+
+def _withdraw(paths: Sequence[str], linked: set[str]) -> None:
+    """Remove the names that items got just now of which nothing is recorded."""
+    for path in linked.intersection(paths):
+        with suppress(OSError):
+            disk.remove(path)

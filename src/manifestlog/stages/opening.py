@@ -1,0 +1,124 @@
+"""Opens the manifests of a stage, and what a worker needs beside them.
+
+Invariants:
+
+- A manifest that this process has open already is shared, whatever it was opened as.
+- The upstream manifest is opened first, so that a missing one creates nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifestlog.errors import ManifestNotFoundError, ReadOnlyError
+from manifestlog.factory import fresh_metadata
+from manifestlog.manager import open_already
+from manifestlog.managers import ProcessedManifestManager
+from manifestlog.names import SUFFIX, check_name
+from manifestlog.stages import command_work, function, naming
+from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
+from manifestlog.stages.errors import StageError
+from manifestlog.stages.items import Naming
+from manifestlog.stages.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifestlog.manager import AbstractManifest
+    from manifestlog.options import ManifestOptions
+    from manifestlog.stages.definition import Stage
+
+
+def path_of(manifest: str, directory: str | os.PathLike[str]) -> str:
+    """Return the path of a manifest that a stage names: a name in the directory of the run, or a path as it is."""
+    if manifest.endswith(SUFFIX) or ":" in manifest:
+        return manifest
+    return os.path.join(directory, f"{check_name(manifest)}{SUFFIX}")
+
+
+@contextmanager
+def upstream_of(stage: Stage, directory: str | os.PathLike[str]) -> Iterator[AbstractManifest]:
+    """Open the upstream manifest for reading."""
+    path = path_of(stage.upstream, directory)
+    with open_already(path) or ProcessedManifestManager(path, read_only=True) as manifest:
+        yield manifest
+
+
+@contextmanager
+def outputs_of(
+    stage: Stage, upstream: AbstractManifest, directory: str | os.PathLike[str], options: ManifestOptions | None
+) -> Iterator[ProcessedManifestManager]:
+    """Open the stage's manifest for writing; create it with the root of the upstream manifest if it is missing."""
+    path = path_of(stage.manifest, directory)
+    found = open_already(path)
+    if found is None:
+        root = upstream.root
+        if os.path.exists(path):
+            with ProcessedManifestManager(path, read_only=True) as old:
+                root = old.metadata.root_dir
+        metadata = fresh_metadata(path, stage.process, stage.version, str(root))
+        found = ProcessedManifestManager(path, metadata, options=options)
+    with found:
+        if not isinstance(found, ProcessedManifestManager):
+            raise StageError(stage.name, "manifest", f"{path} is open as a manifest of downloads; close it first")
+        if found.is_read_only:
+            raise ReadOnlyError(path)
+        yield found
+
+
+@contextmanager
+def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator[AbstractManifest]:
+    """Open the stage's manifest for reading; one in memory, if it is missing."""
+    path = path_of(stage.manifest, directory)
+    try:
+        found = open_already(path) or ProcessedManifestManager(path, read_only=True)
+    except ManifestNotFoundError:
+        name = Path(path).name.removesuffix(SUFFIX)
+        found = ProcessedManifestManager(f"memory:{name}", fresh_metadata(path, stage.process, stage.version))
+    with found:
+        yield found
+
+
+def naming_of(stage: Stage, upstream: AbstractManifest) -> Naming:
+    return Naming(str(upstream.root), stage.name, is_grouped=stage.group_by is not None)
+
+
+def rule_of(stage: Stage) -> Rule:
+    """Return what counts as done for this stage. Raises `StageError` if its work cannot be loaded."""
+    code = None
+    if stage.rerun is Rerun.CODE and isinstance(stage.work, CommandWork):
+        code = command_work.digest(stage.work)
+    elif stage.rerun is Rerun.CODE and isinstance(stage.work, FunctionWork):
+        code = function.digest(function.load(stage.work, stage.name))
+    return Rule(stage.name, stage.version, stage.rerun, code)
+
+
+def check(stage: Stage) -> None:
+    """Raise `StageError` if the stage cannot run: a placeholder that means nothing, no work, a function that is not there."""
+    if stage.output is not None and (unknown := naming.unknown_placeholder(stage.output, paths=False)) is not None:
+        reason = f"{{{unknown}}} is no placeholder: expected one of {', '.join(sorted(naming.VALUES))}"
+        raise StageError(stage.name, "output", reason)
+    if stage.group_by is not None:
+        naming.GroupKey(stage.name, stage.group_by)
+    if isinstance(stage.work, CommandWork):
+        command_work.check(stage.work, stage.name)
+    if isinstance(stage.work, FunctionWork):
+        function.load(stage.work, stage.name)
+    if stage.work is None:
+        raise StageError(stage.name, "work", "a stage that runs needs a command or a function")
+
+
+def described(stage: Stage) -> str:
+    """Return what the stage runs, as text for the history."""
+    work = stage.work
+    if isinstance(work, CommandWork):
+        return " ".join(work.argv)
+    if isinstance(work, FunctionWork):
+        if isinstance(work.function, str):
+            return work.function
+        inner = getattr(work.function, "func", work.function)
+        return f"{getattr(inner, '__module__', '')}:{getattr(inner, '__qualname__', type(inner).__name__)}"
+    return ""

@@ -1,0 +1,235 @@
+"""What a worker of a stage does with a batch of items: claim, ask, work, land, report.
+
+::
+
+    claim each item ─► is it done meanwhile? ─► work ─► land what is done, a few times a second ─► let go of the claims
+
+Invariants:
+
+- An item is worked on only under its claim, and only if it is not done.
+- Every item of a batch is answered: finished, to be tried again, or left because of a stop request.
+- A failed attempt is an event of the manifest before it is reported.
+
+`queue` decides what is tried again; `workers.main` handles signals and the death of the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.model.rows import moment_text
+from manifestlog.stages.arrival import Arrival
+from manifestlog.stages.attempt import attempt
+from manifestlog.stages.claiming import ITEM
+from manifestlog.stages.items import Item
+from manifestlog.stages.landing import land
+from manifestlog.stages.outcome import Failed, Judgement, Loaded, Nothing
+from manifestlog.stages.report import ItemOutcome, Result, Started
+from manifestlog.workers.stop import StopAskedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manifestlog.stages.arrival import Landing
+    from manifestlog.stages.claiming import DoneByOthers, StageClaims
+    from manifestlog.stages.items import ItemTask, Naming
+    from manifestlog.stages.outcome import Outcome
+    from manifestlog.stages.report import ItemRef
+    from manifestlog.stages.rule import Rule
+    from manifestlog.workers.stop import Stop
+
+log = logging.getLogger(__name__)
+
+LAND_EVERY_S = 0.25
+"""What is done is recorded this often, so that a crash costs little work, and a sync serves many items."""
+
+
+class Batch(NamedTuple):
+    """Items for one worker."""
+
+    items: tuple[ItemTask, ...]
+
+
+class Again(NamedTuple):
+    """A failed attempt at an item, which may be tried again."""
+
+    task: ItemTask
+    outcome: ItemOutcome
+    is_final: bool
+
+
+class BatchDone(NamedTuple):
+    """The answer to a batch."""
+
+    finished: tuple[ItemOutcome, ...]
+    failed: tuple[Again, ...]
+    left: tuple[ItemTask, ...]
+    """Items that were not begun because of a stop request."""
+    seconds: float
+
+
+@dataclass(slots=True)
+class Worker:
+    """What a worker has open; one for each worker process, or thread of one."""
+
+    naming: Naming
+    rule: Rule
+    landing: Landing
+    claims: StageClaims
+    others: DoneByOthers
+    perform: Callable[[Item], Outcome]
+    stop: Stop
+    checks_input: bool = False
+    emit: Callable[[object], None] | None = None
+    """Receives `Started`; None if nobody asks."""
+    land: Callable[[Landing, list[Arrival]], None] = land
+    """Lands what is done; replaced where threads land together."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What has become of the items of a batch so far."""
+
+    finished: list[ItemOutcome] = field(default_factory=list)
+    failed: list[Again] = field(default_factory=list)
+    left: list[ItemTask] = field(default_factory=list)
+    waiting: list[Arrival] = field(default_factory=list)
+    """Done, and not landed."""
+    landed_at: float = 0.0
+
+
+def work_on(worker: Worker, batch: Batch) -> BatchDone:
+    """Do a batch. Raises `ManifestError` if the manifest fails; what is recorded stays recorded."""
+    began = time.monotonic()
+    progress = _Progress(landed_at=began)
+    with ExitStack() as held:
+        mine = _claimed(worker, batch, held, progress)
+        worker.others.renew()
+        for place, item in enumerate(mine):
+            if worker.stop.asked:
+                progress.left += [one.task for one in mine[place:]]
+                break
+            if worker.others.has_done(item):
+                progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))
+            else:
+                _work_on_one(worker, item, progress)
+        _land(worker, progress)
+    return BatchDone(tuple(progress.finished), tuple(progress.failed), tuple(progress.left), time.monotonic() - began)
+
+
+def _claimed(worker: Worker, batch: Batch, held: ExitStack, progress: _Progress) -> list[Item]:
+    """Return the items of a batch that could be claimed, until `held` ends."""
+    mine = []
+    for task in batch.items:
+        item = Item(task, worker.naming, worker.landing.workspace)
+        if held.enter_context(worker.claims.claim(ITEM, item.digest)):
+            mine.append(item)
+        else:
+            progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))
+    return mine
+
+
+def _work_on_one(worker: Worker, item: Item, progress: _Progress) -> None:
+    if worker.emit is not None:
+        worker.emit(Started(worker.rule.stage, item.ref))
+    started, began = moment_text(datetime.now(UTC)), time.monotonic()
+    try:
+        outcome = attempt(worker.perform, item, checks_input=worker.checks_input)
+    except StopAskedError:
+        progress.left.append(item.task)
+        worker.landing.workspace.clear(item)
+        return
+    seconds = round(time.monotonic() - began, 6)
+    arrival = Arrival(item, outcome, worker.rule.version, worker.rule.code, started, seconds)
+    if isinstance(outcome, Failed):
+        _fail(worker, arrival, outcome, progress)
+    else:
+        progress.waiting.append(arrival)
+    if time.monotonic() - progress.landed_at >= LAND_EVERY_S:
+        _land(worker, progress)
+
+
+def _land(worker: Worker, progress: _Progress) -> None:
+    waiting, progress.waiting = progress.waiting, []
+    if waiting:
+        worker.land(worker.landing, waiting)
+    for one in waiting:
+        if one.error is None:
+            progress.finished.append(_finished(one))
+        else:
+            _fail(worker, one, Failed(_said(one.error)), progress)
+    progress.landed_at = time.monotonic()
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
+
+
+def _fail(worker: Worker, one: Arrival, outcome: Failed, progress: _Progress) -> None:
+    """Record a failed attempt."""
+    record_failure(worker, one, outcome)
+    worker.landing.workspace.clear(one.item)
+    found = ItemOutcome(
+        one.item.ref,
+        Result.FAILED,
+        attempts=one.item.attempt,
+        seconds=one.seconds,
+        error=outcome.error,
+        exit_code=outcome.exit_code,
+        stderr=outcome.stderr,
+    )
+    log.info("%s: %s: attempt %d: %s", worker.rule.stage, one.item.ref.file_path, one.item.attempt, outcome.error)
+    progress.failed.append(Again(one.item.task, found, outcome.is_final))
+
+
+def record_failure(worker: Worker, one: Arrival, outcome: Failed) -> None:
+    """Write the event of a failed attempt, durably."""
+    worker.landing.manifest.fail(
+        one.item,
+        outcome.error,
+        inputs=[found.checksum for found in one.item.inputs],
+        version=one.version,
+        code=one.code,
+        started=one.started,
+        seconds=one.seconds,
+        exit_code=outcome.exit_code,
+        stderr=outcome.stderr,
+    )
+
+
+def _finished(one: Arrival) -> ItemOutcome:
+    outcome = one.outcome
+    return ItemOutcome(
+        one.item.ref,
+        result_of(outcome),
+        one.made,
+        one.item.attempt,
+        one.seconds,
+        why=outcome.why if isinstance(outcome, Nothing | Judgement) else None,
+        rows=outcome.rows if isinstance(outcome, Loaded) else None,
+    )
+
+
+def result_of(outcome: Outcome) -> Result:
+    """Return the word for an outcome."""
+    match outcome:
+        case Nothing():
+            return Result.NOTHING
+        case Judgement():
+            return Result.VALID if outcome.is_valid else Result.INVALID
+        case Loaded():
+            return Result.LOADED
+        case Failed():
+            return Result.FAILED
+    return Result.MADE
+
+
+def lost_twice(task: ItemTask, ref: ItemRef, how: str) -> ItemOutcome:
+    """Return the outcome of an item that two workers have died of."""
+    error = f"two workers died of this item (the last {how}); often out of memory: retry with fewer --jobs"
+    return ItemOutcome(ref, Result.FAILED, attempts=task.attempt, error=error)

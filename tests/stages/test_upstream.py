@@ -1,0 +1,101 @@
+"""An upstream manifest that is missing, damaged or newer: a clear error, and nothing is lost or begun."""
+
+from __future__ import annotations
+
+import pytest
+
+from manifestlog import DamagedManifestError, ManifestNotFoundError, NewerFormatError
+from manifestlog.stages import Stage, StageError, in_order
+
+from .home import DOWNLOADS, PARSED, Home
+
+
+def test_a_missing_upstream_manifest_creates_nothing(home: Home) -> None:
+    with pytest.raises(ManifestNotFoundError, match="x_download"):
+        home.run(lambda _: b"x")
+    assert list(home.manifests.iterdir()) == []
+
+
+def damaged(home: Home, name: str) -> bytes:
+    """Flip a bit in a record; return the file as it was."""
+    path = home.path(name)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"dataset":"set"', b'"dataset":"get"', 1))
+    return whole
+
+
+@pytest.mark.parametrize("name", [DOWNLOADS, PARSED])
+def test_a_damaged_manifest_ends_the_run_before_anything_is_done(home: Home, name: str) -> None:
+    home.download(("a", "one"))
+    home.run(lambda item: item.source_id.encode())
+    (home.manifests / "x_parse.manifest.pending.json").unlink()
+    whole = damaged(home, name)
+    began: list[str] = []
+    home_files = sorted(path for path in home.data.rglob("*") if path.is_file())
+    with pytest.raises(DamagedManifestError):
+        home.run(lambda item: began.append(item.source_id), version="2")
+    assert began == []
+    assert sorted(path for path in home.data.rglob("*") if path.is_file()) == home_files
+    home.path(name).write_bytes(whole)
+    assert home.run(lambda item: item.source_id.encode()).is_ok
+
+
+def test_a_newer_upstream_manifest_is_refused_by_its_format(home: Home) -> None:
+    home.download(("a", "one"))
+    (segment,) = home.manifests.glob("x_download.manifest.wal-*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole.replace(b'"format":2', b'"format":9', 1))
+    with pytest.raises(NewerFormatError):
+        home.run(lambda _: b"x")
+    segment.write_bytes(whole)
+    assert home.run(lambda _: b"x").done == 1
+
+
+def test_stages_run_in_the_order_of_their_upstreams() -> None:
+    load, parse, check = Stage("a_parse", "a_load"), Stage("a_check", "a_parse"), Stage("a_download", "a_check")
+    assert in_order([load, parse, check]) == [check, parse, load]
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [
+        ([Stage("a_x", "a_y"), Stage("a_y", "a_x")], "the stages form a circle"),
+        ([Stage("a_z", "a_x"), Stage("a_x", "a_y"), Stage("a_y", "a_z")], "the stages form a circle"),
+        ([Stage("a_x", "a_y"), Stage("b_x", "a_y", name="z")], "stage y writes a_y, too"),
+        ([Stage("a_x", "a_y"), Stage("a_x", "b_y")], "another stage has this name"),
+    ],
+)
+def test_stages_that_cannot_be_ordered_are_refused(stages: list[Stage], reason: str) -> None:
+    with pytest.raises(StageError, match=reason):
+        in_order(stages)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"jobs": 0}, "jobs"),
+        ({"retries": -1}, "retries"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"rerun": "sometimes"}, "rerun"),
+        ({"process": "thinker"}, "process"),
+        ({"give_up_after": 0}, "give_up_after"),
+        ({"version": ""}, "version"),
+        ({"backoff_s": float("nan")}, "backoff_s"),
+    ],
+)
+def test_a_stage_with_a_bad_value_names_the_field(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(StageError) as raised:
+        Stage("a_x", "a_y", **settings)  # type: ignore[arg-type]
+    assert raised.value.field == field
+
+
+def test_a_stage_cannot_be_its_own_upstream() -> None:
+    with pytest.raises(StageError, match="its own upstream"):
+        Stage("a_x", "a_x")
+
+
+@pytest.mark.parametrize("output", ["{nonsense}.txt", "{input}.txt"])
+def test_a_pattern_with_a_placeholder_that_means_nothing_is_refused(home: Home, output: str) -> None:
+    home.download(("a", "one"))
+    with pytest.raises(StageError, match="is no placeholder"):
+        home.run(lambda _: b"x", output=output)
