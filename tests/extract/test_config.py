@@ -122,6 +122,29 @@ def test_a_configuration_can_be_pickled(write: Write) -> None:
     assert (sent, sent.from_environment) == (config, frozenset({SECRET}))
 
 
+def test_stages_are_left_to_their_own_reader(write: Write) -> None:
+    assert _load(write(raw_config(stages=[{"any": "${thing}"}]))).stages == ({"any": "${thing}"},)
+
+
+def test_with_stages_a_configuration_may_have_no_sources(write: Write) -> None:
+    raw = raw_config(stages=[{}])
+    del raw["sources"], raw["manifest"]
+    config = _load(write(raw))
+    assert (config.sources, config.manifest) == ((), "")
+
+
+def test_sources_need_a_manifest_also_beside_stages(write: Write) -> None:
+    raw = raw_config(stages=[{}])
+    del raw["manifest"]
+    with pytest.raises(ConfigError, match="manifest: the key is missing; add it: the name of a manifest"):
+        _load(write(raw))
+
+
+def test_stages_that_are_no_list_are_a_problem(write: Write) -> None:
+    with pytest.raises(ConfigError, match="stages: expected a list of objects; correct it"):
+        _load(write(raw_config(stages={})))
+
+
 # -- variables ---------------------------------------------------------------------------------------------------------
 
 

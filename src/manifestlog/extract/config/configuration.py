@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,7 +127,11 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
 
 
 class ExtractConfig(BaseModel):
-    """Where files and manifest are, and what to fetch."""
+    """Where files and manifest are, and what to fetch.
+
+    With `stages`, a configuration may have no sources, and then needs no manifest: other programs fill the manifests
+    that the stages read.
+    """
 
     model_config = STRICT
 
@@ -137,10 +141,14 @@ class ExtractConfig(BaseModel):
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
     )
-    manifest: Annotated[str, AfterValidator(_manifest)] = Field(description="the name of a manifest")
+    manifest: Annotated[str, AfterValidator(_manifest)] = Field(default="", description="the name of a manifest")
     history: Annotated[str, AfterValidator(_history)] = Field(default=FOREVER, description=HISTORY_RULE)
     defaults: Defaults = Field(default=Defaults(), description="an object")
-    sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(description="a list of objects")
+    sources: Annotated[tuple[ETLSource, ...], AfterValidator(_not_empty)] = Field(
+        default=(), description="a list of objects"
+    )
+    stages: tuple[Any, ...] = Field(default=(), repr=False, description="a list of objects")
+    """What follows, as written in the file; `manifestlog run` reads and validates it."""
 
     _from_environment: frozenset[str] = PrivateAttr(default=frozenset())
 
@@ -158,7 +166,7 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day
     name = os.fspath(path)
     raw = read(name)
     if problems := [Problem(where, "the key appears twice; keep one") for where in repeated(raw)]:
-        raise _error(name, problems)
+        raise config_error(name, problems)
     found = expand(raw, environ, day)
     problems += found.problems
     context = {"directory": os.path.dirname(os.path.abspath(name)), "from_environment": found.used}
@@ -169,9 +177,10 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day
     except ValidationError as error:
         known = {problem.place for problem in problems}
         problems += [p for p in map(_problem, error.errors(include_input=False)) if p.place not in known]
+    problems += _missing(raw)
     problems += _runtime_only(raw)
     if problems:
-        raise _error(name, problems)
+        raise config_error(name, problems)
     sources = (
         source.model_copy(update={"conditions": found.conditions.get(number, source.conditions)})
         for number, source in enumerate(config.sources)
@@ -179,10 +188,11 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day
     return config.model_copy(update={"sources": tuple(sources)})
 
 
-def _error(path: str, problems: list[Problem]) -> ConfigError:
-    first, more = problems[0], len(problems) - 1
-    reason = first.reason + (f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else "")
-    return ConfigError(path, shown(first.place), reason)
+def config_error(path: str, problems: Sequence[tuple[Place, str]]) -> ConfigError:
+    """Return the error that names the place of the first problem and counts the others."""
+    (place, reason), more = problems[0], len(problems) - 1
+    reason += f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else ""
+    return ConfigError(path, shown(place), reason)
 
 
 def _mark_private(config: ExtractConfig, places: list[Place]) -> None:
@@ -208,6 +218,13 @@ def _problem(error: ErrorDetails) -> Problem:
     if kind == "value_error":  # raised by our validators
         return Problem(where, str(error["ctx"]["error"]))
     return Problem(where, f"expected {_expected(where)}; correct it")
+
+
+def _missing(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Report what is missing in a configuration with sources, or with nothing to do."""
+    for key in ("manifest", "sources"):
+        if key not in raw and ("sources" in raw or not raw.get("stages")):
+            yield Problem((key,), f"the key is missing; add it: {_expected((key,))}")
 
 
 def _model_at(where: Place) -> tuple[type[BaseModel], Place]:

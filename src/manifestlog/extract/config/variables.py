@@ -3,7 +3,8 @@
 Invariants:
 
 - `${NAME}` is expanded in URLs, headers and bodies; the day also in source ids, datasets and file names. Anywhere else
-  a placeholder is a problem, never literal text. No `$` is sent that was meant as a placeholder.
+  a placeholder is a problem, never literal text. No `$` is sent that was meant as a placeholder. `stages` are left as
+  they are: a command may be a shell's.
 - Values from the environment are recorded; the day is not secret.
 
 It does not validate the data: values of another shape are left for the models to report.
@@ -193,7 +194,7 @@ def _last_part(urls: tuple[str, ...]) -> str:
 
 def _unexpanded(raw: dict[str, Any], expanded: set[Place]) -> Iterator[Problem]:
     """Report placeholders where they would be taken literally."""
-    waiting: list[tuple[Place, object]] = [((), raw)]
+    waiting: list[tuple[Place, object]] = [((key,), value) for key, value in raw.items() if key != "stages"]
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, dict):
