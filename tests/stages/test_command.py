@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -18,6 +19,7 @@ import pytest
 from manifestlog.files import disk
 from manifestlog.stages.command import CommandResult, run_command
 from manifestlog.stages.errors import CommandNotStartedError
+from manifestlog.stages.guard import Guard
 from manifestlog.stages.kept_output import HEAD_BYTES, TAIL_BYTES
 from manifestlog.workers.stop import Stop, StopAskedError
 from support.children import PATIENCE_S
@@ -328,3 +330,50 @@ def test_a_command_whose_worker_is_killed_holds_its_lock_until_it_ends(start: St
     found.append(disk.lock_byte(fd, 7))
     os.close(fd)
     assert found == [False, True]
+
+
+class _ToldGuard(Guard):
+    """A guard that says what it watches."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link = link
+
+    def watch(self, group: int) -> None:
+        super().watch(group)
+        self._link.send(group)
+
+
+def _work_with_a_guard(link: Link) -> None:
+    with _ToldGuard(link) as guard:
+        run_command(["sleep", str(NEVER_S)], guard=guard)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_ends_with_the_process_that_runs_it(start: Start, number: signal.Signals) -> None:
+    worker = start(_work_with_a_guard)
+    group = worker.receive()
+    worker.kill(number)
+    worker.join()
+    _wait_for_the_end_of(group)
+
+
+def test_a_guard_forgets_a_command_that_has_ended(tmp_path: Path) -> None:
+    """Its number may belong to another group by then."""
+    with Guard() as guard:
+        run_command(["true"], guard=guard)
+        other = subprocess.Popen(["sleep", str(NEVER_S)], start_new_session=True)
+        guard.be_ready()
+        guard.watch(other.pid)
+        guard.release()
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_process_without_its_guard_runs_commands_all_the_same() -> None:
+    with Guard() as guard:
+        run_command(["true"], guard=guard)
+        assert guard.pid is not None
+        os.kill(guard.pid, signal.SIGKILL)
+        assert run_command(["true"], guard=guard).problem() is None

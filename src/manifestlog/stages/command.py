@@ -6,8 +6,8 @@ Invariants:
 - When `run_command` returns or raises, no process of the command's group is left. A process that made a session of its
   own (a daemon) is not followed.
 - The disk and the memory for what a command prints are bounded: the beginning and the end are kept, the rest is counted.
-- A command whose worker is killed holds the descriptors `held` until it ends, and with them the worker's claims: no other
-  run takes its input meanwhile.
+- A command whose worker is killed is killed by the `guard`. Until it ends, it holds the descriptors `held`, and with them
+  the worker's claims: no other run takes its input meanwhile.
 
 It does not judge what the command wrote, and starts no threads.
 """
@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from manifestlog.files import system
 from manifestlog.stages.errors import CommandNotStartedError
+from manifestlog.stages.guard import Guard
 from manifestlog.stages.kept_output import KeptOutput
 from manifestlog.workers.stop import Stop
 
@@ -94,20 +95,25 @@ def run_command(
     log_dir: Path | None = None,
     stop: Stop | None = None,
     held: Collection[int] = (),
+    guard: Guard | None = None,
     grace_s: float = GRACE_S,
 ) -> CommandResult:
     """Run a command and wait for it; its standard input is empty.
 
     What it prints goes to `stdout.log` and `stderr.log` in `log_dir`, which is created when the command prints something;
     the files of an earlier attempt are removed. After `timeout_s` seconds its process group receives SIGTERM, and SIGKILL
-    `grace_s` seconds later. The command inherits the descriptors `held`. Raises `CommandNotStartedError` if it cannot be
+    `grace_s` seconds later. The command inherits the descriptors `held`, and `guard` watches it. Raises `CommandNotStartedError` if it cannot be
     started, and `StopAskedError` on a stop request, after the command has been ended in the same way.
     """
     began = time.monotonic()
     with _stoppable(stop):
         pass  # a stop request from before
     streams = [KeptOutput(None if log_dir is None else log_dir / name) for name in ("stdout.log", "stderr.log")]
+    if guard is not None:
+        guard.be_ready()  # before the command, so that nothing comes between its start and the watch
     command = _Command(argv, cwd, env, held, streams)
+    if guard is not None:
+        guard.watch(command.process.pid)
     deadline = None if timeout_s is None else began + timeout_s
     try:
         timed_out = not command.ends_before(deadline, stop)
@@ -118,6 +124,8 @@ def run_command(
         command.end(grace_s)
         raise
     finally:
+        if guard is not None:
+            guard.release()
         command.close()
     code = command.process.returncode
     out, err = streams

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from manifestlog.stages.command import CommandResult
     from manifestlog.stages.definition import CommandWork, Stage
+    from manifestlog.stages.guard import Guard
     from manifestlog.stages.items import Item
     from manifestlog.stages.outcome import Outcome
     from manifestlog.stages.workspace import Workspace
@@ -70,10 +71,16 @@ class Commander:
     """Runs the command of a stage."""
 
     def __init__(
-        self, stage: Stage, work: CommandWork, workspace: Workspace, held: Callable[[], Collection[int]], stop: Stop
+        self,
+        stage: Stage,
+        work: CommandWork,
+        workspace: Workspace,
+        held: Callable[[], Collection[int]],
+        guard: Guard,
+        stop: Stop,
     ) -> None:
         self._stage, self._work = stage, work
-        self._workspace, self._held, self._stop = workspace, held, stop
+        self._workspace, self._held, self._guard, self._stop = workspace, held, guard, stop
         texts = (*work.argv, *work.env.values())
         self._uses = set().union(*map(naming.placeholders, texts))
         self._logs = Path(stage.log_dir or os.path.join(workspace.path, LOGS))
@@ -84,13 +91,19 @@ class Commander:
         result = run_command(
             self._arguments(item, values),
             cwd=self._work.cwd,
-            env={**os.environ, **{name: naming.expand(text, values) for name, text in self._work.env.items()}},
+            env=self._environment(values),
             timeout_s=self._stage.timeout_s,
             log_dir=self._logs / item.digest,
             stop=self._stop,
             held=self._held(),
+            guard=self._guard,
         )
         return self._outcome(values, result)
+
+    def _environment(self, values: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the variables of the command; None if they are those of this process, whose copy takes its time."""
+        own = {name: naming.expand(text, values) for name, text in self._work.env.items()}
+        return {**os.environ, **own} if own else None
 
     def _values(self, item: Item) -> dict[str, str]:
         values = naming.values_of(self._stage, item)
@@ -122,6 +135,8 @@ class Commander:
             return _failed(result, f"the command {problem}")
         if work.judges:
             return Judgement(is_valid=True)
+        if "output" in values and disk.is_directory(values["output"]):
+            return _failed(result, "the command made a directory of {output}; for several files there is {output_dir}")
         outputs = [Output(Path(path)) for path in self._written(values)]
         if not outputs and self._uses & {"output", "output_dir"}:
             return _failed(result, "the command exited with 0 and wrote no output")

@@ -42,6 +42,8 @@ class ItemTask(NamedTuple):
     attempt: int = 1
     is_doubtful: bool = False
     """Whether it may be done already, so that the history must be asked: it was in a worker that died, or may be older."""
+    was_lost: bool = False
+    """Whether it was in a worker of this run that died."""
 
 
 class Naming(NamedTuple):

@@ -108,5 +108,5 @@ class Queue:
             if self._losses[task.key] > 1:
                 given_up.append(task)
             else:
-                self._alone.append(task._replace(is_doubtful=True))
+                self._alone.append(task._replace(is_doubtful=True, was_lost=True))
         return given_up

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_GUARD_S = 2.0
 LAND_EVERY_S = 0.25
 """What is done is recorded this often, so that a crash costs little work, and a sync serves many items."""
 
@@ -127,7 +128,9 @@ def _claimed(worker: Worker, batch: Batch, held: ExitStack, progress: _Progress)
     mine = []
     for task in batch.items:
         item = Item(task, worker.naming, worker.landing.workspace)
-        if held.enter_context(worker.claims.claim(ITEM, item.digest)):
+        # The command of a worker that died holds its claims until its guard has killed it.
+        wait_s = _GUARD_S if task.was_lost else 0.0
+        if held.enter_context(worker.claims.claim(ITEM, item.digest, wait_s=wait_s)):
             mine.append(item)
         else:
             progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))

@@ -29,6 +29,7 @@ from manifestlog.stages.arrival import Arrival, Landing
 from manifestlog.stages.claiming import DoneByOthers, StageClaims
 from manifestlog.stages.command_work import Commander
 from manifestlog.stages.definition import CommandWork, FunctionWork, Stage
+from manifestlog.stages.guard import Guard
 from manifestlog.stages.items import Naming
 from manifestlog.stages.landing import land
 from manifestlog.stages.rule import Rule
@@ -91,8 +92,8 @@ def _outlive_parent() -> None:
 @contextmanager
 def working(job: StageJob, link: WorkerLink) -> Iterator[Callable[[Batch], BatchDone]]:
     """Open what a worker needs besides the manifest; yield the function that does a batch."""
-    with StageClaims(job.manifest) as claims:
-        worker = _worker(job, claims, link)
+    with StageClaims(job.manifest) as claims, Guard() as guard:
+        worker = _worker(job, claims, guard, link)
         if not job.is_async:
             yield partial(work_on, worker)
             return
@@ -105,7 +106,7 @@ def working(job: StageJob, link: WorkerLink) -> Iterator[Callable[[Batch], Batch
             yield partial(work_on, worker)
 
 
-def _worker(job: StageJob, claims: StageClaims, link: WorkerLink) -> Worker:
+def _worker(job: StageJob, claims: StageClaims, guard: Guard, link: WorkerLink) -> Worker:
     workspace = Workspace(job.stage, job.manifest.location.name)
     landing = landing_of(job.stage, job.manifest, claims, workspace)
     others = DoneByOthers(job.manifest, job.rule, job.cursor, job.run)
@@ -115,7 +116,7 @@ def _worker(job: StageJob, claims: StageClaims, link: WorkerLink) -> Worker:
         landing,
         claims,
         others,
-        performer(job.stage, workspace, claims, link),
+        performer(job.stage, workspace, claims, guard, link),
         link.stop,
         checks_input=job.stage.check_input,
         emit=link.send if job.shows_start else None,
@@ -127,10 +128,12 @@ def landing_of(stage: Stage, manifest: ProcessedManifestManager, claims: StageCl
     return Landing(stage, manifest, claims, workspace, manifest.options.durability is Durability.POWER_CUT)
 
 
-def performer(stage: Stage, workspace: Workspace, claims: StageClaims, link: WorkerLink) -> Callable[[Item], Outcome]:
+def performer(
+    stage: Stage, workspace: Workspace, claims: StageClaims, guard: Guard, link: WorkerLink
+) -> Callable[[Item], Outcome]:
     """Return what does the work on an item."""
     if isinstance(stage.work, CommandWork):
-        return Commander(stage, stage.work, workspace, lambda: claims.descriptors, link.stop)
+        return Commander(stage, stage.work, workspace, lambda: claims.descriptors, guard, link.stop)
     assert isinstance(stage.work, FunctionWork)
     return function.Caller(stage, function.load(stage.work, stage.name))
 
