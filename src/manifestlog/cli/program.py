@@ -41,6 +41,7 @@ _VERBS = {
     "retime": "retime",
     "undo": "undo",
     "extract": "extract",
+    "run": "run",
 }
 """The function of each verb, in the module of the same name."""
 # Newer versions of typer contain a copy of click, older ones import it. This finds the base class in both.

@@ -22,7 +22,7 @@ from manifestlog.stages.items import ItemTask
 from manifestlog.stages.naming import GroupKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from manifestlog.manager import AbstractManifest
     from manifestlog.model.rows import Row
@@ -151,12 +151,21 @@ class Choice(NamedTuple):
     """A pattern; see `matching`."""
     retry_failed: bool = False
     """Whether it takes up what was given up."""
+    leave_out: Collection[str] = ()
+    """The keys of items that it does not take up."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing pending is left out, but for what was given up."""
+        return self.only is None and not self.leave_out
 
     def of(self, stage: Stage, between: Between, look: Look) -> tuple[Iterator[ItemTask], list[ItemTask]]:
         """Return the items to do, and those that were given up."""
         found = tasks(between, look, stage)
         if self.only is not None:
             found = filter(matching(self.only), found)
+        if self.leave_out:
+            found = (task for task in found if task.key not in self.leave_out)
         if stage.give_up_after is None or self.retry_failed:
             return found, []
         failed = failed_attempts(between.outputs, stage.version)

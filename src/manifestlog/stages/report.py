@@ -164,6 +164,20 @@ class StageReport:
         if outcome.result is Result.FAILED and len(self.failures) < FAILURES_MAX:
             self.failures.append(outcome)
 
+    def include(self, other: StageReport) -> None:
+        """Add what a later run of the same stage came to."""
+        self.run = other.run or self.run
+        self.counts.update(other.counts)
+        # These are the same items again.
+        for result in (Result.CLAIMED, Result.GIVEN_UP):
+            self.counts[result] = other.counts[result]
+        self.failures += other.failures[: FAILURES_MAX - len(self.failures)]
+        self.outputs += other.outputs
+        self.rows += other.rows
+        self.bytes_written += other.bytes_written
+        self.seconds += other.seconds
+        self.interrupted |= other.interrupted
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         return {

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +55,7 @@ def run_stage(
     options: ManifestOptions | None = None,
     only: str | None = None,
     retry_failed: bool = False,
+    leave_out: Collection[str] = (),
     on_event: Callable[[StageEvent], None] | None = None,
     shows_start: bool = False,
     asked_to_stop: Callable[[], int] | None = None,
@@ -63,9 +64,10 @@ def run_stage(
     """Process everything that is pending for a stage, and return a report.
 
     `directory` holds the manifests that the stage names. `only` is a pattern (the shell's wildcards) for the path,
-    source_id or dataset of the items to do. `retry_failed` also tries what was given up. A failed item is part of the
-    report and does not stop the others. `asked_to_stop` is polled: at 1 the run ends after the items in work, from 2 on
-    at once. `on_event` is called in this process. Each worker process calls `initializer` first.
+    source_id or dataset of the items to do. `retry_failed` also tries what was given up. Items whose keys are in
+    `leave_out` are not tried. A failed item is part of the report and does not stop the others. `asked_to_stop` is
+    polled: at 1 the run ends after the items in work, from 2 on at once. `on_event` is called in this process. Each
+    worker process calls `initializer` first.
 
     Without `asked_to_stop` and `timeout_s`, one job is done in this process. Raises `ManifestNotFoundError`,
     `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the stage's, and `StageError` if the stage
@@ -81,7 +83,7 @@ def run_stage(
         report = StageReport(stage.name, stage.version, outputs.location.name, upstream.location.name)
         run = _StageRun(stage, between, report, on_event or _ignore, asked_to_stop, initializer, shows_start)
         try:
-            run.all_of(Choice(only, retry_failed))
+            run.all_of(Choice(only, retry_failed, leave_out))
         finally:
             report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
             report.seconds = time.monotonic() - began
@@ -142,7 +144,7 @@ class _StageRun:
         if first is None:
             self.on_event(Begun(self.stage.name, 0, None))
         else:
-            total = len(look.pending) if self.stage.group_by is None and choice.only is None else 1
+            total = len(look.pending) if self.stage.group_by is None and choice.takes_all else 1
             self._look = look
             self._run(chain([first], tasks), total, look.outputs_cursor)
         # What a worker recorded and did not report before it died is only in the history.

@@ -13,21 +13,22 @@ class Interrupts:
     """Counts Ctrl-C and SIGTERM inside the context, where they raise nothing."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.heard: list[int] = []
+        """The numbers of the signals, in the order in which they came."""
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
-    def _heard(self, _number: int, _frame: object) -> None:
-        self.count += 1
+    def _hear(self, number: int, _frame: object) -> None:
+        self.heard.append(number)
 
     def asked(self) -> int:
         """Return the number of stop requests."""
-        return self.count
+        return len(self.heard)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self  # only the main thread receives signals, and its code handles them
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._heard)
+            self._before[number] = signal.signal(number, self._hear)
         return self
 
     def __exit__(

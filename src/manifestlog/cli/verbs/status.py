@@ -7,15 +7,18 @@ from typing import Annotated, NamedTuple
 import typer
 
 from manifestlog import maintenance
-from manifestlog.cli import durations, target
+from manifestlog.cli import configured, durations, target
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
+from manifestlog.names import SUFFIX
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "newest", "failed", "state")
+_COLUMNS_OF_STEPS = ("step", "manifest", "records", "pending", "failed", "newest", "updated", "state")
+"""The columns with `--config`."""
 _COLUMNS_THEN = ("manifest", "records", "updated", "newest", "failed", "state")
 """The columns with `--as-of`: nobody knows how large the files were then."""
 _NONE = "no manifests found; create one with `manifestlog init`"
@@ -23,7 +26,7 @@ _SIZES = ("canonical_bytes", "log_bytes", "segments", "history_bytes")
 _WORDS = ("manifest", "state")
 _LEAST = ("history", "failed", "segments", "canonical", "updated", "newest", "log")
 """Columns that a narrow terminal drops, in this order."""
-_NUMBERS = ("records", "canonical", "log", "segments", "history", "newest", "failed")
+_NUMBERS = ("records", "canonical", "log", "segments", "history", "newest", "failed", "pending")
 
 
 class _Status(NamedTuple):
@@ -43,13 +46,17 @@ class _Status(NamedTuple):
     from_the_future: int | None = None
     """Number of observations with a time in the future; None if the manifest cannot be opened."""
     failed_sources: int | None = None
-    """Number of sources that are failing; None if that cannot be read."""
+    """Number of sources that are failing, or with `--config` of a stage's pending items; None if that cannot be read."""
     newest: str | None = None
     """When the newest record was downloaded; None if there is none."""
     age_s: float | None = None
     """How long ago that was."""
     stale: bool | None = None
     """Whether that is longer ago than `--max-age`; None without it, and if the manifest cannot be opened."""
+    step: str | None = None
+    """`extract` or the stage that writes it, with `--config`; None for what other programs write."""
+    pending: int | None = None
+    """How many items that stage has still to do; None if that is not known."""
 
 
 _MaxAgeOption = Annotated[
@@ -61,6 +68,15 @@ _MaxAgeOption = Annotated[
     ),
 ]
 _ExitCodeOption = Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if a source is failing.")]
+_ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="CONFIG",
+        help="Show the manifests of this configuration's sources and stages, and what is pending.",
+        show_default=False,
+    ),
+]
 
 
 def status(
@@ -70,19 +86,26 @@ def status(
     max_age: _MaxAgeOption = None,
     fail: _ExitCodeOption = False,
     as_of: durations.AsOfOption = None,
+    config: _ConfigOption = None,
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. With --config, in the order of its steps, and how many items are pending. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
     max_age_s = durations.duration(max_age, "--max-age")
-    paths = target.locate_all(settings, manifests)
-    rows = [_read_status(settings, path, moment, max_age_s) for path in paths]
+    columns: tuple[str, ...] = _COLUMNS if moment is None else _COLUMNS_THEN
+    if config is not None:
+        if manifests or moment is not None:
+            raise typer.BadParameter("cannot be combined with MANIFEST or --as-of", param_hint="--config")
+        rows, columns = _steps(settings, configured.load(config), max_age_s), _COLUMNS_OF_STEPS
+    else:
+        paths = target.locate_all(settings, manifests)
+        rows = [_read_status(settings, path, moment, max_age_s) for path in paths]
     if settings.as_json:
         output.document([_as_json(row, moment) for row in rows])
     elif rows:
-        _print_table(rows, _COLUMNS if moment is None else _COLUMNS_THEN)
+        _print_table(rows, columns)
     for row in rows:
         if row.from_the_future:
             output.error(ahead_of_time(row.path, row.from_the_future))
@@ -91,6 +114,31 @@ def status(
     if not rows:
         output.notice(settings, f"{settings.directory}: {_NONE}")
     return worst(row.exit_code for row in rows)
+
+
+def _steps(settings: Settings, found: configured.Configured, max_age_s: float | None) -> list[_Status]:
+    """Return the state of what each step writes, in their order; before them, that of what other programs write."""
+    written = [stage.manifest for stage in found.stages]
+    own = found.sources.manifest
+    foreign = dict.fromkeys(stage.upstream for stage in found.stages if stage.upstream not in (own, *written))
+
+    def read(name: str) -> _Status:
+        return _read_status(settings, str(found.directory / f"{name}{SUFFIX}"), None, max_age_s)
+
+    rows = [read(name) for name in foreign]
+    if own:
+        rows.append(read(own)._replace(step="extract"))
+    for stage in found.stages:
+        row = read(stage.manifest)._replace(step=stage.name)
+        if (left := configured.left(found, stage)) is not None:
+            row = row._replace(pending=left.pending, failed_sources=left.failed)
+        rows.append(row)
+    return [row if row.state != "missing" or row.step is None else _not_yet(row) for row in rows]
+
+
+def _not_yet(row: _Status) -> _Status:
+    """Return the state of a step that has never done anything, which is no error."""
+    return row._replace(state="not yet", exit_code=0)
 
 
 def _health(settings: Settings, rows: list[_Status], *, fail: bool) -> int:
@@ -192,5 +240,7 @@ def _cells(row: _Status) -> dict[str, str]:
         "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
         "newest": "-" if row.age_s is None else output.human_age(row.age_s),
         "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
+        "step": row.step or "-",
+        "pending": "-" if row.pending is None else f"{row.pending:,}",
         "state": row.state if row.reason is None else f"{row.state}: {row.reason}",
     }
