@@ -1,5 +1,6 @@
 #!/bin/sh
-# The demo: four processes fetch 200 files from a server on this machine, three times. `make demo` runs it.
+# The demo: 200 files from a server on this machine are downloaded, validated, transformed and loaded into a database by
+# four processes, one of which is killed; then again, when nothing and little has changed. `make demo` runs it.
 # It works in .demo and deletes it at the end; `KEEP=1 make demo` keeps it.
 set -eu
 programs=$(cd "$(dirname "$0")/demo" && pwd)
@@ -39,18 +40,18 @@ run() {
     short output
 }
 
-# A terminal shows the live display. Elsewhere, print three of the 200 lines, or all of them if the run fails.
-extract() {
+# A terminal shows the live display. Elsewhere, print the first line of each step, or all of them if the run fails.
+pipeline() {
     if [ -t 2 ]; then
-        run manifestlog extract etl.config.json
+        run manifestlog run etl.config.json
         return
     fi
-    show manifestlog extract etl.config.json
-    manifestlog extract etl.config.json >output 2>lines || { cat lines >&2 && exit 1; }
-    { grep -v ': unchanged$' lines || cat lines; } | head -n 3 >some
+    show manifestlog run etl.config.json
+    manifestlog run etl.config.json >output 2>lines || { cat lines >&2 && exit 1; }
+    { grep -v ': unchanged$' lines || cat lines; } | awk -F': ' '{ step = NF > 3 ? $2 : "" } !seen[step]++' >some
     short some
-    echo "… one line per source, $(wc -l <lines | tr -d ' ') in total, then the summary:"
-    cat output
+    echo "… one line per source and file, $(wc -l <lines | tr -d ' ') in total, then the summary:"
+    short output
 }
 
 say "A server publishes 200 files about a galaxy: systems, bodies, stations, prices. Twenty are copies of others."
@@ -60,41 +61,33 @@ python "$programs/serve.py" site >url 2>served &
 server=$!
 read -r url <url
 
-say "The configuration names the directories, the manifest and the sources (the first of 200)."
-python "$programs/dumps.py" config site --url "$url" --file etl.config.json --manifests manifests --data data/raw
-run head -n 12 etl.config.json
+say "The configuration names the stages, and the sources (the first of 200). The programs are yours."
+cp "$programs/checks.py" "$programs/flatten.py" "$programs/warehouse.py" .
+python "$programs/dumps.py" config site --url "$url" --file etl.config.json --manifests manifests --data data/raw \
+    --stages "$programs/stages.json"
+run head -n 38 etl.config.json
 
-say "First run: four processes share the list and one manifest. A copy is stored once, as an alias."
-extract
+say "First run: download, validate, transform, load, with four processes. In the middle, one of them is killed (kill -9)."
+echo prices-143 >kill-a-worker
+pipeline
+[ -e kill-a-worker ] || echo "(a worker was killed, and its file was done by another one)"
+run python warehouse.py count
 
-say "Second run: the server is asked for changes of each source. There are none, so it sends no file."
-extract
+say "Second run: nothing has changed, so nothing is done."
+pipeline
 
-say "The publisher replaces three files."
+say "The publisher replaces three files. Third run: these three are done all the way, and replace their rows."
 python "$programs/dumps.py" change site
+pipeline
+run python warehouse.py count
 
-say "Third run: these three are fetched. The old files stay beside the new ones."
-extract
+say "The state of each step."
+run manifestlog status --config etl.config.json
 
-say "Merge the log into the canonical file. (The last process has done so on closing; nothing is left to merge.)"
-run manifestlog compact
-run manifestlog status
-
-say "The canonical file is JSON, one record per line, sorted by checksum."
-run head -n 11 manifests/galaxy_download.manifest.json
-
-say "Get the latest record of one source."
-run manifestlog get galaxy_download --source bodies-001 --dataset bodies
-
-say "Get one content: a file that two sources deliver is stored once."
-checksum=$(manifestlog list galaxy_download --source bodies-009 | cut -f1)
-run manifestlog get galaxy_download --checksum "$checksum"
-
-say "Trace a file back to its address: what it is, and when it came from where."
-run manifestlog trace --source bodies-001 --dataset bodies --up
-
-say "The log has the three runs: when each began and ended, and what came of it."
-run manifestlog log galaxy_download --kind begun --kind ended
+say "Which row is this, and where does it come from?"
+run python warehouse.py row bodies-001
+checksum=$(cut -f4 output)
+run manifestlog trace "$checksum" --up
 
 kill "$server"
 wait "$server"

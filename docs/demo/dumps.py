@@ -2,7 +2,7 @@
 
     dumps.py make DIRECTORY [--files 200] [--seed 7]
     dumps.py change DIRECTORY [--files 3]
-    dumps.py config DIRECTORY --file FILE --url URL --manifests DIR --data DIR
+    dumps.py config DIRECTORY --file FILE --url URL --manifests DIR --data DIR [--stages FILE]
 
 Invariants:
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE_BYTES_MIN = 2_000
-SIZE_BYTES_MAX = 200_000
+SIZE_BYTES_MAX = 100_000
 ROWS_ADDED = 5
 """Rows that `change` adds to a file."""
 
@@ -173,8 +173,8 @@ def _replace(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> str:
-    """Write the configuration of a job that fetches every file; return a summary line."""
+def config(folder: Path, file: Path, url: str, manifests: Path, data: Path, stages: Path | None) -> str:
+    """Write the configuration of a job that fetches every file, and runs these stages; return a summary line."""
     sources = [
         {
             "source_id": path.name.removesuffix(".json.gz"),
@@ -189,6 +189,7 @@ def config(folder: Path, file: Path, url: str, manifests: Path, data: Path) -> s
         "data_dir": str(data),
         "manifest": "galaxy_download",
         "defaults": {"jobs": 4},
+        **({} if stages is None else {"stages": json.loads(stages.read_text("utf-8"))}),
         "sources": sources,
     }
     _replace(file, f"{json.dumps(document, indent=2)}\n".encode())
@@ -210,6 +211,7 @@ def main() -> None:
     listing.add_argument("--url", required=True)
     for name in ("--file", "--manifests", "--data"):
         listing.add_argument(name, type=Path, required=True)
+    listing.add_argument("--stages", type=Path)
     given = vars(parser.parse_args())
     actions: dict[str, Callable[..., str]] = {"make": make, "change": change, "config": config}
     print(actions[given.pop("verb")](**given))
