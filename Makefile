@@ -6,7 +6,7 @@ READY   = $(VENV)/.ready
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= lines segment canonical index pack cursor events
-LOCK_EXTRAS   = dev bench docs extract formats arrow postgres objects fuzz
+LOCK_EXTRAS   = dev bench docs extract formats arrow postgres objects openlineage fuzz
 
 # The exact versions of all development dependencies. Without a lock (`make LOCK=`), pip installs the newest ones.
 LOCK    ?= requirements-dev.lock
@@ -16,7 +16,7 @@ INSTALL  = -m pip install --quiet --disable-pip-version-check $(LOCK:%=--constra
 
 $(READY): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(INSTALL) --editable '.[dev,bench,extract,formats,arrow,objects]'
+	$(BIN)/python $(INSTALL) --editable '.[dev,bench,extract,formats,arrow,objects,openlineage]'
 	@touch $@
 
 demo: $(READY)

@@ -282,6 +282,12 @@ def test_only_the_object_stores_import_their_libraries(library: str) -> None:
     assert {name for name in users if not name.startswith("objects.")} == set()
 
 
+def test_only_openlineage_imports_its_client() -> None:
+    """It is an extra."""
+    users = {name for name, path in MODULES.items() if '"openlineage.client"' in path.read_text(encoding="utf-8")}
+    assert users == {"stages.openlineage"}
+
+
 @pytest.mark.parametrize("library", ["urllib3", "certifi", "idna", "fsspec"])
 def test_only_the_fetchers_import_the_network_libraries(library: str) -> None:
     """The rest of `extract` asks a fetcher."""

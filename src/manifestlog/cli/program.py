@@ -42,6 +42,10 @@ _VERBS = {
     "undo": "undo",
     "extract": "extract",
     "run": "run",
+    "pending": "pending",
+    "record": "record",
+    "fail": "fail",
+    "unused": "unused",
 }
 """The function of each verb, in the module of the same name."""
 # Newer versions of typer contain a copy of click, older ones import it. This finds the base class in both.

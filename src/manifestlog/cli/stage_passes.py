@@ -72,6 +72,8 @@ class Passes:
     only: str | None = None
     retry_failed: bool = False
     history: str | None = None
+    on_event: "Callable[[StageEvent], None] | None" = None
+    """Also receives every event."""
     reports: "dict[str, StageReport]" = field(default_factory=dict)
     """The sum of all passes, by the name of the stage."""
     _seen: dict[str, str | None] = field(default_factory=dict)
@@ -138,6 +140,8 @@ class Passes:
         """Show an event, but no item that was given up more than once."""
         from manifestlog.stages.report import Finished, Result  # noqa: PLC0415 -- loaded by now
 
+        if self.on_event is not None:
+            self.on_event(event)
         if isinstance(event, Finished) and event.outcome.result is Result.GIVEN_UP:
             key = (event.stage, event.outcome.item.key)
             if key in self._given_up:

@@ -99,8 +99,9 @@ def pending_items(
     only: str | None = None,
     retry_failed: bool = False,
 ) -> list[ItemRef]:
-    """Return what a run would do; nothing is written. Raises as `run_stage`."""
-    opening.check(stage)
+    """Return what a run would do; nothing is written. A stage without work is one of a loop. Raises as `run_stage`."""
+    if stage.work is not None:
+        opening.check(stage)
     with opening.upstream_of(stage, directory) as upstream, opening.outputs_to_read(stage, directory) as outputs:
         between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
         naming = opening.naming_of(stage, upstream)

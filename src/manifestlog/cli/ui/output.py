@@ -99,6 +99,11 @@ def stream(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def raw(text: str) -> None:
+    """Print text for other programs, such as paths, as it is. Raises `BrokenPipeError` if the pipe is closed."""
+    sys.stdout.write(text)
+
+
 def json_text(text: str) -> str:
     """Escape every character of a JSON text that could control a terminal. JSON itself escapes only the first 32."""
     if text.isascii() and "\x7f" not in text:  # a fifth of the pattern's time

@@ -4,8 +4,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manifestlog.cli import configured, extraction
+from manifestlog.cli import configured, extraction, validators
 from manifestlog.cli.configured import Configured
 from manifestlog.cli.invoke import INTERRUPTED
 from manifestlog.cli.settings import Settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
     from manifestlog.extract.report import RunReport
     from manifestlog.stages.definition import Stage
-    from manifestlog.stages.report import ItemRef, StageReport
+    from manifestlog.stages.report import ItemRef, StageEvent, StageReport
 
 EXTRACT = "extract"
 _COLUMNS = ("stage", "items", "done", "failed", "claimed", "time", "results")
@@ -43,6 +43,7 @@ class _Chosen:
     extracts: bool
     only: str | None = None
     retry_failed: bool = False
+    on_event: "Callable[[StageEvent], None] | None" = None
 
 
 @dataclass
@@ -88,6 +89,10 @@ def run(
         str | None,
         typer.Option("--day", metavar="DAY", help="Day for ${DAY} and {date:…}: 2024-05-01, today or yesterday [default: today].", show_default=False),
     ] = None,
+    lineage: Annotated[
+        str | None,
+        typer.Option("--openlineage", metavar="FILE|URL", callback=validators.filled, help="Also send the runs of stages to OpenLineage: append them to a file, or post them to a server.", show_default=False),
+    ] = None,
 ) -> int:  # fmt: skip
     """Fetch changed sources, then run the stages on what is new.
 
@@ -101,7 +106,17 @@ def run(
     _import_from(Path(config))
     if dry_run:
         return _plan(settings, chosen)
-    return _run(settings, chosen, watch=watch)
+    with _lineage(chosen, lineage) as chosen.on_event:
+        return _run(settings, chosen, watch=watch)
+
+
+def _lineage(chosen: _Chosen, target: str | None) -> "AbstractContextManager[Callable[[StageEvent], None] | None]":
+    """Return what receives the events of stages for OpenLineage, if that is wanted."""
+    if target is None:
+        return nullcontext()
+    from manifestlog.stages.openlineage import OpenLineage  # noqa: PLC0415 -- slow to import, and of an extra
+
+    return OpenLineage(target, chosen.stages, chosen.found.directory)
 
 
 def _choose(found: Configured, names: Sequence[str], jobs: int | None) -> _Chosen:
@@ -183,6 +198,7 @@ def _run_stages(settings: Settings, result: _Result, interrupts: Interrupts, *, 
             only=result.chosen.only,
             retry_failed=result.chosen.retry_failed,
             history=found.sources.history,
+            on_event=result.chosen.on_event,
         )
         try:
             if watch:

@@ -1,0 +1,77 @@
+"""What the verbs for stages of other programs share: arguments, and the library's object."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manifestlog.cli import target, validators
+from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from manifestlog.stages.by_hand import ByHand
+    from manifestlog.stages.report import ItemOutcome, ItemRef
+
+StageManifestArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STAGE_MANIFEST",
+        help="Manifest of the stage: a name in the directory (systems_processing), or the path of a .manifest.json file.",
+        show_default=False,
+    ),
+]
+OfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--of",
+        metavar="UPSTREAM",
+        callback=validators.filled,
+        help="Manifest of the inputs [default: whichever of the directory knows them].",
+    ),
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="VERSION",
+        callback=validators.recordable,
+        help="Version of the stage [default: that of its manifest].",
+    ),
+]
+
+
+def stage_of(settings: Settings, manifest: str, upstream: str | None, version: str | None) -> "ByHand":
+    """Return the stage that the arguments name."""
+    from manifestlog.stages.by_hand import ByHand  # noqa: PLC0415 -- slow to import
+
+    return ByHand(
+        manifest=str(target.locate(settings, manifest)),
+        upstream=None if upstream is None else str(target.locate(settings, upstream)),
+        directory=settings.directory,
+        version=version,
+        options=settings.options(),
+    )
+
+
+def unreadable(error: OSError) -> CommandError:
+    """Return the error of a file that was given and cannot be read."""
+    return CommandError(f"{error.filename}: {error.strerror}; nothing was recorded")
+
+
+def ref_as_json(ref: "ItemRef") -> dict[str, object]:
+    return {
+        "checksum": ref.inputs[0] if len(ref.inputs) == 1 else None,
+        "source_id": ref.source_id,
+        "dataset": ref.dataset,
+        "file_path": ref.file_path,
+        "inputs": list(ref.inputs),
+    }
+
+
+def outcome_as_json(outcome: "ItemOutcome") -> dict[str, object]:
+    return {
+        "result": outcome.result.value,
+        "inputs": list(outcome.item.inputs),
+        "outputs": [one._asdict() for one in outcome.outputs],
+        "error": outcome.error,
+    }
