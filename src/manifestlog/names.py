@@ -180,7 +180,9 @@ class ManifestPaths:
 
     def temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of temporary files among these names, which a dead writer may have left."""
-        pattern = re.compile(re.escape(f"{self.name}.manifest.") + r"(?:json|idx|pending\.json|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+")
+        pattern = re.compile(
+            re.escape(f"{self.name}.manifest.") + r"(?:json|idx|pending\.json|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+"
+        )
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 
 

@@ -68,8 +68,8 @@ def _pipeline(
         sys.path.insert(0, os.path.dirname(os.path.abspath(config)))  # where its functions are
         return found.directory, found.stages
     if not by:
-        return settings.directory, None
-    return settings.directory, [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
+        return Path(settings.directory), None
+    return Path(settings.directory), [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
 
 
 def _print(settings: Settings, report: "UnusedReport", *, null: bool) -> None:

@@ -207,8 +207,9 @@ class PostgresEngine:
     def events(self, query: Query) -> Iterator[Event]:
         return self.history.events(query)
 
-    def events_after(self, cursor: str) -> Iterator[Event]:
-        return self.history.after(cursor)
+    def events_after(self, cursor: str, *, without_run: str | None = None) -> Iterator[Event]:
+        found = self.history.after(cursor)
+        return found if without_run is None else (event for event in found if event.run != without_run)
 
     def start(self) -> str:
         return self.history.start()
