@@ -25,7 +25,7 @@ from manifestlog.records import Records
 from manifestlog.run import RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -214,6 +214,14 @@ class ManifestReader:
         Raises `ValueError` for text that is no checksum.
         """
         return derivations.latest(self._engine, checksum, stage, version)
+
+    def stands(self, event: Event) -> bool:
+        """Return whether the derivation that an event tells of still counts: not undone, and its output was not forgotten."""
+        return derivations.stands(self._engine, event)
+
+    def standing(self, outputs: Collection[str]) -> dict[str, list[Event]]:
+        """Return the events of each of these contents that were not taken back since, in order."""
+        return derivations.standing_of(self._engine, outputs)
 
     @property
     def cursor(self) -> str:

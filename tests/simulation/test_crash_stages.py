@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +58,9 @@ class _Alone:
     def claim(self, _kind: str, _name: str, *, wait_s: float = 0.0) -> Iterator[bool]:
         assert wait_s >= 0
         yield True
+
+    def fence(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @contextmanager

@@ -111,6 +111,19 @@ def output_forgotten(path: Path) -> None:
     assert done(home) == 1
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_was_undone_is_pending_again(home: Home, looks: bool) -> None:
+    """Also if the output is there still, made by another version."""
+    home.download(("a", "one"))
+    done(home)
+    report = home.run(copy, output=OUTPUT, version="2")
+    if not looks:
+        kept(home).unlink()
+    with ProcessedManifestManager(home.path(PARSED)) as made:
+        made.undo(run=report.run)
+    assert [done(home, version="2"), done(home, version="2")] == [1, 0]
+
+
 def test_a_failure_is_pending_again(home: Home) -> None:
     home.download(("a", "one"))
     home.run(lambda _: 1 / 0)

@@ -43,6 +43,10 @@ class StageClaims:
         """What the commands of this worker inherit, so that its claims last until they end, if it is killed."""
         return self._claims.descriptors
 
+    def fence(self) -> AbstractContextManager[None]:
+        """In this block, writes of this thread raise `ClaimLostError`, with nothing written, if a claim was lost."""
+        return self._claims.fence()
+
     def close(self) -> None:
         self._claims.close()
 
@@ -90,7 +94,6 @@ def is_done(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
         return False
     wanted = {one.checksum for one in item.inputs}
     for event in manifest.history(checksum=item.inputs[0].checksum, kinds=DERIVES, reverse=True):
-        is_there = event.checksum is None or manifest.has_checksum(event.checksum)
-        if is_there and rule.counts(event) and wanted <= set(event.inputs):
+        if rule.counts(event) and wanted <= set(event.inputs) and manifest.stands(event):
             return True
     return False

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manifestlog.model.models import ETLProcess
-from manifestlog.names import SUFFIX, check_name
+from manifestlog.names import check_name, name_of
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.where import Where
 
@@ -158,8 +158,7 @@ class Stage:
 
 
 def _last_part(manifest: str) -> str:
-    name = manifest.rpartition("/")[2].removesuffix(SUFFIX)
     try:
-        return check_name(name).rpartition("_")[2]
+        return check_name(name_of(manifest).rpartition(":")[2]).rpartition("_")[2]
     except ValueError as error:
         raise StageError("", "manifest", str(error)) from None

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from manifestlog.model import codec
@@ -20,9 +21,10 @@ from manifestlog.stages.look import Between, Look, refuse_other_stage
 from manifestlog.stages.rule import DERIVES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from manifestlog.manager import AbstractManifest
+    from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
     from manifestlog.reader import Snapshot
     from manifestlog.stages.rule import Rule
@@ -74,17 +76,50 @@ def _done_in_rows(made: Snapshot, rule: Rule) -> set[str]:
 
 
 def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> set[str]:
-    """Return the inputs of derivations whose output is there, or that had none. Rows show only the latest of an output."""
+    """Return the inputs of derivations that still stand. Rows show only the latest of an output."""
     found: set[str] = set()
-    if outputs.has_history:
-        for event in outputs.history(kinds=DERIVES, other_inputs=rule.rerun is not Rerun.CODE):
-            if rule.counts(event) and (event.checksum is None or made.row(event.checksum) is not None):
-                found.update(event.inputs)
-            if event.was and event.checksum is not None and made.row(event.checksum) is not None:
-                before = {**(event.row or {}), **event.was}
-                if rule.counts_row(before):
-                    found.update(before.get("derived_from") or ())
-    return found
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    without_output: list[Event] = []
+    repeated: set[str] = set()
+    everything = rule.rerun is Rerun.CODE
+    for event in outputs.history(kinds=DERIVES, other_inputs=not everything) if outputs.has_history else ():
+        if event.checksum is None:
+            without_output.append(event)
+        elif made.row(event.checksum) is not None:
+            told[event.checksum].update(_told_by(event, rule))
+            if event.kind is EventKind.DERIVED:
+                repeated.add(event.checksum)
+    for event in _not_undone(outputs, without_output):
+        found.update(_told_by(event, rule))
+    for output, events in outputs.standing(_doubtful(outputs, told, repeated)).items():
+        told[output] = {
+            one for event in events if everything or "inputs" in event.details for one in _told_by(event, rule)
+        }
+    return found.union(*told.values())
+
+
+def _told_by(event: Event, rule: Rule) -> Iterator[str]:
+    """Yield the inputs that are done according to an event, also by the derivation that its record showed before."""
+    if rule.counts(event):
+        yield from event.inputs
+    if event.was and event.row is not None:
+        before = {**event.row, **event.was}
+        if rule.counts_row(before):
+            yield from before.get("derived_from") or ()
+
+
+def _doubtful(outputs: AbstractManifest, told: Collection[str], repeated: set[str]) -> set[str]:
+    """Return the outputs of which a derivation may have been taken back."""
+    if not told:
+        return set()
+    taken_back = outputs.history(checksums=told, kinds=[EventKind.UNDO, EventKind.FORGET])
+    return repeated | {one for event in taken_back if (one := event.checksum) is not None and one in told}
+
+
+def _not_undone(outputs: AbstractManifest, events: list[Event]) -> list[Event]:
+    """Return which of these events, of derivations without an output, no undo has taken back."""
+    undos = list(outputs.history(kinds=[EventKind.UNDO], since=events[0].ts)) if events else []
+    return [event for event in events if not undos or outputs.stands(event)]
 
 
 # -- judged ------------------------------------------------------------------------------------------------------------

@@ -9,15 +9,14 @@ Invariants:
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from manifestlog.errors import ManifestNotFoundError, ReadOnlyError
 from manifestlog.factory import fresh_metadata
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager
-from manifestlog.names import SUFFIX, check_name
+from manifestlog.names import SUFFIX, check_name, is_url, joined, name_of
 from manifestlog.stages import command_work, function, naming
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
 from manifestlog.stages.errors import StageError
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
 
 
 def path_of(manifest: str, directory: str | os.PathLike[str]) -> str:
-    """Return the path of a manifest that a stage names: a name in the directory of the run, or a path as it is."""
+    """Return the path or URL of a manifest that a stage names: a name in the directory of the run, or a path as it is."""
     if manifest.endswith(SUFFIX) or ":" in manifest:
         return manifest
-    return os.path.join(directory, f"{check_name(manifest)}{SUFFIX}")
+    name, place = check_name(manifest), os.fspath(directory)
+    return joined(place, name) if is_url(place) else os.path.join(place, f"{name}{SUFFIX}")
 
 
 @contextmanager
@@ -56,9 +56,8 @@ def outputs_of(
     found = open_already(path)
     if found is None:
         root = upstream.root
-        if os.path.exists(path):
-            with ProcessedManifestManager(path, read_only=True) as old:
-                root = old.metadata.root_dir
+        with suppress(ManifestNotFoundError), ProcessedManifestManager(path, read_only=True) as old:
+            root = old.metadata.root_dir
         metadata = fresh_metadata(path, stage.process, stage.version, str(root))
         found = ProcessedManifestManager(path, metadata, options=options)
     with found:
@@ -76,8 +75,7 @@ def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator
     try:
         found = open_already(path) or ProcessedManifestManager(path, read_only=True)
     except ManifestNotFoundError:
-        name = Path(path).name.removesuffix(SUFFIX)
-        found = ProcessedManifestManager(f"memory:{name}", fresh_metadata(path, stage.process, stage.version))
+        found = ProcessedManifestManager(f"memory:{name_of(path)}", fresh_metadata(path, stage.process, stage.version))
     with found:
         yield found
 

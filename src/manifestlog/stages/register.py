@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.models import ManifestRecord
 from manifestlog.model.verdict import Verdict
+from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages.outcome import Judgement, Loaded, Made, Nothing
 from manifestlog.stages.report import MadeOutput
 
@@ -40,6 +41,16 @@ def record(landing: Landing, arrivals: Sequence[Arrival]) -> None:
     """Record these items, durable on return as the manifest's options promise. A rejected item has its error afterwards."""
     groups = [(one, _entries(landing, one)) for one in arrivals]
     try:
+        with landing.claims.fence():
+            _record(landing, groups)
+            _add_derivations(landing, [one for one in arrivals if isinstance(one.outcome, Nothing)])
+    except ClaimLostError as error:  # this host was cut off for so long that others may have the items
+        for one in arrivals:
+            one.error = one.error or error
+
+
+def _record(landing: Landing, groups: list[tuple[Arrival, list[_Entry]]]) -> None:
+    try:
         _add(landing, [entry for _, entries in groups for entry in entries])
     except ValueError:  # one of them is rejected, or all of them are too large for one write
         for one, entries in groups:
@@ -47,7 +58,6 @@ def record(landing: Landing, arrivals: Sequence[Arrival]) -> None:
                 _add(landing, entries)
             except ValueError as error:
                 one.error = _with_remedy(landing, one, error)
-    _add_derivations(landing, [one for one in arrivals if isinstance(one.outcome, Nothing)])
 
 
 def _with_remedy(landing: Landing, one: Arrival, error: ValueError) -> ValueError:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.model.rows import moment_text
+from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.attempt import attempt
 from manifestlog.stages.claiming import ITEM
@@ -192,17 +193,18 @@ def _fail(worker: Worker, one: Arrival, outcome: Failed, progress: _Progress) ->
 
 def record_failure(worker: Worker, one: Arrival, outcome: Failed) -> None:
     """Write the event of a failed attempt, durably."""
-    worker.landing.manifest.fail(
-        one.item,
-        outcome.error,
-        inputs=[found.checksum for found in one.item.inputs],
-        version=one.version,
-        code=one.code,
-        started=one.started,
-        seconds=one.seconds,
-        exit_code=outcome.exit_code,
-        stderr=outcome.stderr,
-    )
+    with suppress(ClaimLostError), worker.claims.fence():
+        worker.landing.manifest.fail(
+            one.item,
+            outcome.error,
+            inputs=[found.checksum for found in one.item.inputs],
+            version=one.version,
+            code=one.code,
+            started=one.started,
+            seconds=one.seconds,
+            exit_code=outcome.exit_code,
+            stderr=outcome.stderr,
+        )
 
 
 def _finished(one: Arrival) -> ItemOutcome:

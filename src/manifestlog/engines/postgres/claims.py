@@ -88,6 +88,11 @@ class PostgresClaims:
         with self._turn:
             return self._begun().fenced()
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """None: a connection cannot be inherited, so claims end with this process."""
+        return ()
+
     def _take(self, key: bytes, deadline: float) -> bool:
         pause_s = _POLL_S
         while not self._try(key):

@@ -190,13 +190,19 @@ class PostgresEngine:
         self.writer.write(work, _nothing)
 
     def record_event(self, kind: EventKind, details: Details) -> None:
+        self.record_events(kind, [details])
+
+    def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
         def work(tx: Transaction) -> tuple[None, list[Any]]:
-            tx.begin(self.writer.lanes([str(details.get("source_id", ""))]))
-            tx.staged.log.append(logged(kind, details.get("checksum"), None, None, details))
+            tx.begin(self.writer.lanes({str(details.get("source_id", "")) for details in each}))
+            tx.staged.log += [logged(kind, details.get("checksum"), None, None, details) for details in each]
             return None, []
 
         self._ensure_writable()
         self.writer.write(work, _nothing)
+
+    def sync(self) -> None:
+        """Do nothing: what is visible was committed, as durably as its writer wanted."""
 
     def _ensure_writable(self) -> None:
         if self.read_only and not self.closed:
