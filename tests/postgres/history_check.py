@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.builders import META, record, sha
 from manifestlog import DownloadManifestManager, EventKind, IndeterminateWriteError
-from manifestlog.engines.memory import Records
+from manifestlog.engines.memory_records import Records
 from manifestlog.model import codec
 from manifestlog.model.rows import as_seen_by
 from manifestlog.model.writes import Rules, plan_add
