@@ -44,7 +44,8 @@ def test_the_index_names_every_page() -> None:
 
 
 def test_every_example_prints_what_is_shown(reader: Reader) -> None:
-    assert reader.said
+    """The reader compares each one as it goes; what is left to see is that it came to the end."""
+    assert (reader.home / "manifestlog-extract.service").exists()
 
 
 def test_the_json_and_the_toml_example_name_the_same_files(reader: Reader) -> None:

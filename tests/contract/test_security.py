@@ -259,6 +259,8 @@ MAY_START_A_PROGRAM = {
     ),  # this Python, with this package, and nothing of the caller's
     ("extract/validate.py", "subprocess"),  # the command of a configuration's `validate`
     ("cli/verbs/follow.py", "subprocess"),  # the command of `follow --exec`
+    ("stages/command.py", "subprocess"),  # the command of a stage
+    ("stages/guard.py", "subprocess"),  # a shell with a constant script, which ends the commands of a worker that dies
 }
 
 
@@ -301,7 +303,9 @@ def test_no_program_is_started_through_a_shell() -> None:
         if name.startswith("subprocess.")
     ]
     assert sorted(calls) == [
+        ("subprocess.Popen", ["bufsize", "cwd", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["bufsize", "start_new_session", "stdin", "stdout", "stderr"]),
+        ("subprocess.Popen", ["cwd", "env", "bufsize", "pass_fds", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.run", ["input", "check"]),
     ]
@@ -373,6 +377,11 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "extract": [["hostile.json"]],
     "follow": [["{m}", "--from", "start", "--exec", "false"]],
     "diff": [["{m}", "{m}"], ["{m}", "{m}", "--json"]],
+    "run": [["hostile.json"]],
+    "pending": [["systems_processing", "--of", "{m}"], ["systems_processing", "--of", "{m}", "--json"]],
+    "record": [["systems_processing", "data/made", "--from", sha("c0")]],
+    "fail": [["systems_processing", sha("c0"), "--error", EVIL]],
+    "unused": [["{m}", "--by", "systems_processing"], ["{m}", "--by", "systems_processing", "--json"]],
     "undo": [["{m}", "--to", "1s", "--dry-run"], ["{m}", "--to", "1s", "--dry-run", "--json"]],
 }
 """How each verb is called; one that is not named here is called with the manifest, and with `--json`."""
@@ -382,13 +391,19 @@ ARGUMENTS: dict[str, list[list[str]]] = {
 def test_no_verb_writes_outside_or_controls_the_terminal(hostile: Path, tmp_path: Path, verb: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / EVIL.replace("/", "_")).write_bytes(b"data")
+    (tmp_path / "data" / "made").write_bytes(b"made")
     source = {"source_id": EVIL, "dataset": f"{UP}etc", "url": "http://127.0.0.1:1/x", "file_name": f"{UP}owned"}
     config = {"etl_version": EVIL, "manifests_dir": "manifests", "data_dir": "data", "manifest": f"{UP}a_b"}
     (tmp_path / "hostile.json").write_text(json.dumps(config | {"sources": [source]}), encoding="utf-8")
     before = _outside(tmp_path)
     run = Program(tmp_path)
     # A verb that says no, or finds damage, has done its work; one that was called wrongly would prove nothing.
-    ends = {"extract": {2}, "follow": {1}}  # a follower ends when its command fails
+    ends = {
+        "extract": {2},
+        "run": {2},
+        "follow": {1},
+        "pending": {0, 1},
+    }  # a follower ends when its command fails, and a list of lines at a line break
     good = ends.get(verb, {0} if verb in ARGUMENTS else {0, 1, 12})
     for arguments in ARGUMENTS.get(verb, [["{m}"], ["{m}", "--json"]]):
         result = run.here(verb, *[str(hostile) if a == "{m}" else a for a in arguments])

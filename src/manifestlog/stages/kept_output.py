@@ -63,7 +63,8 @@ class KeptOutput:
             return
         with suppress(OSError):
             self._wanted.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._wanted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._wanted.unlink(missing_ok=True)  # what an earlier attempt printed
+            self._fd = os.open(self._wanted, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             self.path = self._wanted
 
     def _write(self, data: bytes | bytearray) -> None:

@@ -36,7 +36,7 @@ class InProcess:
         self._room = job.capacity
         self._running = 0
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._scarcity = Scarcity(job.capacity, "transfers at once", "connections", "thread")
+        self._scarcity = Scarcity(job.capacity, "transfers at once", "connections", "no thread can run")
 
     def run(self, listener: Listener, asked: Callable[[], int] = int) -> None:
         """Run all tasks, until `asked` returns a number of stop requests. Raises the error that ended a thread."""

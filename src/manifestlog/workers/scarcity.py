@@ -28,7 +28,7 @@ class Scarcity:
     """What it wanted that many of."""
     setting: str
     """The setting to lower."""
-    unit: str = "worker process"
+    nobody: str = "no worker process can run"
     """What does a task."""
     is_known: bool = False
 
@@ -47,13 +47,13 @@ class Scarcity:
 
     def explained(self, error: Exception) -> Exception:
         """Return the error to raise for one that ended everything."""
-        return no_worker(error, self.unit) if is_scarce(error) else error
+        return no_worker(error, self.nobody) if is_scarce(error) else error
 
 
-def no_worker(error: Exception, unit: str = "worker process") -> ManifestError:
+def no_worker(error: Exception, nobody: str = "no worker process can run") -> ManifestError:
     """Return the error of a run that cannot do a single task."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return ManifestError(
-        f"no {unit} can run: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
+        f"{nobody}: {why}; raise the limit (`ulimit -n` for files, `ulimit -u` for processes),"
         " or end other programs of this user"
     )
