@@ -36,7 +36,8 @@ def home(s3_folder: Folder, tmp_path: Path) -> FarHome:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
