@@ -38,7 +38,7 @@ ETAG = '"a"'
 
 STEPS: dict[str, tuple[Any, str]] = {
     "record_intent": (PartFile, "record_intent"),
-    "publish": (PartFile, "publish"),
+    "publish": (PartFile, "rename"),
     "register": (DownloadManifestManager, "add"),
     "discard": (PartFile, "discard"),
 }
