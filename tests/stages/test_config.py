@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from manifestlog.model.url_paths import path_of
 from manifestlog.names import NAME_PATTERN, NAME_RULE
 from manifestlog.stages import CommandWork, FunctionWork, Rerun, Stage, Where
 from manifestlog.stages.config import Directories, Problem, read_stages
@@ -202,6 +203,11 @@ def test_a_circle_is_refused() -> None:
     )
     found = problem(one, other)
     assert (found.place[-1], found.reason.startswith("the stages form a circle: ")) == ("from", True)
+
+
+def test_outputs_do_not_go_to_an_object_store() -> None:
+    stages, problems = read_stages([raw_stage()], Directories(CONFIG, path_of("s3://bucket/raw")))
+    assert (stages, [one.place for one in problems]) == ([], [("stages", 0, "output_dir")])
 
 
 def test_no_message_contains_a_value() -> None:

@@ -81,6 +81,8 @@ def round_of_kills(home: Home, chance: random.Random, count: Count, **settings: 
         count("runs of stages killed", 1)
     run(home, **settings)
     run(home, **settings)
+    with ProcessedManifestManager(home.path(PARSED), options=OPTIONS) as made:
+        made.compact()  # a kill may have left the temporary file of a compaction, which the next one removes
     check(home, settings.get("version", "1.0.0"))
 
 

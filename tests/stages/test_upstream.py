@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from manifestlog import DamagedManifestError, ManifestNotFoundError, NewerFormatError
+from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestNotFoundError, NewerFormatError
+from manifestlog.model.url_paths import path_of
 from manifestlog.stages import Stage, StageError, in_order
 
-from .home import DOWNLOADS, PARSED, Home
+from .home import DOWNLOADS, FAST, PARSED, T0, Home, record
 
 
 def test_a_missing_upstream_manifest_creates_nothing(home: Home) -> None:
@@ -99,3 +100,12 @@ def test_a_pattern_with_a_placeholder_that_means_nothing_is_refused(home: Home, 
     home.download(("a", "one"))
     with pytest.raises(StageError, match="is no placeholder"):
         home.run(lambda _: b"x", output=output)
+
+
+def test_an_input_in_an_object_store_fails_with_its_url(home: Home) -> None:
+    home.download(("a", "one"))
+    url = path_of("s3://bucket/raw/b.txt")
+    with DownloadManifestManager(home.path(DOWNLOADS), options=FAST) as manifest:
+        manifest.add(record("b", b"two", url, T0))
+    (failure,) = home.run(lambda item: item.source_id.encode()).failures
+    assert str(failure.error).startswith("the input s3://bucket/raw/b.txt is in an object store")

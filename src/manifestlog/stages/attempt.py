@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
+from manifestlog.model.url_paths import UrlPath
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.naming import OutsideError
 from manifestlog.stages.outcome import Failed
@@ -46,6 +47,8 @@ def missing_input(item: Item) -> str | None:
     """Return why the inputs of an item cannot be used; None if all files are there, with their lengths."""
     for one in item.inputs:
         path = str(one.path)
+        if isinstance(one.path, UrlPath):
+            return f"the input {path} is in an object store, but a stage reads local files: fetch it to a directory"
         try:
             found = disk.path_stamp(path)
         except OSError as error:

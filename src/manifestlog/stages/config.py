@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from manifestlog.model.models import ETLProcess
+from manifestlog.model.url_paths import UrlPath
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage
 from manifestlog.stages.errors import StageError
@@ -224,6 +225,9 @@ def _upstream(name: str, by_name: Mapping[str, str], known: Sequence[str]) -> st
 def _stage(entry: _Entry, upstream: str, directories: Directories) -> Stage:
     """Return the stage. Raises `StageError` for what only the stage itself refuses."""
     output_dir = directories.data / _name(entry)
+    if entry.output_dir is None and isinstance(output_dir, UrlPath):
+        reason = "outputs are stored locally, and data_dir is in an object store; add output_dir"
+        raise StageError("", "output_dir", reason)
     return Stage(
         upstream=upstream,
         manifest=entry.manifest,

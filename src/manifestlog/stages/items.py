@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from manifestlog.model import codec
 from manifestlog.model.models import record_from_row
 from manifestlog.model.rows import sort_key
+from manifestlog.model.url_paths import path_of
 from manifestlog.stages.outcome import Output
 from manifestlog.stages.report import ItemRef
 
@@ -83,8 +84,8 @@ class Input:
 
     @property
     def path(self) -> Path:
-        """The absolute path of the file."""
-        return Path(self._root, self.row["file_path"])
+        """The absolute path of the file; a `UrlPath` if it is in an object store."""
+        return Path(self._root) / path_of(self.row["file_path"])
 
     def __repr__(self) -> str:
         return f"<input {self.dataset}/{self.source_id} {self.checksum[:12]}>"
