@@ -22,7 +22,14 @@ def _examples() -> dict[str, str]:
 
 
 def test_readme_and_guide_have_examples() -> None:
-    assert {name.partition("_")[0] for name in _examples()} == {"readme", "python", "history", "follow"}
+    assert {name.partition("_")[0] for name in _examples()} == {
+        "readme",
+        "python",
+        "history",
+        "follow",
+        "stages",
+        "loading",
+    }
 
 
 def test_mypy_strict_finds_no_error(tmp_path: Path) -> None:

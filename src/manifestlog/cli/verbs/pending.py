@@ -31,7 +31,7 @@ def pending(
     ] = False,
     fail: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything is pending.")] = False,
 ) -> int:  # fmt: skip
-    """Print the path of each upstream file that the stage has not processed, one per line.
+    """Print the paths of files that a stage has not processed.
 
     A file is processed when `record` or `run` has recorded what came of it by this version of the stage. STAGE_MANIFEST
     need not exist yet: everything is pending then. Writes nothing.

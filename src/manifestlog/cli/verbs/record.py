@@ -45,7 +45,7 @@ def record(
         str | None, typer.Option("--why", metavar="TEXT", callback=validators.recordable, help="Why there was nothing to do, or why they are valid or invalid.", show_default=False)
     ] = None,
 ) -> int:  # fmt: skip
-    """Record outputs and the inputs that they were made from, or what else came of the inputs.
+    """Record outputs, and the inputs that they were made from.
 
     Each output is hashed and synced first. It stays where it is, so write it under a temporary name and rename it before. The inputs are
     no longer pending, and `trace` leads from the output to their downloads. Creates STAGE_MANIFEST if needed. Recording the same
