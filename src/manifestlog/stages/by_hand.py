@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from manifestlog.stages.report import ItemRef
     from manifestlog.stages.where import Where
 
-DEFAULT_VERSION = "1.0.0"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByHand:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 INVALID_EXIT_MAX = 125
 """Higher exit codes come from shells and `timeout`: the command could not run."""
 _SCRIPT_BYTES_MAX = 1 << 20
-_ERROR_LINES = 1
 
 
 def check(work: CommandWork, stage: str) -> None:

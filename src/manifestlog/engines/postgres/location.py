@@ -40,7 +40,7 @@ def locate(text: str) -> Location:
     database, _, name = path.rpartition("/")
     if len(name) > NAME_BYTES_MAX:
         raise ValueError(f"{name:.40}…: the name has {len(name)} characters; a manifest's may have {NAME_BYTES_MAX}")
-    shown = _text(authority, f"{unquote(database)}", check_name(name), sorted(parameters))
+    shown = _text(authority, unquote(database), check_name(name), sorted(parameters))
     return Location(shown, shown, name, "/")
 
 
@@ -48,11 +48,6 @@ def connection_text(location: Location) -> str:
     """Return the connection URI for libpq."""
     rest, _, query = location.display.partition("?")
     return rest[: -len(location.name) - 1] + (f"?{query}" if query else "")
-
-
-def server_of(location: Location) -> str:
-    """Return the server and database, as messages name them."""
-    return connection_text(location)
 
 
 def _text(authority: str, database: str, name: str, parameters: Iterable[tuple[str, str]]) -> str:
