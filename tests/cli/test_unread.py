@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 UNKNOWN = "0" * 64
 
 # With a buffer the first to notice is who empties it at the end, without one it is the first line.
-pytestmark = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+pytestmark = pytest.mark.parametrize(
+    "unbuffered", [pytest.param("", id="buffered"), pytest.param("1", id="unbuffered", marks=pytest.mark.slow)]
+)
 
 
 @pytest.mark.parametrize("verb", [("check",), ("check", "--json"), ("status",), ("status", "--json")])

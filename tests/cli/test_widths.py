@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cli.program import Program
 
-WIDTHS = [60, 72, 80, 100, 120, 160, 200]
+WIDTHS = [60, 80, 120, 200, *(pytest.param(width, marks=pytest.mark.slow) for width in (72, 100, 160))]
 every_width = pytest.mark.parametrize("width", WIDTHS)
 LONG = "customers_of_the_northern_region_extractor"
 SIZE = 1_000_000

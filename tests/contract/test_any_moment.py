@@ -65,13 +65,13 @@ ACTS: list[Callable[[DownloadManifestManager, Random], object]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_each_moment_is_answered_and_can_be_gone_back_to(opener: Opener, seed: int) -> None:
     _act_and_look_back(opener(), Random(seed))
 
 
 @pytest.mark.files_only
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_each_moment_is_answered_from_packs_too(opener: Opener, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep, "LOOSE_BYTES_MAX", 1)
     manifest = opener()

@@ -26,6 +26,8 @@ SEED = 20_260_101
 KINDS = (CANONICAL, SEALED, FENCED, ACTIVE, INDEX)
 PARTS = 4
 """A test takes every fourth byte of a file: none runs for long on a busy machine, and several workers share them."""
+QUICK_PARTS = 2
+"""Of these, which `make test` runs."""
 
 
 def _bits(data: bytes, part: int, *, every: bool) -> Iterator[tuple[int, int, bytes]]:
@@ -54,9 +56,9 @@ def _check_outcomes(kind: str, outcomes: dict[str, int]) -> None:
         assert "answered" not in outcomes
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", range(QUICK_PARTS))
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_bit_of_every_byte(ground: Ground, oracle: Oracle, run: Run, kind: str, part: int) -> None:
+def test_one_bit_of_every_other_byte(ground: Ground, oracle: Oracle, run: Run, kind: str, part: int) -> None:
     """Each is read, and one in twenty is written to as well."""
     run(_cases(ground, oracle, kind, part, every=False), counted=FLIPS, write_every=20)
 

@@ -404,14 +404,14 @@ def test_ctrl_c_in_the_moment_of_starting_ends_it(home: Home, bad: BadServer) ->
     urls = [bad.script(f"/{number}", stalling()) for number in range(8)]
     home.configure(*map(entry, urls), jobs=8)
     codes = []
-    for started in range(1, 9):
+    for started in (1, 2, 5, 8):
         process = home.start()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while len(children.read_text(encoding="ascii").split()) < started:
             assert process.poll() is None
         ctrl_c(process)
         codes.append(finish(process).code)
-    assert codes == [130] * 8
+    assert codes == [130] * 4
 
 
 def pending(pid: int) -> int:

@@ -81,7 +81,7 @@ def stores_content_once(there: There, bad: BadServer) -> None:
         answers.whole(LARGE)(exchange)
 
     urls = [bad.script(path, step) for path in ("/a", "/b")]
-    there.run(*(source(url, source_id=url[-1], dataset="systems") for url in urls), jobs=2)
+    there.run(*(source(url, source_id=url[-1], dataset="systems") for url in urls), jobs=2, connections=2)
     assert len(there.files) == 1
 
 

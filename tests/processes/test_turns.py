@@ -124,7 +124,8 @@ def closed_behind_a_reader(path: Path) -> None:
     made(path)
     with DownloadManifestManager(path, options=QUIET):
         aside(path).unlink()
-        ours(path).end()
+        with mock.patch.object(turn, "time", Clock(lambda: None)):
+            ours(path).end()
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -87,14 +87,14 @@ writes = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(writes, max_size=12))
 def test_events_taken_back_one_by_one_give_each_earlier_state(some: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         _check_history(Path(directory) / "systems_validation.manifest.json", some)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(writes, max_size=12))
 def test_so_they_do_in_memory(some: list[Any]) -> None:
     _check_history("memory:systems_validation", some)

@@ -143,7 +143,7 @@ def _damage_and_repair(steps: list[tuple[str, int]], damages: list[tuple[str, fl
         shutil.rmtree(directory)
 
 
-@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(STEPS, DAMAGE)
 def test_random_damage_is_repaired(steps: list[tuple[str, int]], damages: list[tuple[str, float, float, int]]) -> None:
     """Not shrunk: that would take longer than a test may."""

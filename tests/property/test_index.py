@@ -356,7 +356,7 @@ _SETTINGS = settings(
 )
 
 
-@settings(_SETTINGS, max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(_SETTINGS, max_examples=10, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(COUNTS, STEPS, DAMAGES, ROWS_PER_BUCKET)
 @example(*history(1))
 @example(*history(2))

@@ -37,7 +37,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RECORDS, min_size=1, max_size=5), st.booleans())
 def test_what_was_added_is_the_same_in_log_and_canonical(records: list[ManifestRecord], at_once: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

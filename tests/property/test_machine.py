@@ -287,7 +287,7 @@ class ManifestMachine(RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     report_multiple_bugs=False,
@@ -298,7 +298,7 @@ QUICK = settings(
 
 
 def test_the_manifest_means_what_the_model_means() -> None:
-    """A hundred histories of thirty steps."""
+    """Sixty histories of thirty steps."""
     run_state_machine_as_test(ManifestMachine, settings=QUICK)
 
 

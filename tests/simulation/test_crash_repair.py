@@ -168,7 +168,7 @@ def _again(machine: Machine, count: Count, base: SimDisk, some: Callable[[list[S
 
 
 def test_a_crash_inside_the_repair_that_follows_a_crash(machine: Machine, count: Count) -> None:
-    assert _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 4]) > 1
+    assert _again(machine, count, _damaged(machine), lambda states: states[:: len(states) // 3]) > 1
 
 
 def test_a_writer_syncs_a_segment_that_a_killed_repair_did_not_sync(machine: Machine, count: Count) -> None:
