@@ -32,12 +32,12 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # A worker gets all tests of a file, except those of the simulation, which fill the gaps (tests/conftest.py).
-# Three workers for two cores: a third of the time of `make test` is waiting for disks, servers and killed processes.
+# Three workers for two cores: a quarter of the time is waiting for disks, servers and killed processes.
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow or not slow" -n 3 --dist loadfile
 
 $(VENV)-docs/.ready: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)-docs
