@@ -6,7 +6,7 @@ READY   = $(VENV)/.ready
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= lines segment canonical index pack cursor events
-LOCK_EXTRAS   = dev bench docs extract formats arrow postgres objects openlineage fuzz
+LOCK_EXTRAS   = dev bench docs extract formats arrow postgres dev-server objects openlineage fuzz
 
 # The exact versions of all development dependencies. Without a lock (`make LOCK=`), pip installs the newest ones.
 LOCK    ?= requirements-dev.lock

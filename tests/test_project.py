@@ -122,6 +122,7 @@ def test_the_sites_menu_has_every_page_and_no_other() -> None:
         ("api-extract.md", ["manifestlog.extract"]),
         ("api-files.md", ["manifestlog.ingest", "manifestlog.audit"]),
         ("api-loading.md", ["manifestlog.loading"]),
+        ("api-dev-server.md", ["manifestlog.dev_server"]),
     ],
 )
 def test_the_site_describes_every_public_name(page: str, modules: list[str]) -> None:

@@ -259,6 +259,8 @@ MAY_START_A_PROGRAM = {
     ),  # this Python, with this package, and nothing of the caller's
     ("extract/validate.py", "subprocess"),  # the command of a configuration's `validate`
     ("cli/verbs/follow.py", "subprocess"),  # the command of `follow --exec`
+    ("dev_server/programs.py", "subprocess"),  # the programs of a wheel that the user has installed for it
+    ("dev_server/server.py", "subprocess"),  # the type of their process
     ("stages/command.py", "subprocess"),  # the command of a stage
     ("stages/guard.py", "subprocess"),  # a shell with a constant script, which ends the commands of a worker that dies
 }
@@ -302,11 +304,14 @@ def test_no_program_is_started_through_a_shell() -> None:
         for name, call in _calls(tree)
         if name.startswith("subprocess.")
     ]
+    user = ["user", "group", "extra_groups"]
     assert sorted(calls) == [
         ("subprocess.Popen", ["bufsize", "cwd", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["bufsize", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["cwd", "env", "bufsize", "pass_fds", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["start_new_session", "stdin", "stdout", "stderr"]),
+        ("subprocess.Popen", ["stdin", "stdout", "stderr", "cwd", "start_new_session", *user]),
+        ("subprocess.run", ["capture_output", "text", "check", "cwd", *user]),
         ("subprocess.run", ["input", "check"]),
     ]
 
@@ -382,6 +387,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "record": [["systems_processing", "data/made", "--from", sha("c0")]],
     "fail": [["systems_processing", sha("c0"), "--error", EVIL]],
     "unused": [["{m}", "--by", "systems_processing"], ["{m}", "--by", "systems_processing", "--json"]],
+    "serve": [["--dev", "manifests"], ["--dev", "manifests", "--json"]],
     "undo": [["{m}", "--to", "1s", "--dry-run"], ["{m}", "--to", "1s", "--dry-run", "--json"]],
 }
 """How each verb is called; one that is not named here is called with the manifest, and with `--json`."""
@@ -403,7 +409,8 @@ def test_no_verb_writes_outside_or_controls_the_terminal(hostile: Path, tmp_path
         "run": {2},
         "follow": {1},
         "pending": {0, 1},
-    }  # a follower ends when its command fails, and a list of lines at a line break
+        "serve": {1},
+    }  # a directory that has something is no server's, a follower ends when its command fails, and a list of lines at a line break
     good = ends.get(verb, {0} if verb in ARGUMENTS else {0, 1, 12})
     for arguments in ARGUMENTS.get(verb, [["{m}"], ["{m}", "--json"]]):
         result = run.here(verb, *[str(hostile) if a == "{m}" else a for a in arguments])

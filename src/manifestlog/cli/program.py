@@ -46,6 +46,7 @@ _VERBS = {
     "record": "record",
     "fail": "fail",
     "unused": "unused",
+    "serve": "serve",
 }
 """The function of each verb, in the module of the same name."""
 # Newer versions of typer contain a copy of click, older ones import it. This finds the base class in both.
