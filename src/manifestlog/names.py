@@ -227,7 +227,8 @@ def name_of(location: str) -> str:
 def joined(directory: str, name: str) -> str:
     """Return the URL of the manifest with this name in the directory or database at a URL; parameters stay at the end."""
     rest, mark, parameters = directory.partition("?")
-    return f"{rest.rstrip('/')}/{name}{mark}{parameters}"
+    scheme, slashes, place = rest.partition("://")  # the place may be empty: `postgresql:///?service=etl`
+    return f"{scheme}{slashes}{place.rstrip('/')}/{name}{mark}{parameters}"
 
 
 def check_name(name: str) -> str:

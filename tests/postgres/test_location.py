@@ -75,5 +75,16 @@ def test_a_url_in_a_path_is_not_taken_for_a_directory() -> None:
         driver_for("postgresql:/host/etl/systems_download")
 
 
-def test_a_name_is_put_before_the_parameters() -> None:
-    assert names.joined("postgresql://host/etl?a=1", "x_y") == "postgresql://host/etl/x_y?a=1"
+@pytest.mark.parametrize(
+    ("directory", "manifest"),
+    [
+        ("postgresql://host/etl?a=1", "postgresql://host/etl/x_y?a=1"),
+        ("postgresql://host/etl/", "postgresql://host/etl/x_y"),
+        ("postgresql://host", "postgresql://host/x_y"),
+        ("postgresql:///?service=etl", "postgresql:///x_y?service=etl"),
+        ("postgresql://?service=etl", "postgresql:///x_y?service=etl"),
+    ],
+)
+def test_a_name_is_put_before_the_parameters(directory: str, manifest: str) -> None:
+    assert names.joined(directory, "x_y") == manifest
+    assert locate(manifest).name == "x_y"
