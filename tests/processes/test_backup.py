@@ -148,7 +148,7 @@ WAYS: dict[str, Callable[[Path, Path], bool]] = {
     "rsync": _by_rsync,
     "cat": _by_cat,
 }
-DOSES = [3, pytest.param(150, marks=pytest.mark.slow)]
+DOSES = [3, pytest.param(75, marks=pytest.mark.slow)]
 
 
 def _back_up(way: str, path: Path, place: Path, number: int) -> Path:

@@ -49,7 +49,9 @@ def explore_all(machine: Machine, sequences: Iterable[tuple[str, ...]], durabili
     )
 
 
-PAIRS = list(itertools.product(NAMES, NAMES))
+SOME_PAIRS = list(itertools.product(NAMES, NAMES))[::5]
+"""A fifth of all pairs, in which each operation comes first and second: five and the number of operations share no factor."""
+assert all({pair[place] for pair in SOME_PAIRS} == set(NAMES) for place in (0, 1))
 
 
 @pytest.mark.parametrize("durability", OPTIONS)
@@ -78,14 +80,14 @@ def test_a_crash_in_the_last_of_three_operations(machine: Machine, count: Count,
 @pytest.mark.slow
 @pytest.mark.parametrize("first", NAMES)
 def test_a_crash_in_the_last_of_three_operations_that_sync_nothing(machine: Machine, count: Count, first: str) -> None:
-    """Half of all there are: without syncs each has ten times as many states."""
-    sequences = [(first, second, third) for second, third in PAIRS[::2]]
+    """A fifth of all there are: without syncs each has ten times as many states."""
+    sequences = [(first, second, third) for second, third in SOME_PAIRS]
     count("crash states", explore_all(machine, sequences, Durability.PROCESS_KILL))
 
 
 FOUR = [
-    # A third of the pairs, in which each operation comes first and second: all of them take twenty minutes of two cores.
-    *((first, second, Durability.POWER_CUT) for first, second in PAIRS[::3]),
+    # All pairs take forty minutes of two cores.
+    *((first, second, Durability.POWER_CUT) for first, second in SOME_PAIRS),
     # Without syncs each has ten times as many states.
     *(("add_many", second, Durability.PROCESS_KILL) for second in NAMES[::3]),
 ]
