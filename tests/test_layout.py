@@ -55,6 +55,7 @@ FACE = {
         "root",
         "adoption",
         "reader",
+        "locating",
     ),
     *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular", "pending", "derivations"),
 }

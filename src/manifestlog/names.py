@@ -20,7 +20,8 @@
     .manifestlog.seen                            in a data directory: the time of each source's last answer
     .parts/                                      in an object store: the working files of a data directory, and notes
     .manifestlog.probe                           in .parts/: shows that the store refuses to replace an object
-    .manifestlog.work/systems_processing/        in an output directory: what a stage has in work, and the logs of its commands
+    .manifestlog.work/systems_processing/        in an output directory: what a stage has in work, and the logs of its commands;
+                                                 of a manifest in a database also its `pending.json`
 
 Invariants:
 
@@ -222,6 +223,12 @@ def name_of(location: str) -> str:
     """Return the bare name of the manifest at a path or URL."""
     text = location.partition("?")[0] if is_url(location) else location
     return os.path.basename(text).removesuffix(SUFFIX)
+
+
+def location_in(directory: str | os.PathLike[str], name: str) -> str:
+    """Return the path or URL of the manifest with this name in a directory, or in the database at a URL."""
+    place = os.fspath(directory)
+    return joined(place, name) if is_url(place) else os.path.join(place, f"{name}{SUFFIX}")
 
 
 def joined(directory: str, name: str) -> str:

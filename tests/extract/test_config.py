@@ -263,11 +263,18 @@ WRONG = [
     (raw_config(data_dir="$DATA/raw"), "data_dir", "~ and variables are not expanded"),
     (raw_config(manifests_dir="/srv/${NAME}"), "manifests_dir", "~ and variables are not expanded"),
     *[
-        (raw_config(**{key: where}), key, "expected a local directory")
-        for key in ("data_dir", "manifests_dir")
+        (raw_config(data_dir=where), "data_dir", "expected a local directory")
         for where in ("gs:/bucket", "file:///srv/data", "simplecache::s3://bucket")
     ],
-    (raw_config(manifests_dir="s3://bucket/raw"), "manifests_dir", "expected a local directory"),
+    *[
+        (raw_config(manifests_dir=where), "manifests_dir", "expected the path of a directory, or the URL of a database")
+        for where in (5, "s3://bucket/raw", "file:///srv/data", "memory://")
+    ],
+    (raw_config(manifests_dir="gs:/bucket"), "manifests_dir", "expected a local directory"),
+    (raw_config(manifests_dir="postgresql://u:swordfish@host/etl"), "manifests_dir", "without a password"),
+    (raw_config(manifests_dir="postgresql:///etl?password=swordfish"), "manifests_dir", "without a password"),
+    (raw_config(manifests_dir="postgresql://${HOST}/etl"), "manifests_dir", "variables are not expanded"),
+    (raw_config(manifests_dir="postgresql://host/e\ttl"), "manifests_dir", "without control characters"),
     (raw_config(data_dir="s3://key:secret@bucket/raw"), "data_dir", "expected a bucket alone"),
     (raw_config(data_dir="s3://bucket:9000/raw"), "data_dir", "expected a bucket alone"),
     (raw_config(data_dir="s3:///raw"), "data_dir", "expected a bucket of letters"),
@@ -398,6 +405,8 @@ _HIDDEN = f'"{SECRET}"'
         raw_config(manifest=SECRET),
         raw_config(SECRET),
         raw_config(data_dir=f"{SECRET}\n"),
+        raw_config(manifests_dir=f"postgresql://u:{SECRET}@host/etl"),
+        raw_config(manifests_dir=f"postgresql:///etl?password={SECRET}"),
         SECRET,
         [SECRET],
         f'{{"a": {_HIDDEN} {_HIDDEN}}}'.encode(),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manifestlog.cli import startup
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
-from manifestlog.names import SUFFIX
+from manifestlog.names import location_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,8 +31,8 @@ class Configured(NamedTuple):
     """In the order in which they run."""
 
     @property
-    def directory(self) -> Path:
-        """The directory of the manifests."""
+    def directory(self) -> Path | str:
+        """The directory of the manifests, or the URL of their database."""
         return self.sources.manifests_dir
 
 
@@ -90,7 +90,7 @@ def left(found: Configured, stage: "Stage") -> Left | None:
 def _failing(found: Configured, stage: "Stage") -> set[tuple[str, ...]]:
     """Return the inputs that the stage has failed at and not processed since."""
     try:
-        with DownloadManifestManager(found.directory / f"{stage.manifest}{SUFFIX}", read_only=True) as manifest:
+        with DownloadManifestManager(location_in(found.directory, stage.manifest), read_only=True) as manifest:
             return {one.inputs for one in manifest.failures()}
     except ManifestNotFoundError:
         return set()

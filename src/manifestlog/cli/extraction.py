@@ -24,7 +24,6 @@ from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
 from manifestlog.model.url_paths import UrlPath
-from manifestlog.names import SUFFIX
 
 if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
@@ -75,7 +74,7 @@ def fetch(
 
 
 def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManager:
-    path = _path(config)
+    path = config.manifest_location
     options = settings.options(config.history)
     try:
         with startup.loading(), DownloadManifestManager(path, options=options, read_only=True) as found:
@@ -86,26 +85,28 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
     except ManifestNotFoundError:
         from manifestlog.extract.part_file import make_directory  # noqa: PLC0415
 
-        make_directory(path.parent)
-        metadata = fresh_metadata(str(path), etl_version=config.etl_version, root_dir=_root_dir(config))
+        if isinstance(config.manifests_dir, Path):
+            make_directory(config.manifests_dir)
+        metadata = fresh_metadata(path, etl_version=config.etl_version, root_dir=_root_dir(config))
     return DownloadManifestManager(path, metadata, options=options)
 
 
 def _root_dir(config: "ExtractConfig") -> str:
-    """Return the root for the manifest: the directory that holds both it and the data, so that both can move together."""
+    """Return the root for the manifest: the directory that holds both it and the data, so that both can move together.
+
+    That of a manifest in a database is the data directory, which every host has under the same path.
+    """
     if is_remote(config):
         return os.curdir
     data_dir = os.path.normpath(config.data_dir)
-    return roots.shared(names.resolve(_path(config)).directory, data_dir, os.path.realpath(data_dir))
+    if not isinstance(config.manifests_dir, Path):
+        return data_dir
+    return roots.shared(names.resolve(config.manifest_location).directory, data_dir, os.path.realpath(data_dir))
 
 
 def is_remote(config: "ExtractConfig") -> bool:
     """Return whether the data files go to an object store."""
     return isinstance(config.data_dir, UrlPath)
-
-
-def _path(config: "ExtractConfig") -> Path:
-    return config.manifests_dir / f"{config.manifest}{SUFFIX}"
 
 
 def show_report(settings: Settings, report: "RunReport") -> None:
@@ -132,9 +133,9 @@ def plans_of(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetche
 
     manifest = None
     try:
-        manifest = DownloadManifestManager(_path(config), options=settings.options(), read_only=True)
+        manifest = DownloadManifestManager(config.manifest_location, options=settings.options(), read_only=True)
     except ManifestNotFoundError:
-        output.notice(settings, f"{_path(config)}: no such manifest yet; a run would create it")
+        output.notice(settings, f"{config.manifest_location}: no such manifest yet; a run would create it")
     try:
         return list(
             plan_all(

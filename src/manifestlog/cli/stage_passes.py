@@ -22,7 +22,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
-from manifestlog.names import SUFFIX
+from manifestlog.names import location_in
 
 if TYPE_CHECKING:
     from manifestlog.cli.ui.stage_view import View
@@ -63,7 +63,8 @@ class Passes:
     """The stages of a run, and what came of them so far."""
 
     settings: Settings
-    directory: Path
+    directory: Path | str
+    """The directory of the manifests, or the URL of their database."""
     stages: "Sequence[Stage]"
     written: frozenset[str]
     """The manifests that this configuration writes; until something is in them, they may be missing."""
@@ -152,7 +153,7 @@ class Passes:
     def _cursor(self, stage: "Stage") -> str | None:
         """Return the upstream manifest's cursor; None if there is no such manifest."""
         try:
-            with DownloadManifestManager(self.directory / f"{stage.upstream}{SUFFIX}", read_only=True) as manifest:
+            with DownloadManifestManager(location_in(self.directory, stage.upstream), read_only=True) as manifest:
                 return manifest.cursor
         except ManifestNotFoundError:
             return None

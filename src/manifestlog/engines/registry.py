@@ -35,17 +35,26 @@ _CUT = re.compile(r"(?:postgres|postgresql|memory):/(?!/)")
 """What a `Path` makes of a URL."""
 
 
+def is_known(location: str | os.PathLike[str]) -> bool:
+    """Return whether an engine keeps manifests at locations with this scheme, installed or not."""
+    return _scheme_of(os.fspath(location)) in _DRIVERS
+
+
 def driver_for(location: str | os.PathLike[str]) -> Driver:
     """Return the driver for a manifest's path or URL; raises `ManifestError` for an unknown scheme."""
     text = os.fspath(location)
     if _CUT.match(text):
         raise ManifestError(f"{text}: a Path cannot hold a URL; give it as text")
-    found = _SCHEME.match(text)
-    scheme = found[1].lower() if found else ""
+    scheme = _scheme_of(text)
     if scheme not in _DRIVERS:
         known = ", ".join(f"{name}:" for name in _DRIVERS if name)
         raise ManifestError(f"{scheme}: unknown scheme; give the path of a file, or one of {known}")
     return cast("Driver", _imported(_DRIVERS[scheme], scheme))
+
+
+def _scheme_of(text: str) -> str:
+    found = _SCHEME.match(text)
+    return found[1].lower() if found else ""
 
 
 def _imported(module: str, scheme: str) -> ModuleType:

@@ -21,7 +21,7 @@ def missing_file_warning(
     if _size(recorded) is not None:
         return None
     found = next((path for path in paths.candidates(record.checksum) if _size(path) == record.file_size), None)
-    advice = _advice(context.manifest.path, recorded, found, record.checksum)
+    advice = _advice(context.manifest.location.display, recorded, found, record.checksum)
     text = f"{recorded}: the recorded file is missing; {advice}"
     return Redactor.hiding(context.secrets).without_secrets(text)
 
@@ -33,12 +33,12 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _advice(manifest: Path, recorded: Path, found: Path | None, checksum: str) -> str:
+def _advice(manifest: str, recorded: Path, found: Path | None, checksum: str) -> str:
     if found is None:
-        forget = shlex.join(["manifestlog", "forget", str(manifest), checksum])
+        forget = shlex.join(["manifestlog", "forget", manifest, checksum])
         return f"restore it, or run `{forget}` to fetch it again"
     old, new = list(recorded.parts), list(found.parts)
     while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         del old[-1], new[-1]
-    command = ["manifestlog", "relocate", str(manifest), "--from", str(Path(*old)), "--to", str(Path(*new))]
+    command = ["manifestlog", "relocate", manifest, "--from", str(Path(*old)), "--to", str(Path(*new))]
     return f"a file of this size is at {found}: if all files have moved, run `{shlex.join(command)}`"

@@ -119,7 +119,7 @@ class PipelineOrchestrator:
             _sum_up(run, report)
         report.stale = freshness.update(self._manifest, self._place, self._defaults, waiting, report.outcomes)
         report.seconds = time.monotonic() - began
-        log.info("%s: %s", self._manifest.path, _sum(report))
+        log.info("%s: %s", self._manifest.location.display, _sum(report))
         return report
 
     def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:

@@ -55,8 +55,11 @@ def inside(folder: str, path: str) -> str | None:
 
 
 def stated(root: str, path: str) -> str:
-    """Return the stored form of an absolute path: relative if it lies below the root, else unchanged."""
-    return inside(root, path) or path
+    """Return the stored form of an absolute path: relative if it lies below the root, else unchanged.
+
+    Below `/` lies everything, and nothing moves with it: such a path stays absolute.
+    """
+    return path if root == os.sep else inside(root, path) or path
 
 
 def rooted(top: str, folder: str) -> str:

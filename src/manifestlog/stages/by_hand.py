@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from manifestlog.errors import ManifestNotFoundError, RecordRejectedError, UnknownContentError
 from manifestlog.files import disk
+from manifestlog.locating import is_same, manifests_in
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager
 from manifestlog.model import codec
 from manifestlog.model.events import EventKind
 from manifestlog.model.rows import moment_text, normal_checksum, sort_key
-from manifestlog.names import SUFFIX, parse_manifest_name
 from manifestlog.stages import opening, register
 from manifestlog.stages.arrival import Arrival, Ready
 from manifestlog.stages.claiming import StageClaims
@@ -161,15 +161,12 @@ class ByHand:
         if self.upstream is not None:
             yield opening.path_of(self.upstream, self.directory)
             return
-        own = os.path.realpath(opening.path_of(self.manifest, self.directory))
+        own = opening.path_of(self.manifest, self.directory)
         try:
-            files = disk.list_names(os.fspath(self.directory))
+            found = manifests_in(self.directory)
         except FileNotFoundError:
             raise ManifestNotFoundError(os.fspath(self.directory)) from None
-        for name in sorted(filter(None, map(parse_manifest_name, files))):
-            path = os.path.join(self.directory, f"{name}{SUFFIX}")
-            if os.path.realpath(path) != own:
-                yield path
+        yield from (path for path in found if not is_same(path, own))
 
 
 def _checksum_of(given: str | os.PathLike[str]) -> str:

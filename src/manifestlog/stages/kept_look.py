@@ -1,6 +1,7 @@
-"""Keeps a stage's look beside its manifest, so that the next run reads only the events since.
+"""Keeps a stage's look for the next run, which then reads only the events since.
 
-`systems_processing.manifest.pending.json` is one JSON object: what the look is about, its cursors and its sets.
+`systems_processing.manifest.pending.json` is one JSON object: what the look is about, its cursors and its sets. It lies
+beside the stage's manifest. If that is in a database, each host has its own, in the stage's working directory.
 
 Invariants:
 
@@ -12,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -23,9 +25,11 @@ from manifestlog.files.publish import Target, publish
 from manifestlog.model import codec
 from manifestlog.stages.first_look import first_look
 from manifestlog.stages.look import Look, UncertainError
+from manifestlog.stages.workspace import Workspace
 
 if TYPE_CHECKING:
     from manifestlog.manager import AbstractManifest
+    from manifestlog.stages.definition import Stage
     from manifestlog.stages.look import Between
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,8 @@ def look_at(between: Between) -> Look:
             found.renew(between)
             return found
         except UncertainError:
-            log.debug("%s: what is pending does not follow from the events since; looking anew", between.outputs.path)
+            manifest = between.outputs.location.display
+            log.debug("%s: what is pending does not follow from the events since; looking anew", manifest)
         except DamagedManifestError:
             pass  # a compaction may also have cut what was being read; if not, the first look raises it
     return first_look(between)
@@ -62,7 +67,7 @@ def keep_renewed(between: Between, look: Look, *, without_run: str | None = None
 
 def keep(between: Between, look: Look) -> None:
     """Keep a look for the next run. A disk that does not allow it costs the next run a first look."""
-    path = _path(between.outputs)
+    path = between.kept
     if path is None:
         return
     sets: list[set[str]] = [getattr(look, name) for name in _SETS]
@@ -74,14 +79,15 @@ def keep(between: Between, look: Look) -> None:
         members |= {"upstream_cursor": look.upstream_cursor, "outputs_cursor": look.outputs_cursor}
         members |= {name: sorted(some) for name, some in zip(_SETS, sets, strict=True)}
         data = codec.dumps(members)
-        temporary = names.resolve(between.outputs.path).temporary(path)
-        publish(Target(temporary, path), [b"%08x" % crc32(data), data, b"\n"], mode_from=str(between.outputs.path))
+        disk.make_passing_directories(os.path.dirname(path))
+        files = names.files_of(between.outputs.location.display)
+        parts = [b"%08x" % crc32(data), data, b"\n"]
+        publish(Target(files.temporary(path), path), parts, mode_from=files.canonical if files.directory else None)
 
 
 def _read(between: Between) -> Look | None:
-    path = _path(between.outputs)
     try:
-        data = b"" if path is None else _bytes_of(path)
+        data = b"" if between.kept is None else _bytes_of(between.kept)
         if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):
             return None
         members: dict[str, Any] = codec.loads(data[_CRC_DIGITS:-1])
@@ -114,11 +120,10 @@ def _about(between: Between) -> dict[str, Any]:
     }
 
 
-def _path(outputs: AbstractManifest) -> str | None:
-    """Return the path of a kept look; None if the manifest is not in files."""
-    if not outputs.is_in_files:
+def path_of(stage: Stage, outputs: AbstractManifest) -> str | None:
+    """Return the path of a stage's kept look; None if its manifest lives in this process only."""
+    if not outputs.is_shared:
         return None
-    try:
-        return names.resolve(outputs.path).pending
-    except ValueError:
-        return None
+    files = names.files_of(outputs.location.display)
+    directory = files.directory or Workspace(stage, files.name).path
+    return names.ManifestPaths(directory, files.name).pending

@@ -60,7 +60,7 @@ def _finish(landing: Landing, naming: Naming, name: str) -> int:
         with suppress(OSError):
             disk.remove(path)
     if finished:
-        log.info("%s: recorded %d items that a killed run had finished", landing.manifest.path, finished)
+        log.info("%s: recorded %d items that a killed run had finished", landing.manifest.location.display, finished)
     return finished
 
 

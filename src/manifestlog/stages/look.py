@@ -46,6 +46,8 @@ class Between(NamedTuple):
     outputs: AbstractManifest
     where: Where
     rule: Rule
+    kept: str | None = None
+    """The file that keeps the look for the next run; None if none does."""
 
 
 @dataclass(slots=True)

@@ -16,11 +16,12 @@ from manifestlog.errors import ManifestNotFoundError, ReadOnlyError
 from manifestlog.factory import fresh_metadata
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager
-from manifestlog.names import SUFFIX, check_name, is_url, joined, name_of
-from manifestlog.stages import command_work, function, naming
+from manifestlog.names import SUFFIX, check_name, location_in, name_of
+from manifestlog.stages import command_work, function, kept_look, naming
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.items import Naming
+from manifestlog.stages.look import Between
 from manifestlog.stages.rule import Rule
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def path_of(manifest: str, directory: str | os.PathLike[str]) -> str:
     """Return the path or URL of a manifest that a stage names: a name in the directory of the run, or a path as it is."""
     if manifest.endswith(SUFFIX) or ":" in manifest:
         return manifest
-    name, place = check_name(manifest), os.fspath(directory)
-    return joined(place, name) if is_url(place) else os.path.join(place, f"{name}{SUFFIX}")
+    return location_in(directory, check_name(manifest))
 
 
 @contextmanager
@@ -78,6 +78,11 @@ def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator
         found = ProcessedManifestManager(f"memory:{name_of(path)}", fresh_metadata(path, stage.process, stage.version))
     with found:
         yield found
+
+
+def between_of(stage: Stage, upstream: AbstractManifest, outputs: AbstractManifest) -> Between:
+    """Return what a look of this stage is about. Raises as `rule_of`."""
+    return Between(upstream, outputs, stage.where, rule_of(stage), kept_look.path_of(stage, outputs))
 
 
 def naming_of(stage: Stage, upstream: AbstractManifest) -> Naming:

@@ -25,7 +25,7 @@ from manifestlog.errors import ManifestError
 from manifestlog.files import disk
 from manifestlog.files.processes import this_process
 from manifestlog.model.safe_urls import safe_text, safe_url
-from manifestlog.names import SUFFIX
+from manifestlog.names import SUFFIX, is_url
 from manifestlog.stages.lineage_totals import Totals
 from manifestlog.stages.report import Begun, Ended, Finished
 from manifestlog.version import __version__
@@ -87,7 +87,7 @@ class OpenLineage:
         self._types = _types()
         self._stages = {stage.name: stage for stage in stages}
         self._job_namespace = namespace or os.environ.get(NAMESPACE_VARIABLE) or "manifestlog"
-        self._dataset_namespace = f"file://{this_process()['host']}{os.path.abspath(directory)}"
+        self._dataset_namespace = _namespace_of(os.fspath(directory))
         self._open: dict[str, _Open] = {}
 
     def __call__(self, event: StageEvent) -> None:
@@ -169,6 +169,13 @@ class OpenLineage:
 
     def _statistics(self, total: Total) -> Any:
         return self._types.statistics(total.rows, total.bytes, total.files, producer=PRODUCER)
+
+
+def _namespace_of(directory: str) -> str:
+    """Return the namespace of datasets: the directory on this host, or the database at a URL."""
+    if is_url(directory):
+        return safe_url(directory.partition("?")[0])
+    return f"file://{this_process()['host']}{os.path.abspath(directory)}"
 
 
 def _name_of(manifest: str) -> str:

@@ -27,10 +27,10 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from manifestlog.files import disk
 from manifestlog.files.processes import this_process
+from manifestlog.locating import manifests_in
 from manifestlog.model.rows import moment_text
-from manifestlog.names import SUFFIX, parse_manifest_name
+from manifestlog.names import SUFFIX, name_of
 from manifestlog.stages import kept_look, leftovers, opening
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.claiming import ITEM, DoneByOthers, StageClaims
@@ -38,7 +38,6 @@ from manifestlog.stages.definition import Stage
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
-from manifestlog.stages.look import Between
 from manifestlog.stages.outcome import Failed, Made
 from manifestlog.stages.pending import Choice
 from manifestlog.stages.report import ItemOutcome, Result, StageReport
@@ -86,10 +85,10 @@ class Pipeline:
         if "_" in text:
             return text
         try:
-            names = [parse_manifest_name(name) for name in disk.list_names(self._directory)]
+            names = [name_of(path) for path in manifests_in(self._directory)]
         except FileNotFoundError:
             names = []
-        found = sorted(name for name in names if name is not None and name.endswith(f"_{text}"))
+        found = [name for name in names if name.endswith(f"_{text}")]
         if len(found) != 1:
             which = f"{len(found)} manifests" if found else "no manifest"
             reason = f"{which} in {self._directory} named *_{text}{SUFFIX}; give the whole name"
@@ -133,7 +132,7 @@ class LoopStage:
         recorded because the manifest fails.
         """
         with opening.upstream_of(self.stage, self._directory) as upstream:
-            between = Between(upstream, self.manifest, self.stage.where, self._rule)
+            between = opening.between_of(self.stage, upstream, self.manifest)
             look = kept_look.look_at(between)
             naming = opening.naming_of(self.stage, upstream)
             others = DoneByOthers(self.manifest, self._rule, look.outputs_cursor, None)

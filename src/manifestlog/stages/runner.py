@@ -79,7 +79,7 @@ def run_stage(
         opening.upstream_of(stage, directory) as upstream,
         opening.outputs_of(stage, upstream, directory, options) as outputs,
     ):
-        between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
+        between = opening.between_of(stage, upstream, outputs)
         report = StageReport(stage.name, stage.version, outputs.location.name, upstream.location.name)
         run = _StageRun(stage, between, report, on_event or _ignore, asked_to_stop, initializer, shows_start)
         try:
@@ -103,7 +103,7 @@ def pending_items(
     if stage.work is not None:
         opening.check(stage)
     with opening.upstream_of(stage, directory) as upstream, opening.outputs_to_read(stage, directory) as outputs:
-        between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
+        between = opening.between_of(stage, upstream, outputs)
         naming = opening.naming_of(stage, upstream)
         workspace = Workspace(stage, outputs.location.name)
         look = kept_look.look_at(between)

@@ -20,12 +20,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.errors import ManifestNotFoundError
-from manifestlog.files import disk
+from manifestlog.locating import is_same, manifests_in
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager
 from manifestlog.model import codec
 from manifestlog.model.rows import observations, sort_key, source_key, utc_text
-from manifestlog.names import SUFFIX, parse_manifest_name
 from manifestlog.stages import kept_look, opening
 from manifestlog.stages.by_hand import ByHand
 from manifestlog.stages.errors import StageError
@@ -148,9 +147,8 @@ def readers_of(manifest: str, directory: str | os.PathLike[str] = "manifests") -
     path = opening.path_of(manifest, directory)
     found: list[Stage] = []
     with _open(path) as upstream:
-        for name in sorted(filter(None, map(parse_manifest_name, disk.list_names(os.fspath(directory))))):
-            other = os.path.join(directory, f"{name}{SUFFIX}")
-            if os.path.realpath(other) != os.path.realpath(path):
+        for other in manifests_in(directory):
+            if not is_same(other, path):
                 with _open(other) as outputs:
                     if _derives_from(outputs, upstream):
                         found.append(ByHand(manifest=other, upstream=path, directory=directory).stage)
@@ -179,7 +177,7 @@ def _needed(stages: Iterable[Stage], directory: str | os.PathLike[str]) -> tuple
                 opening.upstream_of(stage, directory) as upstream,
                 opening.outputs_to_read(stage, directory) as outputs,
             ):
-                between = Between(upstream, outputs, stage.where, opening.rule_of(stage))
+                between = opening.between_of(stage, upstream, outputs)
                 look = kept_look.look_at(between)
                 pending |= look.pending
                 if stage.group_by is not None:

@@ -9,6 +9,7 @@
         <digits>.all/                     for a command that makes any number of files
         landing-<random>.json             what a worker is about to publish and record (`landing`)
         logs/                             the stdout and stderr of commands
+        systems_processing.manifest.pending.json    what is pending, of a manifest in a database (`kept_look`)
 
 Invariants:
 

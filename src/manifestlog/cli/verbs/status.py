@@ -14,7 +14,7 @@ from manifestlog.cli.ui import output
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
-from manifestlog.names import SUFFIX
+from manifestlog.names import location_in
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "newest", "failed", "state")
 _COLUMNS_OF_STEPS = ("step", "manifest", "records", "pending", "failed", "newest", "updated", "state")
@@ -123,7 +123,7 @@ def _steps(settings: Settings, found: configured.Configured, max_age_s: float | 
     foreign = dict.fromkeys(stage.upstream for stage in found.stages if stage.upstream not in (own, *written))
 
     def read(name: str) -> _Status:
-        return _read_status(settings, str(found.directory / f"{name}{SUFFIX}"), None, max_age_s)
+        return _read_status(settings, location_in(found.directory, name), None, max_age_s)
 
     rows = [read(name) for name in foreign]
     if own:

@@ -61,15 +61,15 @@ def unused(
 
 def _pipeline(
     settings: Settings, manifest: str, by: list[str] | None, config: str | None
-) -> "tuple[Path, list[Stage] | None]":
-    """Return the directory of the manifests, and the stages that were named."""
+) -> "tuple[Path | str, list[Stage] | None]":
+    """Return the directory of the manifests, or the URL of their database, and the stages that were named."""
     if config is not None:
         found = configured.load(config)
         sys.path.insert(0, os.path.dirname(os.path.abspath(config)))  # where its functions are
         return found.directory, found.stages
     if not by:
-        return Path(settings.directory), None
-    return Path(settings.directory), [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
+        return settings.directory, None
+    return settings.directory, [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
 
 
 def _print(settings: Settings, report: "UnusedReport", *, null: bool) -> None:

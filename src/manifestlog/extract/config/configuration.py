@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from manifestlog import safe_names
+from manifestlog import locating, safe_names
 from manifestlog.extract import paths, request_options
 from manifestlog.extract.config import run_day
 from manifestlog.extract.config.reader import Place, read, repeated, shown
@@ -32,7 +32,7 @@ from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.request_options import RequestOptions
 from manifestlog.model.url_paths import UrlPath
-from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
+from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name, is_url, location_in
 from manifestlog.objects import locations
 from manifestlog.options import FOREVER, HISTORY_RULE, parse_history
 
@@ -56,6 +56,21 @@ def _directory(value: object, info: ValidationInfo) -> object:
         raise ValueError("~ and variables are not expanded in a path; write it out (./~ for a directory of that name)")
     base = info.context["directory"] if info.context else ""
     return Path(os.path.abspath(os.path.join(base, value)))
+
+
+def _manifests_directory(value: object, info: ValidationInfo) -> object:
+    """Return an absolute path, or the URL of a database as it is."""
+    if not isinstance(value, str | Path):
+        raise ValueError(f"{locating.EXPECTED}; correct it")
+    if not is_url(value):
+        return _directory(value, info)
+    if not str(value).isprintable():
+        raise ValueError("expected a URL without control characters; correct it")
+    if _SHELLS.match(str(value)):
+        raise ValueError("variables are not expanded in a URL; write it out, or let libpq take PGHOST and the like")
+    if reason := locating.problem(str(value)):
+        raise ValueError(f"{reason}; correct it")
+    return str(value)
 
 
 def _data_directory(value: object, info: ValidationInfo) -> object:
@@ -97,7 +112,7 @@ def _not_empty(sources: tuple[ETLSource, ...]) -> tuple[ETLSource, ...]:
     return sources
 
 
-_Directory = Annotated[Path, BeforeValidator(_directory)]
+_ManifestsDirectory = Annotated[Path | str, BeforeValidator(_manifests_directory)]
 _DataDirectory = Annotated[Path, BeforeValidator(_data_directory)]
 _Seconds = Annotated[float, Field(strict=True, gt=0, le=_SECONDS_MAX, allow_inf_nan=False)]
 _Pause = Annotated[float, Field(strict=True, ge=0, le=_SECONDS_MAX, allow_inf_nan=False)]
@@ -136,7 +151,9 @@ class ExtractConfig(BaseModel):
     model_config = STRICT
 
     etl_version: str = Field(min_length=1, description="a non-empty string")
-    manifests_dir: _Directory = Field(description="the path of a directory")
+    manifests_dir: _ManifestsDirectory = Field(
+        description="the path of a directory, or the URL of a database such as postgresql://host/etl"
+    )
     data_dir: _DataDirectory = Field(description="the path of a directory, or its URL in an object store")
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         default=run_day.UTC_NAME, description="a time zone such as Europe/Berlin"
@@ -154,6 +171,11 @@ class ExtractConfig(BaseModel):
 
     def model_post_init(self, context: Any, /) -> None:
         self._from_environment = frozenset(context["from_environment"] if context else ())
+
+    @property
+    def manifest_location(self) -> str:
+        """The path or URL of the manifest."""
+        return location_in(self.manifests_dir, self.manifest)
 
     @property
     def from_environment(self) -> frozenset[str]:

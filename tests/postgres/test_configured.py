@@ -1,0 +1,161 @@
+"""Configurations whose manifests are in a database: `extract`, `run`, and everything that names their directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.program import Program
+from manifestlog import DownloadManifestManager
+from manifestlog.stages import Pipeline
+from support import answers
+from support.badserver import misbehaving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .places import Place
+
+CONFIG = "etl.config.json"
+FILES = {"a": "first", "b": "second", "c": "third"}
+UPPER = ["sh", "-c", 'tr a-z A-Z <"$1" >"$2"', "sh", "{input}", "{output}"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+@pytest.fixture
+def database_url(place: Place) -> str:
+    """What `manifests_dir` and `--dir` are."""
+    return place.url("")
+
+
+@pytest.fixture
+def configured(run: Program, database_url: str) -> Iterator[dict[str, Any]]:
+    """A configuration with three sources and one stage."""
+    with misbehaving() as server:
+        urls = {
+            name: server.script(f"/{name}.txt", answers.whole(text.encode(), f'"{name}"'))
+            for name, text in FILES.items()
+        }
+        config = {
+            "etl_version": "1.0.0",
+            "manifests_dir": database_url,
+            "data_dir": "data",
+            "manifest": "files_download",
+            "defaults": {"jobs": 1, "retries": 0},
+            "sources": [{"source_id": name, "dataset": "raw", "url": url} for name, url in urls.items()],
+            "stages": [{"name": "upper", "from": "files_download", "manifest": "files_upper", "command": UPPER}],
+        }
+        (run.home / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        yield config
+
+
+@pytest.fixture
+def done(run: Program, configured: dict[str, Any]) -> Program:
+    """The same after one run."""
+    del configured
+    assert run.here("run", CONFIG, "--quiet").code == 0
+    return run
+
+
+@pytest.mark.usefixtures("configured")
+def test_run_fetches_and_runs_the_stages(run: Program) -> None:
+    found = run.here("run", CONFIG, "--json").json
+    outputs = sorted(path.read_text() for path in (run.home / "data" / "upper").rglob("*.txt"))
+    assert (found["extract"]["new"], found["stages"][0]["made"], outputs) == (3, 3, ["FIRST", "SECOND", "THIRD"])
+
+
+@pytest.mark.usefixtures("configured")
+def test_extract_creates_the_manifest(run: Program, place: Place) -> None:
+    assert run.here("extract", CONFIG, "--quiet").code == 0
+    with DownloadManifestManager(place.url("files_download"), read_only=True) as manifest:
+        assert {str(record.file_path) for record in manifest.records.values()} == {f"raw/{name}.txt" for name in FILES}
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_dry_run_creates_nothing(run: Program, place: Place) -> None:
+    result = run.here("run", CONFIG, "--dry-run", "--json")
+    with place.connect() as connection:
+        found = connection.execute("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'manifestlog'")
+        assert (result.json["extract"]["fetch"], found.fetchall()) == (3, [(0,)])
+
+
+def test_a_second_run_has_nothing_to_do(done: Program) -> None:
+    found = done.here("run", CONFIG, "--json").json
+    assert (found["extract"]["unchanged"], found["stages"][0]["items"]) == (3, 0)
+
+
+def test_nothing_is_created_beside_the_data(done: Program) -> None:
+    assert sorted(path.name for path in done.home.iterdir()) == ["data", CONFIG]
+
+
+def test_what_is_pending_is_kept_on_each_host(done: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manifestlog.stages.kept_look.first_look", None)
+    assert done.here("run", CONFIG, "upper", "--quiet").code == 0
+
+
+def test_another_host_finds_out_itself_what_is_pending(done: Program, place: Place, tmp_path: Path) -> None:
+    del place
+    (tmp_path / "other").mkdir()
+    other = Program(tmp_path / "other")
+    config = json.loads((done.home / CONFIG).read_text(encoding="utf-8"))
+    (other.home / CONFIG).write_text(json.dumps(config | {"data_dir": "own"}), encoding="utf-8")
+    assert other.here("run", CONFIG, "upper", "--json").json["stages"][0]["items"] == 0
+
+
+def test_status_shows_the_steps(done: Program) -> None:
+    found = done.here("status", "--config", CONFIG, "--json").json
+    assert [(one["step"], one["name"], one["total_records"], one["pending"]) for one in found] == [
+        ("extract", "files_download", 3, None),
+        ("upper", "files_upper", 3, 0),
+    ]
+
+
+def test_unused_files_of_a_configuration_are_listed(done: Program) -> None:
+    found = done.here("unused", "files_download", "--config", CONFIG, "--current", "--json").json
+    assert (found["stages"], len(found["unused"])) == (["upper"], 3)
+
+
+def test_unused_finds_the_stages_of_a_database(done: Program, database_url: str) -> None:
+    found = done.here("unused", "files_download", "--dir", database_url, "--current", "--json").json
+    assert (found["stages"], len(found["unused"])) == (["upper"], 3)
+
+
+def test_other_programs_take_part(done: Program, database_url: str) -> None:
+    made = done.home / "made.json"
+    made.write_text("{}", encoding="ascii")
+    source = done.home / "data" / "raw" / "a.txt"
+    where = ("--dir", database_url)
+    recorded = done.here("record", "files_parse", made, "--from", source, "--of", "files_download", *where)
+    failed = done.here(
+        "fail", "files_parse", done.home / "data" / "raw" / "b.txt", "--error", "bad", "--of", "files_download", *where
+    )
+    left = done.here("pending", "files_parse", "--of", "files_download", *where).out.splitlines()
+    assert (recorded.code, failed.code, sorted(left)) == (
+        0,
+        0,
+        [str(done.home / "data" / "raw" / f"{name}.txt") for name in "bc"],
+    )
+
+
+def test_record_finds_the_input_in_whichever_manifest_of_the_database(done: Program, database_url: str) -> None:
+    made = done.home / "made.json"
+    made.write_text("{}", encoding="ascii")
+    source = done.home / "data" / "raw" / "a.txt"
+    result = done.here("record", "files_parse", made, "--from", source, "--dir", database_url)
+    assert result.code == 0, result.err
+
+
+def test_a_loop_takes_the_items_of_a_stage(done: Program, database_url: str) -> None:
+    with Pipeline(database_url) as pipeline:
+        stage = pipeline.stage("lower", of="download", output_dir=done.home / "lower")
+        for item in stage.claim():
+            with item.output(f"{item.source_id}.txt") as out:
+                out.write(item.path.read_text(encoding="utf-8").lower())
+    assert sorted(path.name for path in (done.home / "lower").glob("*.txt")) == ["a.txt", "b.txt", "c.txt"]
