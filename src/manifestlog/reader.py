@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +26,7 @@ from manifestlog.records import Records
 from manifestlog.run import RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from manifestlog.model.runs import RunSummary
     from manifestlog.options import ManifestOptions
     from manifestlog.queries import Moment
+
+
+_TOGETHER_MAX = 10_000
 
 
 class ManifestReader:
@@ -123,6 +127,19 @@ class ManifestReader:
         """Return whether any process has registered this content; False if the text is not a checksum."""
         key = normal_checksum(sha256)
         return key is not None and self._engine.has(key)
+
+    def has_many(self, checksums: Iterable[str]) -> set[str]:
+        """Return those of these contents, as they were given, that any process has registered.
+
+        Text that is no checksum is not among them. A database is asked once for each 10,000.
+        """
+        found: set[str] = set()
+        rest = iter(checksums)
+        while some := {text: normal_checksum(text) for text in islice(rest, _TOGETHER_MAX)}:
+            keys = [key for key in some.values() if key is not None]
+            known = self._engine.has_many(keys) if keys else ()
+            found.update(text for text, key in some.items() if key in known)
+        return found
 
     def get(self, checksum: str) -> ManifestRecord | None:
         """Return the record of this content, or None."""

@@ -145,6 +145,7 @@ def test_a_content_of_that_time_is_found_although_it_is_forgotten(opener: Opener
     moment = now()
     manifest.forget(sha("a"))
     past = manifest.as_of(moment)
+    assert past.has_many([sha("a"), sha("b")]) == {sha("a")}
     assert (past.has_checksum(sha("a")), sha("a") in past, sha("a") in manifest) == (True, True, False)
 
 

@@ -82,6 +82,32 @@ def test_has_checksum(two: DownloadManifestManager) -> None:
     assert [two.has_checksum(sha(c)) for c in "abx"] == [True, True, False]
 
 
+def test_has_many(two: DownloadManifestManager) -> None:
+    """Those that are known, and no others."""
+    assert two.has_many([sha("a"), sha("x"), sha("b"), sha("a")]) == {sha("a"), sha("b")}
+
+
+def test_has_many_of_an_iterator_longer_than_one_question(two: DownloadManifestManager) -> None:
+    """Any iterable is taken, of any length."""
+    assert two.has_many(sha(str(number % 12_000) if number % 12_000 else "a") for number in range(24_000)) == {sha("a")}
+
+
+def test_has_many_of_none_and_of_junk(two: DownloadManifestManager) -> None:
+    """What is no checksum is left out, and nothing is asked."""
+    assert (two.has_many([]), two.has_many(JUNK), two.has_many([*JUNK, sha("a")])) == (set(), set(), {sha("a")})
+
+
+def test_has_many_answers_with_what_it_was_given(two: DownloadManifestManager) -> None:
+    """So that the caller can compare."""
+    assert two.has_many([sha("a").upper(), sha("x").upper()]) == {sha("a").upper()}
+
+
+def test_has_many_of_a_forgotten_content(two: DownloadManifestManager) -> None:
+    """It is not known any more."""
+    two.forget(sha("a"))
+    assert two.has_many([sha("a"), sha("b")]) == {sha("b")}
+
+
 def test_in(two: DownloadManifestManager) -> None:
     """`in` agrees with `has_checksum`."""
     assert [sha(c) in two for c in "abx"] == [True, True, False]

@@ -244,6 +244,7 @@ def test_a_context_closes_after_an_error(opener: Opener) -> None:
         lambda m: m.update(sha("a"), {"checksum": sha("a"), "etag": None, "file_path": "/x", "file_size": 1}),
         lambda m: m.get(sha("a")),
         lambda m: m.has_checksum(sha("a")),
+        lambda m: m.has_many([sha("a")]),
         lambda m: m.get_record_by_source("src"),
         lambda m: m.refresh(),
         lambda m: m.compact(),

@@ -121,6 +121,10 @@ class MemoryEngine:
     def has(self, checksum: str) -> bool:
         return self._open().encoded(checksum) is not None
 
+    def has_many(self, checksums: Sequence[str]) -> set[str]:
+        with self._lock:
+            return set(filter(self.has, checksums))
+
     def get(self, checksum: str) -> Row | None:
         return self._open().row(checksum)
 

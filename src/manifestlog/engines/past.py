@@ -17,6 +17,8 @@ from manifestlog.engines.reports import LogStatus
 from manifestlog.errors import ManifestClosedError, ManifestError, ReadOnlyError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from manifestlog.model.rows import Row
     from manifestlog.options import ManifestOptions
 
@@ -40,6 +42,9 @@ class PastEngine:
 
     def has(self, checksum: str) -> bool:
         return self.snapshot().row(checksum) is not None
+
+    def has_many(self, checksums: Sequence[str]) -> set[str]:
+        return set(filter(self.has, checksums))
 
     def get(self, checksum: str) -> Row | None:
         return self.snapshot().row(checksum)

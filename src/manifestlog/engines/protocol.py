@@ -164,6 +164,9 @@ class Engine(Protocol):
 
     def has(self, checksum: str) -> bool: ...
 
+    def has_many(self, checksums: Sequence[str]) -> set[str]:
+        """Return those of these contents that are known, as of one moment."""
+
     def get(self, checksum: str) -> Row | None: ...
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:

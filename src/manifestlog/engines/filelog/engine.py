@@ -104,6 +104,9 @@ class FileEngine:
     def has(self, checksum: str) -> bool:
         return self.session.read(lambda state: state.view.has(checksum))
 
+    def has_many(self, checksums: Sequence[str]) -> set[str]:
+        return self.session.read(lambda state: set(filter(state.view.has, checksums)))
+
     def get(self, checksum: str) -> Row | None:
         """Return the row with this checksum, or None."""
         return self.session.read(lambda state: state.view.row(checksum))

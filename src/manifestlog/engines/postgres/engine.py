@@ -86,6 +86,9 @@ class PostgresEngine:
     def has(self, checksum: str) -> bool:
         return self.pool.call(lambda slot: lookup.has(slot, self.id, checksum))
 
+    def has_many(self, checksums: Sequence[str]) -> set[str]:
+        return self.pool.call(lambda slot: lookup.has_many(slot, self.id, checksums))
+
     def get(self, checksum: str) -> Row | None:
         return self.pool.call(lambda slot: lookup.Known(slot, self.id).row(checksum))
 

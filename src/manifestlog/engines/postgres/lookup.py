@@ -17,13 +17,14 @@ from manifestlog.model import codec
 from manifestlog.model.rows import Sighting, as_seen_by, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manifestlog.engines.postgres.connections import Slot
     from manifestlog.model.rows import Row
 
 BODY = "SELECT body FROM manifestlog.content WHERE manifest_id = %s AND checksum = %b"
 BODIES = "SELECT checksum, body FROM manifestlog.content WHERE manifest_id = %s AND checksum = ANY(%b::bytea[])"
+_HAS_MANY = "SELECT checksum FROM manifestlog.content WHERE manifest_id = %s AND checksum = ANY(%b::bytea[])"
 HAS = "SELECT 1 FROM manifestlog.content WHERE manifest_id = %s AND checksum = %b"
 _COLUMNS = "s.ts, s.tie, s.dataset, s.checksum"
 _LATEST_OF_PAIR = f"""
@@ -172,3 +173,8 @@ def latest(slot: Slot, manifest_id: int, source_id: str, dataset: str | None) ->
 def has(slot: Slot, manifest_id: int, checksum: str) -> bool:
     """Return whether a content is known."""
     return bool(slot.rows(HAS, manifest_id, bytes.fromhex(checksum)))
+
+
+def has_many(slot: Slot, manifest_id: int, checksums: Sequence[str]) -> set[str]:
+    """Return those of these contents that are known."""
+    return {digest.hex() for (digest,) in slot.rows(_HAS_MANY, manifest_id, [*map(bytes.fromhex, checksums)])}
