@@ -17,7 +17,7 @@ from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.claims import FileClaims
 from manifestlog.names import CLAIMS_NAME
 
-from .builders import META, QUIET
+from .builders import META, QUIET, record, sha
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +238,38 @@ def test_a_claim_that_is_waited_for_comes_when_its_holder_is_killed(data: Path, 
 def test_of_many_processes_one_gets_the_claim(data: Path, start: Start) -> None:
     children = [start(hold, data, "a") for _ in range(8)]
     assert sum(child.receive() for child in children) == 1
+
+
+def test_of_several_the_free_ones_are_claimed(ours: Claims, theirs: Claims) -> None:
+    with theirs.claim("part", "b"), ours.claim_many("part", ["a", "b", "c"]) as found:
+        assert (set(found), get(theirs, "a")) == ({"a", "c"}, False)
+
+
+def test_several_claims_end_with_their_block(ours: Claims, theirs: Claims) -> None:
+    with ours.claim_many("part", ["a", "b"]):
+        pass
+    assert (get(theirs, "a"), get(theirs, "b")) == (True, True)
+
+
+def test_several_claims_that_are_waited_for_come_when_they_are_free(ours: Claims, theirs: Claims) -> None:
+    with ExitStack() as held:
+        held.enter_context(theirs.claim_many("part", ["a", "b"]))
+        threading.Timer(0.05, held.pop_all().close).start()
+        with ours.claim_many("part", ["b", "c"], wait_s=60.0) as found:
+            assert set(found) == {"b", "c"}
+
+
+def test_no_claims_at_all_are_fine(ours: Claims) -> None:
+    with ours.claim_many("part", []) as found:
+        assert not found
+
+
+def test_who_holds_the_claims_writes_inside_their_fence(
+    manifest: DownloadManifestManager, ours: Claims, theirs: Claims
+) -> None:
+    with ours.claim("part", "a"), theirs.claim("part", "b"), ours.fence(theirs):
+        manifest.add(record("a"))
+    assert sha("a") in manifest
 
 
 @pytest.mark.parametrize("name", ["", "ä", "\0", "\udcff", "x" * 10_000])

@@ -1,20 +1,25 @@
-"""Claims across hosts: one holder, gone with its process, and lost by whoever is stopped; on locks and on leases."""
+"""Claims across hosts: one holder, gone with its process, and lost by whoever is stopped; with session locks and without."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.program import wait_until
 from contract.builders import record, sha
-from manifestlog import ClaimLostError, DownloadManifestManager
+from manifestlog import ClaimLostError, DownloadManifestManager, Verdict
 from manifestlog.engines.postgres.claims import PostgresClaims
-from manifestlog.engines.postgres.session_locks import are_real
+from manifestlog.engines.postgres.connections import Pool
+from manifestlog.engines.postgres.keeper import Keeper
+from manifestlog.engines.postgres.presence import are_real
 
+from .cutting import Cut, cutting
 from .places import engine_of, opened
+from .test_cut import begun
 
 if TYPE_CHECKING:
     from support.children import Link, Start
@@ -25,10 +30,10 @@ LEASE_S = 0.6
 
 
 def claims_of(manifest: DownloadManifestManager, lease_s: float = 60.0, *, real: bool = True) -> PostgresClaims:
-    """A worker's claims, kept by session locks or by leases."""
-    pool = engine_of(manifest).pool
-    pool.session_locks = real
-    return PostgresClaims(pool, "/data", lease_s)
+    """A worker's claims, as one of a process of its own, on a server whose session locks are real or not."""
+    engine = engine_of(manifest)
+    engine.pool.session_locks = real
+    return PostgresClaims(Keeper(engine.pool, engine.id, lease_s), "/data")
 
 
 def hold(link: Link, url: str, *, real: bool, lease_s: float = 60.0) -> str:
@@ -64,7 +69,7 @@ def test_locks_that_are_granted_to_everybody_are_not(
     manifest: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As some servers do that speak the same language."""
-    monkeypatch.setattr("manifestlog.engines.postgres.session_locks._LOCK", "SELECT %s::bigint IS NOT NULL")
+    monkeypatch.setattr("manifestlog.engines.postgres.presence._LOCK", "SELECT %s::bigint IS NOT NULL")
     assert not are_real(engine_of(manifest).pool)
 
 
@@ -150,3 +155,119 @@ def test_a_claim_is_renewed_while_its_process_works(manifest: DownloadManifestMa
 def test_a_directory_at_a_url_is_the_same_everywhere(manifest: DownloadManifestManager) -> None:
     with manifest.claims("s3://bucket/raw") as claims:
         assert claims.display == "s3://bucket/raw"
+
+
+# -- one process -------------------------------------------------------------------------------------------------------
+
+
+def end_sessions_of_claims(place: Place) -> None:
+    place.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    )
+
+
+def take_over(place: Place, what: str) -> None:
+    """As by a worker of another host, after a lease."""
+    place.execute(f"UPDATE manifestlog.claim SET token = token + 1, owner = '\\x00' WHERE what = '{what}'")
+
+
+def test_a_session_that_is_lost_costs_no_claim_that_nobody_has_taken(
+    place: Place, manifest: DownloadManifestManager
+) -> None:
+    with manifest.claims("/data") as claims, claims.claim("part", "a"):
+        end_sessions_of_claims(place)
+        with claims.fence():
+            assert manifest.add(record("a")).verdict is Verdict.NEW
+
+
+def test_the_session_that_shows_a_process_is_begun_anew(place: Place, manifest: DownloadManifestManager) -> None:
+    with claims_of(manifest, LEASE_S) as one, claims_of(manifest) as other, one.claim("part", "a"):
+        end_sessions_of_claims(place)
+        wait_until(lambda: sessions_of_claims(place) == 1)
+        with other.claim("part", "a") as found:
+            assert not found
+
+
+def sessions_of_claims(place: Place) -> int:
+    with place.connect() as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchall()
+    return int(count)
+
+
+def test_the_workers_of_a_process_need_one_session(place: Place, manifest: DownloadManifestManager) -> None:
+    with ExitStack() as opened:
+        for number in range(10):
+            claims = opened.enter_context(manifest.claims("/data"))
+            assert opened.enter_context(claims.claim("part", str(number)))
+        assert sessions_of_claims(place) == 1
+
+
+def test_without_a_worker_there_is_no_session(place: Place, manifest: DownloadManifestManager) -> None:
+    with manifest.claims("/data") as claims, claims.claim("part", "a"):
+        pass
+    wait_until(lambda: sessions_of_claims(place) == 0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_host_whose_session_locks_are_real_and_one_whose_are_not_exclude_each_other(
+    manifest: DownloadManifestManager, first: bool
+) -> None:
+    """Such as one that goes through a pooler."""
+    with (
+        claims_of(manifest, real=first) as one,
+        one.claim("part", "a"),
+        claims_of(manifest, real=not first) as other,
+        other.claim("part", "a") as found,
+    ):
+        assert not found
+
+
+def test_what_is_given_back_while_a_worker_writes_is_not_lost(manifest: DownloadManifestManager) -> None:
+    """Threads may share the claims of a worker."""
+    with manifest.claims("/data") as claims, claims.claim("part", "a"), ExitStack() as held:
+        held.enter_context(claims.claim("part", "b"))
+        with claims.fence():
+            held.close()
+            assert manifest.add(record("a")).verdict is Verdict.NEW
+        with manifest.claims("/data") as others, others.claim("part", "b") as found:
+            assert found
+
+
+def test_a_fence_around_the_claims_of_several_workers_misses_none(
+    place: Place, manifest: DownloadManifestManager
+) -> None:
+    with (
+        manifest.claims("/data") as ours,
+        manifest.claims("/data") as theirs,
+        ours.claim("part", "a"),
+        theirs.claim("part", "b"),
+    ):
+        take_over(place, "b")
+        with pytest.raises(ClaimLostError), ours.fence(theirs):
+            manifest.add(record("a"))
+        with ours.fence():
+            assert manifest.add(record("a")).verdict is Verdict.NEW
+
+
+def who_has_written_hears_so_although_the_claim_is_lost_by_then(place: Place) -> None:
+    """The answer to the first try was lost, and the second one must not say that nothing was written."""
+    pause = Pool._pause
+
+    def lose_the_claim(pool: Pool, *given: Any) -> None:
+        take_over(place, "a")
+        pause(pool, *given)
+
+    with (
+        cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy,
+        begun(place, proxy) as manifest,
+        manifest.claims("/data") as claims,
+        claims.claim("part", "a"),
+        claims.fence(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for number in range(2):  # the second one has all statements prepared
+            proxy.arm(0, Cut.BEFORE)
+            manifest.add(record(f"x{number}", number, source=f"s{number}"))
+        patch.setattr(Pool, "_pause", lose_the_claim)
+        proxy.arm(proxy.messages - 1, Cut.UNANSWERED)
+        assert (manifest.add(record("z", 9, source="z")).verdict, proxy.cuts) == (Verdict.NEW, 1)

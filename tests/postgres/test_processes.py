@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from contract.builders import META, answers, record, sha
 from manifestlog import DownloadManifestManager, ManifestOptions, RecordRejectedError, Verdict
-from manifestlog.engines.postgres.session_locks import are_real
+from manifestlog.engines.postgres.presence import are_real
 from support.pgbouncer import pooling
 
 from .places import engine_of

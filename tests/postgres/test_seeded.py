@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.program import wait_until
 from contract.builders import META, QUIET, record, sha
 from manifestlog import ClaimLostError, DownloadManifestManager, ManifestOptions, Verdict
-from manifestlog.engines.postgres import session_locks, single, upkeep, writing
-from manifestlog.engines.postgres.claims import PostgresClaims
+from manifestlog.engines.postgres import leases, single, upkeep, writing
 
 from .cutting import Cut, cutting
 from .places import engine_of
+from .test_claims import who_has_written_hears_so_although_the_claim_is_lost_by_then
 from .test_cut import cut_at, expected
 
 if TYPE_CHECKING:
@@ -79,14 +81,82 @@ def a_content_that_is_forgotten_between_two_locks_is_claimed(place: Place) -> No
 
 def who_lost_a_claim_cannot_write(place: Place) -> None:
     with DownloadManifestManager(place.url(), META) as manifest:
-        engine = engine_of(manifest)
-        with PostgresClaims(engine.pool, "/data") as claims, claims.claim("part", "a"):
-            place.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
-            )
+        with manifest.claims("/data") as claims, claims.claim("part", "a"):
+            taken_over(place)
             with pytest.raises(ClaimLostError), claims.fence():
                 manifest.add(record("a"))
+            with pytest.raises(ClaimLostError), claims.fence():
+                manifest.add_each([record("a"), record("b")])
         assert len(manifest) == 0
+
+
+def nobody_takes_a_claim_over_while_its_holder_writes(place: Place) -> None:
+    with (
+        DownloadManifestManager(place.url(), META) as manifest,
+        place.connect() as other,
+        manifest.claims("/data") as claims,
+        claims.claim("part", "a"),
+    ):
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
+
+        def write() -> None:
+            with claims.fence():
+                manifest.add(record("a"))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_until(lambda: waits_for_a_lock(place))
+        taking = threading.Thread(target=taken_over, args=(place,))
+        taking.start()
+        taking.join(0.3)
+        waits = taking.is_alive()
+        other.execute("COMMIT")
+        writer.join()
+        taking.join()
+        assert (waits, len(manifest)) == (True, 1)
+
+
+def a_claim_that_somebody_had_in_between_is_lost(place: Place) -> None:
+    """Also for the worker that gets it again."""
+    with (
+        DownloadManifestManager(place.url(), META) as manifest,
+        manifest.claims("/data") as claims,
+        claims.claim("part", "a"),
+    ):
+        taken_over(place)
+        place.execute("DELETE FROM manifestlog.claim")
+        with pytest.raises(ClaimLostError), claims.claim("part", "a"):
+            pass
+
+
+def only_what_a_worker_holds_is_renewed(place: Place) -> None:
+    with (
+        DownloadManifestManager(place.url(), META) as manifest,
+        engine_of(manifest).claims("/data") as claims,
+        claims.claim("part", "a"),
+        claims.kept() as held,
+    ):
+        taken_over(place)
+        before = expiry(place)
+        engine_of(manifest).pool.call(lambda slot: leases.renew(slot, held, 1))
+        assert expiry(place) == before
+
+
+def expiry(place: Place) -> list[Any]:
+    with place.connect() as connection:
+        return connection.execute("SELECT expires FROM manifestlog.claim").fetchall()
+
+
+def taken_over(place: Place) -> None:
+    """As by another host, after a lease."""
+    place.execute("UPDATE manifestlog.claim SET token = token + 1, owner = '\\x00'")
+
+
+def waits_for_a_lock(place: Place) -> bool:
+    with place.connect() as connection:
+        found = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+    return found is not None and found[0] > 0
 
 
 SCENARIOS: dict[str, Callable[[Place], None]] = {
@@ -97,6 +167,10 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_duplicate_is_on_disk,
         a_content_that_is_forgotten_between_two_locks_is_claimed,
         who_lost_a_claim_cannot_write,
+        nobody_takes_a_claim_over_while_its_holder_writes,
+        a_claim_that_somebody_had_in_between_is_lost,
+        only_what_a_worker_holds_is_renewed,
+        who_has_written_hears_so_although_the_claim_is_lost_by_then,
     )
 }
 
@@ -113,6 +187,14 @@ def _known_only(tx: writing.Transaction, given: dict[str, bytes]) -> None:
         tx.lock_contents(left)
 
 
+def _asking_the_fence_first(tx: writing.Transaction) -> None:
+    if not tx._begun:
+        tx._begun = True
+        tx.slot.send(writing.BEGIN)
+        writing.settle(tx.slot, tx.limits)
+        writing.check_claims(tx.slot, tx.limits)
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a second try answers as the first": lambda p: p.setattr(writing.Transaction, "first_try", _without_asking),
     "sources are locked": lambda p: (
@@ -123,8 +205,16 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a content that is forgotten between two locks is claimed": lambda p: p.setattr(
         writing.Transaction, "_lock_known", _known_only
     ),
-    "who lost a claim cannot write": lambda p: p.setattr(
-        session_locks.SessionLocks, "fenced", lambda _: pytest.MonkeyPatch.context()
+    "who lost a claim cannot write": lambda p: p.setattr(writing, "_FENCED", "SELECT %s, %b::bytea[], %s::bigint[]"),
+    "nobody takes a claim over while its holder writes": lambda p: p.setattr(
+        writing, "_FENCED", writing._FENCED.replace("FOR SHARE OF c", "")
+    ),
+    "a claim that somebody had in between is lost": lambda p: p.setattr(secrets, "randbits", lambda _: 1),
+    "only what a worker holds is renewed": lambda p: p.setattr(
+        leases, "_RENEW", leases._RENEW.replace("AND c.token = h.token", "")
+    ),
+    "who has written hears so although the claim is lost by then": lambda p: p.setattr(
+        writing.Transaction, "_begin", _asking_the_fence_first
     ),
 }
 
@@ -138,5 +228,5 @@ def test_it_holds(place: Place, scenario: str) -> None:
 @pytest.mark.parametrize("scenario", BREAKS)
 def test_without_its_safeguard_it_does_not(place: Place, scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BREAKS[scenario](monkeypatch)
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, ClaimLostError)):
         SCENARIOS[scenario](place)

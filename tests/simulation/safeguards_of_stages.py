@@ -84,7 +84,7 @@ STAGES = [
         "an item is claimed",
         "two processes that work on one input",
         "a run beside another one of its stage",
-        "stages.worker:_claimed", "if held.enter_context(worker.claims.claim(ITEM, item.digest, wait_s=wait_s)):", "if True:",
+        "stages.worker:_claimed", "return [item for item in items if item.digest in ours]", "return items",
     ),
     one(
         "only what nobody holds is tidied away",

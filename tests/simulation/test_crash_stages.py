@@ -62,6 +62,9 @@ class _Alone:
     def fence(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def ensure_held(self) -> None:
+        pass
+
 
 @contextmanager
 def opened(durability: Durability) -> Iterator[Landing]:

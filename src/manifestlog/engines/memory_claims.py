@@ -15,10 +15,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from manifestlog.engines.claiming import one_by_one
 from manifestlog.model.rows import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -66,9 +67,15 @@ class MemoryClaims:
         if self._claimed.holders.get(key) is self:
             del self._claimed.holders[key]
 
-    def fence(self) -> AbstractContextManager[None]:
+    def claim_many(self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0) -> AbstractContextManager[set[str]]:
+        return one_by_one(self, kind, wanted, wait_s)
+
+    def fence(self, *_: Self) -> AbstractContextManager[None]:
         """Do nothing: a claim ends only with this process."""
         return nullcontext()
+
+    def ensure_held(self, *_: Self) -> None:
+        """Do nothing, for the same reason."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from manifestlog.model.writes import Added, Rewritten, TimeLookup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set as AbstractSet
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -120,8 +120,19 @@ class Claims(Protocol):
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
         """Claim a name, waiting up to `wait_s` for its holder; the block receives whether the claim succeeded."""
 
-    def fence(self) -> AbstractContextManager[None]:
-        """In this block, writes of this thread raise an error, with nothing written, if a claim of this object was lost."""
+    def claim_many(
+        self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0
+    ) -> AbstractContextManager[AbstractSet[str]]:
+        """Claim those of these names that are free; the block receives which ones. A server is asked once."""
+
+    def fence(self, *others: Self) -> AbstractContextManager[None]:
+        """In this block, writes of this thread raise `ClaimLostError`, with nothing written, if a claim was lost.
+
+        That is one that this object, or one of the `others`, held at the beginning of the block. Their workers wait.
+        """
+
+    def ensure_held(self, *others: Self) -> None:
+        """Raise `ClaimLostError` if a claim was lost, as `fence` does: for what no fence covers, such as a new name of a file."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -40,7 +40,8 @@ class Claims:
         """The directories seen so far, as claims name them."""
         if not isinstance(data_dir, UrlPath):
             part_file.make_directory(data_dir)
-        self._claims = manifest.claims(data_dir)
+        self.inner = manifest.claims(data_dir)
+        """As the engine has them."""
 
     def name_of(self, path: Path) -> str:
         """Return the name under which a file of the data directory is claimed; of an object, its URL."""
@@ -52,31 +53,38 @@ class Claims:
 
     def trying(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """Claim a name if it is free; the block receives whether the claim succeeded."""
-        return self._claims.claim(kind, name)
+        return self.inner.claim(kind, name)
 
     @contextmanager
     def waiting(self, kind: str, name: str) -> Iterator[None]:
         """Claim a name, waiting for its current holder; raises `ExtractError` after a minute."""
-        with self._claims.claim(kind, name, wait_s=_WAIT_S) as ours:
+        with self.inner.claim(kind, name, wait_s=_WAIT_S) as ours:
             if not ours:
-                where = self._claims.display
+                where = self.inner.display
                 raise ExtractError(f"{kind} {name} is claimed by another process; run extract again later", where)
             yield
 
-    def fence(self) -> AbstractContextManager[None]:
-        """In this block, writes of this thread raise an error, with nothing written, if a claim was lost."""
-        return self._claims.fence()
+    def fence(self, *others: Self) -> AbstractContextManager[None]:
+        """In this block, writes of this thread raise `ClaimLostError`, with nothing written, if a claim was lost.
+
+        That is one of this object, or of the `others`, whose threads wait meanwhile.
+        """
+        return self.inner.fence(*(one.inner for one in others))
+
+    def ensure_held(self, *others: Self) -> None:
+        """Raise `ClaimLostError` if a claim was lost, as `fence` does."""
+        self.inner.ensure_held(*(one.inner for one in others))
 
     def record_skip(self, name: str) -> list[str]:
         """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
-        return self._claims.record_skip(name)
+        return self.inner.record_skip(name)
 
     def clear_skips(self, name: str) -> None:
         """Delete the note of runs that skipped this name, since this run has the claim."""
-        self._claims.clear_skips(name)
+        self.inner.clear_skips(name)
 
     def close(self) -> None:
-        self._claims.close()
+        self.inner.close()
 
     def __enter__(self) -> Self:
         return self

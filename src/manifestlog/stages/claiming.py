@@ -17,6 +17,7 @@ from manifestlog.model.events import EventKind
 from manifestlog.stages.rule import DERIVES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence, Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from manifestlog.manager import AbstractManifest, Claims
@@ -38,6 +39,12 @@ class StageClaims:
         """Claim a name; the block receives whether the claim succeeded. A place is claimed among all stages."""
         return self._claims.claim(kind if kind == "place" else self._prefix + kind, name, wait_s=wait_s)
 
+    def claim_many(
+        self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0
+    ) -> AbstractContextManager[AbstractSet[str]]:
+        """Claim those of these names that are free; the block receives which ones."""
+        return self._claims.claim_many(self._prefix + kind, wanted, wait_s=wait_s)
+
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the commands of this worker inherit, so that its claims last until they end, if it is killed."""
@@ -46,6 +53,10 @@ class StageClaims:
     def fence(self) -> AbstractContextManager[None]:
         """In this block, writes of this thread raise `ClaimLostError`, with nothing written, if a claim was lost."""
         return self._claims.fence()
+
+    def ensure_held(self) -> None:
+        """Raise `ClaimLostError` if a claim was lost."""
+        self._claims.ensure_held()
 
     def close(self) -> None:
         self._claims.close()

@@ -126,16 +126,14 @@ def work_on(worker: Worker, batch: Batch) -> BatchDone:
 
 def _claimed(worker: Worker, batch: Batch, held: ExitStack, progress: _Progress) -> list[Item]:
     """Return the items of a batch that could be claimed, until `held` ends."""
-    mine = []
-    for task in batch.items:
-        item = Item(task, worker.naming, worker.landing.workspace)
-        # The command of a worker that died holds its claims until its guard has killed it.
-        wait_s = _GUARD_S if task.was_lost else 0.0
-        if held.enter_context(worker.claims.claim(ITEM, item.digest, wait_s=wait_s)):
-            mine.append(item)
-        else:
+    items = [Item(task, worker.naming, worker.landing.workspace) for task in batch.items]
+    # The command of a worker that died holds its claims until its guard has killed it.
+    wait_s = _GUARD_S if any(task.was_lost for task in batch.items) else 0.0
+    ours = held.enter_context(worker.claims.claim_many(ITEM, [item.digest for item in items], wait_s=wait_s))
+    for item in items:
+        if item.digest not in ours:
             progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))
-    return mine
+    return [item for item in items if item.digest in ours]
 
 
 def _work_on_one(worker: Worker, item: Item, progress: _Progress) -> None:

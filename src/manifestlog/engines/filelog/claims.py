@@ -23,11 +23,12 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from manifestlog.engines.claiming import one_by_one
 from manifestlog.files import disk
 from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -65,9 +66,15 @@ class FileClaims:
             time.sleep(_POLL_S)
         return True
 
-    def fence(self) -> AbstractContextManager[None]:
+    def claim_many(self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0) -> AbstractContextManager[set[str]]:
+        return one_by_one(self, kind, wanted, wait_s)
+
+    def fence(self, *_: Self) -> AbstractContextManager[None]:
         """Do nothing: a claim ends only with this process."""
         return nullcontext()
+
+    def ensure_held(self, *_: Self) -> None:
+        """Do nothing, for the same reason."""
 
     def record_skip(self, name: str) -> list[str]:
         with self.claim("notes", "", wait_s=_NOTES_WAIT_S) as ours:

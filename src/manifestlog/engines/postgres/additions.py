@@ -55,7 +55,7 @@ class Additions:
 
     def add(self, one: Addition) -> Added:
         """Record one content, together with those of other threads that wait; alone if it depends on a claim."""
-        if self._writer.pool.is_bound:
+        if self._writer.pool.fence is not None:
             (answer,) = self._together([one])
             if isinstance(answer, Exception):
                 raise answer

@@ -3,11 +3,13 @@
 Invariants:
 
 - At most one `PostgresClaims` object holds a claim. Threads of one object share its claims.
-- A claim ends with its block, its object or its process; if its host is cut off or stopped, `LEASE_S` later.
-- Inside `fence` nothing is written any more once a claim of this object may be somebody else's.
+- A claim ends with its block, its object or its process. If its host is stopped or cut off, it may be taken over `LEASE_S`
+  later.
+- Inside `fence` nothing is written any more once somebody else has taken a claim over: the transaction locks the claims
+  before it writes.
 
-Two holders are possible for a moment: one that was cut off works on until it writes. `session_locks` and `leases` keep the
-claims, the second where the server's session locks are not real.
+Two workers may work for a moment: one that was cut off goes on until it writes. `keeper` and `leases` know how claims are
+kept.
 """
 
 from __future__ import annotations
@@ -16,25 +18,27 @@ import hashlib
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from manifestlog import names
-from manifestlog.engines.postgres.leases import Leases
-from manifestlog.engines.postgres.session_locks import SessionLocks, are_real
+from manifestlog.engines.postgres import leases
+from manifestlog.engines.postgres.connections import Fence
 from manifestlog.engines.postgres.values import hashed
 from manifestlog.errors import ManifestError
 from manifestlog.model import codec
+from manifestlog.server_errors import ClaimLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.keeper import Keeper
+    from manifestlog.engines.postgres.leases import Held
 
-LEASE_S = 60.0
 _POLL_S, _POLL_S_MAX = 0.005, 0.1
 _RUNS_NOTED_MAX = 999
 _SKIPS = "SELECT times FROM manifestlog.skip WHERE place = %b AND name = %b"
@@ -44,86 +48,119 @@ _NOTE = """
 _CLEAR = "DELETE FROM manifestlog.skip WHERE place = %b AND name = %b"
 
 
-class Locks(Protocol):
-    """What keeps the claims of one object."""
-
-    def take(self, key: bytes) -> bool:
-        """Take a claim if it is free, and return whether that succeeded."""
-
-    def release(self, key: bytes) -> None: ...
-
-    def renew(self) -> None:
-        """Say that this object is still there."""
-
-    def fenced(self) -> AbstractContextManager[None]: ...
-
-    def close(self) -> None:
-        """Release everything."""
-
-
 class PostgresClaims:
     """The claims of one worker in a directory; a context manager."""
 
-    def __init__(self, pool: Pool, directory: str, lease_s: float = LEASE_S) -> None:
+    def __init__(self, keeper: Keeper, directory: str) -> None:
         self.display = directory
-        self._pool = pool
+        self._keeper = keeper
         self._place = directory if names.is_url(directory) else os.path.realpath(directory)
-        self._lease_s = lease_s
+        self._pid = os.getpid()
         self._turn = threading.RLock()
-        self._locks: Locks | None = None
-        self._over = threading.Event()
+        self._owner: bytes | None = None
+        """Our identity; None before the first claim."""
+        self._held: dict[bytes, Held] = {}
+        self._times: Counter[bytes] = Counter()
+        """How many blocks hold each of them."""
+        self._fences = 0
+        self._ended: list[Held] = []
+        """What was given back while a fence needs it."""
 
     @contextmanager
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> Iterator[bool]:
-        key = _key(self._place, kind, name)
-        ours = self._take(key, time.monotonic() + wait_s)
-        try:
-            yield ours
-        finally:
-            if ours:
-                self._release(key)
+        with self.claim_many(kind, [name], wait_s=wait_s) as ours:
+            yield bool(ours)
 
-    def fence(self) -> AbstractContextManager[None]:
-        """In this block, a write of this thread raises `ClaimLostError` if a claim of this object was lost."""
+    @contextmanager
+    def claim_many(self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0) -> Iterator[set[str]]:
+        keys = {_key(self._place, kind, name): name for name in wanted}
+        ours = self._take(kind, keys, time.monotonic() + wait_s)
+        try:
+            yield {keys[key] for key in ours}
+        finally:
+            self._release(ours)
+
+    def _take(self, kind: str, keys: dict[bytes, str], deadline: float) -> set[bytes]:
+        """Take what is free, again and again until all is taken or the time is over."""
+        pause_s, ours = _POLL_S, self._try(kind, keys)
+        while len(ours) < len(keys) and (left_s := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _POLL_S_MAX)
+            ours |= self._try(kind, {key: name for key, name in keys.items() if key not in ours})
+        return ours
+
+    def _try(self, kind: str, keys: dict[bytes, str]) -> set[bytes]:
+        if not keys:
+            return set()
         with self._turn:
-            return self._begun().fenced()
+            if self._pid != os.getpid():
+                self._begin_anew()
+            if self._owner is None:
+                self._owner = self._keeper.enter()
+            found = self._keeper.take(
+                self._owner, _bytes(self._place), kind, {key: _bytes(name) for key, name in keys.items()}
+            )
+            lost = [one for one in found if self._held.get(one.name, one) != one]
+            if lost:  # somebody had it in between, so the block that holds it must not go on as if nobody had
+                self._keeper.release(self._owner, found)
+                raise ClaimLostError(self._keeper.pool.location.display)
+            self._held.update((one.name, one) for one in found)
+            self._times.update(one.name for one in found)
+            self._ended = [one for one in self._ended if one not in found]
+        return {one.name for one in found}
+
+    def _begin_anew(self) -> None:
+        """Forget what was claimed: a forked child has none of it."""
+        self._pid, self._owner = os.getpid(), None
+        self._held.clear()
+        self._times.clear()
+        self._ended.clear()
+
+    def _release(self, keys: set[bytes]) -> None:
+        with self._turn:
+            for key in keys & self._held.keys():  # others ended with `close`
+                self._times[key] -= 1
+                if not self._times[key]:
+                    self._ended.append(self._held.pop(key))
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what has ended, unless a fence needs it: it would take the claim for lost."""
+        if self._fences or not self._ended or self._owner is None or self._pid != os.getpid():
+            return
+        ended, self._ended = self._ended, []
+        with suppress(ManifestError):  # what cannot be given back ends with its lease
+            self._keeper.release(self._owner, ended)
+
+    @contextmanager
+    def fence(self, *others: Self) -> Iterator[None]:
+        with _kept_by_all((self, *others)) as held:
+            fence = Fence([one.name for one in held], [one.token for one in held]) if held else None
+            with self._keeper.pool.fenced(fence):
+                yield
+
+    def ensure_held(self, *others: Self) -> None:
+        with _kept_by_all((self, *others)) as held:
+            if held and not self._keeper.pool.call(lambda slot: leases.are_held(slot, held)):
+                raise ClaimLostError(self._keeper.pool.location.display)
+
+    @contextmanager
+    def kept(self) -> Iterator[list[Held]]:
+        """What this object holds, and keeps in this block."""
+        with self._turn:
+            self._fences += 1
+            held = list(self._held.values())
+        try:
+            yield held
+        finally:
+            with self._turn:
+                self._fences -= 1
+                self._give_back()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """None: a connection cannot be inherited, so claims end with this process."""
         return ()
-
-    def _take(self, key: bytes, deadline: float) -> bool:
-        pause_s = _POLL_S
-        while not self._try(key):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return False
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, _POLL_S_MAX)
-        return True
-
-    def _try(self, key: bytes) -> bool:
-        with self._turn:
-            return self._begun().take(key)
-
-    def _begun(self) -> Locks:
-        if self._locks is None:
-            real = are_real(self._pool)
-            self._locks = SessionLocks(self._pool, self._lease_s) if real else Leases(self._pool, self._lease_s)
-            threading.Thread(target=self._renew, name="manifestlog-claims", daemon=True).start()
-        return self._locks
-
-    def _renew(self) -> None:
-        while not self._over.wait(self._lease_s / 3):
-            with self._turn, suppress(ManifestError):
-                if self._locks is not None:
-                    self._locks.renew()
-
-    def _release(self, key: bytes) -> None:
-        with self._turn, suppress(ManifestError):  # what cannot be released is lost, or ends with its lease
-            if self._locks is not None:
-                self._locks.release(key)
 
     def record_skip(self, name: str) -> list[str]:
         place, key = hashed(self._place), hashed(name)
@@ -135,17 +172,18 @@ class PostgresClaims:
             slot.rows(_NOTE, place, key, codec.dumps(times))
             return times
 
-        return self._pool.call(act)
+        return self._keeper.pool.call(act)
 
     def clear_skips(self, name: str) -> None:
-        self._pool.call(lambda slot: slot.rows(_CLEAR, hashed(self._place), hashed(name)))
+        self._keeper.pool.call(lambda slot: slot.rows(_CLEAR, hashed(self._place), hashed(name)))
 
     def close(self) -> None:
-        self._over.set()
         with self._turn:
-            locks, self._locks = self._locks, None
-            if locks is not None:
-                locks.close()
+            owner, self._owner = self._owner, None
+            self._held.clear()
+            self._times.clear()
+        if owner is not None and self._pid == os.getpid():
+            self._keeper.leave(owner)
 
     def __enter__(self) -> Self:
         return self
@@ -156,10 +194,16 @@ class PostgresClaims:
         self.close()
 
 
-def claims(pool: Pool, directory: str) -> PostgresClaims:
-    """Return a new worker's claims."""
-    return PostgresClaims(pool, directory)
+@contextmanager
+def _kept_by_all(some: Iterable[PostgresClaims]) -> Iterator[list[Held]]:
+    with ExitStack() as opened:
+        yield [one for claims in dict.fromkeys(some) for one in opened.enter_context(claims.kept())]
 
 
 def _key(place: str, kind: str, name: str) -> bytes:
-    return hashlib.sha256(f"{place}\0{kind}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(_bytes(f"{place}\0{kind}\0{name}")).digest()
+
+
+def _bytes(text: str) -> bytes:
+    """Return any text as bytes, also the name of a file that is not UTF-8."""
+    return text.encode("utf-8", "surrogatepass")

@@ -28,7 +28,6 @@ from manifestlog.engines.postgres import failures
 from manifestlog.engines.postgres.location import connection_text
 from manifestlog.engines.postgres.wire import Wire
 from manifestlog.errors import IndeterminateWriteError, LockTimeoutError, ManifestClosedError
-from manifestlog.server_errors import ClaimLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,14 +55,12 @@ _SESSION = (
 """A plan that was prepared while a table was small would otherwise read all of it for ever. Commits that must wait say so."""
 _IDLE_S_MIN = 60.0
 """How long a client may be stopped inside a transaction before the server gives its locks to others."""
-_TRIES_OF_CLAIM_MAX = 100
 _PAUSE_S, _PAUSE_S_MAX = 0.005, 0.5
 
 
 class Fence(NamedTuple):
     """Claims that must still be there when a transaction commits."""
 
-    owner: bytes
     names: list[bytes]
     tokens: list[int]
 
@@ -202,11 +199,8 @@ class Pool:
         """Call `act` with a connected slot, and again after a failure that may pass, for up to `timeout_s`."""
         return self.repeat(lambda slot, _: act(slot))
 
-    def repeat(self, act: Callable[[Slot, int], T], *, is_write: bool = False) -> T:
+    def repeat(self, act: Callable[[Slot, int], T]) -> T:
         """Call `act` with a connected slot and the number of the try, from 0 on."""
-        fenced: Slot | None = getattr(self._mine, "bound", (None, None))[0]
-        if is_write and fenced is not None:
-            return self._once(act, fenced)
         with self._slot() as slot:
             tries, deadline = 0, time.monotonic() + self.timeout_s
             while True:
@@ -223,33 +217,6 @@ class Pool:
                 except BaseException:
                     slot.recover()
                     raise
-
-    def _once(self, act: Callable[[Slot, int], T], slot: Slot) -> T:
-        """Call `act` with the session of a claim, which nothing can replace."""
-        self._ensure_there(slot)
-        tries = 0
-        while True:
-            try:
-                return act(slot, tries)
-            except psycopg.Error as error:
-                in_doubt, slot.in_doubt = slot.in_doubt and failures.is_lost(error), False
-                slot.recover()
-                if slot.connection is None:
-                    found = ClaimLostError(self.location.display)
-                    raise IndeterminateWriteError(self.location.display, found) if in_doubt else found from error
-                if not failures.may_retry(error) or tries > _TRIES_OF_CLAIM_MAX:
-                    raise failures.of_statement(self.location, error, self.timeout_s) from error
-                tries += 1
-
-    def _ensure_there(self, slot: Slot) -> None:
-        """Raise `ClaimLostError` if the session has ended, before a write that would then be in doubt."""
-        try:
-            if slot.connection is not None:
-                slot.rows("SELECT 1")
-        except psycopg.Error:
-            slot.disconnect()
-        if slot.connection is None:
-            raise ClaimLostError(self.location.display)
 
     def _judge(self, slot: Slot, error: psycopg.Error, deadline: float) -> None:
         """Raise what the caller gets, unless the call can be repeated."""
@@ -321,26 +288,20 @@ class Pool:
         return self._settings is not None
 
     @contextmanager
-    def bound(self, slot: Slot | None, fence: Fence | None = None) -> Iterator[None]:
-        """Let the writes of this thread in this block use this slot, or check this fence."""
+    def fenced(self, fence: Fence | None) -> Iterator[None]:
+        """Let the writes of this thread in this block check these claims."""
         mine = self._mine
-        before = getattr(mine, "bound", (None, None))
-        mine.bound = (slot, fence)
+        before = getattr(mine, "fence", None)
+        mine.fence = fence
         try:
             yield
         finally:
-            mine.bound = before
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the writes of this thread depend on a claim."""
-        return getattr(self._mine, "bound", (None, None)) != (None, None)
+            mine.fence = before
 
     @property
     def fence(self) -> Fence | None:
-        """The fence of this thread."""
-        fence: Fence | None = getattr(self._mine, "bound", (None, None))[1]
-        return fence
+        """The claims that the writes of this thread depend on."""
+        return getattr(self._mine, "fence", None)
 
     def brief(self, act: Callable[[Slot], None]) -> None:
         """Call `act` once if there is a connection, for what may as well be left undone."""

@@ -21,8 +21,9 @@ from psycopg.errors import SerializationFailure
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.postgres import checking, lookup, reading, upkeep
 from manifestlog.engines.postgres.additions import Addition, Additions
-from manifestlog.engines.postgres.claims import claims
+from manifestlog.engines.postgres.claims import PostgresClaims
 from manifestlog.engines.postgres.history import History
+from manifestlog.engines.postgres.keeper import Keeper
 from manifestlog.engines.postgres.operation import Writer
 from manifestlog.engines.postgres.past import PastSnapshot
 from manifestlog.engines.postgres.snapshot import PostgresSnapshot
@@ -39,7 +40,6 @@ from manifestlog.model.writes import Added, forget_details, plan_update, rewrite
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.postgres.claims import PostgresClaims
     from manifestlog.engines.postgres.connections import Pool, Slot
     from manifestlog.engines.protocol import Location
     from manifestlog.model.codec import Encoded
@@ -75,6 +75,7 @@ class PostgresEngine:
         self.id = stored.manifest_id
         self.writer = Writer(pool, self.id, stored.lanes, options)
         self.additions = Additions(self.writer, stored.metadata)
+        self.keeper = Keeper(pool, self.id)
         self.history = History(pool, self.id, str(stored.metadata["ts_created"]), options)
 
     @property
@@ -252,7 +253,7 @@ class PostgresEngine:
     # -- claims ----------------------------------------------------------------------------------------------------------
 
     def claims(self, directory: str) -> PostgresClaims:
-        return claims(self.pool, directory)
+        return PostgresClaims(self.keeper, directory)
 
     # -- maintenance -----------------------------------------------------------------------------------------------------
 
@@ -281,6 +282,7 @@ class PostgresEngine:
     def after_fork_in_child(self) -> None:
         self.pool.drop_inherited()
         self.additions.begin_anew()
+        self.keeper.begin_anew()
 
 
 def _nothing(_: Slot, __: list[Any]) -> None:

@@ -1,70 +1,120 @@
-"""Claims as rows with an end, for servers whose session locks are not real.
+"""Claims as rows: who has which, until when, and how they pass to somebody else.
 
 Invariants:
 
-- A claim that has not been renewed for a lease is free. Its token grows with each new holder.
-- What is written inside `fenced` compares tokens and ends in the same transaction, and locks the rows until it commits.
+- A row has one holder, by its token, which differs with each. Whoever takes a claim over changes the token.
+- A row may be taken over when its lease has ended, or when its process is gone (`presence`).
+- Several rows are locked in the order of their names, in every statement.
 
-The clock is the server's.
+The clock is the server's. `keeper` renews.
 """
 
 from __future__ import annotations
 
-import uuid
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from manifestlog.engines.postgres.connections import Fence
 from manifestlog.engines.postgres.writing import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.wire import Rows
 
 _TAKE = f"""
-    INSERT INTO manifestlog.claim AS c (name, owner, token, expires) VALUES (%b, %b, 1, {NOW} + %s)
-    ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires = excluded.expires,
-        token = CASE WHEN c.owner = excluded.owner AND c.expires > {NOW} THEN c.token ELSE c.token + 1 END
-    WHERE c.expires < {NOW} OR c.owner = excluded.owner
-    RETURNING token"""
-_RELEASE = "UPDATE manifestlog.claim SET expires = 0 WHERE name = %b AND owner = %b AND token = %s"
-_RENEW = f"UPDATE manifestlog.claim SET expires = {NOW} + %s WHERE owner = %b AND expires > {NOW}"
+    INSERT INTO manifestlog.claim AS c
+        (name, owner, token, expires, presence, manifest_id, place, kind, what, host, pid, since)
+    SELECT u.name, %b, u.token, n.now + %s, %s::bigint, %s::int, %b, %s::text, u.what, %s::text, %s::int, n.now
+    FROM unnest(%b::bytea[], %s::bigint[], %b::bytea[]) AS u(name, token, what), (SELECT {NOW} AS now) n
+    ORDER BY u.name
+    ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires = excluded.expires, presence = excluded.presence,
+        manifest_id = excluded.manifest_id, place = excluded.place, kind = excluded.kind, what = excluded.what,
+        host = excluded.host, pid = excluded.pid,
+        token = CASE WHEN c.owner = excluded.owner THEN c.token ELSE excluded.token END,
+        since = CASE WHEN c.owner = excluded.owner THEN c.since ELSE excluded.since END
+    WHERE c.owner = excluded.owner OR c.expires < excluded.since"""
+_OR_GONE = " OR pg_try_advisory_xact_lock_shared(c.presence)"
+_TAKEN = " RETURNING name, token"
+_MINE = """
+    WITH mine AS (
+        SELECT c.name FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
+        JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token ORDER BY c.name FOR UPDATE OF c)"""
+_RELEASE = f"{_MINE} DELETE FROM manifestlog.claim c USING mine WHERE c.name = mine.name"
+_RENEW = f"{_MINE} UPDATE manifestlog.claim c SET expires = {NOW} + %s FROM mine WHERE c.name = mine.name"
+_COUNT = """
+    SELECT count(*) FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
+    JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token"""
+_PURGE = f"DELETE FROM manifestlog.claim WHERE expires < {NOW} - 7 * 86400 * 1000000::bigint"
+"""What a killed process had claimed, and nobody has wanted since."""
+_HELD = f"""
+    SELECT place, kind, what, host, pid, since FROM manifestlog.claim
+    WHERE manifest_id = %s AND expires > {NOW}"""
+_AND_THERE = " AND (presence IS NULL OR NOT pg_try_advisory_xact_lock_shared(presence))"
 
 
-class Leases:
-    """The claims of one owner."""
+class Claimant(NamedTuple):
+    """Who takes claims, and what for."""
 
-    def __init__(self, pool: Pool, lease_s: float) -> None:
-        self._pool = pool
-        self._owner = uuid.uuid4().bytes
-        self._lease_us = int(lease_s * 1_000_000)
-        self._tokens: dict[bytes, int] = {}
-        self._times: dict[bytes, int] = {}
+    owner: bytes
+    lease_us: int
+    presence: int | None
+    """The session lock of its process; None where the server's session locks tell nothing."""
+    manifest_id: int
+    place: bytes
+    kind: str
+    host: str
+    pid: int
 
-    def take(self, key: bytes) -> bool:
-        found = self._pool.call(lambda slot: slot.rows(_TAKE, key, self._owner, self._lease_us))
-        if found:
-            self._tokens[key] = found[0][0]
-            self._times[key] = self._times.get(key, 0) + 1
-        return bool(found)
 
-    def release(self, key: bytes) -> None:
-        self._times[key] -= 1
-        if self._times[key] == 0:
-            token = self._tokens.pop(key)
-            self._pool.call(lambda slot: slot.rows(_RELEASE, key, self._owner, token))
+class Held(NamedTuple):
+    """A claim that was taken."""
 
-    def renew(self) -> None:
-        self._pool.call(lambda slot: slot.rows(_RENEW, self._lease_us, self._owner))
+    name: bytes
+    token: int
 
-    @contextmanager
-    def fenced(self) -> Iterator[None]:
-        held = list(self._tokens)
-        with self._pool.bound(None, Fence(self._owner, held, [self._tokens[key] for key in held])):
-            yield
 
-    def close(self) -> None:
-        for key in list(self._tokens):
-            token = self._tokens.pop(key)
-            self._pool.call(lambda slot, key=key, token=token: slot.rows(_RELEASE, key, self._owner, token))  # type: ignore[misc] # mypy cannot infer it
+class Wanted(NamedTuple):
+    """A claim that is asked for."""
+
+    name: bytes
+    token: int
+    """What the row gets if it has another holder, or none, until now."""
+    what: bytes
+
+
+def take(slot: Slot, claimant: Claimant, wanted: Sequence[Wanted], *, asks_presence: bool) -> list[Held]:
+    """Take what is free or has this owner already; return that."""
+    names, tokens, whats = (list(column) for column in zip(*wanted, strict=True))
+    owner, lease_us, presence, manifest_id, place, kind, host, pid = claimant
+    statement = _TAKE + (_OR_GONE if asks_presence else "") + _TAKEN
+    given = (owner, lease_us, presence, manifest_id, place, kind, host, pid, names, tokens, whats)
+    return [Held(*row) for row in slot.rows(statement, *given)]
+
+
+def release(slot: Slot, held: Sequence[Held]) -> None:
+    """Give back what still has these tokens."""
+    slot.rows(_RELEASE, *_columns(held))
+
+
+def renew(slot: Slot, held: Sequence[Held], lease_us: int) -> None:
+    """Let what still has these tokens last for another lease, even if the last one has ended: nobody has had it since."""
+    slot.rows(_RENEW, *_columns(held), lease_us)
+
+
+def are_held(slot: Slot, held: Sequence[Held]) -> bool:
+    """Return whether all of these still have their tokens."""
+    ((count,),) = slot.rows(_COUNT, *_columns(held))
+    return bool(count == len(held))
+
+
+def _columns(held: Sequence[Held]) -> tuple[list[bytes], list[int]]:
+    return [one.name for one in held], [one.token for one in held]
+
+
+def purge(slot: Slot) -> None:
+    slot.rows(_PURGE)
+
+
+def holders(slot: Slot, manifest_id: int, *, asks_presence: bool) -> Rows:
+    """Return place, kind, name, host, process and begin of every claim that workers of this manifest hold."""
+    return slot.rows(_HELD + (_AND_THERE if asks_presence else "") + " ORDER BY since, name", manifest_id)

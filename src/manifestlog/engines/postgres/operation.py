@@ -74,4 +74,4 @@ class Writer:
             tx.commit(codec.dumps(answers))
             return result
 
-        return self.pool.repeat(act, is_write=True)
+        return self.pool.repeat(act)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.postgres.staged import logged
 from manifestlog.engines.postgres.values import Seen, seen_in
-from manifestlog.engines.postgres.writing import BEGIN, LANE, NOW, flush, settle
+from manifestlog.engines.postgres.writing import BEGIN, LANE, NOW, check_claims, flush, settle
 from manifestlog.model import codec
 from manifestlog.model.events import EventKind
 from manifestlog.model.rows import Sighting
@@ -120,6 +120,7 @@ def add(slot: Slot, manifest_id: int, one: Ready, limits: Limits) -> Added | Non
         if not slot.has_session:  # else a script without BEGIN is one transaction
             slot.send(BEGIN)
         settle(slot, limits)
+        check_claims(slot, limits)
         slot.send(LANE, manifest_id, one.lane)
         found = slot.send(
             _ADD,

@@ -41,9 +41,8 @@ SETTINGS = (
 _FENCED = """
     SELECT 1 / (count(*) = %s)::int FROM (
         SELECT 1 FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
-        JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token AND c.owner = %b
-        WHERE c.expires > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FOR SHARE OF c) held"""
-"""Divides by zero if a claim is not there any more."""
+        JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token ORDER BY c.name FOR SHARE OF c) held"""
+"""Divides by zero if somebody else has a claim now. Nobody takes one over before the transaction ends."""
 LANE = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
 LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[]) ORDER BY lane FOR UPDATE"
 _ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
@@ -112,9 +111,13 @@ def settle(slot: Slot, limits: Limits) -> None:
     """Send the settings of a transaction, if its session does not have them."""
     if not slot.has_session:
         slot.send(SETTINGS, limits.lock, limits.idle)
+
+
+def check_claims(slot: Slot, limits: Limits) -> None:
+    """Send what fails if a claim was lost that the transaction depends on."""
     if limits.fence is not None:
-        owner, names, tokens = limits.fence
-        slot.send(_FENCED, len(names), names, tokens, owner)
+        names, tokens = limits.fence
+        slot.send(_FENCED, len(names), names, tokens)
 
 
 def flush(slot: Slot, limits: Limits) -> None:
@@ -169,6 +172,7 @@ class Transaction:
         slot, given = self.slot, contents or {}
         with slot.script():
             self._begin()
+            check_claims(slot, self.limits)
             if lanes is None:
                 slot.send(_ALL_LANES, self.id)
             else:

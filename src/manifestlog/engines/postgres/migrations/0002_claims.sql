@@ -1,10 +1,18 @@
--- Who works on what, where the server's session locks cannot tell.
+-- Who works on what. A row is gone when its claim was given back.
 CREATE TABLE manifestlog.claim (
-    name bytea PRIMARY KEY,   -- hash of place, kind and name
-    owner bytea NOT NULL,
-    token bigint NOT NULL,    -- grows with each new holder
-    expires bigint NOT NULL   -- by the server's clock, in microseconds since 1970
-);
+    name bytea PRIMARY KEY,       -- hash of place, kind and what
+    owner bytea NOT NULL,         -- a worker
+    token bigint NOT NULL,        -- differs with each holder
+    expires bigint NOT NULL,      -- by the server's clock, in microseconds since 1970
+    presence bigint,              -- the session lock of its process; NULL where session locks tell nothing
+    manifest_id integer NOT NULL,
+    place bytea NOT NULL,         -- the directory, as text in UTF-8 with surrogates
+    kind text NOT NULL,
+    what bytea NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    since bigint NOT NULL
+) WITH (fillfactor = 50);
 
 -- The runs in a row that skipped a claimed name.
 CREATE TABLE manifestlog.skip (

@@ -1,0 +1,86 @@
+"""Whether a process is still there: a session of its own that holds a lock, which others ask for.
+
+Invariants:
+
+- The server releases the lock when the session ends: 5 ms after a `kill -9` of its process.
+- A session that is lost means that nobody answers for the process, not that it is gone. So claims are judged by their rows,
+  and by this only for taking over those of a process that was killed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manifestlog.engines.postgres.connections import Pool, Slot
+
+_LOCK = "SELECT pg_try_advisory_lock(%s::bigint)"
+_UNLOCK = "SELECT pg_advisory_unlock(%s::bigint)"
+_NUMBER_BITS = 62
+
+
+def are_real(pool: Pool) -> bool:
+    """Return whether a lock that one session has is refused to another one.
+
+    Some servers answer yes to everybody, and behind a pooler a session may change with each transaction.
+    """
+    if pool.session_locks is None:
+        pool.session_locks = pool.has_sessions and pool.call(lambda slot: _probe(pool, slot))
+    return pool.session_locks
+
+
+def _probe(pool: Pool, one: Slot) -> bool:
+    key = secrets.randbits(_NUMBER_BITS)
+
+    def other(slot: Slot) -> bool:
+        got = bool(slot.rows(_LOCK, key)[0][0])
+        if got:
+            slot.rows(_UNLOCK, key)
+        return got
+
+    if not one.rows(_LOCK, key)[0][0]:
+        return False
+    try:
+        return not pool.call(other)
+    finally:
+        one.rows(_UNLOCK, key)
+
+
+class Presence:
+    """The session of this process. One thread uses it at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.number = secrets.randbits(_NUMBER_BITS)
+        """What others ask for."""
+        self._pool = pool
+        self._slot: Slot | None = None
+
+    def call(self, act: Callable[[Slot], None]) -> None:
+        """Call `act` in the session, or in a new one if it was lost. Raises `ManifestError`."""
+        try:
+            if self._slot is not None and self._slot.connection is not None:
+                act(self._slot)
+                return
+        except psycopg.Error:
+            pass  # what was lost is begun anew
+        self.end()
+        self._slot = self._pool.call(self._begin)
+        self._pool.call(act)
+
+    def _begin(self, slot: Slot) -> Slot:
+        # The server may not know yet that the lost session is gone: then that one has the lock for some more seconds.
+        slot.rows(_LOCK, self.number)
+        self._pool.keep(slot)
+        return slot
+
+    def end(self) -> None:
+        """End the session: what this process claims is free then."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.disconnect()
+            self._pool.take_back(slot)
