@@ -153,9 +153,10 @@ def test_decoded_content_is_checked_by_the_run_that_finishes_it(here: Here, bad:
     url = bad.script("/a.csv", sent(CSV))
     one = source(url, source_id="a", dataset="systems", bytes_min=1000)
     from manifestlog.extract.fetchers.protocol import ResponseHead
-    from manifestlog.extract.part_file import PartFile, PartWriter, make_directory
+    from manifestlog.extract.part_file import PartFile, PartWriter
     from manifestlog.extract.paths import SourcePaths
     from manifestlog.extract.register import UnexpectedError
+    from manifestlog.extract.writing_files import make_directory
 
     part = PartFile(SourcePaths.of(here.data_dir, one))
     make_directory(part.path.parent)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from extract.running import pattern, sha256
-from manifestlog.extract import data_files, part_file
+from manifestlog.extract import data_files, part_file, writing_files
 from manifestlog.extract.decide import Part
 from manifestlog.extract.fetchers.protocol import ResponseHead
 from manifestlog.extract.part_file import PartFile, PartWriter
@@ -336,15 +336,15 @@ def test_a_part_is_synced_before_it_gets_its_name_and_its_folder_after(
 
 def test_new_directories_are_synced_from_the_top_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(part_file, "sync_directories", synced.extend)
-    part_file.make_directory(tmp_path / "a" / "b")
+    monkeypatch.setattr(writing_files, "sync_directories", synced.extend)
+    writing_files.make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
 
 
 def test_an_existing_directory_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(part_file, "sync_directories", synced.extend)
-    part_file.make_directory(tmp_path)
+    monkeypatch.setattr(writing_files, "sync_directories", synced.extend)
+    writing_files.make_directory(tmp_path)
     assert synced == []
 
 

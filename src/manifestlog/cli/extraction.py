@@ -83,7 +83,7 @@ def _open(settings: Settings, config: "ExtractConfig") -> DownloadManifestManage
         if not is_remote(config) and not config.data_dir.is_relative_to(root):
             metadata.root_dir = Path(_root_dir(config))
     except ManifestNotFoundError:
-        from manifestlog.extract.part_file import make_directory  # noqa: PLC0415
+        from manifestlog.extract.writing_files import make_directory  # noqa: PLC0415
 
         if isinstance(config.manifests_dir, Path):
             make_directory(config.manifests_dir)

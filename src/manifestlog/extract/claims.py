@@ -4,6 +4,7 @@ Invariants:
 
 - A path is claimed relative to the real data directory: the claim is the same through every symbolic link.
 - Each worker has its own object, since the threads of one object share its claims.
+- Where many hosts share the manifest, a source is also claimed by its name: their data directories may have other paths.
 
 The manifest's engine keeps the claims, and only the engine knows how.
 """
@@ -12,14 +13,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from manifestlog.extract import part_file
+from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.errors import ExtractError
-from manifestlog.manager import AbstractManifest
+from manifestlog.extract.writing_files import make_directory
+from manifestlog.manager import AbstractManifest, Claims as EngineClaims
 from manifestlog.model.url_paths import UrlPath
 
 _WAIT_S = 60.0
@@ -31,6 +34,11 @@ def claim_name(data_dir: Path, path: Path) -> str:
     return os.path.join(directory, path.name)
 
 
+def may_be_lost(manifest: AbstractManifest) -> bool:
+    """Return whether a worker of another host can take a claim over while its holder still works."""
+    return manifest.is_shared and not manifest.is_in_files
+
+
 class Claims:
     """The claims of one worker in a data directory; a context manager."""
 
@@ -39,9 +47,16 @@ class Claims:
         self._directories: dict[Path, str] = {}
         """The directories seen so far, as claims name them."""
         if not isinstance(data_dir, UrlPath):
-            part_file.make_directory(data_dir)
+            make_directory(data_dir)
         self.inner = manifest.claims(data_dir)
         """As the engine has them."""
+        self._kind = f"source of {manifest.location.name}"
+        self._sources = manifest.claims(manifest.location.directory) if may_be_lost(manifest) else None
+
+    @property
+    def all(self) -> tuple[EngineClaims, ...]:
+        """Every object of the engine that keeps these claims."""
+        return (self.inner,) if self._sources is None else (self.inner, self._sources)
 
     def name_of(self, path: Path) -> str:
         """Return the name under which a file of the data directory is claimed; of an object, its URL."""
@@ -54,6 +69,15 @@ class Claims:
     def trying(self, kind: str, name: str) -> AbstractContextManager[bool]:
         """Claim a name if it is free; the block receives whether the claim succeeded."""
         return self.inner.claim(kind, name)
+
+    @contextmanager
+    def trying_source(self, source: ETLSource, part: Path) -> Iterator[bool]:
+        """Claim a source, and its part, if they are free; the block receives whether that succeeded."""
+        with ExitStack() as held:
+            ours = held.enter_context(self.trying("part", self.name_of(part)))
+            if ours and self._sources is not None:
+                ours = held.enter_context(self._sources.claim(self._kind, f"{source.dataset}/{source.source_id}"))
+            yield ours
 
     @contextmanager
     def waiting(self, kind: str, name: str) -> Iterator[None]:
@@ -69,11 +93,13 @@ class Claims:
 
         That is one of this object, or of the `others`, whose threads wait meanwhile.
         """
-        return self.inner.fence(*(one.inner for one in others))
+        own, *rest = chain(self.all, *(one.all for one in others))
+        return own.fence(*rest)
 
     def ensure_held(self, *others: Self) -> None:
         """Raise `ClaimLostError` if a claim was lost, as `fence` does."""
-        self.inner.ensure_held(*(one.inner for one in others))
+        own, *rest = chain(self.all, *(one.all for one in others))
+        own.ensure_held(*rest)
 
     def record_skip(self, name: str) -> list[str]:
         """Note that this run skips a claimed name; return the times of the runs in a row that have skipped it."""
@@ -84,7 +110,8 @@ class Claims:
         self.inner.clear_skips(name)
 
     def close(self) -> None:
-        self.inner.close()
+        for one in self.all:
+            one.close()
 
     def __enter__(self) -> Self:
         return self

@@ -56,6 +56,7 @@ from manifestlog.extract.report import Outcome, Result, Started, Waiting
 from manifestlog.extract.request_options import uses_post
 from manifestlog.model.models import ManifestRecord
 from manifestlog.objects.errors import ObjectStoreError
+from manifestlog.server_errors import ClaimLostError
 from manifestlog.workers.stop import StopAskedError
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def _extract(context: WorkerContext, source: ETLSource, attempts: Attempts) -> O
         if isinstance(error, FetchError) and not error.transient and not attempts.answered:
             attempts.answered = None  # it says nothing of the server
         outcome = context.failed(source, error)
+    except ClaimLostError as error:  # another host has the source
+        outcome = Outcome(source.source_id, source.dataset, Result.CLAIMED, warning=context.redacted(source, error))
     except ManifestError:
         raise  # before `OSError`, which some of them are too: without the manifest no source can continue
     except OSError as error:
@@ -143,8 +146,7 @@ class _Turn:
 
     def claim(self) -> None:
         """Claim the source for this turn; raises `_ClaimedError`."""
-        name = self.context.claims.name_of(self.part.path)
-        if not self.claims.enter_context(self.context.claims.trying("part", name)):
+        if not self.claims.enter_context(self.context.claims.trying_source(self.source, self.part.path)):
             raise _ClaimedError
         self.is_claimed = True
         self.clear_skips()
@@ -175,6 +177,9 @@ def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) ->
             return _fetch_and_register(turn, _settle_left_over(turn))
         except _ClaimedError:
             return _skip_claimed(context, source, context.claims.name_of(part.path))
+        except (ExtractError, OSError):
+            context.claims.ensure_held()  # what another host has taken over fails for that reason, whatever went wrong
+            raise
 
 
 def _settle_left_over(turn: _Turn) -> ManifestRecord | None:

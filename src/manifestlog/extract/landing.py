@@ -3,6 +3,7 @@
 Threads of a worker that have a complete part form a group (`grouping`)::
 
     each      syncs its part
+    leader    asks whether every member still has its source
     leader    decides where each content goes, and gives the parts their names     a crash leaves files without records
     leader    syncs each directory once                                            ... whose names are durable
     leader    adds all records in one write, with one sync
@@ -16,6 +17,9 @@ Invariants:
 - Where publishing takes the time of an object store, each part lands alone: beside that, a write of its own is nothing.
 - What fails for one member of a group fails for no other. A member that would have to wait for another process lands
   alone, after the group.
+- A source that another host has taken over gets no name here, and no record: the write proves the claims of all members.
+  A file that already has its name then stays, as after a crash, because the other host may have found it there.
+- The claims on content and name last until the record is there, so a file that somebody relies on is not judged as free.
 """
 
 from __future__ import annotations
@@ -32,11 +36,13 @@ from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.data_files import size_of
 from manifestlog.extract.errors import ExtractError
-from manifestlog.extract.part_file import SMALL_BYTES, sync_directories
+from manifestlog.extract.part_file import SMALL_BYTES
 from manifestlog.extract.places.protocol import Part
 from manifestlog.extract.report import Outcome, Result
+from manifestlog.extract.writing_files import sync_directories
 from manifestlog.model.downloads import moved_time, record_from_download
 from manifestlog.model.models import AddResult, ManifestRecord, Observation
+from manifestlog.server_errors import ClaimLostError
 
 Attempt = dict[str, Any]
 """What the history keeps of a download: address, status, bytes, seconds."""
@@ -60,10 +66,17 @@ class Arrival:
     given: ManifestRecord | None = None
     result: AddResult | None = None
     error: Exception | None = None
+    claims: Claims | None = None
+    """The claims of its thread, which has the source."""
+
+    @property
+    def own_claims(self) -> tuple[Claims, ...]:
+        return () if self.claims is None else (self.claims,)
 
 
 def land(context: WorkerContext, one: Arrival) -> Outcome:
     """Store and register a complete part. Raises what fails for it; the part is then kept."""
+    one.claims = context.claims
     try:
         return _land(context, one)
     except Exception:
@@ -89,19 +102,20 @@ def _land(context: WorkerContext, one: Arrival) -> Outcome:
 
 def _land_alone(context: WorkerContext, one: Arrival) -> Outcome:
     """Store and register a part under a claim on its content, so that two workers never both store it."""
-    with context.claims.waiting("content", one.event.sha256):
+    with context.claims.waiting("content", one.event.sha256), ExitStack() as held:
         path = _existing_copy(context, one)
-        return add_record(context, one, _publish(context, one) if path is None else path)
+        return add_record(context, one, _publish(context, one, held) if path is None else path)
 
 
-def _publish(context: WorkerContext, one: Arrival) -> Path:
-    """Publish the part under the first name that is free or has the same content."""
+def _publish(context: WorkerContext, one: Arrival, held: ExitStack) -> Path:
+    """Publish the part under the first name that is free or has the same content, and hold the claim on it."""
+    context.claims.ensure_held()
     for path in one.part.paths.candidates(one.event.sha256):
-        with context.claims.waiting("place", context.claims.name_of(path)):
-            if context.place.may_publish(path, one.event):
-                _record_intent(one, path)
-                if one.part.publish(path):
-                    return path
+        held.enter_context(context.claims.waiting("place", context.claims.name_of(path)))
+        if context.place.may_publish(path, one.event):
+            _record_intent(one, path)
+            if one.part.publish(path):
+                return path
     raise _names_taken(one)
 
 
@@ -136,11 +150,28 @@ def _land_together(context: WorkerContext, group: list[Arrival]) -> None:
     with ExitStack() as held:
         claimed = _Claimed(context.claims, held)
         stored: dict[str, Path] = {}
-        for one in group:
+        for one in _still_held(context, group):
             with _kept_error(one):
                 _place(context, one, claimed, stored)
         _sync_directories(group)
         _add_records(context, [one for one in group if one.path is not None and one.error is None])
+
+
+def _still_held(context: WorkerContext, group: list[Arrival]) -> list[Arrival]:
+    """Return the members whose sources no other host has taken over; none if the leader's was, so that each lands alone."""
+    try:
+        context.claims.ensure_held(*_claims_of(group))
+    except ClaimLostError:
+        for one in group:
+            with _kept_error(one):
+                (one.claims or context.claims).ensure_held()
+        is_led = not any(one.error is not None and one.claims is context.claims for one in group)
+        return [one for one in group if is_led and one.error is None]
+    return group
+
+
+def _claims_of(group: list[Arrival]) -> list[Claims]:
+    return [claims for one in group for claims in one.own_claims]
 
 
 @contextmanager
@@ -178,9 +209,9 @@ def _rename(context: WorkerContext, one: Arrival, claimed: _Claimed) -> Path | N
                 continue
         _record_intent(one, path)
         one.part.sync()
-        one.part.rename(path)
-        one.is_published = True
-        return path
+        if one.part.rename(path):
+            one.is_published = True
+            return path
     raise _names_taken(one)
 
 
@@ -196,23 +227,32 @@ def _add_records(context: WorkerContext, group: list[Arrival]) -> None:
         with _kept_error(one):
             one.given = _record_of(context, one)
     ready = [(one, one.given) for one in group if one.given is not None]
-    try:
-        if len(ready) > 1:
-            attempts = [_attempt_of(context, one) for one, _ in ready]
-            with context.claims.fence():
-                results = context.manifest.add_each([given for _, given in ready], live=True, attempts=attempts)
-            for (one, _), result in zip(ready, results, strict=True):
-                one.result = result
-            return
-    except ValueError:
-        pass  # one of them is rejected, or all of them are too large for one write
-    except Exception as error:  # noqa: BLE001 -- it is raised again by `land`
-        for one, _ in ready:
-            one.error = error
+    if len(ready) > 1 and _add_together(context, ready):
         return
     for one, given in ready:
-        with _kept_error(one), context.claims.fence():
+        with _kept_error(one), context.claims.fence(*one.own_claims):
             one.result = context.manifest.add(given, live=True, attempt=_attempt_of(context, one))
+
+
+def _add_together(context: WorkerContext, ready: list[tuple[Arrival, ManifestRecord]]) -> bool:
+    """Add all records in one write. Return False if they have to be added one by one.
+
+    One of them is rejected, the source of one was taken over, or all of them are too large for one write.
+    """
+    members = [one for one, _ in ready]
+    try:
+        attempts = [_attempt_of(context, one) for one in members]
+        with context.claims.fence(*_claims_of(members)):
+            results = context.manifest.add_each([given for _, given in ready], live=True, attempts=attempts)
+    except (ValueError, ClaimLostError):
+        return False
+    except Exception as error:  # noqa: BLE001 -- it is raised again by `land`
+        for one in members:
+            one.error = error
+        return True
+    for one, result in zip(members, results, strict=True):
+        one.result = result
+    return True
 
 
 # -- both --------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from pathlib import Path
 from manifestlog import safe_names
 from manifestlog.extract import freshness
 from manifestlog.extract.attempts import Ended, Postponed, Task
-from manifestlog.extract.claims import Claims
+from manifestlog.extract.claims import Claims, may_be_lost
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.redaction import Redactor, secrets_in_options
 from manifestlog.extract.config.source import ETLSource
@@ -91,7 +91,7 @@ class PipelineOrchestrator:
         self._secrets = frozenset(secrets)
         self._fetcher = fetcher or RemoteFetcher(self._defaults, self._secrets)
         self._data_dir = _data_directory(data_dir)
-        self._place = place_of(self._data_dir)
+        self._place = place_of(self._data_dir, is_shared=may_be_lost(manifest))
         self._on_event = on_event or _ignore
         self._shows_progress = shows_progress and on_event is not None
         self._initializer = initializer or begin_worker

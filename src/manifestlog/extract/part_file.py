@@ -10,6 +10,13 @@ Invariants:
 - A missing or invalid state counts as no state; the download then starts again.
 - `publish` returns when name and bytes of the data file are durable. Only then may the file be registered.
 
+Where other hosts share the directory, a worker that was stopped may go on after another one has taken its source over:
+
+- A body from its beginning goes into a new file, and a part whose worker may still write to it is copied first. So no two
+  workers write to one file, whatever its name.
+- A state is used only for the file that it names.
+- A data file gets its name by a link, which replaces nothing, and only if the part is still the file that was written.
+
 It knows neither sources nor servers nor manifests.
 """
 
@@ -17,22 +24,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from manifestlog.extract import content_encoding
+from manifestlog.extract import content_encoding, shared_part
 from manifestlog.extract.data_files import ends_of, sha256_of, size_of
 from manifestlog.extract.decide import Part
-from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.protocol import FetchError, ResponseHead
 from manifestlog.extract.part_state import PartState, parsed
 from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
 from manifestlog.extract.places.protocol import Ends
 from manifestlog.extract.ranges import Range, clipped, prefix_of
+from manifestlog.extract.writing_files import open_part, sync_directories, write_at
 
 _BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
@@ -84,24 +90,19 @@ def write_state(part: Path, state: PartState) -> None:
     part_state_path(part).write_text(state.as_text(), encoding="utf-8")
 
 
-def write_at(fd: int, data: bytes | memoryview, position: int, path: Path) -> None:
-    """Write all of the data at a position of an open file."""
-    view = memoryview(data)
-    try:
-        while view:
-            size = os.pwrite(fd, view, position)
-            view, position = view[size:], position + size
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None  # the system call does not know the path
-
-
 class PartFile:
     """The part of one source; reads its state once and keeps it in memory. Only the holder of the source's claim writes."""
 
-    def __init__(self, paths: SourcePaths, *, loads: bool = True) -> None:
-        """Look for what an earlier run has left, unless `loads` is false: then call `load` before anything else."""
+    def __init__(self, paths: SourcePaths, *, loads: bool = True, is_shared: bool = False) -> None:
+        """Look for what an earlier run has left, unless `loads` is false: then call `load` before anything else.
+
+        `is_shared`: whether workers of other hosts may write there.
+        """
         self.paths = paths
         self.path = paths.part
+        self._is_shared = is_shared
+        self._inode: int | None = None
+        """The number of the part's file, if it is shared."""
         if loads:
             self.load()
 
@@ -117,13 +118,33 @@ class PartFile:
             self.is_stored = False
         self.is_present = os.path.lexists(self.path)
         """Whether the part itself exists."""
+        if self._is_shared:
+            self._look_at_file()
         self._may_be_decoded = self.is_stored or self.is_present
         self._is_synced = False
         return self._may_be_decoded
 
+    def _look_at_file(self) -> None:
+        """Note which file the part is; a state about another one is none."""
+        self._inode = shared_part.inode_of(self.path) if self.is_present else None
+        if self.state is not None and self.state.inode not in (None, self._inode):
+            self.state = None
+
     def may_be_left(self) -> bool:
         """Look for what an earlier run has left, before the source is claimed."""
         return self.load()
+
+    def open(self, *, anew: bool) -> int:
+        """Open the part for writing: a new file, or the one that is there."""
+        fd = open_part(self.path, anew=anew)
+        self.is_present = True
+        if self._is_shared:
+            self._inode = os.fstat(fd).st_ino
+        return fd
+
+    def marked(self, state: PartState, *, is_open: bool) -> PartState:
+        """Return a state that names its file, and says whether this worker has not ended its work on it."""
+        return replace(state, inode=self._inode, is_open=is_open or None) if self._is_shared else state
 
     def writer(self, head: ResponseHead) -> PartWriter:
         """Return a writer of the body, from the byte where it starts."""
@@ -153,6 +174,8 @@ class PartFile:
         if state is None or length is None:
             self.discard()
             return None
+        if state.is_open:
+            self._leave_file_to_its_writer(state)
         if state.ranges is not None:
             length = prefix_of(self.ranges())
         elif not state.boot or state.boot != _this_boot():
@@ -160,6 +183,12 @@ class PartFile:
             os.truncate(self.path, length)
         validators = (state.etag, state.last_modified)
         return Part(length, *validators, state.total_bytes, state.strong_date, state.encoding, state.content_type)
+
+    def _leave_file_to_its_writer(self, state: PartState) -> None:
+        """Go on with a copy: whoever has the file open may only be stopped."""
+        shared_part.replace_by_copy(self.path, self.decoded_path())  # nothing is decoded yet, and `discard` deletes it
+        self._look_at_file()
+        self.save(self.marked(state, is_open=False))
 
     def ranges(self) -> list[Range]:
         """Return what has arrived of a body in several ranges; nothing of any other one."""
@@ -219,7 +248,10 @@ class PartFile:
         except BaseException:
             to.unlink(missing_ok=True)
             raise
-        self.note(state.complete(sha256, self.paths.target, datetime.now(UTC).isoformat()))
+        if self._is_shared:
+            self._inode = os.stat(to).st_ino
+        done = state.complete(sha256, self.paths.target, datetime.now(UTC).isoformat())
+        self.note(self.marked(done, is_open=False))
         os.replace(to, self.path)
         return sha256
 
@@ -247,7 +279,8 @@ class PartFile:
         Without the sync before the rename, a power cut could keep the name and the record but lose the bytes.
         """
         self.sync()
-        self.rename(file_path)
+        if not self.rename(file_path):
+            return False
         sync_directories([file_path.parent])
         return True
 
@@ -262,10 +295,14 @@ class PartFile:
             os.close(fd)
         self._is_synced = True
 
-    def rename(self, file_path: Path) -> None:
-        """Give the part its final name, which is durable once its directory is synced."""
-        os.replace(self.path, file_path)
+    def rename(self, file_path: Path) -> bool:
+        """Give the part its final name, which is durable once its directory is synced; return False if that is taken."""
+        if not self._is_shared:
+            os.replace(self.path, file_path)
+        elif not shared_part.link(self.path, file_path, self._inode, self.state.sha256 if self.state else None):
+            return False
         self.is_present = False
+        return True
 
     def discard(self) -> None:
         """Delete the part, its state and its decoded copy."""
@@ -298,13 +335,13 @@ class PartWriter:
     def __init__(self, part: PartFile, head: ResponseHead) -> None:
         """Open the part at the byte where the body starts; 0 starts again."""
         self._part = part
-        self._fd, had_bytes, part.is_present = open_part(part.path), part.is_present, True
+        self._fd = part.open(anew=not head.start)
         self._sha = hashlib.sha256()
         self.length_bytes = 0
         synced = min(part.state.synced_bytes, head.start) if part.state else 0
-        self._state = state_of(head, synced)
+        self._state = part.marked(state_of(head, synced), is_open=True)
         try:
-            if head.start or had_bytes:
+            if head.start:
                 os.ftruncate(self._fd, head.start)
             self._hash_existing(head.start)
             if (head.length_bytes or 0) > SMALL_BYTES:
@@ -341,48 +378,7 @@ class PartWriter:
             if kind is not None and self.length_bytes:
                 with suppress(OSError):  # on a full disk the original error says more
                     os.fsync(self._fd)
-                    self._part.save(replace(self._state, synced_bytes=self.length_bytes))
+                    state = replace(self._state, synced_bytes=self.length_bytes)
+                    self._part.save(self._part.marked(state, is_open=False))
         finally:
             os.close(self._fd)
-
-
-def open_part(path: Path) -> int:
-    """Open a file for writing, creating it and its directory when they are missing."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o666)
-    except (FileNotFoundError, NotADirectoryError):
-        make_directory(path.parent)
-        return os.open(path, flags, 0o666)
-
-
-def sync_directories(directories: Iterable[Path]) -> None:
-    """Make the names in these directories durable."""
-    for directory in directories:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def make_directory(directory: Path) -> None:
-    """Create a directory and its parents, durably."""
-    if directory.is_dir():
-        return
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise _directory_error(directory) from None
-    sync_directories(path.parent for path in reversed(missing))
-
-
-def _directory_error(directory: Path) -> ExtractError:
-    """Return the error that says why this directory cannot be created."""
-    for path in (directory, *directory.parents):
-        if path.is_symlink() and not path.exists():
-            return ExtractError("the link is dangling; create the directory it names, or remove the link", str(path))
-        if path.exists() and not path.is_dir():
-            return ExtractError("a file is in place of a directory; move it away, or choose another name", str(path))
-    return ExtractError("the directory cannot be created; run extract again", str(directory))

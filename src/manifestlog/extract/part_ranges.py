@@ -24,8 +24,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from manifestlog.extract.fetchers.protocol import ResponseHead
-from manifestlog.extract.part_file import PartFile, open_part, state_of, write_at
+from manifestlog.extract.part_file import PartFile, state_of
 from manifestlog.extract.ranges import Division, Range, Share
+from manifestlog.extract.writing_files import write_at
 
 
 class RangesWriter:
@@ -36,12 +37,10 @@ class RangesWriter:
         assert head.length_bytes is not None
         self.lock = threading.Lock()
         self._part = part
-        self._fd, part.is_present = open_part(part.path), True
+        self._fd = part.open(anew=not head.start)
         try:
-            if not head.start:
-                os.ftruncate(self._fd, 0)
             self.division = Division(head.length_bytes, [*part.ranges(), Range(0, head.start)])
-            self._state = state_of(head)
+            self._state = part.marked(state_of(head), is_open=True)
             self.save()
         except BaseException:
             os.close(self._fd)
@@ -70,6 +69,7 @@ class RangesWriter:
                 self.save()
                 self._part.state = self._state  # a complete part is like any other
                 return
+            self._state = self._part.marked(self._state, is_open=False)
             with suppress(OSError):  # on a full disk the original error says more
                 self.save()
         finally:

@@ -5,6 +5,7 @@ Beside a part lies its state, as JSON::
     {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
     {…,"ranges":[[0,1000],[5000,6000]]}                                         what a body in several ranges has so far
     {…,"sha256":…,"file_path":…,"ts_completed":…}                               from the last byte until it is registered
+    {…,"inode":…,"is_open":true}      where hosts share the directory: the file that it is about, and whether one is writing to it
 
 Invariants:
 
@@ -38,10 +39,16 @@ class PartState:
     content_type: str | None = None
     ranges: list[list[int]] | None = None
     """The bytes of the part, if they came in several ranges: [start, end] of each, in order."""
+    inode: int | None = None
+    """The number of the part's file, where another host may put another file in its place."""
+    is_open: bool | None = None
+    """Whether its worker has not ended its work on the part; it may be stopped, and go on."""
 
     def complete(self, sha256: str, file_path: Path, ts_completed: str) -> PartState:
         """Return the state of a part that is complete: these bytes, which will go there."""
-        return replace(self, encoding=None, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed)
+        return replace(
+            self, encoding=None, is_open=None, sha256=sha256, file_path=str(file_path), ts_completed=ts_completed
+        )
 
     def as_text(self) -> str:
         """Return the text that `parsed` reads."""
@@ -62,7 +69,8 @@ def _is_valid(state: PartState) -> bool:
     sizes = (state.synced_bytes, state.total_bytes or 0)
     return (
         isinstance(state.boot, str)
-        and state.strong_date in (None, False, True)
+        and all(flag in (None, False, True) for flag in (state.strong_date, state.is_open))
+        and (state.inode is None or isinstance(state.inode, int))
         and all(text is None or isinstance(text, str) for text in texts)
         and all(isinstance(size, int) and size >= 0 for size in sizes)
         and _are_ranges(state.ranges)

@@ -148,12 +148,15 @@ def finish_interrupted(context: WorkerContext, source: ETLSource, part: Part) ->
         event = _download_event(part, state.sha256, length, completed, before)
         warning = _check_expectations(context, source, part, before)
         return _with_warning(land(context, Arrival(source, part, event, before, None)), warning)
-    length = context.place.size(file_path) if length is None else None
-    if length is not None and context.place.sha256(file_path) == state.sha256:
-        event = _download_event(part, state.sha256, length, completed, before)
-        content = _content(part, context.place.ends(file_path))
-        warning = _html_warning(context, source, content, _previous_content(context, before, content))
-        return _with_warning(add_record(context, Arrival(source, part, event, before, None), file_path), warning)
+    if length is None:
+        with context.claims.waiting("place", context.claims.name_of(file_path)):
+            length = context.place.size(file_path)
+            if length is not None and context.place.sha256(file_path) == state.sha256:
+                event = _download_event(part, state.sha256, length, completed, before)
+                content = _content(part, context.place.ends(file_path))
+                warning = _html_warning(context, source, content, _previous_content(context, before, content))
+                arrival = Arrival(source, part, event, before, None)
+                return _with_warning(add_record(context, arrival, file_path), warning)
     part.discard()
     return None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manifestlog.extract.attempts import Ended, Postponed, Task
-from manifestlog.extract.claims import Claims
+from manifestlog.extract.claims import Claims, may_be_lost
 from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
@@ -74,7 +74,7 @@ def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
         link.on_told = lending.take
     with ExitStack() as opened:
         own = threading.local()
-        place = place_of(job.data_dir, connections=job.threads)
+        place = place_of(job.data_dir, connections=job.threads, is_shared=may_be_lost(job.manifest))
         landing = Grouping[Arrival]()
 
         def answer(task: Task) -> Ended | Postponed:

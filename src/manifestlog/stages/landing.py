@@ -16,6 +16,8 @@ Invariants:
 - An item's records are in one write, so it is done or not, whatever a crash leaves.
 - What an intent names is finished by the next run (`leftovers`), or removed.
 - What fails for one item fails for no other.
+- Where another host may have taken items over, because this one was stopped or cut off, they get no name and no record. One
+  that has its name by then keeps it, as after a crash: the other host may have found it there.
 
 With `durability` below `POWER_CUT` nothing is synced here either. It knows neither functions nor commands.
 """
@@ -27,6 +29,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
+from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import intent, naming
 from manifestlog.stages.arrival import Arrival, Landing, LandingError, Ready
 from manifestlog.stages.hashing import Content, content_of, has_content
@@ -50,6 +53,7 @@ def land(landing: Landing, arrivals: Sequence[Arrival]) -> None:
     """
     for one in arrivals:
         _prepare(landing, one)
+    _still_held(landing, [one for one in arrivals if one.error is not None])  # another host may have tidied it away
     _land_ready([one for one in arrivals if one.error is None], landing)
     for one in arrivals:
         if one.is_deferred and one.error is None:
@@ -64,11 +68,27 @@ def _land_ready(arrivals: Sequence[Arrival], landing: Landing, *, wait_s: float 
         chosen = _Chosen(landing, held, wait_s)
         for one in arrivals:
             _choose(chosen, one)
-        placed = [one for one in arrivals if one.error is None and not one.is_deferred]
-        with intent.written(landing, placed) if chosen.published else nullcontext():
+        placed = _still_held(landing, [one for one in arrivals if one.error is None and not one.is_deferred])
+        with intent.written(landing, placed) if chosen.published and placed else nullcontext():
             linked = _publish(landing, placed)
+            _still_held(
+                landing, [one for one in placed if one.error is not None]
+            )  # a name may be another host's by now
             record(landing, [one for one in placed if one.error is None])
-            _withdraw([output.path for one in placed if one.error is not None for output in one.outputs], linked)
+            failed = [one for one in placed if one.error is not None and not isinstance(one.error, ClaimLostError)]
+            _withdraw([output.path for one in failed for output in one.outputs], linked)
+
+
+def _still_held(landing: Landing, arrivals: list[Arrival]) -> list[Arrival]:
+    """Return these items, or none if another host has taken over what this worker had."""
+    try:
+        if arrivals:
+            landing.claims.ensure_held()
+    except ClaimLostError as error:
+        for one in arrivals:
+            one.error = error
+        return []
+    return arrivals
 
 
 # -- (1) prepare -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from manifestlog.files.processes import this_process
 from manifestlog.locating import manifests_in
 from manifestlog.model.rows import moment_text
 from manifestlog.names import SUFFIX, name_of
+from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import kept_look, leftovers, opening
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.claiming import ITEM, DoneByOthers, StageClaims
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from manifestlog.managers import ProcessedManifestManager
     from manifestlog.options import ManifestOptions
     from manifestlog.stages.outcome import Outcome
+
+log = logging.getLogger(__name__)
 
 _TRACEBACK_LINES = 12
 
@@ -181,7 +185,11 @@ class LoopStage:
                 land(self._landing, [arrival])
                 if arrival.error is not None:
                     outcome = Failed(str(arrival.error))
-            self._report(arrival, outcome)
+            if isinstance(arrival.error, ClaimLostError):  # another host has it
+                log.warning("%s: %s: %s", self.stage.name, item.ref.file_path, arrival.error)
+                self.report.add(ItemOutcome(item.ref, Result.CLAIMED, attempts=0))
+            else:
+                self._report(arrival, outcome)
         self._workspace.clear(item)
 
     def _report(self, one: Arrival, outcome: Outcome) -> None:

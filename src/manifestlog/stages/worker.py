@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,6 +103,8 @@ class _Progress:
     waiting: list[Arrival] = field(default_factory=list)
     """Done, and not landed."""
     landed_at: float = 0.0
+    is_lost: bool = False
+    """Whether another host has taken over what this worker had."""
 
 
 def work_on(worker: Worker, batch: Batch) -> BatchDone:
@@ -113,11 +115,14 @@ def work_on(worker: Worker, batch: Batch) -> BatchDone:
         mine = _claimed(worker, batch, held, progress)
         worker.others.renew()
         for place, item in enumerate(mine):
+            if progress.is_lost:
+                progress.finished += map(_claimed_by_others, mine[place:])
+                break
             if worker.stop.asked:
                 progress.left += [one.task for one in mine[place:]]
                 break
             if worker.others.has_done(item):
-                progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))
+                progress.finished.append(_claimed_by_others(item))
             else:
                 _work_on_one(worker, item, progress)
         _land(worker, progress)
@@ -132,8 +137,12 @@ def _claimed(worker: Worker, batch: Batch, held: ExitStack, progress: _Progress)
     ours = held.enter_context(worker.claims.claim_many(ITEM, [item.digest for item in items], wait_s=wait_s))
     for item in items:
         if item.digest not in ours:
-            progress.finished.append(ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1))
+            progress.finished.append(_claimed_by_others(item))
     return [item for item in items if item.digest in ours]
+
+
+def _claimed_by_others(item: Item) -> ItemOutcome:
+    return ItemOutcome(item.ref, Result.CLAIMED, attempts=item.attempt - 1)
 
 
 def _work_on_one(worker: Worker, item: Item, progress: _Progress) -> None:
@@ -163,9 +172,19 @@ def _land(worker: Worker, progress: _Progress) -> None:
     for one in waiting:
         if one.error is None:
             progress.finished.append(_finished(one))
+        elif isinstance(one.error, ClaimLostError):
+            _lose(worker, one, one.error, progress)
         else:
             _fail(worker, one, Failed(_said(one.error)), progress)
     progress.landed_at = time.monotonic()
+
+
+def _lose(worker: Worker, one: Arrival, error: ClaimLostError, progress: _Progress) -> None:
+    """Say that another host has the item, of which nothing was recorded here."""
+    log.warning("%s: %s: %s", worker.rule.stage, one.item.ref.file_path, error)
+    worker.landing.workspace.clear(one.item)
+    progress.finished.append(_claimed_by_others(one.item))
+    progress.is_lost = True
 
 
 def _said(error: Exception) -> str:
@@ -173,8 +192,12 @@ def _said(error: Exception) -> str:
 
 
 def _fail(worker: Worker, one: Arrival, outcome: Failed, progress: _Progress) -> None:
-    """Record a failed attempt."""
-    record_failure(worker, one, outcome)
+    """Record a failed attempt, unless another host has the item by now: then that is why it failed."""
+    try:
+        record_failure(worker, one, outcome)
+    except ClaimLostError as error:
+        _lose(worker, one, error, progress)
+        return
     worker.landing.workspace.clear(one.item)
     found = ItemOutcome(
         one.item.ref,
@@ -190,8 +213,8 @@ def _fail(worker: Worker, one: Arrival, outcome: Failed, progress: _Progress) ->
 
 
 def record_failure(worker: Worker, one: Arrival, outcome: Failed) -> None:
-    """Write the event of a failed attempt, durably."""
-    with suppress(ClaimLostError), worker.claims.fence():
+    """Write the event of a failed attempt, durably. Raises `ClaimLostError`."""
+    with worker.claims.fence():
         worker.landing.manifest.fail(
             one.item,
             outcome.error,

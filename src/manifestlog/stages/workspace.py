@@ -3,18 +3,19 @@
 ::
 
     <output_dir>/.manifestlog.work/systems_processing/
-        <digits>.out.prices.json          the output of an item in work, beginning with the item's digits
-        <digits>.0.more.json              another one, that the function has named
-        <digits>.0.data                   one that the function returned as bytes
-        <digits>.all/                     for a command that makes any number of files
-        landing-<random>.json             what a worker is about to publish and record (`landing`)
-        logs/                             the stdout and stderr of commands
-        systems_processing.manifest.pending.json    what is pending, of a manifest in a database (`kept_look`)
+        <digits>.<worker>.out.prices.json   the output of an item in work, beginning with the digits of the item and the worker
+        <digits>.<worker>.0.more.json       another one, that the function has named
+        <digits>.<worker>.0.data            one that the function returned as bytes
+        <digits>.<worker>.all/              for a command that makes any number of files
+        landing-<random>.json               what a worker is about to publish and record (`landing`)
+        logs/                               the stdout and stderr of commands
+        systems_processing.manifest.pending.json   what is pending, of a manifest in a database (`kept_look`)
 
 Invariants:
 
 - Nothing here is ever recorded. Deleting the whole directory while no run is active loses nothing that is recorded.
-- Only the holder of an item's claim creates or removes what has the item's digits.
+- Only the holder of an item's claim creates or removes what has the item's digits. Two workers never have one name, so
+  that one which was stopped, and goes on after another one has taken its item over, writes to nothing of that one's.
 - It lies in the output directory, so that a rename leads out of it.
 
 It knows neither records nor outcomes.
@@ -52,6 +53,7 @@ class Workspace:
         """The absolute output directory, with links resolved."""
         self.path = os.path.join(self.output_dir, WORK_NAME, manifest)
         self._is_there = False
+        self._worker = secrets.token_hex(4)
         self._created: dict[str, list[str]] = {}
         """What was created for each item in work."""
 
@@ -74,7 +76,7 @@ class Workspace:
 
     def prefix_of(self, item: Item) -> str:
         """Return how the paths of everything begin that an item has in work."""
-        return os.path.join(self.path, f"{item.digest}.")
+        return os.path.join(self.path, f"{item.digest}.{self._worker}.")
 
     def output_path(self, item: Item, name: str | None) -> str:
         """Return the path for an output in work; it ends with the output's name. Raises `naming.OutsideError`."""

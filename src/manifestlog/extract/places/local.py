@@ -23,14 +23,16 @@ class LocalPlace:
     groups = True
     context = None
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, is_shared: bool = False) -> None:
+        """`is_shared`: whether workers of other hosts write there, which may be stopped and go on."""
         self.data_dir = data_dir
+        self._is_shared = is_shared
 
     def prepare(self, manifest: AbstractManifest) -> None:
         """Do nothing: a directory is made when it is needed, and each source cleans up its own files."""
 
     def part(self, source: ETLSource) -> PartFile:
-        return PartFile(SourcePaths.of(self.data_dir, source), loads=False)
+        return PartFile(SourcePaths.of(self.data_dir, source), loads=False, is_shared=self._is_shared)
 
     def size(self, path: Path) -> int | None:
         return data_files.size_of(path)

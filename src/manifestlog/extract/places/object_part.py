@@ -186,7 +186,7 @@ class ObjectPart:
     def sync(self) -> None:
         """Do nothing: an object that the store has accepted is durable."""
 
-    def rename(self, file_path: Path) -> None:
+    def rename(self, file_path: Path) -> bool:
         raise AssertionError(file_path)  # `ObjectPlace.groups` is false
 
     def publish(self, file_path: Path) -> bool:

@@ -11,8 +11,8 @@ from manifestlog.model.url_paths import UrlPath
 from manifestlog.objects.opening import open_store
 
 
-def place_of(data_dir: Path, *, connections: int = 1) -> Place:
-    """Return the place of data files; `connections` threads will share it."""
+def place_of(data_dir: Path, *, connections: int = 1, is_shared: bool = False) -> Place:
+    """Return the place of data files; `connections` threads will share it. `is_shared`: whether other hosts write there."""
     if isinstance(data_dir, UrlPath):
         return ObjectPlace(data_dir, open_store(str(data_dir), connections=connections + 2))
-    return LocalPlace(data_dir)
+    return LocalPlace(data_dir, is_shared=is_shared)

@@ -97,8 +97,11 @@ class Part(Protocol):
     def sync(self) -> None:
         """Make the bytes of a complete part durable."""
 
-    def rename(self, file_path: Path) -> None:
-        """Give the part its final name; durable later, with those of its group. Only where `Place.groups`."""
+    def rename(self, file_path: Path) -> bool:
+        """Give the part its final name; return False if other content has it. Only where `Place.groups`.
+
+        It is durable later, with those of its group.
+        """
 
     def publish(self, file_path: Path) -> bool:
         """Give the part its final name, durably; return False if other content has it."""
