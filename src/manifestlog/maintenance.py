@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from manifestlog.engines.protocol import Engine
-    from manifestlog.engines.reports import CheckReport, RepairReport
+    from manifestlog.engines.reports import CheckReport, Holder, RepairReport
 
 Manifest = str | os.PathLike[str]
 """The path or URL of a manifest."""
@@ -61,6 +61,8 @@ class ManifestStatus(NamedTuple):
 
     None if it cannot be opened, and if it has no record.
     """
+    working: tuple[Holder, ...] = ()
+    """The workers of all hosts that are at its sources or items, if it is in a database."""
 
 
 def status(
@@ -88,7 +90,7 @@ def status(
         now = datetime.now(UTC) if moment is None else datetime.fromisoformat(moment)
         snapshot = asked.snapshot()
         ahead, newest = future_observations(snapshot, now), snapshot.newest(horizon(now))
-        failing = _failing(engine, now)
+        failing, working = _failing(engine, now), _working(engine)
     return ManifestStatus(
         location.name,
         location.display,
@@ -102,6 +104,7 @@ def status(
         moment is None and log.changed_since is not None,
         failing=failing,
         newest=None if newest is None else f"{newest}Z",
+        working=() if moment is not None else working,
     )
 
 
@@ -110,6 +113,14 @@ def _failing(engine: Engine, now: datetime) -> int | None:
         if Capability.HISTORY in engine.capabilities:
             return history.failing(engine, now)
     return None
+
+
+def _working(engine: Engine) -> tuple[Holder, ...]:
+    name, directory = engine.location.name, engine.location.directory
+    with suppress(ManifestError, OSError):
+        kinds = (names.claim_of_sources(name), names.claim_of_items(name))
+        return tuple(one for kind in kinds for one in engine.holders(directory, kind))
+    return ()
 
 
 def check(manifest: Manifest) -> CheckReport:

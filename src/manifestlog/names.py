@@ -270,6 +270,16 @@ def is_working(file_name: str) -> bool:
     return file_name in (CLAIMS_NAME, SEEN_NAME, WORK_NAME) or bool(working_suffix(file_name))
 
 
+def claim_of_sources(manifest: str) -> str:
+    """Return the kind of the claims on the sources of a manifest, which many hosts share."""
+    return f"source of {manifest}"
+
+
+def claim_of_items(manifest: str) -> str:
+    """Return the kind of the claims on the items of the stage that writes a manifest."""
+    return f"stage {manifest} item"
+
+
 def files_of(location: str | os.PathLike[str]) -> ManifestPaths:
     """Return the files of the manifest at this path or URL; those at a URL are in no directory. Raises as `resolve`."""
     text = os.fspath(location)

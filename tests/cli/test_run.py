@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,11 @@ import pytest
 
 from cli.program import children_of, finish, one_line, wait_until
 from cli.test_program import on_terminal
+from manifestlog.engines.filelog.claims import FileClaims
+from manifestlog.extract.claims import claim_name
+from manifestlog.extract.config.configuration import load_config
+from manifestlog.extract.paths import SourcePaths
+from manifestlog.names import claim_of_items
 from support import answers
 from support.badserver import misbehaving
 
@@ -431,6 +437,29 @@ def test_status_shows_the_steps_and_what_is_pending(run: Program, two: Path) -> 
         ("upper", "files_upper", 3, 0, 0),
         ("count", "files_count", None, 3, 0),
     ]
+
+
+def test_status_says_which_process_works_on_which_item(run: Program, two: Path) -> None:
+    """Of manifests in files: those of this host."""
+    del two
+    assert run.here("init", "files_upper", "--process", "transformer").code == 0
+    digest = hashlib.sha256(b"first").hexdigest()[:32]
+    with FileClaims(str(run.home / "manifests")) as claims, claims.claim(claim_of_items("files_upper"), digest):
+        found = run.here("status", "--config", CONFIG, "--json").json
+    work = [(row["name"], one["pid"], one["kind"], one["name"]) for row in found for one in row["working"]]
+    assert work == [("files_upper", os.getpid(), "item", str(run.home / "raw" / "a.txt"))]
+
+
+def test_status_says_which_process_fetches_which_source(run: Program, served: BadServer) -> None:
+    del served
+    (run.home / "data").mkdir()
+    config = load_config(run.home / CONFIG, {})
+    part = SourcePaths.of(config.data_dir, config.sources[0]).part
+    assert run.here("run", CONFIG, "--quiet").code == 0
+    with FileClaims(str(config.data_dir)) as claims, claims.claim("part", claim_name(config.data_dir, part)):
+        shown = run.here("status", "--config", CONFIG).out
+    source = config.sources[0]
+    assert f"(process {os.getpid()}) works on {source.dataset}/{source.source_id}\n" in shown
 
 
 def test_a_step_that_has_done_nothing_yet_is_no_error(run: Program, two: Path) -> None:

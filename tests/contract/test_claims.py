@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from contextlib import ExitStack
@@ -326,3 +327,21 @@ def test_clearing_no_skips_is_fine(ours: Claims) -> None:
 
 def test_messages_can_name_the_claims(ours: Claims, data: Path) -> None:
     assert ours.display.startswith(str(data))
+
+
+def test_who_holds_which_claims_can_be_seen(manifest: DownloadManifestManager, ours: Claims, data: Path) -> None:
+    with ours.claim("part", "a"), ours.claim("other", "b"):
+        found = manifest._engine.holders(str(data), "part", ["a", "b"])
+    expected = [] if not manifest.is_shared else [(socket.gethostname(), os.getpid(), "part", "a")]
+    assert [(one.host, one.pid, one.kind, one.name) for one in found] == expected
+
+
+def test_nobody_holds_what_was_given_back(manifest: DownloadManifestManager, ours: Claims, data: Path) -> None:
+    get(ours)
+    assert manifest._engine.holders(str(data), "part", ["a"]) == []
+
+
+@pytest.mark.files_only
+def test_to_look_who_holds_claims_creates_no_file(manifest: DownloadManifestManager, data: Path) -> None:
+    assert manifest._engine.holders(str(data), "part", ["a"]) == []
+    assert list(data.iterdir()) == []

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.program import Program
-from manifestlog import DownloadManifestManager
+from cli.program import Program, wait_until
+from manifestlog import DownloadManifestManager, ProcessedManifestManager, names
 from manifestlog.stages import Pipeline
 from support import answers
 from support.badserver import misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.children import Link, Start
 
     from .places import Place
 
@@ -159,3 +164,61 @@ def test_a_loop_takes_the_items_of_a_stage(done: Program, database_url: str) -> 
             with item.output(f"{item.source_id}.txt") as out:
                 out.write(item.path.read_text(encoding="utf-8").lower())
     assert sorted(path.name for path in (done.home / "lower").glob("*.txt")) == ["a.txt", "b.txt", "c.txt"]
+
+
+# -- who works on what -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_work(done: Program, place: Place) -> Iterator[Program]:
+    """This process holds a source, and an item of the stage."""
+    with (
+        DownloadManifestManager(place.url("files_download")) as downloads,
+        ProcessedManifestManager(place.url("files_upper")) as outputs,
+        downloads.claims("/") as sources,
+        outputs.claims("/") as items,
+        sources.claim(names.claim_of_sources("files_download"), "raw/a"),
+        items.claim(names.claim_of_items("files_upper"), "ab" * 16),
+    ):
+        yield done
+
+
+HERE = {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def test_status_says_which_process_of_which_host_works_on_what(at_work: Program, database_url: str) -> None:
+    found = at_work.here("status", "--dir", database_url, "--json").json
+    work = [{name: one[name] for name in ("host", "pid", "kind", "name")} for row in found for one in row["working"]]
+    assert work == [HERE | {"kind": "source", "name": "raw/a"}, HERE | {"kind": "item", "name": "ab" * 6}]
+
+
+def test_status_says_since_when(at_work: Program, database_url: str) -> None:
+    (one,) = at_work.here("status", "files_download", "--dir", database_url, "--json").json[0]["working"]
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(one["since"])).total_seconds()) < 600
+
+
+def test_status_prints_a_line_for_each_worker(at_work: Program) -> None:
+    lines = at_work.here("status", "--config", CONFIG).out.splitlines()[-2:]
+    start = f"{HERE['host']} (process {HERE['pid']}) works on"
+    assert [line.partition(", since ")[0] for line in lines] == [
+        f"files_download: {start} raw/a",
+        f"files_upper: {start} {'ab' * 6}",
+    ]
+
+
+def test_who_was_killed_works_on_nothing(done: Program, place: Place, database_url: str, start: Start) -> None:
+    child = start(hold, place.url("files_download"))
+    child.receive()
+    before = done.here("status", "--dir", database_url, "--json").json[0]["working"]
+    child.kill()
+    child.join()
+    wait_until(lambda: not done.here("status", "--dir", database_url, "--json").json[0]["working"])
+    assert [one["pid"] for one in before] == [child.pid]
+
+
+def hold(link: Link, url: str) -> None:
+    """Child process: hold a source."""
+    kind = names.claim_of_sources("files_download")
+    with DownloadManifestManager(url) as manifest, manifest.claims("/") as claims, claims.claim(kind, "raw/a"):
+        link.send("mine")
+        link.recv()

@@ -75,6 +75,7 @@ class Left(NamedTuple):
     pending: int
     failed: int
     """How many of these have failed."""
+    items: "Collection[ItemRef]"
 
 
 def left(found: Configured, stage: "Stage") -> Left | None:
@@ -84,7 +85,7 @@ def left(found: Configured, stage: "Stage") -> Left | None:
         failed = _failing(found, stage) if items else set()
     except (ManifestError, OSError):
         return None
-    return Left(len(items), sum(item.inputs in failed for item in items))
+    return Left(len(items), sum(item.inputs in failed for item in items), items)
 
 
 def _failing(found: Configured, stage: "Stage") -> set[tuple[str, ...]]:

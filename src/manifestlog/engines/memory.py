@@ -25,6 +25,7 @@ from manifestlog.engines.reports import (
     CompactionOutcome,
     CompactionReport,
     Footprint,
+    Holder,
     LogStatus,
     ProbeResult,
     RepairReport,
@@ -237,6 +238,11 @@ class MemoryEngine:
 
     def claims(self, directory: str) -> MemoryClaims:
         return MemoryClaims(directory, claimed)
+
+    def holders(self, directory: str, kind: str, names: Sequence[str] | None = None) -> list[Holder]:
+        """Return nothing: who works is this process."""
+        del directory, kind, names
+        return []
 
     # -- history -------------------------------------------------------------------------------------------------------
 

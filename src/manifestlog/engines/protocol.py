@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         CheckReport,
         CompactionReport,
         Footprint,
+        Holder,
         LogStatus,
         ProbeResult,
         RepairReport,
@@ -266,6 +267,12 @@ class Engine(Protocol):
 
     def claims(self, directory: str) -> Claims:
         """Return a new worker's claims in this existing directory, which manifests may share."""
+
+    def holders(self, directory: str, kind: str, names: Sequence[str] | None = None) -> list[Holder]:
+        """Return who holds claims of this kind in a directory, on these names, as far as that can be seen from here.
+
+        Without names: all that are held for the sake of this manifest, of an engine that keeps names; else none.
+        """
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
 

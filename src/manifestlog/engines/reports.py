@@ -50,6 +50,17 @@ class CheckReport:
         self.findings.append(Finding(NOTE, file, offset, meaning))
 
 
+class Holder(NamedTuple):
+    """A worker that holds a claim."""
+
+    host: str
+    pid: int
+    since: str | None
+    """When it got the claim, as text in UTC; None if the engine does not keep that."""
+    kind: str
+    name: str
+
+
 class RepairOutcome(StrEnum):
     """How a call of `repair` ended.
 

@@ -24,6 +24,7 @@ from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.writing_files import make_directory
 from manifestlog.manager import AbstractManifest, Claims as EngineClaims
 from manifestlog.model.url_paths import UrlPath
+from manifestlog.names import claim_of_sources
 
 _WAIT_S = 60.0
 
@@ -50,7 +51,7 @@ class Claims:
             make_directory(data_dir)
         self.inner = manifest.claims(data_dir)
         """As the engine has them."""
-        self._kind = f"source of {manifest.location.name}"
+        self._kind = claim_of_sources(manifest.location.name)
         self._sources = manifest.claims(manifest.location.directory) if may_be_lost(manifest) else None
 
     @property

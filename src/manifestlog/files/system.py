@@ -9,6 +9,7 @@ Other modules call it qualified (`system.space(…)`), so that a simulated machi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat as stat_bits
 from typing import NamedTuple
@@ -70,6 +71,35 @@ def access(path: str) -> Access:
 def our_user() -> int:
     """Return the user id that decides what this process may do."""
     return os.geteuid()
+
+
+def byte_lock_holders(path: str) -> dict[int, int]:
+    """Return which process has locked which byte of this file, by the byte; only what this user may see.
+
+    A program that was started with the descriptor has the same locks: then it is the process with the lowest number.
+    """
+    found: dict[int, int] = {}
+    try:
+        wanted = os.stat(path)
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+    except OSError:
+        return found
+    for pid in pids:
+        for position in _byte_locks(pid, wanted):
+            found.setdefault(position, pid)
+    return found
+
+
+def _byte_locks(pid: int, wanted: os.stat_result) -> list[int]:
+    """Return the bytes of a file that a process has locked, by what `/proc` says of its descriptors."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), wanted):
+                    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
+                        found += [int(line.split()[-1]) for line in info if line.startswith("lock:")]
+    return found
 
 
 def lock_holder(path: str) -> str | None:

@@ -7,10 +7,11 @@ from typing import Annotated, NamedTuple
 import typer
 
 from manifestlog import maintenance
-from manifestlog.cli import configured, durations, target
+from manifestlog.cli import configured, durations, target, working
 from manifestlog.cli.invoke import worst
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
+from manifestlog.cli.working import Work
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
@@ -57,6 +58,8 @@ class _Status(NamedTuple):
     """`extract` or the stage that writes it, with `--config`; None for what other programs write."""
     pending: int | None = None
     """How many items that stage has still to do; None if that is not known."""
+    working: tuple[Work, ...] = ()
+    """Who works on its sources or items, as far as that can be seen from here."""
 
 
 _MaxAgeOption = Annotated[
@@ -106,6 +109,8 @@ def status(
         output.document([_as_json(row, moment) for row in rows])
     elif rows:
         _print_table(rows, columns)
+        for line in [line for row in rows for line in working.lines(row.name, row.working)]:
+            output.line(output.clean(line))
     for row in rows:
         if row.from_the_future:
             output.error(ahead_of_time(row.path, row.from_the_future))
@@ -127,11 +132,13 @@ def _steps(settings: Settings, found: configured.Configured, max_age_s: float | 
 
     rows = [read(name) for name in foreign]
     if own:
-        rows.append(read(own)._replace(step="extract"))
+        row = read(own)._replace(step="extract")
+        rows.append(row._replace(working=working.on_sources(found)) if working.is_in_files(found) else row)
     for stage in found.stages:
         row = read(stage.manifest)._replace(step=stage.name)
         if (left := configured.left(found, stage)) is not None:
             row = row._replace(pending=left.pending, failed_sources=left.failed)
+            row = row._replace(working=working.on_items(found, stage, left.items))
         rows.append(row)
     return [row if row.state != "missing" or row.step is None else _not_yet(row) for row in rows]
 
@@ -189,6 +196,7 @@ def _read_status(settings: Settings, path: str, moment: datetime | None, max_age
         found.newest,
         age_s,
         stale,
+        working=working.of_holders(found.working, found.name),
     )
 
 
@@ -216,7 +224,7 @@ def _state_of(found: ManifestStatus, path: str) -> tuple[str, str | None]:
 
 
 def _as_json(row: _Status, moment: datetime | None) -> dict[str, object]:
-    shown = row._asdict()
+    shown = row._asdict() | {"working": [one._asdict() for one in row.working]}
     del shown["exit_code"], shown["age_s"]  # an age would differ from call to call
     if moment is not None:
         shown = shown | dict.fromkeys(_SIZES) | {"as_of": utc_text(moment)}

@@ -18,13 +18,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import time
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from manifestlog.engines.claiming import one_by_one
-from manifestlog.files import disk
+from manifestlog.engines.reports import Holder
+from manifestlog.files import disk, system
 from manifestlog.names import CLAIMS_NAME
 
 if TYPE_CHECKING:
@@ -116,6 +118,13 @@ class FileClaims:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def holders(directory: str, kind: str, names: Sequence[str]) -> list[Holder]:
+    """Return which processes of this host hold claims on these names, as far as this user may see; creates no file."""
+    pids = system.byte_lock_holders(os.path.join(directory, CLAIMS_NAME)) if names else {}
+    found = ((pids.get(_position(kind, name)), name) for name in names) if pids else ()
+    return [Holder(socket.gethostname(), pid, None, kind, name) for pid, name in found if pid is not None]
 
 
 def _position(kind: str, name: str) -> int:

@@ -18,7 +18,7 @@ import logging
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
-from manifestlog.engines.filelog.claims import FileClaims
+from manifestlog.engines.filelog.claims import FileClaims, holders
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
 from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, is_worth_closing, log_status
@@ -33,7 +33,7 @@ from manifestlog.engines.filelog.snapshot import FileSnapshot
 from manifestlog.engines.filelog.view import View
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Location
-from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
+from manifestlog.engines.reports import CompactionOutcome, CompactionReport, Holder, LogStatus
 from manifestlog.errors import HistoryReachError, ManifestClosedError, ManifestError
 from manifestlog.model import roots
 from manifestlog.model.rows import EXTRACTOR
@@ -314,6 +314,9 @@ class FileEngine:
 
     def claims(self, directory: str) -> FileClaims:
         return FileClaims(self.paths.directory if is_url(directory) else directory)
+
+    def holders(self, directory: str, kind: str, names: Sequence[str] | None = None) -> list[Holder]:
+        return holders(directory, kind, names or ())
 
     # -- maintenance ---------------------------------------------------------------------------------------------
 

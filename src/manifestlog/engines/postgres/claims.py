@@ -54,7 +54,7 @@ class PostgresClaims:
     def __init__(self, keeper: Keeper, directory: str) -> None:
         self.display = directory
         self._keeper = keeper
-        self._place = directory if names.is_url(directory) else os.path.realpath(directory)
+        self._place = place_of(directory)
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._owner: bytes | None = None
@@ -73,7 +73,7 @@ class PostgresClaims:
 
     @contextmanager
     def claim_many(self, kind: str, wanted: Sequence[str], *, wait_s: float = 0.0) -> Iterator[set[str]]:
-        keys = {_key(self._place, kind, name): name for name in wanted}
+        keys = {key_of(self._place, kind, name): name for name in wanted}
         ours = self._take(kind, keys, time.monotonic() + wait_s)
         try:
             yield {keys[key] for key in ours}
@@ -200,7 +200,13 @@ def _kept_by_all(some: Iterable[PostgresClaims]) -> Iterator[list[Held]]:
         yield [one for claims in dict.fromkeys(some) for one in opened.enter_context(claims.kept())]
 
 
-def _key(place: str, kind: str, name: str) -> bytes:
+def place_of(directory: str) -> str:
+    """Return a directory as claims name it."""
+    return directory if names.is_url(directory) else os.path.realpath(directory)
+
+
+def key_of(place: str, kind: str, name: str) -> bytes:
+    """Return the name of a claim's row."""
     return hashlib.sha256(_bytes(f"{place}\0{kind}\0{name}")).digest()
 
 

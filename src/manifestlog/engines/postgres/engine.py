@@ -21,7 +21,7 @@ from psycopg.errors import SerializationFailure
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.postgres import checking, lookup, reading, upkeep
 from manifestlog.engines.postgres.additions import Addition, Additions
-from manifestlog.engines.postgres.claims import PostgresClaims
+from manifestlog.engines.postgres.claims import PostgresClaims, key_of, place_of
 from manifestlog.engines.postgres.history import History
 from manifestlog.engines.postgres.keeper import Keeper
 from manifestlog.engines.postgres.operation import Writer
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.postgres.connections import Pool, Slot
     from manifestlog.engines.protocol import Location
+    from manifestlog.engines.reports import Holder
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Event, Query
     from manifestlog.model.followers import Follower
@@ -254,6 +255,10 @@ class PostgresEngine:
 
     def claims(self, directory: str) -> PostgresClaims:
         return PostgresClaims(self.keeper, directory)
+
+    def holders(self, directory: str, kind: str, names: Sequence[str] | None = None) -> list[Holder]:
+        place = place_of(directory)
+        return self.keeper.holders(kind, None if names is None else [key_of(place, kind, name) for name in names])
 
     # -- maintenance -----------------------------------------------------------------------------------------------------
 

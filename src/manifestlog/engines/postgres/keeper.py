@@ -22,9 +22,10 @@ from manifestlog.engines.postgres.presence import Presence, are_real
 from manifestlog.errors import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.reports import Holder
 
 LEASE_S = 60.0
 _TOKEN_BITS = 62
@@ -100,6 +101,17 @@ class Keeper:
             self._held[owner].difference_update(gone)
         if gone:
             self.pool.call(lambda slot: leases.release(slot, gone))
+
+    def holders(self, kind: str, names: Sequence[bytes] | None) -> list[Holder]:
+        """Return who holds these claims, on whatever host; without names: all of this kind for this manifest."""
+        asks = are_real(self.pool)
+
+        def act(slot: Slot) -> list[Holder]:
+            if names is None:
+                return leases.of_manifest(slot, self._id, kind, asks_presence=asks)
+            return leases.of_names(slot, names, asks_presence=asks) if names else []
+
+        return self.pool.call(act)
 
     def _renew(self, presence: Presence | None, over: threading.Event) -> None:
         ask = self.pool.call if presence is None else presence.call

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.engines.postgres.values import event_time
 from manifestlog.engines.postgres.writing import NOW
+from manifestlog.engines.reports import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from manifestlog.engines.postgres.connections import Slot
-    from manifestlog.engines.postgres.wire import Rows
 
 _TAKE = f"""
     INSERT INTO manifestlog.claim AS c
@@ -46,9 +47,9 @@ _COUNT = """
     JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token"""
 _PURGE = f"DELETE FROM manifestlog.claim WHERE expires < {NOW} - 7 * 86400 * 1000000::bigint"
 """What a killed process had claimed, and nobody has wanted since."""
-_HELD = f"""
-    SELECT place, kind, what, host, pid, since FROM manifestlog.claim
-    WHERE manifest_id = %s AND expires > {NOW}"""
+_HELD = f"SELECT host, pid, since, kind, what FROM manifestlog.claim WHERE expires > {NOW}"
+_OF_MANIFEST = " AND manifest_id = %s AND kind = %s"
+_OF_NAMES = " AND name = ANY(%b::bytea[])"
 _AND_THERE = " AND (presence IS NULL OR NOT pg_try_advisory_xact_lock_shared(presence))"
 
 
@@ -115,6 +116,19 @@ def purge(slot: Slot) -> None:
     slot.rows(_PURGE)
 
 
-def holders(slot: Slot, manifest_id: int, *, asks_presence: bool) -> Rows:
-    """Return place, kind, name, host, process and begin of every claim that workers of this manifest hold."""
-    return slot.rows(_HELD + (_AND_THERE if asks_presence else "") + " ORDER BY since, name", manifest_id)
+def of_manifest(slot: Slot, manifest_id: int, kind: str, *, asks_presence: bool) -> list[Holder]:
+    """Return who holds claims of this kind for the sake of a manifest, the longest one first."""
+    return _holders(slot, _OF_MANIFEST, (manifest_id, kind), asks_presence=asks_presence)
+
+
+def of_names(slot: Slot, names: Sequence[bytes], *, asks_presence: bool) -> list[Holder]:
+    """Return who holds these claims, the longest one first."""
+    return _holders(slot, _OF_NAMES, (list(names),), asks_presence=asks_presence)
+
+
+def _holders(slot: Slot, which: str, given: tuple[object, ...], *, asks_presence: bool) -> list[Holder]:
+    statement = _HELD + which + (_AND_THERE if asks_presence else "") + " ORDER BY since, name"
+    return [
+        Holder(host, pid, event_time(since), kind, what.decode("utf-8", "surrogatepass"))
+        for host, pid, since, kind, what in slot.rows(statement, *given)
+    ]
