@@ -37,7 +37,7 @@ FOLDERS: dict[str, set[str]] = {
     "dev_server": {"ground"},
     "audit": {"ground", "model", "workers", "files", "objects", "face", "ingest"},
     "extract": {"ground", "model", "workers", "objects", "face"},
-    "stages": {"ground", "model", "workers", "files", "face"},
+    "stages": {"ground", "model", "workers", "files", "objects", "face"},
     "cli": {"ground", "model", "workers", "face", "ingest", "audit", "extract", "stages", "engines", "dev_server"},
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestNotFoundError, NewerFormatError
 from manifestlog.model.url_paths import path_of
+from manifestlog.objects.errors import ObjectStoreError
+from manifestlog.objects.opening import Stores
 from manifestlog.stages import Stage, StageError, in_order
 
 from .home import DOWNLOADS, FAST, PARSED, T0, Home, record
@@ -102,10 +106,16 @@ def test_a_pattern_with_a_placeholder_that_means_nothing_is_refused(home: Home, 
         home.run(lambda _: b"x", output=output)
 
 
-def test_an_input_in_an_object_store_fails_with_its_url(home: Home) -> None:
+def test_an_input_in_an_object_store_that_does_not_answer_fails_with_its_url(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Stores, url: str) -> Any:
+        raise ObjectStoreError("no", url)
+
+    monkeypatch.setattr(Stores, "of", refuse)
     home.download(("a", "one"))
     url = path_of("s3://bucket/raw/b.txt")
     with DownloadManifestManager(home.path(DOWNLOADS), options=FAST) as manifest:
         manifest.add(record("b", b"two", url, T0))
     (failure,) = home.run(lambda item: item.source_id.encode()).failures
-    assert str(failure.error).startswith("the input s3://bucket/raw/b.txt is in an object store")
+    assert failure.error == "the input s3://bucket/raw/b.txt cannot be read: no"

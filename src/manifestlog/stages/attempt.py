@@ -14,7 +14,6 @@ import os
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
-from manifestlog.model.url_paths import UrlPath
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.naming import OutsideError
 from manifestlog.stages.outcome import Failed
@@ -22,16 +21,17 @@ from manifestlog.stages.outcome import Failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from manifestlog.stages.inputs import Inputs
     from manifestlog.stages.items import Item
     from manifestlog.stages.outcome import Outcome
 
 
-def attempt(perform: Callable[[Item], Outcome], item: Item, *, checks_input: bool) -> Outcome:
+def attempt(perform: Callable[[Item], Outcome], item: Item, inputs: Inputs, *, checks_input: bool) -> Outcome:
     """Return what came of one attempt at this item."""
-    problem = missing_input(item)
-    if problem is not None:
-        return Failed(problem, is_final=True)
     try:
+        problem = inputs.fetch(item) or missing_input(item)
+        if problem is not None:
+            return problem
         outcome = perform(item)
     except (OSError, OutsideError) as error:
         if isinstance(error, OSError) and error.errno in _SCARCE:
@@ -43,21 +43,20 @@ def attempt(perform: Callable[[Item], Outcome], item: Item, *, checks_input: boo
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 
-def missing_input(item: Item) -> str | None:
+def missing_input(item: Item) -> Failed | None:
     """Return why the inputs of an item cannot be used; None if all files are there, with their lengths."""
     for one in item.inputs:
         path = str(one.path)
-        if isinstance(one.path, UrlPath):
-            return f"the input {path} is in an object store, but a stage reads local files: fetch it to a directory"
         try:
             found = disk.path_stamp(path)
         except OSError as error:
-            return f"the input {path} cannot be read: {error.strerror}"
+            return Failed(f"the input {path} cannot be read: {error.strerror}", is_final=True)
         if found is None:
-            return f"the input {path} is missing; restore it, or run `manifestlog forget`"
+            return Failed(f"the input {path} is missing; restore it, or run `manifestlog forget`", is_final=True)
         if found.size != one.row["file_size"]:
             length = one.row["file_size"]
-            return f"the input {path} has {found.size} bytes, recorded are {length}: run `manifestlog verify`"
+            text = f"the input {path} has {found.size} bytes, recorded are {length}: run `manifestlog verify`"
+            return Failed(text, is_final=True)
     return None
 
 

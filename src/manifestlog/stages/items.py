@@ -59,12 +59,14 @@ class Naming(NamedTuple):
 class Input:
     """One input of an item: a record of the upstream manifest."""
 
-    __slots__ = ("_root", "row")
+    __slots__ = ("_root", "local", "row")
 
     def __init__(self, row: Row, root: str) -> None:
         self.row = row
         """The record as a plain row."""
         self._root = root
+        self.local: Path | None = None
+        """The copy that the work reads, of a file in an object store."""
 
     @property
     def record(self) -> ManifestRecord:
@@ -83,9 +85,14 @@ class Input:
         return str(self.row["dataset"])
 
     @property
-    def path(self) -> Path:
-        """The absolute path of the file; a `UrlPath` if it is in an object store."""
+    def location(self) -> Path:
+        """Where the file is: its absolute path, or its URL in an object store."""
         return Path(self._root) / path_of(self.row["file_path"])
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the file to read; of one in an object store, that of a copy in the working directory."""
+        return self.local or self.location
 
     def __repr__(self) -> str:
         return f"<input {self.dataset}/{self.source_id} {self.checksum[:12]}>"
@@ -220,7 +227,7 @@ class Item:
     def ref(self) -> ItemRef:
         """The item as displays and events name it."""
         inputs = tuple(one.checksum for one in self.inputs)
-        return ItemRef(self.key, self.source_id, self.dataset, inputs, str(self.path))
+        return ItemRef(self.key, self.source_id, self.dataset, inputs, str(self.inputs[0].location))
 
     def __repr__(self) -> str:
         return f"<item {self.dataset}/{self.source_id} {self.key[:40]}>"

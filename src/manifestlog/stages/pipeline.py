@@ -38,6 +38,7 @@ from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.claiming import ITEM, DoneByOthers, StageClaims
 from manifestlog.stages.definition import Stage
 from manifestlog.stages.errors import StageError
+from manifestlog.stages.inputs import Inputs
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
 from manifestlog.stages.outcome import Failed, Made
@@ -125,6 +126,7 @@ class LoopStage:
             """What the loop came to so far."""
             self._claims = self._opened.enter_context(StageClaims(self.manifest))
             self._workspace = Workspace(stage, self.manifest.location.name)
+            self._inputs = Inputs(self._workspace)
             self._landing = landing_of(stage, self.manifest, self._claims, self._workspace)
             leftovers.tidy(self._landing, opening.naming_of(stage, upstream))
         self._current: _Current | None = None
@@ -161,7 +163,11 @@ class LoopStage:
             return False
         self._begin()
         self._current = _Current(item, held)
-        return True
+        failed = self._inputs.fetch(item)
+        if failed is not None:
+            item.outcome = failed
+            self._settle()
+        return failed is None
 
     def _begin(self) -> None:
         if self.report.run is None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from manifestlog.stages.arrival import Landing
     from manifestlog.stages.claiming import DoneByOthers, StageClaims
+    from manifestlog.stages.inputs import Inputs
     from manifestlog.stages.items import ItemTask, Naming
     from manifestlog.stages.outcome import Outcome
     from manifestlog.stages.report import ItemRef
@@ -85,6 +86,7 @@ class Worker:
     claims: StageClaims
     others: DoneByOthers
     perform: Callable[[Item], Outcome]
+    inputs: Inputs
     stop: Stop
     checks_input: bool = False
     emit: Callable[[object], None] | None = None
@@ -150,7 +152,7 @@ def _work_on_one(worker: Worker, item: Item, progress: _Progress) -> None:
         worker.emit(Started(worker.rule.stage, item.ref))
     started, began = moment_text(datetime.now(UTC)), time.monotonic()
     try:
-        outcome = attempt(worker.perform, item, checks_input=worker.checks_input)
+        outcome = attempt(worker.perform, item, worker.inputs, checks_input=worker.checks_input)
     except StopAskedError:
         progress.left.append(item.task)
         worker.landing.workspace.clear(item)

@@ -30,6 +30,7 @@ from manifestlog.stages.claiming import DoneByOthers, StageClaims
 from manifestlog.stages.command_work import Commander
 from manifestlog.stages.definition import CommandWork, FunctionWork, Stage
 from manifestlog.stages.guard import Guard
+from manifestlog.stages.inputs import Inputs
 from manifestlog.stages.items import Naming
 from manifestlog.stages.landing import land
 from manifestlog.stages.rule import Rule
@@ -117,6 +118,7 @@ def _worker(job: StageJob, claims: StageClaims, guard: Guard, link: WorkerLink) 
         claims,
         others,
         performer(job.stage, workspace, claims, guard, link),
+        Inputs(workspace),
         link.stop,
         checks_input=job.stage.check_input,
         emit=link.send if job.shows_start else None,

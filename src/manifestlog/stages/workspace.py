@@ -6,6 +6,7 @@
         <digits>.<worker>.out.prices.json   the output of an item in work, beginning with the digits of the item and the worker
         <digits>.<worker>.0.more.json       another one, that the function has named
         <digits>.<worker>.0.data            one that the function returned as bytes
+        <digits>.<worker>.in0.raw.json      the copy of an input in an object store
         <digits>.<worker>.all/              for a command that makes any number of files
         landing-<random>.json               what a worker is about to publish and record (`landing`)
         logs/                               the stdout and stderr of commands
@@ -108,6 +109,10 @@ class Workspace:
         except FileExistsError:
             disk.remove_tree(path)
             return disk.create(path)
+
+    def input_path(self, item: Item, name: str) -> str:
+        """Return the path for a copy of an input; it ends with this name."""
+        return self._new(item, f"in{name}")
 
     def write(self, item: Item, data: bytes) -> str:
         """Write these bytes as an output in work, and return its path."""
