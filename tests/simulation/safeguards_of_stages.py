@@ -42,7 +42,7 @@ STAGES = [
         "what is about to be published is written down first",
         "a file without a record, and a second output beside it",
         _LANDS,
-        f"{_LANDING}:_land_ready", "intent.written(landing, placed) if chosen.published else nullcontext()", "nullcontext()",
+        f"{_LANDING}:_land_ready", "intent.written(landing, placed) if chosen.published and placed else nullcontext()", "nullcontext()",
     ),
     one(
         "an intent is synced before the first name",
