@@ -22,7 +22,7 @@ from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
-from manifestlog.names import location_in
+from manifestlog.names import is_url, location_in
 
 if TYPE_CHECKING:
     from manifestlog.cli.ui.stage_view import View
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from manifestlog.stages.report import StageEvent, StageReport
 
 _POLL_S = 0.2
+_POLL_SERVER_S = 2.0
+"""How often a database is asked after a while in which nothing came: each look is a connection of its own."""
 RETRY_FIRST_S, RETRY_LAST_S = 5.0, 300.0
 
 
@@ -92,6 +94,7 @@ class Passes:
 
     def watch(self, on_pass: "Callable[[StageReport], None]") -> None:
         """Run the stages whenever there is something for them, until asked to stop. `on_pass` gets each report."""
+        pause_s = _POLL_S
         while not self.asked_to_stop():
             busy = False
             for stage in self.stages:
@@ -100,8 +103,9 @@ class Passes:
                     busy = True
                     if report.counts.total():
                         on_pass(report)
+            pause_s = _POLL_S if busy or not is_url(self.directory) else min(2 * pause_s, _POLL_SERVER_S)
             if not busy:
-                time.sleep(_POLL_S)
+                time.sleep(pause_s)
 
     def _is_due(self, stage: "Stage") -> bool:
         if stage.name not in self._seen or self._cursor(stage) != self._seen[stage.name]:
