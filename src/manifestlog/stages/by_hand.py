@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 class ByHand:
     """A stage that another program runs.
 
-    `manifest` and `upstream` are names in `directory`, or paths. Every call opens what it needs. Raises
+    `manifest` and `upstream` are names in `directory`, which may be the URL of a database, or paths. Every call opens what it needs. Raises
     `ManifestNotFoundError` for a missing upstream manifest, `DamagedManifestError`, `NewerFormatError`, `LockTimeoutError`.
     """
 

@@ -67,7 +67,7 @@ class Pipeline:
     def __init__(
         self, directory: str | os.PathLike[str] = "manifests", *, options: ManifestOptions | None = None
     ) -> None:
-        """Prepare stages of the manifests in this directory; `options` are for those that they write."""
+        """Prepare stages of the manifests in this directory, or in the database at this URL; `options` are for those that they write."""
         self._directory = os.fspath(directory)
         self._options = options
         self._opened = ExitStack()

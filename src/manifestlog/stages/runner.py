@@ -63,7 +63,7 @@ def run_stage(
 ) -> StageReport:
     """Process everything that is pending for a stage, and return a report.
 
-    `directory` holds the manifests that the stage names. `only` is a pattern (the shell's wildcards) for the path,
+    `directory` holds the manifests that the stage names; it may be the URL of a database. `only` is a pattern (the shell's wildcards) for the path,
     source_id or dataset of the items to do. `retry_failed` also tries what was given up. Items whose keys are in
     `leave_out` are not tried. A failed item is part of the report and does not stop the others. `asked_to_stop` is
     polled: at 1 the run ends after the items in work, from 2 on at once. `on_event` is called in this process. Each
