@@ -79,9 +79,10 @@ class Keeper:
             self.release(owner, self._held.get(owner, ()))
         with self._turn:
             is_last = self._held.pop(owner, None) is not None and not self._held
-        if is_last and self._thread is not None:
-            self._over.set()
-            self._thread.join(_PATIENCE_S)
+            over, thread = self._over, self._thread  # another worker may begin new ones at once
+        if is_last and thread is not None:
+            over.set()
+            thread.join(_PATIENCE_S)
 
     def take(self, owner: bytes, place: bytes, kind: str, names: Mapping[bytes, bytes]) -> list[Held]:
         """Take those of these names that are free, or this worker's already; return them."""
