@@ -1,16 +1,19 @@
 """What a manifest in PostgreSQL costs, beside the same work done by hand with psycopg, one round trip each.
 
 By hand there are two ways: a bare table of checksums with an index by source, and the same tables as ours (content,
-sightings, log, with their indexes), filled by one statement without verdicts, events' details or operation numbers.
+sightings, log, with their indexes), filled by one statement without verdicts, events' details or operation numbers. COPY
+goes into a bare table with these two indexes, and into a bare table with all the indexes that ours have. Clients are
+processes, or threads of one process, by hand with a connection each.
 Server and clients share the machine, and loopback has no network. Every way takes its turn in every round.
 
-    PYTHONPATH=tests python -m benchmarks.bench_postgres
+    PYTHONPATH=tests python -m benchmarks.bench_postgres [--only add,threads,add_many,look]
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import threading
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -43,7 +46,16 @@ BARE = (
         PRIMARY KEY (m, seq))""",
     "CREATE INDEX ON l (m, checksum, seq)",
     "CREATE INDEX ON l (m, source, seq)",
+    """CREATE TABLE wide (m int, seq bigint, ts bigint, kind text, checksum bytea, source bytea, pair bytea, seen bigint,
+        tie bigint, dataset bytea, body bytea, PRIMARY KEY (m, checksum))""",
+    "CREATE INDEX ON wide (m, pair, seen, tie, checksum)",
+    "CREATE INDEX ON wide (m, source, seen)",
+    "CREATE INDEX ON wide (m, (seen / 1000000))",
+    "CREATE INDEX ON wide (m, seq)",
+    "CREATE INDEX ON wide (m, checksum, seq)",
+    "CREATE INDEX ON wide (m, source, seq)",
 )
+_WIDE = ["int4", "int8", "int8", "text", "bytea", "bytea", "bytea", "int8", "int8", "bytea", "bytea"]
 INSERT = """INSERT INTO bare (checksum, source_id, dataset, ts, body) VALUES (%b, %s, %s, %s, %b)
     ON CONFLICT DO NOTHING RETURNING 1"""
 INSERT_ALL = """WITH won AS (INSERT INTO c VALUES (1, %b, %b) ON CONFLICT DO NOTHING RETURNING checksum, body),
@@ -113,14 +125,30 @@ def adds(server: Server, numbers: Numbers, clients: int, count: int, rates: Rate
         )
 
 
+def threads(server: Server, numbers: Numbers, clients: int, count: int, rates: Rates) -> None:
+    dsn = f"host={server.folder} port={server.port} user=postgres dbname=postgres"
+    with DownloadManifestManager(server.url(NAME), METADATA):  # which all threads use
+        ways = {"by hand, one table": (by_hand, dsn), "by hand, all tables": (by_hand_into_all, dsn)}
+        for name, (work, where) in {**ways, "manifestlog": (by_ours, server.url(NAME))}.items():
+            shares = [numbers.take(count) for _ in range(clients)]
+            each = [threading.Thread(target=work, args=(where, share)) for share in shares]
+            began = time.perf_counter()
+            for thread in each:
+                thread.start()
+            for thread in each:
+                thread.join()
+            rates[f"add, {clients} threads: {name}"].append(clients * count / (time.perf_counter() - began))
+
+
 def batches(server: Server, numbers: Numbers, count: int, rates: Rates) -> None:
     options = ManifestOptions(batch_records_max=1000)
     with DownloadManifestManager(server.url(NAME), METADATA, options=options) as manifest:
         records = numbers.take(count)
         rates["add_many, 1,000 a batch: manifestlog"].append(_rate(count, lambda: manifest.add_many(records)))
     with server.connect() as connection:
-        records = numbers.take(count)
-        rates["add_many, 1,000 a batch: COPY, one table"].append(_rate(count, lambda: _copy(connection, records)))
+        for name, copy in (("two indexes", _copy), ("all indexes", _copy_wide)):
+            records = numbers.take(count)
+            rates[f"add_many, 1,000 a batch: COPY, {name}"].append(_rate(count, lambda: copy(connection, records)))  # noqa: B023 -- called at once
 
 
 def _copy(connection: psycopg.Connection[Any], records: list[ManifestRecord]) -> None:
@@ -129,6 +157,17 @@ def _copy(connection: psycopg.Connection[Any], records: list[ManifestRecord]) ->
             copy.set_types(["bytea", "text", "text", "timestamptz", "bytea"])
             for one in records[first : first + 1000]:
                 copy.write_row((bytes.fromhex(one.checksum), one.source_id, one.dataset, one.ts_downloaded, body(one)))
+
+
+def _copy_wide(connection: psycopg.Connection[Any], records: list[ManifestRecord]) -> None:
+    for first in range(0, len(records), 1000):
+        with connection.cursor().copy("COPY wide FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(_WIDE)
+            for seq, one in enumerate(records[first : first + 1000], first):
+                source, dataset = one.source_id.encode(), one.dataset.encode()
+                micros = int(one.ts_downloaded.timestamp() * 1e6)
+                keys = (bytes.fromhex(one.checksum), source[-16:], source[-16:], micros, 0, dataset)
+                copy.write_row((1, seq, micros, "put", *keys, body(one)))
 
 
 def looks(server: Server, numbers: Numbers, count: int, rates: Rates) -> None:
@@ -172,17 +211,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a manifest in PostgreSQL costs.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--only", default="add,threads,add_many,look")
     given = parser.parse_args()
     rates: Rates = defaultdict(list)
+    parts: dict[str, Callable[[Server, Numbers], None]] = {
+        "add": lambda server, numbers: adds(server, numbers, 1, given.count, rates),
+        "add_8": lambda server, numbers: adds(server, numbers, 8, given.count // 2, rates),
+        "threads": lambda server, numbers: threads(server, numbers, 8, given.count // 2, rates),
+        "add_many": lambda server, numbers: batches(server, numbers, 10 * given.count, rates),
+        "look": lambda server, numbers: looks(server, numbers, 2 * given.count, rates),
+    }
     with serving(DURABLE) as server:
         server.execute(*BARE)
         DownloadManifestManager(server.url(NAME), METADATA).close()
         numbers = Numbers()
         for _ in range(given.rounds):
-            adds(server, numbers, 1, given.count, rates)
-            adds(server, numbers, 8, given.count // 2, rates)
-            batches(server, numbers, 10 * given.count, rates)
-            looks(server, numbers, 2 * given.count, rates)
+            for name, part in parts.items():
+                if name.partition("_8")[0] in given.only.split(","):
+                    part(server, numbers)
     for name, found in rates.items():
         print(f"{name:<48} {median(found):>9,.0f}/s   {min(found):,.0f} to {max(found):,.0f}")
 

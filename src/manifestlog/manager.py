@@ -157,8 +157,9 @@ class AbstractManifest(ManifestReader, ABC):
         """
         landed = dict.fromkeys(Verdict, 0)
         try:
-            for batch in batches(records, self._engine.options):
-                for verdict, _ in self._engine.add_batch(batch, details=self._run.details):
+            each = ((batch, self._run.details) for batch in batches(records, self._engine.options))
+            for answers in self._engine.add_batches(each):
+                for verdict, _ in answers:
                     landed[verdict] += 1
         except Exception as cause:
             raise AddManyStoppedError(landed, cause) from cause

@@ -30,6 +30,7 @@ CALLS: dict[str, Callable[[DownloadManifestManager], Any]] = {
     "an alias": lambda m: m.add(record("known", 5, source="other")),
     "a live download": lambda m: m.add(record("x", -5), live=True),
     "a batch": lambda m: m.add_many([record("x", 5), record("known", 6, source="other"), record("known", 7)]),
+    "a batch of new contents": lambda m: m.add_many([record("x", 5), record("y", 6, source="other"), record("z", 7)]),
     "an update": lambda m: m.update(sha("known"), UPDATED),
     "a forget": lambda m: m.forget(sha("known")),
     "a forget of nothing": lambda m: m.forget(sha("unknown")),
@@ -42,8 +43,8 @@ CALLS: dict[str, Callable[[DownloadManifestManager], Any]] = {
 
 
 @contextmanager
-def begun(place: Place, proxy: Proxy) -> Iterator[DownloadManifestManager]:
-    """A manifest with one content, whose connections are made through the proxy."""
+def begun(place: Place, proxy: Proxy, *, alone: bool = True) -> Iterator[DownloadManifestManager]:
+    """A manifest with one content, whose connections are made through the proxy; another one may have written meanwhile."""
     place.execute("DROP SCHEMA IF EXISTS manifestlog CASCADE")
     options = ManifestOptions(lock_timeout_s=20.0)
     url = place.tcp_url(port=proxy.port)
@@ -51,6 +52,10 @@ def begun(place: Place, proxy: Proxy) -> Iterator[DownloadManifestManager]:
         manifest.add(record("known"))
         manifest.add(record("known", 1, source="third"))
         manifest.add(record("known", 1, source="third"))
+        writer = engine_of(manifest).writer
+        assert writer.limits.at_once
+        if not alone:
+            writer.note(99, 1)
         yield manifest
 
 
@@ -60,19 +65,21 @@ def told(manifest: DownloadManifestManager) -> object:
     return list(manifest.snapshot().records()), events, len(manifest)
 
 
-def expected(place: Place, proxy: Proxy, call: str) -> tuple[int, object, object]:
+def expected(place: Place, proxy: Proxy, call: str, *, alone: bool = True) -> tuple[int, object, object]:
     """How many messages a call sends, what it answers, and what is there after it."""
     proxy.arm(0, Cut.BEFORE)
-    with begun(place, proxy) as manifest:
+    with begun(place, proxy, alone=alone) as manifest:
         proxy.arm(0, Cut.BEFORE)
         answer = CALLS[call](manifest)
         messages = proxy.messages
         return messages, answer, told(manifest)
 
 
-def cut_at(place: Place, proxy: Proxy, call: str, number: int, cut: Cut) -> tuple[object, object]:
+def cut_at(
+    place: Place, proxy: Proxy, call: str, number: int, cut: Cut, *, alone: bool = True
+) -> tuple[object, object]:
     proxy.arm(0, cut)
-    with begun(place, proxy) as manifest:
+    with begun(place, proxy, alone=alone) as manifest:
         proxy.arm(number, cut)
         answer = CALLS[call](manifest)
         assert proxy.cuts == 1
@@ -81,20 +88,23 @@ def cut_at(place: Place, proxy: Proxy, call: str, number: int, cut: Cut) -> tupl
 
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("call", ["a new content", "an alias", "a batch"])
-def test_a_cut_in_the_middle_changes_nothing(place: Place, call: str, cut: Cut) -> None:
+def test_a_cut_at_the_end_changes_nothing(place: Place, call: str, cut: Cut) -> None:
+    """The last message commits."""
     with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy:
         messages, *right = expected(place, proxy, call)
-        assert list(cut_at(place, proxy, call, messages - 1, cut)) == right
+        assert list(cut_at(place, proxy, call, messages, cut)) == right
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "among others"])
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_cut_at_any_message_changes_nothing(place: Place, call: str, cut: Cut, count: Count) -> None:
+def test_a_cut_at_any_message_changes_nothing(place: Place, call: str, cut: Cut, alone: bool, count: Count) -> None:
     with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy:
-        messages, *right = expected(place, proxy, call)
+        messages, *right = expected(place, proxy, call, alone=alone)
         for number in range(1, messages + 1):
-            assert list(cut_at(place, proxy, call, number, cut)) == right, f"cut {cut} message {number} of {messages}"
+            found = list(cut_at(place, proxy, call, number, cut, alone=alone))
+            assert found == right, f"cut {cut} message {number} of {messages}"
     count("cuts", messages)
 
 

@@ -6,12 +6,14 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from cli.program import wait_until
 from contract.builders import META, QUIET, record, sha
-from manifestlog import ClaimLostError, DownloadManifestManager, ManifestOptions, Verdict
-from manifestlog.engines.postgres import leases, single, upkeep, writing
+from manifestlog import ClaimLostError, DownloadManifestManager, ManifestError, ManifestOptions, Verdict
+from manifestlog.engines.postgres import leases, single, together, upkeep, writing
+from manifestlog.model.batches import encoded
 
 from .cutting import Cut, cutting
 from .places import engine_of
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 def a_second_try_answers_as_the_first(place: Place) -> None:
     with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy:
         messages, *right = expected(place, proxy, "a new content")
-        assert list(cut_at(place, proxy, "a new content", messages - 1, Cut.UNANSWERED)) == right
+        assert list(cut_at(place, proxy, "a new content", messages, Cut.UNANSWERED)) == right
 
 
 def sources_are_locked(place: Place) -> None:
@@ -36,7 +38,8 @@ def sources_are_locked(place: Place) -> None:
         other.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
         writers = [
             threading.Thread(target=lambda: manifest.add(record("a"))),
-            threading.Thread(target=lambda: manifest.add_many([record("b"), record("c")])),
+            threading.Thread(target=lambda: manifest.add_many([record("b"), record("c", 1)])),
+            threading.Thread(target=lambda: manifest.add_many([record("d"), record("d", 1)])),
         ]
         for writer in writers:
             writer.start()
@@ -57,6 +60,54 @@ def a_duplicate_is_on_disk(place: Place) -> None:
         with place.connect() as connection:
             ((flushed,),) = connection.execute("SELECT max(flushed) FROM manifestlog.writer").fetchall()
         assert flushed == 1
+
+
+def an_acknowledged_addition_is_on_disk(place: Place) -> None:
+    """Alone, the commit waits for that; among others, what follows it."""
+    with DownloadManifestManager(place.url(), META) as manifest, place.connect() as other:
+        for number in range(4):
+            manifest.add(record(f"c{number}", number))
+            written = other.execute("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").fetchall()
+            assert written == [(True,)]
+            manifest.add_many([record(f"d{number}", number, source="x"), record(f"e{number}", number, source="y")])
+            written = other.execute("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").fetchall()
+            assert written == [(True,)]
+
+
+def a_batch_is_planned_anew_if_it_does_not_fit(place: Place) -> None:
+    """Its plans were made for sources that have nothing at that time."""
+    with DownloadManifestManager(place.url(), META) as manifest:
+        manifest.add(record("a", 1, source="other"))
+        found = manifest.add_each([record("b", 2), record("c", 1, source="other")])
+        assert [one.verdict.value for one in found] == ["new", "changed"]
+        assert sorted(row.get("tie", 0) for row in manifest.rows()) == [0, 0, 1]
+
+
+def a_content_that_a_rival_adds_at_the_same_moment_is_known(place: Place) -> None:
+    """A batch of unknown contents waits for the rival, and is then planned anew."""
+    with DownloadManifestManager(place.url(), META) as manifest, place.connect() as rival:
+        raw, _, _ = encoded(record("a", source="rival"), QUIET)
+        rival.execute("BEGIN")
+        rival.execute(
+            "INSERT INTO manifestlog.content SELECT max(manifest_id), %s, %s FROM manifestlog.manifest",
+            (bytes.fromhex(sha("a")), raw),
+        )
+        heard: list[str] = []
+
+        def add() -> None:
+            try:
+                heard.extend(str(one.verdict) for one in manifest.add_each([record("a", 1), record("b", 2)]))
+            except ManifestError as error:
+                heard.append(str(error))
+
+        adds = threading.Thread(target=add)
+        adds.start()
+        with place.connect() as watch:
+            while not watch.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchall():
+                assert adds.is_alive()
+        rival.execute("COMMIT")
+        adds.join()
+        assert heard == ["alias", "changed"]
 
 
 def a_content_that_is_forgotten_between_two_locks_is_claimed(place: Place) -> None:
@@ -165,6 +216,9 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_second_try_answers_as_the_first,
         sources_are_locked,
         a_duplicate_is_on_disk,
+        an_acknowledged_addition_is_on_disk,
+        a_batch_is_planned_anew_if_it_does_not_fit,
+        a_content_that_a_rival_adds_at_the_same_moment_is_known,
         a_content_that_is_forgotten_between_two_locks_is_claimed,
         who_lost_a_claim_cannot_write,
         nobody_takes_a_claim_over_while_its_holder_writes,
@@ -199,8 +253,16 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a second try answers as the first": lambda p: p.setattr(writing.Transaction, "first_try", _without_asking),
     "sources are locked": lambda p: (
         p.setattr(single, "LANE", writing.LANE.replace("FOR UPDATE", "")),
+        p.setattr(together, "LANES", writing.LANES.replace("FOR UPDATE", "")),
         p.setattr(writing, "LANES", writing.LANES.replace("FOR UPDATE", "")),
     )[0],
+    "an acknowledged addition is on disk": lambda p: p.setattr(writing.Limits, "level", "off"),
+    "a batch is planned anew if it does not fit": lambda p: p.setattr(
+        together, "_STATEMENT", together._STATEMENT.replace("AS fits", "OR true AS fits")
+    ),
+    "a content that a rival adds at the same moment is known": lambda p: p.setattr(
+        psycopg.errors, "UniqueViolation", psycopg.errors.CheckViolation
+    ),
     "a duplicate is on disk": lambda p: p.setattr(upkeep, "confirm", lambda *_: None),
     "a content that is forgotten between two locks is claimed": lambda p: p.setattr(
         writing.Transaction, "_lock_known", _known_only

@@ -39,7 +39,7 @@ from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, pl
 from manifestlog.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Query
@@ -166,6 +166,9 @@ class MemoryEngine:
                 self._records = before  # all of them or none
                 del self._events[events:]
                 raise
+
+    def add_batches(self, batches: Iterable[tuple[Sequence[Encoded], Details | None]]) -> Iterator[list[Added]]:
+        return (self.add_batch(some, details=details) for some, details in batches)
 
     def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added:
         with self._lock:

@@ -72,9 +72,8 @@ class PastEngine:
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise ReadOnlyError(self.location.display, past=True)
 
-    claims = holders = add = add_batch = update = forget = set_metadata = rewrite = record_event = record_events = (
-        sync
-    ) = compact = _refuse
+    claims = holders = add = add_batch = add_batches = update = forget = set_metadata = rewrite = _refuse
+    record_event = record_events = sync = compact = _refuse
 
     def _no_history(self, *_: object) -> NoReturn:
         raise ManifestError(f"{self.location.display}: this is one moment; ask the manifest itself for its history")

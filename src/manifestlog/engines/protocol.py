@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from manifestlog.model.writes import Added, Rewritten, TimeLookup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -206,6 +206,12 @@ class Engine(Protocol):
         each: Sequence[Details | None] = (),
     ) -> list[Added]:
         """Record many contents, all or none; return the answers in order. `each` adds details of the single records."""
+
+    def add_batches(self, batches: Iterable[tuple[Sequence[Encoded], Details | None]]) -> Iterator[list[Added]]:
+        """Record batches, each with its details, as `add_batch` does; yield the answers of each.
+
+        A batch may be fetched before the one before it is recorded.
+        """
 
     def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added: ...
 

@@ -248,8 +248,8 @@ def change_details(given: Details, verdict: Verdict, before: Row | None, after: 
         found["verdict"] = verdict.value
     if before is not None:
         found["was"] = difference(before, after)
-    if (inputs := _other_inputs(before, after, source)) is not None:
-        found["inputs"], found["version"] = inputs, source["version"]
+        if (inputs := _other_inputs(before, after, source)) is not None:
+            found["inputs"], found["version"] = inputs, source["version"]
     if source_key(source) != source_key(after):
         found["source_id"], found["dataset"] = source_key(source)
     if found.get("bytes") == after["file_size"]:
@@ -288,13 +288,13 @@ def event_members(event: Event, manifest: str) -> dict[str, Any]:
     return shown | more | ({"unreadable": list(event.unreadable)} if event.unreadable else {})
 
 
-def _other_inputs(before: Row | None, after: Row, source: Row) -> list[str] | None:
+def _other_inputs(before: Row, after: Row, source: Row) -> list[str] | None:
     """Return the inputs of an event if the record shows others, or showed others before; so a search for them finds it.
 
     Also if the record shows another version, as it does when another source's observation is in front.
     """
     inputs: list[str] = source.get("derived_from", [])
-    if before is None or not inputs:
+    if not inputs:
         return None
     shown = {tuple(row.get("derived_from", ())) for row in (before, after)}
     is_shown = shown == {tuple(sorted(inputs))} and after["version"] == source["version"]

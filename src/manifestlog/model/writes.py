@@ -133,9 +133,10 @@ def plan_add(
     if live and (moved := later_than_current(row, _sightings(known, row))) is not row:
         row, record = moved, _encoded(moved, rules)
     before = known.row(checksum)
+    if before is None:
+        return plan_unknown(record, row, _sightings(known, row), rules, details, as_given=record[0] is raw)
     verdict, stored = decide(row, before, _sightings(known, row), rules.root, derives=rules.derives)
     if stored is None:
-        assert before is not None
         answer = Added(verdict, as_seen_by(before, source_key(row)))
         if not must_rewrite(checksum):
             return Plan(answer, None, _repeated(row, answer.row, rules, details))
@@ -144,6 +145,27 @@ def plan_add(
     answer = Added(verdict, None if as_given else as_seen_by(stored, source_key(row)))
     event = change_details(details or {}, verdict, before, stored, row)
     return Plan(answer, record if stored is row else _encoded(stored, rules), event or None)
+
+
+def plan_unknown(
+    record: Encoded,
+    row: Row,
+    sightings: list[Sighting],
+    rules: Rules,
+    details: Details | None = None,
+    *,
+    as_given: bool = True,
+) -> Plan:
+    """Plan the addition of this record, whose content is not known, and whose row is `row`.
+
+    `sightings` are as in `decide`. With `as_given`, the row is the one that the caller has given.
+    """
+    verdict, stored = decide(row, None, sightings, rules.root, derives=rules.derives)
+    assert stored is not None
+    event = change_details(details or {}, verdict, None, stored, row)
+    if stored is row:
+        return Plan(Added(verdict, None if as_given else row), record, event or None)
+    return Plan(Added(verdict, as_seen_by(stored, source_key(row))), _encoded(stored, rules), event or None)
 
 
 def _repeated(row: Row, known: Row | None, rules: Rules, details: Details | None) -> Details | None:

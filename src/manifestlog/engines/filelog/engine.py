@@ -206,6 +206,9 @@ class FileEngine:
         """Record many contents as one log line: all or none."""
         return self._transact(lambda state: self._add_batch(state, zip_longest(records, each), live, details))
 
+    def add_batches(self, batches: Iterable[tuple[Sequence[Encoded], Details | None]]) -> Iterator[list[Added]]:
+        return (self.add_batch(some, details=details) for some, details in batches)
+
     def _add_batch(
         self,
         state: State,

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.engines.postgres import reading, single, upkeep
+from manifestlog.engines.postgres import reading, single, together, upkeep
+from manifestlog.engines.postgres.ahead import Ahead
+from manifestlog.engines.postgres.fresh import fresh
 from manifestlog.engines.postgres.grouping import Group
 from manifestlog.engines.postgres.lookup import Known
 from manifestlog.errors import ManifestError
@@ -20,10 +22,11 @@ from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, plan_add
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from manifestlog.engines.postgres.connections import Slot
     from manifestlog.engines.postgres.operation import Writer
+    from manifestlog.engines.postgres.slots import Slot
+    from manifestlog.engines.postgres.together import Ready
     from manifestlog.engines.postgres.writing import Transaction
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from manifestlog.model.writes import Rules
 
 _TOGETHER_MAX = 64
+_OF_UNKNOWN = frozenset({Verdict.NEW, Verdict.CHANGED})
 
 
 class Addition(NamedTuple):
@@ -41,12 +45,21 @@ class Addition(NamedTuple):
     details: Details | None = None
 
 
+class Batch(NamedTuple):
+    """Contents to record together, and their plans if all of them may be unknown."""
+
+    some: Sequence[Addition]
+    ready: Ready | None
+
+
 class Additions:
     """What adds to one manifest. `metadata` are those of the opening, for plans about unknown contents."""
 
     def __init__(self, writer: Writer, metadata: Row) -> None:
         self._writer = writer
         self._rules: Rules = writer.rules(metadata)
+        self._were_unknown = True
+        """Whether the last batch had unknown contents only, as the next one then may."""
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -64,28 +77,70 @@ class Additions:
 
     def add_batch(self, some: Sequence[Addition]) -> list[Added]:
         """Record many contents, all or none."""
-        found = self._write(some)
+        return self._add_batch(self._batch(some), None)
+
+    def add_batches(self, batches: Iterable[Sequence[Addition]]) -> Iterator[list[Added]]:
+        """Record each batch, all of it or nothing. The next one is prepared while the server writes this one."""
+        ahead, pool = Ahead(map(self._batch, batches)), self._writer.pool
+        while (batch := ahead.take()) is not None:
+            yield self._add_batch(batch, lambda: pool.elsewhere(ahead.fetch))
+
+    def _batch(self, some: Sequence[Addition]) -> Batch:
+        return Batch(some, together.ready(some, self._rules) if self._were_unknown else None)
+
+    def _add_batch(self, batch: Batch, meanwhile: Callable[[], None] | None) -> list[Added]:
+        found = self._note(self._write(batch.some, self._at_once(batch, meanwhile), meanwhile=meanwhile))
         errors = [one for one in found if isinstance(one, Exception)]
         if errors:
             raise errors[0]
         return [one for one in found if isinstance(one, Added)]
 
-    def _together(self, some: list[Addition]) -> list[Added | Exception]:
-        if len(some) > 1:
-            return self._write(some, each_for_itself=True)
-        one = some[0]
-        (lane,) = self._writer.lanes(one.record[2][:1])
-        prepared = single.ready(one.record, self._rules, lane, live=one.live, details=one.details)
+    def _note(self, answers: list[Added | Exception]) -> list[Added | Exception]:
+        self._were_unknown = all(isinstance(one, Added) and one.verdict in _OF_UNKNOWN for one in answers)
+        return answers
+
+    def _at_once(
+        self, batch: Batch, meanwhile: Callable[[], None] | None = None
+    ) -> Callable[[Slot], list[Added | Exception] | None] | None:
+        """Return what writes a batch in one round trip, if it has unknown contents only; None if that cannot be."""
+        writer, ready = self._writer, batch.ready
+        if ready is None:
+            return None
 
         def first(slot: Slot) -> list[Added | Exception] | None:
-            answer = (
-                None if prepared is None else single.add(slot, self._writer.id, prepared, self._writer.fenced_limits)
-            )
-            if answer is None:
-                answer = self._duplicate(slot, one)
+            lanes = writer.lanes(one.record[2][0] for one in batch.some)
+            found = together.add(slot, writer.id, lanes, ready, writer.limits, meanwhile)
+            if found is None:
+                return None
+            answers, seq = found
+            writer.note(seq, len(answers))
+            return list(answers)
+
+        return first
+
+    def _together(self, some: list[Addition]) -> list[Added | Exception]:
+        if len(some) > 1:
+            return self._note(self._write(some, self._at_once(self._batch(some)), each_for_itself=True))
+        (one,) = some
+
+        def first(slot: Slot) -> list[Added | Exception] | None:
+            answer = self._single(slot, one) or self._duplicate(slot, one)
             return None if answer is None else [answer]
 
         return self._write(some, first)
+
+    def _single(self, slot: Slot, one: Addition) -> Added | None:
+        writer, record = self._writer, one.record
+        prepared = fresh(record, self._rules, live=one.live, details=one.details)
+        if prepared is None:
+            return None
+        (lane,) = writer.lanes(record[2])
+        found = single.add(slot, writer.id, lane, prepared, writer.limits, live=one.live)
+        if found is None:
+            return None
+        answer, seq = found
+        writer.note(seq, 1)
+        return answer
 
     def _duplicate(self, slot: Slot, one: Addition) -> Added | None:
         """Return the answer if this addition writes nothing, from one snapshot and without a lock; else None."""
@@ -101,30 +156,33 @@ class Additions:
         first: Callable[[Slot], list[Added | Exception] | None] | None = None,
         *,
         each_for_itself: bool = False,
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Added | Exception]:
-        records = [one.record for one in some]
-        rows: list[Row] = [codec.loads(record[0]) for record in records]
-        lanes = self._writer.lanes(source_id for record in records for source_id in record[2])
-        contents = {record[1]: record[0] for record in reversed(records)}
-
         def work(tx: Transaction) -> tuple[list[Added | Exception], list[Any]]:
-            tx.begin(lanes, contents, rows)
+            records = [one.record for one in some]
+            lanes = self._writer.lanes(source_id for record in records for source_id in record[2])
+            tx.begin(lanes, {record[1]: record[0] for record in reversed(records)}, _rows(some))
             rules = self._writer.rules(tx.metadata)
             answers = [_planned(tx, one, rules, each_for_itself=each_for_itself) for one in some]
             return answers, [one.verdict if isinstance(one, Added) else str(one) for one in answers]
 
         def recall(slot: Slot, told: list[str]) -> list[Added | Exception]:
             known = Known(slot, self._writer.id)
-            return [_recalled(known, verdict, row) for verdict, row in zip(told, rows, strict=True)]
+            return [_recalled(known, verdict, row) for verdict, row in zip(told, _rows(some), strict=True)]
 
-        answers = self._writer.write(work, recall, first)
-        self._confirm([record[1] for record, answer in zip(records, answers, strict=True) if _is_duplicate(answer)])
+        answers = self._writer.write(work, recall, first, meanwhile)
+        if known := [one.record[1] for one, answer in zip(some, answers, strict=True) if _is_duplicate(answer)]:
+            self._confirm(known)
         return answers
 
     def _confirm(self, checksums: list[str]) -> None:
         level = self._writer.limits.synchronous
-        if checksums and level is not None:
+        if level is not None:
             self._writer.pool.call(lambda slot: upkeep.confirm(slot, self._writer.id, checksums, level))
+
+
+def _rows(some: Iterable[Addition]) -> list[Row]:
+    return [codec.loads(one.record[0]) for one in some]
 
 
 def _planned(tx: Transaction, one: Addition, rules: Rules, *, each_for_itself: bool) -> Added | Exception:

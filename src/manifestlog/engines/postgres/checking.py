@@ -22,7 +22,7 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
 
 _PAGE = 2000
 _COUNTS = """

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 
 from manifestlog import names
 from manifestlog.engines.postgres import leases
-from manifestlog.engines.postgres.connections import Fence
+from manifestlog.engines.postgres.slots import Fence
 from manifestlog.engines.postgres.values import hashed
 from manifestlog.errors import ManifestError
 from manifestlog.model import codec
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from manifestlog.engines.postgres.connections import Slot
     from manifestlog.engines.postgres.keeper import Keeper
     from manifestlog.engines.postgres.leases import Held
+    from manifestlog.engines.postgres.slots import Slot
 
 _POLL_S, _POLL_S_MAX = 0.005, 0.1
 _RUNS_NOTED_MAX = 999

@@ -17,8 +17,9 @@ from manifestlog.model import codec
 from manifestlog.model.followers import follower
 
 if TYPE_CHECKING:
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
     from manifestlog.engines.postgres.reading import Feed
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.options import Keep
 
 _EVENTS_AT_ONCE = 10_000

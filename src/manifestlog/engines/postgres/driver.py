@@ -25,7 +25,7 @@ from manifestlog.options import ManifestOptions
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.protocol import Location
     from manifestlog.engines.reports import CheckReport, ProbeResult
     from manifestlog.model.rows import Row

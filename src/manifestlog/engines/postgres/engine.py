@@ -1,7 +1,7 @@
 """The PostgreSQL engine: one open manifest, which clients on many hosts share. Threads may share it.
 
-The path of a record: `add` → `single.ready` (plans) → `single.add` (one round trip), or else `Transaction.begin` (locks,
-look-ups) → `plan_add` (verdict) → `Transaction.commit`.
+The path of a record: `add` → `fresh` (plans) → `single.add` (one round trip), or else `Transaction.begin` (locks,
+look-ups) → `plan_add` (verdict) → `Transaction.commit`. That of a batch: `together.add` takes the place of `single.add`.
 
 Invariants:
 
@@ -38,9 +38,10 @@ from manifestlog.model.verdict import Verdict
 from manifestlog.model.writes import Added, forget_details, plan_update, rewrite_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.protocol import Location
     from manifestlog.engines.reports import Holder
     from manifestlog.model.codec import Encoded
@@ -124,6 +125,10 @@ class PostgresEngine:
         merged = [{**(details or {}), **(own or {})} or None for _, own in zip_longest(records, each)]
         some = [Addition(record, live, found) for record, found in zip(records, merged, strict=True)]
         return self.additions.add_batch(some) if some else []
+
+    def add_batches(self, batches: Iterable[tuple[Sequence[Encoded], Details | None]]) -> Iterator[list[Added]]:
+        self._ensure_writable()
+        return self.additions.add_batches([Addition(one, False, details) for one in some] for some, details in batches)
 
     def update(self, checksum: str, changes: Row, *, details: Details | None = None) -> Added:
         def work(tx: Transaction) -> tuple[Added, list[Any]]:

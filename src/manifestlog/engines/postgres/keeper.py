@@ -24,7 +24,8 @@ from manifestlog.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.reports import Holder
 
 LEASE_S = 60.0

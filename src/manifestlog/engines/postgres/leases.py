@@ -20,7 +20,7 @@ from manifestlog.engines.reports import Holder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
 
 _TAKE = f"""
     INSERT INTO manifestlog.claim AS c

@@ -19,7 +19,7 @@ from manifestlog.model.rows import Sighting, as_seen_by, sort_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.model.rows import Row
 
 BODY = "SELECT body FROM manifestlog.content WHERE manifest_id = %s AND checksum = %b"

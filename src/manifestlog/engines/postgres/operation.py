@@ -19,7 +19,8 @@ from manifestlog.options import Durability
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.model.rows import Row
     from manifestlog.options import ManifestOptions
 
@@ -34,13 +35,22 @@ class Writer:
         self.id = manifest_id
         self.options = options
         self._lanes = lanes
-        level = pool.synchronous if options.durability is Durability.POWER_CUT else None
-        self.limits = Limits(f"{pool.lock_ms}ms", f"{pool.idle_ms}ms", level)
+        self._level = pool.synchronous if options.durability is Durability.POWER_CUT else None
+        self._times = f"{pool.lock_ms}ms", f"{pool.idle_ms}ms"
+        self._last_seq = -1
+        self._alone = False
 
     @property
-    def fenced_limits(self) -> Limits:
-        """The limits, with the fence of this thread."""
-        return self.limits._replace(fence=self.pool.fence)
+    def limits(self) -> Limits:
+        """The limits of a transaction of this thread.
+
+        A client that is alone waits for the disk in its commit. One that is not lets others go on, and waits after it.
+        """
+        return Limits(*self._times, self._level, self.pool.fence, self._alone or self._level is None)
+
+    def note(self, seq: int, count: int) -> None:
+        """Note that the last `count` of the events up to this number are those of one operation."""
+        self._alone, self._last_seq = seq - count == self._last_seq, seq
 
     def lanes(self, source_ids: Iterable[str]) -> set[int]:
         """Return the lanes of these sources."""
@@ -56,22 +66,26 @@ class Writer:
         work: Callable[[Transaction], tuple[T, list[Any]]],
         recall: Callable[[Slot, list[Any]], T],
         first: Callable[[Slot], T | None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> T:
         """Do one operation: `first`, if it can do it, or else `work` in a transaction.
 
         `work` returns its result, and the answers from which `recall` makes it again if the connection is lost.
+        `meanwhile` is called while the server commits; it may be called several times.
         """
 
         def act(slot: Slot, tries: int) -> T:
-            tx = Transaction(slot, self.id, self.fenced_limits)
             if tries == 0:
                 slot.op += 1
                 if first is not None and (done := first(slot)) is not None:
                     return done
-            elif (told := tx.first_try()) is not None:
+            tx = Transaction(slot, self.id, self.limits)
+            if tries and (told := tx.first_try()) is not None:
                 return recall(slot, told)
             result, answers = work(tx)
-            tx.commit(codec.dumps(answers))
+            seq = tx.commit(codec.dumps(answers), meanwhile)
+            if seq is not None:
+                self.note(seq, len(tx.staged.log))
             return result
 
         return self.pool.repeat(act)

@@ -15,7 +15,7 @@ from manifestlog.model.events import EventKind
 from manifestlog.model.verdict import Verdict
 
 if TYPE_CHECKING:
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.model.events import Query
 
 PAGE_EVENTS = 1000

@@ -17,7 +17,8 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.slots import Slot
 
 _LOCK = "SELECT pg_try_advisory_lock(%s::bigint)"
 _UNLOCK = "SELECT pg_advisory_unlock(%s::bigint)"

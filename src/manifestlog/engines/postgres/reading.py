@@ -13,7 +13,7 @@ from manifestlog.model.rows import utc_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.postgres.wire import Rows
     from manifestlog.engines.protocol import Location
     from manifestlog.model.codec import Encoded

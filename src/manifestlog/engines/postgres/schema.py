@@ -21,7 +21,7 @@ from manifestlog.errors import NewerFormatError
 from manifestlog.server_errors import ServerError
 
 if TYPE_CHECKING:
-    from manifestlog.engines.postgres.connections import Slot
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.protocol import Location
 
 STEPS = ("0001_tables.sql", "0002_claims.sql")

@@ -24,8 +24,9 @@ from manifestlog.server_errors import ServerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
     from manifestlog.engines.postgres.reading import Feed
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.errors import ManifestError
     from manifestlog.model.rows import Row, Sighting
 

@@ -45,12 +45,10 @@ class Logged(NamedTuple):
 
 def logged(kind: EventKind, checksum: str | None, row: Row | None, raw: bytes | None, details: Details) -> Logged:
     """Return an event of this content, source and details."""
-    event = Event("", "", EventKind(details.get("kind", kind)), checksum, row, details)
+    if row is not None and checksum is not None and not details and "derived_from" not in row:  # nearly always
+        return Logged(kind.value, bytes.fromhex(checksum), hashed(row["source_id"]), None, raw, None)
+    event = Event("", "", EventKind(details["kind"]) if "kind" in details else kind, checksum, row, details)
     source, run = event.source_id, event.run
-    mentions = [bytes.fromhex(one) for one in event.inputs]
-    mentions += [hashed(source_id) for source_id, _ in event.recovered]
-    if "inputs" in details:
-        mentions.append(OTHER_INPUTS)
     return Logged(
         event.kind.value,
         None if checksum is None else bytes.fromhex(checksum),
@@ -58,9 +56,17 @@ def logged(kind: EventKind, checksum: str | None, row: Row | None, raw: bytes | 
         None if run is None else hashed(run),
         raw,
         codec.dumps(details) if details else None,
-        tuple(dict.fromkeys(mentions)),
+        _mentions(event) if details or "derived_from" in (row or ()) else (),
         event.is_change,
     )
+
+
+def _mentions(event: Event) -> tuple[bytes, ...]:
+    found = [bytes.fromhex(one) for one in event.inputs]
+    found += [hashed(source_id) for source_id, _ in event.recovered]
+    if "inputs" in event.details:
+        found.append(OTHER_INPUTS)
+    return tuple(dict.fromkeys(found))
 
 
 class Staged:

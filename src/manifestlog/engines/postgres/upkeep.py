@@ -11,7 +11,8 @@ from manifestlog.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manifestlog.engines.postgres.connections import Pool, Slot
+    from manifestlog.engines.postgres.connections import Pool
+    from manifestlog.engines.postgres.slots import Slot
 
 _UNFLUSHED = """
     SELECT coalesce(max(seq), 0) FROM manifestlog.log

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 LANES = 16
+_NAMES_MAX = 4096
+"""Names whose hash is remembered: an addition needs it several times."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- the order of a row has no zone, and is in UTC
 _US = timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=_NAMES_MAX)
 def hashed(text: str) -> bytes:
     """Return the hash of one name."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+@lru_cache(maxsize=_NAMES_MAX)
 def hashed_pair(source_id: str, dataset: str) -> bytes:
     """Return the hash of a source and dataset."""
     name = source_id.encode("utf-8", "surrogatepass")
@@ -73,20 +77,17 @@ class Seen(NamedTuple):
     dataset: bytes
 
 
+def seen(one: Row) -> Seen:
+    """Return one observation as a row of `sighting`."""
+    source_id, dataset, (when, tie) = one["source_id"], one["dataset"], sort_key(one)
+    return Seen(hashed_pair(source_id, dataset), micros(when), tie, hashed(source_id), dataset.encode())
+
+
 def seen_in(row: Row | None) -> set[Seen]:
     """Return the observations of a record."""
     if row is None:
         return set()
-    return {
-        Seen(
-            hashed_pair(one["source_id"], one["dataset"]),
-            micros(sort_key(one)[0]),
-            sort_key(one)[1],
-            hashed(one["source_id"]),
-            one["dataset"].encode(),
-        )
-        for one in observations(row)
-    }
+    return {seen(one) for one in observations(row)} if "also_seen" in row else {seen(row)}
 
 
 def sighting(ts: int, tie: int, dataset: bytes, checksum: bytes) -> Sighting:

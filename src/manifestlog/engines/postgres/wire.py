@@ -24,7 +24,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -32,14 +32,16 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
 
 _BOOL, _BYTES, _INT, _TEXT = 16, 17, 20, 25
-_ARRAYS = {_BYTES: 1001, _TEXT: 1009, _INT: 1016}
+_ARRAYS = {_BOOL: 1000, _BYTES: 1001, _TEXT: 1009, _INT: 1016}
 _int = Struct("!q").pack
+_sized_int = Struct("!iq").pack
 _length = Struct("!i").pack
 _array = Struct("!iiiii").pack
 _NULL = _length(-1)
+_BOOLS = {True: b"\1", False: b"\0"}
+_SIZED_BOOLS = {True: b"\0\0\0\1\1", False: b"\0\0\0\1\0"}
 _PLACE = re.compile("%[sb]")
 _FAILED = frozenset({ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE})
-
 
 _Key = tuple[str, tuple[int, ...]]
 
@@ -47,14 +49,20 @@ _Key = tuple[str, tuple[int, ...]]
 class Reply:
     """What a statement of a script has returned, once the script has run."""
 
-    __slots__ = ("rows",)
+    __slots__ = ("_wire", "result")
 
-    def __init__(self) -> None:
-        self.rows: Rows = []
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.result: PGresult | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The rows; none before the script has run."""
+        return [] if self.result is None else self._wire.load(self.result)
 
 
-_Waiting = tuple["Reply | None", "_Key | None"] | None
-"""What a result is for: a statement, or its preparation; None: the end of a transaction."""
+_Waiting = tuple["Reply | None", "_Key | None"]
+"""What a result is for: a statement, or its preparation."""
 
 
 class Wire:
@@ -69,15 +77,11 @@ class Wire:
         self._poller.register(self._pgconn.socket, select.POLLIN)
         self._loader = Transformer(connection)
         self._encoding = "utf-8"
-        self._script: list[tuple[str, tuple[object, ...], Reply] | None] = []
-
-    def divide(self) -> None:
-        """End the transaction that the statements of the script are so far, in which there is no BEGIN."""
-        self._script.append(None)
+        self._script: list[tuple[str, tuple[object, ...], Reply]] = []
 
     def add(self, statement: str, parameters: tuple[object, ...]) -> Reply:
         """Add a statement to the script that `run` runs."""
-        reply = Reply()
+        reply = Reply(self)
         self._script.append((statement, parameters, reply))
         return reply
 
@@ -85,39 +89,34 @@ class Wire:
         """Run one statement, and return its rows. Raises `psycopg.Error`."""
         types, values, formats = encoded(parameters)
         name = self._prepared.get((statement, types))
+        reply = Reply(self)
         if name is None:  # the first time, or never prepared
-            reply = self.add(statement, parameters)
+            self._script.append((statement, parameters, reply))
             self.run()
             return reply.rows
         self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
         self._flush()
-        found: Rows = []
-        error: psycopg.Error | None = None
-        for result in self._results():
-            if result.status in _FAILED:
-                error = error or psycopg.errors.error_from_result(result, self._encoding)
-            elif result.status == ExecStatus.TUPLES_OK:
-                found = self._load(result)
+        error = self._receive_one(reply, None)
         if error is not None:
             raise error
-        return found
+        return reply.rows
 
-    def run(self) -> None:
-        """Run the script. Raises `psycopg.Error`."""
+    def run(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Run the script, and call `meanwhile` while the server works. Raises `psycopg.Error`."""
         script, self._script = self._script, []
         if not script:
             return
-        self._pgconn.enter_pipeline_mode()
+        pgconn = self._pgconn
+        pgconn.enter_pipeline_mode()
         waiting: list[_Waiting] = []
-        for one in [*script, None]:
-            if one is None:
-                self._pgconn.pipeline_sync()
-                waiting.append(None)
-            else:
-                self._send(*one, waiting)
+        for statement, parameters, reply in script:
+            self._send(statement, parameters, reply, waiting)
+        pgconn.pipeline_sync()
         self._flush()
+        if meanwhile is not None:
+            meanwhile()
         error = self._receive(waiting)
-        self._pgconn.exit_pipeline_mode()
+        pgconn.exit_pipeline_mode()
         if error is not None:
             raise error
 
@@ -125,23 +124,16 @@ class Wire:
         """Forget the script."""
         self._script = []
 
-    def _send(
-        self,
-        statement: str,
-        parameters: tuple[object, ...],
-        reply: Reply,
-        waiting: list[_Waiting],
-    ) -> None:
+    def _send(self, statement: str, parameters: tuple[object, ...], reply: Reply, waiting: list[_Waiting]) -> None:
         types, values, formats = encoded(parameters)
-        text = numbered(statement)
         if not self._prepares:
-            self._pgconn.send_query_params(text, values, types, formats, Format.BINARY)
+            self._pgconn.send_query_params(numbered(statement), values, types, formats, Format.BINARY)
         else:
             key = statement, types
             name = self._prepared.get(key)
             if name is None:
                 name = self._prepared[key] = b"m%d" % next(self._names)
-                self._pgconn.send_prepare(name, text, types)
+                self._pgconn.send_prepare(name, numbered(statement), types)
                 waiting.append((None, key))
             self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
         waiting.append((reply, None))
@@ -150,8 +142,9 @@ class Wire:
 
     def _flush(self) -> None:
         while self._pgconn.flush():
-            readable, _, _ = select.select([self._pgconn.socket], [self._pgconn.socket], [])
-            if readable:
+            both = select.poll()  # `select` takes no descriptor over 1023
+            both.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
+            if any(event & select.POLLIN for _, event in both.poll()):
                 self._pgconn.consume_input()
 
     def _result(self) -> PGresult | None:
@@ -164,36 +157,34 @@ class Wire:
         """Read the results of a script up to its end; return its first error."""
         error: psycopg.Error | None = None
         for one in waiting:
-            if one is not None:
-                found = self._receive_one(*one)
-                error = error or found
-            elif (end := self._result()) is None or end.status != ExecStatus.PIPELINE_SYNC:
-                return error or psycopg.OperationalError("the connection is lost")
+            found = self._receive_one(*one)
+            error = error or found
+        if (end := self._result()) is None or end.status != ExecStatus.PIPELINE_SYNC:
+            return error or psycopg.OperationalError("the connection is lost")
         return error
 
     def _receive_one(self, reply: Reply | None, key: _Key | None) -> psycopg.Error | None:
         """Read the results of one statement, or of preparing it; return its error."""
         error: psycopg.Error | None = None
         good = False
-        for result in self._results():
-            if result.status in _FAILED:
+        while (result := self._result()) is not None:
+            status = result.status
+            if status in _FAILED:
                 error = error or psycopg.errors.error_from_result(result, self._encoding)
-            elif result.status != ExecStatus.PIPELINE_ABORTED:
+                if self._pgconn.status:
+                    break  # the connection is lost; nothing ends the statement
+            elif status != ExecStatus.PIPELINE_ABORTED:
                 good = True
-                if reply is not None and result.status == ExecStatus.TUPLES_OK:
-                    reply.rows = self._load(result)
+                if reply is not None:
+                    reply.result = result
         if key is not None and not good:
             self._prepared.pop(key, None)
         return error
 
-    def _results(self) -> Iterator[PGresult]:
-        """Yield the results of one statement."""
-        while (result := self._result()) is not None:
-            yield result
-            if result.status in _FAILED and self._pgconn.status != 0:
-                return  # the connection is lost; nothing ends the statement
-
-    def _load(self, result: PGresult) -> Rows:
+    def load(self, result: PGresult) -> Rows:
+        """Return the rows of a result."""
+        if not result.ntuples:
+            return []
         self._loader.set_pgresult(result, set_loaders=True, format=Format.BINARY)
         return self._loader.load_rows(0, result.ntuples, tuple)
 
@@ -210,8 +201,13 @@ def encoded(parameters: Sequence[object]) -> tuple[tuple[int, ...], list[bytes |
     types: list[int] = []
     values: list[bytes | None] = []
     formats = [Format.BINARY] * len(parameters)
+    value: bytes | None
     for place, one in enumerate(parameters):
-        if not isinstance(one, list | tuple):
+        if type(one) is bytes:  # nearly all are bytes or integers
+            kind, value = _BYTES, one
+        elif type(one) is int:
+            kind, value = _INT, _int(one)
+        elif not isinstance(one, list | tuple):
             kind, value = _scalar(one)
         elif one:
             kind, value = _array_of(one)
@@ -223,20 +219,25 @@ def encoded(parameters: Sequence[object]) -> tuple[tuple[int, ...], list[bytes |
 
 
 def _scalar(one: object) -> tuple[int, bytes | None]:
-    kind = type(one)
-    if kind is bytes:
-        return _BYTES, one  # type: ignore[return-value] # the type was compared
-    if kind is int:
+    if type(one) is bytes:
+        return _BYTES, one
+    if type(one) is int:
         return _INT, _int(one)
     if one is None:
         return 0, None
-    if kind is bool:
-        return _BOOL, b"\1" if one else b"\0"
+    if type(one) is bool:
+        return _BOOL, _BOOLS[one]
     assert isinstance(one, str)  # and every kind of text
     return _TEXT, str(one).encode()
 
 
-def _array_of(items: Sequence[object]) -> tuple[int, bytes]:
+def _array_of(items: Sequence[Any]) -> tuple[int, bytes]:
     kind = next((_scalar(one)[0] for one in items if one is not None), _BYTES)
-    parts = [b"".join((_length(len(value)), value)) if value is not None else _NULL for _, value in map(_scalar, items)]
+    if kind == _INT:
+        parts = [_NULL if one is None else _sized_int(8, one) for one in items]
+    elif kind == _BOOL:
+        parts = [_NULL if one is None else _SIZED_BOOLS[one] for one in items]
+    else:
+        data = items if kind == _BYTES else [None if one is None else one.encode() for one in items]
+        parts = [part for one in data for part in ((_NULL,) if one is None else (_length(len(one)), one))]
     return _ARRAYS[kind], b"".join((_array(1, 1, kind, len(items), 1), *parts))

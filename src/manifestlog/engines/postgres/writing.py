@@ -13,8 +13,8 @@ Invariants:
 - Locks are taken in one order: lanes, unknown contents, known contents, each sorted; the end of the log last of all. It is
   held while the server writes and commits, never while a client thinks.
 - The primary key of `content` picks the winner: who inserts second waits, and reads the row in a later statement.
-- The commit is asynchronous, so that the end of the log is not held for a sync; a second one then waits for both. What is
-  acknowledged is on disk, as `synchronous_commit` of the server says.
+- While others write, the commit is asynchronous, so that the end of the log is not held for a sync; a second one then waits
+  for both. What is acknowledged is on disk, as `synchronous_commit` of the server says.
 - The number of the operation is in the same transaction. A second try asks for it first, and a first try that comes after
   the second one violates a constraint.
 """
@@ -28,9 +28,10 @@ from manifestlog.engines.postgres.staged import Staged
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from manifestlog.engines.postgres.connections import Fence, Slot
+    from manifestlog.engines.postgres.slots import Fence, Slot
+    from manifestlog.engines.postgres.wire import Reply, Rows
     from manifestlog.model.rows import Row
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -48,9 +49,13 @@ LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY
 _ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
 _METADATA = "SELECT metadata FROM manifestlog.manifest WHERE manifest_id = %s"
 _CLAIM = """
-    INSERT INTO manifestlog.content (manifest_id, checksum, body)
-    SELECT %s, u.checksum, u.body FROM unnest(%b::bytea[], %b::bytea[]) AS u(checksum, body) ORDER BY u.checksum
-    ON CONFLICT DO NOTHING RETURNING checksum"""
+    WITH won AS (
+        INSERT INTO manifestlog.content (manifest_id, checksum, body)
+        SELECT %s, u.checksum, u.body FROM unnest(%b::bytea[], %b::bytea[]) AS u(checksum, body) ORDER BY u.checksum
+        ON CONFLICT DO NOTHING RETURNING checksum
+    )
+    SELECT CASE WHEN count(*) < %s THEN array_agg(checksum) END, count(*) FROM won"""
+"""Says which contents were unknown, unless all of them were."""
 _KNOWN = BODIES + " ORDER BY checksum FOR UPDATE"
 _PUT = """
     INSERT INTO manifestlog.content (manifest_id, checksum, body)
@@ -67,16 +72,11 @@ _SEE = """
     FROM unnest(%b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])
         AS u(pair, ts, tie, checksum, source, dataset)"""
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-DONE = f"""
-    INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
-    SELECT %b, %s::int, %s::bigint, t.seq, 0, %b::bytea, {NOW} FROM tick t
-    ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END,
-        seq = excluded.seq, answers = excluded.answers, ts = excluded.ts"""
 _LOG = f"""
     WITH tick AS (
         UPDATE manifestlog.feed SET seq = seq + %s, records = records + %s, ts = greatest(ts + 1, n.now),
             changed = CASE WHEN %s THEN greatest(ts + 1, n.now) ELSE changed END
-        FROM (SELECT {NOW} AS now) n
+        FROM (SELECT {NOW} AS now, set_config('synchronous_commit', %s, true)) n
         WHERE manifest_id = %s RETURNING seq, ts
     ), events AS (
         INSERT INTO manifestlog.log (manifest_id, seq, ts, kind, checksum, source, run, body, details)
@@ -86,7 +86,12 @@ _LOG = f"""
     ), mentions AS (
         INSERT INTO manifestlog.mention (manifest_id, what, seq)
         SELECT %s::int, u.what, t.seq - u.back FROM tick t, unnest(%b::bytea[], %s::bigint[]) AS u(what, back)
-    ), done AS ({DONE})
+    ), done AS (
+        INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
+        SELECT %b, %s::int, %s::bigint, t.seq, CASE WHEN %s THEN t.seq ELSE 0 END, %b::bytea, t.ts FROM tick t
+        ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
+            flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts
+    )
     SELECT seq FROM tick"""
 _METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
 FLUSH = """
@@ -103,8 +108,23 @@ class Limits(NamedTuple):
     idle: str
     """How long the server waits for this client between two statements, before it lets go of the locks."""
     synchronous: str | None
-    """What a commit waits for; None: for nothing."""
+    """What an answer waits for; None: for nothing."""
     fence: Fence | None = None
+    at_once: bool = False
+    """Whether the commit itself waits for the disk, because nobody else seems to write: that saves a second transaction."""
+
+    @property
+    def level(self) -> str:
+        """What the commit waits for."""
+        return self.synchronous if self.at_once and self.synchronous is not None else "off"
+
+
+def begin(slot: Slot, limits: Limits) -> None:
+    """Send what begins a transaction of one message. Without others, a message is a transaction anyway."""
+    if not (slot.has_session and limits.at_once):
+        slot.send(BEGIN)
+    settle(slot, limits)
+    check_claims(slot, limits)
 
 
 def settle(slot: Slot, limits: Limits) -> None:
@@ -118,6 +138,14 @@ def check_claims(slot: Slot, limits: Limits) -> None:
     if limits.fence is not None:
         names, tokens = limits.fence
         slot.send(_FENCED, len(names), names, tokens)
+
+
+def end(slot: Slot, limits: Limits) -> None:
+    """Send what ends a transaction of one message, and waits for the disk to have it."""
+    if not (slot.has_session and limits.at_once):
+        slot.send("COMMIT")
+    if not limits.at_once:
+        flush(slot, limits)
 
 
 def flush(slot: Slot, limits: Limits) -> None:
@@ -180,7 +208,7 @@ class Transaction:
             metadata = slot.send(_METADATA, self.id)
             if given:
                 digests, bodies = [bytes.fromhex(one) for one in given], list(given.values())
-                claimed = slot.send(_CLAIM, self.id, digests, bodies)
+                claimed = slot.send(_CLAIM, self.id, digests, bodies, len(digests))
                 take = self.known.ask_of_sources(list(rows))
         self.metadata = codec.loads(metadata.rows[0][0])
         if given:
@@ -188,8 +216,12 @@ class Transaction:
             self._note_claimed(given, claimed.rows)
             self._lock_known(given)
 
-    def _note_claimed(self, given: dict[str, bytes], found: Iterable[tuple[bytes]]) -> None:
-        claimed = {(checksum := digest.hex()): given[checksum] for (digest,) in found}
+    def _note_claimed(self, given: dict[str, bytes], found: Rows) -> None:
+        ((digests, count),) = found
+        if count == len(given):
+            claimed = given
+        else:
+            claimed = {(checksum := digest.hex()): given[checksum] for digest in digests or ()}
         self._claimed |= claimed
         self.known.note_bodies(claimed, ())
 
@@ -199,9 +231,9 @@ class Transaction:
         while left:
             left -= self.lock_contents(left)
             if left:
-                digests = [bytes.fromhex(one) for one in sorted(left)]
-                bodies = [given[one] for one in sorted(left)]
-                self._note_claimed(given, self.slot.rows(_CLAIM, self.id, digests, bodies))
+                gone = {one: given[one] for one in sorted(left)}
+                digests = [bytes.fromhex(one) for one in gone]
+                self._note_claimed(gone, self.slot.rows(_CLAIM, self.id, digests, list(gone.values()), len(gone)))
                 left -= self._claimed.keys()
 
     def lock_contents(self, checksums: Collection[str]) -> set[str]:
@@ -211,22 +243,28 @@ class Transaction:
         self.known.note_bodies(checksums, found)
         return {digest.hex() for digest, _ in found}
 
-    def commit(self, answers: bytes) -> None:
-        """Write what was staged, with the answers of this operation; or end it if there is nothing to write."""
+    def commit(self, answers: bytes, meanwhile: Callable[[], None] | None = None) -> int | None:
+        """Write what was staged, with the answers of this operation, and return the number of its last event.
+
+        If there is nothing to write, end the transaction and return None.
+        """
         slot = self.slot
         if not self.staged.log:
             slot.rows("ROLLBACK")
-            return
+            return None
         slot.in_doubt = True
-        with slot.script():
+        with slot.script(meanwhile):
             self._write_contents()
             self._write_sightings()
             if self.new_metadata is not None:
                 slot.send(_METADATA_IS, codec.dumps(self.new_metadata), self.id)
-            self._write_log(answers)
+            end = self._write_log(answers)
             slot.send("COMMIT")
-            flush(slot, self.limits)
+            if not self.limits.at_once:
+                flush(slot, self.limits)
         slot.in_doubt = False
+        ((seq,),) = end.rows
+        return int(seq)
 
     def _write_contents(self) -> None:
         staged, slot = self.staged, self.slot
@@ -252,16 +290,17 @@ class Transaction:
             more = [[one.source for one in seen], [one.dataset for one in seen]]
             self.slot.send(_SEE, self.id, *columns, digests, *more)
 
-    def _write_log(self, answers: bytes) -> None:
+    def _write_log(self, answers: bytes) -> Reply:
         staged, slot = self.staged, self.slot
         log, count = staged.log, len(staged.log)
         mentions = [(what, count - number) for number, one in enumerate(log, 1) for what in one.mentions]
         columns = [list(column) for column in zip(*(one[:6] for one in log), strict=True)]
         changed = any(one.is_change for one in log)
-        slot.send(
+        level = self.limits.level
+        return slot.send(
             _LOG,
-            *(count, staged.added, changed, self.id),
+            *(count, staged.added, changed, level, self.id),
             *(self.id, count, *columns),
             *(self.id, [what for what, _ in mentions], [back for _, back in mentions]),
-            *(slot.writer, self.id, slot.op, answers),
+            *(slot.writer, self.id, slot.op, level != "off", answers),
         )
