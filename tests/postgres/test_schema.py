@@ -41,6 +41,22 @@ def test_of_several_that_create_at_once_all_have_one_manifest(place: Place, star
     assert [child.result() for child in children] == [1, 1, 1, 1]
 
 
+def test_nobody_sees_a_part_of_the_tables(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that opens a manifest meanwhile would be told to run `manifestlog init`."""
+    seen: list[int] = []
+
+    def watched(number: int) -> list[str]:
+        with place.connect() as other:
+            made = other.execute("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'manifestlog'")
+            seen.extend(count for (count,) in made.fetchall())
+        return real(number)
+
+    real = schema.statements
+    monkeypatch.setattr(schema, "statements", watched)
+    DownloadManifestManager(place.url(), META).close()
+    assert seen == [0] * len(schema.STEPS)
+
+
 def test_two_manifests_of_one_database_are_apart(place: Place) -> None:
     with (
         DownloadManifestManager(place.url(), META) as one,

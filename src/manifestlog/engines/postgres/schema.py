@@ -4,7 +4,7 @@ Plain SQL files, because an administrator can read and apply them, and nothing h
 
 Invariants:
 
-- A step is one transaction. Steps only add, so that older and newer programs work side by side.
+- The steps that are missing are one transaction. Steps only add, so that older and newer programs work side by side.
 - Opening a manifest changes no table: `create` makes them, and `manifestlog init` calls it.
 - What is in the schema `manifestlog` without our version table belongs to another program and is not touched.
 """
@@ -62,18 +62,24 @@ def check_version(found: int, location: Location) -> None:
 
 def create(slot: Slot, location: Location) -> None:
     """Make the schema, or apply the steps that it lacks. Several programs may try at once."""
-    for number in range(version(slot, location) + 1, len(STEPS) + 1):
+    while (found := version(slot, location)) < len(STEPS):
         try:
             with slot.live.transaction():
-                if number == 1:
-                    slot.live.execute("CREATE SCHEMA IF NOT EXISTS manifestlog")
-                    slot.live.execute(_MAKE_VERSIONS)
-                slot.live.execute(_APPLIED, (number,))  # a second program waits here, and then fails
-                for statement in statements(number):
-                    slot.live.execute(statement.encode())
+                _apply(slot, found)
         except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject, psycopg.errors.DuplicateTable):
-            if version(slot, location) < number:
+            if version(slot, location) == found:
                 raise
+
+
+def _apply(slot: Slot, found: int) -> None:
+    """Apply the steps after this one. Nobody may see some of them alone: it would ask for `manifestlog init`."""
+    if not found:
+        slot.live.execute("CREATE SCHEMA IF NOT EXISTS manifestlog")
+        slot.live.execute(_MAKE_VERSIONS)
+    for number in range(found + 1, len(STEPS) + 1):
+        slot.live.execute(_APPLIED, (number,))  # a second program waits here, and then fails
+        for statement in statements(number):
+            slot.live.execute(statement.encode())
 
 
 def statements(number: int) -> list[str]:
