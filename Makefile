@@ -12,7 +12,7 @@ LOCK_EXTRAS   = dev bench docs extract formats arrow postgres dev-server objects
 LOCK    ?= requirements-dev.lock
 INSTALL  = -m pip install --quiet --disable-pip-version-check $(LOCK:%=--constraint %)
 
-.PHONY: demo picture test test-slow test-all lint docs dist lock bench bench-full fuzz clean
+.PHONY: demo demo-hosts picture test test-slow test-all lint docs dist lock bench bench-full fuzz clean
 
 $(READY): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ $(READY): pyproject.toml $(LOCK)
 
 demo: $(READY)
 	@BIN=$(BIN) sh docs/demo.sh
+
+demo-hosts: $(READY)
+	@BIN=$(BIN) sh docs/demo_hosts.sh
 
 # Draw the terminal picture of the README from the output of the commands that it shows.
 picture: $(READY)

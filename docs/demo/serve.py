@@ -1,6 +1,6 @@
 """The server of the demo: serves a directory on the loopback interface, with conditional and range requests.
 
-    serve.py DIRECTORY [--port 0] [--port-file FILE]
+    serve.py DIRECTORY [--port 0] [--port-file FILE] [--body-s 0]
 
 Invariants:
 
@@ -20,6 +20,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -132,6 +133,10 @@ class Handler(BaseHTTPRequestHandler):
     def _copy(self, file: BinaryIO, span: Span) -> None:
         file.seek(span.start)
         left = span.end - span.start
+        if self.server.body_s:
+            self.wfile.write(file.read(left // 2))
+            left -= left // 2
+            time.sleep(self.server.body_s)
         while left and (piece := file.read(min(left, PIECE_BYTES))):
             self.wfile.write(piece)
             left -= len(piece)
@@ -142,8 +147,9 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, port: int, folder: Path) -> None:
+    def __init__(self, port: int, folder: Path, body_s: float) -> None:
         self.folder = folder.resolve()
+        self.body_s = body_s
         self.served = Served()
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -168,10 +174,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, default=0, help="0: any free port [default: 0]")
     parser.add_argument("--port-file", type=Path, help="file for the URL [default: standard output]")
+    parser.add_argument("--body-s", type=float, default=0, help="seconds that each body takes, at least [default: 0]")
     given = parser.parse_args()
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before threads start, so that they inherit it
-    with Server(given.port, given.folder) as server:
+    with Server(given.port, given.folder, given.body_s) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         _announce(f"http://127.0.0.1:{server.server_address[1]}", given.port_file)
         signal.sigwait(ends)
