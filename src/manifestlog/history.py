@@ -155,7 +155,7 @@ def failures(manifests: Iterable[Recorded], *, since: Moment | None = None, reco
     """Return the sources that failed and have not succeeded since, the latest failure first; with `recovered`, all.
 
     With `since`, only sources that failed since then; their first failure may be earlier. A success is a later record, a
-    later derivation, or a run that names the source as recovered. Raises as `AbstractManifest.history`.
+    later derivation, or a run that names the source as recovered or the inputs as obsolete. Raises as `AbstractManifest.history`.
     """
     earliest = "" if since is None else log_time(since)
     found: list[Failure] = []

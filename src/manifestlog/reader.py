@@ -219,7 +219,7 @@ class ManifestReader:
         """Return the sources that failed and have not succeeded since, the latest failure first.
 
         With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
-        a new derivation, or as `Run.unchanged`.
+        a new derivation, or as a run says (`Run.unchanged`, `Run.obsolete`).
         """
         return history.failures([self], since=since, recovered=recovered)
 

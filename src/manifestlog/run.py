@@ -29,7 +29,7 @@ from manifestlog.model.safe_urls import safe_text
 from manifestlog.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from manifestlog.engines.protocol import Engine
@@ -86,6 +86,7 @@ class Run:
         self._begun = begun
         self._counts: Counter[str] = Counter()
         self._unchanged: set[tuple[str, str]] = set()
+        self._obsolete: set[str] = set()
         self._since = 0.0
         self._outcome: str | None = None
 
@@ -120,6 +121,13 @@ class Run:
         self.count("unchanged")
         self._unchanged.add((source_id, dataset))
 
+    def obsolete(self, inputs: Iterable[str]) -> None:
+        """Say that these contents are not to be processed any more. If one was failing, that is over.
+
+        The end of the run names them. Raises `ValueError` for text that is no checksum.
+        """
+        self._obsolete.update(writable({"inputs": list(inputs)})["inputs"])
+
     def __enter__(self) -> Self:
         self._engine.record_event(EventKind.BEGUN, writable({**self._details, **self._begun}))
         self._context.enter(self._details)
@@ -137,6 +145,7 @@ class Run:
             "outcome": outcome,
             "counts": dict(self._counts) or None,
             "recovered": self._recovered() or None,
+            "inputs": sorted(self._obsolete) or None,
             "bytes": self.bytes or None,
             "seconds": round(time.monotonic() - self._since, 3),
             "error": None if error is None else safe_text(f"{type(error).__name__}: {error}"),

@@ -128,4 +128,10 @@ STAGES = [
         "another condition of a stage",
         "stages.kept_look:_read", 'members["format"] != FORMAT or members["about"] != _about(between)', 'members["format"] != FORMAT',
     ),
+    one(
+        "the failure of a pending input is never over",
+        "an input that fails in every run, and that `failures` does not show",
+        "an input of a stage that fails and stays pending",
+        "stages.obsolete:_still_pending", "if raw is not None and not is_superseded", "if False and not is_superseded",
+    ),
 ]  # fmt: skip

@@ -26,7 +26,14 @@ from manifestlog.engines.filelog.canonical import turn
 from manifestlog.engines.filelog.history import batch_lines
 from processes import test_turns
 from property import test_index as test_histories
-from stages import test_functions, test_landing, test_loops, test_pending as test_stage_pending, test_workers
+from stages import (
+    test_functions,
+    test_landing,
+    test_loops,
+    test_obsolete_failures,
+    test_pending as test_stage_pending,
+    test_workers,
+)
 from support.records import NAME
 from unit import test_batch_lines, test_index, test_parsing, test_view
 
@@ -433,6 +440,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "an input of a stage that comes again": _beside(test_stage_pending.comes_again),
     "a flipped bit in a kept look": _beside(test_stage_pending.flipped_look),
     "another condition of a stage": _beside(test_stage_pending.other_condition),
+    "an input of a stage that fails and stays pending": _beside(test_obsolete_failures.still_pending),
     "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),
     "a sync that is interrupted by one that fails": _at_a_path(test_disk_failures.interrupted_by_a_failing_sync),

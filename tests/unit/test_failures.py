@@ -103,3 +103,21 @@ def test_a_run_that_names_another_source_is_none() -> None:
 
 def test_an_unchanged_source_has_processed_no_input() -> None:
     assert one(at(1, FAILED, inputs=[A]), ended(2, "s")).succeeded is None
+
+
+def obsolete(second: int, *inputs: str) -> tuple[str, Event]:
+    """The end of a run that names these inputs as obsolete."""
+    return "a_download", Event(str(second), ts(second), EventKind.ENDED, None, None, {"inputs": list(inputs)})
+
+
+def test_a_run_that_names_the_inputs_as_obsolete_ends_their_failure() -> None:
+    assert one(at(1, FAILED, inputs=[A]), obsolete(2, A, B)).succeeded == ts(2)
+
+
+def test_a_run_that_names_only_some_of_the_inputs_does_not() -> None:
+    assert one(at(1, FAILED, inputs=[A, B]), obsolete(2, A)).succeeded is None
+
+
+def test_another_failure_of_the_same_inputs_ends_nothing() -> None:
+    found = one(at(1, FAILED, inputs=[A]), at(2, FAILED, inputs=[A]))
+    assert (found.attempts, found.succeeded) == (2, None)

@@ -189,7 +189,7 @@ class Event(NamedTuple):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The checksums that the content was made from, or was to be made from."""
+        """The checksums that the content was made from, or was to be made from; those that the end of a run calls obsolete."""
         found = self.details.get("inputs")
         return tuple((self.row or {}).get("derived_from", ()) if found is None else found)
 

@@ -5,7 +5,8 @@ Invariants:
 - A failure belongs to a source, or to a source and the inputs that were to be processed.
 - It ends with the next content of that source, or if there are inputs, with the next derivation from all of them, whatever
   the output's source. A source that answers "unchanged" leaves no event of its own: its failure ends with a run that names
-  it as recovered, as those of `extract` do.
+  it as recovered, as those of `extract` do. Inputs that are not to be processed any more leave none either: a run of their
+  stage names them as obsolete.
 - `first` and `attempts` count since the source's last success, so they say since when it has been failing.
 
 It does no I/O.
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from manifestlog.model.events import Event
 
 _SUCCESSES = frozenset({EventKind.PUT, EventKind.DERIVED})
-TOLD = _SUCCESSES | {EventKind.FAILED, EventKind.ENDED}
+_ENDS_INPUTS = _SUCCESSES | {EventKind.ENDED}
+TOLD = _ENDS_INPUTS | {EventKind.FAILED}
 """The kinds of events that `fold_failures` needs."""
 
 
@@ -49,7 +51,7 @@ class Failure(NamedTuple):
     run: str | None
     """The run of the last attempt."""
     succeeded: str | None
-    """When it succeeded for the first time after that; None if nothing shows that it has."""
+    """When it succeeded for the first time after that, or was not to be processed any more; None if nothing shows that."""
     stage: str | None = None
     """The stage of the last attempt, and its version."""
     version: str | None = None
@@ -87,11 +89,11 @@ def fold_failures(events: Iterable[tuple[str, Event]]) -> list[Failure]:
 
 def ends(event: Event, source_id: str | None, dataset: str | None, inputs: tuple[str, ...]) -> bool:
     """Return whether this event ends a failure of this source, or of these inputs of it."""
+    if inputs:
+        return event.kind in _ENDS_INPUTS and set(inputs) <= set(event.inputs)
     if event.kind in _SUCCESSES:
-        if inputs:
-            return set(inputs) <= set(event.inputs)
         return (event.source_id, event.dataset) == (source_id, dataset)
-    return not inputs and (source_id, dataset) in event.recovered
+    return (source_id, dataset) in event.recovered
 
 
 def _start(manifest: str, source_id: str | None, dataset: str | None, inputs: tuple[str, ...]) -> _Start:
@@ -100,10 +102,11 @@ def _start(manifest: str, source_id: str | None, dataset: str | None, inputs: tu
 
 def _may_end(manifest: str, event: Event) -> list[_Start]:
     """Return where the failures begin that this event may end: with its source, or with one of its inputs."""
-    if event.kind in _SUCCESSES:
-        own = _start(manifest, event.source_id, event.dataset, ())
-        return [own, *(_start(manifest, None, None, (digits,)) for digits in event.inputs)]
-    return [_start(manifest, *source, ()) for source in event.recovered]
+    if event.kind not in _ENDS_INPUTS:
+        return []
+    sources = [(event.source_id, event.dataset)] if event.kind in _SUCCESSES else event.recovered
+    by_source = [_start(manifest, *source, ()) for source in sources]
+    return by_source + [_start(manifest, None, None, (digits,)) for digits in event.inputs]
 
 
 def _failed(manifest: str, event: Event, before: Failure | None) -> Failure:

@@ -100,11 +100,25 @@ class DoneByOthers:
 
 
 def is_done(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
-    """Return whether an item is done, by one look-up in the history: one derivation from all of its inputs."""
+    """Return whether an item is done, by look-ups in the history."""
     if not manifest.has_history:
         return False
+    return _is_derived(manifest, rule, item) or _is_recorded_itself(manifest, rule, item)
+
+
+def _is_derived(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
+    """Return whether one derivation from all inputs of an item stands."""
     wanted = {one.checksum for one in item.inputs}
-    for event in manifest.history(checksum=item.inputs[0].checksum, kinds=DERIVES, reverse=True):
-        if rule.counts(event) and wanted <= set(event.inputs) and manifest.stands(event):
-            return True
-    return False
+    events = manifest.history(checksum=item.inputs[0].checksum, kinds=DERIVES, reverse=True)
+    return any(rule.counts(event) and wanted <= set(event.inputs) and manifest.stands(event) for event in events)
+
+
+def _is_recorded_itself(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
+    """Return whether each input of a group was judged or loaded: that is a record of each, derived from itself."""
+    return len(item.inputs) > 1 and all(
+        any(
+            rule.counts(event) and event.inputs == (event.checksum,) and manifest.stands(event)
+            for event in manifest.history(checksum=one.checksum, kinds=DERIVES, reverse=True)
+        )
+        for one in item.inputs
+    )

@@ -115,7 +115,8 @@ class Stage:
     group; a sync function by the end of its worker; an `async def` is cancelled."""
     rerun: Rerun = Rerun.VERSION
     give_up_after: int | None = None
-    """After so many failed attempts of an input by this version, in all runs, it is no longer tried. [default: never]"""
+    """After so many failed attempts of an input by this version (with `Rerun.CODE`, by this code), in all runs, it is no longer
+    tried. [default: never]"""
     check_input: bool = False
     """Whether the input is hashed after each attempt: if it is not what upstream recorded, the attempt has failed."""
     log_dir: Path | None = None

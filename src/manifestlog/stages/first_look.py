@@ -34,12 +34,15 @@ _HAS_INPUTS = b'"derived_from":['
 
 def first_look(between: Between) -> Look:
     """Return what is pending now. Raises `StageError` if another stage writes the outputs' manifest."""
-    for event in between.outputs.history(kinds=[EventKind.BEGUN]):
-        refuse_other_stage(between, event.stage)
     # In this order: an input that comes upstream after its output is then known to be done.
     upstream_cursor, there = between.upstream.present()
     outputs_cursor, made = between.outputs.present()
     found = Look(upstream_cursor, outputs_cursor)
+    for event in between.outputs.history(kinds=[EventKind.BEGUN, EventKind.FAILED]):
+        if event.kind is EventKind.BEGUN:
+            refuse_other_stage(between, event.stage)
+        else:
+            found.failed.update(event.inputs)
     _read_judgements(found, between, there)
     done = _done_in_rows(made, between.rule) | _done_in_history(between.outputs, made, between.rule)
     superseded = _superseded(there)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-_SETS = ("pending", "doubtful", "away", "invalid", "unjudged")
+FORMAT = 2
+_SETS = ("pending", "doubtful", "away", "invalid", "unjudged", "failed")
 _KEPT_MAX = 200_000
 """The most checksums that are kept: with more of them pending, a first look costs little beside the work itself."""
 _CRC_DIGITS = 8
@@ -56,13 +56,17 @@ def look_at(between: Between) -> Look:
     return first_look(between)
 
 
-def keep_renewed(between: Between, look: Look, *, without_run: str | None = None) -> None:
-    """Take in what has happened since, but for what a run has done, and keep the look for the next run."""
+def keep_renewed(between: Between, look: Look, *, without_run: str | None = None) -> bool:
+    """Take in what has happened since, but for what a run has done, and keep the look for the next run.
+
+    Return whether that was possible. If not, the look is useless, and the next run looks anew.
+    """
     try:
         look.renew(between, without_run=without_run)
     except UncertainError:
-        return  # the next run looks anew
+        return False
     keep(between, look)
+    return True
 
 
 def keep(between: Between, look: Look) -> None:

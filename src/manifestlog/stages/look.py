@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from manifestlog.stages.rule import Rule
     from manifestlog.stages.where import Where
 
-_ADDS_NO_INPUTS = frozenset({EventKind.META, EventKind.ENDED, EventKind.FAILED, EventKind.RELOCATE, EventKind.RETIME})
+_ADDS_NO_INPUTS = frozenset({EventKind.META, EventKind.ENDED, EventKind.RELOCATE, EventKind.RETIME})
 _MAY_ADD_INPUTS = frozenset({EventKind.PUT, EventKind.DERIVED})
 
 
@@ -66,6 +66,8 @@ class Look:
     """The upstream checksums whose latest judgement is `invalid`."""
     unjudged: set[str] = field(default_factory=set)
     """Those without a judgement, if the stage wants valid ones."""
+    failed: set[str] = field(default_factory=set)
+    """The inputs of failures; some of these may be over."""
 
     def accepts(self, where: Where, checksum: str) -> bool:
         """Return whether the latest judgement of a record lets it pass."""
@@ -145,6 +147,8 @@ class Look:
     def _take_output(self, event: Event, between: Between) -> None:
         if event.kind is EventKind.BEGUN:
             refuse_other_stage(between, event.stage)
+        elif event.kind is EventKind.FAILED:
+            self.failed.update(event.inputs)
         elif event.kind in _MAY_ADD_INPUTS:
             if between.rule.counts(event):
                 self.done(event.inputs, between.upstream)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
     from manifestlog.stages.definition import Stage
     from manifestlog.stages.look import Between, Look
+    from manifestlog.stages.rule import Rule
 
 _ONE_BY_ONE_SHARE = 16
 """A look-up takes ten times as long as a record in order."""
@@ -39,7 +40,7 @@ def tasks(between: Between, look: Look, stage: Stage) -> Iterator[ItemTask]:
     """Yield an item for everything that is pending. With groups, the look then lacks what will never be an item."""
     if stage.group_by is None:
         for checksum, raw in _records(between.upstream, look.pending):
-            if not _is_superseded(between.upstream, raw):
+            if not is_superseded(between.upstream, raw):
                 yield ItemTask(checksum, (raw,), is_doubtful=checksum in look.doubtful)
     else:
         yield from _groups(between, look, GroupKey(stage.name, stage.group_by))
@@ -60,7 +61,7 @@ def _records(upstream: AbstractManifest, checksums: set[str]) -> Iterator[Pair]:
             yield from (pair for pair in some if pair[0] in checksums)
 
 
-def _is_superseded(upstream: AbstractManifest, raw: bytes) -> bool:
+def is_superseded(upstream: AbstractManifest, raw: bytes) -> bool:
     """Return whether another version has made other outputs of the same inputs since."""
     if b'"derived_from":[' not in raw:
         return False
@@ -131,12 +132,12 @@ def matching(only: str) -> Callable[[ItemTask], bool]:
     return matches
 
 
-def failed_attempts(outputs: AbstractManifest, version: str) -> Counter[tuple[str, ...]]:
-    """Return how often each item failed with this version, by its inputs."""
+def failed_attempts(outputs: AbstractManifest, rule: Rule) -> Counter[tuple[str, ...]]:
+    """Return how often each item failed by this rule's version and code, by its inputs."""
     if not outputs.has_history:
         return Counter()
     events = outputs.history(kinds=[EventKind.FAILED])
-    return Counter(tuple(sorted(event.inputs)) for event in events if event.inputs and event.version == version)
+    return Counter(tuple(sorted(event.inputs)) for event in events if event.inputs and rule.counts_attempt(event))
 
 
 def inputs_of(task: ItemTask) -> tuple[str, ...]:
@@ -168,7 +169,7 @@ class Choice(NamedTuple):
             found = (task for task in found if task.key not in self.leave_out)
         if stage.give_up_after is None or self.retry_failed:
             return found, []
-        failed = failed_attempts(between.outputs, stage.version)
+        failed = failed_attempts(between.outputs, between.rule)
         tired = {inputs for inputs, count in failed.items() if count >= stage.give_up_after}
         if not tired:
             return found, []

@@ -41,6 +41,7 @@ from manifestlog.stages.errors import StageError
 from manifestlog.stages.inputs import Inputs
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
+from manifestlog.stages.obsolete import obsolete_inputs
 from manifestlog.stages.outcome import Failed, Made
 from manifestlog.stages.pending import Choice
 from manifestlog.stages.report import ItemOutcome, Result, StageReport
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from manifestlog.managers import ProcessedManifestManager
     from manifestlog.options import ManifestOptions
+    from manifestlog.run import Run
     from manifestlog.stages.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -130,6 +132,7 @@ class LoopStage:
             self._landing = landing_of(stage, self.manifest, self._claims, self._workspace)
             leftovers.tidy(self._landing, opening.naming_of(stage, upstream))
         self._current: _Current | None = None
+        self._run: Run | None = None
 
     def claim(self, *, only: str | None = None, retry_failed: bool = False) -> Iterator[Item]:
         """Yield every pending item, each claimed until the loop asks for the next one. Others' items are left out.
@@ -148,7 +151,8 @@ class LoopStage:
                 if self._take(item, others):
                     yield item
                     self._settle()
-            kept_look.keep_renewed(between, look)
+            if kept_look.keep_renewed(between, look) and (inputs := obsolete_inputs(between, look)):
+                self._begin().obsolete(inputs)
 
     def _take(self, item: Item, others: DoneByOthers) -> bool:
         """Claim an item; return whether it is to be done."""
@@ -169,11 +173,14 @@ class LoopStage:
             self._settle()
         return failed is None
 
-    def _begin(self) -> None:
-        if self.report.run is None:
+    def _begin(self) -> Run:
+        """Return the run of this loop, begun when it is first asked for."""
+        if self._run is None:
             about = {"host": str(this_process()["host"])}
             run = self.manifest.run(self.stage.name, self.stage.version, stage=self.stage.name, about=about)
-            self.report.run = self._opened.enter_context(run).id
+            self._run = self._opened.enter_context(run)
+            self.report.run = run.id
+        return self._run
 
     def _settle(self, error: Exception | None = None) -> None:
         """Record what the current item came to, and let it go."""
@@ -202,8 +209,8 @@ class LoopStage:
         said = outcome.error if isinstance(outcome, Failed) else None
         if isinstance(outcome, Failed):
             inputs = [found.checksum for found in one.item.inputs]
-            about = {"version": one.version, "started": one.started, "seconds": one.seconds, "stderr": outcome.stderr}
-            self.manifest.fail(one.item, outcome.error, inputs=inputs, **about)
+            about = {"version": one.version, "code": one.code, "started": one.started, "seconds": one.seconds}
+            self.manifest.fail(one.item, outcome.error, inputs=inputs, stderr=outcome.stderr, **about)
         result = result_of(outcome)
         self.report.add(ItemOutcome(one.item.ref, result, one.made, seconds=one.seconds, error=said))
 

@@ -37,9 +37,12 @@ class Rule(NamedTuple):
             return False
         if self.rerun is Rerun.NEVER:
             return True
-        if event.version != self.version:
-            return False
-        return self.rerun is Rerun.VERSION or event.details.get("code") == self.code
+        return self.counts_attempt(event)
+
+    def counts_attempt(self, event: Event) -> bool:
+        """Return whether this event is of an attempt by this version, and with `Rerun.CODE`, by this code."""
+        is_code = self.rerun is not Rerun.CODE or event.details.get("code") == self.code
+        return event.version == self.version and is_code
 
     def counts_row(self, row: Row) -> bool:
         """Return whether this row says that its inputs are done. It does not know the code, so the history must."""

@@ -2,7 +2,8 @@
 
 Invariants:
 
-- A run that finds nothing pending writes nothing, and reads only the events since the last run.
+- A run that finds nothing pending reads only the events since the last run. It writes nothing, unless a failure is over
+  because its inputs are not pending any more.
 - Each item that was begun is in the report once. If its worker dies, another one tries it again, alone.
 - Whatever ends a run, what is recorded stays recorded, and the next run goes on from there.
 
@@ -26,6 +27,7 @@ from manifestlog.stages import kept_look, leftovers, opening
 from manifestlog.stages.claiming import StageClaims
 from manifestlog.stages.items import Item
 from manifestlog.stages.look import Between, Look
+from manifestlog.stages.obsolete import obsolete_inputs
 from manifestlog.stages.pending import Choice
 from manifestlog.stages.queue import BATCH_MAX, Queue
 from manifestlog.stages.report import DONE, Begun, Ended, Finished, ItemOutcome, Result, StageReport, Waiting
@@ -143,11 +145,11 @@ class _StageRun:
         for task in given_up:
             self._finish(ItemOutcome(self._item(task).ref, Result.GIVEN_UP, attempts=0))
         if first is None:
+            self._end_failures(look)
             self.on_event(Begun(self.stage.name, 0, None))
         else:
             total = len(look.pending) if self.stage.group_by is None and choice.takes_all else 1
-            self._look = look
-            self._run(chain([first], tasks), total, look.outputs_cursor)
+            self._run(chain([first], tasks), total, look)
         # What a worker recorded and did not report before it died is only in the history.
         knows_all = not self._has_lost and not (self.asked_to_stop is not None and self.asked_to_stop())
         kept_look.keep_renewed(self.between, look, without_run=self.report.run if knows_all else None)
@@ -159,15 +161,28 @@ class _StageRun:
                 landing = landing_of(self.stage, self.outputs, claims, workspace)
                 leftovers.tidy(landing, opening.naming_of(self.stage, self.between.upstream))
 
-    def _run(self, tasks: Iterator[ItemTask], total: int, cursor: str) -> None:
+    def _end_failures(self, look: Look) -> None:
+        """Record which failures are over although nothing is pending; nothing if there are none."""
+        if inputs := obsolete_inputs(self.between, look):
+            with self._new_run() as run:
+                run.obsolete(inputs)
+
+    def _new_run(self) -> Run:
         about = {"command": opening.described(self.stage)[:500], "host": str(this_process()["host"])}
         about = {name: text for name, text in about.items() if text}
-        with self.outputs.run(self.stage.name, self.stage.version, stage=self.stage.name, about=about) as run:
+        return self.outputs.run(self.stage.name, self.stage.version, stage=self.stage.name, about=about)
+
+    def _run(self, tasks: Iterator[ItemTask], total: int, look: Look) -> None:
+        self._look = look
+        with self._new_run() as run:
             self.report.run = run.id
             self.on_event(Begun(self.stage.name, total, run.id))
             naming = opening.naming_of(self.stage, self.between.upstream)
-            job = StageJob(self.stage, self.outputs, naming, self.between.rule, cursor, run.id, self.shows_start)
+            job = StageJob(
+                self.stage, self.outputs, naming, self.between.rule, look.outputs_cursor, run.id, self.shows_start
+            )
             self._work(job, tasks, total)
+            run.obsolete(obsolete_inputs(self.between, look))
             self._sum_up(run)
 
     def _work(self, job: StageJob, tasks: Iterator[ItemTask], total: int) -> None:
@@ -201,8 +216,11 @@ class _StageRun:
 
     def finished(self, outcome: ItemOutcome) -> None:
         """Take in that an item is done."""
-        if outcome.result in DONE and self._look is not None:
-            self._look.done(outcome.item.inputs, self.between.upstream)
+        if self._look is not None:
+            if outcome.result in DONE:
+                self._look.done(outcome.item.inputs, self.between.upstream)
+            elif outcome.result is Result.FAILED:
+                self._look.failed.update(outcome.item.inputs)
         self._finish(outcome)
 
     def waits(self, failed: Again, pause_s: float) -> None:
@@ -220,7 +238,8 @@ class _StageRun:
         item = self._item(task)
         outcome = lost_twice(task, item.ref, how)
         inputs = [one.checksum for one in item.inputs]
-        self.outputs.fail(item, outcome.error or "", inputs=inputs, version=self.stage.version)
+        rule = self.between.rule
+        self.outputs.fail(item, outcome.error or "", inputs=inputs, version=rule.version, code=rule.code)
         self._finish(outcome)
 
 

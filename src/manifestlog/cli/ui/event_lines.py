@@ -62,7 +62,8 @@ def _inputs(event: Event) -> str:
 def _ended(event: Event) -> str:
     counts = [f"{count} {word}" for word, count in (event.details.get("counts") or {}).items()]
     recovered = [f"{dataset}/{source_id} recovered" for source_id, dataset in event.recovered]
-    said = ", ".join([str(event.details.get("outcome", "")), *counts, *recovered])
+    obsolete = [f"{len(event.inputs)} obsolete"] if event.inputs else []
+    said = ", ".join([str(event.details.get("outcome", "")), *counts, *recovered, *obsolete])
     return f"{said}: {event.error}" if event.error else said
 
 

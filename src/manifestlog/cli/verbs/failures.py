@@ -36,7 +36,7 @@ def failures(
 
     Reads the named manifests [default: all of the directory]; --since: only sources that failed since then. First and
     attempts count since the source last succeeded. A source succeeds by a new record, or by an unchanged answer to
-    `extract`. Exits with 0, whatever it shows, unless --exit-code is given.
+    `extract`. An input of a stage also stops failing when it is not to be processed any more. Exits with 0, whatever it shows, unless --exit-code is given.
     """
     earliest = durations.since(since, datetime.now(UTC))
     with ExitStack() as stack, output.ignore_broken_pipe():
