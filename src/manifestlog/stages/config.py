@@ -20,6 +20,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from manifestlog.factory import DEFAULT_ETL_VERSION
 from manifestlog.model.models import ETLProcess
 from manifestlog.model.url_paths import UrlPath
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
@@ -120,7 +121,7 @@ class _Entry(BaseModel):
     output_dir: _Directory | None = Field(default=None, description="the path of a directory")
     dataset: _Text | None = Field(default=None, description=_TEXT)
     group_by: _Text | None = Field(default=None, description=_TEXT)
-    version: _Text = Field(default="1.0.0", description=_TEXT)
+    version: _Text = Field(default=DEFAULT_ETL_VERSION, description=_TEXT)
     rerun: Rerun = Field(default=Rerun.VERSION, description=f"one of {', '.join(Rerun)}")
     jobs: int = Field(default=1, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     retries: int = Field(default=0, strict=True, ge=0, le=100, description="an integer from 0 to 100")

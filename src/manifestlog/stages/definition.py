@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from manifestlog.factory import DEFAULT_ETL_VERSION
 from manifestlog.model.models import ETLProcess
 from manifestlog.names import check_name, name_of
 from manifestlog.stages.errors import StageError
@@ -90,7 +91,7 @@ class Stage:
     """[default: the last part of the manifest's name, such as `processing`]"""
     process: ETLProcess = ETLProcess.TRANSFORMER
     """What a new manifest is created as."""
-    version: str = "1.0.0"
+    version: str = DEFAULT_ETL_VERSION
     output: str | None = None
     """The pattern of an output's path below `output_dir`, such as `{dataset}/{stem}.json`; `naming` lists the
     placeholders. [default: `{dataset}/` and the name of the input's file]"""
