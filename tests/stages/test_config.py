@@ -68,7 +68,7 @@ def test_a_stage_may_set_every_member() -> None:
     members = {
         "process": "loader", "output": "{stem}.json", "output_dir": "out", "dataset": "d", "group_by": "dataset",
         "version": "2", "rerun": "code", "jobs": 4, "retries": 3, "backoff_s": 0, "timeout_s": 1.5, "give_up_after": 9,
-        "check_input": True, "log_dir": "logs",
+        "check_input": True, "log_dir": "logs", "log_days": 7,
     }  # fmt: skip
     found = stage(**members)
     paths = {"output_dir": CONFIG / "out", "log_dir": CONFIG / "logs", "rerun": Rerun.CODE}

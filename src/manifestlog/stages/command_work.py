@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
 from manifestlog.model.models import ETLProcess
-from manifestlog.stages import naming
+from manifestlog.stages import command_logs, naming
 from manifestlog.stages.command import run_command
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
-from manifestlog.stages.workspace import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +81,7 @@ class Commander:
         self._workspace, self._held, self._guard, self._stop = workspace, held, guard, stop
         texts = (*work.argv, *work.env.values())
         self._uses = set().union(*map(naming.placeholders, texts))
-        self._logs = Path(stage.log_dir or os.path.join(workspace.path, LOGS))
+        self._logs = command_logs.directory_of(stage, workspace)
 
     def __call__(self, item: Item) -> Outcome:
         """Run the command for this item, and return what came of it. Raises `StopAskedError`, `CommandNotStartedError`."""
@@ -92,7 +91,7 @@ class Commander:
             cwd=self._work.cwd,
             env=self._environment(values),
             timeout_s=self._stage.timeout_s,
-            log_dir=self._logs / item.digest,
+            log_dir=command_logs.of_attempt(self._logs, item.digest),
             stop=self._stop,
             held=self._held(),
             guard=self._guard,

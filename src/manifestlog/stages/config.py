@@ -24,7 +24,7 @@ from manifestlog.factory import DEFAULT_ETL_VERSION
 from manifestlog.model.models import ETLProcess
 from manifestlog.model.url_paths import UrlPath
 from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name
-from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage
+from manifestlog.stages.definition import LOG_DAYS_MAX, CommandWork, FunctionWork, Rerun, Stage
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.order import in_order
 from manifestlog.stages.where import JUDGEMENTS, Where
@@ -135,6 +135,7 @@ class _Entry(BaseModel):
     )
     env: Mapping[str, str] = Field(default={}, repr=False, description="an object of names and values")
     log_dir: _Directory | None = Field(default=None, description="the path of a directory")
+    log_days: int = Field(default=30, strict=True, ge=1, le=LOG_DAYS_MAX, description="a number of days, 1 or more")
 
 
 class Directories(NamedTuple):
@@ -249,6 +250,7 @@ def _stage(entry: _Entry, upstream: str, directories: Directories) -> Stage:
         give_up_after=entry.give_up_after,
         check_input=entry.check_input,
         log_dir=_beside(directories, entry.log_dir),
+        log_days=entry.log_days,
     )
 
 

@@ -24,6 +24,7 @@ from manifestlog.names import check_name, name_of
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.where import Where
 
+LOG_DAYS_MAX = 36_500
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -121,7 +122,10 @@ class Stage:
     check_input: bool = False
     """Whether the input is hashed after each attempt: if it is not what upstream recorded, the attempt has failed."""
     log_dir: Path | None = None
-    """Where the stdout and stderr of commands are kept. [default: `<output_dir>/.manifestlog.work/<manifest>/logs`]"""
+    """Where the stdout and stderr of commands are kept, by day and item. [default:
+    `<output_dir>/.manifestlog.work/<manifest>/logs`]"""
+    log_days: int = 30
+    """How many days these are kept."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -139,6 +143,7 @@ class Stage:
         self._require("backoff_s", 0 <= self.backoff_s < math.inf, "expected 0 or more seconds")
         self._require("timeout_s", self.timeout_s is None or self.timeout_s > 0, "expected more than 0 seconds")
         self._require("give_up_after", self.give_up_after is None or self.give_up_after >= 1, "expected at least 1")
+        self._require("log_days", 1 <= self.log_days <= LOG_DAYS_MAX, f"expected 1 to {LOG_DAYS_MAX} days")
         self._check_work()
 
     def _set(self, name: str, kind: Callable[[Any], object]) -> None:

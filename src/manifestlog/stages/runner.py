@@ -23,7 +23,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.files.processes import this_process
-from manifestlog.stages import kept_look, leftovers, opening
+from manifestlog.stages import command_logs, kept_look, leftovers, opening
 from manifestlog.stages.claiming import StageClaims
 from manifestlog.stages.items import Item
 from manifestlog.stages.look import Between, Look
@@ -184,6 +184,7 @@ class _StageRun:
             self._work(job, tasks, total)
             run.obsolete(obsolete_inputs(self.between, look))
             self._sum_up(run)
+        command_logs.remove_old(self.stage, Workspace(self.stage, self.outputs.location.name))
 
     def _work(self, job: StageJob, tasks: Iterator[ItemTask], total: int) -> None:
         stop = self.asked_to_stop or int

@@ -9,7 +9,7 @@
         <digits>.<worker>.in0.raw.json      the copy of an input in an object store
         <digits>.<worker>.all/              for a command that makes any number of files
         landing-<random>.json               what a worker is about to publish and record (`landing`)
-        logs/                               the stdout and stderr of commands
+        logs/                               the stdout and stderr of commands (`command_logs`)
         systems_processing.manifest.pending.json   what is pending, of a manifest in a database (`kept_look`)
 
 Invariants:

@@ -1,0 +1,58 @@
+"""The logs of a stage's commands: where those of an attempt are, and when they are removed.
+
+::
+
+    <log_dir>/2026-01-31/<digits of the item>/stdout.log, stderr.log
+
+Invariants:
+
+- An attempt replaces the logs of an earlier attempt of the day.
+- A run that does something removes the directories of days that ended more than `log_days` days ago, whatever came of
+  the commands. It touches nothing whose name is not that of a day. The history has the last lines of what failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifestlog.files import disk
+from manifestlog.stages.definition import CommandWork
+from manifestlog.stages.workspace import LOGS
+
+if TYPE_CHECKING:
+    from manifestlog.stages.definition import Stage
+    from manifestlog.stages.workspace import Workspace
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def directory_of(stage: Stage, workspace: Workspace) -> Path:
+    """Return the directory of all logs."""
+    return Path(stage.log_dir or os.path.join(workspace.path, LOGS))
+
+
+def of_attempt(directory: Path, digest: str) -> Path:
+    """Return the directory for the logs of an attempt that starts now."""
+    return directory / f"{_today()}" / digest
+
+
+def remove_old(stage: Stage, workspace: Workspace) -> None:
+    """Remove the logs that are too old. One that cannot be removed is left to the next run."""
+    if not isinstance(stage.work, CommandWork):
+        return
+    directory = directory_of(stage, workspace)
+    oldest = f"{_today() - timedelta(days=stage.log_days)}"
+    with suppress(OSError):
+        for name in disk.list_names(str(directory)):
+            if _DAY.fullmatch(name) and name < oldest:
+                with suppress(OSError):
+                    disk.remove_tree(str(directory / name))
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
