@@ -20,6 +20,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -76,6 +78,15 @@ def _function(found: Any) -> Any:
     if isinstance(found, property):
         return found.fget
     return found.__func__ if isinstance(found, classmethod) else found
+
+
+@contextmanager
+def missed(edit: Edit, *errors: type[BaseException]) -> Iterator[None]:
+    """A block that has to raise one of these errors with this change, and not because the change itself is wrong."""
+    with edited([edit]), pytest.raises(errors) as raised:
+        yield
+    for cause in causes(raised.value):
+        assert not isinstance(cause, NameError | SyntaxError), f"the change itself is wrong: {cause!r}"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
