@@ -16,6 +16,7 @@ import pytest
 from manifestlog import ManifestError
 from manifestlog.stages import loaded, nothing, valid
 from manifestlog.stages.openlineage import OpenLineage
+from support import openlineage_schema
 from support.openlineage_rules import violations
 
 if TYPE_CHECKING:
@@ -166,10 +167,19 @@ def test_an_interrupted_run_is_an_abort(home: Home) -> None:
     assert _read(target)[-1]["eventType"] == "ABORT"
 
 
-@pytest.mark.parametrize("function", [copy, fail_on_b, lambda _: loaded(3), lambda _: nothing()])
+every_kind = pytest.mark.parametrize("function", [copy, fail_on_b, lambda _: loaded(3), lambda _: nothing()])
+
+
+@every_kind
 def test_every_event_fits_the_specification(home: Home, function: Callable[..., Any]) -> None:
     home.download(("a", "1"), ("b", "2"))
     assert [violations(event) for event in _sent(home, function)] == [[], []]
+
+
+@every_kind
+def test_every_event_fits_the_published_schema(home: Home, function: Callable[..., Any]) -> None:
+    home.download(("a", "1"), ("b", "2"))
+    assert [openlineage_schema.violations(event) for event in _sent(home, function)] == [[], []]
 
 
 def test_the_rules_of_the_specification_find_a_wrong_event(home: Home) -> None:

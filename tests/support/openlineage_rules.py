@@ -45,11 +45,15 @@ def _is_schema(value: Any) -> bool:
     return _is_text(value) and value.startswith(_SCHEMA) and bool(re.search(r"\.json#/\$defs/\w+$", value))
 
 
+def _is_tag(value: Any) -> bool:
+    return isinstance(value, dict) and {"key", "value"} <= value.keys() and all(map(_is_text, value.values()))
+
+
 _FACET: dict[str, Check] = {"_producer": _is_uri, "_schemaURL": _is_schema}
 _FACETS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "processing_engine": ({"version": _is_text}, {"name": _is_text}),
     "errorMessage": ({"message": _is_text, "programmingLanguage": _is_text}, {"stackTrace": _is_text}),
-    "tags": ({"tags": lambda value: isinstance(value, list)}, {}),
+    "tags": ({"tags": lambda value: isinstance(value, list) and all(map(_is_tag, value))}, {}),
     "jobType": ({"processingType": _is_text, "integration": _is_text}, {"jobType": _is_text}),
     "outputStatistics": ({}, {"rowCount": _is_number, "size": _is_number, "fileCount": _is_number}),
 }
