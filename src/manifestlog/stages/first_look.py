@@ -17,6 +17,7 @@ from manifestlog.model import codec
 from manifestlog.model.events import EventKind
 from manifestlog.model.rows import sort_key
 from manifestlog.stages.definition import Rerun
+from manifestlog.stages.digests import Digests
 from manifestlog.stages.look import Between, Look, refuse_other_stage
 from manifestlog.stages.rule import DERIVES
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
     from manifestlog.reader import Snapshot
     from manifestlog.stages.rule import Rule
+    from manifestlog.stages.where import Where
 
 _HAS_INPUTS = b'"derived_from":['
 
@@ -38,26 +40,34 @@ def first_look(between: Between) -> Look:
     upstream_cursor, there = between.upstream.present()
     outputs_cursor, made = between.outputs.present()
     found = Look(upstream_cursor, outputs_cursor)
-    for event in between.outputs.history(kinds=[EventKind.BEGUN, EventKind.FAILED]):
-        if event.kind is EventKind.BEGUN:
-            refuse_other_stage(between, event.stage)
-        else:
-            found.failed.update(event.inputs)
-    _read_judgements(found, between, there)
-    done = _done_in_rows(made, between.rule) | _done_in_history(between.outputs, made, between.rule)
-    superseded = _superseded(there)
-    for checksum, row in _parsed(there):
-        if checksum in done:
-            done.discard(checksum)
-        elif checksum not in superseded and between.where.admits(row) and found.accepts(between.where, checksum):
+    # One query for each kind: the history knows where each is.
+    for event in between.outputs.history(kinds=[EventKind.BEGUN]):
+        refuse_other_stage(between, event.stage)
+    for event in between.outputs.history(kinds=[EventKind.FAILED]):
+        found.failed.update(event.inputs)
+    versions = {row["version"] for row in _derived(there)}
+    _read_judgements(found, between, there, is_made=bool(versions))
+    superseded = _superseded(there) if len(versions) > 1 else set()
+    done = Digests()
+    done.update(_done_in_rows(made, between.rule))
+    done.update(_done_in_history(between.outputs, made, between.rule))
+    for checksum, is_admitted in _upstream(there, between.where):
+        if done.take(checksum):
+            continue
+        if is_admitted and checksum not in superseded and found.accepts(between.where, checksum):
             found.pending.add(checksum)
-    found.away = done
+    found.away.update(done)
     return found
 
 
-def _parsed(snapshot: Snapshot) -> Iterator[tuple[str, Row]]:
-    for some in snapshot.batches():
-        yield from zip([checksum for checksum, _ in some], codec.loads_all(raw for _, raw in some), strict=True)
+def _upstream(there: Snapshot, where: Where) -> Iterator[tuple[str, bool]]:
+    """Yield each upstream checksum, and whether the condition admits its record."""
+    if where.admits_all:
+        yield from ((checksum, True) for checksum in there.checksums())
+        return
+    for some in there.batches():
+        rows = codec.loads_all(raw for _, raw in some)
+        yield from ((checksum, where.admits(row)) for (checksum, _), row in zip(some, rows, strict=True))
 
 
 def _derived(snapshot: Snapshot) -> Iterator[Row]:
@@ -69,13 +79,11 @@ def _derived(snapshot: Snapshot) -> Iterator[Row]:
 # -- done --------------------------------------------------------------------------------------------------------------
 
 
-def _done_in_rows(made: Snapshot, rule: Rule) -> set[str]:
-    found: set[str] = set()
+def _done_in_rows(made: Snapshot, rule: Rule) -> Iterator[str]:
     if rule.rerun is not Rerun.CODE:
         for row in _derived(made):
             if rule.counts_row(row):
-                found.update(row.get("derived_from", ()))
-    return found
+                yield from row.get("derived_from", ())
 
 
 def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> set[str]:
@@ -128,18 +136,17 @@ def _not_undone(outputs: AbstractManifest, events: list[Event]) -> list[Event]:
 # -- judged ------------------------------------------------------------------------------------------------------------
 
 
-def _read_judgements(found: Look, between: Between, there: Snapshot) -> None:
-    """Read the latest judgement of each upstream record. Only a stage judges, so a manifest of downloads has none."""
-    if between.where.judgement == "any":
-        return
-    judged: dict[str, str] = {}
-    if any(True for _ in _derived(there)):
-        for event in between.upstream.history(kinds=DERIVES):
-            if event.judgement is not None and event.checksum is not None:
-                judged[event.checksum] = event.judgement
-    found.invalid = {checksum for checksum, word in judged.items() if word == "invalid"}
-    if between.where.judgement == "valid":
-        found.unjudged = {checksum for checksum in there.checksums() if checksum not in judged}
+def _read_judgements(found: Look, between: Between, there: Snapshot, *, is_made: bool) -> None:
+    """Read the latest judgement of each upstream record. Only a stage judges: a manifest of downloads is not asked."""
+    asked = between.where.judgement
+    judged = Digests()
+    for event in between.upstream.history(kinds=DERIVES) if is_made and asked != "any" else ():
+        if event.judgement is not None and event.checksum is not None:
+            (found.invalid.add if event.judgement == "invalid" else found.invalid.discard)(event.checksum)
+            if asked == "valid":
+                judged.update((event.checksum,))
+    if asked == "valid":
+        found.unjudged.update(checksum for checksum in there.checksums() if not judged.take(checksum))
 
 
 # -- superseded --------------------------------------------------------------------------------------------------------
@@ -147,9 +154,6 @@ def _read_judgements(found: Look, between: Between, there: Snapshot) -> None:
 
 def _superseded(there: Snapshot) -> set[str]:
     """Return the records that another version has made anew, from the same inputs."""
-    versions = {row["version"] for row in _derived(there)}
-    if len(versions) <= 1:
-        return set()
     newest = str(there.metadata["etl_version"])
     latest: dict[bytes, tuple[tuple[str, int], bool, str]] = {}
     for row in _derived(there):

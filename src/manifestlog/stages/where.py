@@ -56,11 +56,14 @@ class Where:
         found = tuple((name, _pattern(texts)) for name, texts in patterns if texts is not None)
         object.__setattr__(self, "_patterns", found)
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether there is no condition but the judgement's."""
+        return not (self._patterns or self.since or self.until)
+
     def admits(self, row: Row) -> bool:
         """Return whether an observation of this row meets every condition but the judgement's."""
-        if not (self._patterns or self.since or self.until):
-            return True
-        return any(map(self._admits_one, observations(row)))
+        return self.admits_all or any(map(self._admits_one, observations(row)))
 
     def _admits_one(self, seen: Row) -> bool:
         when = seen["ts_downloaded"][:-1]
