@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import harness, peers
+from benchmarks import harness, peers, stage_work
 from benchmarks.open_once import _memory_mb as memory_mb
 
 if TYPE_CHECKING:
@@ -219,6 +219,10 @@ STEPS: dict[str, Callable[..., Found]] = {
     "check": check,
     "look_up": look_up,
     "memory": memory,
+    "stage_inputs": stage_work.inputs,
+    "stage_done": stage_work.done,
+    "stage": stage_work.stage,
+    "pool": stage_work.pool,
 }
 
 

@@ -40,7 +40,7 @@ def problem(name: str) -> str | None:
     """Return why a name is unsafe, as a clause that follows "the name"; None for a safe name."""
     if not name:
         return "is empty"
-    if any(map(_is_forbidden, name)):
+    if _has_forbidden(name):
         return r'contains a slash, one of \ : * ? " < > |, or an invisible character'
     if _HEAD.match(name):
         return "starts with a dot, a dash or a space"
@@ -88,6 +88,12 @@ def split_suffixes(name: str) -> tuple[str, str]:
         if found[0].lower() not in _WRAPPERS:
             break
     return stem, suffixes
+
+
+def _has_forbidden(name: str) -> bool:
+    if name.isascii() and name.isprintable():  # most names: no category of a character to look up
+        return not _FORBIDDEN.isdisjoint(name)
+    return any(map(_is_forbidden, name))
 
 
 def _is_forbidden(character: str) -> bool:

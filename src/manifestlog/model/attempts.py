@@ -31,8 +31,11 @@ _PLAIN = frozenset({bool, int, float, str, list, tuple})
 
 def attempt_details(given: Mapping[str, Any]) -> Details:
     """Return what a caller says of an attempt, as an event keeps it. Raises `ValueError` for an unknown member."""
-    if not given:
-        return {}
+    return writable(_said(given)) if given else {}
+
+
+def _said(given: Mapping[str, Any]) -> Details:
+    """Return what a caller says of an attempt, not checked yet. Raises `ValueError` for an unknown member."""
     if not given.keys() <= _ATTEMPT:
         unknown = sorted(given.keys() - _ATTEMPT)
         raise ValueError(f"an attempt has no {', '.join(unknown)}: expected {', '.join(sorted(_ATTEMPT))}")
@@ -46,7 +49,7 @@ def attempt_details(given: Mapping[str, Any]) -> Details:
     for name in ("reason", "target"):
         if name in found:
             found[name] = one_line(safe_text(str(found[name])))
-    return writable(found)
+    return found
 
 
 _DERIVATION = ("source_id", "dataset", "version", "inputs")
@@ -57,7 +60,7 @@ def derivation_details(given: Mapping[str, Any]) -> Details:
     if missing := [name for name in _DERIVATION if not given.get(name)]:
         raise ValueError(f"a derivation needs {', '.join(missing)}")
     own = {name: given[name] for name in ("source_id", "dataset", "checksum") if given.get(name) is not None}
-    said = attempt_details({name: value for name, value in given.items() if name not in own})
+    said = _said({name: value for name, value in given.items() if name not in own})
     return writable({**own, **said})
 
 

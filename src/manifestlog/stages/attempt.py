@@ -46,7 +46,7 @@ _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 def missing_input(item: Item) -> Failed | None:
     """Return why the inputs of an item cannot be used; None if all files are there, with their lengths."""
     for one in item.inputs:
-        path = str(one.path)
+        path = one.path_text
         try:
             found = disk.path_stamp(path)
         except OSError as error:
@@ -64,9 +64,9 @@ def checked(item: Item, outcome: Outcome) -> Outcome:
     """Return the outcome, or a failure if an input is not what upstream recorded."""
     for one in item.inputs:
         try:
-            found = content_of(os.path.realpath(one.path)).checksum
+            found = content_of(os.path.realpath(one.path_text)).checksum
         except OSError as error:
-            return Failed(f"the input {one.path} is gone after the work: {error.strerror}")
+            return Failed(f"the input {one.path_text} is gone after the work: {error.strerror}")
         if found != one.checksum:
-            return Failed(f"the input {one.path} is not what was recorded: it was changed before or by the work")
+            return Failed(f"the input {one.path_text} is not what was recorded: it was changed before or by the work")
     return outcome

@@ -105,7 +105,7 @@ class Commander:
 
     def _values(self, item: Item) -> dict[str, str]:
         values = naming.values_of(self._stage, item)
-        values["input"] = str(item.path)
+        values["input"] = item.inputs[0].path_text
         if "output" in self._uses:
             values["output"] = str(item.output_path)
         if "output_dir" in self._uses:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
-from manifestlog.model.url_paths import UrlPath
+from manifestlog.names import is_url
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.opening import Stores
 from manifestlog.stages.outcome import Failed
@@ -36,17 +36,17 @@ class Inputs:
     def fetch(self, item: Item) -> Failed | None:
         """Fetch what an item reads from object stores; return why that fails, or None."""
         for number, one in enumerate(item.inputs):
-            if isinstance(one.location, UrlPath):
+            if is_url(one.location_text):
                 try:
                     problem = self._fetch(item, number, one)
                 except ObjectStoreError as error:
-                    return Failed(f"the input {one.location} cannot be read: {error.detail}")
+                    return Failed(f"the input {one.location_text} cannot be read: {error.detail}")
                 if problem is not None:
                     return Failed(problem, is_final=True)
         return None
 
     def _fetch(self, item: Item, number: int, one: Input) -> str | None:
-        url, sha = str(one.location), hashlib.sha256()
+        url, sha = one.location_text, hashlib.sha256()
         store = self._stores.of(url)
         if store.stat(url) is None:
             return f"the input {url} is missing; restore it, or run `manifestlog forget`"

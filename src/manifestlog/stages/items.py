@@ -19,6 +19,7 @@ from manifestlog.model import codec
 from manifestlog.model.models import record_from_row
 from manifestlog.model.rows import sort_key
 from manifestlog.model.url_paths import path_of
+from manifestlog.names import is_url
 from manifestlog.stages.outcome import Output
 from manifestlog.stages.report import ItemRef
 
@@ -59,12 +60,14 @@ class Naming(NamedTuple):
 class Input:
     """One input of an item: a record of the upstream manifest."""
 
-    __slots__ = ("_root", "local", "row")
+    __slots__ = ("local", "location_text", "row")
 
     def __init__(self, row: Row, root: str) -> None:
         self.row = row
         """The record as a plain row."""
-        self._root = root
+        recorded = str(row["file_path"])
+        self.location_text = recorded if is_url(recorded) else os.path.join(root, recorded)
+        """`location` as text: to make a `Path` takes longer than all the rest of a small item."""
         self.local: Path | None = None
         """The copy that the work reads, of a file in an object store."""
 
@@ -87,12 +90,17 @@ class Input:
     @property
     def location(self) -> Path:
         """Where the file is: its absolute path, or its URL in an object store."""
-        return Path(self._root) / path_of(self.row["file_path"])
+        return path_of(self.location_text)
 
     @property
     def path(self) -> Path:
         """The absolute path of the file to read; of one in an object store, that of a copy in the working directory."""
         return self.local or self.location
+
+    @property
+    def path_text(self) -> str:
+        """The same as text."""
+        return self.location_text if self.local is None else str(self.local)
 
     def __repr__(self) -> str:
         return f"<input {self.dataset}/{self.source_id} {self.checksum[:12]}>"
@@ -227,7 +235,7 @@ class Item:
     def ref(self) -> ItemRef:
         """The item as displays and events name it."""
         inputs = tuple(one.checksum for one in self.inputs)
-        return ItemRef(self.key, self.source_id, self.dataset, inputs, str(self.inputs[0].location))
+        return ItemRef(self.key, self.source_id, self.dataset, inputs, self.inputs[0].location_text)
 
     def __repr__(self) -> str:
         return f"<item {self.dataset}/{self.source_id} {self.key[:40]}>"

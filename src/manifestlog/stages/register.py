@@ -107,13 +107,13 @@ def _of_inputs(landing: Landing, one: Arrival, outcome: Judgement | Loaded) -> I
             source_id=row["source_id"],
             dataset=landing.stage.dataset or row["dataset"],
             checksum=row["checksum"],
-            file_path=landing.manifest.stated(found.location),
+            file_path=landing.manifest.stated(found.location_text),
             file_size=row["file_size"],
             ts_downloaded=datetime.fromisoformat(row["ts_downloaded"]),
             version=one.version,
             derived_from=(row["checksum"],),
         )
-        yield _Entry(one, same, {**_details(one), **said}, str(found.location))
+        yield _Entry(one, same, {**_details(one), **said}, found.location_text)
 
 
 def _details(one: Arrival) -> dict[str, Any]:
