@@ -39,8 +39,8 @@ def full(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def run(home: Home, **settings: Any) -> dict[Result, int]:
-    stage = home.stage("stages.work:exclusive", jobs=JOBS, output="{dataset}/{stem}.out", **settings)
+def run(home: Home, function: str = "exclusive", **settings: Any) -> dict[Result, int]:
+    stage = home.stage(f"stages.work:{function}", jobs=JOBS, output="{dataset}/{stem}.out", **settings)
     return dict(home.run_stage(stage, options=OPTIONS).counts)
 
 
@@ -69,21 +69,27 @@ def check(home: Home, version: str = "1.0.0") -> None:
     assert "both work on" not in (home.root / "diary").read_text()
 
 
-def round_of_kills(home: Home, chance: random.Random, count: Count, **settings: Any) -> None:
+def round_of_kills(home: Home, chance: random.Random, count: Count, **settings: Any) -> int:
+    """Kill runs and workers until a run ends by itself, or often enough; then let one end. Return how many were killed."""
+    kills = 0
     for _ in range(chance.randint(1, KILLS_MAX)):
         child = Child(lambda _: run(home, **settings))
         while (hit := killed_somewhere(child, chance)) == "worker":
+            kills += 1
             count("workers of stages killed", 1)
         child.kill()
         child.join()
         if hit is None:
             break
+        kills += 1
         count("runs of stages killed", 1)
-    run(home, **settings)
+    while run(home, **settings).get(Result.FAILED):
+        pass
     run(home, **settings)
     with ProcessedManifestManager(home.path(PARSED), options=OPTIONS) as made:
         made.compact()  # a kill may have left the temporary file of a compaction, which the next one removes
     check(home, settings.get("version", "1.0.0"))
+    return kills
 
 
 def test_runs_and_workers_that_are_killed_cost_nothing(full: Home, count: Count) -> None:
@@ -95,6 +101,28 @@ def test_fifty_rounds_of_kills(full: Home, count: Count) -> None:
     """Each round is a version of its own, so it begins with everything pending."""
     for number in range(50):
         round_of_kills(full, random.Random(number), count, version=str(number))
+
+
+def round_of_failures(home: Home, chance: random.Random, count: Count, version: str) -> None:
+    """Kill runs whose items fail now and then: each failure is recorded once, and none is left."""
+    before = failures(home)
+    kills = round_of_kills(home, chance, count, function="unsteady", version=version, retries=1, backoff_s=0.01)
+    noted = failures(home) - before
+    with ProcessedManifestManager(home.path(PARSED), read_only=True) as made:
+        recorded = sum(one.version == version for one in made.history(kinds=["failed"]))
+        assert made.failures() == []
+    # A worker that is killed between a failure and its record loses that one.
+    assert noted - JOBS * kills <= recorded <= noted
+
+
+def failures(home: Home) -> int:
+    return (home.root / "diary").read_text().count(" fails\n")
+
+
+@pytest.mark.slow
+def test_fifty_rounds_of_failures_in_runs_that_are_killed(full: Home, count: Count) -> None:
+    for number in range(50):
+        round_of_failures(full, random.Random(number), count, str(number))
 
 
 def overlap(home: Home, version: str, runs: int) -> None:

@@ -44,6 +44,14 @@ def exclusive(item: Item, output: Path) -> None:
     os.close(fd)
 
 
+def unsteady(item: Item, output: Path) -> None:
+    """Fail at every fourth attempt or so, and write that down first."""
+    if os.urandom(1)[0] < 64:
+        note(f"{item.source_id} fails")
+        raise OSError("not now")
+    exclusive(item, output)
+
+
 def noop(item: Item) -> None:
     """Do nothing."""
 
