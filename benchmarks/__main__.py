@@ -18,6 +18,7 @@ from benchmarks import (
     bench_pending,
     bench_scale,
     bench_segments,
+    bench_stage,
     bench_verify,
     harness,
 )
@@ -40,5 +41,6 @@ if __name__ == "__main__":
         bench_distance,
         bench_segments,
         bench_verify,
+        bench_stage,
     )
     raise SystemExit(harness.main([one.WORKLOAD for one in benchmarks], summary=True))

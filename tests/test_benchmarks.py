@@ -159,6 +159,12 @@ def test_reading_everything_is_measured_in_each_way(tmp_path: Path, workload: st
     assert len({str(one["case"]) for one in results if one["peer"] == "manifestlog"}) >= cases
 
 
+@pytest.mark.slow
+def test_stages_are_measured_with_functions_commands_and_nothing_to_do(tmp_path: Path) -> None:
+    _, results = measured(tmp_path, "bench_stage")
+    assert len({one["table"] for one in results if one["peer"] == "manifestlog"}) == 5
+
+
 def test_the_least_that_an_addition_takes_is_taken_of_the_same_record_as_the_engine_writes(tmp_path: Path) -> None:
     record = harness.make_record(0)
     Bare(tmp_path).add(record)

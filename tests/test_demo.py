@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,6 +139,18 @@ def test_a_terminated_demo_ends_its_server(interrupted: subprocess.Popen[str]) -
     interrupted.terminate()
     interrupted.wait(40)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_without_duckdb_the_demo_loads_into_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("id,name,updated\n1,Sol,2024-01-01\n2,Achenar,2024-01-02\n")
+    warehouse = runpy.run_path(str(SCRIPT.parent / "demo" / "warehouse.py"))
+    own = {"source_id": "a", "dataset": "d", "ts": "2024-05-01T00:00:00Z", "checksum": "a" * 64}
+    item = SimpleNamespace(path=tmp_path / "a.csv", **own)
+    assert [warehouse["load"](item).rows for _ in range(2)] == [2, None]
+    with closing(sqlite3.connect(tmp_path / "galaxy.sqlite")) as found:
+        assert found.execute("SELECT id, name FROM rows ORDER BY id").fetchall() == [(1, "Sol"), (2, "Achenar")]
 
 
 def test_a_demo_whose_server_does_not_start_fails(tmp_path: Path) -> None:
