@@ -18,7 +18,7 @@ STAGES = [
         "an output's bytes are synced before it has its name",
         "a record of other bytes than its file's",
         _LANDS,
-        f"{_LANDING}:_ready", "sync=landing.is_durable", "sync=False",
+        f"{_LANDING}:_sync_outputs", "sync_all(disk.sync_file, paths)", "{}",
     ),
     one(
         "an output's name is durable before its record",

@@ -183,6 +183,15 @@ def sync_data(fd: int) -> None:
         os.fsync(fd)
 
 
+def sync_file(path: str) -> None:
+    """Make the bytes of a regular file survive a power cut."""
+    fd = open_regular(path)
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make changes to the names in a directory (created, renamed, removed) survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

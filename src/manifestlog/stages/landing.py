@@ -35,10 +35,11 @@ from manifestlog.stages.arrival import Arrival, Landing, LandingError, Ready
 from manifestlog.stages.hashing import Content, content_of, has_content
 from manifestlog.stages.outcome import Made
 from manifestlog.stages.register import record
+from manifestlog.stages.syncing import sync_all
 from manifestlog.stages.workspace import MANY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from manifestlog.stages.items import Item
     from manifestlog.stages.outcome import Output
@@ -51,8 +52,9 @@ def land(landing: Landing, arrivals: Sequence[Arrival]) -> None:
 
     Raises `ManifestError` if the manifest fails; nothing of an item is then recorded, or all of it.
     """
-    for one in arrivals:
-        _prepare(landing, one)
+    prepared = [one for one in arrivals if _prepare(landing, one)]
+    if landing.is_durable:
+        _sync_outputs(prepared)
     _still_held(landing, [one for one in arrivals if one.error is not None])  # another host may have tidied it away
     _land_ready([one for one in arrivals if one.error is None], landing)
     for one in arrivals:
@@ -94,9 +96,10 @@ def _still_held(landing: Landing, arrivals: list[Arrival]) -> list[Arrival]:
 # -- (1) prepare -------------------------------------------------------------------------------------------------------
 
 
-def _prepare(landing: Landing, one: Arrival) -> None:
+def _prepare(landing: Landing, one: Arrival) -> bool:
+    """Hash the outputs of an item; return whether its bytes are still to be synced."""
     if not isinstance(one.outcome, Made) or one.outputs:
-        return
+        return False
     try:
         given = one.outcome.outputs
         are_distinct = len({_pair(landing, one, output) for output in given}) == len(given)
@@ -106,6 +109,24 @@ def _prepare(landing: Landing, one: Arrival) -> None:
         one.outputs = outputs
     except (OSError, LandingError, naming.OutsideError) as error:
         one.error = error
+    return one.error is None
+
+
+def _sync_outputs(arrivals: Sequence[Arrival]) -> None:
+    """Make the bytes of outputs durable. An item of which one cannot be synced has its error afterwards."""
+    paths = {_made_at(output) for one in arrivals for output in one.outputs}
+    _blame(arrivals, sync_all(disk.sync_file, paths), _made_at)
+
+
+def _made_at(output: Ready) -> str:
+    return output.work or output.path
+
+
+def _blame(arrivals: Sequence[Arrival], errors: Mapping[str, OSError], path_of: Callable[[Ready], str]) -> None:
+    """Give an item the error of a path that one of its outputs depends on."""
+    for one in arrivals:
+        for error in filter(None, (errors.get(path_of(output)) for output in one.outputs)):
+            one.error = one.error or error
 
 
 def _pair(landing: Landing, one: Arrival, output: Output) -> tuple[str, str]:
@@ -116,7 +137,7 @@ def _pair(landing: Landing, one: Arrival, output: Output) -> tuple[str, str]:
 def _ready(landing: Landing, one: Arrival, output: Output, *, is_distinct: bool) -> Ready:
     path, name = _where(landing, one.item, output)
     try:
-        content = content_of(path, sync=landing.is_durable)
+        content = content_of(path)
     except FileNotFoundError:
         raise LandingError(f"the output {path} is missing") from None
     if not content.size:
@@ -265,13 +286,12 @@ def _publish(landing: Landing, arrivals: Sequence[Arrival]) -> set[str]:
 def _sync_directories(arrivals: Sequence[Arrival]) -> None:
     """Make the names of outputs durable. Where that fails, no item may record a path in that directory."""
     # Also for an output that was there already: the run that put it there may have died before its sync.
-    for directory in sorted({os.path.dirname(output.path) for one in arrivals for output in one.outputs}):
-        try:
-            disk.sync_directory(directory)
-        except OSError as error:
-            for one in arrivals:
-                if any(os.path.dirname(output.path) == directory for output in one.outputs):
-                    one.error = one.error or error
+    directories = {_directory_of(output) for one in arrivals for output in one.outputs}
+    _blame(arrivals, sync_all(disk.sync_directory, directories), _directory_of)
+
+
+def _directory_of(output: Ready) -> str:
+    return os.path.dirname(output.path)
 
 
 def _withdraw(paths: Sequence[str], linked: set[str]) -> None:
