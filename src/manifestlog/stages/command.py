@@ -92,26 +92,29 @@ def run_command(
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
-    log_dir: Path | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
     stop: Stop | None = None,
     held: Collection[int] = (),
     guard: Guard | None = None,
+    program: str | None = None,
     grace_s: float = GRACE_S,
 ) -> CommandResult:
     """Run a command and wait for it; its standard input is empty.
 
     What it prints goes to `stdout.log` and `stderr.log` in `log_dir`, which is created when the command prints something;
     the files of an earlier attempt are removed. After `timeout_s` seconds its process group receives SIGTERM, and SIGKILL
-    `grace_s` seconds later. The command inherits the descriptors `held`, and `guard` watches it. Raises `CommandNotStartedError` if it cannot be
+    `grace_s` seconds later. The command inherits the descriptors `held`, and `guard` watches it. `program` is the path of its
+    program, where that is known: then no directory of PATH is searched. Raises `CommandNotStartedError` if it cannot be
     started, and `StopAskedError` on a stop request, after the command has been ended in the same way.
     """
     began = time.monotonic()
     with _stoppable(stop):
         pass  # a stop request from before
-    streams = [KeptOutput(None if log_dir is None else log_dir / name) for name in ("stdout.log", "stderr.log")]
+    logs = [None if log_dir is None else os.path.join(log_dir, name) for name in ("stdout.log", "stderr.log")]
+    streams = [KeptOutput(path) for path in logs]
     if guard is not None:
         guard.be_ready()  # before the command, so that nothing comes between its start and the watch
-    command = _Command(argv, cwd, env, held, streams)
+    command = _Command(argv, program, cwd, env, held, streams)
     if guard is not None:
         guard.watch(command.process.pid)
     deadline = None if timeout_s is None else began + timeout_s
@@ -152,6 +155,7 @@ class _Command:
     def __init__(
         self,
         argv: Sequence[str],
+        program: str | None,
         cwd: str | os.PathLike[str] | None,
         env: Mapping[str, str] | None,
         held: Collection[int],
@@ -159,7 +163,7 @@ class _Command:
     ) -> None:
         try:
             self.process = subprocess.Popen(  # noqa: S603 -- the user's own command, as a list
-                argv, cwd=cwd, env=env, bufsize=0, pass_fds=held, start_new_session=True,
+                argv, executable=program, cwd=cwd, env=env, bufsize=0, pass_fds=held, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         except (OSError, ValueError) as error:

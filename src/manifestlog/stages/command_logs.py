@@ -17,7 +17,6 @@ import os
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
@@ -31,14 +30,14 @@ if TYPE_CHECKING:
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def directory_of(stage: Stage, workspace: Workspace) -> Path:
+def directory_of(stage: Stage, workspace: Workspace) -> str:
     """Return the directory of all logs."""
-    return Path(stage.log_dir or os.path.join(workspace.path, LOGS))
+    return os.fspath(stage.log_dir or os.path.join(workspace.path, LOGS))
 
 
-def of_attempt(directory: Path, digest: str) -> Path:
+def of_attempt(directory: str, digest: str) -> str:
     """Return the directory for the logs of an attempt that starts now."""
-    return directory / f"{_today()}" / digest
+    return os.path.join(directory, f"{_today()}", digest)
 
 
 def remove_old(stage: Stage, workspace: Workspace) -> None:
@@ -48,10 +47,10 @@ def remove_old(stage: Stage, workspace: Workspace) -> None:
     directory = directory_of(stage, workspace)
     oldest = f"{_today() - timedelta(days=stage.log_days)}"
     with suppress(OSError):
-        for name in disk.list_names(str(directory)):
+        for name in disk.list_names(directory):
             if _DAY.fullmatch(name) and name < oldest:
                 with suppress(OSError):
-                    disk.remove_tree(str(directory / name))
+                    disk.remove_tree(os.path.join(directory, name))
 
 
 def _today() -> date:

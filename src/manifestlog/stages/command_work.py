@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class Commander:
         self._workspace, self._held, self._guard, self._stop = workspace, held, guard, stop
         texts = (*work.argv, *work.env.values())
         self._uses = set().union(*map(naming.placeholders, texts))
+        self._program = _found(work)
         self._logs = command_logs.directory_of(stage, workspace)
 
     def __call__(self, item: Item) -> Outcome:
@@ -95,6 +97,7 @@ class Commander:
             stop=self._stop,
             held=self._held(),
             guard=self._guard,
+            program=self._program,
         )
         return self._outcome(values, result)
 
@@ -145,6 +148,13 @@ class Commander:
     def _written(self, values: Mapping[str, str]) -> list[str]:
         single = [values["output"]] if "output" in values and disk.exists(values["output"]) else []
         return single + (disk.files_below(values["output_dir"]) if "output_dir" in values else [])
+
+
+def _found(work: CommandWork) -> str | None:
+    """Return the path of a program that is named without one; None leaves the search to each start of the command."""
+    is_bare = os.sep not in work.argv[0] and "{" not in work.argv[0]
+    found = shutil.which(work.argv[0]) if is_bare and "PATH" not in work.env else None
+    return found if found is not None and os.path.isabs(found) else None
 
 
 def _failed(result: CommandResult, error: str) -> Failed:

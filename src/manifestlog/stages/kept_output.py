@@ -21,7 +21,7 @@ _SHOWN_BYTES = 4000
 class KeptOutput:
     """What a command prints on one stream."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: str | None) -> None:
         """Prepare to keep it at `path`; None keeps the last bytes only. The file of an earlier attempt is removed."""
         self.bytes_total = 0
         self.path: Path | None = None
@@ -62,10 +62,11 @@ class KeptOutput:
         if self._wanted is None:
             return
         with suppress(OSError):
-            self._wanted.parent.mkdir(parents=True, exist_ok=True)
-            self._wanted.unlink(missing_ok=True)  # what an earlier attempt printed
+            os.makedirs(os.path.dirname(self._wanted), exist_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._wanted)  # what an earlier attempt printed
             self._fd = os.open(self._wanted, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            self.path = self._wanted
+            self.path = Path(self._wanted)
 
     def _write(self, data: bytes | bytearray) -> None:
         try:

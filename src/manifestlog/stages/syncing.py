@@ -1,7 +1,7 @@
 """Makes several files or directories durable at the same time.
 
-A disk takes little longer for sixteen syncs at once than for one, because the file system writes its journal for all that
-wait. One after the other, they take sixteen times as long.
+A disk takes little longer for eight syncs at once than for one, because the file system writes its journal for all that
+wait. One after the other, they take eight times as long.
 
 Invariants:
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 THREADS_FROM = 4
 """With fewer paths, threads cost more than they save."""
-_THREADS_MAX = 16
+_THREADS_MAX = 8
 
 
 def sync_all(sync: Callable[[str], None], paths: Collection[str]) -> dict[str, OSError]:
