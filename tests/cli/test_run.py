@@ -327,7 +327,7 @@ def _printed(logs: Path, but: int = 0) -> int:
     """Wait until a command has printed its number, other than `but`: its worker has read that. Return it."""
 
     def look() -> int:
-        found = [path.read_text() for path in logs.glob("*/stdout.log")]
+        found = [path.read_text() for path in logs.glob("*/*/stdout.log")]
         return next((int(text) for text in found if text.endswith("\n") and int(text) != but), 0)
 
     return int(wait_until(look))
