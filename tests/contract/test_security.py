@@ -308,7 +308,10 @@ def test_no_program_is_started_through_a_shell() -> None:
     assert sorted(calls) == [
         ("subprocess.Popen", ["bufsize", "cwd", "start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["bufsize", "start_new_session", "stdin", "stdout", "stderr"]),
-        ("subprocess.Popen", ["cwd", "env", "bufsize", "pass_fds", "start_new_session", "stdin", "stdout", "stderr"]),
+        (
+            "subprocess.Popen",
+            ["executable", "cwd", "env", "bufsize", "pass_fds", "start_new_session", "stdin", "stdout", "stderr"],
+        ),
         ("subprocess.Popen", ["start_new_session", "stdin", "stdout", "stderr"]),
         ("subprocess.Popen", ["stdin", "stdout", "stderr", "cwd", "start_new_session", *user]),
         ("subprocess.run", ["capture_output", "text", "check", "cwd", *user]),
