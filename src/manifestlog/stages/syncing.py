@@ -12,7 +12,6 @@ Invariants:
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,23 +25,26 @@ _THREADS_MAX = 8
 
 def sync_all(sync: Callable[[str], None], paths: Collection[str]) -> dict[str, OSError]:
     """Call `sync` with each of these paths, and return the errors by path."""
-    paths = sorted(paths)  # a replayed crash makes the same calls
-    found: Iterable[OSError | None] = ()
-    with suppress(RuntimeError):  # the system refuses another thread
-        if len(paths) >= THREADS_FROM:
-            found = _in_threads(sync, paths)
-    found = found or [_tried(sync, path) for path in paths]
-    return {path: error for path, error in zip(paths, found, strict=True) if error is not None}
-
-
-def _in_threads(sync: Callable[[str], None], paths: Collection[str]) -> list[OSError | None]:
-    with ThreadPoolExecutor(min(len(paths), _THREADS_MAX), "sync") as threads:
-        return list(threads.map(partial(_tried, sync), paths))
-
-
-def _tried(sync: Callable[[str], None], path: str) -> OSError | None:
+    ordered = sorted(paths)  # a replayed crash makes the same calls
+    count = min(len(ordered), _THREADS_MAX) if len(ordered) >= THREADS_FROM else 1
+    shares = [ordered[number::count] for number in range(count)]
     try:
-        sync(path)
-    except OSError as error:
-        return error
-    return None
+        found = _in_threads(sync, shares) if count > 1 else [_errors(sync, ordered)]
+    except RuntimeError:  # the system refuses another thread
+        found = [_errors(sync, ordered)]
+    return {path: error for some in found for path, error in some.items()}
+
+
+def _in_threads(sync: Callable[[str], None], shares: list[list[str]]) -> list[dict[str, OSError]]:
+    with ThreadPoolExecutor(len(shares), "sync") as threads:
+        return list(threads.map(partial(_errors, sync), shares))
+
+
+def _errors(sync: Callable[[str], None], paths: Iterable[str]) -> dict[str, OSError]:
+    found: dict[str, OSError] = {}
+    for path in paths:
+        try:
+            sync(path)
+        except OSError as error:
+            found[path] = error
+    return found
