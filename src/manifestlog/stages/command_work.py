@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,9 +151,16 @@ class Commander:
 
 def _found(work: CommandWork) -> str | None:
     """Return the path of a program that is named without one; None leaves the search to each start of the command."""
-    is_bare = os.sep not in work.argv[0] and "{" not in work.argv[0]
-    found = shutil.which(work.argv[0]) if is_bare and "PATH" not in work.env else None
-    return found if found is not None and os.path.isabs(found) else None
+    name = work.argv[0]
+    if os.sep in name or "{" in name or "PATH" in work.env:
+        return None
+    for directory in os.get_exec_path():
+        path = os.path.join(directory, name)
+        if not os.path.isabs(path):
+            return None  # it depends on the working directory of the command
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def _failed(result: CommandResult, error: str) -> Failed:
