@@ -7,6 +7,7 @@ is never taken for one that is not there or is damaged, and that an error names 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -218,6 +219,21 @@ def test_a_directory_without_write_permission_lets_no_compaction_in(path: Path, 
     before = path.read_bytes()
     kind, text = nobody(failure, compact, path).result()
     assert (kind, "ask for write permission" in text, path.read_bytes()) == ("PermissionError", True, before)
+
+
+def begin(_link: Link, path: Path) -> list[str]:
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        manifest.add(make_record(1))
+        manifest.compact()
+    return os.listdir(path.parent / "history")
+
+
+def test_a_history_can_be_used_by_who_made_it(path: Path, nobody: Callable[..., Child]) -> None:
+    """Its directory has the mode of the manifest's: with that of a file, nobody but root could enter it."""
+    path.parent.chmod(0o777)
+    shutil.rmtree(path.parent / "history")
+    found = nobody(begin, path.with_name("bodies_download.manifest.json")).result()
+    assert found == ["bodies_download.manifest.wal-000001.jsonl"]
 
 
 # -- a change under an open manager ------------------------------------------------------------------------------------

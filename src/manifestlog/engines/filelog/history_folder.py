@@ -61,7 +61,7 @@ def make(paths: ManifestPaths) -> None:
     """Create the directory unless it is there. On return its name survives a power cut."""
     if not disk.exists(paths.history):
         names(paths)  # a link to nothing is in the way
-        disk.make_directory(paths.history, mode_from=paths.canonical)
+        disk.make_directory(paths.history, mode_from=paths.directory)
         disk.sync_directory(paths.directory)
 
 
