@@ -24,7 +24,7 @@ from support.records import NAME, QUICK, checksum, make_record, metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.children import Start
+    from support.children import Link, Start
 
 WRITERS = 2
 STRIDE = 1_000_000
@@ -285,6 +285,27 @@ def test_a_canonical_restored_beside_its_history_replaces_none_of_it(path: Path,
         assert {checksum(0), checksum(3)} <= {event.checksum for event in manifest.history()}
     assert before.items() < {file.name: file.read_bytes() for file in _history(path)}.items()
     assert check(resolve(path)).findings == []
+
+
+def _add(link: Link, path: Path, number: int) -> str:
+    link.recv()
+    with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
+        return manifest.add(make_record(number)).verdict
+
+
+def test_who_has_opened_a_canonical_restored_beside_its_history_sees_the_first_line_of_its_new_log(
+    path: Path, two_moments: Path, start: Start
+) -> None:
+    """The log does not begin with segment 1 there."""
+    shutil.copy(two_moments / path.name, path)
+    for segment in _files(path)[1:]:
+        segment.unlink()
+    writer = start(_add, path, 3)
+    with DownloadManifestManager(path, read_only=True) as reader:
+        before = len(reader)
+        writer.send("go")
+        assert writer.result() == "new"
+        assert len(reader) == before + 1
 
 
 def test_the_output_of_cat_is_a_manifest_by_itself(path: Path, two_moments: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,12 @@ from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError, Wal
 from manifestlog.engines.filelog.overlay import Overlay
 from manifestlog.engines.filelog.view import View
-from manifestlog.errors import DamagedManifestError, ManifestNotFoundError, NotAManifestError
+from manifestlog.errors import (
+    DamagedManifestError,
+    HistoryUnavailableError,
+    ManifestNotFoundError,
+    NotAManifestError,
+)
 from manifestlog.files import disk
 from manifestlog.model.rows import Row, utc_text
 
@@ -45,6 +51,8 @@ class State:
         self.overlay = Overlay()
         self.view = View(base, (self.overlay,))
         self.metadata: Row = dict(base.metadata)
+        self._first_segment = 1
+        """What the log begins with, if there is none yet."""
         self._uncounted: set[str] = set()
         self._extra: set[str] = set()
         self._gone: set[str] = set()
@@ -85,6 +93,9 @@ class State:
         if log_ is None and base.index.head.covers:
             _miss_log(paths, base)
         state = cls(paths, base, log_, writable=writable)
+        if log_ is None:
+            with suppress(HistoryUnavailableError):  # then nobody begins a log
+                state._first_segment = wal.last_kept(paths) + 1
         for segment, op in ops:
             if log_ is not None and segment > log_.covers and op.kind != "compacted":
                 state.apply(segment, op)
@@ -110,7 +121,7 @@ class State:
         """Return whether nothing was written since the last read: one system call at a clean end, else four."""
         if self.wal is None:
             unchanged = disk.path_stamp(self.paths.canonical) == self.base.index.head.stamp
-            return unchanged and not disk.exists(self.paths.segment(1))
+            return unchanged and not disk.exists(self.paths.segment(self._first_segment))
         current = self.wal.current
         if current.clean:
             return disk.size(current.fd) == current.tail.length

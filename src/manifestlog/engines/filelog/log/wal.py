@@ -374,13 +374,13 @@ def start(paths: ManifestPaths, ts_created: str, identity: tuple[int, str]) -> W
     """
     # The creator of the canonical may have died before syncing its name, and a log without its canonical is damage.
     disk.sync_directory(paths.directory)
-    last = _last_kept(paths)
+    last = last_kept(paths)
     previous = Summary(last, 0, 0, checksums.hex_crc(0)) if last else None
     opened = create_segment(paths, ts_created, previous, (CanonicalId(*identity, last),))
     return Wal(paths, ts_created, opened, writable=True)
 
 
-def _last_kept(paths: ManifestPaths) -> int:
+def last_kept(paths: ManifestPaths) -> int:
     """Return the last segment in the history, or 0."""
     names = history_folder.names_if_any(paths)
     return max([0, *paths.segment_numbers(names), *(last for _, last in paths.pack_ranges(names))])
