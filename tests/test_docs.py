@@ -160,6 +160,7 @@ SECTIONS = (
     "6. The index",
     "6a. The history",
     "6b. What a stage keeps",
+    "6c. Replicas",
     "9. Compaction: the eight steps, and what a crash leaves",
     "10. Repair: the eight steps, and what a crash leaves",
     "11. Other moments",
@@ -170,7 +171,7 @@ SECTIONS = (
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_every_promise_of_a_section_of_the_format_names_a_test(title: str) -> None:
-    assert _section(FORMAT, title, "###" if title[1] in "ab" else "##")
+    assert _section(FORMAT, title, "###" if title[1] in "abc" else "##")
     rows = re.findall(r"^\| (?!promise |-).*\|$", _section(TESTS_PAGE, title, "###"), re.MULTILINE)
     assert rows, f"{title}: no table of promises"
     assert [row for row in rows if not list(_named(row))] == []

@@ -29,6 +29,7 @@ def test_readme_and_guide_have_examples() -> None:
         "follow",
         "stages",
         "loading",
+        "copy",
     }
 
 

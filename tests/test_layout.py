@@ -42,7 +42,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
-GROUND = {"errors", "server_errors", "options", "names", "progress", "safe_names", "version"}
+GROUND = {"copy_errors", "errors", "server_errors", "options", "names", "progress", "safe_names", "version"}
 FACE = {
     *(
         "manager",
@@ -56,19 +56,21 @@ FACE = {
         "adoption",
         "reader",
         "locating",
+        "copying",
+        "mirroring",
     ),
     *("run", "queries", "history", "comparison", "following", "tracing", "undo", "tabular", "pending", "derivations"),
 }
 """Modules that stand in no folder: what everybody may know, and the public face."""
 
 INSIDE_FILELOG: tuple[tuple[str, ...], ...] = (
-    ("mounts", "checksums", "history_folder"),
+    ("mounts", "checksums", "history_folder", "replicas"),
     ("lock", "claims", "canonical.source_rows", "log.framing", "canonical.columns"),
     ("log", "canonical"),
     ("overlay", "view", "snapshot", "canonical.merge", "canonical.files"),
     ("state",),
     ("session", "history"),
-    ("kept_index", "compaction"),
+    ("kept_index", "compaction", "loading"),
     ("engine",),
     ("driver",),
 )

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         SourceDiff as SourceDiff,
         diff as diff,
     )
+    from manifestlog.copy_errors import ManifestExistsError as ManifestExistsError, ReplicaError as ReplicaError
+    from manifestlog.copying import (
+        CopyOutcome as CopyOutcome,
+        CopyReport as CopyReport,
+        copy_manifest as copy_manifest,
+    )
     from manifestlog.engines.reports import CompactionOutcome as CompactionOutcome, CompactionReport as CompactionReport
     from manifestlog.errors import (
         AddManyStoppedError as AddManyStoppedError,
@@ -53,6 +59,13 @@ if TYPE_CHECKING:
     from manifestlog.managers import (
         DownloadManifestManager as DownloadManifestManager,
         ProcessedManifestManager as ProcessedManifestManager,
+    )
+    from manifestlog.mirroring import (
+        Mirror as Mirror,
+        MirrorReport as MirrorReport,
+        ReplicaState as ReplicaState,
+        mirror_manifest as mirror_manifest,
+        replica_state as replica_state,
     )
     from manifestlog.model.differences import (
         Change as Change,
@@ -118,6 +131,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "comparison": ("ContentDiff", "Diff", "SourceDiff", "diff"),
+    "copy_errors": ("ManifestExistsError", "ReplicaError"),
+    "copying": ("CopyOutcome", "CopyReport", "copy_manifest"),
     "engines.reports": ("CompactionOutcome", "CompactionReport"),
     "errors": (
         "AddManyStoppedError",
@@ -147,6 +162,7 @@ _HOMES = {
     "factory": ("ManifestFactory",),
     "manager": ("AbstractManifest",),
     "managers": ("DownloadManifestManager", "ProcessedManifestManager"),
+    "mirroring": ("Mirror", "MirrorReport", "ReplicaState", "mirror_manifest", "replica_state"),
     "model.differences": ("Change",),
     "model.events": ("Event", "EventKind"),
     "model.failures": ("Failure",),

@@ -19,6 +19,7 @@ from manifestlog.engines.protocol import Capability
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError
+from manifestlog.mirroring import ReplicaState, replica_state
 from manifestlog.model.retiming import horizon
 from manifestlog.model.writes import future_observations
 from manifestlog.options import ManifestOptions
@@ -63,6 +64,8 @@ class ManifestStatus(NamedTuple):
     """
     working: tuple[Holder, ...] = ()
     """The workers of all hosts that are at its sources or items, if it is in a database."""
+    replica: ReplicaState | None = None
+    """For a replica: which manifest it follows, and as of when it was complete."""
 
 
 def status(
@@ -76,10 +79,12 @@ def status(
     moment = None if as_of is None else past_time(as_of)
     driver = driver_for(manifest)
     location = driver.locate(os.fspath(manifest))
+    replica = replica_state(manifest)
     try:
         engine = driver.open(location, None, options or ManifestOptions(), read_only=True)
     except (ManifestError, OSError) as error:
-        return ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
+        found = ManifestStatus(location.name, location.display, *driver.footprint(location), error=error)
+        return found._replace(replica=replica)
     with closing(engine):
         log = engine.log_status()
         try:
@@ -105,6 +110,7 @@ def status(
         failing=failing,
         newest=None if newest is None else f"{newest}Z",
         working=() if moment is not None else working,
+        replica=replica,
     )
 
 

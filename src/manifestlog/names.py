@@ -9,6 +9,7 @@
     systems_download.manifest.compact.lock       compaction lock
     systems_download.manifest.verified.jsonl     time of each data file's last verification; not part of the ledger
     systems_processing.manifest.pending.json     what is pending for a stage, as of two cursors; derived, disposable
+    systems_download.manifest.replica.json       which manifest this one is a replica of, and up to where
     systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
     history/systems_download.manifest.wal-000041.jsonl                       covered segment 41
     history/systems_download.manifest.history-000001-000040.jsonl.zst        pack of the covered segments 1 to 40
@@ -105,6 +106,11 @@ class ManifestPaths:
         """What is pending for the stage that writes this manifest."""
         return self._file("pending.json")
 
+    @property
+    def replica(self) -> str:
+        """The note that makes the manifest a replica."""
+        return self._file("replica.json")
+
     def segment(self, number: int) -> str:
         return os.path.join(self.directory, self._segment(number))
 
@@ -182,7 +188,8 @@ class ManifestPaths:
     def temporaries(self, file_names: list[str]) -> list[str]:
         """Return the paths of temporary files among these names, which a dead writer may have left."""
         pattern = re.compile(
-            re.escape(f"{self.name}.manifest.") + r"(?:json|idx|pending\.json|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+"
+            re.escape(f"{self.name}.manifest.")
+            + r"(?:json|idx|pending\.json|replica\.json|wal-\d+\.jsonl)\.tmp-\d+-[0-9a-f]+"
         )
         return [os.path.join(self.directory, n) for n in file_names if pattern.fullmatch(n)]
 

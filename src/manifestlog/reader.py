@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from manifestlog import derivations, following, history, root, tabular
+from manifestlog import copying, derivations, following, history, root, tabular
 from manifestlog.engines.protocol import Capability
 from manifestlog.model.models import ManifestMetadata, record_from_row
 from manifestlog.model.rows import normal_checksum
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from manifestlog.copying import CopyReport
     from manifestlog.engines.protocol import (
         Engine,
         Location,
@@ -178,6 +179,10 @@ class ManifestReader:
         the extra `[arrow]`, and raises `ManifestError` without it.
         """
         return tabular.arrow_batches(self._engine.snapshot(), tabular.checked(columns))
+
+    def copy_to(self, target: str | os.PathLike[str], *, root: str | None = None) -> CopyReport:
+        """Copy this manifest to a path or URL, as `copy_manifest` does; also one that is in memory."""
+        return copying.copy(self._engine, target, self.options, root)
 
     def present(self) -> tuple[str, Snapshot]:
         """Return the cursor after the last event, and a frozen view of the same moment."""

@@ -12,7 +12,14 @@ from unittest import mock
 
 import pytest
 
-from manifestlog import DamagedManifestError, DownloadManifestManager, HistoryReachError, NewerFormatError, names
+from manifestlog import (
+    DamagedManifestError,
+    DownloadManifestManager,
+    Durability,
+    HistoryReachError,
+    NewerFormatError,
+    names,
+)
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.history import keep, pack
 from manifestlog.engines.filelog.recovery.check import check
@@ -51,6 +58,26 @@ def make(path: Path) -> Path:
         manifest.add(make_record(100))
     assert len(list((path.parent / "history").iterdir())) == 1 + LOOSE
     return path
+
+
+def told_beside_crash_damage(path: Path) -> None:
+    """Lines that nobody had synced, of which a power cut took one: the next writer has fenced them off."""
+    weak = replace(MANUAL, durability=Durability.PROCESS_KILL)
+    with DownloadManifestManager(path, metadata(), options=weak) as manifest:
+        for number in range(3):
+            manifest.add(make_record(number))
+    flip(path.with_name(NAME.replace(".json", ".wal-000001.jsonl")), _place_of(path, checksum(1)))
+    with DownloadManifestManager(path, metadata(), options=weak) as manifest:
+        manifest.add(make_record(3))
+        assert [event.checksum for event in manifest.history()] == [checksum(n) for n in (0, 2, 3)]
+
+
+def _place_of(path: Path, text: str) -> int:
+    return path.with_name(NAME.replace(".json", ".wal-000001.jsonl")).read_bytes().index(text.encode())
+
+
+def test_what_a_crash_has_left_in_a_live_segment_is_no_damage_of_the_history(tmp_path: Path) -> None:
+    told_beside_crash_damage(tmp_path / NAME)
 
 
 def _pack_all(path: Path) -> None:

@@ -385,6 +385,8 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "extract": [["hostile.json"]],
     "follow": [["{m}", "--from", "start", "--exec", "false"]],
     "diff": [["{m}", "{m}"], ["{m}", "{m}", "--json"]],
+    "copy": [["{m}", "manifests/copies/"], ["{m}", "manifests/copies/", "--json"]],
+    "mirror": [["{m}", "manifests/replicas", "--once"], ["{m}", "manifests/replicas", "--once", "--json"]],
     "run": [["hostile.json"]],
     "pending": [["systems_processing", "--of", "{m}"], ["systems_processing", "--of", "{m}", "--json"]],
     "record": [["systems_processing", "data/made", "--from", sha("c0")]],

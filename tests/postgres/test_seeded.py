@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,8 +12,16 @@ import pytest
 
 from cli.program import wait_until
 from contract.builders import META, QUIET, record, sha
-from manifestlog import ClaimLostError, DownloadManifestManager, ManifestError, ManifestOptions, Verdict
-from manifestlog.engines.postgres import leases, single, together, upkeep, writing
+from manifestlog import (
+    ClaimLostError,
+    DownloadManifestManager,
+    ManifestError,
+    ManifestExistsError,
+    ManifestOptions,
+    Verdict,
+)
+from manifestlog.engines.postgres import leases, loading, single, together, upkeep, writing
+from manifestlog.engines.postgres.history import History
 from manifestlog.model.batches import encoded
 
 from .cutting import Cut, cutting
@@ -210,6 +219,32 @@ def waits_for_a_lock(place: Place) -> bool:
     return found is not None and found[0] > 0
 
 
+def a_copy_fills_no_manifest_with_records(place: Place) -> None:
+    with (
+        DownloadManifestManager("memory:systems_download", META) as source,
+        DownloadManifestManager(place.url(), META) as manifest,
+    ):
+        source.add(record("a"))
+        manifest.add(record("b"))
+        before = list(manifest)
+        image = source._engine.image()._replace(events=iter(()), events_total=0, reach="2023-01-01T00:00:00.000000Z")
+        engine = engine_of(manifest)
+        with suppress(ManifestError):
+            loading.load(engine.pool, image)
+        assert list(manifest) == before
+
+
+def nothing_is_replayed_after_other_events(place: Place) -> None:
+    with DownloadManifestManager(place.url(), META) as manifest:
+        expected = manifest.cursor
+        manifest.add(record("a"))
+        events = list(manifest.history())
+        manifest.forget(sha("a"))
+        with suppress(ManifestExistsError):
+            engine_of(manifest).replay(events, expected)
+        assert len(manifest) == 0
+
+
 SCENARIOS: dict[str, Callable[[Place], None]] = {
     scenario.__name__.replace("_", " "): scenario
     for scenario in (
@@ -225,6 +260,8 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_claim_that_somebody_had_in_between_is_lost,
         only_what_a_worker_holds_is_renewed,
         who_has_written_hears_so_although_the_claim_is_lost_by_then,
+        a_copy_fills_no_manifest_with_records,
+        nothing_is_replayed_after_other_events,
     )
 }
 
@@ -249,6 +286,16 @@ def _asking_the_fence_first(tx: writing.Transaction) -> None:
         writing.check_claims(tx.slot, tx.limits)
 
 
+class _AnyCursor(str):
+    """A cursor that is whatever is expected."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a second try answers as the first": lambda p: p.setattr(writing.Transaction, "first_try", _without_asking),
     "sources are locked": lambda p: (
@@ -267,6 +314,8 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a content that is forgotten between two locks is claimed": lambda p: p.setattr(
         writing.Transaction, "_lock_known", _known_only
     ),
+    "a copy fills no manifest with records": lambda p: p.setattr(loading._Load, "_take_over", lambda *_: None),
+    "nothing is replayed after other events": lambda p: p.setattr(History, "cursor_of", lambda *_: _AnyCursor()),
     "who lost a claim cannot write": lambda p: p.setattr(writing, "_FENCED", "SELECT %s, %b::bytea[], %s::bigint[]"),
     "nobody takes a claim over while its holder writes": lambda p: p.setattr(
         writing, "_FENCED", writing._FENCED.replace("FOR SHARE OF c", "")

@@ -33,8 +33,9 @@ from unittest import mock
 import filelock
 
 from manifestlog import manager, names, run
-from manifestlog.engines.filelog import lock, session
+from manifestlog.engines.filelog import loading, lock, session
 from manifestlog.engines.filelog.compaction import background, steps as compactor, trigger
+from manifestlog.engines.filelog.history import writing
 from manifestlog.engines.filelog.log import wal
 from manifestlog.engines.filelog.recovery import quarantine, repair
 from manifestlog.files import disk as disk_module, system as system_module
@@ -204,6 +205,9 @@ def _places(machine: Machine) -> list[tuple[Any, str, Any]]:
         (run, "time", machine),
         (run, "this_process", machine.this_process),
         (wal, "secrets", machine),
+        (loading, "os", machine),
+        (loading, "secrets", machine),
+        (writing, "secrets", machine),
         (workspace, "secrets", machine),
         (manager, "open_managers", _Managers(machine)),
     ]

@@ -1,7 +1,7 @@
 """Every safeguard of the engine that can be switched off alone: what it protects from, how it goes, which scenario must notice.
 
 Those of files are in `safeguards_of_files`, of the index in `safeguards_of_index`, of the history in `safeguards_of_history`, of
-downloads in `safeguards_of_extract`, of stages in `safeguards_of_stages`, of the trigger, the child and landing in `safeguards_of_work`; here are those between
+downloads in `safeguards_of_extract`, of copies in `safeguards_of_copies`, of stages in `safeguards_of_stages`, of the trigger, the child and landing in `safeguards_of_work`; here are those between
 processes and of compaction, and the list of all.
 
 Left out, since each only doubles another or has nothing in a simulation to fail it:
@@ -15,6 +15,7 @@ Left out, since each only doubles another or has nothing in a simulation to fail
 
 from __future__ import annotations
 
+from .safeguards_of_copies import COPIES
 from .safeguards_of_extract import EXTRACT
 from .safeguards_of_files import APPENDING, LINES, MOVED, ON_THE_DISK, READING
 from .safeguards_of_history import HISTORY
@@ -205,4 +206,5 @@ SAFEGUARDS = [
     *CHILD,
     *LANDING,
     *STAGES,
+    *COPIES,
 ]

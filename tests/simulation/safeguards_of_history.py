@@ -63,6 +63,12 @@ HISTORY = [
         "    names = history_folder.names(paths)\n    live = {number: paths.segment(number) for number in paths.segment_numbers(_names(paths.directory))}\n",
     ),
     one(
+        "what a crash has left in a live segment is judged by its successor",
+        "a history that says that it is damaged, until a compaction",
+        "a live segment with what a crash has left",
+        "engines.filelog.history.access:History._judge_damage", "if span.packed:", "if span.checked:",
+    ),
+    one(
         "a segment ends where its successor says",
         "events that nobody acknowledged",
         "a line behind the end of a kept segment",

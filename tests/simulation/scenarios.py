@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from contract import test_containing, test_history_damage, test_moved_lines, test_pending
+from contract import copies, test_containing, test_history_damage, test_moved_lines, test_pending
 from crash import test_disk_failures
 from damage import test_adoption, test_bits, test_files, test_index as damage_of_index, test_lines
 from damage.corpus import ACTIVE, CANONICAL, FENCED, INDEX, build
@@ -40,6 +40,7 @@ from unit import test_batch_lines, test_index, test_parsing, test_view
 from . import (
     bases,
     scenarios_of_work,
+    test_crash_copies,
     test_crash_operations,
     test_crash_stages,
     test_history_schedules,
@@ -330,6 +331,7 @@ SCENARIOS: dict[str, Make] = {
     ),
     "crash: a stage lands its outputs": _ruled(test_crash_stages.crash_at_each_call),
     "crash: a stage finishes what a killed one left": _ruled(test_crash_stages.crash_after_a_kill),
+    "crash: a copy": _ruled(test_crash_copies.crash_at_each_call),
     "crash: undo of a run": _ruled(partial(test_undo.crash_at_each_call, run=world.bad_run)),
     "crash: undo of a run that moved": _ruled(partial(test_undo.crash_at_each_call, run=world.moving_run)),
     "undoing while others change what is undone": _ruled(
@@ -436,6 +438,10 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "a run beside another one of its stage": _beside(test_landing.run_beside_another),
     "a run that finishes while another one looks": _beside(test_loops.finished_meanwhile),
     "a worker that dies between records and report": _beside(test_workers.recorded_and_dead),
+    "a copy over another manifest": _at_a_path(copies.not_over_another),
+    "a copy with records of its own": _at_a_path(copies.not_over_its_own),
+    "a copy that is written to meanwhile": _at_a_path(copies.not_after_others),
+    "a copy with other records before its first event": _at_a_path(copies.not_over_other_beginnings),
     "a forgotten output of a stage": _beside(test_stage_pending.output_forgotten),
     "an input of a stage that comes again": _beside(test_stage_pending.comes_again),
     "a flipped bit in a kept look": _beside(test_stage_pending.flipped_look),
@@ -448,6 +454,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "a pack that does not read back": _at_a_path(test_history_damage.packed_onto_a_disk_that_lies),
     "a damaged segment beside a packing": _at_a_path(test_history_damage.packed_beside_damage),
     "an earlier time before lost lines": _at_a_path(test_history_damage.asked_beyond_lost_lines),
+    "a live segment with what a crash has left": _at_a_path(test_history_damage.told_beside_crash_damage),
     "a pack of another manifest": _at_a_path(test_history_damage.read_with_a_foreign_pack),
     "a line behind the end of a kept segment": _at_a_path(test_history_damage.written_behind_the_end),
     "a kept segment that was cut at a line": _at_a_path(test_history_damage.cut_at_a_line),

@@ -28,6 +28,8 @@ _VERBS = {
     "runs": "runs",
     "failures": "failures",
     "diff": "diff",
+    "copy": "copy",
+    "mirror": "mirror",
     "follow": "follow",
     "trace": "trace",
     "status": "status",

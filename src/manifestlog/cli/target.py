@@ -39,12 +39,12 @@ ManifestsArgument = Annotated[
 ]
 
 
-def locate(settings: Settings, manifest: str) -> str:
-    """Return the path or URL that a MANIFEST argument names, which need not exist."""
+def locate(settings: Settings, manifest: str, hint: str = "MANIFEST") -> str:
+    """Return the path or URL that an argument names, which need not exist."""
     try:
         return settings.path_of(manifest)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="MANIFEST") from None
+        raise typer.BadParameter(str(error), param_hint=hint) from None
 
 
 def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[str]:

@@ -14,12 +14,13 @@ import os
 import threading
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from manifestlog.copy_errors import ManifestExistsError
 from manifestlog.engines.memory_claims import MemoryClaims, claimed
 from manifestlog.engines.memory_records import Records
 from manifestlog.engines.past import PastEngine
-from manifestlog.engines.protocol import Capability, Location
+from manifestlog.engines.protocol import Capability, Image, Location
 from manifestlog.engines.reports import (
     CheckReport,
     CompactionOutcome,
@@ -30,7 +31,13 @@ from manifestlog.engines.reports import (
     ProbeResult,
     RepairReport,
 )
-from manifestlog.errors import CursorError, HistoryReachError, ManifestClosedError, ManifestNotFoundError
+from manifestlog.errors import (
+    CursorError,
+    HistoryReachError,
+    ManifestClosedError,
+    ManifestError,
+    ManifestNotFoundError,
+)
 from manifestlog.model import codec, roots
 from manifestlog.model.earlier import earlier
 from manifestlog.model.events import Event, EventKind
@@ -41,6 +48,7 @@ from manifestlog.names import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
+    from manifestlog.engines.protocol import Replica
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Query
     from manifestlog.model.followers import Follower
@@ -65,6 +73,29 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     if metadata is None or read_only:
         raise ManifestNotFoundError(location.display)
     return MemoryEngine(location, metadata, options)
+
+
+def load(location: Location, image: Image, options: ManifestOptions) -> MemoryEngine:
+    """Make a manifest of an image."""
+    engine = MemoryEngine(location, image.metadata, options)
+    engine.take(image)
+    return engine
+
+
+def replica(location: Location) -> None:
+    """Return None: no manifest of this engine is a replica."""
+    del location
+
+
+def set_replica(location: Location, replica: Replica) -> NoReturn:  # noqa: ARG001 -- the protocol's
+    """Refuse: no manifest of this engine is a replica."""
+    raise ManifestError(f"{location.display}: a replica is a manifest in files")
+
+
+def open_replica(location: Location, options: ManifestOptions) -> NoReturn:
+    """Refuse: no manifest of this engine is a replica."""
+    del options
+    raise ManifestError(f"{location.display}: a replica is a manifest in files")
 
 
 def prepare(location: Location) -> None:
@@ -110,7 +141,21 @@ class MemoryEngine:
         self._lock = threading.RLock()
         self._records = Records(metadata | {"total_records": 0}, {})
         self._events: list[Event] = []
+        self._missing = 0
+        """1 if there are records older than the first event, else 0."""
+        self._reach = str(metadata["ts_created"])
         self._followers: dict[str, Follower] = {}
+
+    def take(self, image: Image) -> None:
+        """Begin with the records and events of an image."""
+        self._records = Records(dict(image.metadata), dict(image.snapshot.records()))
+        if image.reach is not None:
+            self._missing, self._reach = 1, image.reach
+        for event in image.events:
+            self._keep(event)
+
+    def _keep(self, event: Event) -> None:
+        self._events.append(event._replace(cursor=str(self._missing + len(self._events) + 1)))
 
     def _open(self) -> Records:
         if self.closed:
@@ -210,6 +255,25 @@ class MemoryEngine:
             for details in each:
                 self.record_event(kind, details)
 
+    def replay(self, events: Sequence[Event], expected: str) -> str:
+        with self._lock:
+            if self.cursor() != expected:
+                raise ManifestExistsError(self.location.display, "another thread has written to it meanwhile")
+            for event in events:
+                self._replay(event)
+            return self.cursor()
+
+    def _replay(self, event: Event) -> None:
+        if event.kind is EventKind.META:
+            self._records.change_metadata(event.details["metadata"])
+        elif event.is_change and event.checksum is not None and event.row is not None:
+            self._records.put(codec.encoded_row(codec.dumps(event.row), event.row))
+        elif event.is_change and event.checksum is not None:
+            self._records.remove(event.checksum)
+        self._keep(event)
+        if event.is_change:
+            self._records.change_metadata({"ts_updated": utc_text(event.time)})
+
     def sync(self) -> None:
         """Do nothing: a manifest in memory ends with its process."""
 
@@ -230,8 +294,8 @@ class MemoryEngine:
 
     def _note(self, kind: EventKind, checksum: str | None, row: Row | None, details: Details) -> None:
         now = datetime.now(UTC)
-        event = Event(str(len(self._events) + 1), moment_text(now), kind, checksum, row, details)
-        self._events.append(event._replace(kind=EventKind(details.get("kind", kind))))
+        event = Event("", moment_text(now), EventKind(details.get("kind", kind)), checksum, row, details)
+        self._keep(event)
         if event.is_change:
             self._records.change_metadata({"ts_updated": utc_text(now)})
 
@@ -256,16 +320,26 @@ class MemoryEngine:
 
     def events_after(self, cursor: str, *, without_run: str | None = None) -> Iterator[Event]:
         self._open()
-        if not cursor.isdecimal() or int(cursor) > len(self._events):
+        if not cursor.isdecimal() or int(cursor) > len(self._events) + self._missing:
             raise CursorError(self.location.display, cursor, "is not a cursor of this manifest")
-        return (event for event in self._events[int(cursor) :] if without_run is None or event.run != without_run)
+        if int(cursor) < self._missing:
+            raise HistoryReachError(self.location.display, f"the cursor {cursor}", self._reach)
+        found = self._events[int(cursor) - self._missing :]
+        return (event for event in found if without_run is None or event.run != without_run)
 
     def start(self) -> str:
         return "0"
 
     def cursor(self) -> str:
         self._open()
-        return str(len(self._events))
+        return str(len(self._events) + self._missing)
+
+    def image(self) -> Image:
+        with self._lock:
+            events = list(self._events)
+            reach = self._reach if self._missing else None
+            now = self.snapshot()
+            return Image(now.metadata, now, self.cursor(), iter(events), len(events), reach)
 
     def present(self) -> tuple[str, Records]:
         with self._lock:
@@ -282,7 +356,8 @@ class MemoryEngine:
         return self._followers.pop(name, None) is not None
 
     def reach(self) -> str:
-        return str(self._open().metadata["ts_created"])
+        self._open()
+        return self._reach
 
     def as_of(self, moment: str) -> PastEngine:
         with self._lock:

@@ -73,10 +73,10 @@ class PastEngine:
         raise ReadOnlyError(self.location.display, past=True)
 
     claims = holders = add = add_batch = add_batches = update = forget = set_metadata = rewrite = _refuse
-    record_event = record_events = sync = compact = _refuse
+    record_event = record_events = replay = sync = compact = _refuse
 
     def _no_history(self, *_: object) -> NoReturn:
         raise ManifestError(f"{self.location.display}: this is one moment; ask the manifest itself for its history")
 
-    events = events_after = start = cursor = present = reach = as_of = _no_history
+    events = events_after = start = cursor = present = image = reach = as_of = _no_history
     followers = set_follower = remove_follower = _no_history

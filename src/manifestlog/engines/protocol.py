@@ -53,6 +53,8 @@ class Capability(StrEnum):
     """It can repair damage."""
     HISTORY = "history"
     """It keeps every event, not only the resulting rows."""
+    REPLICA = "replica"
+    """A manifest of it can be a replica of another one, which only its mirror may write to."""
 
 
 class Location(NamedTuple):
@@ -105,6 +107,34 @@ class Snapshot(TimeLookup, Protocol):
 
     def newest(self, until: str) -> str | None:
         """Return the time of the latest observation not after this time, both in the form of `rows.sort_key`."""
+
+
+class Image(NamedTuple):
+    """A manifest at one moment with its history: what `Driver.load` makes another manifest of."""
+
+    metadata: Row
+    snapshot: Snapshot
+    """The records; the metadata of a copy may differ from its own."""
+    cursor: str
+    """The position of the moment, after the events."""
+    events: Iterator[Event]
+    """The events up to that moment, without a gap and the first one first; to be read once."""
+    events_total: int
+    reach: str | None
+    """The earliest time that these events can answer for; None if they begin with an empty manifest."""
+
+
+class Replica(NamedTuple):
+    """What a replica knows of the manifest that it follows. Texts are empty while nothing is known."""
+
+    source: str
+    """The display of the manifest's location."""
+    cursor: str
+    """The position up to which the replica has its events."""
+    own: str
+    """The replica's own position after these events."""
+    as_of: str
+    """The last time at which nothing was missing, as text in UTC."""
 
 
 class Claims(Protocol):
@@ -254,6 +284,16 @@ class Engine(Protocol):
     def present(self) -> tuple[str, Snapshot]:
         """Return a snapshot, and the cursor of the same moment."""
 
+    def image(self) -> Image:
+        """Return a snapshot with all events that lead to it; raises `DamagedManifestError` for a damaged history."""
+
+    def replay(self, events: Sequence[Event], expected: str) -> str:
+        """Write these events of another manifest as they are, in one transaction, and return the cursor after them.
+
+        All of them or none. Raises `ManifestExistsError`, with nothing written, if the manifest has other events after the
+        cursor `expected`.
+        """
+
     def followers(self) -> list[Follower]:
         """Return the registered followers, by name. For its time, the history keeps what a follower's cursor needs."""
 
@@ -311,8 +351,23 @@ class Driver(Protocol):
     def open(self, location: Location, metadata: Row | None, options: ManifestOptions, *, read_only: bool) -> Engine:
         """Open the manifest, or create it with `metadata` if it does not exist.
 
-        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+        Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, and `ReplicaError` for a replica.
         """
+
+    def load(self, location: Location, image: Image, options: ManifestOptions) -> Engine:
+        """Make a manifest of an image, with its metadata as they are, or nothing. It is durable on return.
+
+        A manifest without records and events is filled. Raises `ManifestExistsError` for any other.
+        """
+
+    def replica(self, location: Location) -> Replica | None:
+        """Return what is noted of the replica at this location; None if it is none."""
+
+    def set_replica(self, location: Location, replica: Replica) -> None:
+        """Note it, durably, also before the manifest exists: from then on `open` lets nobody write. With `REPLICA` only."""
+
+    def open_replica(self, location: Location, options: ManifestOptions) -> Engine:
+        """Open a replica for its mirror, which may write to it. With `REPLICA` only. Raises as `open`."""
 
     def prepare(self, location: Location) -> None:
         """Bring what manifests there need up to date, such as a database's tables; does nothing where there is nothing."""

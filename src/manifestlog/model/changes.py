@@ -17,7 +17,7 @@ from manifestlog.model.details import wrong_members
 from manifestlog.model.events import EventKind
 
 if TYPE_CHECKING:
-    from manifestlog.model.events import Details
+    from manifestlog.model.events import Details, Event
     from manifestlog.model.rows import Row
 
 _KINDS = {kind.value: kind for kind in EventKind}
@@ -62,6 +62,13 @@ def attempt(kind: str, said: object) -> Change:
     if "was" in details:  # it changes nothing
         details, unreadable = _without(details, ["was"], unreadable)
     return Change(_KINDS[kind], details.get("checksum"), None, details, unreadable)
+
+
+def said_of(event: Event) -> object:
+    """Return what an event says, for another manifest to hold: what cannot be read there either stays unreadable."""
+    if UNREADABLE[0] in event.unreadable and event.kind is not EventKind.META:
+        return UNREADABLE[0]
+    return {**event.details, **dict.fromkeys(event.unreadable)}
 
 
 def _read(said: object) -> tuple[Details, tuple[str, ...]]:

@@ -16,14 +16,14 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from manifestlog.cli import target, validators
+from manifestlog.cli import signals, target, validators
 from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import event_lines, output
@@ -122,16 +122,16 @@ def follow(
     if argv is not None and (jsonl or settings.as_json):
         raise typer.BadParameter("prints nothing, so it takes no --json or --jsonl", param_hint="--exec")
     paths = list(dict.fromkeys(target.resolved(target.locate(settings, manifest)) for manifest in manifests))
-    with ExitStack() as stack, _signals() as signals, output.ignore_broken_pipe():
+    with ExitStack() as stack, signals.collected() as caught, output.ignore_broken_pipe():
         found = [_Followed(stack, settings, path, begin=begin, name=name, keep=keep) for path in paths]
         if not settings.as_json:  # stderr then holds nothing but the object of an error
             output.notice(settings, f"following {', '.join(one.manifest for one in found)} until SIGTERM or Ctrl-C")
         if argv is not None:
-            _serve(found, lambda manifest, event: _execute(argv, manifest, event, signals), signals, every_event=True)
+            _serve(found, lambda manifest, event: _execute(argv, manifest, event, caught), caught, every_event=True)
         else:
             show = _json_line if jsonl or settings.as_json else _columns(several=len(found) > 1)
-            _serve(found, lambda manifest, event: _print(show(manifest, event)), signals, every_event=False)
-    return INTERRUPTED if signal.SIGINT in signals else 0
+            _serve(found, lambda manifest, event: _print(show(manifest, event)), caught, every_event=False)
+    return INTERRUPTED if signal.SIGINT in caught else 0
 
 
 class _Followed:
@@ -166,7 +166,7 @@ class _Followed:
             self._saved, self._saved_at = self.feed.cursor, time.monotonic()
 
 
-def _serve(found: Sequence[_Followed], deal: _Deal, signals: list[int], *, every_event: bool) -> None:
+def _serve(found: Sequence[_Followed], deal: _Deal, caught: list[int], *, every_event: bool) -> None:
     """Deal with each event until a signal comes or nobody reads the output any more."""
     while True:
         busy = False
@@ -176,10 +176,10 @@ def _serve(found: Sequence[_Followed], deal: _Deal, signals: list[int], *, every
                     return
                 busy = True
                 one.save(at_once=every_event)
-                if signals:
+                if caught:
                     break
-            one.save(at_once=not busy or bool(signals))
-        if signals or (not busy and _wait()):
+            one.save(at_once=not busy or bool(caught))
+        if caught or (not busy and _wait()):
             return
 
 
@@ -193,24 +193,6 @@ def _wait() -> bool:
             return bool(poll.poll(POLL_S * 1000))
     time.sleep(POLL_S)
     return False
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT during the block; the second one of a kind has its usual effect."""
-    caught: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        del frame
-        caught.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _json_line(manifest: str, event: Event) -> str:
@@ -228,10 +210,10 @@ def _print(text: str) -> bool:
     return True
 
 
-def _execute(argv: list[str], manifest: str, event: Event, signals: list[int]) -> bool:
+def _execute(argv: list[str], manifest: str, event: Event, caught: list[int]) -> bool:
     line = _json_line(manifest, event).encode() + b"\n"
     code = subprocess.run(argv, input=line, check=False).returncode  # noqa: S603 -- the user's own command
-    if code and not signals:
+    if code and not caught:
         how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
         raise CommandError(f"{manifest}: {argv[0]} {how} for the event {event.cursor}: follow ended there")
     return not code  # after Ctrl-C, the command has received it too

@@ -60,6 +60,8 @@ class _Status(NamedTuple):
     """How many items that stage has still to do; None if that is not known."""
     working: tuple[Work, ...] = ()
     """Who works on its sources or items, as far as that can be seen from here."""
+    replica: dict[str, object] | None = None
+    """For a replica: its source, as of when it was complete, and how long ago that is; else None."""
 
 
 _MaxAgeOption = Annotated[
@@ -197,7 +199,16 @@ def _read_status(settings: Settings, path: str, moment: datetime | None, max_age
         age_s,
         stale,
         working=working.of_holders(found.working, found.name),
+        replica=_replica(found),
     )
+
+
+def _replica(found: ManifestStatus) -> dict[str, object] | None:
+    state = found.replica
+    if state is None:
+        return None
+    age_s = None if state.age_s is None else round(state.age_s, 1)
+    return {"source": state.source, "as_of": state.as_of, "age_s": age_s}
 
 
 def _age_s(found: ManifestStatus, now: datetime) -> float | None:
@@ -250,5 +261,13 @@ def _cells(row: _Status) -> dict[str, str]:
         "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
         "step": row.step or "-",
         "pending": "-" if row.pending is None else f"{row.pending:,}",
-        "state": row.state if row.reason is None else f"{row.state}: {row.reason}",
+        "state": _state(row),
     }
+
+
+def _state(row: _Status) -> str:
+    if row.replica is not None:
+        age_s = row.replica["age_s"]
+        old = "never complete" if age_s is None else f"{age_s} s old"
+        return f"{row.state}: replica of {row.replica['source']}, {old}"
+    return row.state if row.reason is None else f"{row.state}: {row.reason}"

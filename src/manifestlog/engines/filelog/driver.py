@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from manifestlog import names
-from manifestlog.engines.filelog import kept_index, mounts
+from manifestlog.engines.filelog import kept_index, loading, mounts, replicas
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.canonical.turn import Turn
 from manifestlog.engines.filelog.engine import CAPABILITIES, FileEngine, location_of
@@ -32,7 +32,7 @@ from manifestlog.files import disk, system
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from manifestlog.engines.protocol import Location
+    from manifestlog.engines.protocol import Image, Location, Replica
     from manifestlog.engines.reports import CheckReport, ProbeResult, RepairReport
     from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
@@ -53,9 +53,15 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
 ) -> FileEngine:
     """Open the manifest, or create it with `metadata`. On return a new manifest survives a power cut.
 
-    Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`.
+    Raises `ManifestNotFoundError`, `DamagedManifestError`, `NewerFormatError`, `ReplicaError`.
     """
     paths = paths_of(location)
+    if not read_only:
+        replicas.refuse_writer(paths)
+    return _opened(paths, metadata, options, read_only=read_only)
+
+
+def _opened(paths: ManifestPaths, metadata: Row | None, options: ManifestOptions, *, read_only: bool) -> FileEngine:
     with Turn(paths, read_only=read_only) as turn:  # until the index is there that others may be waiting for
         try:
             engine = _open_or_create(paths, metadata, options, turn, read_only=read_only)
@@ -70,6 +76,27 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
             engine.session.close()
             raise
     return engine
+
+
+def load(location: Location, image: Image, options: ManifestOptions) -> FileEngine:
+    """Make a manifest of an image, or nothing; and open it. Raises `ManifestExistsError`."""
+    loading.load(paths_of(location), image, options)
+    return open_replica(location, options)
+
+
+def replica(location: Location) -> Replica | None:
+    """Return the note of a replica; None if there is none."""
+    return replicas.read(paths_of(location))
+
+
+def set_replica(location: Location, replica: Replica) -> None:
+    """Replace the note of a replica, or make it. On return it survives a power cut."""
+    replicas.write(paths_of(location), replica)
+
+
+def open_replica(location: Location, options: ManifestOptions) -> FileEngine:
+    """Open a manifest, also if it is a replica. Raises as `open`."""
+    return _opened(paths_of(location), None, options, read_only=False)
 
 
 def prepare(location: Location) -> None:

@@ -18,12 +18,14 @@ import logging
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
+from manifestlog.copy_errors import ManifestExistsError
 from manifestlog.engines.filelog.claims import FileClaims, holders
 from manifestlog.engines.filelog.compaction.background import Background
 from manifestlog.engines.filelog.compaction.steps import compact, deregister_writer
 from manifestlog.engines.filelog.compaction.trigger import is_compaction_due, is_worth_closing, log_status
 from manifestlog.engines.filelog.history import followers
 from manifestlog.engines.filelog.history.access import History, cursor_at
+from manifestlog.engines.filelog.history.entries import entry_of
 from manifestlog.engines.filelog.history.spans import End
 from manifestlog.engines.filelog.kept_index import keep_index
 from manifestlog.engines.filelog.log.lines import LogEntry
@@ -32,7 +34,7 @@ from manifestlog.engines.filelog.session import Session, now_text
 from manifestlog.engines.filelog.snapshot import FileSnapshot
 from manifestlog.engines.filelog.view import View
 from manifestlog.engines.past import PastEngine
-from manifestlog.engines.protocol import Capability, Location
+from manifestlog.engines.protocol import Capability, Image, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, Holder, LogStatus
 from manifestlog.errors import HistoryReachError, ManifestClosedError, ManifestError
 from manifestlog.model import roots
@@ -66,6 +68,7 @@ CAPABILITIES = frozenset(
         Capability.CHECK,
         Capability.REPAIR,
         Capability.HISTORY,
+        Capability.REPLICA,
     }
 )
 
@@ -143,6 +146,11 @@ class FileEngine:
 
     def present(self) -> tuple[str, FileSnapshot]:
         return self.session.read(lambda state: (self._cursor(state), self._freeze(state)))
+
+    def image(self) -> Image:
+        at = self.session.read(lambda state: (self._freeze(state), self._history(state), self._cursor(state)))
+        snapshot, history, cursor = at
+        return Image(snapshot.metadata, snapshot, cursor, *history.unbroken(len(snapshot)))
 
     def followers(self) -> list[Follower]:
         return followers.read_all(self.paths)
@@ -297,6 +305,19 @@ class FileEngine:
     def _record_events(self, state: State, kind: str, each: Sequence[Details]) -> None:
         for details in each:
             self.session.append(state, LogEntry(kind, now_text(), [], {"event": details}))
+
+    def replay(self, events: Sequence[Event], expected: str) -> str:
+        """Write these events of another manifest, each as a line with its own time: all or none."""
+        return self._transact(lambda state: self._replay(state, events, expected))
+
+    def _replay(self, state: State, events: Sequence[Event], expected: str) -> str:
+        if expected != self._cursor(state) and any(True for _ in self._history(state).after(expected)):
+            raise ManifestExistsError(self.paths.canonical, "another program has written to it meanwhile")
+        if len(events) == 1:
+            self.session.append(state, entry_of(events[0]))
+        elif events:
+            self.session.append_whole(state, [entry_of(event) for event in events])
+        return self._cursor(state)
 
     def sync(self) -> None:
         """Make durable what others wrote, as any transaction does."""

@@ -38,7 +38,7 @@ from manifestlog.files import disk
 from manifestlog.options import Durability, ManifestOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from manifestlog.engines.filelog.canonical.turn import Turn
     from manifestlog.engines.filelog.log.segment import Segment
@@ -236,12 +236,34 @@ class Session:
                 wal.register_writer()
             state.append(op)
             if op.kind == "batch" or wal.current.tail.lines % _LINES_PER_LOOK == 0:
-                limit = self.options.log_bytes_limit(state.base.canonical_bytes, state.base.rewrite_bytes)
-                self.log_is_long = wal.bytes_to_merge >= limit
+                self._look_at_length(state)
         except OSError as error:
             if error.errno in disk.FULL_ERRNOS:
                 raise DiskFullError(self.paths.canonical, error) from error
             raise
+
+    def append_whole(self, state: State, ops: Sequence[LogEntry]) -> None:
+        """Append several lines as a segment of their own: a crash leaves all or none of them. Only inside a transaction.
+
+        On return they survive a power cut. Raises `DiskFullError`, and then none of them is there.
+        """
+        try:
+            wal = state.wal or state.start_log()
+            wal.prepare(0, self.options.segment_bytes_max)
+            if not wal.writes:
+                wal.register_writer()
+            wal.rotate(ops)
+        except OSError as error:
+            if error.errno in disk.FULL_ERRNOS:
+                raise DiskFullError(self.paths.canonical, error) from error
+            raise
+        state.follow()
+        self._look_at_length(state)
+
+    def _look_at_length(self, state: State) -> None:
+        assert state.wal is not None
+        limit = self.options.log_bytes_limit(state.base.canonical_bytes, state.base.rewrite_bytes)
+        self.log_is_long = state.wal.bytes_to_merge >= limit
 
     # -- durability ----------------------------------------------------------------------------------------------
 

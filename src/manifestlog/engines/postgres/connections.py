@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -155,10 +155,30 @@ class Pool:
                 slot.recover()
                 raise
 
+    def once(self, act: Callable[[Slot], T]) -> T:
+        """Call `act` with a connected slot, and never again."""
+        slot = self._lend()
+        try:
+            if slot.connection is None:
+                slot.connected(self.connect(), self._settings)
+            return act(slot)
+        except psycopg.Error as error:
+            slot.in_doubt = slot.in_doubt and failures.is_lost(error)
+            slot.recover()
+            self._give_up(slot, error)
+        except BaseException:
+            slot.recover()
+            raise
+        finally:
+            self._end(slot)
+
     def _judge(self, slot: Slot, error: psycopg.Error, deadline: float) -> None:
         """Raise what the caller gets, unless the call can be repeated."""
         if failures.may_retry(error) and time.monotonic() < deadline and not self.closed:
             return
+        self._give_up(slot, error)
+
+    def _give_up(self, slot: Slot, error: psycopg.Error) -> NoReturn:
         found = failures.of_statement(self.location, error, self.timeout_s)
         if slot.in_doubt:
             slot.in_doubt = False

@@ -9,41 +9,29 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 
-from manifestlog.engines.postgres import checking, location as locations, schema
+from manifestlog.engines.postgres import catalog, checking, loading, location as locations, schema
+from manifestlog.engines.postgres.catalog import Stored
 from manifestlog.engines.postgres.connections import Pool
-from manifestlog.engines.postgres.engine import CAPABILITIES, PostgresEngine, Stored
-from manifestlog.engines.postgres.values import LANES
+from manifestlog.engines.postgres.engine import CAPABILITIES, PostgresEngine
 from manifestlog.engines.reports import Footprint, RepairReport
 from manifestlog.errors import ManifestError, ManifestNotFoundError
-from manifestlog.model import codec
 from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from manifestlog.engines.postgres.slots import Slot
-    from manifestlog.engines.protocol import Location
+    from manifestlog.engines.protocol import Image, Location, Replica
     from manifestlog.engines.reports import CheckReport, ProbeResult
     from manifestlog.model.rows import Row
 
 log = logging.getLogger(__name__)
 
 capabilities = CAPABILITIES
-_FIND = "SELECT manifest_id, lanes, metadata FROM manifestlog.manifest WHERE name = %s"
-_CREATE = """
-    WITH made AS (
-        INSERT INTO manifestlog.manifest (manifest_id, name, lanes, metadata)
-        SELECT coalesce(max(manifest_id), 0) + 1, %s::text, %s::int, %b::bytea FROM manifestlog.manifest
-        RETURNING manifest_id, lanes
-    ), lanes AS (
-        INSERT INTO manifestlog.lane (manifest_id, lane) SELECT manifest_id, generate_series(0, lanes - 1) FROM made
-    )
-    INSERT INTO manifestlog.feed (manifest_id, seq, ts, records, changed, cut_seq, cut_ts)
-    SELECT manifest_id, 0, 0, 0, NULL, 0, NULL FROM made"""
 
 
 def locate(text: str) -> Location:
@@ -69,40 +57,63 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
 
 def _stored(slot: Slot, location: Location, metadata: Row | None) -> Stored:
     """Return what is stored of the manifest, after creating what is missing if there is metadata."""
-    found = schema.version(slot, location)
-    if found == 0 and metadata is None:
-        raise ManifestNotFoundError(location.display)
-    if found == 0:
-        schema.create(slot, location)
-        log.info("%s: made the schema manifestlog", location.display)
-    else:
+    if metadata is not None:
+        schema.make(slot, location)
+    elif found := schema.version(slot, location):
         schema.check_version(found, location)
-    stored = _find(slot, location)
+    else:
+        raise ManifestNotFoundError(location.display)
+    stored = catalog.find(slot, location.name)
     if stored is None:
         if metadata is None:
             raise ManifestNotFoundError(location.display)
-        _create(slot, location, metadata | {"total_records": 0})
-        stored = _find(slot, location)
+        _create(slot, location, metadata)
+        stored = catalog.find(slot, location.name)
     assert stored is not None
     return stored
-
-
-def _find(slot: Slot, location: Location) -> Stored | None:
-    found = slot.rows(_FIND, location.name)
-    return Stored(found[0][0], found[0][1], codec.loads(found[0][2])) if found else None
 
 
 def _create(slot: Slot, location: Location, metadata: Row) -> None:
     while True:
         try:
-            slot.rows(_CREATE, location.name, LANES, codec.dumps(metadata))
+            catalog.create(slot, location.name, metadata)
             log.info("%s: created", location.display)
         except psycopg.errors.UniqueViolation:  # another program has created this one, or one with the same number
             slot.recover()
-            if _find(slot, location) is not None:
+            if catalog.find(slot, location.name) is not None:
                 return
         else:
             return
+
+
+def load(location: Location, image: Image, options: ManifestOptions) -> PostgresEngine:
+    """Make a manifest of an image, and the schema if it is missing, or nothing; and open it.
+
+    Raises `ManifestExistsError`, `NewerFormatError`, `ServerError`.
+    """
+    pool = Pool(location, options.lock_timeout_s)
+    try:
+        pool.open(lambda slot: schema.make(slot, location))
+        return PostgresEngine(pool, loading.load(pool, image), options, read_only=False)
+    except BaseException:
+        pool.close()
+        raise
+
+
+def replica(location: Location) -> None:
+    """Return None: no manifest of this engine is a replica."""
+    del location
+
+
+def set_replica(location: Location, replica: Replica) -> NoReturn:  # noqa: ARG001 -- the protocol's
+    """Refuse: no manifest of this engine is a replica."""
+    raise ManifestError(f"{location.display}: a replica is a manifest in files")
+
+
+def open_replica(location: Location, options: ManifestOptions) -> NoReturn:
+    """Refuse: no manifest of this engine is a replica."""
+    del options
+    raise ManifestError(f"{location.display}: a replica is a manifest in files")
 
 
 def prepare(location: Location) -> None:

@@ -14,12 +14,13 @@ It handles rows, not models, and leaves connections to `connections` and stateme
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg.errors import SerializationFailure
 
+from manifestlog.copy_errors import ManifestExistsError
 from manifestlog.engines.past import PastEngine
-from manifestlog.engines.postgres import checking, lookup, reading, upkeep
+from manifestlog.engines.postgres import checking, loading, lookup, reading, upkeep
 from manifestlog.engines.postgres.additions import Addition, Additions
 from manifestlog.engines.postgres.claims import PostgresClaims, key_of, place_of
 from manifestlog.engines.postgres.history import History
@@ -29,7 +30,7 @@ from manifestlog.engines.postgres.past import PastSnapshot
 from manifestlog.engines.postgres.snapshot import PostgresSnapshot
 from manifestlog.engines.postgres.staged import logged
 from manifestlog.engines.postgres.writing import Transaction
-from manifestlog.engines.protocol import Capability
+from manifestlog.engines.protocol import Capability, Image
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, LogStatus
 from manifestlog.errors import ReadOnlyError
 from manifestlog.model.events import EventKind
@@ -40,6 +41,7 @@ from manifestlog.model.writes import Added, forget_details, plan_update, rewrite
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from manifestlog.engines.postgres.catalog import Stored
     from manifestlog.engines.postgres.connections import Pool
     from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.protocol import Location
@@ -54,14 +56,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CAPABILITIES = frozenset({Capability.SHARED, Capability.DURABLE, Capability.CHECK, Capability.HISTORY})
-
-
-class Stored(NamedTuple):
-    """What never changes of a manifest, and its metadata at the opening."""
-
-    manifest_id: int
-    lanes: int
-    metadata: Row
 
 
 class PostgresEngine:
@@ -211,6 +205,19 @@ class PostgresEngine:
         self._ensure_writable()
         self.writer.write(work, _nothing)
 
+    def replay(self, events: Sequence[Event], expected: str) -> str:
+        def work(tx: Transaction) -> tuple[str, list[Any]]:
+            tx.begin(None)
+            end = reading.feed(tx.slot, self.location, self.id)
+            if self.history.cursor_of(end) != expected:
+                raise ManifestExistsError(self.location.display, "another program has written to it meanwhile")
+            ts = loading.replay(tx, events, end.ts)
+            cursor = self.history.cursor_of(end._replace(seq=end.seq + len(events), ts=ts))
+            return cursor, [cursor]
+
+        self._ensure_writable()
+        return self.writer.write(work, lambda _, told: str(told[0]))
+
     def sync(self) -> None:
         """Do nothing: what is visible was committed, as durably as its writer wanted."""
 
@@ -236,6 +243,10 @@ class PostgresEngine:
     def present(self) -> tuple[str, PostgresSnapshot]:
         found = self.snapshot()
         return self.history.cursor_of(found.end), found
+
+    def image(self) -> Image:
+        found = self.snapshot()
+        return Image(found.metadata, found, *self.history.up_to(found.end))
 
     def followers(self) -> list[Follower]:
         return self.history.followers()

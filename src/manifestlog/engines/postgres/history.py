@@ -130,6 +130,11 @@ class History:
             raise HistoryReachError(self._display, f"the cursor {cursor}", self._reach(end))
         return map(self._event, self._unbroken(at.seq, end.seq))
 
+    def up_to(self, end: Feed) -> tuple[str, Iterator[Event], int, str | None]:
+        """Return the cursor of this end, the events that lead to it, how many they are, and how far they reach back."""
+        events = map(self._event, self._unbroken(end.cut_seq, end.seq))
+        return self.cursor_of(end), events, end.seq - end.cut_seq, None if end.cut_seq == 0 else self._reach(end)
+
     def _is_there(self, at: Position, end: Feed) -> bool:
         if at.seq == 0:
             return True

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 import re
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from manifestlog.server_errors import ServerError
 if TYPE_CHECKING:
     from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.protocol import Location
+
+log = logging.getLogger(__name__)
 
 STEPS = ("0001_tables.sql", "0002_claims.sql")
 _STATE = """
@@ -58,6 +61,15 @@ def check_version(found: int, location: Location) -> None:
             f"its tables have version {found}, and this program needs {len(STEPS)}",
             "run `manifestlog init`, which brings them up to date",
         )
+
+
+def make(slot: Slot, location: Location) -> None:
+    """Make the schema if there is none. Raises `NewerFormatError`, and `ServerError` for an older one."""
+    if found := version(slot, location):
+        check_version(found, location)
+    else:
+        create(slot, location)
+        log.info("%s: made the schema manifestlog", location.display)
 
 
 def create(slot: Slot, location: Location) -> None:

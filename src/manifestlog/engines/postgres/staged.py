@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.postgres.values import Seen, hashed, seen_in
 from manifestlog.model import codec
+from manifestlog.model.changes import said_of
 from manifestlog.model.events import Event, EventKind
 from manifestlog.model.rows import Sighting, observations, sort_key
 
@@ -48,15 +49,24 @@ def logged(kind: EventKind, checksum: str | None, row: Row | None, raw: bytes | 
     if row is not None and checksum is not None and not details and "derived_from" not in row:  # nearly always
         return Logged(kind.value, bytes.fromhex(checksum), hashed(row["source_id"]), None, raw, None)
     event = Event("", "", EventKind(details["kind"]) if "kind" in details else kind, checksum, row, details)
+    return _logged(event, raw, details)
+
+
+def logged_event(event: Event) -> Logged:
+    """Return an event of another manifest."""
+    return _logged(event, None if event.row is None else codec.dumps(event.row), said_of(event))
+
+
+def _logged(event: Event, raw: bytes | None, said: object) -> Logged:
     source, run = event.source_id, event.run
     return Logged(
         event.kind.value,
-        None if checksum is None else bytes.fromhex(checksum),
+        None if event.checksum is None else bytes.fromhex(event.checksum),
         None if source is None else hashed(source),
         None if run is None else hashed(run),
         raw,
-        codec.dumps(details) if details else None,
-        _mentions(event) if details or "derived_from" in (row or ()) else (),
+        codec.dumps(said) if said else None,
+        _mentions(event) if event.details or "derived_from" in (event.row or ()) else (),
         event.is_change,
     )
 
@@ -102,6 +112,13 @@ class Staged:
         """Remove a record."""
         self._change(checksum, None, None)
         self.log.append(logged(EventKind.FORGET, checksum, None, None, details))
+
+    def replay(self, event: Event) -> None:
+        """Take over an event of another manifest, with what it has changed."""
+        one = logged_event(event)
+        if event.is_change and event.checksum is not None:
+            self._change(event.checksum, event.row, one.body)
+        self.log.append(one)
 
     def _change(self, checksum: str, row: Row | None, raw: bytes | None) -> None:
         if checksum not in self._before:

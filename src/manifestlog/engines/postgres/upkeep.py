@@ -21,7 +21,7 @@ _UNFLUSHED = """
 _FLUSH_ALL = f"""
     INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
     VALUES (%b, %s, 0, 0, %s, '[]', {NOW}) ON CONFLICT (writer) DO UPDATE SET flushed = greatest(w.flushed, excluded.flushed)"""
-_SYNCHRONOUS = "SELECT set_config('synchronous_commit', %s, true)"
+SYNCHRONOUS = "SELECT set_config('synchronous_commit', %s, true)"
 _LEAVE = "DELETE FROM manifestlog.writer WHERE writer = ANY(%b::bytea[])"
 _PURGE = f"DELETE FROM manifestlog.writer WHERE ts < {NOW} - 7 * 86400 * 1000000::bigint"
 
@@ -33,7 +33,7 @@ def confirm(slot: Slot, manifest_id: int, checksums: Sequence[str], synchronous:
     if found:
         with slot.script():
             slot.send("BEGIN")
-            slot.send(_SYNCHRONOUS, synchronous)
+            slot.send(SYNCHRONOUS, synchronous)
             slot.send(_FLUSH_ALL, slot.writer, manifest_id, found[0][0])
             slot.send("COMMIT")
 

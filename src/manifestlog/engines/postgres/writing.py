@@ -46,7 +46,7 @@ _FENCED = """
 """Divides by zero if somebody else has a claim now. Nobody takes one over before the transaction ends."""
 LANE = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
 LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[]) ORDER BY lane FOR UPDATE"
-_ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
+ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
 _METADATA = "SELECT metadata FROM manifestlog.manifest WHERE manifest_id = %s"
 _CLAIM = """
     WITH won AS (
@@ -93,6 +93,14 @@ _LOG = f"""
             flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts
     )
     SELECT seq FROM tick"""
+_REPLAYED = (
+    _LOG.replace("ts = greatest(ts + 1, n.now)", "ts = %s::bigint")
+    .replace("THEN greatest(ts + 1, n.now)", "THEN %s::bigint")
+    .replace("t.ts, u.kind", "u.ts, u.kind")
+    .replace("%b::bytea[])\n            WITH", "%b::bytea[], %s::bigint[])\n            WITH")
+    .replace("details, number)", "details, ts, number)")
+)
+"""The same for events of another manifest, which have times of their own."""
 _METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
 FLUSH = """
     UPDATE manifestlog.writer SET flushed = seq FROM (SELECT set_config('synchronous_commit', %s, true)) c
@@ -125,6 +133,13 @@ def begin(slot: Slot, limits: Limits) -> None:
         slot.send(BEGIN)
     settle(slot, limits)
     check_claims(slot, limits)
+
+
+class Times(NamedTuple):
+    """The times of events of another manifest, in microseconds: of each, and of the last change of records or metadata."""
+
+    each: list[int]
+    changed: int | None
 
 
 def settle(slot: Slot, limits: Limits) -> None:
@@ -165,6 +180,7 @@ class Transaction:
         self.staged = Staged(self.known)
         self.metadata: Row = {}
         self.new_metadata: Row | None = None
+        self.times: Times | None = None
         self._begun = False
         self._claimed: dict[str, bytes] = {}
         """Contents that were unknown, with the record that was inserted for them."""
@@ -202,7 +218,7 @@ class Transaction:
             self._begin()
             check_claims(slot, self.limits)
             if lanes is None:
-                slot.send(_ALL_LANES, self.id)
+                slot.send(ALL_LANES, self.id)
             else:
                 slot.send(LANES, self.id, sorted(lanes))
             metadata = slot.send(_METADATA, self.id)
@@ -296,11 +312,14 @@ class Transaction:
         mentions = [(what, count - number) for number, one in enumerate(log, 1) for what in one.mentions]
         columns = [list(column) for column in zip(*(one[:6] for one in log), strict=True)]
         changed = any(one.is_change for one in log)
-        level = self.limits.level
+        level, times = self.limits.level, self.times
+        own: tuple[tuple[Any, ...], ...] = ((), (), ())
+        if times is not None:
+            own = (times.each[-1],), (times.changed,), (times.each,)
         return slot.send(
-            _LOG,
-            *(count, staged.added, changed, level, self.id),
-            *(self.id, count, *columns),
+            _LOG if times is None else _REPLAYED,
+            *(count, staged.added, *own[0], changed, *own[1], level, self.id),
+            *(self.id, count, *columns, *own[2]),
             *(self.id, [what for what, _ in mentions], [back for _, back in mentions]),
             *(slot.writer, self.id, slot.op, level != "off", answers),
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import dropwhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import history_folder
 from manifestlog.engines.filelog.history import reading
@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 
 _FIRST_FORMAT = 2
 """The first format whose lines say what was there before."""
+
+
+class Unbroken(NamedTuple):
+    """The events that lead to the end without a gap."""
+
+    events: Iterator[Event]
+    total: int
+    reach: str | None
+    """The time of the first one; None if they begin with an empty manifest."""
 
 
 class History:
@@ -64,6 +73,25 @@ class History:
             raise HistoryReachError(self._paths.canonical, asked, self.reach) from None
         except InvalidLineError as error:
             raise DamagedManifestError(self._paths.canonical, error.offset, str(error)) from None
+
+    def unbroken(self, records: int) -> Unbroken:
+        """Return the events that lead to these many records. They are read once here, to know how they begin."""
+        updated = moment_text(datetime.fromisoformat(self._ts_updated))
+        if self._end is None:  # a canonical alone; what lies in `history/` need not lead to it
+            return Unbroken(iter(()), 0, updated if records else None)
+        first = self._first_unbroken(_FIRST_FORMAT)
+        total, begin, is_told = 0, None, True
+        for event in self._from(first):
+            total, begin = total + 1, begin or event.ts
+            if event.is_change and event.checksum is not None:
+                records -= (event.row is not None) - (event.details.get("was") is not None)
+                is_told = is_told and event.says_before
+        is_whole = first <= 1 and is_told and records == 0
+        return Unbroken(self._from(first), total, None if is_whole else begin or updated)
+
+    def _from(self, first: int) -> Iterator[Event]:
+        found = reading.events(self._segments.spans(first), self._tag, Query(), self._judge_damage)
+        return self._until_cut(found, "an event")
 
     def position(self, cursor: str) -> Position:
         """Return the position that a cursor names. Raises `CursorError` if it is ahead of the end, or of another manifest."""
@@ -163,7 +191,7 @@ class History:
         number = span.segment.number
         if self._end is not None and number == self._end.segment:
             return  # the session has judged it
-        if span.checked:
+        if span.packed:
             raise DamagedManifestError(self._paths.canonical, offset, f"segment {number} is not what was written")
         self._segments.verify(number)
 

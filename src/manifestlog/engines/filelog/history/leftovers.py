@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Nothing is removed: the files go to `quarantine/`, under their own names.
+- Nothing whole is removed: the files go to `quarantine/`, under their own names. Unfinished packs go away.
 - Files of a manifest that exists stay: whoever creates it meanwhile is excluded by the compaction lock, or is seen.
 
 Without it, a segment of the new manifest would replace one of the old, and a pack of the old would stand for segments of the new.
@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import history_folder
+from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.lock import FileLock
 from manifestlog.engines.filelog.recovery import quarantine
 from manifestlog.files import disk
@@ -34,6 +35,7 @@ def set_aside(paths: ManifestPaths, lock_timeout_s: float) -> None:
     try:
         with lock:
             if not disk.exists(paths.canonical):
+                keep.sweep(paths, left)  # nobody needs what was never finished
                 _move(paths, _left(paths))
     finally:
         lock.close()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import checksums, history_folder
@@ -236,12 +236,12 @@ class Wal:
             )
         self._start_next()
 
-    def rotate(self) -> None:
-        """Seal the current segment and start the next."""
+    def rotate(self, following: Sequence[LogEntry] = ()) -> None:
+        """Seal the current segment and start the next, which has these lines already when it gets its name."""
         self.current.seal()
-        self._start_next()
+        self._start_next(following)
 
-    def _start_next(self) -> None:
+    def _start_next(self, following: Sequence[LogEntry] = ()) -> None:
         number = self.current.number + 1
         if not self.current.sync_failed:
             # After a crash here the segment is sealed and has no successor; the next writer creates it. Naming the
@@ -252,7 +252,8 @@ class Wal:
                 # The successor records the failure. Without one, the next writer would not know of it and sync again.
                 log.error("%s: sync failed (%s); continuing in segment %d", self.current.path, error, number)
                 self.mark_sync_failed(self.current)
-        self._move_to(create_segment(self._paths, self._ts_created, self.current.summary(), self.bases))
+        summary = self.current.summary()
+        self._move_to(create_segment(self._paths, self._ts_created, summary, self.bases, following=following))
         log.debug("%s: segment started", self.current.path)
 
     def register_writer(self) -> None:
@@ -343,6 +344,7 @@ def create_segment(
     previous: Summary | None,
     bases: fold.CanonicalIds,
     mode_from: str | None = None,
+    following: Sequence[LogEntry] = (),
 ) -> Segment:
     """Create the next segment. It is whole and synced before it gets its name, so no reader sees an unfinished one.
 
@@ -359,9 +361,10 @@ def create_segment(
         raise FileExistsError(errno.EEXIST, "a later segment exists", path)
     opening = SegmentHeader(paths.name, ts_created, number, secrets.randbits(32), previous, bases)
     target = Target(paths.temporary(path), path, paths.directory, must_be_new=True)
-    segment = Segment(
-        path, publish.publish_open(target, [lines.header_line(opening)], mode_from=mode_from or paths.canonical)
-    )
+    data = bytearray(lines.header_line(opening))
+    for entry in following:
+        data += checksums.seal_line(lines.encode(entry, 0), opening.salt, len(data))
+    segment = Segment(path, publish.publish_open(target, [bytes(data)], mode_from=mode_from or paths.canonical))
     segment.is_named = True
     return segment
 

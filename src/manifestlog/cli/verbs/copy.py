@@ -1,0 +1,73 @@
+"""`copy`: copy a manifest to another directory or database, or bring such a copy up to date."""
+
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from manifestlog import names
+from manifestlog.cli import target, validators
+from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
+from manifestlog.copying import CopyOutcome, CopyReport, copy_manifest
+
+_SCHEMA_VERSION = 1
+
+_FromArgument = Annotated[
+    str,
+    typer.Argument(metavar="FROM", help="Manifest: a name, a path or a URL.", show_default=False),
+]
+_ToArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TO",
+        help="The same; or a directory or, with / at its end, the URL of a database: then the name stays.",
+        show_default=False,
+    ),
+]
+
+
+_RootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        callback=validators.filled,
+        help="The copy's root_dir [default: as it is; needed if that is relative and leads elsewhere from TO].",
+    ),
+]
+
+
+def copy(settings: Settings, source: _FromArgument, to: _ToArgument, *, root: _RootOption = None) -> int:
+    """Copy a manifest, or bring its copy up to date.
+
+    Copies records, metadata and history, between files and databases, while programs go on writing. Run it again after it was ended, or to catch up with the source. Overwrites nothing: exits with 1 if TO holds anything but an earlier moment of FROM.
+    """
+    begin = target.locate(settings, source, "FROM")
+    place = _place(settings, target.name_of(begin), to)
+    report = copy_manifest(begin, place, root=root, options=settings.options())
+    output.report(settings, output.clean(_sentence(report)), {"schema_version": _SCHEMA_VERSION} | asdict(report))
+    if report.source_has_changed:
+        output.notice(settings, output.clean(f"{report.source}: it has changed since; run the same again to catch up"))
+    return 0
+
+
+def _place(settings: Settings, name: str, to: str) -> str:
+    """Return the path or URL of the target."""
+    if names.is_url(to):
+        is_manifest = names.parse_manifest_name(names.name_of(to) + names.SUFFIX) is not None
+        return to if is_manifest and not to.partition("?")[0].endswith("/") else names.joined(to, name)
+    if not to.endswith(names.SUFFIX) and ("/" in to or os.path.isdir(to)):
+        return os.path.join(to, name + names.SUFFIX)
+    return target.locate(settings, to, "TO")
+
+
+def _sentence(report: CopyReport) -> str:
+    match report.outcome:
+        case CopyOutcome.ALREADY_THERE:
+            return f"{report.target}: it is there already; nothing to copy"
+        case CopyOutcome.CAUGHT_UP:
+            return f"{report.target}: caught up; events: {report.events:,}, records: {report.records:,}"
+    took = output.human_seconds(report.seconds)
+    return f"{report.target}: copied; records: {report.records:,}, events: {report.events:,}; in {took}"

@@ -1,0 +1,32 @@
+"""The exceptions of copies and replicas; part of the tree in `errors`."""
+
+from __future__ import annotations
+
+from manifestlog.errors import ManifestError, ReadOnlyError
+
+
+class ManifestExistsError(ManifestError):
+    """A copy would overwrite what another manifest holds. Nothing was changed."""
+
+    _fields = ("path", "reason")
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"{path}: {reason}; a copy overwrites nothing, and nothing was changed: name another place, or move this manifest away"
+        )
+        self.path = path
+        self.reason = reason
+
+
+class ReplicaError(ReadOnlyError):
+    """A write to a replica, which only its mirror may change."""
+
+    _fields = ("path", "source")
+
+    def __init__(self, path: str, source: str) -> None:
+        ManifestError.__init__(
+            self, f"{path}: this is a replica of {source}: write there, or open it with read_only=True to read"
+        )
+        self.path = path
+        self.source = source
+        self.past = False

@@ -1,0 +1,104 @@
+"""Writes the history of a copy: lines of events of another manifest, as segments of this one, each in a pack of its own.
+
+Invariants:
+
+- A segment has what a session would have written, from its first line to its seal. So whatever reads a history reads it.
+- A pack is read back before anything relies on it. Memory holds one block of it, and its key table.
+
+The packs keep temporary names: who loads the manifest names them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.engines.filelog import checksums
+from manifestlog.engines.filelog.history.pack import BLOCK_BYTES, BYTES_MAX, Pack, Packer, Piece
+from manifestlog.engines.filelog.history.spans import kept_of
+from manifestlog.engines.filelog.log import lines
+from manifestlog.engines.filelog.log.lines import CanonicalId, SegmentHeader, Summary
+from manifestlog.engines.filelog.log.segment import Tail
+from manifestlog.files import disk, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from manifestlog.engines.filelog.log.lines import LogEntry
+    from manifestlog.names import ManifestPaths
+
+
+class Packs(NamedTuple):
+    """Packs under temporary names."""
+
+    files: list[tuple[str, str]]
+    """The temporary name and the name of each."""
+    last: Summary | None
+    """What the next segment has to say about the last one; None if there is none."""
+
+
+def write(
+    paths: ManifestPaths, ts_created: str, base: CanonicalId, first: int, entries: Iterable[LogEntry], bytes_max: int
+) -> Packs:
+    """Write these lines as segments from this number on, each of about `bytes_max` at most; sync the packs."""
+    files: list[tuple[str, str]] = []
+    previous = Summary(first - 1, 0, 0, checksums.hex_crc(0)) if first > 1 else None
+    waiting = iter(entries)
+    entry = next(waiting, None)
+    while entry is not None:
+        number = previous.segment + 1 if previous else 1
+        header = SegmentHeader(paths.name, ts_created, number, secrets.randbits(32), previous, (base,))
+        path = paths.pack(number, number)
+        temporary = paths.temporary(path)
+        with publish.unfinished(temporary, mode_from=paths.canonical) as fd:
+            segment = _Segment(fd, header)
+            while entry is not None and segment.tail.length < min(bytes_max, BYTES_MAX):
+                segment.add(lines.encode(entry, 0))
+                entry = next(waiting, None)
+            previous = segment.finish()
+        files.append((temporary, path))
+        for damage in Pack(temporary).damaged_blocks():
+            raise damage
+    return Packs(files, previous if files else None)
+
+
+class _Segment:
+    """A segment that is being written as a pack."""
+
+    def __init__(self, fd: int, header: SegmentHeader) -> None:
+        self._fd = fd
+        self._header = header
+        self._packer = Packer(header.manifest, header.ts_created)
+        self._waiting: list[bytes] = []
+        self._packed = 0
+        self.tail = Tail()
+        self._take(lines.header_line(header))
+
+    def add(self, body: bytes) -> None:
+        """Add a line with this body."""
+        self._take(checksums.seal_line(body, self._header.salt, self.tail.length))
+
+    def _take(self, line: bytes) -> None:
+        self.tail = self.tail.after(line[:-1], self.tail.length + len(line), terminated=True)
+        self._waiting.append(line)
+        if self.tail.length - self._packed >= BLOCK_BYTES:
+            self._pack()
+
+    def _pack(self) -> None:
+        block = self._packer.block([Piece(self._header.segment, self._packed, b"".join(self._waiting))])
+        disk.append(self._fd, block)
+        self._waiting, self._packed = [], self.tail.length
+        disk.yield_gil()
+
+    def _summary(self) -> Summary:
+        tail = self.tail
+        return lines.summarise(self._header.segment, tail.length, tail.lines, tail.chain, ())
+
+    def finish(self) -> Summary:
+        """Seal the segment, end the pack, sync it; return what the next segment has to say about it."""
+        self.add(lines.seal_body(self._summary()))
+        if self._waiting:
+            self._pack()
+        disk.append(self._fd, self._packer.footer([kept_of(self._header, self.tail.length)]))
+        disk.sync_data(self._fd)
+        return self._summary()

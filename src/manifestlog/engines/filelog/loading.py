@@ -1,0 +1,195 @@
+"""Makes a manifest in files of an image of another one.
+
+::
+
+    (1) take the compaction lock          a second copy to the same place waits, and then finds the first
+    (2) write the canonical and the history under temporary names, sync them, read them back
+    (3) take the append lock: from here on nobody else writes
+    (4) give the packs of the history their names
+    (5) give the canonical its name: now the manifest is there, with all records
+    (6) begin the log, which says that the canonical covers the history
+
+::
+
+    crash before (4)          unfinished files, which the next copy or compaction removes
+    crash between (4) and (5) packs of no manifest: the next copy, or whoever creates a manifest, sets them aside
+    crash between (5) and (6) all records and events, but no way back to earlier times; the same copy does (4) to (6) again
+
+Invariants:
+
+- A canonical with records, and a log, is never replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from manifestlog import progress
+from manifestlog.copy_errors import ManifestExistsError
+from manifestlog.engines.filelog import checksums, history_folder
+from manifestlog.engines.filelog.canonical import files as base, write
+from manifestlog.engines.filelog.history import keep, leftovers, writing
+from manifestlog.engines.filelog.history.entries import entry_of
+from manifestlog.engines.filelog.lock import FileLock
+from manifestlog.engines.filelog.log import lines
+from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
+from manifestlog.engines.filelog.session import now_text, reraise_with_advice
+from manifestlog.errors import DamagedManifestError
+from manifestlog.files import disk, publish
+from manifestlog.model import document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manifestlog.engines.protocol import Image
+    from manifestlog.model.events import Event
+    from manifestlog.names import ManifestPaths
+    from manifestlog.options import ManifestOptions
+
+log = logging.getLogger(__name__)
+
+_EVENTS_A_STEP = 1000
+
+
+class _Written(NamedTuple):
+    """What step (2) has written."""
+
+    temporary: str
+    identity: tuple[int, str]
+    packs: writing.Packs
+
+
+def load(paths: ManifestPaths, image: Image, options: ManifestOptions) -> None:
+    """Make the manifest. On return it survives a power cut. Raises `ManifestExistsError`, `LockTimeoutError`."""
+    try:
+        disk.make_directory(paths.directory)
+        leftovers.set_aside(paths, options.lock_timeout_s)
+        compact_lock = FileLock(paths.compact_lock, options.lock_timeout_s)
+        append_lock = FileLock(paths.append_lock, options.lock_timeout_s)
+        with closing(compact_lock), closing(append_lock), compact_lock:  # (1)
+            with append_lock:
+                _refuse_other(paths, image)
+                base.sweep(paths)
+                keep.sweep(paths, history_folder.names(paths))
+            with _written(paths, image, options.segment_bytes_max) as written, append_lock:  # (2), (3)
+                _publish(paths, image, written)
+    except OSError as error:
+        reraise_with_advice(paths.canonical, error)
+        raise
+    log.info("%s: made of a copy: %d records, %d events", paths.canonical, len(image.snapshot), image.events_total)
+
+
+def _refuse_other(paths: ManifestPaths, image: Image) -> None:
+    """Raise `ManifestExistsError` for a manifest that is neither empty nor what a crash has left of this very copy."""
+    if paths.segment_numbers(disk.list_names(paths.directory)):
+        raise ManifestExistsError(paths.canonical, "a manifest with a log is there")
+    if disk.exists(paths.canonical):
+        found = base.open_base(paths)
+        if found.index.count and found.metadata != image.metadata:
+            raise ManifestExistsError(paths.canonical, f"a manifest is there, with records: {found.index.count:,}")
+
+
+@contextmanager
+def _written(paths: ManifestPaths, image: Image, segment_bytes_max: int) -> Iterator[_Written]:
+    """Write everything under temporary names, and remove what the block does not name."""
+    try:
+        yield _write(paths, image, segment_bytes_max)
+    except BaseException:
+        own = f".tmp-{os.getpid()}-"
+        left = paths.temporaries(disk.list_names(paths.directory))
+        for path in [*left, *paths.history_temporaries(history_folder.names_if_any(paths))]:
+            if own in path:
+                disk.remove(path)
+        raise
+
+
+def _write(paths: ManifestPaths, image: Image, segment_bytes_max: int) -> _Written:
+    """Write everything under temporary names: step (2)."""
+    metadata, total = image.metadata, len(image.snapshot) + image.events_total
+    temporary = paths.temporary(paths.canonical)
+    with publish.unfinished(temporary, mode_from=paths.canonical) as fd:
+        out = write.write(fd, metadata, _told(paths, image, total))
+        disk.sync_data(fd)
+        _read_back(temporary, fd, out)
+    if image.events_total:
+        history_folder.make(paths)
+    entries = map(entry_of, _counted(paths, image, total))
+    packs = writing.write(
+        paths, metadata["ts_created"], _skeleton(image), 1 if image.reach is None else 2, entries, segment_bytes_max
+    )
+    return _Written(temporary, (out.size, checksums.hex_crc(out.crc)), packs)
+
+
+def _skeleton(image: Image) -> CanonicalId:
+    """Return the canonical of the empty manifest that the log has begun with."""
+    data = document.skeleton(image.metadata | {"total_records": 0})
+    return CanonicalId(len(data), checksums.hex_crc(crc32(data)), 0)
+
+
+def _told(paths: ManifestPaths, image: Image, total: int) -> Iterator[tuple[str, bytes]]:
+    done = 0
+    for some in image.snapshot.batches():
+        done += len(some)
+        progress.tell("copying to", paths.canonical, done, total)
+        yield from some
+
+
+def _counted(paths: ManifestPaths, image: Image, total: int) -> Iterator[Event]:
+    for done, event in enumerate(image.events, len(image.snapshot) + 1):
+        if done % _EVENTS_A_STEP == 0 or done == total:
+            progress.tell("copying to", paths.canonical, done, total)
+        yield event
+
+
+def _read_back(temporary: str, fd: int, out: write.Writer) -> None:
+    crc = 0
+    for block in disk.blocks(fd, 0, out.size):
+        crc = crc32(block, crc)
+        disk.yield_gil()
+    if (crc, disk.size(fd)) != (out.crc, out.size):
+        raise DamagedManifestError(temporary, 0, "the file does not read back as it was written")
+
+
+def _publish(paths: ManifestPaths, image: Image, written: _Written) -> None:
+    """Give everything its name: steps (4) to (6). Only under the append lock."""
+    _refuse_other(paths, image)
+    packs = written.packs
+    there = base.open_base(paths) if disk.exists(paths.canonical) else None
+    if there is not None and not (packs.files if there.identity == written.identity else not there.index.count):
+        raise ManifestExistsError(paths.canonical, f"a manifest is there, with records: {there.index.count:,}")
+    for temporary, path in packs.files:  # (4)
+        disk.replace(temporary, path)
+    if packs.files:
+        disk.sync_directory(paths.history)
+    _name(paths, written.temporary, is_new=there is None)  # (5)
+    if packs.last is not None:
+        _begin_log(paths, image, packs.last, written.identity)  # (6)
+
+
+def _name(paths: ManifestPaths, temporary: str, *, is_new: bool) -> None:
+    """Name the canonical, or replace one without records, or the same one: step (5)."""
+    try:
+        (disk.publish_new if is_new else disk.replace)(temporary, paths.canonical)
+    except FileExistsError:
+        raise ManifestExistsError(paths.canonical, "another program has made a manifest there meanwhile") from None
+    disk.sync_directory(paths.directory)
+
+
+def _begin_log(paths: ManifestPaths, image: Image, last: Summary, identity: tuple[int, str]) -> None:
+    """Publish the segment after the history as a compaction leaves it: step (6)."""
+    salt = secrets.randbits(32)
+    created = image.metadata["ts_created"]
+    header = SegmentHeader(paths.name, created, last.segment + 1, salt, last, (_skeleton(image),))
+    told = {"base": CanonicalId(*identity, last.segment)._asdict(), "seconds": 0.0}
+    data = lines.header_line(header)
+    for kind in ("compacting", "compacted"):
+        body = lines.encode(LogEntry(kind, now_text(), [], told), 0)
+        data += checksums.seal_line(body, salt, len(data))
+    path = paths.segment(header.segment)
+    target = publish.Target(paths.temporary(path), path, paths.directory, must_be_new=True)
+    publish.publish(target, [data], mode_from=paths.canonical)

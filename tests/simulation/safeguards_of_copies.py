@@ -1,0 +1,78 @@
+"""Safeguards of copies: what a crash leaves of one, and what it never overwrites.
+
+Left out, since another safeguard finds the same: that a canonical and a pack are read back before they get their names.
+Those of a database are in `tests/postgres/test_seeded.py`.
+"""
+
+from __future__ import annotations
+
+from .seeding import Edit, Safeguard, one
+
+_LOADING = "engines.filelog.loading"
+_CRASH = "crash: a copy"
+
+COPIES = [
+    one(
+        "a copy's canonical is on the disk before its name",
+        "a canonical that a power cut has emptied",
+        _CRASH,
+        f"{_LOADING}:_write", "disk.sync_data(fd)", "pass",
+    ),
+    one(
+        "a copy's packs are on the disk before their names",
+        "a history that a power cut has emptied",
+        _CRASH,
+        "engines.filelog.history.writing:_Segment.finish", "disk.sync_data(self._fd)", "pass",
+    ),
+    one(
+        "the names of a copy's packs are on the disk before the canonical's",
+        "a copy without its events",
+        _CRASH,
+        f"{_LOADING}:_publish", "disk.sync_directory(paths.history)", "pass",
+    ),
+    one(
+        "the name of a copy's canonical is on the disk before its log",
+        "a log without its canonical",
+        _CRASH,
+        f"{_LOADING}:_name", "disk.sync_directory(paths.directory)", "pass",
+    ),
+    one(
+        "a copy begins the log behind its history",
+        "earlier times that nobody can ask for",
+        _CRASH,
+        f"{_LOADING}:_publish", "_begin_log(paths, image, packs.last, written.identity)", "pass",
+    ),
+    one(
+        "unfinished packs go away before a history is set aside",
+        "quarantine that fills with them",
+        _CRASH,
+        "engines.filelog.history.leftovers:set_aside", "keep.sweep(paths, left)", "pass",
+    ),
+    Safeguard(
+        "a copy replaces no canonical with records",
+        "a manifest that is gone",
+        "a copy over another manifest",
+        (
+            Edit(f"{_LOADING}:_refuse_other", "if found.index.count and found.metadata != image.metadata:", "if False:"),
+            Edit(f"{_LOADING}:_publish", "if there is not None and not", "if False and not"),
+        ),
+    ),
+    one(
+        "a copy catches up only with its own source",
+        "records of its own among those of another manifest",
+        "a copy with records of its own",
+        "copying:_refuse_other", "if same is None or not _is_same(event, same):", "if False:",
+    ),
+    one(
+        "events are replayed only after the expected one",
+        "events of two manifests among each other",
+        "a copy that is written to meanwhile",
+        "engines.filelog.engine:FileEngine._replay", "if expected != self._cursor(state) and", "if False and",
+    ),
+    one(
+        "records older than the first event are compared",
+        "records of another manifest that are overwritten",
+        "a copy with other records before its first event",
+        "copying:_checked", "if one != other:", "if False:",
+    ),
+]  # fmt: skip

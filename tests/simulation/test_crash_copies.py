@@ -1,0 +1,115 @@
+"""A crash at every call of a copy into files, by a kill and by a power cut: nothing is there or all of it, and the next copy ends it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.builders import QUIET
+from contract.copies import fill, shown, told
+from manifestlog import ManifestNotFoundError
+from manifestlog.copying import copy
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.registry import driver_for, open_to_read
+from manifestlog.model.models import metadata_row
+from manifestlog.names import resolve
+from support.records import MANUAL
+
+from .crash import crash_states
+from .machine import simulated
+from .scenario import PATH, make_record, metadata, new_disk, open_manifest
+from .test_crash_repair import CHANGING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contract.copies import Told
+    from manifestlog.engines.protocol import Engine
+    from support.counts import Count
+
+    from .disk import SimDisk
+    from .machine import Machine
+
+    State = tuple[str, SimDisk]
+
+Seen = tuple[bytes, "Told"]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with simulated() as made:
+        yield made
+
+
+def _states(machine: Machine, source: Engine, samples: int) -> list[State]:
+    """Every distinct state that a crash of a copy may leave."""
+    machine.boot(new_disk())
+    found: dict[bytes, State] = {}
+
+    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
+        if name in CHANGING:
+            text = f"call {number}, {name} {machine.describe(args)}"
+            disks = [("kill", machine.disk.copy())]
+            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=16, samples=samples)]
+            for cut, disk in disks:
+                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
+
+    machine.after = look
+    copy(source, PATH, MANUAL)
+    machine.power_off()
+    return list(found.values())
+
+
+def _seen() -> Seen | None:
+    """The canonical and the events; None if there is no manifest."""
+    try:
+        with closing(open_to_read(PATH, MANUAL)) as engine:
+            return shown(engine), told(engine)
+    except ManifestNotFoundError:
+        return None
+
+
+def _examine(machine: Machine, disk: SimDisk, source: Engine) -> None:
+    """Nothing or all is there; the next copy ends it, a third one writes nothing, and the manifest goes on."""
+    whole = shown(source), told(source)
+    machine.boot(disk)
+    assert _seen() in (None, whole)
+    copy(source, PATH, MANUAL)
+    assert _seen() == whole
+    assert not check(resolve(PATH)).damaged
+    with closing(open_to_read(PATH, MANUAL)) as engine:
+        assert engine.reach() == source.reach()
+    before = machine.disk.files()
+    copy(source, PATH, MANUAL)
+    assert machine.disk.files() == before
+    machine.boot(machine.disk)
+    with open_manifest() as manifest:
+        manifest.add(make_record(100))
+        manifest.compact()
+    assert not check(resolve(PATH)).damaged
+    assert [path for path in machine.disk.files() if ".tmp-" in path] == []
+
+
+def crash_at_each_call(machine: Machine) -> int:
+    """Return how many states there were. What is copied is on no disk, so no crash touches it."""
+    machine.boot(new_disk())
+    memory = driver_for("memory:systems_download")
+    place = memory.locate("memory:systems_download")
+    with closing(memory.open(place, metadata_row(metadata()), QUIET, read_only=False)) as source:
+        fill(source)
+        states = _states(machine, source, samples=2)
+        for text, disk in states:
+            kept = disk.copy()
+            try:
+                _examine(machine, disk, source)
+            except Exception as error:
+                raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
+    return len(states)
+
+
+def test_a_crash_at_every_call_of_a_copy(machine: Machine, count: Count) -> None:
+    states = crash_at_each_call(machine)
+    count("crash states", states)
+    assert states > 20

@@ -1,0 +1,142 @@
+"""A crash at every call of a mirror, by a kill and by a power cut: the replica is one moment, and has each event once in the end."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.builders import QUIET, record, sha
+from contract.copies import fill, shown, told
+from manifestlog import ManifestNotFoundError, Mirror, ReplicaError
+from manifestlog.engines.filelog.recovery.check import check
+from manifestlog.engines.registry import driver_for, open_to_read
+from manifestlog.model.batches import encoded
+from manifestlog.model.events import EventKind
+from manifestlog.model.models import metadata_row
+from manifestlog.names import resolve
+from support.records import MANUAL
+
+from .crash import crash_states
+from .machine import simulated
+from .scenario import DIRECTORY, PATH, metadata, new_disk, open_manifest
+from .test_crash_repair import CHANGING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from manifestlog import MirrorReport
+    from manifestlog.engines.protocol import Engine
+    from support.counts import Count
+
+    from .disk import SimDisk
+    from .machine import Machine
+
+    State = tuple[str, SimDisk]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with simulated() as made:
+        yield made
+
+
+def _source() -> Engine:
+    """What is followed; it is on no disk, so no crash touches it."""
+    memory = driver_for("memory:systems_download")
+    place = memory.locate("memory:systems_download")
+    found: Engine = memory.open(place, metadata_row(metadata()), QUIET, read_only=False)
+    return found
+
+
+def _goes_on(source: Engine) -> None:
+    source.add(encoded(record("later", 60), QUIET))
+    source.record_event(EventKind.FAILED, {"source_id": "gone", "dataset": "set", "error": "still"})
+    source.forget(sha("a"))
+
+
+def _mirrored(source: Engine) -> MirrorReport:
+    """What a mirror does that runs for a moment."""
+    mirror = Mirror.__new__(Mirror)
+    mirror._begin(source, DIRECTORY, MANUAL)
+    try:
+        mirror.update()
+        return mirror.report
+    finally:
+        mirror._replica.close()
+
+
+def _states(machine: Machine, act: Callable[[], object], samples: int) -> list[State]:
+    """Every distinct state that a crash may leave."""
+    found: dict[bytes, State] = {}
+
+    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
+        if name in CHANGING:
+            text = f"call {number}, {name} {machine.describe(args)}"
+            disks = [("kill", machine.disk.copy())]
+            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=16, samples=samples)]
+            for cut, disk in disks:
+                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
+
+    machine.after = look
+    act()
+    machine.after = None
+    return list(found.values())
+
+
+def _moments(source: Engine) -> list[bytes]:
+    """The canonical after each event."""
+    image = source.image()
+    first = shown(source)
+    with closing(_source()) as twin:
+        found = [shown(twin)]
+        for event in image.events:
+            twin.replay([event], twin.cursor())
+            found.append(shown(twin))
+    assert found[-1] == first
+    return found
+
+
+def _examine(machine: Machine, disk: SimDisk, source: Engine, moments: list[bytes], *, whole: bool) -> None:
+    """A moment of the source, to which nobody writes; the next mirror brings it up to date, with each event once."""
+    machine.boot(disk)
+    try:
+        with closing(open_to_read(PATH, MANUAL)) as engine:
+            assert shown(engine) in moments
+        with pytest.raises(ReplicaError):
+            open_manifest()
+    except ManifestNotFoundError:
+        pass
+    report = _mirrored(source)
+    with closing(open_to_read(PATH, MANUAL)) as engine:
+        assert shown(engine) == shown(source)
+        if whole or not report.comparisons:  # else it was killed between its canonical and its log
+            assert (told(engine), report.comparisons) == (told(source), 0)
+    assert not check(resolve(PATH)).damaged
+
+
+def crash_at_each_call(machine: Machine) -> int:
+    """Crash a mirror that makes a replica, and one that brings it up to date; return how many states there were."""
+    with closing(_source()) as source:
+        fill(source)
+        machine.boot(new_disk())
+        states = _states(machine, lambda: _mirrored(source), samples=2)
+        begun = len(states)
+        _goes_on(source)
+        states += _states(machine, lambda: _mirrored(source), samples=2)
+        machine.power_off()
+        moments = _moments(source)
+        for number, (text, disk) in enumerate(states):
+            kept = disk.copy()
+            try:
+                _examine(machine, disk, source, moments, whole=number >= begun)
+            except Exception as error:
+                raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
+    return len(states)
+
+
+def test_a_crash_at_every_call_of_a_mirror(machine: Machine, count: Count) -> None:
+    states = crash_at_each_call(machine)
+    count("crash states", states)
+    assert states > 40
