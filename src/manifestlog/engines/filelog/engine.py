@@ -295,11 +295,9 @@ class FileEngine:
             self.session.append(state, LogEntry("meta", now_text(), [], {"metadata": changes, "event": event}))
 
     def record_event(self, kind: EventKind, details: Details) -> None:
-        """Record an event that changes no record: a run's begin or end, a failed attempt, or a derivation without output."""
         self.record_events(kind, [details])
 
     def record_events(self, kind: EventKind, each: Sequence[Details]) -> None:
-        """Record several such events with one sync. A crash leaves all of them, or the first ones."""
         self._transact(lambda state: self._record_events(state, kind.value, each))
 
     def _record_events(self, state: State, kind: str, each: Sequence[Details]) -> None:
@@ -307,7 +305,6 @@ class FileEngine:
             self.session.append(state, LogEntry(kind, now_text(), [], {"event": details}))
 
     def replay(self, events: Sequence[Event], expected: str) -> str:
-        """Write these events of another manifest, each as a line with its own time: all or none."""
         return self._transact(lambda state: self._replay(state, events, expected))
 
     def _replay(self, state: State, events: Sequence[Event], expected: str) -> str:
@@ -320,7 +317,6 @@ class FileEngine:
         return self._cursor(state)
 
     def sync(self) -> None:
-        """Make durable what others wrote, as any transaction does."""
         self._transact(lambda _: None)
 
     def _transact(self, act: Callable[[State], T]) -> T:
