@@ -31,9 +31,9 @@ def serve(
         bool, typer.Option("--dev", help="Say that you know it: this server is for development, not for production.")
     ] = False,
 ) -> int:  # fmt: skip
-    """Run a PostgreSQL server for development, until Ctrl-C or SIGTERM.
+    """Run a PostgreSQL server for development.
 
-    Needs `pip install 'manifestlog[dev-server]'`. Prints the URL for --dir and `manifests_dir` when the server is ready. Only
+    It runs until Ctrl-C or SIGTERM. Needs `pip install 'manifestlog[dev-server]'`. Prints the URL for --dir and `manifests_dir` when the server is ready. Only
     this user on this machine can connect, by a socket in DIR. Started by root, the server runs as the user postgres or nobody.
     SIGTERM ends it with exit code 0, Ctrl-C with 130; what was committed is kept in DIR for the next start.
     """
