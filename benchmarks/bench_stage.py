@@ -33,11 +33,13 @@ def run(context: Context) -> Iterator[Measurement]:
 
 
 def _functions(context: Context) -> Iterator[Measurement]:
-    count = context.pick(200, 10_000, 100_000)
-    place = context.directory / "items"
-    step.run("stage_inputs", directory=place, count=count)
+    many = context.pick(200, 10_000, 100_000)
     for durability, survives in peers.DURABILITIES.items():
         for kind, each in _EACH.items():
+            count = many // 5 if kind == "written" else many
+            place = context.directory / f"{count}-items"
+            if not place.exists():
+                step.run("stage_inputs", directory=place, count=count)
             found: dict[str, list[step.Found]] = {peers.REFERENCE: [], POOL: []}
             for turn in range(context.rounds_or(3)):
                 for peer in harness.rotated(list(found), turn):

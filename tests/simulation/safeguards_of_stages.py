@@ -129,6 +129,12 @@ STAGES = [
         "stages.kept_look:_read", 'members["format"] != FORMAT or members["about"] != _about(between)', 'members["format"] != FORMAT',
     ),
     one(
+        "what a dead worker has published is recorded before its items are done again",
+        "a file without a record, and a second output beside it",
+        "a worker that dies between a name and its record",
+        "stages.runner:_StageRun.lost", "self._tidy()", "pass",
+    ),
+    one(
         "the failure of a pending input is never over",
         "an input that fails in every run, and that `failures` does not show",
         "an input of a stage that fails and stays pending",

@@ -446,6 +446,7 @@ ON_REAL_FILES: dict[str, MakeReal] = {
     "an input of a stage that comes again": _beside(test_stage_pending.comes_again),
     "a flipped bit in a kept look": _beside(test_stage_pending.flipped_look),
     "another condition of a stage": _beside(test_stage_pending.other_condition),
+    "a worker that dies between a name and its record": _beside(test_workers.published_and_dead),
     "an input of a stage that fails and stays pending": _beside(test_obsolete_failures.still_pending),
     "bits behind another tool's file": _at_a_path(test_adoption.flips_behind_another_tools_file),
     "threads at a failing sync": _at_a_path(test_disk_failures.threads_at_a_failing_sync),

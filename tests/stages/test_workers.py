@@ -189,22 +189,39 @@ def test_what_a_worker_recorded_before_it_died_is_not_done_again(home: Home) -> 
     recorded_and_dead(home.root)
 
 
+def test_what_a_worker_published_before_it_died_is_recorded_and_not_done_again(home: Home) -> None:
+    published_and_dead(home.root)
+
+
 def recorded_and_dead(path: Path) -> None:
     """It dies between its records and its report, so the run knows from the history only that the item is done."""
+    home = dead_after(path, records=True)
+    assert len(home.events(kinds=[EventKind.PUT])) == 1
+
+
+def published_and_dead(path: Path) -> None:
+    """It dies when its output has its name and no record. Done again, that would leave a file without a record."""
+    home = dead_after(path, records=False)
+    assert [one for one in home.data.rglob("*.txt") if one.is_file()] == [home.data / name for name in home.outputs()]
+
+
+def dead_after(path: Path, *, records: bool) -> Home:
+    """Run a stage whose worker dies once, after the first item was published, and before or after it was recorded."""
     home = Home.at(path)
     home.download(("a", "one"))
     patch = pytest.MonkeyPatch()
 
     def record(*given: Any) -> None:
-        register.record(*given)
+        if records or (path / "died").exists():
+            register.record(*given)
         if not (path / "died").exists():
             (path / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     with patch.context() as patched:
         patched.setattr("manifestlog.stages.landing.record", record)
-        first = home.run_stage(home.stage(lambda _: os.urandom(8)), asked_to_stop=int)
+        first = home.run_stage(home.stage(lambda _: os.urandom(8).hex().encode()), asked_to_stop=int)
     assert (path / "died").exists()
     assert first.counts == {Result.CLAIMED: 1}
-    home.run_stage(home.stage(lambda _: os.urandom(8)))
-    assert len(home.events(kinds=[EventKind.PUT])) == 1
+    home.run_stage(home.stage(lambda _: os.urandom(8).hex().encode()))
+    return home

@@ -232,6 +232,8 @@ class _StageRun:
     def lost(self, given_up: list[ItemTask], how: str) -> None:
         """Take in that a worker died, and which items two workers have died of."""
         self._has_lost = True
+        # Before its items are handed out again: it may have given outputs their names, and the records are still to come.
+        self._tidy()
         for task in given_up:
             self._died(task, how)
 
