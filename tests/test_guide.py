@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog.extract import load_config
+from support import postgres, s3
 from support.reader import Reader, blocks, reading
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ OF_THE_SYSTEM = ("No space left on device", "claimed", "interrupted")
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """Run all pages; return the reader while its server is still running."""
-    with reading(tmp_path_factory.mktemp("guide")) as one:
+    """Run all pages; return the reader while its servers are still running."""
+    home = tmp_path_factory.mktemp("guide")
+    with s3.serving() as store, postgres.serving(postgres.DURABLE) as database, reading(home) as one:
         for name, page in PAGES.items():
+            if name == "many-hosts.md":
+                one.give(database, store)
             for block in blocks(page):
                 try:
                     one.follow(block)

@@ -1,4 +1,4 @@
-"""A crash-safe ledger of an ETL pipeline's files, shared by many processes without a server.
+"""A crash-safe ledger of an ETL pipeline's files, shared by many processes without a server, or by many hosts in PostgreSQL.
 
 Every name below is loaded when it is first used, so that `import manifestlog` costs next to nothing.
 """
