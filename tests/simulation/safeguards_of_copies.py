@@ -1,4 +1,4 @@
-"""Safeguards of copies: what a crash leaves of one, and what it never overwrites.
+"""Safeguards of copies and mirrors: what a crash leaves of one, what it never overwrites, and who writes to a replica.
 
 Left out, since another safeguard finds the same: that a canonical and a pack are read back before they get their names.
 Those of a database are in `tests/postgres/test_seeded.py`.
@@ -10,6 +10,7 @@ from .seeding import Edit, Safeguard, one
 
 _LOADING = "engines.filelog.loading"
 _CRASH = "crash: a copy"
+_CRASH_OF_A_MIRROR = "crash: a mirror"
 
 COPIES = [
     one(
@@ -74,5 +75,31 @@ COPIES = [
         "records of another manifest that are overwritten",
         "a copy with other records before its first event",
         "copying:_checked", "if one != other:", "if False:",
+    ),
+    one(
+        "a replica is noted before it is there",
+        "a program that writes to it",
+        _CRASH_OF_A_MIRROR,
+        "mirroring:Mirror._opened", "driver.set_replica(place, note)", "pass",
+    ),
+    one(
+        "nobody else opens a replica to write",
+        "records that no mirror knows of",
+        _CRASH_OF_A_MIRROR,
+        "engines.filelog.driver:open", "replicas.refuse_writer(paths)", "pass",
+    ),
+    one(
+        "a mirror leaves out what a replica has",
+        "events that come twice",
+        _CRASH_OF_A_MIRROR,
+        "mirroring:Mirror._continued", "note = note._replace(cursor=given.cursor, own=event.cursor)", "pass",
+    ),
+    one(
+        "several events at once are a segment that is whole",
+        "events that a power cut has taken from among others",
+        _CRASH_OF_A_MIRROR,
+        "engines.filelog.engine:FileEngine._replay",
+        "self.session.append_whole(state, [entry_of(event) for event in events])",
+        "[self.session.append(state, entry_of(event)) for event in events]",
     ),
 ]  # fmt: skip

@@ -41,6 +41,7 @@ from . import (
     bases,
     scenarios_of_work,
     test_crash_copies,
+    test_crash_mirrors,
     test_crash_operations,
     test_crash_stages,
     test_history_schedules,
@@ -332,6 +333,7 @@ SCENARIOS: dict[str, Make] = {
     "crash: a stage lands its outputs": _ruled(test_crash_stages.crash_at_each_call),
     "crash: a stage finishes what a killed one left": _ruled(test_crash_stages.crash_after_a_kill),
     "crash: a copy": _ruled(test_crash_copies.crash_at_each_call),
+    "crash: a mirror": _ruled(test_crash_mirrors.crash_at_each_call),
     "crash: undo of a run": _ruled(partial(test_undo.crash_at_each_call, run=world.bad_run)),
     "crash: undo of a run that moved": _ruled(partial(test_undo.crash_at_each_call, run=world.moving_run)),
     "undoing while others change what is undone": _ruled(

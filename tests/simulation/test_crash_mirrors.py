@@ -98,14 +98,22 @@ def _moments(source: Engine) -> list[bytes]:
     return found
 
 
+def _is_refused() -> bool:
+    """Whether a program that wants to write is told that this is a replica."""
+    try:
+        open_manifest().close()
+    except ReplicaError:
+        return True
+    return False
+
+
 def _examine(machine: Machine, disk: SimDisk, source: Engine, moments: list[bytes], *, whole: bool) -> None:
     """A moment of the source, to which nobody writes; the next mirror brings it up to date, with each event once."""
     machine.boot(disk)
     try:
         with closing(open_to_read(PATH, MANUAL)) as engine:
             assert shown(engine) in moments
-        with pytest.raises(ReplicaError):
-            open_manifest()
+        assert _is_refused()
     except ManifestNotFoundError:
         pass
     report = _mirrored(source)
