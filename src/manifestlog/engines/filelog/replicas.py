@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ def read(paths: ManifestPaths) -> Replica | None:
     except FileNotFoundError:
         return None
     except OSError:
-        return _UNREADABLE
+        # Of a directory that nobody may search, the opening itself says what is wrong.
+        return _UNREADABLE if os.path.lexists(paths.replica) else None
     try:
         members = json.loads(disk.read(fd, _BYTES_MAX, 0))
         return Replica(*(str(members[name]) for name in Replica._fields))
