@@ -32,7 +32,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     home = tmp_path_factory.mktemp("guide")
     with s3.serving() as store, postgres.serving(postgres.DURABLE) as database, reading(home) as one:
         for name, page in PAGES.items():
-            if name == "many-hosts.md":
+            if name == "many-hosts.md":  # it moves the manifest away
+                one.printed_by_cron = one.run(_cron_line())
                 one.give(database, store)
             for block in blocks(page):
                 try:
@@ -41,6 +42,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
                     error.add_note(f"docs/guide/{name}")
                     raise
         yield one
+
+
+def _cron_line() -> str:
+    (block,) = (block for block in blocks(PAGES["nightly-job.md"]) if block.kind == "crontab")
+    return block.text.splitlines()[-1].split(maxsplit=5)[5]
 
 
 def test_the_index_names_every_page() -> None:
@@ -68,9 +74,7 @@ def test_the_defaults_shown_are_the_defaults(reader: Reader) -> None:
 
 
 def test_the_cron_line_fetches_and_prints_nothing(reader: Reader) -> None:
-    (block,) = (block for block in blocks(PAGES["nightly-job.md"]) if block.kind == "crontab")
-    command = block.text.splitlines()[-1].split(maxsplit=5)[5]
-    assert reader.run(command) == ""
+    assert reader.printed_by_cron == ""
 
 
 def test_the_unit_of_the_nightly_job_runs_the_same_script(reader: Reader) -> None:

@@ -61,6 +61,7 @@ class Reader:
 
     def __init__(self, home: Path, site: Path, url: str) -> None:
         self.home, self.site = home, site
+        self.printed_by_cron: str | None = None
         self._real = {HOST: url, FOLDER: str(home)}
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("MANIFESTLOG", "DUMPS"))}
         search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
