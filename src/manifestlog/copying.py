@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 Place = str | os.PathLike[str]
 """The path or URL of a manifest."""
 
-_EVENTS_AT_ONCE = 1000
+EVENTS_AT_ONCE = 1000
 IDENTITY = ("ts_created", "process")
 """The metadata that never change."""
 
@@ -180,7 +180,7 @@ def _catch_up(target: Engine, image: Image) -> int:
     if image.reach is not None:
         left = iter(_checked(before.snapshot, image, target.location.display))
     written, cursor = 0, before.cursor
-    while some := list(islice(left, _EVENTS_AT_ONCE)):
+    while some := list(islice(left, EVENTS_AT_ONCE)):
         cursor = target.replay(some, cursor)
         written += len(some)
         progress.tell("copying to", target.location.display, before.events_total + written, image.events_total)

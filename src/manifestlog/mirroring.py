@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from manifestlog import names
 from manifestlog.copy_errors import ManifestExistsError
-from manifestlog.copying import IDENTITY, rerooted, rerooted_event
+from manifestlog.copying import EVENTS_AT_ONCE, IDENTITY, Place, rerooted, rerooted_event
 from manifestlog.engines.protocol import Capability, Replica
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.errors import CursorError, HistoryReachError, LockTimeoutError, ManifestError, ManifestNotFoundError
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Place = str | os.PathLike[str]
-
-_EVENTS_AT_ONCE = 1000
 BUSY_PAUSE_S = 0.2
 """A busy mirror collects events for so long: those that are applied together are a file of their own until a compaction."""
 _NOTE_S = 1.0
@@ -238,7 +235,7 @@ class Mirror:
                 log.warning("%s: the history no longer reaches back to the replica", self.report.source)
                 return False
             some.append(rerooted_event(event, self._absolute))
-            if len(some) >= _EVENTS_AT_ONCE:
+            if len(some) >= EVENTS_AT_ONCE:
                 self._replay(some, event.cursor)
                 some = []
         self._replay(some, feed.cursor)
@@ -261,7 +258,7 @@ class Mirror:
         self.report.comparisons += 1
         differences = changes_between(here, there, self._absolute)
         self._note = self._note._replace(cursor="", own=own)
-        while some := list(islice(differences, _EVENTS_AT_ONCE)):
+        while some := list(islice(differences, EVENTS_AT_ONCE)):
             self._replay(some, "")
         self._note = self._note._replace(cursor=cursor)
         return ChangeFeed(self._source, cursor)

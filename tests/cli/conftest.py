@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import Program, open_manifest, records_of
+from support.records import make_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +49,12 @@ def filled(run: Program, tree: Path) -> Path:
     with open_manifest(path) as manifest:
         manifest.add_many(records_of(tree))
     return path
+
+
+@pytest.fixture
+def path(home: Path) -> Path:
+    """The manifest `files_extractor` of two records, whose files are nowhere."""
+    found = home / "manifests" / "files_extractor.manifest.json"
+    with open_manifest(found) as manifest:
+        manifest.add_many([make_record(1), make_record(2)])
+    return found

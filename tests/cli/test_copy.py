@@ -19,14 +19,6 @@ NAME = "files_extractor"
 FILE = f"{NAME}.manifest.json"
 
 
-@pytest.fixture
-def path(home: Path) -> Path:
-    found = home / "manifests" / FILE
-    with open_manifest(found) as manifest:
-        manifest.add_many([make_record(1), make_record(2)])
-    return found
-
-
 @pytest.mark.parametrize(
     ("to", "place"),
     [

@@ -21,14 +21,6 @@ FILE = f"{NAME}.manifest.json"
 
 
 @pytest.fixture
-def path(home: Path) -> Path:
-    found = home / "manifests" / FILE
-    with open_manifest(found) as manifest:
-        manifest.add_many([make_record(1), make_record(2)])
-    return found
-
-
-@pytest.fixture
 def replica(home: Path) -> Path:
     return home / "replica" / FILE
 

@@ -86,12 +86,8 @@ def warnings() -> list[str]:
     return handler.lines
 
 
-# -- stages ------------------------------------------------------------------------------------------------------------
-
-
-def process(link: Link, url: str, home: Path, text: str, moment: str | None) -> tuple[dict[str, int], list[str]]:
-    """Child process: run a stage, and wait at a moment of its only item. Return the counts, and the warnings."""
-    lines = warnings()
+def _waiting(link: Link, moment: str | None) -> Callable[[str], None]:
+    """Return what a child calls at each moment: at the one that is asked for, it waits, the first time."""
     left = [moment]
 
     def wait_here(now: str) -> None:
@@ -99,6 +95,17 @@ def process(link: Link, url: str, home: Path, text: str, moment: str | None) -> 
             left.remove(now)
             link.send("here")
             link.recv()
+
+    return wait_here
+
+
+# -- stages ------------------------------------------------------------------------------------------------------------
+
+
+def process(link: Link, url: str, home: Path, text: str, moment: str | None) -> tuple[dict[str, int], list[str]]:
+    """Child process: run a stage, and wait at a moment of its only item. Return the counts, and the warnings."""
+    lines = warnings()
+    wait_here = _waiting(link, moment)
 
     def work(item: Item) -> Path:
         with item.output_path.open("w", encoding="ascii") as file:
@@ -205,13 +212,7 @@ def fetch(
 ) -> tuple[dict[str, int], list[str]]:
     """Child process: fetch one source, and wait at a moment. Return the counts, and the warnings of the outcomes."""
     link_part, add_records = shared_part._link, download_landing._add_records
-    left = [moment]
-
-    def wait_here(now: str) -> None:
-        if now in left:
-            left.remove(now)
-            link.send("here")
-            link.recv()
+    wait_here = _waiting(link, moment)
 
     def link_later(*given: Any) -> None:
         wait_here("before its file has a name")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +17,9 @@ from manifestlog.model.models import metadata_row
 from manifestlog.names import resolve
 from support.records import MANUAL
 
-from .crash import crash_states
 from .machine import simulated
 from .scenario import PATH, make_record, metadata, new_disk, open_manifest
-from .test_crash_repair import CHANGING
+from .states import examine_each, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from .disk import SimDisk
     from .machine import Machine
 
-    State = tuple[str, SimDisk]
-
 Seen = tuple[bytes, "Told"]
 
 
@@ -41,25 +38,6 @@ Seen = tuple[bytes, "Told"]
 def machine() -> Iterator[Machine]:
     with simulated() as made:
         yield made
-
-
-def _states(machine: Machine, source: Engine, samples: int) -> list[State]:
-    """Every distinct state that a crash of a copy may leave."""
-    machine.boot(new_disk())
-    found: dict[bytes, State] = {}
-
-    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
-        if name in CHANGING:
-            text = f"call {number}, {name} {machine.describe(args)}"
-            disks = [("kill", machine.disk.copy())]
-            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=16, samples=samples)]
-            for cut, disk in disks:
-                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
-
-    machine.after = look
-    copy(source, PATH, MANUAL)
-    machine.power_off()
-    return list(found.values())
 
 
 def _seen() -> Seen | None:
@@ -99,14 +77,10 @@ def crash_at_each_call(machine: Machine) -> int:
     place = memory.locate("memory:systems_download")
     with closing(memory.open(place, metadata_row(metadata()), QUIET, read_only=False)) as source:
         fill(source)
-        states = _states(machine, source, samples=2)
-        for text, disk in states:
-            kept = disk.copy()
-            try:
-                _examine(machine, disk, source)
-            except Exception as error:
-                raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
-    return len(states)
+        machine.boot(new_disk())
+        states = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=2)
+        machine.power_off()
+        return examine_each(states, lambda disk: _examine(machine, disk, source))
 
 
 def test_a_crash_at_every_call_of_a_copy(machine: Machine, count: Count) -> None:

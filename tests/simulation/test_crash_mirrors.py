@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,13 +18,12 @@ from manifestlog.model.models import metadata_row
 from manifestlog.names import resolve
 from support.records import MANUAL
 
-from .crash import crash_states
 from .machine import simulated
 from .scenario import DIRECTORY, PATH, metadata, new_disk, open_manifest
-from .test_crash_repair import CHANGING
+from .states import examine_each, states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from manifestlog import MirrorReport
     from manifestlog.engines.protocol import Engine
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
     from .disk import SimDisk
     from .machine import Machine
-
-    State = tuple[str, SimDisk]
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +62,6 @@ def _mirrored(source: Engine) -> MirrorReport:
         return mirror.report
     finally:
         mirror._replica.close()
-
-
-def _states(machine: Machine, act: Callable[[], object], samples: int) -> list[State]:
-    """Every distinct state that a crash may leave."""
-    found: dict[bytes, State] = {}
-
-    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
-        if name in CHANGING:
-            text = f"call {number}, {name} {machine.describe(args)}"
-            disks = [("kill", machine.disk.copy())]
-            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=16, samples=samples)]
-            for cut, disk in disks:
-                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
-
-    machine.after = look
-    act()
-    machine.after = None
-    return list(found.values())
 
 
 def _moments(source: Engine) -> list[bytes]:
@@ -129,19 +108,14 @@ def crash_at_each_call(machine: Machine) -> int:
     with closing(_source()) as source:
         fill(source)
         machine.boot(new_disk())
-        states = _states(machine, lambda: _mirrored(source), samples=2)
-        begun = len(states)
+        making = states_of(machine, lambda: _mirrored(source), samples=2)
         _goes_on(source)
-        states += _states(machine, lambda: _mirrored(source), samples=2)
+        updating = states_of(machine, lambda: _mirrored(source), samples=2)
         machine.power_off()
         moments = _moments(source)
-        for number, (text, disk) in enumerate(states):
-            kept = disk.copy()
-            try:
-                _examine(machine, disk, source, moments, whole=number >= begun)
-            except Exception as error:
-                raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
-    return len(states)
+        return examine_each(making, lambda disk: _examine(machine, disk, source, moments, whole=False)) + examine_each(
+            updating, lambda disk: _examine(machine, disk, source, moments, whole=True)
+        )
 
 
 def test_a_crash_at_every_call_of_a_mirror(machine: Machine, count: Count) -> None:

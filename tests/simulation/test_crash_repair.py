@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,11 +14,11 @@ from manifestlog.engines.reports import RepairOutcome
 from manifestlog.names import resolve
 from support.records import MANUAL, checksum
 
-from .crash import crash_states
 from .disk import Inode, SimDisk
 from .events import told
 from .machine import simulated
 from .scenario import PATH, check_files, make_record, new_disk, open_manifest
+from .states import examine_each, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from support.counts import Count
 
     from .machine import Machine
+    from .states import State
 
-    State = tuple[str, SimDisk]
-
-CHANGING = frozenset({"open", "write", "link", "unlink", "rename", "mkdir", "fsync", "fdatasync"})
 FORGOTTEN, LOST = 1, 0
 TOLD = [checksum(n) for n in (0, 1, 2, FORGOTTEN, 3, 4, 5, 6)]
 """No event is in the damaged lines."""
@@ -83,20 +81,13 @@ def _set_aside(disk: SimDisk) -> list[tuple[str, bytes]]:
 def _states(machine: Machine, base: SimDisk, *, samples: int, limit: int = 40) -> list[State]:
     """Every distinct state that a crash of a repair of this disk may leave."""
     machine.boot(base.copy())
-    found: dict[bytes, State] = {}
 
-    def look(number: int, name: str, args: tuple[Any, ...]) -> None:
-        if name in CHANGING:
-            text = f"call {number}, {name} {machine.describe(args)}"
-            disks = [("kill", machine.disk.copy())]
-            disks += [("power cut", disk) for disk in crash_states(machine.disk, limit=limit, samples=samples)]
-            for cut, disk in disks:
-                found.setdefault(disk.digest(), (f"{cut} after {text}", disk))
+    def repaired() -> None:
+        assert repair(resolve(PATH)).outcome is RepairOutcome.REPAIRED
 
-    machine.after = look
-    assert repair(resolve(PATH)).outcome is RepairOutcome.REPAIRED
+    found = states_of(machine, repaired, samples=samples, limit=limit)
     machine.power_off()
-    return list(found.values())
+    return found
 
 
 def _reads() -> set[str] | None:
@@ -139,13 +130,7 @@ def _examine(machine: Machine, disk: SimDisk, originals: dict[str, bytes]) -> No
 
 
 def _examine_all(machine: Machine, states: list[State], originals: dict[str, bytes]) -> int:
-    for text, disk in states:
-        kept = disk.copy()
-        try:
-            _examine(machine, disk, originals)
-        except Exception as error:
-            raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
-    return len(states)
+    return examine_each(states, lambda disk: _examine(machine, disk, originals))
 
 
 def test_a_crash_at_every_call_of_a_repair(machine: Machine, count: Count) -> None:

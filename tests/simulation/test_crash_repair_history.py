@@ -15,6 +15,7 @@ from support.records import checksum
 from .events import told
 from .machine import simulated
 from .scenario import PATH, make_record, new_disk, open_manifest
+from .states import examine_each
 from .test_crash_repair import _flip, _set_aside, _states
 from .world import pack_history
 
@@ -87,10 +88,4 @@ def test_a_crash_at_every_call_of_a_repair_of_the_history(machine: Machine, coun
     base, originals = _damaged(machine)
     states = _states(machine, base, samples=10)
     assert len(states) > 20
-    for text, disk in states:
-        kept = disk.copy()
-        try:
-            _examine(machine, disk, originals)
-        except Exception as error:
-            raise AssertionError(f"{text}: {type(error).__name__}: {error}\n{sorted(kept.files())}") from error
-    count("crash states", len(states))
+    count("crash states", examine_each(states, lambda disk: _examine(machine, disk, originals)))

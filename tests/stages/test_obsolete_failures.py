@@ -13,7 +13,7 @@ from manifestlog.stages.items import Item, ItemTask, Naming
 from manifestlog.stages.rule import Rule
 from manifestlog.stages.workspace import Workspace
 
-from .home import DOWNLOADS, FAST, PARSED, Home
+from .home import DOWNLOADS, FAST, PARSED, Home, coded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,12 +181,3 @@ def test_changed_code_does_not_give_up(home: Home) -> None:
     settings: dict[str, Any] = {"rerun": "code", "give_up_after": 1}
     found = [home.run(coded(home, text), **settings).counts for text in ("1 / 0", "1 / 0", "b'1'")]
     assert found == [{Result.FAILED: 1}, {Result.GIVEN_UP: 1}, {Result.MADE: 1}]
-
-
-def coded(home: Home, body: str) -> Any:
-    """Return a function with this body, in a module of its own."""
-    script = home.root / "code_of_stage.py"
-    script.write_text(f"def work(item):\n    return {body}\n", encoding="utf-8")
-    scope: dict[str, Any] = {}
-    exec(compile(script.read_text(encoding="utf-8"), script, "exec"), scope)
-    return scope["work"]

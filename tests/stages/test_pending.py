@@ -10,7 +10,7 @@ from manifestlog import DownloadManifestManager, EventKind, ProcessedManifestMan
 from manifestlog.stages import Result, Stage, StageError, Where, invalid, nothing, pending_items, valid
 from manifestlog.stages.definition import FunctionWork
 
-from .home import DOWNLOADS, FAST, PARSED, Home, sha
+from .home import DOWNLOADS, FAST, PARSED, Home, coded, sha
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,15 +170,6 @@ def test_never_means_that_another_version_does_nothing(home: Home) -> None:
     home.download(("a", "one"))
     done(home)
     assert done(home, version="2", rerun="never") == 0
-
-
-def coded(home: Home, body: str) -> Any:
-    """Return a function with this body, in a module of its own."""
-    script = home.root / "code_of_stage.py"
-    script.write_text(f"from manifestlog.stages import *\ndef work(item):\n    return {body}\n", encoding="utf-8")
-    scope: dict[str, Any] = {}
-    exec(compile(script.read_text(encoding="utf-8"), script, "exec"), scope)
-    return scope["work"]
 
 
 def test_changed_code_makes_everything_pending_if_asked(home: Home) -> None:

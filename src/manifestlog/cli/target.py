@@ -29,6 +29,10 @@ ManifestArgument = Annotated[
         show_default=False,
     ),
 ]
+FromArgument = Annotated[
+    str,
+    typer.Argument(metavar="FROM", help="Manifest: a name, a path or a URL.", show_default=False),
+]
 ManifestsArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -14,9 +14,10 @@ import os
 import threading
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from manifestlog.copy_errors import ManifestExistsError
+from manifestlog.engines import no_replicas
 from manifestlog.engines.memory_claims import MemoryClaims, claimed
 from manifestlog.engines.memory_records import Records
 from manifestlog.engines.past import PastEngine
@@ -35,7 +36,6 @@ from manifestlog.errors import (
     CursorError,
     HistoryReachError,
     ManifestClosedError,
-    ManifestError,
     ManifestNotFoundError,
 )
 from manifestlog.model import codec, roots
@@ -48,7 +48,6 @@ from manifestlog.names import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
-    from manifestlog.engines.protocol import Replica
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details, Query
     from manifestlog.model.followers import Follower
@@ -82,20 +81,7 @@ def load(location: Location, image: Image, options: ManifestOptions) -> MemoryEn
     return engine
 
 
-def replica(location: Location) -> None:
-    """Return None: no manifest of this engine is a replica."""
-    del location
-
-
-def set_replica(location: Location, replica: Replica) -> NoReturn:  # noqa: ARG001 -- the protocol's
-    """Refuse: no manifest of this engine is a replica."""
-    raise ManifestError(f"{location.display}: a replica is a manifest in files")
-
-
-def open_replica(location: Location, options: ManifestOptions) -> NoReturn:
-    """Refuse: no manifest of this engine is a replica."""
-    del options
-    raise ManifestError(f"{location.display}: a replica is a manifest in files")
+replica, set_replica, open_replica = no_replicas.replica, no_replicas.set_replica, no_replicas.open_replica
 
 
 def prepare(location: Location) -> None:

@@ -14,10 +14,6 @@ from manifestlog.copying import CopyOutcome, CopyReport, copy_manifest
 
 _SCHEMA_VERSION = 1
 
-_FromArgument = Annotated[
-    str,
-    typer.Argument(metavar="FROM", help="Manifest: a name, a path or a URL.", show_default=False),
-]
 _ToArgument = Annotated[
     str,
     typer.Argument(
@@ -39,7 +35,7 @@ _RootOption = Annotated[
 ]
 
 
-def copy(settings: Settings, source: _FromArgument, to: _ToArgument, *, root: _RootOption = None) -> int:
+def copy(settings: Settings, source: target.FromArgument, to: _ToArgument, *, root: _RootOption = None) -> int:
     """Copy a manifest, or bring its copy up to date.
 
     Copies records, metadata and history, between files and databases, while programs go on writing. Run it again after it was ended, or to catch up with the source. Overwrites nothing: exits with 1 if TO holds anything but an earlier moment of FROM.

@@ -16,9 +16,6 @@ from manifestlog.mirroring import Mirror, MirrorReport
 
 _SCHEMA_VERSION = 1
 
-_FromArgument = Annotated[
-    str, typer.Argument(metavar="FROM", help="Manifest: a name, a path or a URL.", show_default=False)
-]
 _ToArgument = Annotated[
     str,
     typer.Argument(
@@ -29,7 +26,7 @@ _ToArgument = Annotated[
 
 def mirror(
     settings: Settings,
-    source: _FromArgument,
+    source: target.FromArgument,
     to: _ToArgument,
     *,
     once: Annotated[bool, typer.Option("--once", help="Bring the replica up to date, and end.")] = False,

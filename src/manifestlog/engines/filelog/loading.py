@@ -115,7 +115,8 @@ def _write(paths: ManifestPaths, image: Image, segment_bytes_max: int) -> _Writt
     with publish.unfinished(temporary, mode_from=paths.canonical) as fd:
         out = write.write(fd, metadata, _told(paths, image, total))
         disk.sync_data(fd)
-        _read_back(temporary, fd, out)
+        if write.read_back(fd, out.size)[:2] != (out.crc, out.size):
+            raise DamagedManifestError(temporary, 0, "the file does not read back as it was written")
     if image.events_total:
         history_folder.make(paths)
     entries = map(entry_of, _counted(paths, image, total))
@@ -144,15 +145,6 @@ def _counted(paths: ManifestPaths, image: Image, total: int) -> Iterator[Event]:
         if done % _EVENTS_A_STEP == 0 or done == total:
             progress.tell("copying to", paths.canonical, done, total)
         yield event
-
-
-def _read_back(temporary: str, fd: int, out: write.Writer) -> None:
-    crc = 0
-    for block in disk.blocks(fd, 0, out.size):
-        crc = crc32(block, crc)
-        disk.yield_gil()
-    if (crc, disk.size(fd)) != (out.crc, out.size):
-        raise DamagedManifestError(temporary, 0, "the file does not read back as it was written")
 
 
 def _publish(paths: ManifestPaths, image: Image, written: _Written) -> None:

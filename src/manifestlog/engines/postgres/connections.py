@@ -142,12 +142,10 @@ class Pool:
         self._mine.elsewhere_s = 0.0
         while True:
             try:
-                if slot.connection is None:
-                    slot.connected(self.connect(), self._settings)
+                self._ensure_connected(slot)
                 return act(slot, tries)
             except psycopg.Error as error:
-                slot.in_doubt = slot.in_doubt and failures.is_lost(error)
-                slot.recover()
+                _recover(slot, error)
                 self._judge(slot, error, deadline + self._mine.elsewhere_s)
                 self._pause(tries, error)
                 tries += 1
@@ -159,18 +157,20 @@ class Pool:
         """Call `act` with a connected slot, and never again."""
         slot = self._lend()
         try:
-            if slot.connection is None:
-                slot.connected(self.connect(), self._settings)
+            self._ensure_connected(slot)
             return act(slot)
         except psycopg.Error as error:
-            slot.in_doubt = slot.in_doubt and failures.is_lost(error)
-            slot.recover()
+            _recover(slot, error)
             self._give_up(slot, error)
         except BaseException:
             slot.recover()
             raise
         finally:
             self._end(slot)
+
+    def _ensure_connected(self, slot: Slot) -> None:
+        if slot.connection is None:
+            slot.connected(self.connect(), self._settings)
 
     def _judge(self, slot: Slot, error: psycopg.Error, deadline: float) -> None:
         """Raise what the caller gets, unless the call can be repeated."""
@@ -300,3 +300,9 @@ class Pool:
         for slot in self._all:
             slot.abandon()
         self._fresh()
+
+
+def _recover(slot: Slot, error: psycopg.Error) -> None:
+    """Make a slot usable after an error. Its commit stays in doubt only if the error is that no answer came."""
+    slot.in_doubt = slot.in_doubt and failures.is_lost(error)
+    slot.recover()

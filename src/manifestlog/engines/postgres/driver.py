@@ -9,10 +9,11 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import psycopg
 
+from manifestlog.engines import no_replicas
 from manifestlog.engines.postgres import catalog, checking, loading, location as locations, schema
 from manifestlog.engines.postgres.catalog import Stored
 from manifestlog.engines.postgres.connections import Pool
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from manifestlog.engines.postgres.slots import Slot
-    from manifestlog.engines.protocol import Image, Location, Replica
+    from manifestlog.engines.protocol import Image, Location
     from manifestlog.engines.reports import CheckReport, ProbeResult
     from manifestlog.model.rows import Row
 
@@ -100,20 +101,7 @@ def load(location: Location, image: Image, options: ManifestOptions) -> Postgres
         raise
 
 
-def replica(location: Location) -> None:
-    """Return None: no manifest of this engine is a replica."""
-    del location
-
-
-def set_replica(location: Location, replica: Replica) -> NoReturn:  # noqa: ARG001 -- the protocol's
-    """Refuse: no manifest of this engine is a replica."""
-    raise ManifestError(f"{location.display}: a replica is a manifest in files")
-
-
-def open_replica(location: Location, options: ManifestOptions) -> NoReturn:
-    """Refuse: no manifest of this engine is a replica."""
-    del options
-    raise ManifestError(f"{location.display}: a replica is a manifest in files")
+replica, set_replica, open_replica = no_replicas.replica, no_replicas.set_replica, no_replicas.open_replica
 
 
 def prepare(location: Location) -> None:

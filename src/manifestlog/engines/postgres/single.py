@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.postgres.fresh import numbered
-from manifestlog.engines.postgres.writing import LANE, NOW, begin, end
+from manifestlog.engines.postgres.writing import DONE, LANE, NOW, begin, end
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ _ADD = f"""
         SELECT {{writer}}, {{manifest}}, {{op}}, t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END,
             CASE WHEN f.has_other THEN {{other_answers}}::bytea ELSE {{answers}}::bytea END, t.ts
         FROM tick t, fact f
-        ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
-            flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts
+        {DONE}
     )"""
 _MENTIONED = """, mentions AS (
         INSERT INTO manifestlog.mention (manifest_id, what, seq)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 
 from manifestlog.engines.postgres.fresh import fresh, numbered
-from manifestlog.engines.postgres.writing import LANES, NOW, begin, end
+from manifestlog.engines.postgres.writing import DONE, LANES, NOW, begin, end
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ _ADD = f"""
         INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
         SELECT {{writer}}, {{manifest}}, {{op}}, t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END, told.answers, t.ts
         FROM tick t, told
-        ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
-            flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts
+        {DONE}
     )
     SELECT told.answers, t.seq FROM tick t, told"""
 

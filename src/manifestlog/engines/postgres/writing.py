@@ -72,6 +72,9 @@ _SEE = """
     FROM unnest(%b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[])
         AS u(pair, ts, tie, checksum, source, dataset)"""
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+DONE = """ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
+            flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts"""
+"""What the row `w` of a writer becomes. An operation that was done already fails here: its number becomes null."""
 _LOG = f"""
     WITH tick AS (
         UPDATE manifestlog.feed SET seq = seq + %s, records = records + %s, ts = greatest(ts + 1, n.now),
@@ -89,8 +92,7 @@ _LOG = f"""
     ), done AS (
         INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
         SELECT %b, %s::int, %s::bigint, t.seq, CASE WHEN %s THEN t.seq ELSE 0 END, %b::bytea, t.ts FROM tick t
-        ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
-            flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts
+        {DONE}
     )
     SELECT seq FROM tick"""
 _REPLAYED = (

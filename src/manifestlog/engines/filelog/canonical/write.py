@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from manifestlog.files import disk
@@ -36,6 +36,24 @@ def write(fd: int, metadata: Row, records: Iterable[tuple[str, bytes]]) -> Write
         out.write(part)
     out.flush()
     return out
+
+
+class ReadBack(NamedTuple):
+    """What a file has that was written."""
+
+    crc: int
+    size: int
+    newlines: int
+
+
+def read_back(fd: int, size: int) -> ReadBack:
+    """Read the first `size` bytes of a file again; return what they are, and the size of the file."""
+    crc = newlines = 0
+    for block in disk.blocks(fd, 0, size):
+        crc = crc32(block, crc)
+        newlines += block.count(b"\n")
+        disk.yield_gil()
+    return ReadBack(crc, disk.size(fd), newlines)
 
 
 @dataclass(slots=True)

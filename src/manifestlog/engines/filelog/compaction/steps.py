@@ -31,13 +31,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
 
 from manifestlog.engines.filelog import checksums, history_folder
 from manifestlog.engines.filelog.canonical import files as base, merge
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.turn import Turn
-from manifestlog.engines.filelog.canonical.write import Writer
+from manifestlog.engines.filelog.canonical.write import Writer, read_back
 from manifestlog.engines.filelog.history import keep
 from manifestlog.engines.filelog.log import fold, wal
 from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
@@ -266,12 +265,7 @@ class _Compaction:
         return columns, out
 
     def _read_again(self, fd: int, out: Writer, lines_before_foot: int) -> None:
-        crc = newlines = 0
-        for block in disk.blocks(fd, 0, out.size):
-            crc = crc32(block, crc)
-            newlines += block.count(b"\n")
-            disk.yield_gil()
-        if (crc, disk.size(fd), newlines) != (out.crc, out.size, lines_before_foot + 2):
+        if read_back(fd, out.size) != (out.crc, out.size, lines_before_foot + 2):
             raise DamagedManifestError(self._temporary, 0, "the merged file does not read back as it was written")
 
     def _publish(self, old: base.CanonicalFiles) -> None:
