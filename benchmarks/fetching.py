@@ -67,14 +67,12 @@ class Extraction(NamedTuple):
 
 
 def site_for(context: Context, *programs: str) -> Path | None:
-    """Return an empty directory for what is served; None, and a word about it, if one of these programs is missing."""
+    """Return a new, empty directory for what is served; None, and a word about it, if one of these programs is missing."""
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         harness.progress(f"left out: there is no {missing[0]} here")
         return None
-    site = context.directory / "site"
-    site.mkdir()
-    return site
+    return Path(tempfile.mkdtemp(prefix="site-", dir=context.directory))
 
 
 @contextmanager

@@ -351,16 +351,15 @@ def main(workloads: Sequence[Workload], *, summary: bool = False) -> int:
 
 
 def summary_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
-    """The headline cases: manifestlog's figure, and how many times faster it is than each peer."""
+    """The headline cases: manifestlog's figure, and how many times faster it is than each peer of that case."""
     shown = [m for m in measurements if m.headline]
-    others = [name for name in dict.fromkeys(m.peer for m in shown) if name != peers.REFERENCE]
-    rows = [["case", peers.REFERENCE, "unit", *(f"against {name}" for name in others)]]
+    rows = [["case", peers.REFERENCE, "unit", "times as fast as"]]
     for _, group in _by_case(shown):
         by_peer = {m.peer: m for m in group}
-        reference = by_peer.get(peers.REFERENCE)
+        reference = by_peer.pop(peers.REFERENCE, None)
         if reference is None:
             continue
         case = ", ".join(f"{figure(value)} {name}" for name, value in reference.case.items())
-        ratios = [ratio_text(by_peer[name], reference) if name in by_peer else "-" for name in others]
-        rows.append([f"{reference.table}: {case}", figure(reference.median), reference.unit, *ratios])
+        ratios = ", ".join(f"{name} {ratio_text(one, reference)}" for name, one in by_peer.items())
+        rows.append([f"{reference.table}: {case}", figure(reference.median), reference.unit, ratios or "-"])
     return rows

@@ -122,10 +122,10 @@ def test_a_peer_whose_library_is_missing_is_left_out(monkeypatch: pytest.MonkeyP
 # -- the workloads -----------------------------------------------------------------------------------------------------
 
 
-def run(tmp_path: Path, *arguments: str | Path) -> str:
+def run(tmp_path: Path, *arguments: str | Path, timeout_s: float = 60) -> str:
     command, environment = [sys.executable, "-m", *map(str, arguments)], os.environ | {"TMPDIR": str(tmp_path)}
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=timeout_s
     ).stdout
 
 
@@ -157,6 +157,12 @@ def test_lookups_are_measured_beside_a_writer_and_alone_and_are_drawn_the_same_t
 def test_reading_everything_is_measured_in_each_way(tmp_path: Path, workload: str, cases: int) -> None:
     _, results = measured(tmp_path, workload)
     assert len({str(one["case"]) for one in results if one["peer"] == "manifestlog"}) >= cases
+
+
+@pytest.mark.slow
+def test_all_benchmarks_run_one_after_the_other_and_end_with_a_summary(tmp_path: Path) -> None:
+    few = ("--quick", "--rounds", "1", "--peers", "manifestlog, SQLite WAL")
+    assert "times as fast as" in run(tmp_path, "benchmarks", *few, timeout_s=600).rpartition("## Summary")[2]
 
 
 @pytest.mark.slow
