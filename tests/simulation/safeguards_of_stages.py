@@ -129,10 +129,40 @@ STAGES = [
         "stages.kept_look:_read", 'members["format"] != FORMAT or members["about"] != _about(between)', 'members["format"] != FORMAT',
     ),
     one(
+        "what a dead worker of another run has published is recorded before its item is taken up",
+        "a file without a record, and a second output beside it",
+        "a run beside one that dies between a name and its record",
+        "stages.leftovers:finish_claimed", "landing_names(landing.workspace.names()) if claimed else ()", "()",
+    ),
+    one(
         "what a dead worker has published is recorded before its items are done again",
         "a file without a record, and a second output beside it",
         "a worker that dies between a name and its record",
-        "stages.runner:_StageRun.lost", "self._tidy()", "pass",
+        "stages.leftovers:finish_claimed", "landing_names(landing.workspace.names()) if claimed else ()", "()",
+    ),
+    one(
+        "a loop records what a dead worker has published before it takes up its item",
+        "a file without a record, and a second output beside it",
+        "a loop beside a run that dies between a name and its record",
+        "stages.pipeline:LoopStage._take", "{item.digest} if is_ours else set()", "set()",
+    ),
+    one(
+        "the history is asked whether an item is done of which something was left",
+        "two outputs for one input and version",
+        "a run beside one that dies between a name and its record",
+        "stages.claiming:DoneByOthers.has_done", "if asks_history or item", "if item",
+    ),
+    one(
+        "a look asks the history for what a worker has recorded of a killed run",
+        "two outputs for one input and version",
+        "a run beside one that dies between a name and its record",
+        "stages.runner:_StageRun.found_left", "self._has_lost |= is_any", "pass",
+    ),
+    one(
+        "an intent stays as long as somebody else has one of its items",
+        "a file without a record, and a second output beside it",
+        "tidying up beside who has claimed an item",
+        "stages.leftovers:_finish", "if _Left.OPEN not in became:", "if True:",
     ),
     one(
         "the failure of a pending input is never over",

@@ -13,6 +13,7 @@ from manifestlog.stages import Pipeline, Result, StageError, Where, nothing, val
 from support.children import Child
 
 from .home import FAST, PARSED, Home
+from .test_workers import all_recorded, killed_after_publishing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +163,25 @@ def finished_meanwhile(path: Path) -> None:
         other.join()
         first.done(nothing())
         assert next(items, None) is None
+
+
+def test_what_a_killed_run_has_published_meanwhile_is_recorded_and_not_done_again(home: Home) -> None:
+    published_meanwhile(home.root)
+
+
+def published_meanwhile(path: Path) -> None:
+    """The loop has tidied up and looked at what is pending; then another run dies between a name and its record."""
+    home = Home.at(path)
+    home.download(("a", "one"), ("b", "two"))
+    with Pipeline(home.manifests, options=FAST) as p:
+        items = opened(home, p).claim()
+        first = next(items)
+        killed_after_publishing(home)
+        first.done(nothing())
+        for item in items:
+            with item.output("anew.txt") as out:
+                out.write("anew")
+    assert all_recorded(home)
 
 
 def taken(home: Home) -> list[str]:

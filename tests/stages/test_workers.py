@@ -11,6 +11,7 @@ import pytest
 
 from cli.program import children_of, wait_until
 from manifestlog import EventKind, ProcessedManifestManager
+from manifestlog.names import WORK_NAME
 from manifestlog.stages import (
     Finished,
     FunctionWork,
@@ -22,13 +23,15 @@ from manifestlog.stages import (
     register,
     working,
 )
+from manifestlog.stages.claiming import ITEM, StageClaims
+from manifestlog.stages.items import digest_of
 from support.children import Child
 
 from .home import DOWNLOADS, PARSED, Home, sha
 from .work import DIARY
 
 if TYPE_CHECKING:
-    from manifestlog.stages import StageReport
+    from manifestlog.stages import Item, StageReport
 
 
 @pytest.fixture
@@ -193,6 +196,78 @@ def test_what_a_worker_published_before_it_died_is_recorded_and_not_done_again(h
     published_and_dead(home.root)
 
 
+def test_what_a_worker_of_another_run_published_before_it_died_is_recorded_before_its_item_is_taken_up(
+    home: Home,
+) -> None:
+    published_by_another(home.root)
+
+
+def published_by_another(path: Path) -> None:
+    """The run has begun before; so it has tidied up, and looked at what is pending, before the worker died."""
+    home = Home.at(path)
+    home.download(("a", "one"), ("b", "two"), ("c", "three"))
+    done: list[str] = []
+
+    def work(item: Item) -> bytes:
+        done.append(item.source_id)
+        if len(done) == 1:
+            killed_after_publishing(home)
+        else:  # the events of a third run come after what this one has recorded of the second
+            Child(lambda _: home.run(lambda _: b"made anew")).join()
+        return os.urandom(8).hex().encode()
+
+    report = home.run(work)
+    assert report.counts == {Result.MADE: 2, Result.CLAIMED: 1}
+    home.run(work)  # what it keeps of what is pending says so, too
+    assert len(done) == 2
+    assert all_recorded(home)
+
+
+def test_what_a_dead_worker_published_waits_for_who_has_its_item(home: Home) -> None:
+    tidied_beside_a_claim(home.root)
+
+
+def tidied_beside_a_claim(path: Path) -> None:
+    """A run tidies up while another one, which has just claimed the item, has not yet found what is left of it."""
+    home = Home.at(path)
+    (digest,) = home.download(("a", "one"))
+    killed_after_publishing(home)
+    with (
+        ProcessedManifestManager(home.path(PARSED)) as made,
+        StageClaims(made) as claims,
+        claims.claim(ITEM, digest_of(digest, is_group=False)) as ours,
+    ):
+        assert ours
+        assert home.run(lambda _: b"made anew").counts == {Result.CLAIMED: 1}
+    home.run(lambda _: b"made anew")
+    assert all_recorded(home)
+    assert home.leftovers() == []
+
+
+def killed_after_publishing(home: Home) -> None:
+    """Run the stage in a process that is killed when its outputs have their names and no record."""
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run_and_die(_link: object) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("manifestlog.stages.landing.record", die)
+            home.run(lambda _: os.urandom(8).hex().encode())
+
+    assert Child(run_and_die).join() == -signal.SIGKILL
+    assert named(home)
+
+
+def all_recorded(home: Home) -> bool:
+    """Return whether every file under a final name has a record."""
+    return named(home) == {home.data / name for name in home.outputs()}
+
+
+def named(home: Home) -> set[Path]:
+    return {one for one in home.data.rglob("*.txt") if one.is_file() and WORK_NAME not in one.parts}
+
+
 def recorded_and_dead(path: Path) -> None:
     """It dies between its records and its report, so the run knows from the history only that the item is done."""
     home = dead_after(path, records=True)
@@ -202,7 +277,7 @@ def recorded_and_dead(path: Path) -> None:
 def published_and_dead(path: Path) -> None:
     """It dies when its output has its name and no record. Done again, that would leave a file without a record."""
     home = dead_after(path, records=False)
-    assert [one for one in home.data.rglob("*.txt") if one.is_file()] == [home.data / name for name in home.outputs()]
+    assert all_recorded(home)
 
 
 def dead_after(path: Path, *, records: bool) -> Home:

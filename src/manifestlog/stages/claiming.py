@@ -3,7 +3,8 @@
 Invariants:
 
 - An item is in work in one process at a time. The claim ends with its process, whatever ends that.
-- Whether an item is done is asked after it was claimed: who had it before has recorded it before letting it go.
+- Whether an item is done is asked after it was claimed: who had it before has recorded it before letting it go. One that
+  was killed may not have: then `leftovers` records it first.
 
 The claims lie in the directory of the stage's manifest, so all runs that write the manifest share them.
 """
@@ -92,9 +93,9 @@ class DoneByOthers:
                 if self._rule.counts(event):
                     self._done.update(event.inputs)
 
-    def has_done(self, item: Item) -> bool:
-        """Return whether an item is done; `renew` comes first."""
-        if item.task.is_doubtful or self._is_cut:
+    def has_done(self, item: Item, *, asks_history: bool = False) -> bool:
+        """Return whether an item is done; `renew` comes first. What this run has recorded only the history knows."""
+        if asks_history or item.task.is_doubtful or self._is_cut:
             return is_done(self._manifest, self._rule, item)
         return bool(self._done) and all(one.checksum in self._done for one in item.inputs)
 

@@ -7,7 +7,8 @@ the checksum, the length, the source_id and the dataset.
 Invariants:
 
 - An intent and the names in work of the outputs that it names are durable before the first of them has its final name.
-- It is removed after the records are durable.
+- It is removed after the records are durable. Where the worker lost its claims in between, it stays: names may stand
+  without a record, and only who has the items now can say so.
 - Its name is claimed as long as its worker lives, so an intent whose claim is free was left by a dead one.
 - An intent that cannot be read was never durable, so nothing that it names has a final name.
 
@@ -23,6 +24,7 @@ from zlib import crc32
 
 from manifestlog.files import disk
 from manifestlog.model import codec
+from manifestlog.server_errors import ClaimLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,8 +47,9 @@ def written(landing: Landing, arrivals: Sequence[Arrival]) -> Iterator[None]:
                 disk.sync_directory(directory)
         yield
         # Not if the block fails: the manifest may be the reason, and the next run then finishes the work.
-        with suppress(OSError):
-            disk.remove(path)
+        if not any(isinstance(one.error, ClaimLostError) for one in arrivals):
+            with suppress(OSError):
+                disk.remove(path)
 
 
 def _directories(root: str, arrivals: Sequence[Arrival]) -> set[str]:

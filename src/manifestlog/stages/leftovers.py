@@ -3,8 +3,10 @@
 Invariants:
 
 - Only what nobody holds a claim on is touched, so a run that is active loses nothing.
-- An item is finished only under its claim, and only if it is not done by that version yet: never two outputs.
-- A file under a final name is never removed, and an intent only when the records that it led to are durable.
+- An item is finished only under its claim, and only if it is not done by that version yet: never two outputs. Whoever
+  claims an item finishes it first, if an intent names it: a run that began before its worker died has not tidied up since.
+- A file under a final name is never removed. An intent is, when each of its items was seen under its claim, and the
+  records that it led to are durable.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.files import disk
@@ -20,14 +23,14 @@ from manifestlog.stages.arrival import Arrival, Landing, Ready
 from manifestlog.stages.claiming import ITEM, is_done
 from manifestlog.stages.definition import Rerun
 from manifestlog.stages.hashing import Content, has_content
-from manifestlog.stages.items import Item, ItemTask, Naming
+from manifestlog.stages.items import Item, ItemTask, Naming, digest_of
 from manifestlog.stages.landing import land
 from manifestlog.stages.outcome import Made
 from manifestlog.stages.rule import Rule
 from manifestlog.stages.workspace import digest_in, landing_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Set as AbstractSet
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,38 @@ def tidy(landing: Landing, naming: Naming) -> int:
     return finished
 
 
+def finish_claimed(
+    landing: Landing,
+    naming: Naming,
+    claimed: AbstractSet[str],
+    land: Callable[[Landing, list[Arrival]], None] = land,
+) -> set[str]:
+    """Finish what killed runs were about to record of items that the caller has claimed, named by their digits.
+
+    Return those that an intent names; the history then knows whether they are done. Raises `ManifestError`.
+    """
+    found: set[str] = set()
+    for name in landing_names(landing.workspace.names()) if claimed else ():
+        # Not under the claim of the intent: whoever holds that has another one of its items, or has found this one claimed.
+        with suppress(FileNotFoundError):
+            for members in intent.read(os.path.join(landing.workspace.path, name)) or ():
+                digest = digest_of(members["key"], is_group=members["is_group"])
+                if digest in claimed:
+                    found.add(digest)
+                    _settle(landing, _item_of(landing, naming, members), members, land)
+    return found
+
+
+class _Left(Enum):
+    """What became of an item of an intent."""
+
+    FINISHED = auto()
+    SETTLED = auto()
+    """It is done, or is to be done anew."""
+    OPEN = auto()
+    """Another worker has it, or it could not be recorded."""
+
+
 def _finish(landing: Landing, naming: Naming, name: str) -> int:
     path = os.path.join(landing.workspace.path, name)
     with landing.claims.claim("landing", name) as ours:
@@ -54,31 +89,57 @@ def _finish(landing: Landing, naming: Naming, name: str) -> int:
             found = intent.read(path) or []
         except FileNotFoundError:
             return 0  # another run has finished it
-        finished = sum(_finish_item(landing, naming, members) for members in found)
+        became = [_finish_item(landing, naming, members) for members in found]
         # What is done may be so in the memory of the system only: its worker was killed before its sync.
         landing.manifest.sync()
-        with suppress(OSError):
-            disk.remove(path)
+        if _Left.OPEN not in became:
+            with suppress(OSError):
+                disk.remove(path)
+    finished = became.count(_Left.FINISHED)
     if finished:
         log.info("%s: recorded %d items that a killed run had finished", landing.manifest.location.display, finished)
     return finished
 
 
-def _finish_item(landing: Landing, naming: Naming, members: dict[str, Any]) -> bool:
-    """Land an item of an intent; return whether it was landed. One that is not complete is left to be done anew."""
-    task = ItemTask(members["key"], tuple(row.encode() for row in members["rows"]))
-    item = Item(task, naming._replace(is_grouped=members["is_group"]), landing.workspace)
+def _finish_item(landing: Landing, naming: Naming, members: dict[str, Any]) -> _Left:
+    item = _item_of(landing, naming, members)
     with landing.claims.claim(ITEM, item.digest) as ours:
-        rerun = Rerun.VERSION if members["code"] is None else Rerun.CODE
-        rule = Rule(landing.stage.name, members["version"], rerun, members["code"])
-        if not ours or is_done(landing.manifest, rule, item):
-            return False
-        outputs = list(_complete(members["outputs"]))
-        if len(outputs) < len(members["outputs"]):
-            return False
-        done = Arrival(item, Made(()), rule.version, rule.code, members["started"], members["seconds"], outputs)
-        land(landing, [done])
-        return done.error is None
+        return _settle(landing, item, members, land) if ours else _Left.OPEN
+
+
+def _item_of(landing: Landing, naming: Naming, members: dict[str, Any]) -> Item:
+    task = ItemTask(members["key"], tuple(row.encode() for row in members["rows"]))
+    return Item(task, naming._replace(is_grouped=members["is_group"]), landing.workspace)
+
+
+def _settle(
+    landing: Landing, item: Item, members: dict[str, Any], land: Callable[[Landing, list[Arrival]], None]
+) -> _Left:
+    """Land an item of an intent, under its claim, unless it is done. One that is not complete is left to be done anew."""
+    rerun = Rerun.VERSION if members["code"] is None else Rerun.CODE
+    rule = Rule(landing.stage.name, members["version"], rerun, members["code"])
+    if is_done(landing.manifest, rule, item):
+        _tell_unrecorded(landing, members["outputs"])
+        return _Left.SETTLED
+    outputs = list(_complete(members["outputs"]))
+    if len(outputs) < len(members["outputs"]):
+        return _Left.SETTLED
+    done = Arrival(item, Made(()), rule.version, rule.code, members["started"], members["seconds"], outputs)
+    land(landing, [done])
+    if done.error is not None:
+        log.warning("%s: %s cannot be recorded: %s", landing.stage.name, outputs[0].path, done.error)
+        return _Left.OPEN
+    return _Left.FINISHED
+
+
+def _tell_unrecorded(landing: Landing, outputs: list[list[Any]]) -> None:
+    """Name the outputs that another run has made anew: a host that was cut off gave them their names when it was too late."""
+    for _, path, checksum, size, _, _ in outputs:
+        with suppress(OSError):
+            if not landing.manifest.has_checksum(checksum) and has_content(path, Content(checksum, size)):
+                log.warning(
+                    "%s: %s has no record, because another run has done its input; delete it", landing.stage.name, path
+                )
 
 
 def _complete(outputs: list[list[Any]]) -> Iterator[Ready]:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from manifestlog.managers import ProcessedManifestManager
     from manifestlog.options import ManifestOptions
     from manifestlog.run import Run
+    from manifestlog.stages.items import Naming
     from manifestlog.stages.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -148,20 +149,21 @@ class LoopStage:
             tasks, _ = Choice(only, retry_failed).of(self.stage, between, look)
             for task in tasks:
                 item = Item(task, naming, self._workspace, is_of_loop=True)
-                if self._take(item, others):
+                if self._take(item, others, naming):
                     yield item
                     self._settle()
             if kept_look.keep_renewed(between, look) and (inputs := obsolete_inputs(between, look)):
                 self._begin().obsolete(inputs)
 
-    def _take(self, item: Item, others: DoneByOthers) -> bool:
+    def _take(self, item: Item, others: DoneByOthers, naming: Naming) -> bool:
         """Claim an item; return whether it is to be done."""
         self._settle()  # a loop before this one may have left its last item
         held = ExitStack()
         is_ours = held.enter_context(self._claims.claim(ITEM, item.digest))
+        left = leftovers.finish_claimed(self._landing, naming, {item.digest} if is_ours else set())
         if is_ours:
             others.renew()
-        if not is_ours or others.has_done(item):
+        if not is_ours or others.has_done(item, asks_history=bool(left)):
             held.close()
             self.report.add(ItemOutcome(item.ref, Result.CLAIMED, attempts=0))
             return False

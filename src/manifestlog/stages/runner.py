@@ -130,7 +130,7 @@ class _StageRun:
     shows_start: bool
     _look: Look | None = None
     _has_lost: bool = False
-    """Whether a worker has died."""
+    """Whether a worker has died, of this run or of another one, so that the history has records that nobody reported."""
 
     @property
     def outputs(self) -> ProcessedManifestManager:
@@ -229,11 +229,13 @@ class _StageRun:
         outcome = failed.outcome
         self.on_event(Waiting(self.stage.name, outcome.item, outcome.error or "", pause_s))
 
+    def found_left(self, *, is_any: bool) -> None:
+        """Take in whether a worker has recorded what a killed run had left."""
+        self._has_lost |= is_any
+
     def lost(self, given_up: list[ItemTask], how: str) -> None:
         """Take in that a worker died, and which items two workers have died of."""
         self._has_lost = True
-        # Before its items are handed out again: it may have given outputs their names, and the records are still to come.
-        self._tidy()
         for task in given_up:
             self._died(task, how)
 
@@ -258,6 +260,7 @@ class _Listener:
 
     def on_done(self, result: BatchDone) -> None:
         self.queue.done(result)
+        self.run.found_left(is_any=result.has_found_left)
         for outcome in result.finished:
             self.run.finished(outcome)
         for failed in result.failed:

@@ -2,7 +2,8 @@
 
 ::
 
-    claim each item ─► is it done meanwhile? ─► work ─► land what is done, a few times a second ─► let go of the claims
+    claim each item ─► finish what a dead worker left of it ─► is it done meanwhile? ─► work
+                                          ─► land what is done, a few times a second ─► let go of the claims
 
 Invariants:
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.model.rows import moment_text
 from manifestlog.server_errors import ClaimLostError
+from manifestlog.stages import leftovers
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.attempt import attempt
 from manifestlog.stages.claiming import ITEM
@@ -74,6 +76,8 @@ class BatchDone(NamedTuple):
     left: tuple[ItemTask, ...]
     """Items that were not begun because of a stop request."""
     seconds: float
+    has_found_left: bool = False
+    """Whether a killed run had left some of these items, so that the history has records that no outcome here names."""
 
 
 @dataclass(slots=True)
@@ -115,6 +119,7 @@ def work_on(worker: Worker, batch: Batch) -> BatchDone:
     progress = _Progress(landed_at=began)
     with ExitStack() as held:
         mine = _claimed(worker, batch, held, progress)
+        left = leftovers.finish_claimed(worker.landing, worker.naming, {item.digest for item in mine}, worker.land)
         worker.others.renew()
         for place, item in enumerate(mine):
             if progress.is_lost:
@@ -123,12 +128,13 @@ def work_on(worker: Worker, batch: Batch) -> BatchDone:
             if worker.stop.asked:
                 progress.left += [one.task for one in mine[place:]]
                 break
-            if worker.others.has_done(item):
+            if worker.others.has_done(item, asks_history=item.digest in left):
                 progress.finished.append(_claimed_by_others(item))
             else:
                 _work_on_one(worker, item, progress)
         _land(worker, progress)
-    return BatchDone(tuple(progress.finished), tuple(progress.failed), tuple(progress.left), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return BatchDone(tuple(progress.finished), tuple(progress.failed), tuple(progress.left), seconds, bool(left))
 
 
 def _claimed(worker: Worker, batch: Batch, held: ExitStack, progress: _Progress) -> list[Item]:
