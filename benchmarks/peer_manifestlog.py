@@ -23,6 +23,7 @@ from manifestlog import (
     ManifestRecord,
     manifest_path,
 )
+from manifestlog.engines.filelog import driver as _file_engine  # noqa: F401 -- imported at the first opening otherwise, and timed with it
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
