@@ -183,7 +183,7 @@ COMPACTING = [
         "the canonical that is merged is checked",
         "rot that gets a fresh CRC",
         "bits of the canonical, written to",
-        "engines.filelog.compaction.steps:_Compaction._write", "self._check_base(found.base, old_crc)", "pass",
+        "engines.filelog.compaction.steps:_Compaction._write", "reading.check_read(found.base.canonical, found.base.index, old_crc)", "pass",
     ),
 ]  # fmt: skip
 

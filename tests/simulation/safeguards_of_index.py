@@ -98,7 +98,7 @@ SEARCHES = [
         "a search compares the whole file",
         "a record that is not found, because its damage hides it",
         "damage where a search finds nothing",
-        "engines.filelog.canonical.reading:containing", "if source.memory is None and checksums.hex_crc(crc) != index.head.crc:", "if False:",
+        "engines.filelog.canonical.reading:containing", "    check_read(source, index, crc)", "    pass",
     ),
     one(
         "a search finds what only an event of a batch names",

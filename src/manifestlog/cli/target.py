@@ -92,11 +92,6 @@ def _name_of_segment(file: str) -> str | None:
     return names.parse_manifest_name(f"{name}{names.SUFFIX}")
 
 
-def name_of(path: str) -> str:
-    """Return the bare name of the manifest at a path or URL."""
-    return names.name_of(path)
-
-
 def resolved(path: str) -> str:
     """Return a path with its links resolved, and a URL as it is."""
     return path if names.is_url(path) else names.resolve(path).canonical

@@ -25,6 +25,7 @@ from manifestlog.cli.ui import output
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import ManifestError
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.names import name_of
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -76,7 +77,7 @@ def _print_outcome(
     if outcome.error is not None:
         output.error(output.reason(outcome.error))
     elif not settings.as_json and not settings.quiet and outcome.result is not None:
-        say(f"{target.name_of(outcome.path)}: {_sentence(outcome.result)}")
+        say(f"{name_of(outcome.path)}: {_sentence(outcome.result)}")
 
 
 def _sentence(report: CompactionReport) -> str:
@@ -93,7 +94,7 @@ def _sentence(report: CompactionReport) -> str:
 
 
 def _as_json(outcome: Outcome[CompactionReport]) -> dict[str, Any]:
-    named: dict[str, Any] = {"name": target.name_of(outcome.path), "path": str(outcome.path)}
+    named: dict[str, Any] = {"name": name_of(outcome.path), "path": str(outcome.path)}
     if outcome.error is not None:
         return named | {"outcome": "failed"} | output.failure(outcome.error, outcome.exit_code)
     return named | asdict(outcome.result or CompactionReport(CompactionOutcome.NOTHING_TO_DO))

@@ -11,6 +11,7 @@ from manifestlog.cli import target, validators
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.copying import CopyOutcome, CopyReport, copy_manifest
+from manifestlog.names import name_of
 
 _SCHEMA_VERSION = 1
 
@@ -41,7 +42,7 @@ def copy(settings: Settings, source: target.FromArgument, to: _ToArgument, *, ro
     Copies records, metadata and history, between files and databases, while programs go on writing. Run it again after it was ended, or to catch up with the source. Overwrites nothing: exits with 1 if TO holds anything but an earlier moment of FROM.
     """
     begin = target.locate(settings, source, "FROM")
-    place = _place(settings, target.name_of(begin), to)
+    place = _place(settings, name_of(begin), to)
     report = copy_manifest(begin, place, root=root, options=settings.options())
     output.report(settings, output.clean(_sentence(report)), {"schema_version": _SCHEMA_VERSION} | asdict(report))
     if report.source_has_changed:

@@ -32,6 +32,7 @@ from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import codec
 from manifestlog.model.events import Event, event_members
 from manifestlog.model.followers import follower
+from manifestlog.names import name_of
 
 _SAVE_EVERY_S = 0.1
 _SAVE_AGAIN_S = 3600.0
@@ -142,7 +143,7 @@ class _Followed:
     ) -> None:
         opened = DownloadManifestManager(path, options=settings.options(), read_only=name is None)
         self._manager = stack.enter_context(opened)
-        self.manifest = target.name_of(path)
+        self.manifest = name_of(path)
         self._name, self._keep = name, keep
         self._saved_at = 0.0
         self._saved: str | None = None

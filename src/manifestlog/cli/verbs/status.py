@@ -15,7 +15,7 @@ from manifestlog.cli.working import Work
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
-from manifestlog.names import location_in
+from manifestlog.names import location_in, name_of
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "newest", "failed", "state")
 _COLUMNS_OF_STEPS = ("step", "manifest", "records", "pending", "failed", "newest", "updated", "state")
@@ -182,7 +182,7 @@ def _read_status(settings: Settings, path: str, moment: datetime | None, max_age
     if state != "failed" and isinstance(found.error, ManifestError):
         output.error(found.error)
     return _Status(
-        target.name_of(path),
+        name_of(path),
         found.path,
         found.total_records,
         found.canonical_bytes,

@@ -67,8 +67,17 @@ def containing(source: Canonical, index: Index, texts: Sequence[bytes]) -> Itera
             for found in _records(source, some, block):
                 yield from ((key, raw) for key, raw in found if any(text in raw for text in texts))
     crc = crc32(source.read(position, index.head.stamp.size), crc)
+    check_read(source, index, crc)
+
+
+def check_read(source: Canonical, index: Index, crc: int) -> None:
+    """Raise `DamagedManifestError` if the whole file, read in order with this CRC, differs from what was written.
+
+    The error names the first damaged record, if the damage is in one.
+    """
     # Another tool's file was compared when it was opened; its records are read from memory.
-    if source.memory is None and checksums.hex_crc(crc) != index.head.crc:
-        for _ in batches(source, index):
-            pass
-        raise source.damage_between()
+    if source.memory is not None or checksums.hex_crc(crc) == index.head.crc:
+        return
+    for _ in batches(source, index):
+        pass
+    raise source.damage_between()

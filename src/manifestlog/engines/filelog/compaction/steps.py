@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import checksums, history_folder
-from manifestlog.engines.filelog.canonical import files as base, merge
+from manifestlog.engines.filelog.canonical import files as base, merge, reading
 from manifestlog.engines.filelog.canonical.index import Head, IndexDamagedError
 from manifestlog.engines.filelog.canonical.turn import Turn
 from manifestlog.engines.filelog.canonical.write import Writer, read_back
@@ -247,19 +247,11 @@ class _Compaction:
             raise IndexDamagedError("the number of records in the index does not fit the log")
         return _Input(found, state, changes, changed)
 
-    def _check_base(self, found: base.CanonicalFiles, crc: int) -> None:
-        """Raise `DamagedManifestError` for a damaged canonical; `crc` is over the bytes that were copied from it."""
-        if found.foreign or checksums.hex_crc(crc) == found.index.head.crc:
-            return
-        for number in range(found.index.count):
-            found.canonical.record(found.index.place(number))
-        raise found.canonical.damage_between()
-
     def _write(self, found: _Input, fd: int) -> tuple[RowColumns, Writer]:
         out = Writer(fd)
         metadata = found.state.live_metadata()
         columns, old_crc = merge.write(found.base, found.changes, metadata, out)
-        self._check_base(found.base, old_crc)
+        reading.check_read(found.base.canonical, found.base.index, old_crc)
         disk.sync_data(fd)
         self._read_again(fd, out, document.head(metadata, empty=not columns.crcs).count(b"\n") + len(columns.crcs))
         return columns, out
