@@ -27,7 +27,7 @@ from manifestlog.engines.protocol import Capability
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.errors import HistoryReachError, ManifestError
 from manifestlog.model import codec, roots
-from manifestlog.model.earlier import take_back
+from manifestlog.model.earlier import UnknownBeforeError, take_back
 from manifestlog.model.events import EventKind
 from manifestlog.options import ManifestOptions
 
@@ -211,8 +211,12 @@ def _checked(there: Snapshot, image: Image, display: str) -> list[Event]:
     """Return the events that are left, after a comparison of the records before them, which no event tells of."""
     left = list(image.events)
     earlier: dict[str, Row | None] = {}
-    for event in reversed(left):
-        take_back(earlier, {}, event)
+    try:
+        for event in reversed(left):
+            if event.checksum is not None:
+                take_back(earlier, {}, event)
+    except UnknownBeforeError as error:
+        raise _other(there, display, f"the event of {error.ts} does not say what was there before it") from None
     changed = [(checksum, codec.dumps(row)) for checksum, row in sorted(earlier.items()) if row is not None]
     unchanged = (pair for pair in image.snapshot.records() if pair[0] not in earlier)
     for one, other in zip_longest(merge(changed, unchanged), there.records()):

@@ -150,7 +150,9 @@ class Mirror:
         image = rerooted(self._source.image(), self._absolute)
         replica = self._driver.load(self._place, image, options)
         self.report.events += image.events_total
-        return replica, Replica(self.report.source, image.cursor, replica.cursor(), now)
+        note = Replica(self.report.source, image.cursor, replica.cursor(), now)
+        self._driver.set_replica(self._place, note)  # else whoever goes on has to compare all records
+        return replica, note
 
     def _refuse_manifest(self, options: ManifestOptions) -> None:
         """Raise `ManifestExistsError` for a manifest in the place of the replica."""
@@ -298,16 +300,18 @@ def mirror_manifest(source: Place, directory: Place, *, options: ManifestOptions
 
 
 def changes_between(here: Snapshot, there: Snapshot, change_root: Callable[[str], str]) -> Iterator[Event]:
-    """Yield the events that make a snapshot the same as another one, with the time of its last change."""
+    """Yield the events that make a snapshot the same as another one, with the time of its last change.
+
+    The first one says that events are missing before it: of the time between the two, nobody knows anything.
+    """
     ts = log_time(there.metadata["ts_updated"])
     roots_there = there.metadata | {"root_dir": change_root(str(there.metadata["root_dir"]))}
     names_changed = [
         name for name in roots_there if name not in _COUNTED and here.metadata.get(name) != roots_there[name]
     ]
-    if names_changed:
-        was = {name: here.metadata.get(name) for name in names_changed}
-        details = {"was": was, "metadata": {name: roots_there[name] for name in names_changed}}
-        yield Event("", ts, EventKind.META, None, None, details)
+    was = {name: here.metadata.get(name) for name in names_changed}
+    details = {"was": was, "gap": True, "metadata": {name: roots_there[name] for name in names_changed}}
+    yield Event("", ts, EventKind.META, None, None, details)
     for found in content_differences(here, there):
         yield _change(found, ts)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from manifestlog import DownloadManifestManager, ManifestExistsError, copy_manifest
+from manifestlog import (
+    DownloadManifestManager,
+    HistoryReachError,
+    ManifestExistsError,
+    ManifestOptions,
+    copy_manifest,
+    mirror_manifest,
+)
 from manifestlog.engines.memory_records import Records
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.model import codec, document
@@ -125,6 +132,40 @@ def not_after_others(path: Path) -> None:
         expected = copy.cursor
         copy.add(record("meanwhile", 1))
         refused(lambda: copy._engine.replay(list(manifest.history()), expected))
+
+
+def not_of_two_moments(path: Path) -> None:
+    """An older canonical alone, beside the history of a newer moment."""
+    with DownloadManifestManager(path, META, options=QUIET) as manifest:
+        manifest.add(record("a"))
+        manifest.compact()
+        older = path.read_bytes()
+        manifest.add(record("b", 1))
+        manifest.add(record("c", 2))
+        moment = list(manifest.history())[1].time
+        manifest.compact()
+    for file in path.parent.glob(f"{path.name.removesuffix('.json')}.[wi]*"):
+        file.unlink()  # the log and the index
+    path.write_bytes(older)
+    with DownloadManifestManager(path, read_only=True) as restored:
+        assert list(restored._engine.events_after(restored.cursor)) == []
+        with suppress(HistoryReachError):
+            assert sha("b") in restored.as_of(moment)
+
+
+def not_over_a_gap(path: Path) -> None:
+    """A replica whose source has cut what is missing."""
+    replica = path.parent / "replica"
+    with DownloadManifestManager(path, META, options=ManifestOptions(history="off")) as manifest:
+        mirror_manifest(path, replica)
+        manifest.add(record("a"))
+        (event,) = manifest.history()
+        manifest.forget(sha("a"))
+        manifest.compact()
+        manifest.add(record("last", 1))
+        mirror_manifest(path, replica)
+    with DownloadManifestManager(replica / path.name, read_only=True) as found, suppress(HistoryReachError):
+        assert sha("a") in found.as_of(event.time)
 
 
 def not_over_other_beginnings(path: Path) -> None:

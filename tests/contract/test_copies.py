@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from manifestlog import (
     CopyOutcome,
     DownloadManifestManager,
+    HistoryReachError,
     ManifestError,
     ManifestExistsError,
     copy_manifest,
@@ -19,6 +21,7 @@ from manifestlog import (
 from manifestlog.engines.memory_records import Records
 from manifestlog.engines.registry import driver_for
 from manifestlog.model.events import Event, EventKind, Query
+from manifestlog.queries import log_time
 
 from .builders import META, QUIET, at, record, sha
 from .conftest import ENGINES, set_aside
@@ -285,6 +288,15 @@ def test_every_engine_replays_events(in_files: DownloadManifestManager, loaded: 
 def test_the_cursor_after_a_replay_is_the_last_one(in_files: DownloadManifestManager, loaded: Engine) -> None:
     events = list(in_files.history())[-1:]
     assert loaded.replay(events, loaded.cursor()) == loaded.cursor()
+
+
+def test_of_what_came_before_a_gap_nothing_is_known(in_files: DownloadManifestManager, loaded: Engine) -> None:
+    last = list(in_files.history())[-1]
+    ts = log_time(datetime.now(UTC))
+    loaded.replay([Event("", ts, EventKind.META, None, None, {"gap": True, "metadata": {}})], loaded.cursor())
+    with pytest.raises(HistoryReachError, match="out of reach"):
+        loaded.as_of(last.ts)
+    assert shown(loaded.as_of(ts)) == shown(loaded)
 
 
 def test_nothing_is_replayed_after_other_events(in_files: DownloadManifestManager, loaded: Engine) -> None:

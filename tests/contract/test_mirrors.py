@@ -10,6 +10,7 @@ import pytest
 
 from manifestlog import (
     DownloadManifestManager,
+    HistoryReachError,
     ManifestError,
     ManifestExistsError,
     ManifestOptions,
@@ -27,6 +28,7 @@ from manifestlog.errors import LockTimeoutError
 from .builders import META, QUIET, at, record, sha
 from .conftest import set_aside
 from .copies import GONE, engine_of, live, opened, seen, shown, told
+from .test_as_of import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +134,53 @@ def test_a_replica_whose_events_are_gone_is_compared(
         cutting.compact()
         report = mirror_manifest(location, replica.parent, options=QUIET)
         assert (report.comparisons, seen(replica)[0]) == (1, shown(engine_of(cutting)))
+
+
+def test_a_replica_that_was_only_made_is_not_compared(
+    source: DownloadManifestManager, location: str, replica: Path
+) -> None:
+    Mirror(location, replica.parent, options=QUIET).close()
+    CHANGES["an addition"](source)
+    report = mirror_manifest(location, replica.parent, options=QUIET)
+    assert (report.events, report.comparisons) == (1, 0)
+
+
+def test_a_replica_that_was_compared_answers_for_no_time_before(
+    location: str, replica: Path, source: DownloadManifestManager
+) -> None:
+    """What was there in between, nobody can say: the events are gone."""
+    mirror_manifest(location, replica.parent, options=QUIET)
+    CHANGES["a batch"](source)
+    moment = now()
+    source.forget(sha("x1"))
+    source.close()
+    with DownloadManifestManager(location, META, options=ManifestOptions(history="off")) as cutting:
+        cutting.add(record("last", 90))
+        cutting.compact()
+        mirror_manifest(location, replica.parent, options=QUIET)
+        with DownloadManifestManager(replica, read_only=True) as found:
+            with pytest.raises(HistoryReachError):
+                found.as_of(moment)
+            assert shown(engine_of(found.as_of(now()))) == shown(engine_of(cutting))
+
+
+def test_a_copy_of_a_replica_catches_up_with_a_comparison(
+    location: str, replica: Path, source: DownloadManifestManager, tmp_path: Path
+) -> None:
+    """Its first events are missing, so the records before them are compared."""
+    source.close()
+    target = tmp_path / "copied" / replica.name
+    with DownloadManifestManager(location, META, options=ManifestOptions(history="off")) as cutting:
+        cutting.compact()
+        cutting.add(record("first event", 80))
+        mirror_manifest(location, replica.parent, options=QUIET)
+        copy_manifest(replica, target)
+        cutting.add(record("lost", 85))
+        cutting.compact()
+        cutting.add(record("last", 90))
+        report = mirror_manifest(location, replica.parent, options=QUIET)
+        copy_manifest(replica, target)
+        assert (report.comparisons, seen(target)[0]) == (1, shown(engine_of(cutting)))
 
 
 def test_a_note_without_a_position_lets_all_be_compared(

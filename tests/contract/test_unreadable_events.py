@@ -49,6 +49,7 @@ EVENTS: dict[str, tuple[object, str]] = {
     "inputs that are no checksums": ({"inputs": ["x"]}, "inputs"),
     "recovered sources without a name": ({"recovered": [{}]}, "recovered"),
     "counts that are a list": ({"counts": []}, "counts"),
+    "a gap that is none": ({"gap": False}, "gap"),
     "an event that is a list": ([1], "event"),
     "an event that is zero": (0, "event"),
     "an event that is null": (None, "event"),

@@ -13,6 +13,7 @@ from support.faults import die_before_call
 from support.records import MANUAL, NAME, metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.children import Link
@@ -44,14 +45,16 @@ def _seen(path: Path) -> tuple[bytes, Told] | None:
         return None
 
 
-def _die_at_each(source: Path, tmp_path: Path, step: int) -> int:
-    """Copy and die before each call; return how many calls there are."""
+def _die_at_each(source: Path, tmp_path: Path, step: int, begin: Callable[[Path], None] = lambda _: None) -> int:
+    """Copy and die before each call; return how many calls there are. `begin` makes what is in the place of the copy."""
     number, status = 1, -9
     while status == -9:
         target = tmp_path / f"copy-{number}" / NAME
+        begin(target)
+        before = _seen(target)
         with children() as start:
             status = start(_copy_until, source, target, number).join()
-        assert _seen(target) in (None, _seen(source)), number
+        assert _seen(target) in (None, before, _seen(source)), number
         copy_manifest(source, target, options=MANUAL)
         assert _seen(target) == _seen(source), number
         assert copy_manifest(source, target, options=MANUAL).outcome is CopyOutcome.ALREADY_THERE
@@ -69,6 +72,27 @@ def _reach(path: Path) -> str:
 def test_a_copy_that_dies_costs_nothing(source: Path, tmp_path: Path, count: Count) -> None:
     calls = _die_at_each(source, tmp_path, STEP)
     count("crashes of copies", calls // STEP)
+    assert calls > CALLS_MIN
+
+
+def _create(path: Path) -> None:
+    """A manifest of another moment, in which nothing is, as `manifestlog init` makes it."""
+    DownloadManifestManager(path, metadata(), options=MANUAL).close()
+
+
+def test_a_copy_into_an_empty_manifest_that_dies_costs_nothing(source: Path, tmp_path: Path, count: Count) -> None:
+    """The history of the copy never lies beside the canonical of the other one."""
+    calls = _die_at_each(source, tmp_path, STEP, _create)
+    count("crashes of copies", calls // STEP)
+    assert calls > CALLS_MIN
+
+
+@pytest.mark.slow
+def test_a_copy_into_an_empty_manifest_that_dies_before_any_call_to_the_disk_costs_nothing(
+    source: Path, tmp_path: Path, count: Count
+) -> None:
+    calls = _die_at_each(source, tmp_path, 1, _create)
+    count("crashes of copies", calls)
     assert calls > CALLS_MIN
 
 

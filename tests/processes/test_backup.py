@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import Program
-from manifestlog import DamagedManifestError, DownloadManifestManager
+from manifestlog import DamagedManifestError, DownloadManifestManager, HistoryReachError, copy_manifest
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.names import resolve
 from support.engines import engine_of
@@ -273,11 +273,18 @@ def test_files_of_two_moments_are_told_apart(path: Path, two_moments: Path, tmp_
         DownloadManifestManager(mixed / NAME, read_only=True)
 
 
-def test_a_canonical_restored_beside_its_history_replaces_none_of_it(path: Path, two_moments: Path) -> None:
-    """The log begins anew behind the history, whose events stay readable."""
+@pytest.fixture
+def restored(path: Path, two_moments: Path) -> Path:
+    """An older canonical alone, beside the history of a later moment."""
     shutil.copy(two_moments / path.name, path)
     for segment in _files(path)[1:]:
         segment.unlink()
+    return path
+
+
+def test_a_canonical_restored_beside_its_history_replaces_none_of_it(path: Path, restored: Path) -> None:
+    """The log begins anew behind the history, whose events stay readable."""
+    assert restored == path
     before = {file.name: file.read_bytes() for file in _history(path)}
     with DownloadManifestManager(path, metadata(), options=QUICK) as manifest:
         manifest.add(make_record(3))
@@ -293,15 +300,45 @@ def _add(link: Link, path: Path, number: int) -> str:
         return manifest.add(make_record(number)).verdict
 
 
+def test_a_canonical_restored_beside_its_history_answers_for_no_time_of_the_newer_one(restored: Path) -> None:
+    """What the history says of that time, its records do not show: an answer would be of two moments."""
+    with DownloadManifestManager(restored, read_only=True) as manifest:
+        first, last = manifest.history(reverse=False)
+        with pytest.raises(HistoryReachError):
+            manifest.as_of(first.time)
+        assert (manifest.reach, list(manifest.as_of(last.time))) == (last.time, [checksum(0)])
+
+
+def test_a_canonical_restored_beside_its_history_is_out_of_reach_once_its_log_begins_anew(restored: Path) -> None:
+    with DownloadManifestManager(restored, metadata(), options=QUICK) as manifest:
+        before = manifest.reach
+        manifest.add(make_record(3))
+        with pytest.raises(HistoryReachError):
+            manifest.as_of(before)
+
+
+def test_nothing_comes_after_a_canonical_that_was_restored_beside_its_history(restored: Path) -> None:
+    """The events of the newer state are no changes of this one."""
+    with DownloadManifestManager(restored, read_only=True) as manifest:
+        assert list(engine_of(manifest).events_after(manifest.cursor)) == []
+
+
+def test_a_copy_of_a_canonical_restored_beside_its_history_reaches_back_as_far(restored: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / NAME
+    with DownloadManifestManager(restored, read_only=True) as manifest:
+        reach = engine_of(manifest).image().reach
+        copy_manifest(restored, copy)
+        assert reach == engine_of(manifest).reach()
+    with DownloadManifestManager(copy, read_only=True) as copied, pytest.raises(HistoryReachError):
+        copied.as_of(copied.metadata.ts_created)
+
+
 def test_who_has_opened_a_canonical_restored_beside_its_history_sees_the_first_line_of_its_new_log(
-    path: Path, two_moments: Path, start: Start
+    restored: Path, start: Start
 ) -> None:
     """The log does not begin with segment 1 there."""
-    shutil.copy(two_moments / path.name, path)
-    for segment in _files(path)[1:]:
-        segment.unlink()
-    writer = start(_add, path, 3)
-    with DownloadManifestManager(path, read_only=True) as reader:
+    writer = start(_add, restored, 3)
+    with DownloadManifestManager(restored, read_only=True) as reader:
         before = len(reader)
         writer.send("go")
         assert writer.result() == "new"

@@ -58,6 +58,33 @@ COPIES = [
             Edit(f"{_LOADING}:_publish", "if there is not None and not", "if False and not"),
         ),
     ),
+    Safeguard(
+        "an empty manifest goes before the history of a copy gets its name",
+        "a history beside the canonical of another manifest",
+        "crash: a copy into an empty manifest",
+        (
+            Edit(f"{_LOADING}:_publish", "if there is not None and not is_same:", "if False:"),
+            Edit(f"{_LOADING}:_publish", "is_new=not is_same", "is_new=there is None"),
+        ),
+    ),
+    one(
+        "a canonical without a log answers for no time of a newer history",
+        "an answer of two moments",
+        "a canonical restored beside its history",
+        "engines.filelog.history.access:History._reach_alone", "*(event.ts for event in islice(back, 1))", "",
+    ),
+    one(
+        "nothing comes after a canonical without a log",
+        "events of a newer state that was given up",
+        "a canonical restored beside its history",
+        "engines.filelog.history.access:History.after", "if self._end is None:", "if False:",
+    ),
+    one(
+        "a comparison says that events are missing",
+        "an answer for a time of which nothing is known",
+        "a replica that was compared",
+        "mirroring:changes_between", '"gap": True, ', "",
+    ),
     one(
         "a copy catches up only with its own source",
         "records of its own among those of another manifest",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from contract.builders import QUIET
 from contract.copies import fill, shown, told
-from manifestlog import ManifestNotFoundError
+from manifestlog import DownloadManifestManager, ManifestNotFoundError
 from manifestlog.copying import copy
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.registry import driver_for, open_to_read
@@ -22,7 +23,7 @@ from .scenario import PATH, make_record, metadata, new_disk, open_manifest
 from .states import examine_each, states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from contract.copies import Told
     from manifestlog.engines.protocol import Engine
@@ -49,11 +50,11 @@ def _seen() -> Seen | None:
         return None
 
 
-def _examine(machine: Machine, disk: SimDisk, source: Engine) -> None:
+def _examine(machine: Machine, disk: SimDisk, source: Engine, before_it: Seen | None) -> None:
     """Nothing or all is there; the next copy ends it, a third one writes nothing, and the manifest goes on."""
     whole = shown(source), told(source)
     machine.boot(disk)
-    assert _seen() in (None, whole)
+    assert _seen() in (None, before_it, whole)
     copy(source, PATH, MANUAL)
     assert _seen() == whole
     assert not check(resolve(PATH)).damaged
@@ -70,20 +71,37 @@ def _examine(machine: Machine, disk: SimDisk, source: Engine) -> None:
     assert [path for path in machine.disk.files() if ".tmp-" in path] == []
 
 
-def crash_at_each_call(machine: Machine) -> int:
-    """Return how many states there were. What is copied is on no disk, so no crash touches it."""
+def _create() -> None:
+    """A manifest of another moment, in which nothing is."""
+    created = metadata().model_copy(update={"ts_created": datetime(2020, 1, 1, tzinfo=UTC)})
+    DownloadManifestManager(PATH, created, options=MANUAL).close()
+
+
+def crash_at_each_call(machine: Machine, begin: Callable[[], None] = lambda: None) -> int:
+    """Return how many states there were. What is copied is on no disk, so no crash touches it.
+
+    `begin` makes what is in the place of the copy.
+    """
     machine.boot(new_disk())
     memory = driver_for("memory:systems_download")
     place = memory.locate("memory:systems_download")
     with closing(memory.open(place, metadata_row(metadata()), QUIET, read_only=False)) as source:
         fill(source)
         machine.boot(new_disk())
+        begin()
+        before = _seen()
         states = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=2)
         machine.power_off()
-        return examine_each(states, lambda disk: _examine(machine, disk, source))
+        return examine_each(states, lambda disk: _examine(machine, disk, source, before))
 
 
-def test_a_crash_at_every_call_of_a_copy(machine: Machine, count: Count) -> None:
-    states = crash_at_each_call(machine)
+def crash_into_an_empty_one(machine: Machine) -> int:
+    """The same, where an empty manifest is in the place of the copy."""
+    return crash_at_each_call(machine, _create)
+
+
+@pytest.mark.parametrize("crash", [crash_at_each_call, crash_into_an_empty_one])
+def test_a_crash_at_every_call_of_a_copy(machine: Machine, crash: Callable[[Machine], int], count: Count) -> None:
+    states = crash(machine)
     count("crash states", states)
     assert states > 20

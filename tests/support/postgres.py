@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
@@ -192,8 +193,16 @@ class Server:
 
     def kill(self) -> None:
         """`kill -9` of the server; its children end by themselves. `start` recovers from the log."""
+        os.kill(self.pid, signal.SIGSTOP)  # so that it has no more children than these
+        children = [os.pidfd_open(child) for child in self._children()]
         os.kill(self.pid, signal.SIGKILL)
+        for child in children:  # a new server does not start before the last of them is gone
+            select.select([child], [], [], PATIENCE_S)
+            os.close(child)
         self._gone()
+
+    def _children(self) -> list[int]:
+        return [int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """End it at once, or with SIGINT as an administrator would."""
@@ -207,7 +216,6 @@ class Server:
     def _gone(self) -> None:
         assert self._process is not None
         self._process.wait(PATIENCE_S)
-        # Until the last child has seen that its parent is gone, a new server does not start.
         for name in (f".s.PGSQL.{self.port}.lock", f".s.PGSQL.{self.port}"):
             (self.folder / name).unlink(missing_ok=True)
 

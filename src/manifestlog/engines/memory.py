@@ -39,7 +39,7 @@ from manifestlog.errors import (
     ManifestNotFoundError,
 )
 from manifestlog.model import codec, roots
-from manifestlog.model.earlier import earlier
+from manifestlog.model.earlier import UnknownBeforeError, earlier
 from manifestlog.model.events import Event, EventKind
 from manifestlog.model.rows import EXTRACTOR, Row, moment_text, utc_text
 from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
@@ -350,7 +350,10 @@ class MemoryEngine:
             records, reach = self._open().copy(), self.reach()
             if moment < moment_text(datetime.fromisoformat(reach)):
                 raise HistoryReachError(self.location.display, moment, reach)
-            records.go_back(earlier(reversed(self._events), moment))
+            try:
+                records.go_back(earlier(reversed(self._events), moment))
+            except UnknownBeforeError as error:
+                raise HistoryReachError(self.location.display, moment, error.ts) from None
         return PastEngine(self.location, self.options, records, moment)
 
     # -- maintenance: there is no log, and nothing outlives the process ------------------------------------------------

@@ -109,4 +109,5 @@ _ALLOWED: dict[str, Callable[[object], bool]] = {
     "recovered": _are_sources,
     "was": _is_object,
     "counts": _is_object,
+    "gap": lambda value: value is True,
 }

@@ -237,7 +237,12 @@ class Event(NamedTuple):
 
     @property
     def says_before(self) -> bool:
-        """Whether it says what was there before it. `was` alone does not tell: None is an answer, too."""
+        """Whether it says what was there before it. `was` alone does not tell: None is an answer, too.
+
+        Events are missing before a `gap`, so nothing earlier follows from it.
+        """
+        if "gap" in self.details:
+            return False
         return not self.unreadable or not SAY_BEFORE.intersection(self.unreadable)
 
 

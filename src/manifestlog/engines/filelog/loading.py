@@ -5,7 +5,7 @@
     (1) take the compaction lock          a second copy to the same place waits, and then finds the first
     (2) write the canonical and the history under temporary names, sync them, read them back
     (3) take the append lock: from here on nobody else writes
-    (4) give the packs of the history their names
+    (4) remove the canonical of a manifest in its place in which nothing is; give the packs of the history their names
     (5) give the canonical its name: now the manifest is there, with all records
     (6) begin the log, which says that the canonical covers the history
 
@@ -18,6 +18,7 @@
 Invariants:
 
 - A canonical with records, and a log, is never replaced.
+- No history ever lies beside the canonical of another manifest.
 """
 
 from __future__ import annotations
@@ -152,19 +153,23 @@ def _publish(paths: ManifestPaths, image: Image, written: _Written) -> None:
     _refuse_other(paths, image)
     packs = written.packs
     there = base.open_base(paths) if disk.exists(paths.canonical) else None
-    if there is not None and not (packs.files if there.identity == written.identity else not there.index.count):
+    is_same = there is not None and there.identity == written.identity
+    if there is not None and not (packs.files if is_same else not there.index.count):
         raise ManifestExistsError(paths.canonical, f"a manifest is there, with records: {there.index.count:,}")
-    for temporary, path in packs.files:  # (4)
+    if there is not None and not is_same:  # (4)
+        disk.remove(paths.canonical)
+        disk.sync_directory(paths.directory)  # else a power cut may leave it beside the history of another one
+    for temporary, path in packs.files:
         disk.replace(temporary, path)
     if packs.files:
         disk.sync_directory(paths.history)
-    _name(paths, written.temporary, is_new=there is None)  # (5)
+    _name(paths, written.temporary, is_new=not is_same)  # (5)
     if packs.last is not None:
         _begin_log(paths, image, packs.last, written.identity)  # (6)
 
 
 def _name(paths: ManifestPaths, temporary: str, *, is_new: bool) -> None:
-    """Name the canonical, or replace one without records, or the same one: step (5)."""
+    """Name the canonical, or replace the same one: step (5)."""
     try:
         (disk.publish_new if is_new else disk.replace)(temporary, paths.canonical)
     except FileExistsError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import history_folder
@@ -21,7 +21,7 @@ from manifestlog.engines.filelog.history import reading
 from manifestlog.engines.filelog.history.reading import InvalidLineError, Position
 from manifestlog.engines.filelog.history.spans import End, SegmentCutError, Segments, Span, Wanted, crc_at_end
 from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
-from manifestlog.model.earlier import UnknownBeforeError, earlier
+from manifestlog.model.earlier import Earlier, UnknownBeforeError, earlier
 from manifestlog.model.events import Query
 from manifestlog.model.rows import moment_text
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from manifestlog.engines.filelog.log.segment import Segment
-    from manifestlog.model.earlier import Earlier
     from manifestlog.model.events import Event
     from manifestlog.model.rows import Row
     from manifestlog.names import ManifestPaths
@@ -76,9 +75,10 @@ class History:
 
     def unbroken(self, records: int) -> Unbroken:
         """Return the events that lead to these many records. They are read once here, to know how they begin."""
-        updated = moment_text(datetime.fromisoformat(self._ts_updated))
         if self._end is None:  # a canonical alone; what lies in `history/` need not lead to it
-            return Unbroken(iter(()), 0, updated if records else None)
+            reach = self.reach
+            return Unbroken(iter(()), 0, None if reach == self._ts_created else reach)
+        updated = moment_text(datetime.fromisoformat(self._ts_updated))
         first = self._first_unbroken(_FIRST_FORMAT)
         total, begin, is_told = 0, None, True
         for event in self._from(first):
@@ -107,7 +107,9 @@ class History:
         Events of the run `without_run` are left out, nearly for free.
         """
         at = self.position(cursor)
-        if self._end is not None and not self._leads_to_end(at):
+        if self._end is None:
+            return iter(())  # what lies in `history/` need not lead to this canonical
+        if not self._leads_to_end(at):
             raise HistoryReachError(self._paths.canonical, f"the cursor {cursor}", self.reach)
         spans = self._segments.spans(at.segment, at.offset)
         wanted = Query(without_run=without_run)
@@ -131,10 +133,22 @@ class History:
         """The earliest time that `earlier` can answer for, as text."""
         while True:
             with suppress(SegmentCutError), history_folder.stated(self._paths):
+                if self._end is None:
+                    return self._reach_alone()
                 return self._reach(self._first_unbroken(_FIRST_FORMAT))
 
+    def _reach_alone(self) -> str:
+        """Return since when the canonical is what the manifest holds, if it has no log.
+
+        What lies in `history/` need not lead to it, and of one that was restored it says what became of the newer one.
+        """
+        back = reading.events(self._segments.spans_back(), self._tag, Query(reverse=True), self._judge_damage)
+        created, updated = (moment_text(datetime.fromisoformat(text)) for text in (self._ts_created, self._ts_updated))
+        since = max([updated, *(event.ts for event in islice(back, 1))])
+        return since if since > created else self._ts_created
+
     def _reach(self, first: int) -> str:
-        if self._end is None or first <= 1:
+        if first <= 1:
             return self._ts_created
         # Everything before it was written earlier than its first line that has a time, also if that is no event.
         found = reading.first_time(self._segments.spans(first), self._judge_damage)
@@ -170,10 +184,12 @@ class History:
 
     def earlier(self, moment: str) -> Earlier:
         """Return what was different at this time. Raises `HistoryReachError`."""
-        first = self._first_unbroken(_FIRST_FORMAT)
         reach = self.reach
         if moment < moment_text(datetime.fromisoformat(reach)):
             raise HistoryReachError(self._paths.canonical, moment, reach)
+        if self._end is None:
+            return Earlier({}, {}, self._ts_updated)
+        first = self._first_unbroken(_FIRST_FORMAT)
         spans = self._segments.spans_back(first)
         found = reading.events(spans, self._tag, Query(reverse=True), self._judge_damage)
         try:
