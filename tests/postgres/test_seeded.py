@@ -20,8 +20,9 @@ from manifestlog import (
     ManifestOptions,
     Verdict,
 )
-from manifestlog.engines.postgres import leases, loading, single, together, upkeep, writing
+from manifestlog.engines.postgres import leases, loading, single, together, upkeep, values, writing
 from manifestlog.engines.postgres.history import History
+from manifestlog.model import codec
 from manifestlog.model.batches import encoded
 
 from .cutting import Cut, cutting
@@ -58,6 +59,52 @@ def sources_are_locked(place: Place) -> None:
         for writer in writers:
             writer.join()
         assert waiting
+
+
+def alone(place: Place) -> DownloadManifestManager:
+    """A manifest whose last two events are from its only client."""
+    manifest = DownloadManifestManager(place.url(), META)
+    manifest.add(record("first", source="first"))
+    manifest.add(record("second", 1, source="second"))
+    assert engine_of(manifest).writer.limits.is_alone
+    return manifest
+
+
+def sources_are_locked_by_who_is_alone(place: Place) -> None:
+    with alone(place) as manifest, place.connect() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
+        writer = threading.Thread(target=lambda: manifest.add(record("a")))
+        writer.start()
+        writer.join(0.3)
+        waiting = writer.is_alive()
+        other.execute("COMMIT")
+        writer.join()
+        assert waiting
+
+
+def who_is_alone_sees_what_a_rival_adds_at_the_same_moment(place: Place) -> None:
+    """The rival has the source, and adds to it, while the client waits for it."""
+    with alone(place) as manifest, place.connect() as rival:
+        raw, checksum, _ = encoded(record("rival's", source="s"), QUIET)
+        seen = values.seen(codec.loads(raw))
+        rival.execute("BEGIN")
+        rival.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
+        heard: list[str] = []
+        adds = threading.Thread(target=lambda: heard.append(manifest.add(record("a", 5, source="s")).verdict.value))
+        adds.start()
+        wait_until(lambda: waits_for_a_lock(place))
+        manifest_id, digest = engine_of(manifest).id, bytes.fromhex(checksum)
+        rival.execute("INSERT INTO manifestlog.content VALUES (%s, %s, %s)", (manifest_id, digest, raw))
+        rival.execute(
+            "INSERT INTO manifestlog.sighting (manifest_id, pair, ts, tie, checksum, source, dataset)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (manifest_id, seen.pair, seen.ts, seen.tie, digest, seen.source, seen.dataset),
+        )
+        rival.execute("UPDATE manifestlog.feed SET seq = seq + 1, records = records + 1")
+        rival.execute("COMMIT")
+        adds.join()
+        assert heard == ["changed"]
 
 
 def a_duplicate_is_on_disk(place: Place) -> None:
@@ -250,6 +297,8 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
     for scenario in (
         a_second_try_answers_as_the_first,
         sources_are_locked,
+        sources_are_locked_by_who_is_alone,
+        who_is_alone_sees_what_a_rival_adds_at_the_same_moment,
         a_duplicate_is_on_disk,
         an_acknowledged_addition_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
@@ -303,6 +352,12 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         p.setattr(together, "LANES", writing.LANES.replace("FOR UPDATE", "")),
         p.setattr(writing, "LANES", writing.LANES.replace("FOR UPDATE", "")),
     )[0],
+    "sources are locked by who is alone": lambda p: p.setattr(
+        single, "_ALONE", tuple(one.replace("FOR UPDATE", "") for one in single._ALONE)
+    ),
+    "who is alone sees what a rival adds at the same moment": lambda p: p.setattr(
+        single, "_ALONE", tuple(one.replace("WHEN t.seq = f.seq + 1 AND", "WHEN true OR") for one in single._ALONE)
+    ),
     "an acknowledged addition is on disk": lambda p: p.setattr(writing.Limits, "level", "off"),
     "a batch is planned anew if it does not fit": lambda p: p.setattr(
         together, "_STATEMENT", together._STATEMENT.replace("AS fits", "OR true AS fits")

@@ -46,7 +46,8 @@ class Writer:
 
         A client that is alone waits for the disk in its commit. One that is not lets others go on, and waits after it.
         """
-        return Limits(*self._times, self._level, self.pool.fence, self._alone or self._level is None)
+        fence, alone = self.pool.fence, self._alone
+        return Limits(*self._times, self._level, fence, alone or self._level is None, alone and fence is None)
 
     def note(self, seq: int, count: int) -> None:
         """Note that the last `count` of the events up to this number are those of one operation."""

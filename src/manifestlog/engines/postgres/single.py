@@ -2,9 +2,13 @@
 
 The server writes the plan that fits the state that it finds under the lock of the lane, or nothing.
 
+Usually a first statement takes the lock, and the next one sees what was written up to then. A client that is alone asks
+for both in one statement. That one sees what was there before it had the lock, so it fails if others have written meanwhile.
+
 Invariants:
 
 - It ends with its round trip: nobody waits for this client while a lock is held.
+- Every write moves the end of the log, so who has the lock, and finds the end where it saw it, has seen all of them.
 """
 
 from __future__ import annotations
@@ -19,14 +23,26 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from manifestlog.engines.postgres.fresh import Fresh
     from manifestlog.engines.postgres.slots import Slot
+    from manifestlog.engines.postgres.wire import Rows
     from manifestlog.engines.postgres.writing import Limits
     from manifestlog.model.verdict import Verdict
     from manifestlog.model.writes import Added
 
-_ADD = f"""
+_SEEN = """
     WITH fact AS MATERIALIZED (
-        SELECT EXISTS (SELECT 1 FROM manifestlog.sighting WHERE manifest_id = {{manifest}} AND pair = {{pair}}) AS has_other
-        WHERE NOT EXISTS (SELECT 1 FROM manifestlog.sighting
+        SELECT EXISTS (SELECT 1 FROM manifestlog.sighting WHERE manifest_id = {manifest} AND pair = {pair}) AS has_other
+        WHERE"""
+_LOCKED_AND_SEEN = """
+    WITH locked AS MATERIALIZED (
+        SELECT 1 FROM manifestlog.lane WHERE manifest_id = {manifest} AND lane = {lane} FOR UPDATE
+    ), fact AS MATERIALIZED (
+        SELECT EXISTS (SELECT 1 FROM manifestlog.sighting WHERE manifest_id = {manifest} AND pair = {pair}) AS has_other,
+            e.seq, e.records
+        FROM locked, manifestlog.feed e WHERE e.manifest_id = {manifest} AND"""
+_OP_UNLESS_OTHERS_CAME = "CASE WHEN t.seq = f.seq + 1 AND t.records = f.records + 1 THEN {op} END"
+"""Null, which the table refuses, if others have written since the facts were read."""
+_ADD = f"""
+        NOT EXISTS (SELECT 1 FROM manifestlog.sighting
                 WHERE manifest_id = {{manifest}} AND source = {{source}} AND ts = {{ts}})
             AND NOT ({{live}} AND EXISTS (SELECT 1 FROM manifestlog.sighting
                 WHERE manifest_id = {{manifest}} AND pair = {{pair}} AND ts >= {{ts}}))
@@ -40,7 +56,7 @@ _ADD = f"""
         UPDATE manifestlog.feed SET seq = seq + 1, records = records + 1, ts = greatest(ts + 1, n.now),
             changed = greatest(ts + 1, n.now)
         FROM (SELECT {NOW} AS now, set_config('synchronous_commit', {{level}}, true)) n
-        WHERE manifest_id = {{manifest}} AND EXISTS (SELECT 1 FROM seen) RETURNING seq, ts
+        WHERE manifest_id = {{manifest}} AND EXISTS (SELECT 1 FROM seen) RETURNING seq, ts, records
     ), events AS (
         INSERT INTO manifestlog.log (manifest_id, seq, ts, kind, checksum, source, run, body, details)
         SELECT {{manifest}}, t.seq, t.ts, 'put', {{checksum}}, {{source}}, {{run}}::bytea, {{body}},
@@ -48,7 +64,7 @@ _ADD = f"""
         FROM tick t, fact f
     ), done AS (
         INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
-        SELECT {{writer}}, {{manifest}}, {{op}}, t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END,
+        SELECT {{writer}}, {{manifest}}, (op), t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END,
             CASE WHEN f.has_other THEN {{other_answers}}::bytea ELSE {{answers}}::bytea END, t.ts
         FROM tick t, fact f
         {DONE}
@@ -62,6 +78,7 @@ _FOUND = " SELECT f.has_other, t.seq FROM tick t, fact f"
 
 class _Parameters(NamedTuple):
     manifest: int
+    lane: int
     pair: bytes
     source: bytes
     ts: int
@@ -81,26 +98,43 @@ class _Parameters(NamedTuple):
     mentions: tuple[bytes, ...]
 
 
-_STATEMENT = numbered(_ADD + _FOUND, _Parameters)
-_WITH_MENTIONS = numbered(_ADD + _MENTIONED + _FOUND, _Parameters)
+def _statements(seen: str, op: str) -> tuple[str, str]:
+    """Return the statement for an event that mentions nothing, and the one for any other."""
+    add = seen + _ADD.replace("(op)", op)
+    return numbered(add + _FOUND, _Parameters), numbered(add + _MENTIONED + _FOUND, _Parameters)
+
+
+_AFTER_LOCK = _statements(_SEEN, "{op}")
+_ALONE = _statements(_LOCKED_AND_SEEN, _OP_UNLESS_OTHERS_CAME)
 
 
 def add(slot: Slot, manifest_id: int, lane: int, one: Fresh, limits: Limits, *, live: bool) -> tuple[Added, int] | None:
     """Write this addition, and return its answer and the number of its event; None if nothing was written."""
     answers, other_answers = (_told(answer.verdict) for answer in one.answers)
     given = _Parameters(
-        *(manifest_id, one.pair, one.source, one.ts, live, one.checksum, one.body, one.tie, one.dataset, limits.level),
-        *(one.run, one.details, one.other_details, slot.writer, slot.op, answers, other_answers, one.mentions),
+        *(manifest_id, lane, one.pair, one.source, one.ts, live, one.checksum, one.body, one.tie, one.dataset),
+        *(limits.level, one.run, one.details, one.other_details, slot.writer, slot.op, answers, other_answers),
+        one.mentions,
     )
     slot.in_doubt = True
+    rows = _alone(slot, given) if limits.is_alone and slot.has_session else _after_lock(slot, given, limits)
+    slot.in_doubt = False
+    return (one.answers[rows[0][0]], rows[0][1]) if rows else None
+
+
+def _alone(slot: Slot, given: _Parameters) -> Rows:
+    statement, mentioning = _ALONE
+    return slot.rows(mentioning, *given) if given.mentions else slot.rows(statement, *given[:-1])
+
+
+def _after_lock(slot: Slot, given: _Parameters, limits: Limits) -> Rows:
+    statement, mentioning = _AFTER_LOCK
     with slot.script():
         begin(slot, limits)
-        slot.send(LANE, manifest_id, lane)
-        found = slot.send(_WITH_MENTIONS, *given) if one.mentions else slot.send(_STATEMENT, *given[:-1])
+        slot.send(LANE, given.manifest, given.lane)
+        found = slot.send(mentioning, *given) if given.mentions else slot.send(statement, *given[:-1])
         end(slot, limits)
-    slot.in_doubt = False
-    rows = found.rows
-    return (one.answers[rows[0][0]], rows[0][1]) if rows else None
+    return found.rows
 
 
 @lru_cache

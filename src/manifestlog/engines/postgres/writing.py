@@ -6,7 +6,7 @@
                   2  (only if some contents were known) read and lock these
                      the plans decide, in the client
                   3  write; take the next numbers of the log; COMMIT; flush
-    one addition     if the content is unknown and its source has nothing at that time, all of it in one round trip
+    one addition     if the content is unknown and its source has nothing at that time, all of it in one round trip (`single`)
 
 Invariants:
 
@@ -122,6 +122,8 @@ class Limits(NamedTuple):
     fence: Fence | None = None
     at_once: bool = False
     """Whether the commit itself waits for the disk, because nobody else seems to write: that saves a second transaction."""
+    is_alone: bool = False
+    """Whether nobody else seems to write, and no claim needs to be checked."""
 
     @property
     def level(self) -> str:
