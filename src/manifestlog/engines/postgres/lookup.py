@@ -39,11 +39,11 @@ _AT_MOMENTS = f"""
     SELECT m.source, m.ts, {_COLUMNS} FROM unnest(%b::bytea[], %b::bigint[]) AS m(source, ts)
     JOIN manifestlog.sighting s ON s.manifest_id = %s AND s.source = m.source AND s.ts = m.ts"""
 _BODY_OF_LATEST = """
-    SELECT s.dataset, s.checksum, c.body FROM manifestlog.sighting s
-    JOIN manifestlog.content c ON c.manifest_id = s.manifest_id AND c.checksum = s.checksum
-    WHERE s.manifest_id = %s AND s.pair = %b ORDER BY s.ts DESC, s.tie DESC, s.checksum DESC LIMIT 1"""
+    SELECT body FROM manifestlog.content WHERE manifest_id = %s AND checksum = (
+        SELECT checksum FROM manifestlog.sighting WHERE manifest_id = %s AND pair = %b
+        ORDER BY ts DESC, tie DESC, checksum DESC LIMIT 1)"""
 _BODIES_OF_SOURCE = """
-    SELECT s.dataset, s.checksum, c.body FROM manifestlog.sighting s
+    SELECT c.body, s.dataset FROM manifestlog.sighting s
     JOIN manifestlog.content c ON c.manifest_id = s.manifest_id AND c.checksum = s.checksum
     WHERE s.manifest_id = %s AND s.source = %b
         AND s.ts = (SELECT max(ts) FROM manifestlog.sighting WHERE manifest_id = %s AND source = %b)
@@ -112,8 +112,7 @@ class Known:
     def encoded(self, checksum: str) -> bytes | None:
         """Return a record's JSON, or None."""
         if checksum not in self._bodies:
-            found = self._slot.rows(BODY, self._id, bytes.fromhex(checksum))
-            self._bodies[checksum] = found[0][0] if found else None
+            self._bodies[checksum] = self._slot.value(BODY, self._id, bytes.fromhex(checksum))
         return self._bodies[checksum]
 
     def row(self, checksum: str) -> Row | None:
@@ -162,17 +161,19 @@ def latest(slot: Slot, manifest_id: int, source_id: str, dataset: str | None) ->
     if dataset is None:
         source = hashed(source_id)
         found = slot.rows(_BODIES_OF_SOURCE, manifest_id, source, manifest_id, source)
+        if not found:
+            return None
+        body, dataset = found[0][0], found[0][1].decode()
     else:
-        found = slot.rows(_BODY_OF_LATEST, manifest_id, hashed_pair(source_id, dataset))
-    if not found:
-        return None
-    name, _, body = found[0]
-    return as_seen_by(codec.loads(body), (source_id, name.decode()))
+        body = slot.value(_BODY_OF_LATEST, manifest_id, manifest_id, hashed_pair(source_id, dataset))
+        if body is None:
+            return None
+    return as_seen_by(codec.loads(body), (source_id, dataset))
 
 
 def has(slot: Slot, manifest_id: int, checksum: str) -> bool:
     """Return whether a content is known."""
-    return bool(slot.rows(HAS, manifest_id, bytes.fromhex(checksum)))
+    return slot.value(HAS, manifest_id, bytes.fromhex(checksum)) is not None
 
 
 def has_many(slot: Slot, manifest_id: int, checksums: Sequence[str]) -> set[str]:

@@ -64,6 +64,12 @@ class Slot:
         assert wire is not None
         return wire.ask(statement, parameters)
 
+    def value(self, statement: str, *parameters: object) -> bytes | None:
+        """Run a statement, and return the bytes of the first column of its first row; None if there is no row."""
+        wire = self._wire
+        assert wire is not None
+        return wire.value(statement, parameters)
+
     @contextmanager
     def script(self, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
         """Run the statements that are sent in this block, in one round trip at its end.

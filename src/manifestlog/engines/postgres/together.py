@@ -10,11 +10,12 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
 from manifestlog.engines.postgres.fresh import fresh, numbered
+from manifestlog.engines.postgres.wire import array
 from manifestlog.engines.postgres.writing import DONE, LANES, NOW, begin, end
 from manifestlog.model import codec
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.postgres.fresh import Fresh
     from manifestlog.engines.postgres.slots import Slot
+    from manifestlog.engines.postgres.wire import Array
     from manifestlog.engines.postgres.writing import Limits
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details
@@ -107,7 +109,7 @@ _STATEMENT = numbered(_ADD, _Parameters)
 class Ready(NamedTuple):
     """Additions that one statement can write."""
 
-    columns: tuple[tuple[Any, ...], ...]
+    columns: tuple[Array, ...]
     """Their columns, as `Fresh` has them, without mentions and answers."""
     mentions: list[tuple[bytes, int]]
     """What events mention, each with the number of events after it."""
@@ -135,7 +137,7 @@ def ready(additions: Iterable[tuple[Encoded, bool, Details | None]], rules: Rule
     if not are_apart or len(lives) > 1 or answers.count(answers[0]) < total or (lives == {True} and any(again)):
         return None
     mentioned = [(what, total - number) for number, one in enumerate(mentions, 1) for what in one]
-    return Ready(tuple(columns), mentioned, again, answers[0], lives == {True})
+    return Ready(tuple(map(array, columns)), mentioned, again, answers[0], lives == {True})
 
 
 def _again(pairs: Iterable[bytes]) -> list[bool]:

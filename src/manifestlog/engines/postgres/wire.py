@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import select
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from struct import Struct
@@ -87,19 +88,27 @@ class Wire:
 
     def ask(self, statement: str, parameters: tuple[object, ...]) -> Rows:
         """Run one statement, and return its rows. Raises `psycopg.Error`."""
+        return self._asked(statement, parameters).rows
+
+    def value(self, statement: str, parameters: tuple[object, ...]) -> bytes | None:
+        """Run one statement, and return the bytes of the first column of its first row. Raises `psycopg.Error`."""
+        result = self._asked(statement, parameters).result
+        return result.get_value(0, 0) if result is not None and result.ntuples else None
+
+    def _asked(self, statement: str, parameters: tuple[object, ...]) -> Reply:
         types, values, formats = encoded(parameters)
         name = self._prepared.get((statement, types))
         reply = Reply(self)
         if name is None:  # the first time, or never prepared
             self._script.append((statement, parameters, reply))
             self.run()
-            return reply.rows
+            return reply
         self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
         self._flush()
         error = self._receive_one(reply, None)
         if error is not None:
             raise error
-        return reply.rows
+        return reply
 
     def run(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Run the script, and call `meanwhile` while the server works. Raises `psycopg.Error`."""
@@ -189,6 +198,14 @@ class Wire:
         return self._loader.load_rows(0, result.ntuples, tuple)
 
 
+@dataclass(slots=True, frozen=True)
+class Array:
+    """A parameter that is encoded already: while the server does something else, for example."""
+
+    kind: int
+    value: bytes
+
+
 @lru_cache(maxsize=256)
 def numbered(statement: str) -> bytes:
     """Return a statement with its placeholders numbered, as the server has them."""
@@ -207,10 +224,13 @@ def encoded(parameters: Sequence[object]) -> tuple[tuple[int, ...], list[bytes |
             kind, value = _BYTES, one
         elif type(one) is int:
             kind, value = _INT, _int(one)
+        elif isinstance(one, Array):
+            kind, value = one.kind, one.value
         elif not isinstance(one, list | tuple):
             kind, value = _scalar(one)
         elif one:
-            kind, value = _array_of(one)
+            made = array(one)
+            kind, value = made.kind, made.value
         else:  # of whatever type the statement says
             kind, value, formats[place] = 0, b"{}", Format.TEXT
         types.append(kind)
@@ -231,7 +251,8 @@ def _scalar(one: object) -> tuple[int, bytes | None]:
     return _TEXT, str(one).encode()
 
 
-def _array_of(items: Sequence[Any]) -> tuple[int, bytes]:
+def array(items: Sequence[Any]) -> Array:
+    """Return an array of these, of which there is at least one, as a parameter that is encoded already."""
     kind = next((_scalar(one)[0] for one in items if one is not None), _BYTES)
     if kind == _INT:
         parts = [_NULL if one is None else _sized_int(8, one) for one in items]
@@ -240,4 +261,4 @@ def _array_of(items: Sequence[Any]) -> tuple[int, bytes]:
     else:
         data = items if kind == _BYTES else [None if one is None else one.encode() for one in items]
         parts = [part for one in data for part in ((_NULL,) if one is None else (_length(len(one)), one))]
-    return _ARRAYS[kind], b"".join((_array(1, 1, kind, len(items), 1), *parts))
+    return Array(_ARRAYS[kind], b"".join((_array(1, 1, kind, len(items), 1), *parts)))
