@@ -1,6 +1,6 @@
 #!/bin/sh
-# The demo: 200 files from a server on this machine are downloaded, validated, transformed and loaded into a database by
-# four processes, one of which is killed; then again, when nothing and little has changed. `make demo` runs it.
+# The demo: 200 files from a server on this machine are downloaded, validated, transformed by four processes, one of which
+# is killed, and loaded into DuckDB and SQLite; then again, when nothing and little has changed. `make demo` runs it.
 # It works in .demo and deletes it at the end; `KEEP=1 make demo` keeps it.
 set -eu
 programs=$(cd "$(dirname "$0")/demo" && pwd)
@@ -33,7 +33,7 @@ cd .demo
 
 say() { printf '\n# %s\n' "$*"; }
 show() { printf '$ %s\n' "$*"; }
-short() { sed "s|$start/.demo/||g" "$1" | cut -c1-150; }
+short() { sed "s|$start/.demo/||g" "$1" | cut -c1-190; }
 run() {
     show "$@"
     "$@" >output
@@ -65,9 +65,9 @@ say "The configuration names the stages, and the sources (the first of 200). The
 cp "$programs/checks.py" "$programs/flatten.py" "$programs/warehouse.py" .
 python "$programs/dumps.py" config site --url "$url" --file etl.config.json --manifests manifests --data data/raw \
     --stages "$programs/stages.json"
-run head -n 38 etl.config.json
+run head -n 14 etl.config.json
 
-say "First run: download, validate, transform, load, with four processes. In the middle, one of them is killed (kill -9)."
+say "First run: download, validate, transform, load into DuckDB and SQLite. In the middle, a process is killed (kill -9)."
 echo prices-143 >kill-a-worker
 pipeline
 [ -e kill-a-worker ] || echo "(a worker was killed, and its file was done by another one)"

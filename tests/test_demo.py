@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.program import children_of, wait_until
+from manifestlog.stages import Nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,12 +65,12 @@ def test_the_demo_fetches_all_files_then_none_then_the_changed_ones(said: str) -
     assert counts(said) == [{"new": 180, "alias": 20}, {"unchanged": 200}, {"changed": 3, "unchanged": 197}]
 
 
-STAGE = re.compile(r"^(validate|transform|load) +(\d+) +(\d+) +(\d+) +(\d+) ", re.MULTILINE)
+STAGE = re.compile(r"^(validate|transform|load|load-sqlite) +(\d+) +(\d+) +(\d+) +(\d+) ", re.MULTILINE)
 
 
 def test_each_file_goes_all_the_way_although_a_worker_is_killed(said: str) -> None:
     """Items, done, failed and claimed of each stage in each run."""
-    steps = ("validate", "transform", "load")
+    steps = ("validate", "transform", "load", "load-sqlite")
     expected = [(step, n, n, "0", "0") for n in ("180", "0", "3") for step in steps]
     assert STAGE.findall(said) == expected
 
@@ -79,8 +80,9 @@ def test_a_worker_was_killed(said: str) -> None:
 
 
 def test_rows_of_changed_files_take_the_place_of_the_old_ones(said: str) -> None:
-    before, after = re.findall(r"^([\d,]+) rows of 180 files$", said, re.MULTILINE)
-    assert int(after.replace(",", "")) - int(before.replace(",", "")) == 3 * ROWS_ADDED
+    for name in ("galaxy.duckdb", "galaxy.sqlite"):
+        before, after = re.findall(rf"^{name}: ([\d,]+) rows of 180 files$", said, re.MULTILINE)
+        assert int(after.replace(",", "")) - int(before.replace(",", "")) == 3 * ROWS_ADDED
 
 
 def test_a_row_of_the_warehouse_is_traced_to_its_address(said: str) -> None:
@@ -148,7 +150,8 @@ def test_without_duckdb_the_demo_loads_into_sqlite(tmp_path: Path, monkeypatch: 
     warehouse = runpy.run_path(str(SCRIPT.parent / "demo" / "warehouse.py"))
     own = {"source_id": "a", "dataset": "d", "ts": "2024-05-01T00:00:00Z", "checksum": "a" * 64}
     item = SimpleNamespace(path=tmp_path / "a.csv", **own)
-    assert [warehouse["load"](item).rows for _ in range(2)] == [2, None]
+    assert [warehouse["load_sqlite"](item).rows for _ in range(2)] == [2, None]
+    assert isinstance(warehouse["load_duckdb"](item), Nothing)
     with closing(sqlite3.connect(tmp_path / "galaxy.sqlite")) as found:
         assert found.execute("SELECT id, name FROM rows ORDER BY id").fetchall() == [(1, "Sol"), (2, "Achenar")]
 

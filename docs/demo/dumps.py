@@ -192,8 +192,16 @@ def config(folder: Path, file: Path, url: str, manifests: Path, data: Path, stag
         **({} if stages is None else {"stages": json.loads(stages.read_text("utf-8"))}),
         "sources": sources,
     }
-    _replace(file, f"{json.dumps(document, indent=2)}\n".encode())
+    members = (f"  {json.dumps(name)}: {_value(value)}" for name, value in document.items())
+    _replace(file, "{{\n{}\n}}\n".format(",\n".join(members)).encode())
     return f"{len(sources)} sources in {file}"
+
+
+def _value(value: Any) -> str:
+    """Return a value as JSON: a source and a stage take one line each."""
+    if not isinstance(value, list):
+        return json.dumps(value)
+    return "[\n    {}\n  ]".format(",\n    ".join(map(json.dumps, value)))
 
 
 def main() -> None:

@@ -440,6 +440,23 @@ def test_status_shows_the_steps_and_what_is_pending(run: Program, two: Path) -> 
     ]
 
 
+def test_status_without_a_configuration_shows_what_is_pending_for_stages_as_they_last_ran(
+    run: Program, two: Path, files: Path
+) -> None:
+    del two
+    run.here("run", CONFIG)
+    (files / "d.txt").write_text("fourth")
+    run.here("add", "files_raw", "raw", "--quiet")
+    found = run.here("status", "--json").json
+    assert {one["name"]: one["pending"] for one in found} == {"files_count": 0, "files_raw": None, "files_upper": 1}
+    assert run.here("status").out.split()[:3] == ["manifest", "records", "pending"]
+
+
+def test_status_has_no_column_for_what_is_pending_where_no_stage_ran(run: Program, files: Path) -> None:
+    del files
+    assert "pending" not in run.here("status").out
+
+
 def test_status_says_which_process_works_on_which_item(run: Program, two: Path) -> None:
     """Of manifests in files: those of this host."""
     del two

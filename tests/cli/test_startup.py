@@ -39,6 +39,23 @@ def test_extract_loads_nothing_that_its_first_source_does_not_need(tmp_path: Pat
     assert loaded & set(NEVER_NEEDED) == set()
 
 
+def test_a_run_with_nothing_pending_loads_nothing_that_only_work_needs(tmp_path: Path) -> None:
+    """Half of such a run is the start of the program."""
+    run = Program(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("a")
+    assert run.here("add", "x_raw", "raw", "--quiet").code == 0
+    stage = {"name": "copy", "from": "x_raw", "manifest": "x_copy", "command": ["cp", "{input}", "{output}"]}
+    config = {"etl_version": "1.0.0", "manifests_dir": "manifests", "data_dir": "data", "stages": [stage]}
+    (tmp_path / "etl.json").write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, "-X", "importtime", "-m", "manifestlog", "run", "etl.json", "--quiet"]
+    _, again = (subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path) for _ in range(2))
+    told = again.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "manifestlog.stages.runner" in loaded
+    assert loaded & {*NEVER_NEEDED, "concurrent.futures"} == set()
+
+
 @pytest.fixture
 def _restored() -> Iterator[None]:
     yield

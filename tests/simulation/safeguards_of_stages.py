@@ -120,7 +120,7 @@ STAGES = [
         "a kept look has a CRC",
         "an input that is never processed",
         "a flipped bit in a kept look",
-        "stages.kept_look:_read", 'if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):', "if False:",
+        "stages.kept_look:members_of", 'if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):', "if False:",
     ),
     one(
         "a kept look is used for what it is about only",

@@ -127,9 +127,9 @@ class Passes:
         return report
 
     def _run_stage(self, stage: "Stage", leave_out: set[str]) -> "StageReport":
-        from manifestlog.stages.runner import run_stage  # noqa: PLC0415 -- slow to import
+        from manifestlog.stages.runner import run  # noqa: PLC0415 -- slow to import
 
-        return run_stage(
+        return run(
             stage,
             self.directory,
             options=self.settings.options(self.history),

@@ -1,5 +1,6 @@
 """Stages: process the records of one manifest and record what came of them in another, exactly once."""
 
+from manifestlog.stages.calls import run_stage
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage
 from manifestlog.stages.errors import NoFunctionError, StageError
 from manifestlog.stages.items import Input, Item
@@ -31,7 +32,7 @@ from manifestlog.stages.report import (
     Started,
     Waiting,
 )
-from manifestlog.stages.runner import pending_items, run_stage
+from manifestlog.stages.runner import pending_items
 from manifestlog.stages.where import Where
 
 __all__ = [

@@ -10,6 +10,7 @@ Pure; not thread-safe.
 
 from __future__ import annotations
 
+from collections.abc import MutableSet
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,24 +20,34 @@ _HEAD_DIGITS = 4
 _TAIL_BYTES = 30
 
 
-class Digests:
-    """A set of checksums, to fill once and to take out of."""
+class Digests(MutableSet[str]):
+    """A set of checksums."""
 
-    __slots__ = ("_buckets",)
+    __slots__ = ("_buckets", "_count")
 
-    def __init__(self) -> None:
+    def __init__(self, checksums: Iterable[str] = ()) -> None:
         self._buckets: dict[str, bytearray] = {}
+        self._count = 0
+        self.update(checksums)
 
     def update(self, checksums: Iterable[str]) -> None:
         """Add these checksums."""
-        buckets = self._buckets
         for checksum in checksums:
-            tail = bytes.fromhex(checksum[_HEAD_DIGITS:])
-            bucket = buckets.get(checksum[:_HEAD_DIGITS])
-            if bucket is None:
-                buckets[checksum[:_HEAD_DIGITS]] = bytearray(tail)
-            elif _place(bucket, tail) < 0:
-                bucket += tail
+            self.add(checksum)
+
+    def add(self, value: str) -> None:
+        tail = bytes.fromhex(value[_HEAD_DIGITS:])
+        bucket = self._buckets.get(value[:_HEAD_DIGITS])
+        if bucket is None:
+            self._buckets[value[:_HEAD_DIGITS]] = bytearray(tail)
+        elif _place(bucket, tail) < 0:
+            bucket += tail
+        else:
+            return
+        self._count += 1
+
+    def discard(self, value: str) -> None:
+        self.take(value)
 
     def take(self, checksum: str) -> bool:
         """Remove a checksum; return whether it was there."""
@@ -44,12 +55,22 @@ class Digests:
         if bucket is None or (at := _place(bucket, bytes.fromhex(checksum[_HEAD_DIGITS:]))) < 0:
             return False
         del bucket[at : at + _TAIL_BYTES]
+        self._count -= 1
         return True
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        bucket = self._buckets.get(value[:_HEAD_DIGITS])
+        return bucket is not None and _place(bucket, bytes.fromhex(value[_HEAD_DIGITS:])) >= 0
 
     def __iter__(self) -> Iterator[str]:
         for head, bucket in self._buckets.items():
             for at in range(0, len(bucket), _TAIL_BYTES):
                 yield head + bucket[at : at + _TAIL_BYTES].hex()
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def _place(bucket: bytearray, tail: bytes) -> int:

@@ -39,7 +39,7 @@ def first_look(between: Between) -> Look:
     # In this order: an input that comes upstream after its output is then known to be done.
     upstream_cursor, there = between.upstream.present()
     outputs_cursor, made = between.outputs.present()
-    found = Look(upstream_cursor, outputs_cursor)
+    found = Look(upstream_cursor, outputs_cursor, pending=Digests(), unjudged=Digests())
     # One query for each kind: the history knows where each is.
     for event in between.outputs.history(kinds=[EventKind.BEGUN]):
         refuse_other_stage(between, event.stage)
@@ -86,27 +86,28 @@ def _done_in_rows(made: Snapshot, rule: Rule) -> Iterator[str]:
                 yield from row.get("derived_from", ())
 
 
-def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> set[str]:
-    """Return the inputs of derivations that still stand. Rows show only the latest of an output."""
-    found: set[str] = set()
+def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> Iterator[str]:
+    """Yield the inputs of derivations that still stand. Rows show only the latest of an output."""
+    if not outputs.has_history:
+        return
+    has_undos = any(True for _ in outputs.history(kinds=[EventKind.UNDO]))
     told: defaultdict[str, set[str]] = defaultdict(set)
-    without_output: list[Event] = []
     repeated: set[str] = set()
     everything = rule.rerun is Rerun.CODE
-    for event in outputs.history(kinds=DERIVES, other_inputs=not everything) if outputs.has_history else ():
+    for event in outputs.history(kinds=DERIVES, other_inputs=not everything):
         if event.checksum is None:
-            without_output.append(event)
+            if not has_undos or outputs.stands(event):
+                yield from _told_by(event, rule)
         elif made.row(event.checksum) is not None:
             told[event.checksum].update(_told_by(event, rule))
             if event.kind is EventKind.DERIVED:
                 repeated.add(event.checksum)
-    for event in _not_undone(outputs, without_output):
-        found.update(_told_by(event, rule))
     for output, events in outputs.standing(_doubtful(outputs, told, repeated)).items():
         told[output] = {
             one for event in events if everything or "inputs" in event.details for one in _told_by(event, rule)
         }
-    return found.union(*told.values())
+    for inputs in told.values():
+        yield from inputs
 
 
 def _told_by(event: Event, rule: Rule) -> Iterator[str]:
@@ -127,12 +128,6 @@ def _doubtful(outputs: AbstractManifest, told: Collection[str], repeated: set[st
     return repeated | {one for event in taken_back if (one := event.checksum) is not None and one in told}
 
 
-def _not_undone(outputs: AbstractManifest, events: list[Event]) -> list[Event]:
-    """Return which of these events, of derivations without an output, no undo has taken back."""
-    undos = list(outputs.history(kinds=[EventKind.UNDO], since=events[0].ts)) if events else []
-    return [event for event in events if not undos or outputs.stands(event)]
-
-
 # -- judged ------------------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +141,7 @@ def _read_judgements(found: Look, between: Between, there: Snapshot, *, is_made:
             if asked == "valid":
                 judged.update((event.checksum,))
     if asked == "valid":
-        found.unjudged.update(checksum for checksum in there.checksums() if not judged.take(checksum))
+        found.unjudged = Digests(checksum for checksum in there.checksums() if not judged.take(checksum))
 
 
 # -- superseded --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ It publishes and records nothing.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import inspect
@@ -122,6 +121,7 @@ class Caller:
 
     async def awaited(self, item: Item) -> Outcome:
         """Return what the coroutine made of this item."""
+        asyncio = importlib.import_module("asyncio")  # slow to import, and loaded already where this is used
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = await self._function(*self._arguments(item))

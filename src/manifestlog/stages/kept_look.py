@@ -28,6 +28,8 @@ from manifestlog.stages.look import Look, UncertainError
 from manifestlog.stages.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from manifestlog.manager import AbstractManifest
     from manifestlog.stages.definition import Stage
     from manifestlog.stages.look import Between
@@ -43,17 +45,24 @@ _CRC_DIGITS = 8
 
 def look_at(between: Between) -> Look:
     """Return what is pending now: from the kept look if it fits, or else anew. Raises as `first_look`."""
+    found = renewed(between)
+    return first_look(between) if found is None else found
+
+
+def renewed(between: Between) -> Look | None:
+    """Return what is pending now, from the kept look; None if that does not say it."""
     found = _read(between)
-    if found is not None:
-        try:
-            found.renew(between)
-            return found
-        except UncertainError:
-            manifest = between.outputs.location.display
-            log.debug("%s: what is pending does not follow from the events since; looking anew", manifest)
-        except DamagedManifestError:
-            pass  # a compaction may also have cut what was being read; if not, the first look raises it
-    return first_look(between)
+    if found is None:
+        return None
+    try:
+        found.renew(between)
+    except UncertainError:
+        manifest = between.outputs.location.display
+        log.debug("%s: what is pending does not follow from the events since; looking anew", manifest)
+        return None
+    except DamagedManifestError:
+        return None  # a compaction may also have cut what was being read; if not, the first look raises it
+    return found
 
 
 def keep_renewed(between: Between, look: Look, *, without_run: str | None = None) -> bool:
@@ -74,12 +83,12 @@ def keep(between: Between, look: Look) -> None:
     path = between.kept
     if path is None:
         return
-    sets: list[set[str]] = [getattr(look, name) for name in _SETS]
+    sets: list[Collection[str]] = [getattr(look, name) for name in _SETS]
     with suppress(OSError):
         if sum(map(len, sets)) > _KEPT_MAX:
             disk.remove(path)
             return
-        members = {"format": FORMAT, "about": _about(between)}
+        members = {"format": FORMAT, "about": _about(between), "group_by": between.group_by}
         members |= {"upstream_cursor": look.upstream_cursor, "outputs_cursor": look.outputs_cursor}
         members |= {name: sorted(some) for name, some in zip(_SETS, sets, strict=True)}
         data = codec.dumps(members)
@@ -90,17 +99,26 @@ def keep(between: Between, look: Look) -> None:
 
 
 def _read(between: Between) -> Look | None:
+    members = None if between.kept is None else members_of(between.kept)
     try:
-        data = b"" if between.kept is None else _bytes_of(between.kept)
-        if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):
-            return None
-        members: dict[str, Any] = codec.loads(data[_CRC_DIGITS:-1])
-        if members["format"] != FORMAT or members["about"] != _about(between):
+        if members is None or members["format"] != FORMAT or members["about"] != _about(between):
             return None
         sets = {name: set(members[name]) for name in _SETS}
         return Look(members["upstream_cursor"], members["outputs_cursor"], **sets)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
+
+
+def members_of(path: str) -> dict[str, Any] | None:
+    """Return what this file keeps, as it was written; None if it is missing, torn or edited."""
+    try:
+        data = _bytes_of(path)
+        if int(data[:_CRC_DIGITS] or b"0", 16) != crc32(data[_CRC_DIGITS:-1]):
+            return None
+        members: dict[str, Any] = codec.loads(data[_CRC_DIGITS:-1])
+    except (OSError, ValueError):
+        return None
+    return members if isinstance(members, dict) else None
 
 
 def _bytes_of(path: str) -> bytes:

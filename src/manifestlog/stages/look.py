@@ -24,7 +24,7 @@ from manifestlog.model.events import EventKind
 from manifestlog.stages.errors import StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableSet
 
     from manifestlog.manager import AbstractManifest
     from manifestlog.model.events import Event
@@ -48,6 +48,8 @@ class Between(NamedTuple):
     rule: Rule
     kept: str | None = None
     """The file that keeps the look for the next run; None if none does."""
+    group_by: str | None = None
+    """How the stage makes items of records: `Stage.group_by`. It says nothing about which records are pending."""
 
 
 @dataclass(slots=True)
@@ -56,15 +58,15 @@ class Look:
 
     upstream_cursor: str
     outputs_cursor: str
-    pending: set[str] = field(default_factory=set)
-    """The checksums that are to be processed."""
+    pending: MutableSet[str] = field(default_factory=set)
+    """The checksums that are to be processed. A first look has them as `Digests`, since there may be millions."""
     doubtful: set[str] = field(default_factory=set)
     """Those of them that may be done."""
     away: set[str] = field(default_factory=set)
     """The checksums that are done, and not upstream at present."""
     invalid: set[str] = field(default_factory=set)
     """The upstream checksums whose latest judgement is `invalid`."""
-    unjudged: set[str] = field(default_factory=set)
+    unjudged: MutableSet[str] = field(default_factory=set)
     """Those without a judgement, if the stage wants valid ones."""
     failed: set[str] = field(default_factory=set)
     """The inputs of failures; some of these may be over."""

@@ -51,5 +51,5 @@ def _failing(between: Between, inputs: set[str]) -> Iterator[tuple[str, ...]]:
 def _still_pending(between: Between, look: Look) -> set[str]:
     """Return the inputs of failures that the next run takes up."""
     now = between.upstream.snapshot()
-    rows = ((checksum, now.encoded(checksum)) for checksum in look.failed & look.pending)
+    rows = ((checksum, now.encoded(checksum)) for checksum in look.failed if checksum in look.pending)
     return {checksum for checksum, raw in rows if raw is not None and not is_superseded(between.upstream, raw)}

@@ -82,7 +82,8 @@ def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator
 
 def between_of(stage: Stage, upstream: AbstractManifest, outputs: AbstractManifest) -> Between:
     """Return what a look of this stage is about. Raises as `rule_of`."""
-    return Between(upstream, outputs, stage.where, rule_of(stage), kept_look.path_of(stage, outputs))
+    kept = kept_look.path_of(stage, outputs)
+    return Between(upstream, outputs, stage.where, rule_of(stage), kept, stage.group_by)
 
 
 def naming_of(stage: Stage, upstream: AbstractManifest) -> Naming:

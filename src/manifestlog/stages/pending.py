@@ -46,7 +46,7 @@ def tasks(between: Between, look: Look, stage: Stage) -> Iterator[ItemTask]:
         yield from _groups(between, look, GroupKey(stage.name, stage.group_by))
 
 
-def _records(upstream: AbstractManifest, checksums: set[str]) -> Iterator[Pair]:
+def _records(upstream: AbstractManifest, checksums: Collection[str]) -> Iterator[Pair]:
     """Yield these records, sorted: one by one if they are few, or else as they come in a snapshot."""
     if not checksums:
         return

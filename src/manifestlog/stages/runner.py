@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_stage(
+def run(
     stage: Stage,
     directory: str | os.PathLike[str] = "manifests",
     *,
@@ -63,18 +63,7 @@ def run_stage(
     asked_to_stop: Callable[[], int] | None = None,
     initializer: Callable[[], None] | None = None,
 ) -> StageReport:
-    """Process everything that is pending for a stage, and return a report.
-
-    `directory` holds the manifests that the stage names; it may be the URL of a database. `only` is a pattern (the shell's wildcards) for the path,
-    source_id or dataset of the items to do. `retry_failed` also tries what was given up. Items whose keys are in
-    `leave_out` are not tried. A failed item is part of the report and does not stop the others. `asked_to_stop` is
-    polled: at 1 the run ends after the items in work, from 2 on at once. `on_event` is called in this process. Each
-    worker process calls `initializer` first.
-
-    Without `asked_to_stop` and `timeout_s`, one job is done in this process. Raises `ManifestNotFoundError`,
-    `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the stage's, and `StageError` if the stage
-    cannot run, all before anything is done; `CommandNotStartedError` and other `ManifestError`s that end a run midway.
-    """
+    """Process everything that is pending for a stage, and return a report: `calls.run_stage` says how, and what it raises."""
     began = time.monotonic()
     opening.check(stage)
     with (
@@ -83,14 +72,14 @@ def run_stage(
     ):
         between = opening.between_of(stage, upstream, outputs)
         report = StageReport(stage.name, stage.version, outputs.location.name, upstream.location.name)
-        run = _StageRun(stage, between, report, on_event or _ignore, asked_to_stop, initializer, shows_start)
+        found = _StageRun(stage, between, report, on_event or _ignore, asked_to_stop, initializer, shows_start)
         try:
-            run.all_of(Choice(only, retry_failed, leave_out))
+            found.all_of(Choice(only, retry_failed, leave_out))
         finally:
             report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
             report.seconds = time.monotonic() - began
     log.info("stage %s: %s", stage.name, ", ".join(f"{count} {result}" for result, count in report.counts.items()))
-    run.on_event(Ended(stage.name, report))
+    found.on_event(Ended(stage.name, report))
     return report
 
 

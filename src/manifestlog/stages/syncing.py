@@ -11,8 +11,8 @@ Invariants:
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def sync_all(sync: Callable[[str], None], paths: Collection[str]) -> dict[str, O
 
 
 def _in_threads(sync: Callable[[str], None], shares: list[list[str]]) -> list[dict[str, OSError]]:
-    with ThreadPoolExecutor(len(shares), "sync") as threads:
+    futures = import_module("concurrent.futures")  # slow to import, and few runs need it
+    with futures.ThreadPoolExecutor(len(shares), "sync") as threads:
         return list(threads.map(partial(_errors, sync), shares))
 
 

@@ -10,14 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,7 +36,6 @@ from manifestlog.stages.rule import Rule
 from manifestlog.stages.worker import Batch, BatchDone, Worker, work_on
 from manifestlog.stages.workspace import Workspace
 from manifestlog.workers.grouping import Grouping
-from manifestlog.workers.stop import StopAskedError
 
 if TYPE_CHECKING:
     from manifestlog.managers import ProcessedManifestManager
@@ -98,12 +96,13 @@ def working(job: StageJob, link: WorkerLink) -> Iterator[Callable[[Batch], Batch
         if not job.is_async:
             yield partial(work_on, worker)
             return
+        coroutines = import_module("manifestlog.stages.coroutines")  # asyncio is slow to import
         worker.land = partial(_land_together, Grouping[Arrival]())
-        with _event_loop() as loop:
-            link.interrupt = partial(_cancel, loop)
+        with coroutines.event_loop() as loop:
+            link.interrupt = partial(coroutines.cancel, loop)
             assert isinstance(job.stage.work, FunctionWork)
             caller = function.Caller(job.stage, function.load(job.stage.work, job.stage.name))
-            worker.perform = partial(_awaited, caller, loop)
+            worker.perform = partial(coroutines.awaited, caller, loop)
             yield partial(work_on, worker)
 
 
@@ -140,38 +139,7 @@ def performer(
     return function.Caller(stage, function.load(stage.work, stage.name))
 
 
-# -- an `async def` ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="event-loop", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-def _cancel(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel everything that runs on a loop of another thread."""
-    loop.call_soon_threadsafe(_cancel_all, loop)
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-
-
-def _awaited(caller: function.Caller, loop: asyncio.AbstractEventLoop, item: Item) -> Outcome:
-    """Wait for the coroutine of an item. Raises `StopAskedError` if it was cancelled."""
-    try:
-        return asyncio.run_coroutine_threadsafe(caller.awaited(item), loop).result()
-    except CancelledError:
-        raise StopAskedError from None
+# -- what is done, of several threads ----------------------------------------------------------------------------------
 
 
 def _land_together(grouping: Grouping[Arrival], landing: Landing, arrivals: list[Arrival]) -> None:

@@ -15,9 +15,11 @@ from manifestlog.cli.working import Work
 from manifestlog.errors import DamagedManifestError, ManifestError, ManifestNotFoundError, NotAManifestError
 from manifestlog.maintenance import ManifestStatus
 from manifestlog.model.rows import utc_text
-from manifestlog.names import location_in, name_of
+from manifestlog.names import files_of, is_url, location_in, name_of
 
 _COLUMNS = ("manifest", "records", "canonical", "log", "segments", "history", "updated", "newest", "failed", "state")
+_COLUMNS_OF_STAGES = ("manifest", "records", "pending", *_COLUMNS[2:])
+"""The columns if what is pending is known of a manifest."""
 _COLUMNS_OF_STEPS = ("step", "manifest", "records", "pending", "failed", "newest", "updated", "state")
 """The columns with `--config`."""
 _COLUMNS_THEN = ("manifest", "records", "updated", "newest", "failed", "state")
@@ -57,7 +59,7 @@ class _Status(NamedTuple):
     step: str | None = None
     """`extract` or the stage that writes it, with `--config`; None for what other programs write."""
     pending: int | None = None
-    """How many items that stage has still to do; None if that is not known."""
+    """How many items that stage has still to do, without `--config` as it last ran; None if that is not known."""
     working: tuple[Work, ...] = ()
     """Who works on its sources or items, as far as that can be seen from here."""
     replica: dict[str, object] | None = None
@@ -95,7 +97,7 @@ def status(
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. With --config, in the order of its steps, and how many items are pending. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
+    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. With --config, in the order of its steps. Pending: how many items its stage has still to do; without --config, the stage as it last ran, and `-` if that run has kept no note of it beside the manifest. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
     max_age_s = durations.duration(max_age, "--max-age")
@@ -107,6 +109,10 @@ def status(
     else:
         paths = target.locate_all(settings, manifests)
         rows = [_read_status(settings, path, moment, max_age_s) for path in paths]
+        if moment is None:
+            rows = [row._replace(pending=_pending(row)) for row in rows]
+        if any(row.pending is not None for row in rows):
+            columns = _COLUMNS_OF_STAGES
     if settings.as_json:
         output.document([_as_json(row, moment) for row in rows])
     elif rows:
@@ -121,6 +127,15 @@ def status(
     if not rows:
         output.notice(settings, f"{settings.directory}: {_NONE}")
     return worst(row.exit_code for row in rows)
+
+
+def _pending(row: _Status) -> int | None:
+    """Return what is pending for the stage that writes a manifest, as it last ran; None if that is not known."""
+    if row.exit_code or is_url(row.path) or not os.path.exists(files_of(row.path).pending):
+        return None
+    from manifestlog.stages.last_run import pending_count  # noqa: PLC0415 -- slow to import
+
+    return pending_count(row.path)
 
 
 def _steps(settings: Settings, found: configured.Configured, max_age_s: float | None) -> list[_Status]:
