@@ -226,7 +226,7 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 MAY_OPEN_TO_WRITE = {
     ("cli/ui/output.py", "Path(os.devnull).open"),
     (
-        "extract/part_file.py",
+        "extract/state_file.py",
         "part_state_path(part).write_text",
     ),  # of the one process that holds the source's claim
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extract.running import pattern
-from manifestlog.extract import Result, part_file
+from manifestlog.extract import Result, state_file
 from manifestlog.extract.part_state import PartState
 from support import answers
 
@@ -109,7 +109,7 @@ def test_a_cut_body_with_a_weak_etag_starts_again(here: Here, bad: BadServer) ->
 @pytest.mark.parametrize("etag", ['"a"\n', '"\u2713"'])
 def test_a_cut_body_whose_etag_no_header_can_hold_starts_again(here: Here, bad: BadServer, etag: str) -> None:
     here.fetch(bad.script("/a", answers.cut_at(400, BODY, ETAG)), retries=0)
-    part_file.write_state(here.part, replace(part_file.read_state(here.part) or PartState(), etag=etag))
+    state_file.write_state(here.part, replace(state_file.read_state(here.part) or PartState(), etag=etag))
     here.fetch(bad.script("/a", answers.whole(BODY, ETAG)))
     assert (len(bad.requests), ranges(bad), here.body()) == (2, [None, None], BODY)
 

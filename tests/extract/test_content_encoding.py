@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,24 @@ def test_a_pin_is_of_the_decoded_bytes(here: Here, bad: BadServer) -> None:
 def test_a_body_that_does_not_match_its_encoding_fails(here: Here, bad: BadServer, payload: bytes) -> None:
     outcome = here.fetch(bad.script("/api.json", encoded(payload)))
     assert (outcome.result, "Content-Encoding" in str(outcome.error), here.files) == (Result.FAILED, True, [])
+
+
+def decoded_and_synced(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, synced = os.fsync, set[int]()
+
+    def noted_sync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    url = bad.script("/a.json", encoded(zipped(b"{}" + BODY)))
+    assert here.fetch(url, decode=True, starts_with="{}").error is None
+    assert here.record().file_path.stat().st_ino in synced
+
+
+def test_what_is_decoded_is_checked_and_synced(here: Here, bad: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what was received."""
+    decoded_and_synced(here, bad, monkeypatch)
 
 
 def test_a_body_that_decodes_to_nothing_fails(here: Here, bad: BadServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,3 +145,28 @@ def test_a_name_without_record_of_a_killed_run_is_used(here: Here, bad: BadServe
     here.data_dir.joinpath("systems", "a").write_bytes(BODY)
     assert here.fetch(bad.script("/a", answers.whole(BODY))).result is Result.NEW
     assert (here.files, os.path.getsize(here.record().file_path)) == (["systems/a"], len(BODY))
+
+
+# -- open files --------------------------------------------------------------------------------------------------------
+
+
+def open_files(directory: Path) -> list[str]:
+    """The files of a directory that this process has open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # of the list itself, which is closed by now
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return [name for name in found if name.startswith(f"{directory}{os.sep}")]
+
+
+@pytest.mark.parametrize("more", [{}, {"bytes_max": 10}, {"checksum": "0" * 64}], ids=["kept", "refused", "pinned"])
+def test_no_file_stays_open_behind_a_source(here: Here, bad: BadServer, more: dict[str, object]) -> None:
+    here.one(source(bad.script("/a", answers.whole(BODY)), **more))
+    assert open_files(here.data_dir) == []
+
+
+def test_a_content_can_be_run_by_what_validates_it(here: Here, bad: BadServer) -> None:
+    """The system refuses to run a file that anybody has open for writing."""
+    url = bad.script("/a.sh", answers.whole(b"#!/bin/sh\nexit 0\n"))
+    command = ("sh", "-c", 'chmod +x "$0" && exec "$0"')
+    assert here.one(source(url, validate=command)).error is None

@@ -10,11 +10,12 @@ import pytest
 
 from extract.running import pattern
 from manifestlog.extract.fetchers.protocol import ResponseHead
-from manifestlog.extract.part_file import PartFile, PartWriter, write_state
+from manifestlog.extract.part_file import PartFile, PartWriter
 from manifestlog.extract.part_ranges import RangesWriter
 from manifestlog.extract.part_state import PartState
 from manifestlog.extract.paths import SourcePaths, part_state_path
 from manifestlog.extract.ranges import Range
+from manifestlog.extract.state_file import write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from extract.running import pattern, sha256
-from manifestlog.extract import data_files, part_file, writing_files
+from manifestlog.extract import data_files, part_file, state_file, writing_files
 from manifestlog.extract.decide import Part
 from manifestlog.extract.fetchers.protocol import ResponseHead
 from manifestlog.extract.part_file import PartFile, PartWriter
@@ -126,7 +126,7 @@ def test_bytes_before_an_error_are_kept(part: Path) -> None:
 
 def test_bytes_before_an_error_count_as_synced(part: Path) -> None:
     cut(part, BODY[:400])
-    found = part_file.read_state(part)
+    found = state_file.read_state(part)
     assert found is not None
     assert found.synced_bytes == 400
 
@@ -238,7 +238,7 @@ BROKEN: dict[str, bytes] = {
 def test_an_unusable_state_is_ignored(part: Path, state: Path, content: bytes) -> None:
     part.write_bytes(BODY)
     state.write_bytes(content)
-    assert part_file.read_state(part) is None
+    assert state_file.read_state(part) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"synced_bytes":-1}'])
@@ -254,27 +254,27 @@ def test_a_part_without_state_is_dropped(part: Path) -> None:
 
 
 def test_a_state_without_part_is_dropped(part: Path) -> None:
-    part_file.write_state(part, PartState(etag='"a"'))
+    state_file.write_state(part, PartState(etag='"a"'))
     assert (at(part).resumable(), left(part)) == (None, [])
 
 
 def test_a_state_comes_back_as_it_was_written(part: Path) -> None:
     whole = PartState('"ä"', "date", 9, "boot", 5, "00" * 32, "/data/x", "2024-01-01T00:00:00+00:00")
-    part_file.write_state(part, whole)
-    assert part_file.read_state(part) == whole
+    state_file.write_state(part, whole)
+    assert state_file.read_state(part) == whole
 
 
 def test_a_state_contains_no_nulls(part: Path, state: Path) -> None:
-    part_file.write_state(part, PartState(etag='"a"'))
+    state_file.write_state(part, PartState(etag='"a"'))
     assert json.loads(state.read_bytes()) == {"etag": '"a"', "boot": "", "synced_bytes": 0}
 
 
 def test_half_a_state_is_ignored(part: Path, state: Path) -> None:
-    part_file.write_state(part, PartState(etag='"a"'))
+    state_file.write_state(part, PartState(etag='"a"'))
     whole = state.read_bytes()
     for length in range(len(whole)):
         state.write_bytes(whole[:length])
-        assert part_file.read_state(part) is None
+        assert state_file.read_state(part) is None
 
 
 def test_discarding_leaves_nothing(part: Path, state: Path) -> None:
@@ -294,7 +294,7 @@ def test_discarding_nothing_is_fine(part: Path) -> None:
 def test_recording_the_intent_keeps_the_state(part: Path) -> None:
     write(part, BODY)
     at(part).record_intent(sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
-    found = part_file.read_state(part)
+    found = state_file.read_state(part)
     assert found is not None
     assert (found.etag, found.sha256, found.file_path) == (HEAD.etag, sha256(BODY), str(part.parent / "x"))
 
@@ -302,7 +302,7 @@ def test_recording_the_intent_keeps_the_state(part: Path) -> None:
 def test_starting_again_discards_the_intent(part: Path) -> None:
     at(part).record_intent(sha256(BODY), part.parent / "x", "2024-01-01T00:00:00+00:00")
     write(part, BODY)
-    found = part_file.read_state(part)
+    found = state_file.read_state(part)
     assert found is not None
     assert found.sha256 is None
 

@@ -41,4 +41,28 @@ EXTRACT = [
         _RANGES,
         "extract.part_file:PartFile.replace_state", "os.fsync(fd)", _NOT_DONE,
     ),
+    one(
+        "a wait that the kernel ends is not the end of a body",
+        "half a content, registered",
+        "a body of unknown length that stops",
+        "extract.fetchers.connections:_Reader.readinto", "raise TimeoutError", "return 0",
+    ),
+    one(
+        "an attempt looks for what the one before has left, whatever an older list says",
+        "a body that begins anew after each break",
+        "an attempt after a list of its directory",
+        "extract.download:_may_be_left", "part.load() if attempts.failures else part.may_be_left()", "part.may_be_left()",
+    ),
+    one(
+        "whoever has claimed a source looks again, whatever an older list says",
+        "the state of one content beside the part of another",
+        "a part that another run leaves after a list",
+        "extract.download:_claim_late", "turn.part.load() or ", "",
+    ),
+    one(
+        "a part is read from the disk where nothing was written",
+        "an expectation that an old content meets",
+        "a part that is decoded",
+        "extract.part_file:PartFile.decoded_path", "self.close()", _NOT_DONE,
+    ),
 ]  # fmt: skip

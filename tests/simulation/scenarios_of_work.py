@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract import test_compaction
-from extract import test_landing
+from extract import test_content_encoding, test_kernel_timed, test_landing, test_leftovers
 from extract.running import Here
 from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.compaction import background
 from processes import test_child_compaction
+from support.badserver import misbehaving
 from support.children import children
 from support.records import NAME, QUICK, make_record, metadata
 from unit import test_rules
@@ -60,6 +61,13 @@ def _landing(folder: Path) -> Iterator[dict[str, Any]]:
         here.check()
 
 
+@contextmanager
+def _fetching(folder: Path) -> Iterator[dict[str, Any]]:
+    """What the tests of runs from a server ask for."""
+    with _landing(folder) as found, misbehaving() as bad:
+        yield {**found, "bad": bad}
+
+
 def _run(given: Given, test: Callable[..., None], folder: Path) -> None:
     with given(folder) as found:
         test(**{name: found[name] for name in inspect.signature(test).parameters})
@@ -71,6 +79,10 @@ def _child(test: Callable[..., None]) -> Callable[[Path], None]:
 
 def _landed(test: Callable[..., None]) -> Callable[[Path], None]:
     return partial(_run, _landing, test)
+
+
+def _fetched(test: Callable[..., None]) -> Callable[[Path], None]:
+    return partial(_run, _fetching, test)
 
 
 def _rule(test: Callable[..., None], *args: Any) -> Callable[[Path], None]:
@@ -109,5 +121,9 @@ IN_A_FOLDER: dict[str, Callable[[Path], None]] = {
     "a content that another worker stores": _landed(
         test_landing.test_a_content_that_another_worker_has_is_not_stored_beside_it
     ),
+    "a body of unknown length that stops": _fetched(test_kernel_timed.stalled_body),
+    "an attempt after a list of its directory": _fetched(test_leftovers.resumed_behind_a_list),
+    "a part that another run leaves after a list": _fetched(test_leftovers.left_meanwhile),
+    "a part that is decoded": _fetched(test_content_encoding.decoded_and_synced),
     "a known content whose file is gone": _landed(test_landing.test_a_known_content_whose_file_is_gone_is_stored_again),
 }

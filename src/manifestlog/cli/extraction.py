@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from manifestlog import names
 from manifestlog.cli import startup
@@ -37,7 +38,7 @@ def fetcher_of(config: "ExtractConfig", path: str) -> "RemoteFetcher":
         from manifestlog.extract.fetchers.dispatch import RemoteFetcher  # noqa: PLC0415 -- slow to import
 
         fetcher = RemoteFetcher(config.defaults)
-        for source in config.sources:
+        for source in {urlsplit(source.url).scheme: source for source in config.sources}.values():
             fetcher.check(source)
     if not is_remote(config) and config.data_dir.exists() and not config.data_dir.is_dir():
         raise CommandError(f"{config.data_dir}: not a directory; name a directory as data_dir in {path}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from manifestlog.extract import paths
@@ -18,16 +21,30 @@ from manifestlog.extract.lending import Lending
 from manifestlog.extract.places.protocol import Place
 from manifestlog.extract.report import Event, Outcome, Result
 from manifestlog.managers import DownloadManifestManager
+from manifestlog.model.models import ManifestRecord
 from manifestlog.model.safe_urls import safe_url
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.workers.grouping import Grouping
 from manifestlog.workers.stop import Stop
 
+_RECENT_S = 1.0
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _ignore(_: Event) -> None:
     """Ignore the event."""
+
+
+class _RecentRoot:
+    """The root of a manifest as it was at most a second ago."""
+
+    def __init__(self) -> None:
+        self._root, self._until = Path(), -math.inf
+
+    def of(self, manifest: DownloadManifestManager) -> Path:
+        if (now := time.monotonic()) >= self._until:
+            self._root, self._until = manifest.root, now + _RECENT_S
+        return self._root
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +67,14 @@ class WorkerContext:
     """Gets further connections for large bodies; None if each has one."""
     postpones: bool = False
     """Whether `download.advance` runs its sources: a pause then ends the turn."""
+    _recent_root: _RecentRoot = field(default_factory=_RecentRoot)
+
+    def locate(self, record: ManifestRecord) -> Path:
+        """Return the path of the file of a record that was just read, without another look at the manifest.
+
+        If the manifest was relocated in this second, that is the same file: a record leads to it under either root.
+        """
+        return self._recent_root.of(self.manifest) / record.file_path
 
     def safe_address(self, source: ETLSource) -> str:
         """Return the source's URL without any secret, for the history."""

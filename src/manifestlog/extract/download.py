@@ -166,10 +166,11 @@ def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) ->
     if context.shows_progress and attempts.failures == 0:
         context.emit(Started(source.source_id, source.dataset))
     with ExitStack() as claims:
+        claims.callback(part.close)
         turn = _Turn(context, source, attempts, part, claims)
         try:
             before = turn.known()
-            if not _asks_for_changes(context, source, before) or part.may_be_left():
+            if not _asks_for_changes(context, source, before) or _may_be_left(part, attempts):
                 turn.claim()
                 before = _settle_left_over(turn)
             return _fetch_and_register(turn, before)
@@ -180,6 +181,11 @@ def _run_steps(context: WorkerContext, source: ETLSource, attempts: Attempts) ->
         except (ExtractError, OSError):
             context.claims.ensure_held()  # what another host has taken over fails for that reason, whatever went wrong
             raise
+
+
+def _may_be_left(part: Part, attempts: Attempts) -> bool:
+    """Return whether an earlier run, or an earlier attempt of this one, may have left something."""
+    return part.load() if attempts.failures else part.may_be_left()
 
 
 def _settle_left_over(turn: _Turn) -> ManifestRecord | None:
@@ -210,7 +216,7 @@ def _fetch_and_register(turn: _Turn, before: ManifestRecord | None) -> Outcome:
     if attempts.left is not None:
         return attempts.left
     assert record is not None
-    path, size = context.manifest.locate(record), record.file_size
+    path, size = context.locate(record), record.file_size
     warning = missing_file_warning(context, part.paths, record, path) if context.place.sees(path) else None
     return Outcome(source.source_id, source.dataset, Result.UNCHANGED, str(path), bytes_saved=size, warning=warning)
 

@@ -298,7 +298,7 @@ def _outcome(context: WorkerContext, one: Arrival, result: AddResult) -> Outcome
     """Delete what is left of the part, and return what came of it."""
     assert one.given is not None
     one.part.discard()
-    file_path = str(context.manifest.locate(result.record))
+    file_path = str(context.locate(result.record))
     warning = moved_time(one.given, result) if one.attempt is not None else None
     verdict = Result.of(result.verdict)
     return Outcome(one.source.source_id, one.source.dataset, verdict, file_path, warning=warning)

@@ -11,7 +11,6 @@ Invariants:
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from manifestlog.extract.dry_run import plan
 from manifestlog.extract.errors import ExtractError
 from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher
+from manifestlog.extract.known_sizes import known_sizes
 from manifestlog.extract.lending import Granted, Lender, Wants
 from manifestlog.extract.places.opening import place_of
 from manifestlog.extract.report import Event, Finished, Outcome, Plan, Result, RunReport, Waiting
@@ -136,7 +136,7 @@ class PipelineOrchestrator:
         if not self._works_here(asked_to_stop):
             self._run_in_workers(job, queue, listener, asked)
         elif job.is_threaded:
-            job = job._replace(fetcher=_renewed(job.fetcher), threads=self._defaults.connections)
+            job = job._replace(threads=self._defaults.connections)
             threads = Job(partial(transferring, job), capacity=self._defaults.connections)
             InProcess(threads, queue).run(_PoolListener(listener, queue), asked)
         else:
@@ -191,12 +191,9 @@ class PipelineOrchestrator:
 
     def _longest_first(self, sources: Iterable[ETLSource]) -> list[ETLSource]:
         """Sort unknown sizes first, then the largest, so that no long download starts when all others end."""
-
-        def size(source: ETLSource) -> float:
-            record = self._manifest.get_record_by_source(source.source_id, source.dataset)
-            return float("inf") if record is None else record.file_size
-
-        return sorted(sources, key=size, reverse=True)
+        given = list(sources)
+        known = known_sizes(self._manifest, given)
+        return sorted(given, key=lambda one: known.get((one.source_id, one.dataset), math.inf), reverse=True)
 
 
 def _data_directory(data_dir: str | os.PathLike[str]) -> Path:
@@ -226,11 +223,6 @@ def plan_all(
     hidden = [*secrets, *secrets_in_options(defaults)]
     for source in sources:
         yield plan(manifest, fetcher, source, Redactor.of(source, defaults.headers, hidden), defaults)
-
-
-def _renewed(fetcher: Fetcher) -> Fetcher:
-    """Return a fetcher for one run of this process: a stop interrupts it for good, and the next run needs another one."""
-    return copy.copy(fetcher) if isinstance(fetcher, RemoteFetcher) else fetcher
 
 
 def _details(outcome: Outcome) -> str:

@@ -33,11 +33,14 @@ from pathlib import Path
 from manifestlog.extract import content_encoding, shared_part
 from manifestlog.extract.data_files import ends_of, sha256_of, size_of
 from manifestlog.extract.decide import Part
+from manifestlog.extract.expectations import HEAD_BYTES, TAIL_BYTES
 from manifestlog.extract.fetchers.protocol import FetchError, ResponseHead
-from manifestlog.extract.part_state import PartState, parsed
+from manifestlog.extract.part_state import PartState
 from manifestlog.extract.paths import SourcePaths, decoded_path, part_state_path
+from manifestlog.extract.places.leftovers import Leftovers
 from manifestlog.extract.places.protocol import Ends
 from manifestlog.extract.ranges import Range, clipped, prefix_of
+from manifestlog.extract.state_file import stored_state, write_state
 from manifestlog.extract.writing_files import open_part, sync_directories, write_at
 
 _BLOCK_BYTES = 1 << 20
@@ -54,74 +57,50 @@ def _this_boot() -> str:
         return ""
 
 
-def read_state(part: Path) -> PartState | None:
-    """Return the state of a part, or None if it is missing or invalid."""
-    try:
-        return _stored_state(part)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _stored_state(part: Path) -> PartState | None:
-    """Like `read_state`, but raise the error of a missing file."""
-    try:
-        return parsed(_read(str(part_state_path(part))))
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError:
-        return None
-
-
-def _read(path: str) -> bytes:
-    """Return the content of a small file, with as few system calls as possible."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
-
-
-def write_state(part: Path, state: PartState) -> None:
-    """Write the state of a part.
-
-    The file is overwritten in place. A crash in the middle costs one download. A rename each time would slow a run over
-    small files by a third.
-    """
-    part_state_path(part).write_text(state.as_text(), encoding="utf-8")
-
-
 class PartFile:
     """The part of one source; reads its state once and keeps it in memory. Only the holder of the source's claim writes."""
 
-    def __init__(self, paths: SourcePaths, *, loads: bool = True, is_shared: bool = False) -> None:
+    def __init__(
+        self, paths: SourcePaths, *, loads: bool = True, is_shared: bool = False, leftovers: Leftovers | None = None
+    ) -> None:
         """Look for what an earlier run has left, unless `loads` is false: then call `load` before anything else.
 
-        `is_shared`: whether workers of other hosts may write there.
+        `is_shared`: whether workers of other hosts may write there. `leftovers` spares `may_be_left` some looks.
         """
         self.paths = paths
+        self._leftovers = leftovers
         self.path = paths.part
         self._is_shared = is_shared
         self._inode: int | None = None
         """The number of the part's file, if it is shared."""
+        self._fd = -1
+        """The open file, from its last byte until it is synced."""
+        self._ends: Ends | None = None
+        """The ends of what a writer has just written."""
         if loads:
             self.load()
 
-    def load(self) -> bool:
-        """Look for what an earlier run has left; return whether there is anything."""
-        self.is_stored = True
-        """Whether `.part.json` exists."""
+    def _begin(self) -> None:
+        """Be a part of which nothing is left."""
+        self.close()
         self.state: PartState | None = None
         """What `.part.json` holds, or would hold; None if it is missing or invalid."""
-        try:
-            self.state = _stored_state(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            self.is_stored = False
-        self.is_present = os.path.lexists(self.path)
+        self.is_stored = False
+        """Whether `.part.json` exists."""
+        self.is_present = False
         """Whether the part itself exists."""
+        self._may_be_decoded = self._is_synced = False
+
+    def load(self) -> bool:
+        """Look for what an earlier run has left; return whether there is anything."""
+        self._begin()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.state = stored_state(self.path)
+            self.is_stored = True
+        self.is_present = os.path.lexists(self.path)
         if self._is_shared:
             self._look_at_file()
         self._may_be_decoded = self.is_stored or self.is_present
-        self._is_synced = False
         return self._may_be_decoded
 
     def _look_at_file(self) -> None:
@@ -131,8 +110,14 @@ class PartFile:
             self.state = None
 
     def may_be_left(self) -> bool:
-        """Look for what an earlier run has left, before the source is claimed."""
-        return self.load()
+        """Look for what an earlier run has left, before the source is claimed.
+
+        The look may be an old one: a body is received under a claim, and `load` looks again.
+        """
+        if self._leftovers is None or self._leftovers.may_have(self.path):
+            return self.load()
+        self._begin()
+        return False
 
     def open(self, *, anew: bool) -> int:
         """Open the part for writing: a new file, or the one that is there."""
@@ -160,11 +145,23 @@ class PartFile:
 
     def ends(self) -> Ends:
         """Return the length of the part, and its first and last bytes."""
-        return ends_of(self.path)
+        return self._ends or ends_of(self.path)
 
     def local_path(self) -> Path:
-        """Return the path at which a program can read the part."""
+        """Return the path at which a program can read the part, and run it: nobody has it open for writing."""
+        self.close()
         return self.path
+
+    def written(self, fd: int, ends: Ends) -> None:
+        """Take the open file of a complete body, so that it need not be opened again to be synced and looked at."""
+        self.close()
+        self._fd, self._ends = fd, ends
+
+    def close(self) -> None:
+        """Close the file, if it is open, and forget what it had."""
+        fd, self._fd, self._ends = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
 
     def resumable(self) -> Part | None:
         """Return the part after cutting it to its trusted length; None if there is none."""
@@ -227,6 +224,7 @@ class PartFile:
 
     def decoded_path(self) -> Path:
         """Return the path for the decoded copy, which `discard` then deletes."""
+        self.close()
         self._may_be_decoded, self._is_synced = True, False
         return decoded_path(self.path)
 
@@ -288,11 +286,12 @@ class PartFile:
         """Make the bytes of a complete part durable, once."""
         if self._is_synced:
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            os.fsync(self._fd)
         finally:
-            os.close(fd)
+            self.close()
         self._is_synced = True
 
     def rename(self, file_path: Path) -> bool:
@@ -306,6 +305,7 @@ class PartFile:
 
     def discard(self) -> None:
         """Delete the part, its state and its decoded copy."""
+        self.close()
         if self.is_present:
             self.path.unlink(missing_ok=True)
         if self.is_stored:
@@ -337,6 +337,7 @@ class PartWriter:
         self._part = part
         self._fd = part.open(anew=not head.start)
         self._sha = hashlib.sha256()
+        self._head = self._tail = b""
         self.length_bytes = 0
         synced = min(part.state.synced_bytes, head.start) if part.state else 0
         self._state = part.marked(state_of(head, synced), is_open=True)
@@ -354,12 +355,18 @@ class PartWriter:
 
     def _hash_existing(self, start: int) -> None:
         while self.length_bytes < start and (block := os.read(self._fd, _BLOCK_BYTES)):
-            self._sha.update(block)
+            self._take(block)
             self.length_bytes += len(block)
+
+    def _take(self, block: bytes) -> None:
+        self._sha.update(block)
+        if len(self._head) < HEAD_BYTES:
+            self._head += block[: HEAD_BYTES - len(self._head)]
+        self._tail = (self._tail + block[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
-        self._sha.update(block)
+        self._take(block)
         write_at(self._fd, block, self.length_bytes, self._part.path)
         self.length_bytes += len(block)
         if self.length_bytes > SMALL_BYTES and not self._part.is_stored:
@@ -374,8 +381,11 @@ class PartWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self._part.written(self._fd, Ends(self.length_bytes, self._head, self._tail))
+            return
         try:
-            if kind is not None and self.length_bytes:
+            if self.length_bytes:
                 with suppress(OSError):  # on a full disk the original error says more
                     os.fsync(self._fd)
                     state = replace(self._state, synced_bytes=self.length_bytes)

@@ -23,6 +23,7 @@ from manifestlog.extract.config.configuration import Defaults
 from manifestlog.extract.config.source import ETLSource
 from manifestlog.extract.context import WorkerContext
 from manifestlog.extract.download import advance
+from manifestlog.extract.fetchers.dispatch import RemoteFetcher
 from manifestlog.extract.fetchers.protocol import Fetcher, interrupt
 from manifestlog.extract.landing import Arrival
 from manifestlog.extract.lending import Lending
@@ -67,6 +68,8 @@ def answering(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
 @contextmanager
 def transferring(job: ExtractJob, link: WorkerLink) -> Iterator[Answer]:
     """Like `answering`, with a manifest that stays open afterwards: it belongs to the run's own process."""
+    if isinstance(job.fetcher, RemoteFetcher):
+        job = job._replace(fetcher=job.fetcher.of_this_process())
     link.interrupt = partial(interrupt, job.fetcher)
     lending = None
     if job.is_threaded:

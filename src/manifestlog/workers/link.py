@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from manifestlog.workers.inbox import framed, write
 from manifestlog.workers.stop import Stop, StopAskedError
 
 _TELL_EVERY_S = 0.1
@@ -32,9 +32,9 @@ class Sender:
 
     def send(self, message: Any) -> None:
         """Send a message whole."""
-        data = ForkingPickler.dumps(message)
+        data = framed(message)
         with self._lock:
-            self._pipe.send_bytes(data)
+            write(self._pipe, [data])
 
 
 def _nothing() -> None:

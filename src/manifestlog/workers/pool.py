@@ -19,20 +19,23 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import multiprocessing
 import os
 import resource
+import select
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import current_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from manifestlog.errors import ManifestError
+from manifestlog.workers.inbox import Inbox, framed, write
 from manifestlog.workers.messages import Done, Fewer
 from manifestlog.workers.scarcity import Scarcity, is_scarce, no_worker
 from manifestlog.workers.tasks import InOrder, Tasks
@@ -88,6 +91,9 @@ class Pool:
         self._again: deque[Turn] = deque()
         self._suspects: deque[Turn] = deque()
         self._workers: dict[Connection[Any, Any], Worker] = {}
+        self._by_descriptor: dict[int, Connection[Any, Any]] = {}
+        self._readiness = select.poll()
+        """Tells which of them have sent something."""
         self._fatal: Exception | None = None
         self._stopping = False
         self._room = self._wanted = jobs
@@ -119,15 +125,18 @@ class Pool:
             connection = max(self._workers, key=lambda one: self._workers[one].free, default=None)
             worker = None if connection is None else self._workers[connection]
             if not can_start and (worker is None or worker.free <= 0):
-                return
+                break
             is_idle = can_start or (worker is not None and not worker.turns)
             if (turn := self._next(is_idle=is_idle)) is None:
-                return
+                break
             if can_start:
                 if not self._start_worker(turn):
                     self._again.appendleft(turn)
             elif connection is not None:
                 self._give(connection, turn)
+        for connection, worker in self._workers.items():
+            if worker.unsent:
+                self._send(connection)
 
     def _next(self, *, is_idle: bool) -> Turn | None:
         """Return the next task for a worker, which may have no other ones; None if none may start now."""
@@ -163,7 +172,9 @@ class Pool:
             raise
         finally:
             theirs.close()  # only the worker has a copy now: when it dies, this end reads end-of-file
-        self._workers[ours] = Worker(process, fits)
+        self._workers[ours] = Worker(process, Inbox(ours), fits)
+        self._by_descriptor[ours.fileno()] = ours
+        self._readiness.register(ours.fileno(), select.POLLIN)
         self._give(ours, turn)
 
     def _tasks_that_fit(self, newest_fd: int) -> int:
@@ -222,8 +233,8 @@ class Pool:
     def _ready(self) -> list[Connection[Any, Any]]:
         """Wait until workers have sent messages, a task may start, or it is time to look for stop requests."""
         pause = self._tasks.pause_s()
-        timeout = _LOOK_EVERY_S if pause is None else min(_LOOK_EVERY_S, pause)
-        return [one for one in wait(list(self._workers), timeout=timeout) if isinstance(one, Connection)]
+        timeout_s = _LOOK_EVERY_S if pause is None else min(_LOOK_EVERY_S, pause)
+        return [self._by_descriptor[fd] for fd, _ in self._readiness.poll(math.ceil(timeout_s * 1000))]
 
     def _let_go(self) -> None:
         """End workers that have nothing to do, if no task waits."""
@@ -236,10 +247,14 @@ class Pool:
 
     def _receive(self, connection: Connection[Any, Any], listener: Listener) -> None:
         try:
-            message = connection.recv()
+            messages = self._workers[connection].inbox.take()
         except (EOFError, OSError):
             self._handle_death(connection, listener)
             return
+        for message in messages:
+            self._handle(connection, message, listener)
+
+    def _handle(self, connection: Connection[Any, Any], message: Any, listener: Listener) -> None:
         worker = self._workers[connection]
         if isinstance(message, Done):
             worker.turns.pop(message.number, None)
@@ -271,14 +286,20 @@ class Pool:
             worker.is_ending = True  # it was killed with the other one, and is no second loss
             self._again.append(turn)
             return
-        self._send(connection, worker.assign(turn))
+        worker.unsent.append(framed(worker.assign(turn)))  # `_fill` sends what it gives together
 
-    def _send(self, connection: Connection[Any, Any], message: Any) -> None:
-        with suppress(OSError):  # it has just died; the next `recv` reports that
-            connection.send(message)
+    def _send(self, connection: Connection[Any, Any], *messages: Any) -> None:
+        """Send a worker what waits for it, and then these messages."""
+        unsent = self._workers[connection].unsent
+        unsent += map(framed, messages)
+        with suppress(OSError):  # it has just died; the next read reports that
+            write(connection, unsent)
+        unsent.clear()
 
     def _handle_death(self, connection: Connection[Any, Any], listener: Listener) -> None:
         worker = self._workers.pop(connection)
+        self._readiness.unregister(connection.fileno())
+        del self._by_descriptor[connection.fileno()]
         connection.close()
         worker.process.join()
         if self._stopping:

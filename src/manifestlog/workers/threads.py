@@ -12,18 +12,20 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import select
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
 from manifestlog.errors import ManifestError
+from manifestlog.workers.inbox import Inbox
 from manifestlog.workers.link import WorkerLink
-from manifestlog.workers.messages import Done, Fewer, Given, received
+from manifestlog.workers.messages import Done, Fewer, Given
 from manifestlog.workers.scarcity import is_scarce
 from manifestlog.workers.stop import StopAskedError
 
@@ -114,22 +116,43 @@ class TaskThreads:
 def work_in_threads(parent: Connection[Any, Any], answer: Callable[[Any], Any], link: WorkerLink) -> None:
     """Do the tasks that come through the pipe until there are none. Raises the error that ends the worker."""
     threads = TaskThreads(answer, link)
-    starter = parent_process()
-    sources: list[Any] = [parent] if starter is None else [parent, starter.sentinel]
+    inbox, ready = Inbox(parent), _readiness(parent)
     try:
         while not link.stop.asked and threads.error is None:
             # In slices, for the reason given in `Stop.sleep`, and to see the error of a thread.
             with link.stop.interruptible():
-                ready = wait(sources, _LOOK_EVERY_S)
-            if not ready:
-                continue
-            if parent not in ready or (message := received(parent)) is None:
+                found = ready.poll(_LOOK_EVERY_S * 1000)
+            if found and not _receive(parent, inbox, found, threads, link):
                 break
-            if isinstance(message, Given):
-                threads.give(message)
-            else:
-                link.on_told(message)
     finally:
         threads.end()
     if threads.error is not None:
         raise threads.error
+
+
+def _readiness(parent: Connection[Any, Any]) -> select.poll:
+    """Return what tells that a message has come, or that the parent has died."""
+    ready, starter = select.poll(), parent_process()
+    for one in [parent.fileno()] + ([] if starter is None else [starter.sentinel]):
+        ready.register(one, select.POLLIN)
+    return ready
+
+
+def _receive(
+    parent: Connection[Any, Any], inbox: Inbox, ready: list[tuple[int, int]], threads: TaskThreads, link: WorkerLink
+) -> bool:
+    """Take what has arrived; return False if there are no more tasks, or if the parent was killed."""
+    if parent.fileno() not in dict(ready):
+        return False
+    try:
+        messages = inbox.take()
+    except (EOFError, OSError):
+        return False
+    for message in messages:
+        if message is None:
+            return False
+        if isinstance(message, Given):
+            threads.give(message)
+        else:
+            link.on_told(message)
+    return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from manifestlog.workers.inbox import Inbox
 from manifestlog.workers.messages import Given
 
 
@@ -24,9 +25,12 @@ class Worker:
     """A worker process and its tasks."""
 
     process: BaseProcess
+    inbox: Inbox
     room: int
     """How many tasks it may have at once."""
     turns: dict[int, Turn] = field(default_factory=dict)
+    unsent: list[bytes] = field(default_factory=list)
+    """Messages for it that go out together."""
     is_ending: bool = False
     """Whether it was told that there is no more to do."""
 

@@ -45,6 +45,8 @@ class FileClaims:
     def __init__(self, directory: str) -> None:
         self.display = os.path.join(directory, CLAIMS_NAME)
         self._fd = disk.open_lock(self.display)
+        self._has_notes = True
+        """Whether the file had notes when this worker looked for the first time, or has its own."""
 
     @contextmanager
     def claim(self, kind: str, name: str, *, wait_s: float = 0.0) -> Iterator[bool]:
@@ -82,13 +84,16 @@ class FileClaims:
         with self.claim("notes", "", wait_s=_NOTES_WAIT_S) as ours:
             if not ours:
                 return []
+            self._has_notes = True
             notes = self._notes()
             notes[name] = [*notes.get(name, [])[-_RUNS_NOTED_MAX:], datetime.now(UTC).isoformat(timespec="seconds")]
             self._write(notes)
             return notes[name]
 
     def clear_skips(self, name: str) -> None:
-        if not disk.size(self._fd):
+        # Without notes at the first look, this worker does not look again: the next run deletes what came meanwhile.
+        self._has_notes = self._has_notes and disk.size(self._fd) > 0
+        if not self._has_notes:
             return
         with self.claim("notes", "", wait_s=_NOTES_WAIT_S) as ours:
             notes = self._notes() if ours else {}

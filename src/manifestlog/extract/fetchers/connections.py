@@ -7,6 +7,7 @@ Invariants:
   trickles bytes. The socket's own timeout bounds the time without any byte.
 - If a server closes a kept connection before the first byte of a response, the error is `StaleConnectionError`. On a
   new connection the same end is a failure.
+- The kernel bounds the waits of a plain connection (`kernel_timed`), and Python those of a TLS connection or a SOCKS proxy.
 
 It does not know the request or the meaning of the response.
 """
@@ -24,8 +25,12 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from manifestlog.extract.fetchers.kernel_timed import KernelTimedSocket
 from manifestlog.extract.fetchers.open_sockets import OpenSockets
 from manifestlog.extract.fetchers.protocol import FetchError
+
+_BUFFER_BYTES = 1 << 15
+"""Takes the head and a small body in one system call."""
 
 
 class StaleConnectionError(Exception):
@@ -56,6 +61,8 @@ class _Reader(io.RawIOBase):
             raise FetchError(reason, transient=True)
         size: int | None = self._raw.readinto(buffer)
         self._sockets.check()  # an interruption looks like the end of the body
+        if size is None:
+            raise TimeoutError  # of the kernel
         if self._deadline is None:  # the deadline starts at the first byte: a slow server may prepare its response
             self._deadline = time.monotonic() + self._patience_s
         self.has_begun = self.has_begun or bool(size)
@@ -73,7 +80,7 @@ class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, connection: _Connection, sock: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
         self.reader = _Reader(self.fp.detach(), connection.sockets, connection.patience_s)
-        self.fp = io.BufferedReader(self.reader)
+        self.fp = io.BufferedReader(self.reader, _BUFFER_BYTES)
 
     def read1(self, n: int = -1) -> bytes:
         self.reader.restart()
@@ -85,6 +92,7 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     sockets: OpenSockets
     patience_s: float
+    timeout_read_s: float
     is_direct: bool
     _reader: _Reader | None = None
     _is_kept = False
@@ -92,6 +100,8 @@ class _Connection(urllib3.connection.HTTPConnection):
     def connect(self) -> None:
         self._is_kept = False
         super().connect()
+        if isinstance(self.sock, KernelTimedSocket):
+            self.sock.leave_to_kernel(self.timeout_read_s)
 
     def _new_conn(self) -> socket.socket:
         if self.is_direct:
@@ -156,7 +166,7 @@ def _connect(connection: _Connection) -> socket.socket:
         host, connection.port, allowed_gai_family(), socket.SOCK_STREAM
     ):
         try:
-            return _connect_to(connection, socket.socket(family, kind, protocol), address)
+            return _connect_to(connection, KernelTimedSocket(family, kind, protocol), address)
         except OSError as error:
             failure = error
     raise failure
@@ -175,19 +185,22 @@ def _connect_to(connection: _Connection, sock: socket.socket, address: Any) -> s
     return sock
 
 
-def use_our_connections(manager: urllib3.PoolManager, sockets: OpenSockets, patience_s: float) -> None:
+def use_our_connections(
+    manager: urllib3.PoolManager, sockets: OpenSockets, patience_s: float, timeout_read_s: float
+) -> None:
     """Make a manager open these connections."""
+    settings = {"sockets": sockets, "patience_s": patience_s, "timeout_read_s": timeout_read_s}
     manager.pool_classes_by_scheme = {
-        scheme: _with_our_connections(pool, sockets, patience_s)
-        for scheme, pool in manager.pool_classes_by_scheme.items()
+        scheme: _with_our_connections(pool, settings) for scheme, pool in manager.pool_classes_by_scheme.items()
     }
 
 
-def _with_our_connections(pool: Any, sockets: OpenSockets, patience_s: float) -> Any:
+def _with_our_connections(pool: Any, settings: dict[str, Any]) -> Any:
     """Return the same kind of pool with these connections mixed in; SOCKS proxies use a connection class of their own."""
     of_library = pool.ConnectionCls
     plain, tls = urllib3.connection.HTTPConnection, urllib3.connection.HTTPSConnection
     ours = _TlsConnection if issubclass(of_library, tls) else _Connection
-    settings = {"sockets": sockets, "patience_s": patience_s, "is_direct": of_library in (plain, tls)}
-    bases = (ours,) if of_library in (plain, tls) else (ours, of_library)
-    return type("_Pool", (pool,), {"ConnectionCls": type("_OurConnection", bases, settings)})
+    is_direct = of_library in (plain, tls)
+    bases = (ours,) if is_direct else (ours, of_library)
+    made = type("_OurConnection", bases, {**settings, "is_direct": is_direct})
+    return type("_Pool", (pool,), {"ConnectionCls": made})

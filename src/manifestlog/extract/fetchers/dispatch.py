@@ -38,12 +38,21 @@ class RemoteFetcher:
 
     thread_safe = True
 
+    _own_pid: int | None = None
+    """The only process that uses it, if that is known."""
+
     def __init__(self, defaults: Defaults | None = None, secrets: Iterable[str] = ()) -> None:
         """Prepare a fetcher; a header that contains one of the `secrets` never follows a redirect to another server."""
         self._defaults = defaults or Defaults()
         self._secrets = frozenset(secrets)
         self._fetchers: dict[tuple[int, str], Fetcher] = {}
         self._interrupted_pid = 0
+
+    def of_this_process(self) -> RemoteFetcher:
+        """Return one that is used in this process only, and does not ask before each request which process it is in."""
+        found = type(self)(self._defaults, self._secrets)
+        vars(found)["_own_pid"] = os.getpid()
+        return found
 
     def open(self, source: ETLSource, request: FetchRequest) -> AbstractContextManager[Response]:
         """Request the content."""
@@ -66,7 +75,7 @@ class RemoteFetcher:
 
     def _of(self, source: ETLSource) -> Fetcher:
         # A forked child must not use its parent's connections.
-        key = (os.getpid(), "http" if is_http(source.url) else "fsspec")
+        key = (self._own_pid or os.getpid(), "http" if is_http(source.url) else "fsspec")
         found = self._fetchers.get(key)
         if found is None:  # of threads that come together, one wins
             new = _http(self._defaults, self._secrets) if is_http(source.url) else _fsspec()

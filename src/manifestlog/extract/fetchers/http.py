@@ -103,7 +103,7 @@ class HttpFetcher:
         self._secrets = secrets
         self._usable: set[tuple[str | None, ...]] = {(None, None, None)}
         self._sockets = OpenSockets()
-        self._pools = Pools(self._sockets, _patience_s(defaults))
+        self._pools = Pools(self._sockets, _patience_s(defaults), defaults.timeout_read_s)
         self._timeout = urllib3.Timeout(connect=defaults.timeout_connect_s, read=defaults.timeout_read_s)
         for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
             logging.getLogger(name).addFilter(_without_secrets)  # adding it twice has no effect

@@ -47,8 +47,8 @@ class _Settings(NamedTuple):
 class Pools:
     """Finds the pool for a request."""
 
-    def __init__(self, sockets: OpenSockets, patience_s: float) -> None:
-        self._sockets, self._patience_s = sockets, patience_s
+    def __init__(self, sockets: OpenSockets, patience_s: float, timeout_read_s: float) -> None:
+        self._sockets, self._patience_s, self._timeout_read_s = sockets, patience_s, timeout_read_s
         self._managers: dict[_Settings, urllib3.PoolManager] = {}
         self._proxies: dict[tuple[str, str, int | None], str] = {}
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Pools:
             if wanted.tls and _speaks_tls(wanted.proxy):
                 options["proxy_ssl_context"] = new_context(self._sockets, wanted.ca, None, None)
             manager = _through_proxy(wanted.proxy, options)
-        use_our_connections(manager, self._sockets, self._patience_s)
+        use_our_connections(manager, self._sockets, self._patience_s, self._timeout_read_s)
         return manager
 
 

@@ -12,6 +12,7 @@ from manifestlog.extract.config.source import DownloadEvent, ETLSource
 from manifestlog.extract.expectations import HEAD_BYTES
 from manifestlog.extract.part_file import PartFile
 from manifestlog.extract.paths import SourcePaths
+from manifestlog.extract.places.leftovers import Leftovers
 from manifestlog.extract.places.protocol import Ends
 from manifestlog.manager import AbstractManifest
 from manifestlog.model.url_paths import UrlPath
@@ -27,12 +28,16 @@ class LocalPlace:
         """`is_shared`: whether workers of other hosts write there, which may be stopped and go on."""
         self.data_dir = data_dir
         self._is_shared = is_shared
+        self._leftovers = None if is_shared else Leftovers()
 
     def prepare(self, manifest: AbstractManifest) -> None:
-        """Do nothing: a directory is made when it is needed, and each source cleans up its own files."""
+        """Forget what was there: a directory is made when it is needed, and each source cleans up its own files."""
+        del manifest
+        self._leftovers = None if self._is_shared else Leftovers()
 
     def part(self, source: ETLSource) -> PartFile:
-        return PartFile(SourcePaths.of(self.data_dir, source), loads=False, is_shared=self._is_shared)
+        paths = SourcePaths.of(self.data_dir, source)
+        return PartFile(paths, loads=False, is_shared=self._is_shared, leftovers=self._leftovers)
 
     def size(self, path: Path) -> int | None:
         return data_files.size_of(path)

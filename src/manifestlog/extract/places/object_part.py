@@ -221,6 +221,9 @@ class ObjectPart:
             if self._length is not None and not self._is_stored:
                 self._save(self.state)
 
+    def close(self) -> None:
+        """Do nothing: nothing is open between two calls."""
+
     def discard(self) -> None:
         if self._length is not None:
             self._store.delete(self._url)

@@ -112,6 +112,9 @@ class Part(Protocol):
     def discard(self) -> None:
         """Delete what is left of the part."""
 
+    def close(self) -> None:
+        """Give up what is open, at the end of a turn."""
+
 
 class Place(Protocol):
     """The place of a run's data files. Threads share it; each process has its own."""

@@ -1,0 +1,90 @@
+"""The receiving end of a pipe: whole messages, as many as one system call finds.
+
+`multiprocessing` waits for a pipe, reads the length of a message, and then the message: three system calls and a new
+selector each time. Here the same bytes are read at once, however many messages they are. What is sent with
+`Connection.send`, or with `write`, is understood.
+
+Invariants:
+
+- A message is returned once, whole, and in order; one that the death of its sender has cut is never returned.
+- Nothing waits for the rest of a message: other pipes are served meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+_BLOCK_BYTES = 1 << 16
+_SIZE, _LONG_SIZE = struct.Struct("!i"), struct.Struct("!Q")
+_IS_LONG = -1
+_LONG_BYTES = 0x7FFFFFFF
+
+
+class Inbox:
+    """The messages that come through a pipe."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+        self._data = bytearray()
+
+    def take(self) -> list[Any]:
+        """Wait for bytes, and return the messages that are whole by now. Raises `EOFError`, or `OSError`, at the end."""
+        end = _socket_of(self._pipe)
+        try:
+            block = end.recv(_BLOCK_BYTES)
+        finally:
+            end.detach()
+        if not block:
+            raise EOFError
+        self._data += block
+        return [ForkingPickler.loads(message) for message in self._whole()]
+
+    def _whole(self) -> Iterator[bytes]:
+        start = 0
+        while (extent := self._extent(start)) is not None:
+            begin, end = extent
+            if end > len(self._data):
+                break
+            yield bytes(self._data[begin:end])
+            start = end
+        del self._data[:start]
+
+    def _extent(self, start: int) -> tuple[int, int] | None:
+        """Return where the message that starts here has its bytes; None if its length has not arrived."""
+        begin = start + _SIZE.size
+        if begin > len(self._data):
+            return None
+        (size,) = _SIZE.unpack_from(self._data, start)
+        if size != _IS_LONG:
+            return begin, begin + size
+        if begin + _LONG_SIZE.size > len(self._data):
+            return None
+        (size,) = _LONG_SIZE.unpack_from(self._data, begin)
+        return begin + _LONG_SIZE.size, begin + _LONG_SIZE.size + size
+
+
+def framed(message: Any) -> bytes:
+    """Return the bytes of a message in a pipe."""
+    data = bytes(ForkingPickler.dumps(message))
+    if len(data) > _LONG_BYTES:
+        return _SIZE.pack(_IS_LONG) + _LONG_SIZE.pack(len(data)) + data
+    return _SIZE.pack(len(data)) + data
+
+
+def write(pipe: Connection[Any, Any], messages: Sequence[bytes]) -> None:
+    """Write messages that are `framed`, with one system call if they fit."""
+    end = _socket_of(pipe)
+    try:
+        end.sendall(b"".join(messages))
+    finally:
+        end.detach()
+
+
+def _socket_of(pipe: Connection[Any, Any]) -> socket.socket:
+    """Return the socket that a pipe with two ends is, for one call; the pipe goes on owning it."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, pipe.fileno())
