@@ -1,9 +1,16 @@
 """Signals that end a verb which runs until it is told to end."""
 
+import select
 import signal
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_WAIT_S_MAX = 86400.0
+"""Some systems refuse a wait of years."""
 
 
 @contextmanager
@@ -16,9 +23,44 @@ def collected() -> Iterator[list[int]]:
         caught.append(number)
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in _ENDING}
     try:
         yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Ending:
+    """The SIGTERM and SIGINT that have come, and a pause that the first of them ends."""
+
+    def __init__(self, wakes: socket.socket) -> None:
+        self.caught: list[int] = []
+        self._wakes = wakes
+        """Readable once a signal has come. An `Event` would not do: a handler that sets it may wait for its own thread."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until a signal comes; return at once if one has come."""
+        until = time.monotonic() + seconds
+        while not self.caught and (left_s := until - time.monotonic()) > 0:
+            select.select([self._wakes], [], [], min(left_s, _WAIT_S_MAX))
+            with suppress(BlockingIOError):  # the time is over
+                self._wakes.recv(64)
+
+
+@contextmanager
+def noted() -> Iterator[Ending]:
+    """Note SIGTERM and SIGINT during the block, however many: nothing in it is interrupted."""
+    wakes, woken = socket.socketpair()
+    with wakes, woken:
+        wakes.setblocking(False)
+        woken.setblocking(False)
+        ending = Ending(wakes)
+        before = {number: signal.signal(number, lambda number, _: ending.caught.append(number)) for number in _ENDING}
+        former = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        try:
+            yield ending
+        finally:
+            signal.set_wakeup_fd(former)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from manifestlog.cli import durations, target
+from manifestlog.cli import durations, signals, target
 from manifestlog.cli.invoke import INTERRUPTED, CommandError, worst
 from manifestlog.cli.keeping import HistoryOption
 from manifestlog.cli.outcomes import Outcome, attempt, for_each_manifest
@@ -26,8 +26,6 @@ from manifestlog.engines.reports import CompactionOutcome, CompactionReport
 from manifestlog.errors import ManifestError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.names import name_of
-
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def compact(
@@ -103,30 +101,28 @@ def _as_json(outcome: Outcome[CompactionReport]) -> dict[str, Any]:
 def _serve(
     settings: Settings, manifests: Sequence[str] | None, pause_s: float, *, if_needed: bool, keep: str | None
 ) -> int:
-    """Compact the directory at intervals until a signal. Signals stay pending during a round."""
+    """Compact the directory at intervals until a signal."""
     where = ", ".join(manifests) if manifests else settings.directory
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
+    with signals.noted() as ending:
         output.notice(settings, f"compacting {where} every {pause_s:g} s until SIGTERM or Ctrl-C")
         while True:
             began = time.monotonic()
-            _round(settings, manifests, if_needed=if_needed, keep=keep)
-            left_s = max(0.0, began + pause_s - time.monotonic())
-            caught = signal.sigtimedwait(_ENDING, left_s)
-            if caught is not None:
-                return INTERRUPTED if caught.si_signo == signal.SIGINT else 0
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            _round(settings, manifests, ending, if_needed=if_needed, keep=keep)
+            ending.pause(began + pause_s - time.monotonic())
+            if ending.caught:
+                return INTERRUPTED if ending.caught[0] == signal.SIGINT else 0
 
 
-def _round(settings: Settings, manifests: Sequence[str] | None, *, if_needed: bool, keep: str | None) -> None:
+def _round(
+    settings: Settings, manifests: Sequence[str] | None, ending: signals.Ending, *, if_needed: bool, keep: str | None
+) -> None:
     try:
         paths = target.locate_all(settings, manifests)
     except (CommandError, ManifestError, OSError) as error:
         output.error(output.reason(error))  # the directory may exist again at the next round
         return
     for path in paths:
-        if signal.sigpending() & set(_ENDING):
+        if ending.caught:
             return
         outcome = attempt(path, lambda path: _compact(settings, path, if_needed=if_needed, keep=keep))
         idle = outcome.result is not None and outcome.result.outcome is CompactionOutcome.NOTHING_TO_DO
