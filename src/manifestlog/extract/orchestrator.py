@@ -109,8 +109,15 @@ class PipelineOrchestrator:
         of `defaults.jobs` it logs a warning. Raises `ManifestError` if the manifest fails.
         """
         began = time.monotonic()
-        waiting = self._longest_first(sources)
         self.report = report = RunReport()
+        try:
+            self._run(self._longest_first(sources), report, asked_to_stop)
+        finally:
+            report.seconds = time.monotonic() - began
+        log.info("%s: %s", self._manifest.location.display, _sum(report))
+        return report
+
+    def _run(self, waiting: list[ETLSource], report: RunReport, asked_to_stop: Callable[[], int] | None) -> None:
         listener = _Listener(report, self._on_event, self._manifest)
         self._place.prepare(self._manifest)
         with self._manifest.run("extract") as run:
@@ -118,9 +125,6 @@ class PipelineOrchestrator:
             report.interrupted = asked_to_stop is not None and asked_to_stop() > 0
             _sum_up(run, report)
         report.stale = freshness.update(self._manifest, self._place, self._defaults, waiting, report.outcomes)
-        report.seconds = time.monotonic() - began
-        log.info("%s: %s", self._manifest.location.display, _sum(report))
-        return report
 
     def _fetch(self, waiting: list[ETLSource], listener: _Listener, asked_to_stop: Callable[[], int] | None) -> None:
         job = ExtractJob(
