@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from cli.program import Program
 from manifestlog import names
 from manifestlog.engines.postgres.location import connection_text, locate
 from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -88,3 +94,41 @@ def test_a_url_in_a_path_is_not_taken_for_a_directory() -> None:
 def test_a_name_is_put_before_the_parameters(directory: str, manifest: str) -> None:
     assert names.joined(directory, "x_y") == manifest
     assert locate(manifest).name == "x_y"
+
+
+# -- on the command line -------------------------------------------------------------------------------------------------
+
+SECRET = "postgresql://me:swordfish@127.0.0.1:1/etl"
+CHECKSUM = "a" * 64
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--dir", SECRET, "status"),
+        ("--dir", SECRET, "doctor"),
+        ("--dir", SECRET, "list", "x_download"),
+        ("--dir", SECRET, "init", "x_download"),
+        ("--dir", SECRET, "has", "x_download", CHECKSUM),
+        ("--dir", SECRET, "log"),
+        ("--dir", SECRET, "unused", "x_download"),
+        ("--dir", SECRET, "pending", "y_parse", "--of", "x_download"),
+        ("doctor", SECRET),
+        ("list", f"{SECRET}/x_download"),
+        ("check", f"{SECRET}/x_download"),
+        ("has", f"{SECRET}/x_download", CHECKSUM),
+        ("copy", "x_download", f"{SECRET}/"),
+        ("copy", f"{SECRET}/x_download", "other/"),
+        ("mirror", f"{SECRET}/x_download", "other"),
+    ],
+    ids=" ".join,
+)
+def test_a_password_is_a_usage_error_of_every_verb_and_not_shown(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    found = Program(tmp_path).here(*arguments)
+    assert (found.code, found.out, found.err.count("\n"), "~/.pgpass" in found.err) == (2, "", 1, True)
+    assert "swordfish" not in found.err
+
+
+def test_a_name_that_is_too_long_is_a_usage_error(tmp_path: Path) -> None:
+    found = Program(tmp_path).here("--dir", "postgresql://127.0.0.1:1/etl", "list", f"{'a' * 400}_download")
+    assert (found.code, found.err.count("\n"), "may have 200" in found.err) == (2, 1, True)

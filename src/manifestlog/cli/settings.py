@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from manifestlog import names
+from manifestlog.engines.registry import driver_for
 from manifestlog.options import FOREVER, ManifestOptions
 
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
@@ -41,15 +42,21 @@ class Settings:
     def path_of(self, manifest: str) -> str:
         """Return the path or URL that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
         if names.is_url(manifest):
-            return manifest
+            return _checked(manifest)
         if manifest.endswith(names.SUFFIX):
             path = str(Path(manifest))
         elif names.is_url(self.directory):
-            return names.joined(self.directory, names.check_name(manifest))
+            return _checked(names.joined(self.directory, names.check_name(manifest)))
         else:
             path = str(Path(self.directory, f"{names.check_name(manifest)}{names.SUFFIX}"))
         names.resolve(path)
         return path
+
+
+def _checked(url: str) -> str:
+    """Return the URL of a manifest. Raises `ValueError` if its engine refuses it, such as one with a password."""
+    driver_for(url).locate(url)
+    return url
 
 
 def settle(before: Mapping[str, Any], after: Mapping[str, Any]) -> Settings:

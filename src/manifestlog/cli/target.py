@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from manifestlog import names
+from manifestlog import locating, names
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -61,7 +61,7 @@ def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[str]
 def in_directory(settings: Settings) -> list[str]:
     """Return every manifest of the directory, sorted by name, including one that has only a log."""
     if names.is_url(settings.directory):
-        return list(driver_for(settings.directory).manifests(settings.directory))
+        return list(driver_for(checked_directory(settings.directory)).manifests(settings.directory))
     try:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
@@ -73,6 +73,13 @@ def in_directory(settings: Settings) -> list[str]:
     found = {name for file in files if (name := names.parse_manifest_name(file) or _name_of_segment(file))}
     paths = [os.path.join(settings.directory, f"{name}{names.SUFFIX}") for name in sorted(found)]
     return [path for path in paths if _is_manifests(path)]
+
+
+def checked_directory(url: str, hint: str = "--dir") -> str:
+    """Return the URL of a database if manifests can be there; one with a password is a usage error."""
+    if names.is_url(url) and (reason := locating.problem(url)):
+        raise typer.BadParameter(reason, param_hint=hint)
+    return url
 
 
 def _is_manifests(path: str) -> bool:

@@ -54,7 +54,8 @@ def _place(settings: Settings, name: str, to: str) -> str:
     """Return the path or URL of the target."""
     if names.is_url(to):
         is_manifest = names.parse_manifest_name(names.name_of(to) + names.SUFFIX) is not None
-        return to if is_manifest and not to.partition("?")[0].endswith("/") else names.joined(to, name)
+        found = to if is_manifest and not to.partition("?")[0].endswith("/") else names.joined(to, name)
+        return target.locate(settings, found, "TO")
     if not to.endswith(names.SUFFIX) and ("/" in to or os.path.isdir(to)):
         return os.path.join(to, name + names.SUFFIX)
     return target.locate(settings, to, "TO")
