@@ -151,10 +151,10 @@ def repair(manifest: Manifest, *, dry_run: bool = False, lock_timeout_s: float =
 
 
 def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Generator[ProbeResult]:
-    """Check that a directory can hold manifests safely, and yield one result per test.
+    """Check that a directory, or the database at a URL, can hold manifests safely, and yield one result per test.
 
-    The tests run in a temporary directory inside this one. The end of the iterator removes it, so exhaust or close the
-    iterator. Raises `OSError` if the directory cannot be read.
+    The tests of a directory run in a temporary one inside it. The end of the iterator removes it, so exhaust or close the
+    iterator. Raises `OSError` if the directory cannot be read. A database that cannot be reached is a failed test.
     """
     place = os.fspath(directory)
     with closing(driver_for(place).diagnose(place)) as results:

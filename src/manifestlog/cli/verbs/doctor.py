@@ -1,4 +1,4 @@
-"""`doctor`: check that a directory supports everything that a manifest relies on."""
+"""`doctor`: check that a directory or a database supports everything that a manifest relies on."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from manifestlog import maintenance, names
+from manifestlog.cli import target
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -21,16 +22,20 @@ def doctor(
     settings: Settings,
     folder: Annotated[
         str | None,
-        typer.Argument(metavar="DIR", help="Directory to test [default: --dir].", show_default=False),
+        typer.Argument(
+            metavar="DIR", help="Directory, or URL of a database, to test [default: --dir].", show_default=False
+        ),
     ] = None,
 ) -> int:
-    """Check that a directory can hold manifests safely.
+    """Check that a directory or a database can hold manifests safely.
 
-    Tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the clock, free space and permissions. Uses a temporary directory inside it, and removes it
-    at the end; never touches manifests. Exits with 1 if a test fails, and with 0 if there are only warnings.
+    Of a directory, tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the clock, free space and permissions. Uses a temporary directory inside it, and removes it
+    at the end; never touches manifests. Of a database, reads what the server says of itself: its settings, tables, standbys, rights, connections and clock. Exits with 1 if a test fails, and with 0 if there are only warnings.
     """
     place = settings.directory if folder is None else folder
-    if not names.is_url(place) and not os.path.isdir(place):
+    if names.is_url(place):
+        target.checked_directory(place, "--dir" if folder is None else "DIR")
+    elif not os.path.isdir(place):
         what = "not a directory" if os.path.lexists(place) else "no such directory"
         raise CommandError(f"{place}: {what}; create it (`mkdir -p`), or name another one", error="FileNotFoundError")
     before = signal.signal(signal.SIGTERM, _end)

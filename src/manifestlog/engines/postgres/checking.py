@@ -15,12 +15,11 @@ from manifestlog.engines.postgres import reading, schema
 from manifestlog.engines.postgres.connections import Pool
 from manifestlog.engines.postgres.location import locate
 from manifestlog.engines.postgres.values import seen_in
-from manifestlog.engines.reports import CheckReport, Footprint, ProbeResult, ProbeStatus
-from manifestlog.errors import ManifestError
+from manifestlog.engines.reports import CheckReport, Footprint
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from manifestlog.engines.postgres.slots import Slot
 
@@ -118,28 +117,3 @@ def manifests(directory: str) -> list[str]:
     finally:
         pool.close()
     return [names.joined(directory, name) for (name,) in found]
-
-
-def diagnose(directory: str) -> Generator[ProbeResult]:
-    """Test whether this database can hold manifests."""
-    pool = Pool(locate(names.joined(directory, "any_manifest")), 0.0)
-    try:
-        yield from pool.open(_probe)
-    except ManifestError as error:
-        yield ProbeResult("connection", ProbeStatus.FAILED, str(error))
-    finally:
-        pool.close()
-
-
-def _probe(slot: Slot) -> list[ProbeResult]:
-    info = slot.live.info
-    found = [
-        ProbeResult("connection", ProbeStatus.OK, f"PostgreSQL {info.server_version // 10000}, database {info.dbname}")
-    ]
-    for name, advice in (("fsync", "turn fsync on"), ("full_page_writes", "turn full_page_writes on")):
-        ((value,),) = slot.rows("SELECT current_setting(%s)", name)
-        status = ProbeStatus.OK if value == "on" else ProbeStatus.FAILED
-        found.append(
-            ProbeResult(name, status, value, "" if value == "on" else f"{advice}: a power cut may lose records")
-        )
-    return found

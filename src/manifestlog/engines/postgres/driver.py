@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from manifestlog import names
 from manifestlog.engines import no_replicas
-from manifestlog.engines.postgres import catalog, checking, loading, location as locations, schema
+from manifestlog.engines.postgres import catalog, checking, doctor, loading, location as locations, schema
 from manifestlog.engines.postgres.catalog import Stored
 from manifestlog.engines.postgres.connections import Pool
 from manifestlog.engines.postgres.engine import CAPABILITIES, PostgresEngine
@@ -145,7 +146,11 @@ def footprint(location: Location) -> Footprint:
 
 def diagnose(directory: str) -> Generator[ProbeResult]:
     """Test whether this database can hold manifests."""
-    yield from checking.diagnose(directory)
+    pool = Pool(locate(names.joined(directory, "any_manifest")), 0.0)
+    try:
+        yield from doctor.diagnose(pool)
+    finally:
+        pool.close()
 
 
 def manifests(directory: str) -> list[str]:
