@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.program import records_of
 from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestNotFoundError, audit, ingest
 from manifestlog.names import resolve
 
-from .builders import QUIET
+from .builders import META, QUIET
 from .test_ingest import SCRIPT, start_methods
 
 if TYPE_CHECKING:
@@ -114,6 +115,27 @@ def test_the_next_run_starts_with_the_remaining_files(path: Path) -> None:
         order = [json.loads(line)["file_path"] for line in file]
     assert len(order) == 14
     assert set(order[:4]).isdisjoint(order[4:10])
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_journal_that_is_named_is_used_instead_of_the_usual_one(path: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "kept.jsonl"
+    assert look(path, journal=journal).journal == str(journal)
+    assert (len(journal.read_bytes().splitlines()), os.path.exists(resolve(path).verified)) == (10, False)
+
+
+@pytest.mark.usefixtures("tree")
+def test_the_directory_of_a_journal_that_is_named_is_not_made(path: Path, tmp_path: Path) -> None:
+    report = look(path, journal=tmp_path / "none" / "kept.jsonl")
+    assert report.journal_error == f"{tmp_path}/none/kept.jsonl: No such file or directory"
+    assert counts(report) == {"ok": 10}
+
+
+def test_a_manifest_in_memory_has_no_journal(tree: Path) -> None:
+    with DownloadManifestManager("memory:x_download", META) as manifest:
+        manifest.add_many(records_of(tree))
+        report = audit.run(manifest, jobs=1)
+    assert (counts(report), report.journal, report.journal_error) == ({"ok": 10}, None, None)
 
 
 # -- how it is asked for -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifestlog.audit.journal import VerificationJournal, line
+from manifestlog.audit.journal_file import beside, in_cache
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
 from manifestlog.names import ManifestPaths, resolve
 
@@ -30,14 +31,14 @@ def _line(expected: Expected = FILES[0], level: Level = Level.FULL, when: str = 
 
 
 def _keep(paths: ManifestPaths, *lines: bytes) -> None:
-    with VerificationJournal(paths) as verified:
+    with VerificationJournal(beside(paths)) as verified:
         for one in lines:
             verified.keep(one)
         assert verified.write_error is None
 
 
 def _when(paths: ManifestPaths, expected: Expected = FILES[0], level: Level = Level.FULL) -> int:
-    with VerificationJournal(paths) as verified:
+    with VerificationJournal(beside(paths)) as verified:
         return verified.when(expected, level)
 
 
@@ -142,7 +143,7 @@ def test_a_name_that_is_not_unicode_is_not_recorded() -> None:
 
 
 def test_two_runs_at_once_keep_all_their_results(paths: ManifestPaths) -> None:
-    with VerificationJournal(paths) as one, VerificationJournal(paths) as other:
+    with VerificationJournal(beside(paths)) as one, VerificationJournal(beside(paths)) as other:
         one.keep(_line(FILES[0]))
         other.keep(_line(FILES[1]))
         one.keep(_line(FILES[2]))
@@ -171,7 +172,7 @@ def test_after_rewriting_lines_are_kept_as_before(paths: ManifestPaths) -> None:
 
 
 def test_nothing_is_rewritten_while_another_run_has_it_open(paths: ManifestPaths) -> None:
-    with VerificationJournal(paths):
+    with VerificationJournal(beside(paths)):
         _crowd(paths)
         before = _read(paths)
         _keep(paths, _line())
@@ -202,7 +203,7 @@ def test_it_is_as_readable_as_the_manifest(paths: ManifestPaths) -> None:
 
 def test_a_directory_in_its_place_is_reported(paths: ManifestPaths) -> None:
     os.mkdir(paths.verified)
-    with VerificationJournal(paths) as verified:
+    with VerificationJournal(beside(paths)) as verified:
         verified.keep(_line())
         assert verified.when(FILES[0], Level.FULL) == NEVER
         assert isinstance(verified.write_error, IsADirectoryError)
@@ -210,7 +211,7 @@ def test_a_directory_in_its_place_is_reported(paths: ManifestPaths) -> None:
 
 def test_a_pipe_in_its_place_is_reported_without_waiting(paths: ManifestPaths) -> None:
     os.mkfifo(paths.verified)
-    with VerificationJournal(paths) as verified:
+    with VerificationJournal(beside(paths)) as verified:
         verified.keep(_line())
         assert verified.write_error is not None
 
@@ -219,16 +220,54 @@ def test_a_link_in_its_place_is_not_written_through(paths: ManifestPaths, tmp_pa
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     os.symlink(victim, paths.verified)
-    with VerificationJournal(paths) as verified:
+    with VerificationJournal(beside(paths)) as verified:
         verified.keep(_line())
         assert verified.write_error is not None
     assert victim.read_bytes() == b"mine"
 
 
 def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
-    with VerificationJournal(ManifestPaths(str(tmp_path / "gone"), "x_download")) as verified:
+    with VerificationJournal(beside(ManifestPaths(str(tmp_path / "gone"), "x_download"))) as verified:
         verified.keep(_line())
         assert verified.write_error is not None
+
+
+# -- of a manifest in a database ---------------------------------------------------------------------------------------
+
+FAR = "postgresql://etl@db.example.org/galaxy/x_download"
+
+
+def test_it_is_in_the_users_cache_directory() -> None:
+    found = in_cache(FAR, {"XDG_CACHE_HOME": "/var/cache/etl"})
+    assert os.path.dirname(found.path) == "/var/cache/etl/manifestlog"
+    assert os.path.basename(found.path).startswith("x_download-")
+
+
+@pytest.mark.parametrize("environment", [{}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "cache"}])
+def test_without_a_valid_cache_directory_it_is_in_the_usual_one(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/etl")
+    assert in_cache(FAR, environment).directory == "/home/etl/.cache/manifestlog"
+
+
+def test_manifests_of_one_name_in_two_databases_have_two() -> None:
+    assert in_cache(FAR, {}) != in_cache(FAR.replace("galaxy", "other"), {})
+
+
+def test_its_directory_is_made(tmp_path: Path) -> None:
+    file = in_cache(FAR, {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    with VerificationJournal(file) as verified:
+        verified.keep(_line())
+        assert verified.write_error is None
+    with VerificationJournal(file) as verified:
+        assert verified.when(FILES[0], Level.FULL) == MOMENT_US
+
+
+def test_without_a_file_nothing_is_remembered() -> None:
+    with VerificationJournal(None) as verified:
+        verified.keep(_line())
+        assert (verified.when(FILES[0], Level.FULL), verified.write_error) == (NEVER, None)
 
 
 # -- it is no part of the ledger ---------------------------------------------------------------------------------------

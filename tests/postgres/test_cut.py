@@ -108,6 +108,13 @@ def test_a_cut_at_any_message_changes_nothing(place: Place, call: str, cut: Cut,
     count("cuts", messages)
 
 
+def test_a_snapshot_may_be_read_slowly(manifest: DownloadManifestManager) -> None:
+    """A process that is stopped while it writes loses its locks after a minute; a snapshot has none."""
+    snapshot = engine_of(manifest).snapshot()
+    asked = "SELECT current_setting('idle_in_transaction_session_timeout')"
+    assert snapshot.ask(lambda slot: slot.rows(asked)) == [("1h",)]
+
+
 def test_a_snapshot_whose_connection_is_lost_says_so(place: Place, manifest: DownloadManifestManager) -> None:
     """Another connection would show another moment."""
     manifest.add(record("a"))

@@ -1,4 +1,4 @@
-"""The verification journal: a file beside the manifest with each data file's last verification. Losing it is harmless.
+"""The verification journal: a file with each data file's last verification. Losing it is harmless.
 
 One JSON line per verified file, the latest last::
 
@@ -24,7 +24,7 @@ from manifestlog.files import disk, publish
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from manifestlog.names import ManifestPaths
+    from manifestlog.audit.journal_file import JournalFile
 
 log = logging.getLogger(__name__)
 
@@ -70,29 +70,29 @@ def _parse(text: bytes) -> _JournalLine | None:
 
 
 class VerificationJournal:
-    """The journal of one manifest, open for one run. Use it as a context manager.
+    """The journal of one manifest, open for one run; without a file, it remembers nothing. Use it as a context manager.
 
     If it cannot be written, it is only read, and `write_error` has the reason.
     """
 
-    def __init__(self, paths: ManifestPaths) -> None:
-        self._paths = paths
+    def __init__(self, file: JournalFile | None) -> None:
+        self._file = file
         self._fd: int | None = None
         self._last: dict[int, int] = {}
         self._lines = 0
         self.write_error: OSError | None = None
 
     def __enter__(self) -> VerificationJournal:
-        if not self._paths.directory:
-            return self  # a manifest at a URL: there is no place for a journal beside it
+        if self._file is None:
+            return self
         try:
-            self._fd = self._open()
+            self._fd = self._open(self._file)
             disk.lock_shared(self._fd)
         except OSError as error:
-            self.write_error = error
+            self.write_error = _plain(error)
         try:
-            self._load()
-            self._shorten()
+            self._load(self._file)
+            self._shorten(self._file)
         except OSError as error:
             self._give_up(error)
         return self
@@ -103,15 +103,17 @@ class VerificationJournal:
             self._fd = None
         self._last.clear()
 
-    def _open(self) -> int:
+    def _open(self, file: JournalFile) -> int:
         with suppress(FileNotFoundError):
-            return disk.open_append(self._paths.verified)
+            return disk.open_append(file.path)
+        if file.is_in_cache:
+            disk.make_passing_directories(file.directory)
         with suppress(FileExistsError):  # another run was faster
-            return disk.create(self._paths.verified, mode_from=self._paths.canonical)
-        return disk.open_append(self._paths.verified)
+            return disk.create(file.path, mode_from=file.mode_from)
+        return disk.open_append(file.path)
 
     def _give_up(self, error: OSError) -> None:
-        self.write_error = self.write_error or error
+        self.write_error = self.write_error or _plain(error)
         if self._fd is not None:
             disk.close(self._fd)
             self._fd = None
@@ -129,11 +131,11 @@ class VerificationJournal:
         """Free the memory of the times, once the order is known."""
         self._last = {}
 
-    def _load(self) -> None:
+    def _load(self, file: JournalFile) -> None:
         fd = self._fd
         if fd is None:
             with suppress(FileNotFoundError):
-                fd = disk.open_read(self._paths.verified)
+                fd = disk.open_read(file.path)
         if fd is None:
             return
         moments: dict[int, int] = {}
@@ -159,21 +161,20 @@ class VerificationJournal:
         except OSError as error:
             self._give_up(error)
 
-    def _shorten(self) -> None:
+    def _shorten(self, file: JournalFile) -> None:
         """Rewrite the file without replaced lines, if most of its lines are replaced."""
         if self._fd is None:
             return
         size = disk.size(self._fd)
         if self._lines > 2 * len(self._last) + _SPARE_LINES and not disk.held_by_others(self._fd):
-            self._rewrite(self._fd, size)
+            self._rewrite(file, self._fd, size)
         elif size and disk.read(self._fd, 1, size - 1) != b"\n":
             self.keep(b"\n")  # a killed run left an unfinished line: start a new one
 
-    def _rewrite(self, old: int, size: int) -> None:
-        disk.remove(self._paths.verified_next)  # left by a run that was killed here
-        target = publish.Target(self._paths.verified_next, self._paths.verified)
-        new = publish.publish_open(target, self._latest(old), mode_from=self._paths.verified)
-        log.info("%s: rewritten, %d bytes instead of %d", self._paths.verified, disk.size(new), size)
+    def _rewrite(self, file: JournalFile, old: int, size: int) -> None:
+        disk.remove(file.next)  # left by a run that was killed here
+        new = publish.publish_open(publish.Target(file.next, file.path), self._latest(old), mode_from=file.path)
+        log.info("%s: rewritten, %d bytes instead of %d", file.path, disk.size(new), size)
         disk.close(old)
         self._fd = new
         disk.lock_shared(new)
@@ -184,6 +185,12 @@ class VerificationJournal:
             said = _parse(text)
             if said is not None and self._last.get(said.key) == said.when_us:
                 yield text + b"\n"
+
+
+def _plain(error: OSError) -> OSError:
+    """Return an error without the frames that it came through: they would keep the manifest's snapshot open."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _lines(fd: int) -> Iterator[bytes]:

@@ -36,6 +36,9 @@ class VerifyOptions:
     """With `root`: look for absolute paths below this directory in `root` instead [default: the manifest's root]."""
     untracked: tuple[str | os.PathLike[str], ...] = ()
     """Directories in which to report files that no record names."""
+    journal: str | os.PathLike[str] | None = None
+    """File that keeps when each file was verified [default: beside the manifest; of one in a database, in
+    `$XDG_CACHE_HOME/manifestlog` or `~/.cache/manifestlog`]."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", Level(self.level))
@@ -82,6 +85,8 @@ class AuditReport:
     """Number of bytes read."""
     seconds: float = 0.0
     interrupted: bool = False
+    journal: str | None = None
+    """The file that keeps when each file was verified, so that the next run continues; None for a manifest in memory."""
     journal_error: str | None = None
     """The reason why the journal could not be written, or None. The next run then verifies the same files again."""
 

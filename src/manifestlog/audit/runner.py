@@ -21,6 +21,7 @@ from itertools import takewhile
 
 from manifestlog import names
 from manifestlog.audit.journal import VerificationJournal
+from manifestlog.audit.journal_file import journal_of
 from manifestlog.audit.ledger import LedgerFiles, opened
 from manifestlog.audit.listing import Listing
 from manifestlog.audit.plan import Expected, FileState, Level, VerifyPlan
@@ -75,11 +76,12 @@ def run(
     deadline_s = time.monotonic() + (wanted.max_duration_s or math.inf)
     with opened(manifest, options) as found:
         location = found.location.display
-        paths = names.files_of(location)
-        with VerificationJournal(paths) as journal:
+        file = journal_of(found, _text(wanted.journal), os.environ)
+        with VerificationJournal(file) as journal:
             ledger = LedgerFiles(found, _text(wanted.root), _text(wanted.former))
             plan = ledger.plan(wanted.level, journal)
             report = AuditReport(wanted.level, len(plan), superseded=plan.superseded)
+            report.journal = None if file is None else file.path
             _draw(plan, wanted, report)
             listing = Listing(plan.stores)
             current = _Run(report, plan, listing, journal, on_event, keep_findings=keep_findings)
@@ -90,12 +92,18 @@ def run(
                 current.verify_files(job, jobs, deadline_s, asked_to_stop)
                 if wanted.untracked and not report.interrupted:
                     folders = [os.fspath(one) for one in wanted.untracked]
-                    current.look_for_untracked(folders, ledger.paths(), paths, asked_to_stop or int)
+                    current.look_for_untracked(folders, ledger.paths(), _files_of(found), asked_to_stop or int)
             finally:
                 report.seconds = time.perf_counter() - began
         if journal.write_error is not None:
-            report.journal_error = f"{paths.verified}: {reason(journal.write_error)}"
+            report.journal_error = f"{report.journal}: {reason(journal.write_error)}"
     return report
+
+
+def _files_of(manifest: AbstractManifest) -> names.ManifestPaths:
+    """Return the manifest's own files; none of them exists if it is not in files."""
+    location = manifest.location
+    return names.resolve(location.display) if manifest.is_in_files else names.ManifestPaths("", location.name)
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

@@ -52,6 +52,15 @@ _UntrackedOption = Annotated[
         help="Also report files in this directory that no record names. Repeatable.",
     ),
 ]
+_JournalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        callback=validators.filled,
+        help="Where to keep when each file was verified [default: beside the manifest; for a database, in ~/.cache/manifestlog].",
+    ),
+]
 
 
 def verify(
@@ -83,6 +92,7 @@ def verify(
     root: _RootOption = None,
     former: _FormerOption = None,
     untracked: _UntrackedOption = None,
+    journal: _JournalOption = None,
 ) -> int:
     """Verify data files against the manifest.
 
@@ -99,6 +109,7 @@ def verify(
         root=root or None,
         former=former or None,
         untracked=tuple(untracked or ()),
+        journal=journal,
     )
     return _run(settings, target.locate(settings, manifest), wanted, jobs)
 

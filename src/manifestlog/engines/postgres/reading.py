@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+PATIENCE = "SELECT set_config('idle_in_transaction_session_timeout', '1h', true)"
+"""How long a snapshot may be unread: whoever verifies large files, or shows it page by page, takes his time. It locks nothing."""
 FEED = "SELECT seq, ts, records, changed, cut_seq, cut_ts FROM manifestlog.feed WHERE manifest_id = %s"
 _COUNT = "SELECT records FROM manifestlog.feed WHERE manifest_id = %s"
 METADATA = """

@@ -57,6 +57,7 @@ class PostgresSnapshot:
         location = self._pool.location
         with slot.script():
             slot.send(reading.SNAPSHOT)
+            slot.send(reading.PATIENCE)
             end, metadata = slot.send(reading.FEED, self._id), slot.send(reading.METADATA, self._id)
         found = reading.feed_in(end.rows, location), reading.metadata_in(metadata.rows, location)
         self._pool.keep(slot)
