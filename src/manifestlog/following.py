@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from manifestlog.errors import DamagedManifestError, HistoryReachError
+from manifestlog.errors import CursorError, DamagedManifestError, HistoryReachError
 from manifestlog.model.events import Event, EventKind
 from manifestlog.queries import log_time
 
@@ -44,22 +44,32 @@ class ChangeFeed:
         self._without_run = without_run
         self.cursor = engine.start() if since is None else since
         """The position after the last event that was returned."""
+        self._is_ours = since is None
+        """Whether this manifest had the cursor once: if not any more, its last events were taken back."""
 
     def new(self) -> Iterator[Event]:
-        """Yield every event since the last call, or none. Raises `CursorError` and `DamagedManifestError`."""
+        """Yield every event since the last call, or none. Raises `CursorError` and `DamagedManifestError`.
+
+        Events may be taken back: by a restore, or by the promotion of a standby that did not have them yet. Then, and if
+        events were cut, `reset` comes, and the present records after it.
+        """
         end = self._engine.cursor()
         if end == self.cursor:
+            self._is_ours = True
             return
         before = self.cursor
         failed = ""
         while True:
             try:
                 for event in self._engine.events_after(self.cursor, without_run=self._without_run):
-                    self.cursor = event.cursor
+                    self.cursor, self._is_ours = event.cursor, True
                     yield event
                     failed = ""
+                self._is_ours = True
                 break
-            except HistoryReachError:
+            except (CursorError, HistoryReachError) as error:
+                if isinstance(error, CursorError) and not self._is_ours:
+                    raise
                 yield from self._start_again()
                 return
             except DamagedManifestError as error:

@@ -14,11 +14,14 @@ from cli.program import wait_until
 from contract.builders import META, QUIET, record, sha
 from manifestlog import (
     ClaimLostError,
+    CursorError,
     DownloadManifestManager,
+    EventKind,
     ManifestError,
     ManifestExistsError,
     ManifestOptions,
     Verdict,
+    following,
 )
 from manifestlog.engines.postgres import leases, loading, single, together, upkeep, values, writing
 from manifestlog.engines.postgres.history import History
@@ -292,6 +295,21 @@ def nothing_is_replayed_after_other_events(place: Place) -> None:
         assert len(manifest) == 0
 
 
+def a_feed_whose_last_events_were_taken_back_begins_again(place: Place) -> None:
+    """As by the promotion of a standby that did not have them."""
+    with DownloadManifestManager(place.url(), META) as manifest:
+        manifest.add(record("a"))
+        feed = manifest.feed()
+        before = [event.kind for event in feed.new()]
+        for table in ("log", "content", "sighting"):
+            place.execute(f"DELETE FROM manifestlog.{table}")
+        place.execute("UPDATE manifestlog.feed SET seq = 0, records = 0")
+        try:
+            assert (before, [event.kind for event in feed.new()]) == ([EventKind.PUT], [EventKind.RESET])
+        except CursorError as error:
+            raise AssertionError from error
+
+
 SCENARIOS: dict[str, Callable[[Place], None]] = {
     scenario.__name__.replace("_", " "): scenario
     for scenario in (
@@ -311,6 +329,7 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         who_has_written_hears_so_although_the_claim_is_lost_by_then,
         a_copy_fills_no_manifest_with_records,
         nothing_is_replayed_after_other_events,
+        a_feed_whose_last_events_were_taken_back_begins_again,
     )
 }
 
@@ -381,6 +400,9 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "who has written hears so although the claim is lost by then": lambda p: p.setattr(
         writing.Transaction, "_begin", _asking_the_fence_first
+    ),
+    "a feed whose last events were taken back begins again": lambda p: p.setattr(
+        following.ChangeFeed, "_is_ours", property(lambda _: False, lambda *_: None), raising=False
     ),
 }
 
