@@ -44,7 +44,7 @@ def adopt_metadata(engine: Engine, metadata: ManifestMetadata | None) -> str:
     if refused_root is not None:
         log.warning(
             "%s: root_dir stays %s, not %s, because its records have paths relative to it; if the files have moved,"
-            " run `manifestlog relocate`",
+            " run `manifestlog relocate`; if other hosts have them there, mount them at that path",
             display,
             engine.metadata()["root_dir"],
             refused_root,

@@ -114,6 +114,32 @@ def test_another_host_finds_out_itself_what_is_pending(done: Program, place: Pla
     assert other.here("run", CONFIG, "upper", "--json").json["stages"][0]["items"] == 0
 
 
+def test_a_link_to_the_data_is_not_followed_in_records(run: Program, configured: dict[str, Any], place: Place) -> None:
+    """So hosts may have a directory mounted in different places, as long as one path leads to it."""
+    del configured
+    (run.home / "mounted").mkdir()
+    (run.home / "data").symlink_to("mounted")
+    assert run.here("extract", CONFIG, "--quiet").code == 0
+    with DownloadManifestManager(place.url("files_download"), read_only=True) as manifest:
+        assert manifest.root == run.home / "data"
+        assert {str(record.file_path) for record in manifest.records.values()} == {f"raw/{name}.txt" for name in FILES}
+
+
+def test_a_host_that_has_the_data_elsewhere_is_warned_and_fetches_nothing_twice(
+    done: Program, configured: dict[str, Any], place: Place
+) -> None:
+    with misbehaving() as server:
+        more = {"source_id": "d", "dataset": "raw", "url": server.script("/d.txt", answers.whole(b"fourth", '"d"'))}
+        config = configured | {"data_dir": "elsewhere", "sources": [*configured["sources"], more]}
+        (done.home / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        found = done.here("extract", CONFIG, "--json")
+    assert (found.json["unchanged"], found.json["new"]) == (3, 1)
+    assert "if other hosts have them there, mount them at that path" in found.err
+    with DownloadManifestManager(place.url("files_download"), read_only=True) as manifest:
+        paths = {record.source_id: str(record.file_path) for record in manifest.records.values()}
+    assert paths == {name: f"raw/{name}.txt" for name in FILES} | {"d": f"{done.home}/elsewhere/raw/d.txt"}
+
+
 def test_status_shows_the_steps(done: Program) -> None:
     found = done.here("status", "--config", CONFIG, "--json").json
     assert [(one["step"], one["name"], one["total_records"], one["pending"]) for one in found] == [

