@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pytest
 
 from cli.program import Program
 from contract.builders import META, record
-from manifestlog import DiskFullError, DownloadManifestManager, ManifestOptions, ServerError, ServerUnavailableError
+from manifestlog import (
+    DiskFullError,
+    DownloadManifestManager,
+    IndeterminateWriteError,
+    ManifestOptions,
+    ServerError,
+    ServerUnavailableError,
+)
 from support import mounts
 from support.children import children
-from support.postgres import FAST, serving
+from support.postgres import DURABLE, FAST, cluster, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from manifestlog import ManifestRecord
     from support.mounts import Mounted
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 # -- the disk ------------------------------------------------------------------------------------------------------------
 
+T = TypeVar("T")
 SIZE_BYTES = 48 << 20
 BATCH = 500
 
@@ -78,16 +87,22 @@ def on_a_small_disk(mounted: Mounted) -> Full:
             mounted.empty()
 
 
-@pytest.fixture(scope="module")
-def full() -> Iterator[Full]:
+def on_a_file_system_of_its_own(body: Callable[[Mounted], T]) -> T:
+    """Return what a child returns that has a small file system."""
     mounts.need(mounts.on_tmpfs, 1 << 20)
     root = Path(tempfile.mkdtemp(prefix="small-"))  # pytest's own directories are closed to the server's user
     root.chmod(0o755)
     try:
         with children() as start:
-            yield start(mounts.on_tmpfs, root, on_a_small_disk, SIZE_BYTES).result()
+            found: T = start(mounts.on_tmpfs, root, body, SIZE_BYTES).result()
+            return found
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def full() -> Full:
+    return on_a_file_system_of_its_own(on_a_small_disk)
 
 
 def test_the_message_names_the_servers_disk_in_one_line(full: Full) -> None:
@@ -106,6 +121,40 @@ def test_what_is_there_can_be_looked_up(full: Full) -> None:
 
 def test_with_room_again_the_same_manager_goes_on(full: Full) -> None:
     assert full.again == BATCH
+
+
+def with_a_small_log(mounted: Mounted) -> tuple[str, int, int]:
+    """For a child: fill the file system that has the server's log of changes, without which it ends.
+
+    Return what a client hears, how many records were acknowledged, and how many are there after a restart with room.
+    """
+    few = {"wal_keep_size": "0", "max_wal_size": "32MB", "min_wal_size": "32MB", "autovacuum": "off"}
+    with cluster({**DURABLE, **few}) as server:
+        there = mounted.root / "wal"
+        shutil.move(server.data / "pg_wal", there)
+        (server.data / "pg_wal").symlink_to(there)
+        subprocess.run(["chown", "-R", "--reference", server.folder, there], check=True)
+        server.start()
+        url, acknowledged, message = server.url("systems_download"), 0, ""
+        with DownloadManifestManager(url, META, options=ManifestOptions(lock_timeout_s=1.0)) as manifest:
+            mounted.fill()
+            try:
+                while True:
+                    acknowledged += len(manifest.add_each(_batch(acknowledged)))
+            except (ServerUnavailableError, IndeterminateWriteError) as error:
+                message = str(error)
+            server.stop()
+            mounted.empty()
+            server.start()
+            return message, acknowledged, len(manifest)
+
+
+def test_a_server_that_has_no_room_for_its_log_loses_nothing() -> None:
+    """It ends, and starts once there is room. The batch that was in doubt is there as a whole, or not at all."""
+    message, acknowledged, records = on_a_file_system_of_its_own(with_a_small_log)
+    assert ("\n" in message, "within 1 s" in message) == (False, True)
+    assert acknowledged > 0
+    assert records in (acknowledged, acknowledged + BATCH)
 
 
 # -- connections ---------------------------------------------------------------------------------------------------------
