@@ -44,6 +44,24 @@ def test_a_run_with_nothing_pending_writes_nothing(home: Home) -> None:
     assert home.events() == before
 
 
+def test_a_run_with_nothing_pending_leaves_every_file_as_it_is(home: Home) -> None:
+    home.download(("a", "one"))
+    found = []
+    for _ in range(3):
+        done(home)
+        files = sorted(path for path in home.root.rglob("*") if path.is_file())
+        found.append([(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files])
+    assert found[2] == found[1]
+
+
+def test_a_run_with_nothing_pending_takes_no_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That checks the whole index, so it takes the longer the more records there are."""
+    home.download(("a", "one"))
+    done(home)
+    monkeypatch.setattr(ProcessedManifestManager, "snapshot", None)
+    assert done(home) == 0
+
+
 def test_new_and_changed_content_is_pending(home: Home) -> None:
     home.download(("a", "one"))
     done(home)

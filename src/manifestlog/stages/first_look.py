@@ -90,12 +90,14 @@ def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> I
     """Yield the inputs of derivations that still stand. Rows show only the latest of an output."""
     if not outputs.has_history:
         return
-    has_undos = any(True for _ in outputs.history(kinds=[EventKind.UNDO]))
+    has_undos: bool | None = None
     told: defaultdict[str, set[str]] = defaultdict(set)
     repeated: set[str] = set()
     everything = rule.rerun is Rerun.CODE
     for event in outputs.history(kinds=DERIVES, other_inputs=not everything):
         if event.checksum is None:
+            if has_undos is None:  # a search through all events since
+                has_undos = any(True for _ in outputs.history(kinds=[EventKind.UNDO], since=event.ts))
             if not has_undos or outputs.stands(event):
                 yield from _told_by(event, rule)
         elif made.row(event.checksum) is not None:

@@ -92,10 +92,20 @@ def keep(between: Between, look: Look) -> None:
         members |= {"upstream_cursor": look.upstream_cursor, "outputs_cursor": look.outputs_cursor}
         members |= {name: sorted(some) for name, some in zip(_SETS, sets, strict=True)}
         data = codec.dumps(members)
-        disk.make_passing_directories(os.path.dirname(path))
         files = names.files_of(between.outputs.location.display)
         parts = [b"%08x" % crc32(data), data, b"\n"]
+        if _is_there(path, b"".join(parts)):
+            return
+        disk.make_passing_directories(os.path.dirname(path))
         publish(Target(files.temporary(path), path), parts, mode_from=files.canonical if files.directory else None)
+
+
+def _is_there(path: str, data: bytes) -> bool:
+    """Return whether a file has these bytes: a run with nothing to do then waits for no disk."""
+    try:
+        return _bytes_of(path) == data
+    except FileNotFoundError:
+        return False
 
 
 def _read(between: Between) -> Look | None:
