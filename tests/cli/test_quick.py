@@ -1,20 +1,23 @@
-"""The short way of `has` says what the full command line says, or leaves it to that."""
+"""The short way of `has` and `extract` says what the full command line says, or leaves it to that."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from extract.builders import raw_config, raw_source
 from manifestlog.cli import fast_path, program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cli.program import Program
+    from cli.program import Program, Result
 
 KNOWN = hashlib.sha256(b"a").hexdigest()
 UNKNOWN = hashlib.sha256(b"nowhere").hexdigest()
@@ -45,6 +48,12 @@ ELSE = [
     ["--dir", "nowhere", "has", NAME, KNOWN, "--dir", "manifests"],
     ["has", "--", NAME, KNOWN],
     ["get", NAME, KNOWN],
+    ["extract"],
+    ["extract", ""],
+    ["extract", "--help"],
+    ["extract", "etl.config.json", "more"],
+    ["extract", "etl.config.json", "--dry-run"],
+    ["extract", "etl.config.json", "--dir", "manifests"],
     [NAME, "has", KNOWN],
 ]
 
@@ -74,6 +83,38 @@ def test_a_missing_manifest_gives_the_usual_message(run: Program, home: Path) ->
     short, full = (run.here("has", "no_download", KNOWN, *more) for more in ((), ("--lock-timeout", "30")))
     assert short == full
     assert short.code == 10
+
+
+# -- extract -----------------------------------------------------------------------------------------------------------
+
+
+def both_ways(run: Program, *more: str) -> tuple[Result, Result]:
+    """What the short way says to a configuration, and then the full command line."""
+    short = run.here("extract", "etl.config.json", *more)
+    return short, run.here("extract", "etl.config.json", "--connections", "32", *more)
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("-q",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "config", [None, {"sources": []}, {"data_dir": "etl.config.json"}], ids=["missing", "empty", "no directory"]
+)
+def test_a_configuration_with_a_mistake_gives_the_usual_message(
+    run: Program, home: Path, config: dict[str, Any] | None, more: tuple[str, ...]
+) -> None:
+    if config is not None:
+        content = raw_config(raw_source(url="http://127.0.0.1:1/a")) | config
+        (home / "etl.config.json").write_text(json.dumps(content), encoding="utf-8")
+    short, full = both_ways(run, *more)
+    assert short == full
+    assert short.code != 0
+
+
+def test_a_plain_extract_shows_what_the_full_command_line_shows(run: Program, home: Path) -> None:
+    content = raw_config(raw_source(url="http://127.0.0.1:1/a"), defaults={"retries": 0})
+    (home / "etl.config.json").write_text(json.dumps(content), encoding="utf-8")
+    short, full = (result._replace(out=re.sub(r"in [0-9.]+ ?m?s", "", result.out)) for result in both_ways(run))
+    assert short == full
+    assert short.code == 1
 
 
 def test_a_plain_call_loads_neither_parser_nor_models(filled: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from manifestlog.cli import fast_path, startup
+from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.ui import output
 from manifestlog.errors import ManifestError
 
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = fast_path.answer(given)
         return _run(given, as_json=as_json) if code is None else code
+    except CommandError as error:
+        output.fatal(error.error, error, error.exit_code, as_json=as_json)
+        return error.exit_code
     except ManifestError as error:
         output.fatal(type(error).__name__, error, error.exit_code, as_json=as_json)
         return error.exit_code

@@ -5,7 +5,7 @@ Invariants:
 - The configuration names the manifest; it is created if it is missing.
 - What was registered before an error is reported, because it is kept.
 
-It handles no signals: its caller says when to stop.
+`run` handles signals; for `fetch`, its caller says when to stop. Nothing here needs typer (`fast_path`).
 """
 
 import os
@@ -17,19 +17,37 @@ from urllib.parse import urlsplit
 
 from manifestlog import names
 from manifestlog.cli import startup
-from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.creating import fresh_metadata
+from manifestlog.cli.invoke import INTERRUPTED, CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import extract_view, output
-from manifestlog.cli.verbs.init import fresh_metadata
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model import roots
 from manifestlog.model.url_paths import UrlPath
+from manifestlog.workers.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
     from manifestlog.extract.fetchers.dispatch import RemoteFetcher
     from manifestlog.extract.report import Plan, RunReport
+
+
+def load(path: str, *, day: str | None = None) -> "ExtractConfig":
+    """Return the configuration in a file, which must have sources. Raises `ConfigError`."""
+    with startup.loading():
+        from manifestlog.extract.config.configuration import config_error, load_config  # noqa: PLC0415 -- slow to import
+
+        found = load_config(path, os.environ, day=day)
+    if not found.sources:
+        raise config_error(path, [(("sources",), "the key is missing; add it, or run the stages: `manifestlog run`")])
+    return found
+
+
+def fetch_all(settings: Settings, path: str) -> int:
+    """Fetch all sources of a configuration, show what came of it, and return the exit code."""
+    found = load(path)
+    return run(settings, found, fetcher_of(found, path))
 
 
 def fetcher_of(config: "ExtractConfig", path: str) -> "RemoteFetcher":
@@ -43,6 +61,19 @@ def fetcher_of(config: "ExtractConfig", path: str) -> "RemoteFetcher":
     if not is_remote(config) and config.data_dir.exists() and not config.data_dir.is_dir():
         raise CommandError(f"{config.data_dir}: not a directory; name a directory as data_dir in {path}")
     return fetcher
+
+
+def run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", *, fail_stale: bool = False) -> int:
+    """Fetch and register what has changed, until Ctrl-C or SIGTERM; show what came of it, and return the exit code."""
+    show = partial(show_report, settings)
+    with Interrupts() as interrupts:
+        report = fetch(settings, config, fetcher, interrupts.asked, show)
+    show(report)
+    if report.interrupted:
+        finished = f"{len(report.outcomes):,} of {len(config.sources):,} sources are finished"
+        output.notice(settings, f"interrupted: {finished}; the next run resumes the rest, including partial downloads")
+        return INTERRUPTED
+    return 1 if report.failures or (fail_stale and report.stale) else 0
 
 
 def fetch(

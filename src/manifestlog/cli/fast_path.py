@@ -1,11 +1,12 @@
-"""Answers plain calls of `has` before the libraries of the full command line are imported.
+"""Answers plain calls of `has` and `extract` before the libraries of the full command line are imported.
 
-Pipelines call `has` once per file, and those imports take longer than starting Python and answering.
+Pipelines call `has` once per file, and those imports take longer than starting Python and answering. `extract` needs the
+models, but no parser of command lines.
 
 Invariants:
 
-- It accepts plain calls only: the verb, a manifest, a checksum, and the options named here. It leaves all other command
-  lines, and all mistakes, to the full command line.
+- It accepts plain calls only: the verb, a manifest and a checksum or a configuration, and the options named here. It leaves
+  all other command lines, and their mistakes, to the full command line.
 - An accepted call means the same in both: they share the code for settings, exit codes and errors.
 """
 
@@ -30,13 +31,18 @@ _FLAGS = {
 
 
 def answer(given: Sequence[str]) -> int | None:
-    """Answer a plain `has` and return its exit code; return None for any other command line."""
+    """Answer a plain `has` or `extract` and return its exit code; return None for any other command line."""
     words, options = _parse(given)
     match words:
         case ["has", manifest, sha256] if (checksum := normal_checksum(sha256)) is not None:
-            settings = settle({}, options)
+            return _answer_has(settle({}, options), manifest, checksum)
+        case ["extract", config] if config and options["directory"] is None:
+            return _answer_extract(settle({}, options), config)
         case _:
             return None
+
+
+def _answer_has(settings: Settings, manifest: str, checksum: str) -> int | None:
     try:
         path = settings.path_of(manifest)
     except ValueError:
@@ -68,3 +74,11 @@ def has(settings: Settings, path: str, checksum: str) -> int:
     if settings.as_json:
         output.document({"checksum": checksum, "has": known})
     return 0 if known else 1
+
+
+def _answer_extract(settings: Settings, config: str) -> int:
+    # Loaded before `call`, which starts the collector: what is there by then is left out of each collection.
+    from manifestlog.cli import extraction  # noqa: PLC0415 -- slow to import, and `has` does not need it
+    from manifestlog.extract.config import configuration as configuration  # noqa: PLC0415, PLC0414
+
+    return call(extraction.fetch_all, settings, {"path": config})

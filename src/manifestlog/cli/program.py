@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 
 import manifestlog
 from manifestlog.cli import global_options
-from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.typer_adapter import verb
 from manifestlog.cli.ui import output
 
@@ -126,9 +125,6 @@ def run(given: Sequence[str], *, as_json: bool) -> int:
     except _UsageError as error:
         output.fatal("UsageError", _usage_message(error), USAGE, as_json=as_json)
         return USAGE
-    except CommandError as error:
-        output.fatal(error.error, error, error.exit_code, as_json=as_json)
-        return error.exit_code
 
 
 def _usage_message(error: BaseException) -> str:

@@ -1,19 +1,15 @@
 """`extract`: fetch the sources of a configuration, in several processes that share the manifest."""
 
-import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manifestlog.cli import extraction, startup
-from manifestlog.cli.invoke import INTERRUPTED
+from manifestlog.cli import extraction
 from manifestlog.cli.keeping import ConfiguredHistoryOption
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.workers.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
@@ -90,13 +86,7 @@ def extract(
     content once, and registers it. Two runs may overlap: only one of them fetches a source. The configuration names the
     manifest; --dir is ignored. Exits with 1 if a source failed.
     """
-    with startup.loading():
-        # Only this verb and `run` need it, and it is slow to import.
-        from manifestlog.extract.config.configuration import config_error, load_config  # noqa: PLC0415
-
-        found = load_config(config, os.environ, day=day)
-    if not found.sources:
-        raise config_error(config, [(("sources",), "the key is missing; add it, or run the stages: `manifestlog run`")])
+    found = extraction.load(config, day=day)
     if given := {name: n for name, n in (("jobs", jobs), ("connections", connections)) if n is not None}:
         found = found.model_copy(update={"defaults": found.defaults.model_copy(update=given)})
     if keep is not None:
@@ -106,7 +96,9 @@ def extract(
         raise typer.BadParameter(message, param_hint="--fail-stale")
     found = _chosen(found, only or [], force)
     fetcher = extraction.fetcher_of(found, config)
-    return _plan(settings, found, fetcher) if dry_run else _run(settings, found, fetcher, fail_stale)
+    if dry_run:
+        return _plan(settings, found, fetcher)
+    return extraction.run(settings, found, fetcher, fail_stale=fail_stale)
 
 
 def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "ExtractConfig":
@@ -123,18 +115,6 @@ def _chosen(config: "ExtractConfig", only: Sequence[str], force: bool) -> "Extra
     if force:
         sources = tuple(source.model_copy(update={"conditions": Conditions.NEVER}) for source in sources)
     return config.model_copy(update={"sources": sources})
-
-
-def _run(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher", fail_stale: bool) -> int:
-    show = partial(extraction.show_report, settings)
-    with Interrupts() as interrupts:
-        report = extraction.fetch(settings, config, fetcher, interrupts.asked, show)
-    show(report)
-    if report.interrupted:
-        finished = f"{len(report.outcomes):,} of {len(config.sources):,} sources are finished"
-        output.notice(settings, f"interrupted: {finished}; the next run resumes the rest, including partial downloads")
-        return INTERRUPTED
-    return 1 if report.failures or (fail_stale and report.stale) else 0
 
 
 def _plan(settings: Settings, config: "ExtractConfig", fetcher: "RemoteFetcher") -> int:

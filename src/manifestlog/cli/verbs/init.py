@@ -6,7 +6,7 @@ import typer
 
 from manifestlog import factory
 from manifestlog.cli import reading, target, validators
-from manifestlog.cli.invoke import CommandError
+from manifestlog.cli.creating import fresh_metadata
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.registry import driver_for
@@ -68,16 +68,6 @@ def init(
         settings, output.clean(text), {"created": created, "path": str(path)} | stored.model_dump(mode="json")
     )
     return 0
-
-
-def fresh_metadata(
-    path: str, process: ETLProcess | None = None, etl_version: str | None = None, root_dir: str | None = None
-) -> ManifestMetadata:
-    """Return the metadata for a new manifest at `path`."""
-    try:
-        return factory.fresh_metadata(path, process, etl_version, root_dir)
-    except factory.UnrecordableFolderError as error:
-        raise CommandError(str(error)) from None
 
 
 def create(settings: Settings, path: str, metadata: ManifestMetadata) -> ManifestMetadata:
