@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -580,6 +581,22 @@ def test_a_line_of_the_wrong_shape_is_damage(path: Path, body: bytes) -> None:
     data = active.read_bytes()
     active.write_bytes(data + line_at(body, salt_of(data), len(data)))
     assert _refused(path).offset == len(data)
+
+
+def test_a_line_of_the_wrong_shape_in_the_history_of_a_lone_canonical_is_damage(path: Path) -> None:
+    _fill(path, 2)
+    with DownloadManifestManager(path, META, options=QUIET) as manager:
+        manager.compact()
+    for file in path.parent.glob(f"{path.name.removesuffix('.json')}.[wi]*"):
+        file.unlink()  # the log and the index
+    (kept,) = (file for file in (path.parent / "history").rglob("*.wal*") if file.is_file())
+    data = kept.read_bytes()
+    kept.write_bytes(data + line_at(b"[1", salt_of(data), len(data)))
+    with (
+        DownloadManifestManager(path, read_only=True) as manager,
+        pytest.raises(DamagedManifestError, match="valid CRC"),
+    ):
+        manager.as_of(datetime(2000, 1, 1, tzinfo=UTC))
 
 
 # -- the lines themselves ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.filelog.recovery.repair import repair
 from support.engines import engine_of
 
-from .builders import META, files_of, line_at, record, segments_of, sha
+from .builders import META, files_of, line_at, record, salt_of, segments_of, sha
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +154,14 @@ def test_the_error_counts_good_records_in_their_places_and_elsewhere(tmp_path: P
     path, active, lines = _fill(tmp_path)
     active.write_bytes(b"".join(_swapped(lines, 2, 5)))
     assert f"{COUNT - 1} good records follow" in str(_refused(path))
+
+
+@pytest.mark.parametrize("body", [b"[1", b'{"op"', b'{"op":"batch","records":7', b'{"synced":"x","record":1'])
+def test_a_line_that_no_session_would_accept_counts_as_no_good_record(tmp_path: Path, body: bytes) -> None:
+    path, active, lines = _fill(tmp_path)
+    moved = b"".join(_without(lines, 3))
+    active.write_bytes(moved + line_at(body, salt_of(moved), len(moved)))
+    assert f"{COUNT - 3} good records follow" in str(_refused(path))
 
 
 def test_the_finding_of_check_counts_good_records_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ It reads; `keep` moves, packs and cuts.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,10 +66,15 @@ class History:
     def _until_cut(self, found: Iterator[Event], asked: str) -> Iterator[Event]:
         """Yield these events; raise `HistoryReachError` if a compaction cuts off what is to be read next."""
         try:
-            with history_folder.stated(self._paths):
+            with history_folder.stated(self._paths), self._forgery_is_damage():
                 yield from found
         except SegmentCutError:
             raise HistoryReachError(self._paths.canonical, asked, self.reach) from None
+
+    @contextmanager
+    def _forgery_is_damage(self) -> Iterator[None]:
+        try:
+            yield
         except InvalidLineError as error:
             raise DamagedManifestError(self._paths.canonical, error.offset, str(error)) from None
 
@@ -132,7 +137,7 @@ class History:
     def reach(self) -> str:
         """The earliest time that `earlier` can answer for, as text."""
         while True:
-            with suppress(SegmentCutError), history_folder.stated(self._paths):
+            with suppress(SegmentCutError), history_folder.stated(self._paths), self._forgery_is_damage():
                 if self._end is None:
                     return self._reach_alone()
                 return self._reach(self._first_unbroken(_FIRST_FORMAT))

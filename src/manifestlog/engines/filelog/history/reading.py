@@ -143,9 +143,12 @@ def events(spans: Iterable[Span], tag: str, query: Query, on_damage: Callable[[S
 
 
 def first_time(spans: Iterable[Span], on_damage: Callable[[Span, int], None]) -> str | None:
-    """Return the time of the first line that has one."""
-    found = (codec.loads(line).get("ts") for span in spans for *_, line in _lines(span, None, on_damage))
-    return next((ts for ts in found if ts is not None), None)
+    """Return the time of the first line that has one. Raises `InvalidLineError`."""
+    for span in spans:
+        for _, _, data in _parsed_lines(span, None, on_damage):
+            if isinstance(ts := data.get("ts"), str):
+                return ts
+    return None
 
 
 def _is_before(lines: bytes, since: bytes) -> bool:

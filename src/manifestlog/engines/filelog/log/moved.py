@@ -17,7 +17,7 @@ It reads a descriptor and makes no decisions: readers of segments decide what a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.engines.filelog import checksums
 from manifestlog.engines.filelog.log import framing
@@ -98,7 +98,7 @@ def _candidates(data: bytes) -> Iterator[tuple[int, bytes, int]]:
                 break
 
 
-def _parsed(line: bytes) -> dict[str, int] | None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         members = codec.loads(line)
     except ValueError:
@@ -107,6 +107,7 @@ def _parsed(line: bytes) -> dict[str, int] | None:
 
 
 def records_in(line: bytes) -> int:
-    """Return the number of records in an intact line."""
-    members = codec.loads(line)
-    return len(members.get("records", ())) + ("record" in members)
+    """Return the number of records in an intact line; 0 if it is a forged one, which no session would accept."""
+    members = _parsed(line) or {}
+    batch = members.get("records")
+    return (len(batch) if isinstance(batch, list) else 0) + ("record" in members)
