@@ -1,4 +1,4 @@
-"""Threads that add at the same time: one works for those that wait, and an interrupt leaves nobody waiting."""
+"""Threads that add at the same time: one works for those that wait or come back, and an interrupt leaves nobody waiting."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from manifestlog.engines.postgres import grouping
 from manifestlog.engines.postgres.grouping import Group
 
 PATIENCE_S = 20.0
@@ -70,6 +71,16 @@ def end(work: Work, threads: list[Asking]) -> list[object]:
     return [thread.heard for thread in threads]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> tuple[Work, Group[int, int]]:
+    """A group whose last work was for two threads. From now on, whoever awaits others does so for long."""
+    work, group, first = begun()
+    end(work, [first, *queued(group, 2, 3)])
+    monkeypatch.setattr(grouping, "_PATIENCE", 1e9)
+    monkeypatch.setattr(grouping, "_PATIENCE_S_MAX", PATIENCE_S)
+    return work, group
+
+
 def test_those_that_come_meanwhile_are_worked_on_together() -> None:
     work, group, first = begun()
     assert end(work, [first, *queued(group, 2, 3, 4)]) == [10, 20, 30, 40]
@@ -93,6 +104,44 @@ def test_a_thread_that_asks_inside_its_work_waits_for_nobody() -> None:
 
     group: Group[int, int] = Group(do, 64)
     assert group.do(5) == 5
+
+
+def test_who_works_next_waits_for_those_that_were_just_answered(patient: tuple[Work, Group[int, int]]) -> None:
+    work, group = patient
+    both = [Asking(group, 4)]
+    while not group._wanted:
+        assert both[0].is_alive()
+    both.append(Asking(group, 5))
+    assert (end(work, both), work.groups[2:]) == ([40, 50], [[4, 5]])
+
+
+def test_those_that_do_not_come_back_are_awaited_once() -> None:
+    work, group, first = begun()
+    end(work, [first, *queued(group, 2, 3)])
+    assert [group.do(4), group._expected, work.groups[2:]] == [40, 1, [[4]]]
+
+
+def test_who_is_alone_awaits_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    group: Group[int, int] = Group(list, 64)
+    monkeypatch.delattr(group, "_come")
+    assert [group.do(1), group.do(2)] == [1, 2]
+
+
+def test_an_interrupt_while_others_are_awaited_leaves_nobody_waiting(patient: tuple[Work, Group[int, int]]) -> None:
+    work, group = patient
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        while not group._wanted:
+            pass
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        group.do(9)
+    group._expected = 1
+    assert (end(work, [Asking(group, 7)]), group._worker) == ([70], None)
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["the next worker", "one behind it"])

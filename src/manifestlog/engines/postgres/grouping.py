@@ -1,12 +1,15 @@
 """Threads that add at the same time share one transaction.
 
 The first one to come does the work; those that come while it works wait, and one of them then does the work of all.
+Whoever has been answered is likely to come again at once. So the next one to work waits for those for a part of the time
+that the last work has taken; else it would begin alone, and all others would wait for two works instead of one.
 
 Invariants:
 
 - Each addition gets its own answer or its own error. What one of a group is refused does not concern the others.
 - A thread that adds inside its own work, as a signal handler does, waits for nobody.
 - A thread is woken when its addition is answered, or when it is its turn to work, and not before.
+- Who is alone waits for nobody: only as many are expected as were here at the end of the last work.
 
 It knows neither the server nor records.
 """
@@ -14,6 +17,7 @@ It knows neither the server nor records.
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+_PATIENCE, _PATIENCE_S_MAX = 0.5, 0.005
+"""For which part of the last work's time the next one waits for others, and for how long at most."""
+_NAP_S = 1.0
+"""A Ctrl-C that comes at the very moment at which a thread begins to wait does not end its wait. So no wait is long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +59,13 @@ class Group(Generic[A, B]):
         self._taken: list[_Asked[A, B]] = []
         """Those that are worked on, without the worker's own."""
         self._worker: int | None = None
+        self._expected = 1
+        """How many were here when the last work was done."""
+        self._last_s = 0.0
+        """How long that has taken."""
+        self._wanted = 0
+        """How many have to wait until `_come` is set; 0: nobody waits for it."""
+        self._come = threading.Event()
 
     def do(self, what: A) -> B:
         """Return the answer to this one, together with others or alone."""
@@ -65,9 +81,10 @@ class Group(Generic[A, B]):
     def _take_turn(self, one: _Asked[A, B]) -> None:
         try:
             self._begin(one)
-            if one.turn is not None:
-                one.turn.acquire()
+            while one.turn is not None and not one.turn.acquire(timeout=_NAP_S):
+                pass
             if not one.is_answered:
+                self._await_others()
                 self._answer([one, *self._take()])
         finally:
             self._end(one)
@@ -81,6 +98,21 @@ class Group(Generic[A, B]):
                 one.turn = threading.Lock()
                 one.turn.acquire()
                 self._waiting.append(one)
+                if len(self._waiting) == self._wanted:
+                    self._come.set()
+
+    def _await_others(self) -> None:
+        """Let those that were here a moment ago come back."""
+        others = min(self._expected, self._at_once_max) - 1
+        if others <= 0:
+            return
+        with self._lock:
+            if len(self._waiting) >= others:
+                return
+            self._wanted = others
+            self._come.clear()
+        self._come.wait(min(_PATIENCE * self._last_s, _PATIENCE_S_MAX))
+        self._wanted = 0
 
     def _take(self) -> list[_Asked[A, B]]:
         """Return those that wait, as many as work together with one more."""
@@ -107,12 +139,14 @@ class Group(Generic[A, B]):
                 each.turn.release()
 
     def _answer(self, some: list[_Asked[A, B]]) -> None:
+        began = time.monotonic()
         try:
             found = self._work([each.what for each in some])
         except BaseException as error:
             for each in some:
                 each.error, each.is_answered = error, True
             raise
+        self._last_s, self._expected = time.monotonic() - began, len(some) + len(self._waiting)
         for each, answer in zip(some, found, strict=True):
             if isinstance(answer, Exception):
                 each.error = answer
