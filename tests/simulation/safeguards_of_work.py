@@ -146,7 +146,7 @@ LANDING = [
         "a content is stored under a claim",
         "one content in two files",
         "a content that another worker stores",
-        f"{_LANDING}:_place", 'if not claimed.take("content", sha256):', "if False:",
+        f"{_LANDING}:_with_claim", 'if claimed.take("content", one.event.sha256):', "if True:",
     ),
     one(
         "a stored content counts only if its file is there",

@@ -24,7 +24,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -149,10 +149,14 @@ def _land_together(context: WorkerContext, group: list[Arrival]) -> None:
     """Land a group. A member with neither result nor error lands alone afterwards."""
     with ExitStack() as held:
         claimed = _Claimed(context.claims, held)
+        mine = list(_with_claim(_still_held(context, group), claimed))
         stored: dict[str, Path] = {}
-        for one in _still_held(context, group):
-            with _kept_error(one):
-                _place(context, one, claimed, stored)
+        with _kept_error(*mine):
+            known = context.manifest.has_many({one.event.sha256 for one in mine})
+        for one in mine:
+            if one.error is None:
+                with _kept_error(one):
+                    _place(context, one, claimed, stored, known)
         _sync_directories(group)
         _add_records(context, [one for one in group if one.path is not None and one.error is None])
 
@@ -184,13 +188,24 @@ def _kept_error(*members: Arrival) -> Iterator[None]:
             one.error = error
 
 
-def _place(context: WorkerContext, one: Arrival, claimed: _Claimed, stored: dict[str, Path]) -> None:
-    """Find the content's path, and put it there if it is new; the group has `stored` these contents already."""
+def _with_claim(members: list[Arrival], claimed: _Claimed) -> Iterator[Arrival]:
+    """Yield the members whose content no other worker stores at this moment."""
+    for one in members:
+        with _kept_error(one):
+            if claimed.take("content", one.event.sha256):
+                yield one
+
+
+def _place(
+    context: WorkerContext, one: Arrival, claimed: _Claimed, stored: dict[str, Path], known: Collection[str]
+) -> None:
+    """Find the content's path, and put it there if it is new.
+
+    The group has `stored` some contents already; `known` are those with a record, as of after their claims.
+    """
     sha256 = one.event.sha256
     if sha256 not in stored:
-        if not claimed.take("content", sha256):
-            return
-        path = _existing_copy(context, one) or _rename(context, one, claimed)
+        path = (_existing_copy(context, one) if sha256 in known else None) or _rename(context, one, claimed)
         if path is None:
             return
         stored[sha256] = path
@@ -223,9 +238,10 @@ def _sync_directories(group: list[Arrival]) -> None:
 
 
 def _add_records(context: WorkerContext, group: list[Arrival]) -> None:
+    stated: dict[Path, Path] = {}
     for one in group:
         with _kept_error(one):
-            one.given = _record_of(context, one)
+            one.given = _record_of(context, one, stated)
     ready = [(one, one.given) for one in group if one.given is not None]
     if len(ready) > 1 and _add_together(context, ready):
         return
@@ -284,10 +300,15 @@ def _names_taken(one: Arrival) -> ExtractError:
     )
 
 
-def _record_of(context: WorkerContext, one: Arrival) -> ManifestRecord:
+def _record_of(context: WorkerContext, one: Arrival, stated: dict[Path, Path] | None = None) -> ManifestRecord:
+    """Return the record of a content at its path; `stated` has a path of each directory as records store it."""
     assert one.path is not None
-    stated = one.event.model_copy(update={"file_path": context.manifest.stated(one.path)})
-    return record_from_download(one.source, stated, context.manifest.version)
+    beside = None if stated is None else stated.get(one.path.parent)
+    path = context.manifest.stated(one.path) if beside is None else beside.with_name(one.path.name)
+    if stated is not None:
+        stated[one.path.parent] = path
+    event = one.event.model_copy(update={"file_path": path})
+    return record_from_download(one.source, event, context.manifest.version)
 
 
 def _attempt_of(context: WorkerContext, one: Arrival) -> Attempt:

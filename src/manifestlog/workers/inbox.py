@@ -1,8 +1,8 @@
-"""The receiving end of a pipe: whole messages, as many as one system call finds.
+"""The ends of a pipe between processes: whole messages, as many as one system call moves.
 
 `multiprocessing` waits for a pipe, reads the length of a message, and then the message: three system calls and a new
 selector each time. Here the same bytes are read at once, however many messages they are. What is sent with
-`Connection.send`, or with `write`, is understood.
+`Connection.send`, or by an `Outbox`, is understood.
 
 Invariants:
 
@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, Self
 
 _BLOCK_BYTES = 1 << 16
 _SIZE, _LONG_SIZE = struct.Struct("!i"), struct.Struct("!Q")
@@ -29,16 +29,12 @@ class Inbox:
     """The messages that come through a pipe."""
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self._pipe = pipe
+        self._pipe, self._end = pipe, _Borrowed(pipe)
         self._data = bytearray()
 
     def take(self) -> list[Any]:
         """Wait for bytes, and return the messages that are whole by now. Raises `EOFError`, or `OSError`, at the end."""
-        end = _socket_of(self._pipe)
-        try:
-            block = end.recv(_BLOCK_BYTES)
-        finally:
-            end.detach()
+        block = self._end.of(self._pipe).recv(_BLOCK_BYTES)
         if not block:
             raise EOFError
         self._data += block
@@ -76,15 +72,27 @@ def framed(message: Any) -> bytes:
     return _SIZE.pack(len(data)) + data
 
 
-def write(pipe: Connection[Any, Any], messages: Sequence[bytes]) -> None:
-    """Write messages that are `framed`, with one system call if they fit."""
-    end = _socket_of(pipe)
-    try:
-        end.sendall(b"".join(messages))
-    finally:
-        end.detach()
+class Outbox:
+    """Sends messages through a pipe."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe, self._end = pipe, _Borrowed(pipe)
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages that are `framed`, with one system call if they fit. Raises `OSError`."""
+        self._end.of(self._pipe).sendall(b"".join(messages))
 
 
-def _socket_of(pipe: Connection[Any, Any]) -> socket.socket:
-    """Return the socket that a pipe with two ends is, for one call; the pipe goes on owning it."""
-    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, pipe.fileno())
+class _Borrowed(socket.socket):
+    """The socket that a pipe with two ends is. It is made once, and the pipe goes on owning the descriptor."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, pipe.fileno())
+
+    def of(self, pipe: Connection[Any, Any]) -> Self:
+        """Raise `OSError` if the pipe is closed: its descriptor may be another file's by now."""
+        pipe.fileno()
+        return self
+
+    def __del__(self) -> None:
+        self.detach()

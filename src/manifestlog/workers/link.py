@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from manifestlog.workers.inbox import framed, write
+from manifestlog.workers.inbox import Outbox, framed
 from manifestlog.workers.stop import Stop, StopAskedError
 
 _TELL_EVERY_S = 0.1
@@ -27,14 +27,14 @@ class Sender:
     """The sending end of a pipe, for several threads."""
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self._pipe = pipe
+        self._outbox = Outbox(pipe)
         self._lock = threading.Lock()
 
     def send(self, message: Any) -> None:
         """Send a message whole."""
         data = framed(message)
         with self._lock:
-            write(self._pipe, [data])
+            self._outbox.send([data])
 
 
 def _nothing() -> None:

@@ -35,7 +35,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from manifestlog.errors import ManifestError
-from manifestlog.workers.inbox import Inbox, framed, write
+from manifestlog.workers.inbox import Inbox, Outbox, framed
 from manifestlog.workers.messages import Done, Fewer
 from manifestlog.workers.scarcity import Scarcity, is_scarce, no_worker
 from manifestlog.workers.tasks import InOrder, Tasks
@@ -172,7 +172,7 @@ class Pool:
             raise
         finally:
             theirs.close()  # only the worker has a copy now: when it dies, this end reads end-of-file
-        self._workers[ours] = Worker(process, Inbox(ours), fits)
+        self._workers[ours] = Worker(process, Inbox(ours), Outbox(ours), fits)
         self._by_descriptor[ours.fileno()] = ours
         self._readiness.register(ours.fileno(), select.POLLIN)
         self._give(ours, turn)
@@ -290,11 +290,11 @@ class Pool:
 
     def _send(self, connection: Connection[Any, Any], *messages: Any) -> None:
         """Send a worker what waits for it, and then these messages."""
-        unsent = self._workers[connection].unsent
-        unsent += map(framed, messages)
+        worker = self._workers[connection]
+        worker.unsent += map(framed, messages)
         with suppress(OSError):  # it has just died; the next read reports that
-            write(connection, unsent)
-        unsent.clear()
+            worker.outbox.send(worker.unsent)
+        worker.unsent.clear()
 
     def _handle_death(self, connection: Connection[Any, Any], listener: Listener) -> None:
         worker = self._workers.pop(connection)

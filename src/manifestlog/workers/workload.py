@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from manifestlog.workers.inbox import Inbox
+from manifestlog.workers.inbox import Inbox, Outbox
 from manifestlog.workers.messages import Given
 
 
@@ -26,6 +26,7 @@ class Worker:
 
     process: BaseProcess
     inbox: Inbox
+    outbox: Outbox
     room: int
     """How many tasks it may have at once."""
     turns: dict[int, Turn] = field(default_factory=dict)
