@@ -81,7 +81,7 @@ def round_of_kills(home: Path, chance: random.Random, count: Count) -> None:
         if what is None:
             break
         count("runs killed", 1)
-    while run.here("run", CONFIG, "--quiet", "--json").json["stages"][-1]["items"]:
+    while any(one["items"] for one in run.here("run", CONFIG, "--quiet", "--json").json["stages"]):
         pass  # a command that has just lost its run may hold its claim for a moment
     check(home)
 
