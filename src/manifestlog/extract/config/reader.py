@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,14 +31,12 @@ def read(path: str) -> dict[str, Any]:
     """Return the file's top-level object."""
     text = _text(path)
     try:
-        data = _data(path.lower(), text)
+        data = _data(path, text)
     except FormatError as error:
         place = f"line {error.line}, column {error.column}: " if error.line else ""
         raise ConfigError(path, "", f"{place}{error}") from None
     except json.JSONDecodeError as error:
         raise ConfigError(path, "", _syntax(error.lineno, error.colno, error.msg)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, "", _toml_syntax(str(error), text)) from None
     except RecursionError:
         raise ConfigError(path, "", "the data is nested too deeply; write an object as in the guide") from None
     except ValueError:  # an integer of thousands of digits
@@ -49,10 +46,20 @@ def read(path: str) -> dict[str, Any]:
     return data
 
 
-def _data(path: str, text: str) -> object:
-    if path.endswith(".toml"):
+def _from_toml(path: str, text: str) -> object:
+    import tomllib  # noqa: PLC0415 -- few configurations are TOML
+
+    try:
         return tomllib.loads(text)
-    if path.endswith((".yaml", ".yml")):
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, "", _toml_syntax(str(error), text)) from None
+
+
+def _data(path: str, text: str) -> object:
+    name = path.lower()
+    if name.endswith(".toml"):
+        return _from_toml(path, text)
+    if name.endswith((".yaml", ".yml")):
         return read_yaml(text, _object)
     try:
         return _from_json(text)
