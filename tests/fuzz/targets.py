@@ -42,7 +42,7 @@ from manifestlog.model import codec, document
 from manifestlog.model.before import undone
 from manifestlog.model.events import Event, Query, event_members
 from manifestlog.model.models import ManifestMetadata, record_from_row
-from manifestlog.model.rows import Row, observations
+from manifestlog.model.rows import Row, is_checksum, observations
 
 Target = Callable[[bytes], None]
 
@@ -367,7 +367,8 @@ def _look_at(event: Event, spans: list[Span]) -> None:
     before = undone(event.row, event.was)
     if before is not None and event.checksum is not None:
         assert codec.encoded_bytes(codec.dumps(before))[1] == event.checksum
-    digits = [checksum for checksum in (event.checksum, *event.inputs) if checksum]
+    # Capitals in the checksum of an input, under a right CRC: nobody but a forger writes that, and nobody can ask for it.
+    digits = [checksum for checksum in (event.checksum, *event.inputs) if checksum and is_checksum(checksum)]
     asked = [Query(checksums=frozenset(some)) for some in (*([one] for one in digits), [*digits, "0" * 64])]
     asked = asked if digits else []
     asked += [Query(source_id=event.source_id)] * (event.source_id is not None)
