@@ -4,7 +4,8 @@ By hand there are two ways: a bare table of checksums with an index by source, a
 sightings, log, with their indexes), filled by one statement without verdicts, events' details or operation numbers. COPY
 goes into a bare table with these two indexes, and into a bare table with all the indexes that ours have. Clients are
 processes, or threads of one process, by hand with a connection each.
-Server and clients share the machine, and loopback has no network. Every way takes its turn in every round.
+Server and clients share the machine, and loopback has no network. Every way takes its turn in every round, and a ratio is
+the median of those of the rounds.
 
     PYTHONPATH=tests python -m benchmarks.bench_postgres [--only add,threads,add_many,look]
 """
@@ -23,13 +24,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from benchmarks import harness
-from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestOptions
+from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestOptions, ManifestRecord
 from support.postgres import DURABLE, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from manifestlog import ManifestRecord
 
 NAME = "galaxy_download"
 METADATA = ManifestMetadata(process=ETLProcess.EXTRACTOR, etl_version="1.0.0", root_dir=Path("/raw"))
@@ -58,6 +57,7 @@ BARE = (
 _WIDE = ["int4", "int8", "int8", "text", "bytea", "bytea", "bytea", "int8", "int8", "bytea", "bytea"]
 INSERT = """INSERT INTO bare (checksum, source_id, dataset, ts, body) VALUES (%b, %s, %s, %s, %b)
     ON CONFLICT DO NOTHING RETURNING 1"""
+BY_SOURCE = "SELECT body FROM bare WHERE source_id = %s AND dataset = %s ORDER BY ts DESC LIMIT 1"
 INSERT_ALL = """WITH won AS (INSERT INTO c VALUES (1, %b, %b) ON CONFLICT DO NOTHING RETURNING checksum, body),
     seen AS (INSERT INTO s SELECT 1, %b, %s, 0, checksum, %b, %b FROM won),
     logged AS (INSERT INTO l (m, checksum, source, body) SELECT 1, checksum, %b, body FROM won)
@@ -178,7 +178,7 @@ def looks(server: Server, numbers: Numbers, count: int, rates: Rates) -> None:
         connection.prepare_threshold = 0
         cursor = connection.cursor(binary=True)
 
-        def ask(statement: str, *given: object) -> object:
+        def ask(statement: str, *given: object) -> list[tuple[Any, ...]]:
             return cursor.execute(statement.encode(), given).fetchall()
 
         keys = [one.checksum for one in records]
@@ -188,13 +188,9 @@ def looks(server: Server, numbers: Numbers, count: int, rates: Rates) -> None:
                 ask("SELECT 1 FROM bare WHERE checksum = %b", bytes.fromhex(key)) for key in keys
             ],
             "by source: manifestlog": lambda: [manifest.get_record_by_source(o.source_id, o.dataset) for o in records],
-            "by source: SELECT by hand": lambda: [
-                ask(
-                    "SELECT body FROM bare WHERE source_id = %s AND dataset = %s ORDER BY ts DESC LIMIT 1",
-                    one.source_id,
-                    one.dataset,
-                )
-                for one in records
+            "by source: SELECT by hand": lambda: [ask(BY_SOURCE, o.source_id, o.dataset) for o in records],
+            "by source: SELECT by hand, and a record": lambda: [
+                ManifestRecord.model_validate_json(ask(BY_SOURCE, o.source_id, o.dataset)[0][0]) for o in records
             ],
         }
         for name, work in ways.items():
@@ -230,7 +226,11 @@ def main() -> None:
                 if name.partition("_8")[0] in given.only.split(","):
                     part(server, numbers)
     for name, found in rates.items():
-        print(f"{name:<48} {median(found):>9,.0f}/s   {min(found):,.0f} to {max(found):,.0f}")
+        work, _, who = name.partition(": ")
+        beside = [own / other for own, other in zip(rates[f"{work}: manifestlog"], found, strict=True)]
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        ratio = "" if who == "manifestlog" else f"manifestlog is {median(beside):.2f} x as fast"
+        print(f"{name:<48} {median(found):>9,.0f}/s   {spread:<20} {ratio}")
 
 
 if __name__ == "__main__":
