@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from manifestlog import (
     Verdict,
     following,
 )
-from manifestlog.engines.postgres import leases, loading, single, together, upkeep, values, writing
+from manifestlog.engines.postgres import failures, leases, loading, single, together, upkeep, values, writing
 from manifestlog.engines.postgres.history import History
 from manifestlog.model import codec
 from manifestlog.model.batches import encoded
@@ -64,9 +65,9 @@ def sources_are_locked(place: Place) -> None:
         assert waiting
 
 
-def alone(place: Place) -> DownloadManifestManager:
+def alone(place: Place, **options: Any) -> DownloadManifestManager:
     """A manifest whose last two events are from its only client."""
-    manifest = DownloadManifestManager(place.url(), META)
+    manifest = DownloadManifestManager(place.url(), META, options=ManifestOptions(**options))
     manifest.add(record("first", source="first"))
     manifest.add(record("second", 1, source="second"))
     assert engine_of(manifest).writer.limits.is_alone
@@ -108,6 +109,25 @@ def who_is_alone_sees_what_a_rival_adds_at_the_same_moment(place: Place) -> None
         rival.execute("COMMIT")
         adds.join()
         assert heard == ["changed"]
+
+
+def who_is_alone_is_answered_although_two_waits_took_longer_than_one_may(place: Place) -> None:
+    """The client waits for its source, then for the end of the log, and each of them for less than its limit."""
+    with alone(place, lock_timeout_s=1.0) as manifest, place.connect() as first, place.connect() as second:
+        first.execute("BEGIN")
+        first.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
+        second.execute("BEGIN")
+        second.execute("UPDATE manifestlog.feed SET seq = seq + 1")
+        heard: list[str] = []
+        adds = threading.Thread(target=lambda: heard.append(manifest.add(record("a", 5)).verdict.value))
+        began = time.monotonic()
+        adds.start()
+        wait_until(lambda: time.monotonic() > began + 0.6)
+        first.execute("COMMIT")
+        wait_until(lambda: time.monotonic() > began + 1.2)
+        second.execute("COMMIT")
+        adds.join()
+        assert heard == ["new"]
 
 
 def a_duplicate_is_on_disk(place: Place) -> None:
@@ -317,6 +337,7 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         sources_are_locked,
         sources_are_locked_by_who_is_alone,
         who_is_alone_sees_what_a_rival_adds_at_the_same_moment,
+        who_is_alone_is_answered_although_two_waits_took_longer_than_one_may,
         a_duplicate_is_on_disk,
         an_acknowledged_addition_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
@@ -376,6 +397,9 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "who is alone sees what a rival adds at the same moment": lambda p: p.setattr(
         single, "_ALONE", tuple(one.replace("WHEN t.seq = f.seq + 1 AND", "WHEN true OR") for one in single._ALONE)
+    ),
+    "who is alone is answered although two waits took longer than one may": lambda p: p.setattr(
+        failures, "is_stale", lambda _: False
     ),
     "an acknowledged addition is on disk": lambda p: p.setattr(writing.Limits, "level", "off"),
     "a batch is planned anew if it does not fit": lambda p: p.setattr(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manifestlog.stages import Item, Result, Stage, StageError, run_stage
+from manifestlog.stages import FunctionWork, Item, Result, Stage, StageError, run_stage
 from manifestlog.stages.calls import HowToRun, Settings
 from manifestlog.stages.runner import run
 
 from .home import DOWNLOADS, FAST, PARSED, Home
 from .work import DIARY
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def upper(item: Item) -> bytes:
@@ -78,6 +76,47 @@ def test_both_forms_are_one_stage(home: Home) -> None:
 def test_a_value_that_is_not_usable_is_an_error_of_the_stage() -> None:
     with pytest.raises(StageError, match="jobs"):
         run_stage(DOWNLOADS, PARSED, upper, jobs=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jobs", "2"),
+        ("retries", 1.5),
+        ("backoff_s", "1"),
+        ("timeout_s", "1"),
+        ("give_up_after", "1"),
+        ("log_days", None),
+        ("version", 2),
+        ("name", 1),
+        ("output", 1),
+        ("dataset", 1),
+        ("group_by", 1),
+        ("where", {"dataset": "set"}),
+        ("output_dir", 1),
+        ("log_dir", 1),
+        ("check_input", "no"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_of_the_stage_that_names_its_field(name: str, value: Any) -> None:
+    with pytest.raises(StageError, match=f": {name}: "):
+        Stage(DOWNLOADS, PARSED, FunctionWork(upper), **{name: value})
+
+
+def test_what_cannot_be_called_is_refused_before_anything_is_done(home: Home) -> None:
+    home.download(("a", "one"))
+    with pytest.raises(StageError, match="work: "):
+        run_stage(DOWNLOADS, PARSED, 42, home.manifests)  # type: ignore[call-overload]  # what is tested
+
+
+def test_a_path_of_a_manifest_may_be_a_path(home: Home) -> None:
+    home.download(("a", "one"))
+    found = run_stage(home.path(DOWNLOADS), home.path(PARSED), upper, output_dir=home.data, options=FAST)
+    assert found.counts == {Result.MADE: 1}
+
+
+def test_a_log_directory_may_be_given_as_text() -> None:
+    assert Stage(DOWNLOADS, PARSED, FunctionWork(upper), log_dir="logs").log_dir == Path("logs")  # type: ignore[arg-type]  # as `output_dir` may be
 
 
 def test_an_unknown_setting_is_a_type_error() -> None:

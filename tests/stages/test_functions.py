@@ -42,6 +42,31 @@ def test_a_function_with_two_parameters_writes_to_the_path_that_it_is_given(home
     assert home.outputs() == {"set/a.out": ".out: one"}
 
 
+def test_what_a_function_writes_to_the_path_of_its_item_is_the_output(home: Home) -> None:
+    home.download(("a", "one"))
+
+    def write(item: Item) -> None:
+        item.output_path.write_bytes(upper(item))
+
+    assert home.run(write, output=OUTPUT).counts == {Result.MADE: 1}
+    assert home.outputs() == {"set/a.out": "ONE"}
+
+
+def test_what_a_coroutine_writes_to_the_path_of_its_item_is_the_output(home: Home) -> None:
+    home.download(("a", "one"))
+
+    async def write(item: Item) -> None:
+        item.output_path.write_bytes(upper(item))
+
+    assert home.run(write, output=OUTPUT).counts == {Result.MADE: 1}
+    assert home.outputs() == {"set/a.out": "ONE"}
+
+
+def test_a_path_that_a_function_asked_for_and_did_not_write_to_is_no_output(home: Home) -> None:
+    home.download(("a", "one"))
+    assert home.run(lambda item: item.output_path and None).counts == {Result.NOTHING: 1}
+
+
 def test_outputs_that_a_function_opens_are_recorded_under_their_names(home: Home) -> None:
     home.download(("a", "one"))
 

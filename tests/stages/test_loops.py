@@ -41,6 +41,13 @@ def test_every_pending_item_comes_once_and_what_is_written_is_recorded(home: Hom
         assert list(opened(home, p).claim()) == []
 
 
+def test_what_a_loop_writes_to_the_path_of_an_item_is_recorded(home: Home, pipeline: Pipeline) -> None:
+    with pipeline as p:
+        for item in opened(home, p, output="{source_id}.txt").claim():
+            item.output_path.write_text(item.path.read_text().upper())
+    assert home.outputs() == {"a.txt": "ONE", "b.txt": "TWO", "c.txt": "THREE"}
+
+
 def test_an_item_is_recorded_when_the_loop_asks_for_the_next(home: Home, pipeline: Pipeline) -> None:
     recorded: list[int] = []
     with pipeline as p:

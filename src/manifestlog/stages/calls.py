@@ -75,8 +75,8 @@ def run_stage(
 
 @overload
 def run_stage(
-    upstream: str,
-    manifest: str,
+    upstream: str | os.PathLike[str],
+    manifest: str | os.PathLike[str],
     function: str | Callable[..., Any],
     directory: str | os.PathLike[str] = "manifests",
     **settings: Unpack[Settings],
@@ -106,11 +106,12 @@ def run_stage(*given: Any, **named: Any) -> StageReport:
 
 
 def _run_function(
-    upstream: str,
-    manifest: str,
+    upstream: str | os.PathLike[str],
+    manifest: str | os.PathLike[str],
     function: str | Callable[..., Any],
     directory: str | os.PathLike[str] = "manifests",
     **settings: Any,
 ) -> StageReport:
     how = {name: settings.pop(name) for name in HowToRun.__annotations__.keys() & settings.keys()}
-    return run(Stage(upstream, manifest, FunctionWork(function), **settings), directory, **how)
+    stage = Stage(os.fspath(upstream), os.fspath(manifest), FunctionWork(function), **settings)
+    return run(stage, directory, **how)

@@ -11,6 +11,7 @@ It opens nothing and loads no function.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -25,6 +26,17 @@ from manifestlog.stages.errors import StageError
 from manifestlog.stages.where import Where
 
 LOG_DAYS_MAX = 36_500
+_TYPES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
+    (str, "a text", ("name", "version")),
+    (str | None, "a text", ("output", "dataset", "group_by")),
+    (int, "a whole number", ("jobs", "retries", "log_days")),
+    (int | None, "a whole number", ("give_up_after",)),
+    (int | float, "a number", ("backoff_s",)),
+    (int | float | None, "a number", ("timeout_s",)),
+    (bool, "True or False", ("check_input",)),
+    (Where, "a `Where`", ("where",)),
+)
+"""The types of fields that nothing converts."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -128,11 +140,15 @@ class Stage:
     """How many days these are kept."""
 
     def __post_init__(self) -> None:
+        for one in ("upstream", "manifest"):
+            self._set(one, os.fsdecode)
         if not self.name:
             object.__setattr__(self, "name", _last_part(self.manifest))
+        self._check_types()
         self._set("process", ETLProcess)
         self._set("rerun", Rerun)
         self._set("output_dir", Path)
+        self._set("log_dir", lambda given: None if given is None else Path(given))
         self._require("upstream", bool(self.upstream), "expected the name or path of a manifest")
         self._require("manifest", bool(self.manifest), "expected the name or path of a manifest")
         self._require("manifest", self.manifest != self.upstream, "a stage cannot be its own upstream")
@@ -145,6 +161,11 @@ class Stage:
         self._require("give_up_after", self.give_up_after is None or self.give_up_after >= 1, "expected at least 1")
         self._require("log_days", 1 <= self.log_days <= LOG_DAYS_MAX, f"expected 1 to {LOG_DAYS_MAX} days")
         self._check_work()
+
+    def _check_types(self) -> None:
+        for kind, expected, names in _TYPES:
+            for name in names:
+                self._require(name, isinstance(getattr(self, name), kind), f"expected {expected}")
 
     def _set(self, name: str, kind: Callable[[Any], object]) -> None:
         try:
@@ -160,8 +181,11 @@ class Stage:
         work = self.work
         if isinstance(work, CommandWork):
             self._require("work", bool(work.argv), "a command has at least one argument")
-        elif isinstance(work, FunctionWork) and isinstance(work.function, str):
-            self._require("work", bool(_FUNCTION.fullmatch(work.function)), "expected package.module:name")
+        elif isinstance(work, FunctionWork):
+            named = isinstance(work.function, str) and _FUNCTION.fullmatch(work.function)
+            self._require("work", bool(named) or callable(work.function), "expected package.module:name, or a function")
+        else:
+            self._require("work", work is None, "expected a command or a function")
 
 
 def _last_part(manifest: str) -> str:

@@ -143,13 +143,10 @@ class Caller:
             if item.outputs and isinstance(result, Made):
                 return Made((*item.outputs, *result.outputs))
             return result
-        outputs = [*item.outputs, *_outputs(result)]
-        if self._wants_path and result is None:
-            path = item.output_path
-            if disk.exists(str(path)):
-                outputs.append(Output(path))
-            elif not outputs:
-                return Failed(f"the function wrote nothing to {path.name}: let it return nothing() if that is meant")
+        outputs = item.written() if result is None else [*item.outputs, *_outputs(result)]
+        if self._wants_path and result is None and not outputs:
+            name = item.output_path.name
+            return Failed(f"the function wrote nothing to {name}: let it return nothing() if that is meant")
         if outputs:
             return Made(tuple(outputs))
         return Loaded() if self._loads else Nothing()

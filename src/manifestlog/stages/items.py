@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
+from manifestlog.files import disk
 from manifestlog.model import codec
 from manifestlog.model.models import record_from_row
 from manifestlog.model.rows import sort_key
@@ -126,8 +127,8 @@ class Item:
     """A record to process, or a group of records; what a function and a loop are given."""
 
     __slots__ = (
-        *("_places", "attempt", "dataset", "default_name", "error", "inputs", "is_group", "is_of_loop", "key"),
-        *("opened", "outcome", "outputs", "source_id", "task", "ts"),
+        *("_asked_path", "_places", "attempt", "dataset", "default_name", "error", "inputs", "is_group", "is_of_loop"),
+        *("key", "opened", "outcome", "outputs", "source_id", "task", "ts"),
     )
 
     def __init__(self, task: ItemTask, naming: Naming, places: Places, *, is_of_loop: bool = False) -> None:
@@ -159,6 +160,8 @@ class Item:
         self.error: Exception | None = None
         """What went wrong in a block of a loop."""
         self._places = places
+        self._asked_path: str | None = None
+        """`output_path`, once that was asked for."""
 
     @property
     def record(self) -> ManifestRecord:
@@ -190,7 +193,13 @@ class Item:
     @property
     def output_path(self) -> Path:
         """A path to write the one output to. It is in the working directory, and ends with the output's final name."""
-        return Path(self._places.output_path(self, None))
+        self._asked_path = self._places.output_path(self, None)
+        return Path(self._asked_path)
+
+    def written(self) -> list[Output]:
+        """Return the outputs that were opened, and the one that is at `output_path`, if that was asked for."""
+        path = self._asked_path
+        return [*self.outputs, *([Output(Path(path))] if path is not None and disk.exists(path) else [])]
 
     @contextmanager
     def output(

@@ -256,4 +256,5 @@ def _outcome(item: Item, error: Exception | None) -> Outcome | None:
         return Failed("an output is still open")
     if item.outcome is not None:
         return item.outcome
-    return Made(tuple(item.outputs)) if item.outputs else None
+    outputs = item.written()
+    return Made(tuple(outputs)) if outputs else None

@@ -146,7 +146,8 @@ class Pool:
                 return act(slot, tries)
             except psycopg.Error as error:
                 _recover(slot, error)
-                self._judge(slot, error, deadline + self._mine.elsewhere_s)
+                if tries or not failures.is_stale(error):
+                    self._judge(slot, error, deadline + self._mine.elsewhere_s)
                 self._pause(tries, error)
                 tries += 1
             except BaseException:

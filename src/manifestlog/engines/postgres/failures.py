@@ -33,8 +33,8 @@ _AGAIN = frozenset(
         "53300",  # too many connections
     }
 )
-_STALE_OP = "23502"
-"""A `NOT NULL` that only a second try of one operation violates, or its first try after it."""
+_STALE = "23502"
+"""A `NOT NULL` that is violated if others have written meanwhile, or by a second try of one operation, or its first after it."""
 _LOST = "08"
 _CONNECTING_TEXT = re.compile(r"connection (?:failed|is bad)|invalid|missing|definition of service")
 _STARTING = re.compile(
@@ -83,6 +83,11 @@ def is_lost(error: psycopg.Error) -> bool:
     return state[:2] == _LOST or state in {"57P01", "57P02", "57P05", "25P03"}
 
 
+def is_stale(error: psycopg.Error) -> bool:
+    """Return whether the server found that what the statement was sent for is no longer so."""
+    return error.sqlstate == _STALE
+
+
 def may_retry(error: psycopg.Error) -> bool:
     """Return whether the same call can succeed later without anybody changing something."""
     state = error.sqlstate
@@ -91,7 +96,7 @@ def may_retry(error: psycopg.Error) -> bool:
         if _CONNECTING_TEXT.match(text):  # not every server that refuses would accept later
             return bool(_STARTING.search(text) or _UNREACHABLE.search(text))
         return is_lost(error)
-    return state in _AGAIN or state[:2] == _LOST or state == _STALE_OP
+    return state in _AGAIN or state[:2] == _LOST or state == _STALE
 
 
 def while_connecting(location: Location, error: psycopg.Error) -> ManifestError:
