@@ -140,8 +140,8 @@ def _rooted(engine: Engine, place: Location, root: str | None) -> Image:
         if here != there:
             raise ManifestError(
                 f"{engine.location.display}: its root_dir, {own}, is relative to its directory: it leads to {here}, and from"
-                f" the target it would lead to {there}; nothing was copied: say with root / --root where it shall lead, or"
-                f" {own} to keep it"
+                f" the target it would lead to {there}; nothing was copied: give the directory that holds the data files with"
+                f" root / --root, or {own} to keep it"
             )
     image = engine.image()
     return image if root is None else rerooted(image, lambda _: root)

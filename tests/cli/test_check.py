@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,3 +107,9 @@ def test_json_has_a_row_for_an_unreadable_manifest(run: Program, filled: Path, u
 def test_a_link_to_another_file_is_reported_and_skipped(run: Program) -> None:
     result = run("check")
     assert (result.code, one_line(result.err), "files_extractor.manifest.json: sound" in result.out) == (0, True, True)
+
+
+@pytest.mark.usefixtures("filled")
+def test_one_of_a_thing_is_not_several(run: Program) -> None:
+    run("forget", "files_extractor", hashlib.sha256(b"a").hexdigest(), hashlib.sha256(b"bb").hexdigest())
+    assert ": sound; 1 record, " in run("check").out

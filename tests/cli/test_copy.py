@@ -86,6 +86,10 @@ def test_a_bad_name_is_a_usage_error(run: Program, path: Path) -> None:
     assert run.here("copy", NAME, "Backup").code == 2
 
 
+def test_a_directory_without_its_slash_is_asked_for_it(run: Program, path: Path) -> None:
+    assert "for a directory, write backup/" in run.here("copy", NAME, "backup").err
+
+
 def test_no_manifest_is_10(run: Program, home: Path) -> None:
     (home / "manifests").mkdir()
     assert run.here("copy", NAME, "backup/").code == 10
@@ -98,4 +102,4 @@ def test_a_root_that_leads_elsewhere_asks_for_one(run: Program, path: Path) -> N
     other.parent.mkdir()
     other.write_text(json.dumps(text), "utf-8")
     result = run.here("copy", other, f"{run.home}/a/b/")
-    assert (result.code, "say with root / --root where it shall lead" in result.err) == (1, True)
+    assert (result.code, "give the directory that holds the data files with root / --root" in result.err) == (1, True)

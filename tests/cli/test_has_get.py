@@ -36,6 +36,12 @@ def test_a_malformed_checksum_is_a_usage_error(run: Program) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_get_of_an_unknown_source_says_how_to_see_the_known_ones(run: Program) -> None:
+    result = run.here("get", "files_extractor", "--source", "typo")
+    assert (result.code, "`manifestlog list files_extractor`" in result.err) == (1, True)
+
+
+@pytest.mark.usefixtures("filled")
 def test_get_prints_one_field_per_line(run: Program, tree: Path) -> None:
     result = run("get", "files_extractor", "--checksum", A)
     assert result.code == 0

@@ -154,7 +154,7 @@ def test_health_is_one_line_that_names_what_is_wrong(run: Program, filled: Path)
 @pytest.mark.usefixtures("aged")
 def test_health_is_one_line_also_if_all_is_well(run: Program) -> None:
     result = run.here("status", "--max-age", "4d", "--exit-code")
-    assert (result.code, result.err) == (0, "manifestlog: manifests that are well: 1 of 1\n")
+    assert (result.code, result.err) == (0, "manifestlog: healthy manifests: 1 of 1\n")
 
 
 @pytest.mark.usefixtures("aged")

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.fatal(error.error, error, error.exit_code, as_json=as_json)
         return error.exit_code
     except ManifestError as error:
-        output.fatal(type(error).__name__, error, error.exit_code, as_json=as_json)
+        output.fatal(type(error).__name__, output.reason(error), error.exit_code, as_json=as_json)
         return error.exit_code
     except OSError as error:
         output.fatal(type(error).__name__, output.reason(error), 1, as_json=as_json)

@@ -60,7 +60,7 @@ class Asked:
                 self._errors.append(found.error)
         self.manifests += (_Told(manifest, self._errors) for manifest in opened.values())
         if not paths:
-            output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
+            output.notice(settings, target.none_found(settings))
 
     def exit_code(self) -> int:
         """Report the errors, and return the verb's exit code. Raises the error if only one manifest was asked."""

@@ -75,6 +75,12 @@ def in_directory(settings: Settings) -> list[str]:
     return [path for path in paths if _is_manifests(path)]
 
 
+def none_found(settings: Settings) -> str:
+    """Return the message for a directory or a database without manifests."""
+    where = settings.directory if names.is_url(settings.directory) else os.path.abspath(settings.directory)
+    return f"{where}: no manifests found; name another place with --dir, or create a manifest with `manifestlog init`"
+
+
 def checked_directory(url: str, hint: str = "--dir") -> str:
     """Return the URL of a database if manifests can be there; one with a password is a usage error."""
     if names.is_url(url) and (reason := locating.problem(url)):

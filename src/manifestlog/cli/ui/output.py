@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import missing
 from manifestlog.cli.ui.fit import fit
-from manifestlog.errors import ManifestError
+from manifestlog.errors import ManifestError, ManifestNotFoundError
 
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -151,7 +152,9 @@ def detail(settings: Settings, text: object) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of an error; for a system error, without its number."""
+    """Return the message of an error: for a system error without its number, for a missing manifest with what is there."""
+    if isinstance(error, ManifestNotFoundError):
+        return missing.sentence(error.path)
     if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -26,7 +26,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     for outcome in outcomes:
         _print_outcome(settings, outcome)
     if not paths:
-        output.notice(settings, f"{settings.directory}: no manifests found; create one with `manifestlog init`")
+        output.notice(settings, target.none_found(settings))
     return worst(map(_exit_code, outcomes))
 
 
@@ -56,7 +56,8 @@ def _show(settings: Settings, report: CheckReport) -> None:
             output.line(output.clean(_sentence(finding)))
     if not settings.quiet:
         state = "damaged" if report.damaged else "sound"
-        counts = f"{report.records:,} records, {report.log_lines:,} log lines in {report.segments:,} segments"
+        log = f"{_count(report.log_lines, 'log line')} in {_count(report.segments, 'segment')}"
+        counts = f"{_count(report.records, 'record')}, {log}"
         output.line(output.clean(f"{report.manifest}: {state}; {counts}{_history(report)}"))
     if report.damaged:
         output.notice(settings, f"`manifestlog repair {report.manifest} --dry-run` shows what can be saved")
@@ -64,9 +65,13 @@ def _show(settings: Settings, report: CheckReport) -> None:
 
 def _history(report: CheckReport) -> str:
     """Return how much of the history was checked, if there is any."""
-    files = [f"{report.history_packs:,} packs"] * bool(report.history_packs)
-    files += [f"{report.history_segments:,} segments"] * bool(report.history_segments)
+    files = [_count(report.history_packs, "pack")] * bool(report.history_packs)
+    files += [_count(report.history_segments, "segment")] * bool(report.history_segments)
     return f"; history: {' and '.join(files)}" if files else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _sentence(finding: Finding) -> str:

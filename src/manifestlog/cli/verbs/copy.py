@@ -58,7 +58,11 @@ def _place(settings: Settings, name: str, to: str) -> str:
         return target.locate(settings, found, "TO")
     if not to.endswith(names.SUFFIX) and ("/" in to or os.path.isdir(to)):
         return os.path.join(to, name + names.SUFFIX)
-    return target.locate(settings, to, "TO")
+    try:
+        return settings.path_of(to)
+    except ValueError as error:
+        message = f"{error}; for a directory, write {to}/"
+        raise typer.BadParameter(message, param_hint="TO") from None
 
 
 def _sentence(report: CopyReport) -> str:

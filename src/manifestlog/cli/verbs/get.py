@@ -41,7 +41,8 @@ def get(
     if record is None:
         asked = {"checksum": wanted, "source": source, "dataset": dataset}
         what = ", ".join(f"{kind} {value}" for kind, value in asked.items() if value is not None)
-        raise CommandError(f"{where}: no record of {what}", error=RecordNotFoundError.__name__)
+        others = f"; `manifestlog list {manifest}` prints those that there are" if source else ""
+        raise CommandError(f"{where}: no record of {what}{others}", error=RecordNotFoundError.__name__)
     fields = reading.located(record, root).model_dump(mode="json")
     if settings.as_json:
         output.document(fields)

@@ -24,7 +24,6 @@ _COLUMNS_OF_STEPS = ("step", "manifest", "records", "pending", "failed", "newest
 """The columns with `--config`."""
 _COLUMNS_THEN = ("manifest", "records", "updated", "newest", "failed", "state")
 """The columns with `--as-of`: nobody knows how large the files were then."""
-_NONE = "no manifests found; create one with `manifestlog init`"
 _SIZES = ("canonical_bytes", "log_bytes", "segments", "history_bytes")
 _WORDS = ("manifest", "state")
 _LEAST = ("history", "failed", "segments", "canonical", "updated", "newest", "log")
@@ -125,7 +124,7 @@ def status(
     if max_age_s is not None or fail:
         return _health(settings, rows, fail=fail)
     if not rows:
-        output.notice(settings, f"{settings.directory}: {_NONE}")
+        output.notice(settings, target.none_found(settings))
     return worst(row.exit_code for row in rows)
 
 
@@ -168,7 +167,7 @@ def _not_yet(row: _Status) -> _Status:
 def _health(settings: Settings, rows: list[_Status], *, fail: bool) -> int:
     """Say in one line how the manifests are, and return the exit code."""
     if not rows:
-        output.error(f"{settings.directory}: {_NONE}")
+        output.error(target.none_found(settings))
         return 1
     stale = [row.name for row in rows if row.stale]
     failing = sum(row.failed_sources or 0 for row in rows) if fail else 0
@@ -177,7 +176,7 @@ def _health(settings: Settings, rows: list[_Status], *, fail: bool) -> int:
     wrong += [f"failing sources: {failing:,}"] if failing else []
     wrong += [f"cannot be read: {', '.join(unread)}"] if unread else []
     if not wrong:
-        output.notice(settings, f"manifests that are well: {len(rows):,} of {len(rows):,}")
+        output.notice(settings, f"healthy manifests: {len(rows):,} of {len(rows):,}")
         return 0
     output.error("; ".join(wrong))
     return worst([1 if stale or failing else 0, *(row.exit_code for row in rows)])
