@@ -95,6 +95,18 @@ def test_a_wrong_configuration_is_one_line(run: Program, files: Path, stages: li
     assert (result.code, one_line(result.err), said in result.err) == (2, True, True)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"command": ["echo", "{inptu}"]}, {"output": "{nmae}"}, {"command": None, "function": "no_such_module:f"}]
+)
+def test_a_stage_that_cannot_run_ends_the_run_before_anything_is_fetched(run: Program, wrong: dict[str, Any]) -> None:
+    (run.home / "one.csv").write_text("1,2\n", "utf-8")
+    one = {"source_id": "one", "dataset": "d", "url": (run.home / "one.csv").as_uri()}
+    bad = {k: v for k, v in (stage("upper", "files_raw") | wrong).items() if v is not None}
+    config = {"etl_version": "1", "manifests_dir": "manifests", "data_dir": "data", "manifest": "files_raw"}
+    (run.home / CONFIG).write_text(json.dumps(config | {"sources": [one], "stages": [bad]}), "utf-8")
+    assert (run.here("run", CONFIG).code, (run.home / "data").exists()) == (2, False)
+
+
 def test_an_unknown_stage_is_a_usage_error_that_names_the_closest(run: Program, two: Path) -> None:
     del two
     result = run.here("run", CONFIG, "uper")

@@ -366,6 +366,20 @@ def test_several_problems_are_counted(write: Write, problems: int, more: str | N
     assert reason.endswith(more) if more else "more" not in reason
 
 
+def test_of_a_misspelt_key_the_error_names_the_spelling(write: Write) -> None:
+    """It is also a missing key, which would be named first."""
+    raw = raw_config()
+    raw["manifest_dir"] = raw.pop("manifests_dir")
+    error = config_error(write(raw))
+    assert (error.field, "expected manifests_dir, or another of" in error.reason) == ("manifest_dir", True)
+
+
+def test_of_a_missing_key_and_another_unknown_one_the_missing_one_is_named(write: Write) -> None:
+    raw = raw_config(colour="red")
+    del raw["manifests_dir"]
+    assert config_error(write(raw)).field == "manifests_dir"
+
+
 def test_one_wrong_text_is_one_problem(write: Write) -> None:
     """A URL with an unset variable is not reported as invalid too."""
     assert "more" not in config_error(write(raw_config(raw_source(url="${TOKEN}")))).reason

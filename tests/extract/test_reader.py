@@ -65,6 +65,13 @@ def test_a_key_that_appears_twice_is_named(write: Write, text: str, field: str) 
     assert (error.field, error.reason) == (field, "the key appears twice; keep one")
 
 
+@pytest.mark.parametrize(("name", "is_said"), [("etl.conf", True), ("etl.JSON", False), ("etl.jsonc", False)])
+def test_a_file_whose_name_says_nothing_is_said_to_be_read_as_json(tmp_path: Path, name: str, *, is_said: bool) -> None:
+    path = tmp_path / name
+    path.write_text('etl_version = "1"', "utf-8")
+    assert ("it is read as JSON" in config_error(path).reason) is is_said
+
+
 def test_keys_that_appear_twice_are_named_in_the_order_of_the_file(write: Write) -> None:
     error = config_error(write(b'{"b": [{"x": 1, "x": 2}], "a": 1, "a": 2}'))
     assert (error.field, error.reason) == ("b[0].x", "the key appears twice; keep one (and 1 more problem)")

@@ -61,7 +61,7 @@ def load(work: FunctionWork, stage: str) -> Callable[..., Any]:
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {error}; correct the name, or what the module imports"
         raise NoFunctionError(stage, "function", f"{work.function} cannot be loaded: {said}") from error
     if not callable(found):
         raise NoFunctionError(stage, "function", f"{work.function} is not a function: {type(found).__name__}")

@@ -104,6 +104,7 @@ def run(
     chosen = _choose(found, stages or [], jobs)
     chosen.only, chosen.retry_failed = only, retry_failed
     _import_from(Path(config))
+    _check(chosen.stages)
     if dry_run:
         return _plan(settings, chosen)
     with _lineage(chosen, lineage) as chosen.on_event:
@@ -141,6 +142,15 @@ def _choose(found: Configured, names: Sequence[str], jobs: int | None) -> _Chose
 def _import_from(config: Path) -> None:
     """Find the functions of stages beside the configuration first."""
     sys.path.insert(0, str(config.resolve().parent))
+
+
+def _check(stages: "Sequence[Stage]") -> None:
+    """Raise `StageError` if a stage cannot run, before anything is fetched."""
+    if stages:
+        from manifestlog.stages import opening  # noqa: PLC0415 -- slow to import
+
+        for stage in stages:
+            opening.check(stage)
 
 
 def _sources(chosen: _Chosen) -> "ExtractConfig":

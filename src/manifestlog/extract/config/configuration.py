@@ -40,6 +40,7 @@ _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]")
 """Text that a shell would expand: as a directory name it is most likely a mistake, and `rm -r ~` would remove it."""
 _SECONDS_MAX = 86_400
 _OF_RUNS = ("state", "conditions")
+_MISSING, _UNKNOWN = "the key is missing", "unknown key"
 _LOCAL_ONLY = "expected a local directory, but this is a URL; name a local directory (prefix ./ to use it as a name)"
 """For a URL such as `s3://bucket` in place of a directory."""
 
@@ -212,9 +213,18 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str], *, day
 
 def config_error(path: str, problems: Sequence[tuple[Place, str]]) -> ConfigError:
     """Return the error that names the place of the first problem and counts the others."""
-    (place, reason), more = problems[0], len(problems) - 1
+    (place, reason), more = _to_name(problems), len(problems) - 1
     reason += f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else ""
     return ConfigError(path, shown(place), reason)
+
+
+def _to_name(problems: Sequence[tuple[Place, str]]) -> tuple[Place, str]:
+    """Return the first problem; but of a misspelt key, which is unknown and also missing, that it is unknown."""
+    place, reason = problems[0]
+    if reason.startswith(_MISSING):
+        near = (one for one in problems if one[1].startswith(_UNKNOWN) and one[0][:-1] == place[:-1])
+        return next((one for one in near if f"expected {place[-1]}," in one[1]), problems[0])
+    return place, reason
 
 
 def _mark_private(config: ExtractConfig, places: list[Place]) -> None:
@@ -234,7 +244,7 @@ def _problem(error: ErrorDetails) -> Problem:
     where = tuple(step for step in error["loc"] if step != "[key]")
     kind = error["type"]
     if kind == "missing":
-        return Problem(where, f"the key is missing; add it: {_expected(where)}")
+        return Problem(where, f"{_MISSING}; add it: {_expected(where)}")
     if kind == "extra_forbidden":
         return Problem(where, _unknown(where))
     if kind == "value_error":  # raised by our validators
@@ -280,7 +290,7 @@ def _unknown(where: Place) -> str:
 
     known = [name for name in _keys(model) if name not in _OF_RUNS]
     close = get_close_matches(str(rest[0]), known, n=1)
-    return f"unknown key; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
+    return f"{_UNKNOWN}; expected {f'{close[0]}, or another' if close else 'one'} of {', '.join(known)}"
 
 
 def _runtime_only(raw: dict[str, Any]) -> Iterator[Problem]:

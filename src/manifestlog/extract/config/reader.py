@@ -36,7 +36,7 @@ def read(path: str) -> dict[str, Any]:
         place = f"line {error.line}, column {error.column}: " if error.line else ""
         raise ConfigError(path, "", f"{place}{error}") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(path, "", _syntax(error.lineno, error.colno, error.msg)) from None
+        raise ConfigError(path, "", _syntax(error.lineno, error.colno, error.msg) + _read_as(path)) from None
     except RecursionError:
         raise ConfigError(path, "", "the data is nested too deeply; write an object as in the guide") from None
     except ValueError:  # an integer of thousands of digits
@@ -125,6 +125,13 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _syntax(line: int, column: int, message: str) -> str:
     return f"line {line}, column {column}: {message}; correct the syntax"
+
+
+def _read_as(path: str) -> str:
+    """Return why the file was read as JSON, if its name does not say so: it may be TOML or YAML."""
+    if path.lower().endswith((".json", ".jsonc", ".json5")):
+        return ""
+    return "; it is read as JSON, because its name does not end in .toml, .yaml or .yml"
 
 
 def _toml_syntax(message: str, text: str) -> str:
