@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from manifestlog import names
 from manifestlog.engines.postgres.location import connection_text, locate
 from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestError
+from manifestlog.server_errors import ServerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,3 +135,19 @@ def test_a_password_is_a_usage_error_of_every_verb_and_not_shown(arguments: tupl
 def test_a_name_that_is_too_long_is_a_usage_error(tmp_path: Path) -> None:
     found = Program(tmp_path).here("--dir", "postgresql://127.0.0.1:1/etl", "list", f"{'a' * 400}_download")
     assert (found.code, found.err.count("\n"), "may have 200" in found.err) == (2, 1, True)
+
+
+def test_a_database_that_cannot_be_reached_is_named_without_a_manifest() -> None:
+    url = "postgresql://127.0.0.1:1/galaxy"
+    with pytest.raises(ServerError, match=f"^{url}: no connection"):
+        driver_for(url).manifests(url)
+
+
+def test_without_its_library_a_location_says_how_to_install_it() -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None; from manifestlog.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "--dir", "postgresql://h/d", "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "postgresql:// needs psycopg; install it: pip install 'manifestlog[postgres]'"
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr

@@ -63,7 +63,8 @@ def _imported(module: str, scheme: str) -> ModuleType:
     except ImportError as error:
         if module not in _EXTRAS:
             raise
-        raise ManifestError(f"{scheme}: {error}; install manifestlog[{_EXTRAS[module]}]") from error
+        why = f"needs {error.name}" if isinstance(error, ModuleNotFoundError) else f"cannot be used: {error}"
+        raise ManifestError(f"{scheme}:// {why}; install it: pip install 'manifestlog[{_EXTRAS[module]}]'") from error
 
 
 def open_to_read(location: str | os.PathLike[str], options: ManifestOptions) -> Engine:

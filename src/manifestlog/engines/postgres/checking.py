@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from manifestlog import names
 from manifestlog.engines.postgres import reading, schema
 from manifestlog.engines.postgres.connections import Pool
-from manifestlog.engines.postgres.location import locate
+from manifestlog.engines.postgres.location import of_database
 from manifestlog.engines.postgres.values import seen_in
 from manifestlog.engines.reports import CheckReport, Footprint
 from manifestlog.model import codec
@@ -111,7 +111,7 @@ def footprint(slot: Slot) -> Footprint:
 
 def manifests(directory: str) -> list[str]:
     """Return the locations of the manifests in this database, sorted by name."""
-    pool = Pool(locate(names.joined(directory, "any_manifest")), 0.0)
+    pool = Pool(of_database(directory), 0.0)
     try:
         found = pool.open(lambda slot: slot.rows(_NAMES) if schema.version(slot, pool.location) else [])
     finally:

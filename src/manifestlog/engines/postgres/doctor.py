@@ -99,7 +99,7 @@ def encryption(told: Told) -> ProbeResult:
         return ProbeResult("encryption", _OK, "by GSSAPI")
     if _is_local(session.address):
         return ProbeResult("encryption", _OK, "not needed: the server is on this machine")
-    found = "none: whoever is on the way can read and change what is sent"
+    found = "none: anyone on the way can read and change what is sent"
     if session.has_tls:
         found = f"TLS, with sslmode={session.sslmode}: nothing proves that this is the right server"
     advice = "give sslmode=verify-full, and as sslrootcert the certificate of its authority, or `system`"
@@ -158,8 +158,8 @@ def rights(server: Server, found: Tables) -> ProbeResult:
         return ProbeResult("rights", _FAILED, "this user may not read all tables", f"ask their owner: {advice}")
     if not found.may_write:
         advice = (
-            "fine for who only reads; else ask their owner: GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA"
-            " manifestlog"
+            "fine for a user who only reads; otherwise ask the owner of the tables: GRANT INSERT, UPDATE, DELETE ON ALL"
+            " TABLES IN SCHEMA manifestlog"
         )
         return ProbeResult("rights", _WARNING, "this user may read, and not write", advice)
     return ProbeResult("rights", _OK, "this user may read and write")
@@ -170,7 +170,7 @@ def synchronous_commit(server: Server) -> ProbeResult:
     level, test = server.synchronous_commit, "synchronous_commit"
     if level == "off":
         level = "on"
-        found = "off for this user; additions that must last ask for on"
+        found = "off for this user; additions that must survive a power cut turn it on for themselves"
     elif level in ("on", "remote_apply"):
         found = f"{level}: what is acknowledged is on the disk"
     else:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from manifestlog import names
 from manifestlog.engines import no_replicas
 from manifestlog.engines.postgres import catalog, checking, doctor, loading, location as locations, schema
 from manifestlog.engines.postgres.catalog import Stored
@@ -146,7 +145,7 @@ def footprint(location: Location) -> Footprint:
 
 def diagnose(directory: str) -> Generator[ProbeResult]:
     """Test whether this database can hold manifests."""
-    pool = Pool(locate(names.joined(directory, "any_manifest")), 0.0)
+    pool = Pool(locations.of_database(directory), 0.0)
     try:
         yield from doctor.diagnose(pool)
     finally:

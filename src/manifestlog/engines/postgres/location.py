@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from manifestlog.engines.protocol import Location
-from manifestlog.names import check_name
+from manifestlog.names import check_name, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,9 +44,15 @@ def locate(text: str) -> Location:
     return Location(shown, shown, name, "/")
 
 
+def of_database(url: str) -> Location:
+    """Return a location for what concerns the database at this URL, and no single manifest: messages name the database."""
+    found = locate(joined(url, "any_manifest"))
+    return found._replace(display=connection_text(found))
+
+
 def connection_text(location: Location) -> str:
     """Return the connection URI for libpq."""
-    rest, _, query = location.display.partition("?")
+    rest, _, query = location.key.partition("?")
     return rest[: -len(location.name) - 1] + (f"?{query}" if query else "")
 
 
