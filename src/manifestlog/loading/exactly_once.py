@@ -134,7 +134,7 @@ def checksum_of(content: str | HasChecksum | Iterable[str]) -> str:
     if isinstance(one, str):
         return required_checksum(one)
     if not isinstance(content, Iterable):
-        raise TypeError(f"{type(content).__name__} is no content: give a checksum, or something with one")
+        raise TypeError(f"{type(content).__name__} names no content: give a checksum, or something that has one")
     several = sorted({required_checksum(each) for each in content})
     if not several:
         raise ValueError("no content: give at least one checksum")

@@ -186,7 +186,7 @@ def _refuse_unkept(model: BaseModel, known: frozenset[str]) -> None:
     if unkept:
         raise RecordRejectedError(
             f"{type(model).__name__} has fields that a manifest does not keep: {', '.join(unkept)};"
-            " leave them out, and keep them in a table of your own, by the checksum"
+            " leave them out, and keep them in a table of your own, under the checksum"
         )
 
 

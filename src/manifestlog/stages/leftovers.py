@@ -138,7 +138,9 @@ def _tell_unrecorded(landing: Landing, outputs: list[list[Any]]) -> None:
         with suppress(OSError):
             if not landing.manifest.has_checksum(checksum) and has_content(path, Content(checksum, size)):
                 log.warning(
-                    "%s: %s has no record, because another run has done its input; delete it", landing.stage.name, path
+                    "%s: %s has no record, because another run has processed its input; delete it",
+                    landing.stage.name,
+                    path,
                 )
 
 
