@@ -19,7 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import harness, peers
-from benchmarks.fetching import Extraction, Run, site_for, started
+from benchmarks.fetching import Extraction, Run, peak_mb, site_for, started
 from benchmarks.harness import Context, Measurement
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for its nginx: one is enough
@@ -166,7 +166,7 @@ def _measurements(peer: str, case: Case, found: list[Sample]) -> Iterator[Measur
         samples=[size_mb / one.first.seconds for one in found],
         extra={
             "seconds": median(one.first.seconds for one in found),
-            "peak RSS MB": max(one.first.peak_mb for one in found) if peer == peers.REFERENCE else "-",
+            "peak RSS MB": peak_mb(one.first for one in found) if peer == peers.REFERENCE else "-",
             "rounds": len(found),
         },
         digest=harness.digest_of(sorted(found[0].checksums)),

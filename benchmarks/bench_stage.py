@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import copies, harness, peers, stage_files, stage_work, step
-from benchmarks.fetching import Run, started
+from benchmarks.fetching import Run, peak_mb, started
 from benchmarks.harness import Context, Measurement
 from benchmarks.stage_work import JOBS
 
@@ -118,7 +118,7 @@ def _program(table: str, case: dict[str, harness.Cell], peer: str, found: list[R
         samples=[1e3 * one.seconds for one in found],
         extra={
             "processor ms": 1e3 * median(one.cpu_s for one in found),
-            "peak RSS MB": max(one.peak_mb for one in found),
+            "peak RSS MB": peak_mb(found),
             "rounds": len(found),
         },
         digest=digest,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +20,18 @@ from benchmarks.harness import Context
 
 
 class Run(NamedTuple):
-    """What a program took; the peak is that of its largest process."""
+    """What a program took."""
 
     seconds: float
-    peak_mb: float
+    peak_mb: float | None
+    """Of its largest process. None if that was smaller than ours when it began: the kernel counts ours as its own."""
     cpu_s: float = 0.0
     """Of all its processes."""
 
 
 def started(command: list[str], directory: Path, environment: dict[str, str]) -> Run:
-    """Run a program to its end. (Its peak begins with ours, which is smaller than that of any Python with libraries.)"""
+    """Run a program to its end."""
+    ours_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     os.sync()  # what earlier programs wrote is written at their cost
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=directory, env=environment)
@@ -37,7 +40,13 @@ def started(command: list[str], directory: Path, environment: dict[str, str]) ->
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Run(seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+    peak_mb = usage.ru_maxrss / 1024 if usage.ru_maxrss > ours_kb else None
+    return Run(seconds, peak_mb, usage.ru_utime + usage.ru_stime)
+
+
+def peak_mb(runs: Iterable[Run]) -> float | str:
+    """Return the largest peak; `-` if none of them is known."""
+    return max((run.peak_mb for run in runs if run.peak_mb is not None), default="-")
 
 
 class Extraction(NamedTuple):

@@ -33,7 +33,7 @@ def _load(path: Path, environ: Mapping[str, str] | None = None) -> ExtractConfig
 def test_the_shortest_configuration_has_all_defaults(write: Write) -> None:
     assert _load(write(raw_config())).defaults == Defaults(
         jobs=2,
-        connections=32,
+        connections=64,
         connections_per_host=8,
         request_pause_s=0.0,
         retries=5,

@@ -123,7 +123,7 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
     """How to fetch every source."""
 
     jobs: int = Field(default=2, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
-    connections: int = Field(default=32, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
+    connections: int = Field(default=64, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     connections_per_host: int = Field(default=8, strict=True, ge=1, le=1024, description="an integer from 1 to 1024")
     segments: int = Field(default=1, strict=True, ge=1, le=64, description="an integer from 1 to 64")
     request_pause_s: _Pause = Field(default=0.0, description=f"seconds, from 0 to {_SECONDS_MAX}")
