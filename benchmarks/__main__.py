@@ -18,6 +18,7 @@ from benchmarks import (
     bench_pending,
     bench_scale,
     bench_segments,
+    bench_slow_host,
     bench_stage,
     bench_verify,
     harness,
@@ -40,6 +41,7 @@ if __name__ == "__main__":
         bench_extract,
         bench_distance,
         bench_segments,
+        bench_slow_host,
         bench_verify,
         bench_stage,
     )

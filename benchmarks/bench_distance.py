@@ -148,14 +148,19 @@ def run(context: Context) -> Iterator[Measurement]:
     """Round by round, the peers in turns."""
     if (site := site_for(context, "curl")) is None:
         return
-    case = Case(site, context.pick(40, 2_000, 10_000), 20_000, context.child_environment())
+    many, large = (context.pick(40, 2_000, 10_000), 20_000), (context.pick(4, 200, 200), 1_000_000)
+    for files, size_bytes in (many, large):
+        yield from _compared(context, Case(site, files, size_bytes, context.child_environment()))
+
+
+def _compared(context: Context, case: Case) -> Iterator[Measurement]:
     for number in range(case.files):
-        (site / f"f{number:05}.bin").write_bytes(random.Random(number).randbytes(case.size_bytes))
+        (case.site / f"f{number:05}.bin").write_bytes(random.Random(number).randbytes(case.size_bytes))
     folder = context.directory / "fetched"
     yield _ceiling(case, folder)
     names = [name for name in _PEERS if name != ARIA2 or shutil.which("aria2c")]
     found: dict[str, list[Sample]] = {peer: [] for peer in names}
-    with at_a_distance(site) as port:
+    with at_a_distance(case.site) as port:
         for turn in range(context.rounds_or(3)):
             for peer in harness.rotated(names, turn):
                 found[peer].append(_sample(peer, case, folder, port))
