@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -118,16 +119,15 @@ def who_is_alone_is_answered_although_two_waits_took_longer_than_one_may(place: 
         first.execute("SELECT * FROM manifestlog.lane FOR UPDATE")
         second.execute("BEGIN")
         second.execute("UPDATE manifestlog.feed SET seq = seq + 1")
-        heard: list[str] = []
-        adds = threading.Thread(target=lambda: heard.append(manifest.add(record("a", 5)).verdict.value))
-        began = time.monotonic()
-        adds.start()
-        wait_until(lambda: time.monotonic() > began + 0.6)
-        first.execute("COMMIT")
-        wait_until(lambda: time.monotonic() > began + 1.2)
-        second.execute("COMMIT")
-        adds.join()
-        assert heard == ["new"]
+        with ThreadPoolExecutor(1) as threads:
+            began = time.monotonic()
+            added = threads.submit(manifest.add, record("a", 5))
+            wait_until(lambda: time.monotonic() > began + 0.6)
+            first.execute("COMMIT")
+            wait_until(lambda: time.monotonic() > began + 1.2)
+            second.execute("COMMIT")
+            assert added.exception() is None
+            assert added.result().verdict is Verdict.NEW
 
 
 def a_duplicate_is_on_disk(place: Place) -> None:

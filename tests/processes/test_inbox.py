@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,21 @@ def test_what_is_sent_after_the_end_goes_nowhere(pipe: Both, tmp_path: Path) -> 
         outbox.send([framed("a")])
     for descriptor in {number, other}:
         os.close(descriptor)
+
+
+def test_a_default_time_limit_of_the_program_s_sockets_is_none_of_the_pipe() -> None:
+    """It would make the pipe return at once, also to whoever uses it besides."""
+    ours, theirs = Pipe()
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.01)
+    try:
+        found, sender = Inbox(ours), Outbox(theirs)
+    finally:
+        socket.setdefaulttimeout(before)
+    with ours, theirs:
+        assert (os.get_blocking(ours.fileno()), os.get_blocking(theirs.fileno())) == (True, True)
+        sender.send([framed("a")])
+        assert found.take() == ["a"]
 
 
 def test_the_pipe_stays_open(pipe: Both) -> None:

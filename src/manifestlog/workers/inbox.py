@@ -88,6 +88,8 @@ class _Borrowed(socket.socket):
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, pipe.fileno())
+        if self.gettimeout() is not None:  # the program's default for its sockets, under which a send may end half-way
+            self.settimeout(None)
 
     def of(self, pipe: Connection[Any, Any]) -> Self:
         """Raise `OSError` if the pipe is closed: its descriptor may be another file's by now."""
