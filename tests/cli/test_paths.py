@@ -73,14 +73,14 @@ def test_the_readmes_quick_start_is_verified_where_it_was_made(run: Program, hom
     quick_start(home)
     (home / "data").mkdir()
     (home / "data" / "systems.gz").write_bytes(bytes(1024))
-    assert verified(run, home / "manifests" / "galaxy_download.manifest.json").json["ok"] == 1
+    assert verified(run, home / "manifests" / "sample_download.manifest.json").json["ok"] == 1
 
 
 def test_the_readmes_quick_start_is_verified_from_elsewhere(elsewhere: Program, home: Path) -> None:
     quick_start(home)
     (home / "data").mkdir()
     (home / "data" / "systems.gz").write_bytes(bytes(1024))
-    assert verified(elsewhere, home / "manifests" / "galaxy_download.manifest.json").json["ok"] == 1
+    assert verified(elsewhere, home / "manifests" / "sample_download.manifest.json").json["ok"] == 1
 
 
 @pytest.mark.parametrize(

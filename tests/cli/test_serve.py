@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,11 +138,9 @@ class _EndedError(Exception):
     """What the handler of a signal raises."""
 
 
-def a_signal_while_it_starts_leaves_no_server(home: Path) -> None:
+def a_signal_while_it_starts_leaves_no_server(home: Path, sent: str = "os.kill(os.getpid(), signal.SIGTERM)") -> None:
     """The signal comes between the fork and the first instruction behind it."""
-    signalled = Edit(
-        "dev_server.server:_start", "return process", "os.kill(os.getpid(), signal.SIGTERM); return process"
-    )
+    signalled = Edit("dev_server.server:_start", "return process", f"{sent}; return process")
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise _EndedError
@@ -159,6 +158,18 @@ def a_signal_while_it_starts_leaves_no_server(home: Path) -> None:
 def test_a_signal_while_it_starts_leaves_no_server(home: Path, first: Result) -> None:
     assert first.code == 0
     a_signal_while_it_starts_leaves_no_server(home)
+
+
+def test_a_signal_that_another_thread_takes_while_it_starts_leaves_no_server(home: Path, first: Result) -> None:
+    assert first.code == 0
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        a_signal_while_it_starts_leaves_no_server(home, f"signal.pthread_kill({other.ident}, signal.SIGTERM)")
+    finally:
+        over.set()
+        other.join()
 
 
 # -- what it refuses ---------------------------------------------------------------------------------------------------
@@ -273,7 +284,7 @@ SEEDED: dict[str, tuple[Callable[[Path], None], Edit]] = {
     ),
     "signals wait until somebody stops the server": (
         a_signal_while_it_starts_leaves_no_server,
-        Edit("dev_server.server:_process_of", "signal.SIG_BLOCK, _ENDING", "signal.SIG_BLOCK, ()"),
+        Edit("dev_server.server:_process_of", "_hold_signals()", "lambda: None"),
     ),
 }
 

@@ -75,7 +75,7 @@ def test_a_new_source_is_looked_up_by_its_worker_before_and_under_its_claim(
 
     monkeypatch.setattr(DownloadManifestManager, "get_record_by_source", counted)
     here.fetch(put("a.json", BODY))
-    assert len(asked) == 3, "once to order the sources, twice by the worker"
+    assert len(asked) == 2
 
 
 def test_an_outcome_has_path_and_costs(here: Here, put: Put) -> None:

@@ -55,7 +55,7 @@ COPIES = [
         "a copy over another manifest",
         (
             Edit(f"{_LOADING}:_refuse_other", "if found.index.count and found.metadata != image.metadata:", "if False:"),
-            Edit(f"{_LOADING}:_publish", "if there is not None and not", "if False and not"),
+            Edit(f"{_LOADING}:_publish", "if there is not None and not (packs", "if False and not (packs"),
         ),
     ),
     Safeguard(

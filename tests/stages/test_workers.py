@@ -220,6 +220,7 @@ def published_by_another(path: Path) -> None:
     assert report.counts == {Result.MADE: 2, Result.CLAIMED: 1}
     home.run(work)  # what it keeps of what is pending says so, too
     assert len(done) == 2
+    assert len(home.events(kinds=[EventKind.PUT])) == 3  # one output of each
     assert all_recorded(home)
 
 

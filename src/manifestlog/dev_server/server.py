@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manifestlog import names
 from manifestlog.dev_server import programs
 from manifestlog.dev_server.folder import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from subprocess import Popen
 
     from manifestlog.server_errors import ServerError
@@ -90,17 +91,37 @@ def _runs_already(folder: Folder) -> ServerError:
 def _process_of(folder: Folder, found: Path) -> Iterator[Popen[bytes]]:
     """Run the server's process during the block, which begins when it is ready."""
     # An exception of a signal's handler between fork and assignment would leave a server that nobody stops.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    deliver_signals = _hold_signals()
     try:
         process, said_before = _start(folder, found)
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            deliver_signals()
             _wait_until_ready(folder, process, said_before)
             yield process
         finally:
             _stop(process)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        deliver_signals()
+
+
+def _hold_signals() -> Callable[[], None]:
+    """Hold back the signals that would end this process; return what delivers them and ends that.
+
+    They are not blocked: any other thread would take them then, and Python calls their handlers in the main thread.
+    """
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no handler is called in any other
+        before = {number: signal.signal(number, lambda came_now, _frame: came.append(came_now)) for number in _ENDING}
+
+    def deliver() -> None:
+        while before:
+            number, handler = before.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        while came:
+            signal.raise_signal(came.pop())
+
+    return deliver
 
 
 def _start(folder: Folder, found: Path) -> tuple[Popen[bytes], int]:
