@@ -165,8 +165,9 @@ def test_a_signal_that_another_thread_takes_while_it_starts_leaves_no_server(hom
     over = threading.Event()
     other = threading.Thread(target=over.wait)
     other.start()
-    try:
-        a_signal_while_it_starts_leaves_no_server(home, f"signal.pthread_kill({other.ident}, signal.SIGTERM)")
+    try:  # with a moment for Python to learn of it
+        taken = f"signal.pthread_kill({other.ident}, signal.SIGTERM); process.poll(); threading.Event().wait(0.1)"
+        a_signal_while_it_starts_leaves_no_server(home, taken)
     finally:
         over.set()
         other.join()
