@@ -60,7 +60,7 @@ def took(server: Server, work: Callable[[], object]) -> Took:
 
 
 def fill(path: Path, count: int) -> None:
-    options = ManifestOptions(durability=Durability.PROCESS_KILL)
+    options = ManifestOptions(durability=Durability.PROCESS_KILL, lock_timeout_s=600.0)
     with DownloadManifestManager(path, METADATA, options=options) as manifest:
         manifest.add_many(harness.make_records(0, count))
         manifest.save()

@@ -1,9 +1,10 @@
 """What many records cost in PostgreSQL: additions, look-ups and an export at 10,000 records and at many more.
 
-The server fills its tables by itself, before their indexes are made: records that look like ours, with other hashes of
-their sources. What is measured then is done as in any manifest. Sizes are those of the tables with their indexes.
+One server has a database of each size, which the engine loads as it loads a copy. Then the sizes take turns in every round,
+and each figure is compared with that of the smallest in the same round. At last, each is read whole.
+Records look like ours. Their checksums are spread evenly, and come in another order than their events, as hashes do.
 
-    PYTHONPATH=tests python -m benchmarks.bench_postgres_scale [--records 1000000]
+    PYTHONPATH=tests python -m benchmarks.bench_postgres_scale [--records 10000,1000000,10000000]
 """
 
 from __future__ import annotations
@@ -11,56 +12,115 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness
 from benchmarks.bench_postgres import METADATA, NAME
 from manifestlog import DownloadManifestManager, ManifestOptions
+from manifestlog.engines.protocol import Image
+from manifestlog.engines.registry import driver_for
+from manifestlog.model import codec
+from manifestlog.model.events import Event, EventKind
+from manifestlog.model.models import metadata_row
 from support.postgres import DURABLE, Server, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-SMALL = 10_000
 TABLES = ("content", "sighting", "log")
-_BODY = """convert_to(format('{"source_id":"filler_%s","dataset":"filler","checksum":"%s","file_path":"/srv/etl/data/filler/%s.gz",'
-    '"file_size":%s,"etag":"\\"%s\\"","ts_downloaded":"2020-01-01T00:00:00Z","version":"1.0.0"}',
-    n, encode(sha256(n::text::bytea), 'hex'), md5(n::text), n + 1, left(md5(n::text), 16)), 'UTF8')"""
-FILL = (
-    f"INSERT INTO manifestlog.content SELECT 1, sha256(n::text::bytea), {_BODY} FROM generate_series(1, {{count}}) n",
-    """INSERT INTO manifestlog.sighting SELECT 1, decode(md5(n::text), 'hex'), 1577836800000000 + n, 0, sha256(n::text::bytea),
-        decode(md5('s' || n), 'hex'), 'filler' FROM generate_series(1, {count}) n""",
-    f"""INSERT INTO manifestlog.log SELECT 1, n, 1577836800000000 + n, 'put', sha256(n::text::bytea), decode(md5('s' || n), 'hex'),
-        NULL, {_BODY}, NULL FROM generate_series(1, {{count}}) n""",
-    "UPDATE manifestlog.feed SET seq = {count}, records = {count}, ts = 1577836800000000 + {count}",
-)
-"""Order: contents, sightings, events, and the end of the log."""
+SETTINGS = {**DURABLE, "max_wal_size": "8GB", "shared_buffers": "1GB"}
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+_PRIME = 7_368_787
+_AT_ONCE = 2000
+Figures = dict[str, list[float]]
 
 
-def fill(server: Server, count: int) -> None:
-    """Make this many records in a manifest that has none."""
-    with server.connect() as connection:
-        made = connection.execute(
-            "SELECT schemaname, tablename, indexname, indexdef, conname FROM pg_indexes LEFT JOIN pg_constraint"
-            " ON conname = indexname WHERE schemaname = 'manifestlog' AND tablename = ANY(%s)",
-            (list(TABLES),),
+@dataclass(frozen=True)
+class Made:
+    """Records that are made as they are read: a snapshot, as far as a load asks for one."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return metadata_row(METADATA) | {"total_records": self.count}
+
+    def checksum(self, rank: int) -> str:
+        """The checksum with this place among all."""
+        return f"{rank * (2**64 // self.count):016x}{hashlib.sha256(b'%d' % rank).hexdigest()[16:]}"
+
+    def row(self, number: int, checksum: str) -> dict[str, Any]:
+        return {
+            "source_id": f"filler_bodies_{number:08d}",
+            "dataset": "filler",
+            "checksum": checksum,
+            "file_path": f"/srv/etl/data/filler/2020/01/{checksum[16:28]}_galaxy_part.json.gz",
+            "file_size": number + 1,
+            "etag": f'"{checksum[20:32]}-{number:x}"',
+            "ts_downloaded": f"{_EPOCH + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}",
+            "version": "1.0.0",
+        }
+
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        """By checksum."""
+        for first in range(0, self.count, _AT_ONCE):
+            some = range(first, min(first + _AT_ONCE, self.count))
+            ranked = ((rank * _PRIME % self.count, self.checksum(rank)) for rank in some)
+            yield [(checksum, codec.dumps(self.row(number, checksum))) for number, checksum in ranked]
+
+    def events(self) -> Iterator[Event]:
+        """By time."""
+        back = pow(_PRIME, -1, self.count)
+        for number in range(self.count):
+            checksum = self.checksum(number * back % self.count)
+            ts = f"{_EPOCH + timedelta(seconds=number):%Y-%m-%dT%H:%M:%S}.000000Z"
+            yield Event("", ts, EventKind.PUT, checksum, self.row(number, checksum), {})
+
+    def image(self) -> Image:
+        return Image(self.metadata, self, "", self.events(), self.count, None)  # type: ignore[arg-type] # as far as asked
+
+
+def database(count: int) -> str:
+    return f"of_{count}"
+
+
+def load(server: Server, count: int) -> None:
+    """Make this many records, and say what that took."""
+    server.execute(f"CREATE DATABASE {database(count)}")
+    url = server.url(NAME, database(count))
+    driver = driver_for(url)
+    before = wal(server)
+    took = span(lambda: driver.load(driver.locate(url), Made(count).image(), ManifestOptions()).close())
+    server.execute("CHECKPOINT", database=database(count))
+    harness.say(
+        f"{count:,} records loaded in {took:.0f} s ({count / took:,.0f} a second),"
+        f" WAL: {(wal(server) - before) / count:,.0f} bytes a record"
+    )
+    for table in TABLES:
+        harness.say(f"  {table}: {', '.join(sizes(server, count, table))}")
+
+
+def wal(server: Server) -> int:
+    ((found,),) = server.administrator.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").fetchall()
+    return int(found)
+
+
+def sizes(server: Server, count: int, table: str) -> list[str]:
+    """The bytes a record of a table and of each of its indexes."""
+    with server.connect(database(count)) as connection:
+        found = connection.execute(
+            "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE oid = %s::regclass"
+            " OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = %s::regclass) ORDER BY relkind DESC, relname",
+            [f"manifestlog.{table}"] * 2,
         ).fetchall()
-        with connection.transaction():  # one transaction with TRUNCATE writes no WAL, if wal_level is minimal
-            connection.execute(f"TRUNCATE {', '.join(f'manifestlog.{one}' for one in TABLES)}".encode())
-            for _, table, index, _, constraint in made:
-                what = f"ALTER TABLE manifestlog.{table} DROP CONSTRAINT" if constraint else "DROP INDEX manifestlog."
-                connection.execute(f"{what} {index}".replace(". ", ".").encode())
-            for statement in FILL:
-                connection.execute(statement.replace("{count}", str(count)).encode())
-            for _, table, index, definition, constraint in made:
-                connection.execute(definition.encode())
-                if constraint:
-                    connection.execute(
-                        f"ALTER TABLE manifestlog.{table} ADD CONSTRAINT {index} PRIMARY KEY USING INDEX {index}".encode()
-                    )
-        connection.execute(b"ANALYZE")
-        connection.execute(b"CHECKPOINT")
+    return [f"{name} {size / count:,.0f}" for name, size in found] + [f"{sum(s for _, s in found) / 1e9:.2f} GB in all"]
 
 
 def span(work: Callable[[], object]) -> float:
@@ -74,49 +134,61 @@ def each(work: Callable[[Any], object], items: Iterable[Any]) -> float:
     return 1e6 * median(span(lambda: work(one)) for one in items)  # noqa: B023 -- called at once
 
 
-def measured(server: Server, count: int, calls: int) -> dict[str, float]:
-    """What the calls cost in a manifest that has this many records, and one that is added to it."""
-    options = ManifestOptions(batch_records_max=1000)
-    found: dict[str, float] = {}
-    with DownloadManifestManager(server.url(NAME), METADATA, options=options) as manifest:
-        ours = list(harness.make_records(0, calls))
-        known = [hashlib.sha256(b"%d" % (count * number // calls + 1)).hexdigest() for number in range(calls)]
-        found["add, µs"] = each(manifest.add, ours)
-        many = list(harness.make_records(calls, 10 * calls))
-        found["add_many, µs a record"] = 1e6 * span(lambda: manifest.add_many(many)) / len(many)
-        found["has_checksum, µs"] = each(manifest.has_checksum, known)
-        found["get, µs"] = each(manifest.get, known)
-        found["by source, µs"] = each(lambda one: manifest.get_record_by_source(one.source_id, one.dataset), ours)
+def measure(server: Server, count: int, calls: int, turn: int) -> dict[str, float]:
+    """What calls cost in this round in a manifest of this size."""
+    first = turn * 11 * calls
+    ours = list(harness.make_records(first, calls))
+    many = list(harness.make_records(first + calls, 10 * calls))
+    made = Made(count)
+    known = [made.checksum((turn + count * number // calls) % count) for number in range(calls)]
+    numbers = [count * number // calls for number in range(calls)]
+    with DownloadManifestManager(
+        server.url(NAME, database(count)), METADATA, options=ManifestOptions(batch_records_max=1000)
+    ) as manifest:
+        manifest.has_checksum(known[0])
+        return {
+            "add, µs": each(manifest.add, ours),
+            "add_many, µs a record": 1e6 * span(lambda: manifest.add_many(many)) / len(many),
+            "has_checksum, µs": each(manifest.has_checksum, known),
+            "get, µs": each(manifest.get, known),
+            "by source, µs": each(
+                lambda number: manifest.get_record_by_source(f"filler_bodies_{number:08d}", "filler"), numbers
+            ),
+        }
+
+
+def export(server: Server, count: int) -> float:
+    """How many records a second can be read in order."""
+    with DownloadManifestManager(server.url(NAME, database(count)), METADATA) as manifest:
         snapshot = manifest.snapshot()
-        found["export, records/s"] = len(snapshot) / span(lambda: sum(len(some) for some in snapshot.batches()))
-    with server.connect() as connection:
-        sizes = " + ".join(f"pg_total_relation_size('manifestlog.{one}')" for one in TABLES)
-        ((total, records),) = connection.execute(f"SELECT {sizes}, records FROM manifestlog.feed".encode()).fetchall()
-    found["bytes a record"] = total / records
-    return found
+        return len(snapshot) / span(lambda: sum(len(some) for some in snapshot.batches()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What many records cost in PostgreSQL.")
-    parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--records", default="10000,1000000")
+    parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
-    found: dict[int, dict[str, float]] = {}
-    settings = {
-        **DURABLE,
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_wal_size": "8GB",
-        "shared_buffers": "1GB",
-    }
-    for count in (SMALL, given.records):
-        with serving({**settings, "maintenance_work_mem": "512MB"}) as server:
-            DownloadManifestManager(server.url(NAME), METADATA).close()
-            print(f"{count:,} records made in {span(lambda: fill(server, count)):.0f} s")  # noqa: B023 -- called at once
-            found[count] = measured(server, count, given.calls)
-    for name, small in found[SMALL].items():
-        large = found[given.records][name]
-        print(f"{name:<24} {small:>12,.0f} {large:>12,.0f}   {large / small:.2f} x")
+    counts = [int(one) for one in given.records.split(",")]
+    found: dict[int, Figures] = {count: defaultdict(list) for count in counts}
+    with serving(SETTINGS) as server:
+        for count in counts:
+            load(server, count)
+        for turn in range(given.rounds):
+            for count in harness.rotated(counts, turn):
+                for name, value in measure(server, count, given.calls, turn).items():
+                    found[count][name].append(value)
+        for count in counts:
+            harness.say(f"{count:,} records: {export(server, count):,.0f} a second exported")
+    small = found[counts[0]]
+    harness.say(f"{'median of the rounds':<24}" + "".join(f" {count:>20,}" for count in counts))
+    for name, base in small.items():
+        cells = (
+            f"{median(found[count][name]):,.0f} ({median(a / b for a, b in zip(found[count][name], base, strict=True)):.2f} x)"
+            for count in counts
+        )
+        harness.say(f"{name:<24}" + "".join(f" {cell:>20}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 
 def _copy_until(_link: Link, source: Path | str, target: Path | str, number: int) -> None:
     """Copy, in small steps, and die at one of them."""
-    loading._ROWS_AT_ONCE = 5
+    loading._EVENTS_AT_ONCE = 5
     left = [number]
 
     def step(_: object) -> None:
@@ -144,7 +144,7 @@ def test_a_manifest_that_is_created_beside_a_copy_does_not_wait_for_it(
             created.append(1)
             DownloadManifestManager(place.url("bodies_download"), META, options=QUIET).close()
 
-    monkeypatch.setattr(loading, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(loading, "_EVENTS_AT_ONCE", 5)
     with progress.shown(create):
         copy_manifest(source, place.url(), options=QUIET)
     assert (created, len(maintenance.check(place.url()).findings)) == ([1], 0)

@@ -3,12 +3,13 @@
 ::
 
     BEGIN; a row for the manifest, or the locks of an empty one
-    COPY some contents, COPY their observations, and so on; COPY some events, COPY what they mention, and so on
+    COPY the contents; COPY their observations; COPY some events, COPY what they mention, and so on
     the end of the log; COMMIT, which waits for the disk
 
 Invariants:
 
 - Nobody sees any of it before the commit, and a client that is killed leaves nothing of it.
+- A COPY is as long as possible, and its rows are made as it goes: so the server works while the next ones are made.
 - Nothing is decided: contents and events are written as they are. Only a time that is earlier than that of the event
   before it becomes equal to that one, because times in the log never go back.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -46,7 +47,8 @@ log = logging.getLogger(__name__)
 
 _IDS_AHEAD_MAX = 1_000_000
 """A manifest that is created meanwhile gets the next number; if that were ours, it would have to wait for our commit."""
-_ROWS_AT_ONCE = 20_000
+_EVENTS_AT_ONCE = 100_000
+"""What they mention waits in memory."""
 _ROWS_A_WRITE = 200
 _METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
 _END_IS = """
@@ -85,8 +87,8 @@ class _Load:
     def run(self) -> Stored:
         slot, image = self._slot, self._image
         stored = self._begun()
-        for some in _grouped(image.snapshot.batches()):
-            self._write_records(stored.manifest_id, some)
+        self._copy(copy_rows.CONTENT, self._contents(stored.manifest_id))
+        self._copy(copy_rows.SIGHTING, self._sightings(stored.manifest_id))
         seq, ts = self._write_events(stored.manifest_id)
         cut_seq, cut_ts = (0, None) if image.reach is None else (1, event_micros(image.reach))
         slot.rows(_END_IS, seq, ts, len(image.snapshot), cut_seq, cut_ts, stored.manifest_id)
@@ -126,30 +128,32 @@ class _Load:
         metadata = self._image.metadata | {"total_records": 0}
         slot.rows(_METADATA_IS, codec.dumps(metadata), stored.manifest_id)
 
-    def _write_records(self, manifest_id: int, some: list[tuple[str, bytes]]) -> None:
-        digests = [bytes.fromhex(checksum) for checksum, _ in some]
-        bodies = [body for _, body in some]
-        self._copy(copy_rows.CONTENT, map(copy_rows.content, repeat(manifest_id), digests, bodies))
-        rows = codec.loads_all(bodies)
-        each = map(copy_rows.sightings, repeat(manifest_id), digests, rows)
-        self._copy(copy_rows.SIGHTING, (row for several in each for row in several))
-        self._tell(len(some))
+    def _contents(self, manifest_id: int) -> Iterator[bytes]:
+        for some in self._image.snapshot.batches():
+            for checksum, body in some:
+                yield copy_rows.content(manifest_id, bytes.fromhex(checksum), body)
+            self._tell(len(some))
+
+    def _sightings(self, manifest_id: int) -> Iterator[bytes]:
+        for some in self._image.snapshot.batches():
+            rows = codec.loads_all(body for _, body in some)
+            for (checksum, _), row in zip(some, rows, strict=True):
+                yield from copy_rows.sightings(manifest_id, bytes.fromhex(checksum), row)
+            self._tell(len(some))
 
     def _write_events(self, manifest_id: int) -> tuple[int, int]:
         """Write the events; return the number and the time of the last one."""
         image = self._image
         seq, ts = (0, 0) if image.reach is None else (1, event_micros(image.reach))
-        while some := list(islice(image.events, _ROWS_AT_ONCE)):
-            times = later_times(some, ts)
-            events = [logged_event(event) for event in some]
-            numbered = list(enumerate(zip(times, events, strict=True), seq + 1))
-            self._copy(copy_rows.LOG, (copy_rows.log(manifest_id, n, at, event) for n, (at, event) in numbered))
-            mentions = [row for n, (_, event) in numbered for row in copy_rows.mentions(manifest_id, n, event)]
-            if mentions:
-                self._copy(copy_rows.MENTION, iter(mentions))
-            seq, ts = seq + len(some), times[-1]
-            self._tell(len(some))
-        return seq, ts
+        while True:
+            events = _Events(manifest_id, seq, ts)
+            self._copy(copy_rows.LOG, events.rows(islice(image.events, _EVENTS_AT_ONCE)))
+            if events.seq == seq:
+                return seq, ts
+            if events.mentions:
+                self._copy(copy_rows.MENTION, iter(events.mentions))
+            self._tell(events.seq - seq)
+            seq, ts = events.seq, events.ts
 
     def _copy(self, statement: str, rows: Iterator[bytes]) -> None:
         with self._slot.live.cursor() as cursor, cursor.copy(statement.encode()) as copy:
@@ -160,8 +164,26 @@ class _Load:
 
     def _tell(self, more: int) -> None:
         self._done += more
-        total = len(self._image.snapshot) + self._image.events_total
+        total = 2 * len(self._image.snapshot) + self._image.events_total
         progress.tell("copying to", self._location.display, self._done, total)
+
+
+class _Events:
+    """Events on their way into the log: the number and the time of the last one, and rows of what they mention."""
+
+    def __init__(self, manifest_id: int, seq: int, ts: int) -> None:
+        self._manifest_id = manifest_id
+        self.seq, self.ts = seq, ts
+        self.mentions: list[bytes] = []
+
+    def rows(self, events: Iterable[Event]) -> Iterator[bytes]:
+        """Yield the rows of the log."""
+        for event in events:
+            one = logged_event(event)
+            self.seq, self.ts = self.seq + 1, max(self.ts, event_micros(event.ts))
+            if one.mentions:
+                self.mentions += copy_rows.mentions(self._manifest_id, self.seq, one)
+            yield copy_rows.log(self._manifest_id, self.seq, self.ts, one)
 
 
 def replay(tx: Transaction, events: Sequence[Event], after: int) -> int:
@@ -183,14 +205,3 @@ def later_times(events: Iterable[Event], after: int) -> list[int]:
         after = max(after, event_micros(event.ts))
         found.append(after)
     return found
-
-
-def _grouped(batches: Iterator[list[tuple[str, bytes]]]) -> Iterator[list[tuple[str, bytes]]]:
-    waiting: list[tuple[str, bytes]] = []
-    for some in batches:
-        waiting += some
-        if len(waiting) >= _ROWS_AT_ONCE:
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting

@@ -54,7 +54,10 @@ def logged(kind: EventKind, checksum: str | None, row: Row | None, raw: bytes | 
 
 def logged_event(event: Event) -> Logged:
     """Return an event of another manifest."""
-    return _logged(event, None if event.row is None else codec.dumps(event.row), said_of(event))
+    raw = None if event.row is None else codec.dumps(event.row)
+    if not event.unreadable and not event.details:  # nearly always
+        return logged(event.kind, event.checksum, event.row, raw, event.details)
+    return _logged(event, raw, said_of(event))
 
 
 def _logged(event: Event, raw: bytes | None, said: object) -> Logged:
