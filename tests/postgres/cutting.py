@@ -33,6 +33,9 @@ class Cut(StrEnum):
     UNANSWERED = "unanswered"
 
 
+STALL = "stall"
+
+
 @dataclass
 class Proxy:
     """Where it listens, and what it has seen."""
@@ -42,7 +45,10 @@ class Proxy:
     messages: int = 0
     """How many messages clients have sent since `arm`, without those that open a connection."""
     cuts: int = 0
-    _armed: tuple[int, Cut] | None = None
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """Set when a client's message has stopped in its middle, where it stays."""
+    over: threading.Event = field(default_factory=threading.Event)
+    _armed: tuple[int, Cut | str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arm(self, number: int, cut: Cut) -> None:
@@ -51,14 +57,19 @@ class Proxy:
             self.messages, self.cuts = 0, 0
             self._armed = (number, cut) if number else None
 
-    def due(self) -> Cut | None:
-        """Count a message, and return how to cut at it, if at all."""
+    def stall(self, number: int) -> None:
+        """Stop in the middle of the message of this number, counted from now, as a client does that is stopped there."""
+        with self._lock:
+            self.messages, self._armed = 0, (number, STALL)
+
+    def due(self) -> Cut | str | None:
+        """Count a message, and return how to cut at it, or to stop there, if at all."""
         with self._lock:
             self.messages += 1
             if self._armed is None or self._armed[0] != self.messages:
                 return None
-            self.cuts += 1
             cut, self._armed = self._armed[1], None
+            self.cuts += cut != STALL
             return cut
 
 
@@ -69,6 +80,7 @@ def cutting(server: str) -> Iterator[Proxy]:
         proxy = Proxy(listener.getsockname()[1], server)
         threading.Thread(target=_accept, args=(listener, proxy), daemon=True).start()
         yield proxy
+        proxy.over.set()
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
 
@@ -90,6 +102,13 @@ def _serve(client: socket.socket, proxy: Proxy) -> None:
         while True:
             kind, message = _message(client)
             cut = proxy.due() if kind != b"X" else None
+            if cut == STALL:
+                server.sendall(message[:3])
+                proxy.stalled.set()
+                proxy.over.wait()
+                _shut(client)
+                _shut(server)
+                return
             if cut is Cut.UNANSWERED:
                 mute.set()
             if cut is not Cut.BEFORE:

@@ -19,19 +19,31 @@ from manifestlog import (
     CursorError,
     DownloadManifestManager,
     EventKind,
+    LockTimeoutError,
     ManifestError,
     ManifestExistsError,
     ManifestOptions,
     Verdict,
     following,
 )
-from manifestlog.engines.postgres import failures, leases, loading, single, together, upkeep, values, writing
+from manifestlog.engines.postgres import (
+    connections,
+    failures,
+    leases,
+    loading,
+    single,
+    together,
+    upkeep,
+    values,
+    writing,
+)
 from manifestlog.engines.postgres.history import History
 from manifestlog.model import codec
 from manifestlog.model.batches import encoded
+from support.children import PATIENCE_S
 
 from .cutting import Cut, cutting
-from .places import engine_of
+from .places import engine_of, opened
 from .test_claims import who_has_written_hears_so_although_the_claim_is_lost_by_then
 from .test_cut import cut_at, expected
 
@@ -128,6 +140,37 @@ def who_is_alone_is_answered_although_two_waits_took_longer_than_one_may(place: 
             second.execute("COMMIT")
             assert added.exception() is None
             assert added.result().verdict is Verdict.NEW
+
+
+def a_client_that_stops_inside_a_message_loses_its_locks(place: Place) -> None:
+    """Idle it is not, as the server sees it: it waits for the rest of the message, and would for ever."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        patch.setattr(connections, "_IDLE_S_MIN", 0.0)
+        stopped = opened(place.tcp_url(port=proxy.port), lock_timeout_s=1.0)
+        other = opened(place.url(), lock_timeout_s=6.0)
+        for number in range(3):
+            engine_of(stopped).writer.note(99, 1)  # as if others wrote
+            if number < 2:
+                proxy.arm(0, Cut.BEFORE)
+                stopped.add(record(f"before {number}", number))
+        if engine_of(stopped).pool.call(lambda slot: slot.server_version) < 170000:
+            pytest.skip("a version of PostgreSQL that limits no transactions")
+        proxy.stall(proxy.messages - 8)  # before the commit
+        lost = threads.submit(stopped.add, record("stopped", 5))
+        try:
+            assert proxy.stalled.wait(PATIENCE_S)
+            assert other.add(record("other", 6)).verdict == "changed"
+        except LockTimeoutError as error:
+            raise AssertionError from error
+        finally:
+            proxy.over.set()
+            assert isinstance(lost.exception(PATIENCE_S), ManifestError)
+            stopped.close()
+            other.close()
 
 
 def a_duplicate_is_on_disk(place: Place) -> None:
@@ -338,6 +381,7 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         sources_are_locked_by_who_is_alone,
         who_is_alone_sees_what_a_rival_adds_at_the_same_moment,
         who_is_alone_is_answered_although_two_waits_took_longer_than_one_may,
+        a_client_that_stops_inside_a_message_loses_its_locks,
         a_duplicate_is_on_disk,
         an_acknowledged_addition_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
@@ -388,12 +432,14 @@ class _AnyCursor(str):
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a second try answers as the first": lambda p: p.setattr(writing.Transaction, "first_try", _without_asking),
     "sources are locked": lambda p: (
-        p.setattr(single, "LANE", writing.LANE.replace("FOR UPDATE", "")),
-        p.setattr(together, "LANES", writing.LANES.replace("FOR UPDATE", "")),
+        p.setattr(writing, "LANE", writing.LANE.replace("FOR UPDATE", "")),
         p.setattr(writing, "LANES", writing.LANES.replace("FOR UPDATE", "")),
     )[0],
     "sources are locked by who is alone": lambda p: p.setattr(
         single, "_ALONE", tuple(one.replace("FOR UPDATE", "") for one in single._ALONE)
+    ),
+    "a client that stops inside a message loses its locks": lambda p: p.setattr(
+        writing, "_limit", lambda _, limits: ("lock_timeout", limits.lock)
     ),
     "who is alone sees what a rival adds at the same moment": lambda p: p.setattr(
         single, "_ALONE", tuple(one.replace("WHEN t.seq = f.seq + 1 AND", "WHEN true OR") for one in single._ALONE)
@@ -414,7 +460,9 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "a copy fills no manifest with records": lambda p: p.setattr(loading._Load, "_take_over", lambda *_: None),
     "nothing is replayed after other events": lambda p: p.setattr(History, "cursor_of", lambda *_: _AnyCursor()),
-    "who lost a claim cannot write": lambda p: p.setattr(writing, "_FENCED", "SELECT %s, %b::bytea[], %s::bigint[]"),
+    "who lost a claim cannot write": lambda p: p.setattr(
+        writing, "_FENCED", "SELECT %s, set_config(%s, %s, true), %b::bytea[], %s::bigint[]"
+    ),
     "nobody takes a claim over while its holder writes": lambda p: p.setattr(
         writing, "_FENCED", writing._FENCED.replace("FOR SHARE OF c", "")
     ),

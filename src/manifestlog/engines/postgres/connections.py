@@ -52,9 +52,11 @@ _VARIABLES = {"connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPP
 _SESSION = (
     "SET default_transaction_isolation = 'read committed'; SET synchronous_commit = off; SET enable_seqscan = off;"
     " SET plan_cache_mode = force_generic_plan;"
+    " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
 )
 """A plan that was prepared while a table was small would otherwise read all of it for ever. Commits that must wait say so.
-To plan a statement anew for each call takes longer than the call."""
+To plan a statement anew for each call takes longer than the call. A client whose host is gone loses its locks as soon as
+the client would notice that the server's is, and not after the two hours of most systems."""
 _IDLE_S_MIN = 60.0
 """How long a client may be stopped inside a transaction before the server gives its locks to others."""
 _PAUSE_S, _PAUSE_S_MAX = 0.005, 0.5
@@ -251,6 +253,11 @@ class Pool:
         if slot in self._lent:  # else it is from before a fork
             self._lent.discard(slot)
             self._give_back(slot)
+
+    @property
+    def times(self) -> tuple[str, str, str]:
+        """How long a transaction waits for a lock, for its client, and takes in all, in the server's spelling."""
+        return f"{self.lock_ms}ms", f"{self.idle_ms}ms", f"{self.lock_ms + self.idle_ms}ms"
 
     @property
     def has_sessions(self) -> bool:

@@ -26,6 +26,7 @@ _AGAIN = frozenset(
         "40001",  # serialization failure
         "40P01",  # deadlock
         "25P03",  # idle in transaction for too long: this process was stopped
+        "25P04",  # in a transaction for too long: it was stopped inside a message
         "57P05",  # idle for too long
         "57P01",  # the server shuts down
         "57P02",  # another session crashed
@@ -80,7 +81,7 @@ def is_lost(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state[:2] == _LOST or state in {"57P01", "57P02", "57P05", "25P03"}
+    return state[:2] == _LOST or state in {"57P01", "57P02", "57P05", "25P03", "25P04"}
 
 
 def is_stale(error: psycopg.Error) -> bool:

@@ -77,7 +77,7 @@ class _Load:
     """One load, over one connection."""
 
     def __init__(self, pool: Pool, slot: Slot, image: Image) -> None:
-        self._limits = Limits(f"{pool.lock_ms}ms", f"{pool.idle_ms}ms", None)
+        self._limits = Limits(*pool.times, None)
         self._synchronous = pool.synchronous
         self._location: Location = pool.location
         self._slot = slot

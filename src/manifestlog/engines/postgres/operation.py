@@ -36,7 +36,7 @@ class Writer:
         self.options = options
         self._lanes = lanes
         self._level = pool.synchronous if options.durability is Durability.POWER_CUT else None
-        self._times = f"{pool.lock_ms}ms", f"{pool.idle_ms}ms"
+        self._times = pool.times
         self._last_seq = -1
         self._alone = False
 

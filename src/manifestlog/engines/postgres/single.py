@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.postgres.fresh import numbered
-from manifestlog.engines.postgres.writing import DONE, LANE, NOW, begin, end
+from manifestlog.engines.postgres.writing import DONE, NOW, begin, end, lock_lane
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _after_lock(slot: Slot, given: _Parameters, limits: Limits) -> Rows:
     statement, mentioning = _AFTER_LOCK
     with slot.script():
         begin(slot, limits)
-        slot.send(LANE, given.manifest, given.lane)
+        lock_lane(slot, given.manifest, given.lane, limits)
         found = slot.send(mentioning, *given) if given.mentions else slot.send(statement, *given[:-1])
         end(slot, limits)
     return found.rows

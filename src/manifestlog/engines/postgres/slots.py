@@ -40,6 +40,7 @@ class Slot:
         self.connection: Connection | None = None
         self.has_session = True
         """Whether settings and prepared statements last; false behind a pooler that shares its sessions."""
+        self.server_version = 0
         self.writer = uuid.uuid4().bytes
         self.op = 0
         self.in_doubt = False
@@ -54,6 +55,7 @@ class Slot:
     def connected(self, connection: Connection, settings: str | None) -> None:
         """Use this connection; with `settings`, its session is ours alone, and gets them."""
         self.connection, self.has_session = connection, settings is not None
+        self.server_version = connection.info.server_version
         self._wire = Wire(connection, prepares=self.has_session)
         if settings is not None:
             connection.execute(settings.encode())

@@ -16,11 +16,11 @@ import psycopg
 
 from manifestlog.engines.postgres.fresh import fresh, numbered
 from manifestlog.engines.postgres.wire import array
-from manifestlog.engines.postgres.writing import DONE, LANES, NOW, begin, end
+from manifestlog.engines.postgres.writing import DONE, NOW, begin, end, lock_lanes
 from manifestlog.model import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from manifestlog.engines.postgres.fresh import Fresh
     from manifestlog.engines.postgres.slots import Slot
@@ -149,7 +149,7 @@ def _again(pairs: Iterable[bytes]) -> list[bool]:
 def add(
     slot: Slot,
     manifest_id: int,
-    lanes: Iterable[int],
+    lanes: Collection[int],
     given: Ready,
     limits: Limits,
     meanwhile: Callable[[], None] | None,
@@ -163,7 +163,7 @@ def add(
     try:
         with slot.script(meanwhile):
             begin(slot, limits)
-            slot.send(LANES, manifest_id, sorted(lanes))
+            lock_lanes(slot, manifest_id, lanes, limits)
             found = slot.send(_STATEMENT, *parameters)
             end(slot, limits)
     except psycopg.errors.UniqueViolation:  # another source had one of the contents at the same moment

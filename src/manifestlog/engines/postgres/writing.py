@@ -40,12 +40,14 @@ SETTINGS = (
     " set_config('idle_in_transaction_session_timeout', %s, true)"
 )
 _FENCED = """
-    SELECT 1 / (count(*) = %s)::int FROM (
+    SELECT 1 / (count(*) = %s)::int, set_config(%s, %s, true) FROM (
         SELECT 1 FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
         JOIN manifestlog.claim c ON c.name = h.name AND c.token = h.token ORDER BY c.name FOR SHARE OF c) held"""
 """Divides by zero if somebody else has a claim now. Nobody takes one over before the transaction ends."""
-LANE = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
-LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[]) ORDER BY lane FOR UPDATE"
+LANE = "SELECT set_config(%s, %s, true) FROM manifestlog.lane WHERE manifest_id = %s AND lane = %s FOR UPDATE"
+LANES = """
+    SELECT set_config(%s, %s, true) FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[])
+    ORDER BY lane FOR UPDATE"""
 ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
 _METADATA = "SELECT metadata FROM manifestlog.manifest WHERE manifest_id = %s"
 _CLAIM = """
@@ -110,6 +112,10 @@ FLUSH = """
 _WHAT_BECAME = "SELECT op, answers FROM manifestlog.writer WHERE writer = %b FOR UPDATE"
 
 
+_LIMITS_ALL_OF_IT = 170000
+"""The first version that limits a whole transaction."""
+
+
 class Limits(NamedTuple):
     """What a transaction may take, in the server's spelling."""
 
@@ -117,6 +123,8 @@ class Limits(NamedTuple):
     """How long a statement waits for a lock."""
     idle: str
     """How long the server waits for this client between two statements, before it lets go of the locks."""
+    whole: str
+    """How long all of it takes at most. A client that is stopped inside a message is not idle, as the server sees it."""
     synchronous: str | None
     """What an answer waits for; None: for nothing."""
     fence: Fence | None = None
@@ -156,7 +164,24 @@ def check_claims(slot: Slot, limits: Limits) -> None:
     """Send what fails if a claim was lost that the transaction depends on."""
     if limits.fence is not None:
         names, tokens = limits.fence
-        slot.send(_FENCED, len(names), names, tokens)
+        slot.send(_FENCED, len(names), *_limit(slot, limits), names, tokens)
+
+
+def lock_lane(slot: Slot, manifest_id: int, lane: int, limits: Limits) -> None:
+    """Send what locks a lane."""
+    slot.send(LANE, *_limit(slot, limits), manifest_id, lane)
+
+
+def lock_lanes(slot: Slot, manifest_id: int, lanes: Collection[int], limits: Limits) -> None:
+    """Send what locks these lanes."""
+    slot.send(LANES, *_limit(slot, limits), manifest_id, sorted(lanes))
+
+
+def _limit(slot: Slot, limits: Limits) -> tuple[str, str]:
+    """Return the name and the value of the setting that comes with the first locks: it costs no statement of its own."""
+    if slot.server_version >= _LIMITS_ALL_OF_IT:
+        return "transaction_timeout", limits.whole
+    return "lock_timeout", limits.lock  # as it is anyway
 
 
 def end(slot: Slot, limits: Limits) -> None:
@@ -224,7 +249,7 @@ class Transaction:
             if lanes is None:
                 slot.send(ALL_LANES, self.id)
             else:
-                slot.send(LANES, self.id, sorted(lanes))
+                lock_lanes(slot, self.id, lanes, self.limits)
             metadata = slot.send(_METADATA, self.id)
             if given:
                 digests, bodies = [bytes.fromhex(one) for one in given], list(given.values())
