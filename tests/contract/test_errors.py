@@ -15,6 +15,7 @@ from manifestlog import (
     CursorError,
     DamagedManifestError,
     DiskFullError,
+    DownloadManifestManager,
     Durability,
     HalfLoadedError,
     HistoryReachError,
@@ -42,8 +43,12 @@ from manifestlog import (
     UnknownManifestTypeError,
     Verdict,
 )
+from support.engines import engine_of
+
+from .builders import META
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -278,3 +283,14 @@ def test_the_durabilities_equal_their_values() -> None:
 def test_every_weaker_durability_says_what_it_survives() -> None:
     """The names of the modes stand in their values, for configuration files."""
     assert [str(d) for d in Durability] == ["power_cut", "interval", "process_kill"]
+
+
+def test_a_time_limit_of_the_callers_own_keeps_its_words(tmp_path: Path) -> None:
+    """The handler of an alarm raises wherever the engine is; that is no error of the disk."""
+
+    def raise_as_a_handler_does(_state: object) -> None:
+        raise TimeoutError("the caller's time is over")
+
+    manager = DownloadManifestManager(tmp_path / "systems_download.manifest.json", META)
+    with manager, pytest.raises(TimeoutError, match="the caller's time is over"):
+        engine_of(manager).session.transact(raise_as_a_handler_does)

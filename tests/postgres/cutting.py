@@ -33,9 +33,6 @@ class Cut(StrEnum):
     UNANSWERED = "unanswered"
 
 
-STALL = "stall"
-
-
 @dataclass
 class Proxy:
     """Where it listens, and what it has seen."""
@@ -48,7 +45,8 @@ class Proxy:
     stalled: threading.Event = field(default_factory=threading.Event)
     """Set when a client's message has stopped in its middle, where it stays."""
     over: threading.Event = field(default_factory=threading.Event)
-    _armed: tuple[int, Cut | str] | None = None
+    _armed: tuple[int, Cut] | None = None
+    _stall_at: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arm(self, number: int, cut: Cut) -> None:
@@ -57,19 +55,25 @@ class Proxy:
             self.messages, self.cuts = 0, 0
             self._armed = (number, cut) if number else None
 
-    def stall(self, number: int) -> None:
-        """Stop in the middle of the message of this number, counted from now, as a client does that is stopped there."""
+    def stall(self, statement: int) -> None:
+        """Stop inside the statement of this number, counted from now, as a client does that is stopped there."""
         with self._lock:
-            self.messages, self._armed = 0, (number, STALL)
+            self._stall_at = statement
 
-    def due(self) -> Cut | str | None:
-        """Count a message, and return how to cut at it, or to stop there, if at all."""
+    def is_stalled_at(self, kind: bytes) -> bool:
+        """Return whether this message stops in its middle."""
+        with self._lock:
+            self._stall_at -= kind == b"B"  # with which the server has all of a statement
+            return self._stall_at == 0 and kind == b"B"
+
+    def due(self) -> Cut | None:
+        """Count a message, and return how to cut at it, if at all."""
         with self._lock:
             self.messages += 1
             if self._armed is None or self._armed[0] != self.messages:
                 return None
             cut, self._armed = self._armed[1], None
-            self.cuts += cut != STALL
+            self.cuts += 1
             return cut
 
 
@@ -102,7 +106,7 @@ def _serve(client: socket.socket, proxy: Proxy) -> None:
         while True:
             kind, message = _message(client)
             cut = proxy.due() if kind != b"X" else None
-            if cut == STALL:
+            if proxy.is_stalled_at(kind):
                 server.sendall(message[:3])
                 proxy.stalled.set()
                 proxy.over.wait()

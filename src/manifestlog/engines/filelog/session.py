@@ -65,9 +65,12 @@ def _second_text(second: int) -> str:
 def reraise_with_advice(path: str, error: BaseException) -> None:
     """Raise an `OSError` again with the path and advice that it lacks; do nothing if it needs neither.
 
-    A failed write names no file. A full disk raises `DiskFullError`, also during a compaction or a creation.
+    A failed write names no file. A full disk raises `DiskFullError`, also during a compaction or a creation. An error
+    without a number is not the system's: the handler of a caller's alarm may have raised it.
     """
     if not isinstance(error, OSError) or isinstance(error, ManifestError) or isinstance(error.__cause__, OSError):
+        return
+    if error.errno is None:
         return
     if error.errno in disk.FULL_ERRNOS:
         raise DiskFullError(path, error) from error
