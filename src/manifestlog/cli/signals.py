@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+from manifestlog.workers.interrupts import Interrupts
+
 _WAIT_S_MAX = 86400.0
 """Some systems refuse a wait of years."""
 
@@ -23,7 +24,7 @@ def collected() -> Iterator[list[int]]:
         caught.append(number)
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in _ENDING}
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield caught
     finally:
@@ -34,8 +35,8 @@ def collected() -> Iterator[list[int]]:
 class Ending:
     """The SIGTERM and SIGINT that have come, and a pause that the first of them ends."""
 
-    def __init__(self, wakes: socket.socket) -> None:
-        self.caught: list[int] = []
+    def __init__(self, caught: list[int], wakes: socket.socket) -> None:
+        self.caught = caught
         self._wakes = wakes
         """Readable once a signal has come. An `Event` would not do: a handler that sets it may wait for its own thread."""
 
@@ -52,15 +53,11 @@ class Ending:
 def noted() -> Iterator[Ending]:
     """Note SIGTERM and SIGINT during the block, however many: nothing in it is interrupted."""
     wakes, woken = socket.socketpair()
-    with wakes, woken:
+    with wakes, woken, Interrupts() as interrupts:
         wakes.setblocking(False)
         woken.setblocking(False)
-        ending = Ending(wakes)
-        before = {number: signal.signal(number, lambda number, _: ending.caught.append(number)) for number in _ENDING}
         former = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         try:
-            yield ending
+            yield Ending(interrupts.heard, wakes)
         finally:
             signal.set_wakeup_fd(former)
-            for number, handler in before.items():
-                signal.signal(number, handler)

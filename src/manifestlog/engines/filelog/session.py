@@ -74,7 +74,7 @@ def reraise_with_advice(path: str, error: BaseException) -> None:
         return
     if error.errno in disk.FULL_ERRNOS:
         raise DiskFullError(path, error) from error
-    advice = _ADVICE.get(error.errno or 0)
+    advice = _ADVICE.get(error.errno)
     if advice or error.filename is None:
         said = "; ".join(filter(None, (error.strerror, advice)))
         raise OSError(error.errno, said, error.filename or path) from error

@@ -97,7 +97,7 @@ def may_retry(error: psycopg.Error) -> bool:
         if _CONNECTING_TEXT.match(text):  # not every server that refuses would accept later
             return bool(_STARTING.search(text) or _UNREACHABLE.search(text))
         return is_lost(error)
-    return state in _AGAIN or state[:2] == _LOST or state == _STALE
+    return state in _AGAIN or state[:2] == _LOST or is_stale(error)
 
 
 def while_connecting(location: Location, error: psycopg.Error) -> ManifestError:

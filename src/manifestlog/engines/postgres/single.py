@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.engines.postgres.fresh import numbered
 from manifestlog.engines.postgres.writing import DONE, NOW, begin, end, lock_lane
@@ -123,18 +123,22 @@ def add(slot: Slot, manifest_id: int, lane: int, one: Fresh, limits: Limits, *, 
 
 
 def _alone(slot: Slot, given: _Parameters) -> Rows:
-    statement, mentioning = _ALONE
-    return slot.rows(mentioning, *given) if given.mentions else slot.rows(statement, *given[:-1])
+    return slot.rows(*_filled(_ALONE, given))
 
 
 def _after_lock(slot: Slot, given: _Parameters, limits: Limits) -> Rows:
-    statement, mentioning = _AFTER_LOCK
     with slot.script():
         begin(slot, limits)
         lock_lane(slot, given.manifest, given.lane, limits)
-        found = slot.send(mentioning, *given) if given.mentions else slot.send(statement, *given[:-1])
+        found = slot.send(*_filled(_AFTER_LOCK, given))
         end(slot, limits)
     return found.rows
+
+
+def _filled(statements: tuple[str, str], given: _Parameters) -> tuple[Any, ...]:
+    """Return the statement that fits, and its parameters."""
+    statement, mentioning = statements
+    return (mentioning, *given) if given.mentions else (statement, *given[:-1])
 
 
 @lru_cache
