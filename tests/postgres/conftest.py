@@ -9,6 +9,7 @@ import pytest
 
 from contract.builders import META
 from manifestlog import DownloadManifestManager, ManifestOptions
+from manifestlog.open_managers import open_managers
 
 from .places import Place
 
@@ -29,8 +30,11 @@ def database(postgres_server: Server) -> str:
 def place(postgres_server: Server, database: str) -> Iterator[Place]:
     """An empty database."""
     found = Place(postgres_server, database)
-    yield found
-    found.execute("DROP SCHEMA IF EXISTS manifestlog CASCADE")
+    try:
+        yield found
+        open_managers._close_all()  # a failed test's manager would answer the next test, for a schema that is gone
+    finally:
+        found.execute("DROP SCHEMA IF EXISTS manifestlog CASCADE")
 
 
 @pytest.fixture
