@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 CONTENTS = 12
 KILLS_MAX = 6
-PAUSE_MAX_S = 0.06
+SHARE_MAX = 0.7
+"""A kill comes after at most this share of the time that a whole run takes on this machine."""
 STAGE = "warehouse"
 
 
@@ -82,12 +84,24 @@ def round_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterato
         yield home(folder), warehouse
 
 
-def kill_until_it_ends(start: Start, where: Home, warehouse: Database, chance: random.Random) -> int:
+def whole_run_s(kind: str, folder: Path, start: Start, request: pytest.FixtureRequest) -> float:
+    """Return how long a run takes that nobody kills, from the moment that it has opened everything."""
+    with round_of(kind, folder, request) as (where, warehouse):
+        child = start(run, where, warehouse)
+        child.receive()
+        began = time.monotonic()
+        assert child.result() is None
+        return time.monotonic() - began
+
+
+def kill_until_it_ends(
+    start: Start, where: Home, warehouse: Database, chance: random.Random, pause_max_s: float
+) -> int:
     """Start runs and kill them; return how many were killed."""
     for kills in range(KILLS_MAX):
         child = start(run, where, warehouse)
         child.receive()
-        if child.link.poll(chance.uniform(0, PAUSE_MAX_S)):  # it has ended
+        if child.link.poll(chance.uniform(0, pause_max_s)):  # it has ended
             child.receive()
             return kills
         child.kill()
@@ -117,9 +131,10 @@ def _rounds(
     seed = random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}")
     chance, killed, found = random.Random(seed), 0, []
+    pause_max_s = SHARE_MAX * min(whole_run_s(kind, folder / f"whole-{one}", start, request) for one in range(3))
     for number in range(rounds):
         with round_of(kind, folder / f"round-{number}", request) as (where, warehouse):
-            killed += kill_until_it_ends(start, where, warehouse, chance)
+            killed += kill_until_it_ends(start, where, warehouse, chance, pause_max_s)
             found += [f"round {number}: {what}" for what in wrong(where, warehouse)]
     return killed, found
 
