@@ -70,8 +70,8 @@ class Page(NamedTuple):
 
     def read(self, slot: Slot, first: int, last: int, count: int) -> list[Line]:
         """Return at most `count` lines with numbers from `first` to `last`; fewer only if there are no more."""
-        order = "ORDER BY seq DESC LIMIT %s" if self.reverse else "ORDER BY seq LIMIT %s"
-        keyed = order.replace("BY seq", "BY seq + 0")
+        direction = "DESC" if self.reverse else "ASC"
+        order, keyed = f"ORDER BY seq {direction} LIMIT %s", f"ORDER BY seq + 0 {direction} LIMIT %s"
         span = (self.manifest_id, first, last)
         log, mention, value, kinds = self.wanted
         parts = [(table, one) for table, one in (("log", log), ("mention", mention)) if one is not None]

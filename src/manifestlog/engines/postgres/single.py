@@ -41,7 +41,11 @@ _LOCKED_AND_SEEN = """
         FROM locked, manifestlog.feed e WHERE e.manifest_id = {manifest} AND"""
 _OP_UNLESS_OTHERS_CAME = "CASE WHEN t.seq = f.seq + 1 AND t.records = f.records + 1 THEN {op} END"
 """Null, which the table refuses, if others have written since the facts were read."""
-_ADD = f"""
+
+
+def _adding(op: str) -> str:
+    """Return the statement from its condition on, which leaves this as the number of the operation."""
+    return f"""
         NOT EXISTS (SELECT 1 FROM manifestlog.sighting
                 WHERE manifest_id = {{manifest}} AND source = {{source}} AND ts = {{ts}})
             AND NOT ({{live}} AND EXISTS (SELECT 1 FROM manifestlog.sighting
@@ -64,11 +68,13 @@ _ADD = f"""
         FROM tick t, fact f
     ), done AS (
         INSERT INTO manifestlog.writer AS w (writer, manifest_id, op, seq, flushed, answers, ts)
-        SELECT {{writer}}, {{manifest}}, (op), t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END,
+        SELECT {{writer}}, {{manifest}}, {op}, t.seq, CASE WHEN {{level}} = 'off' THEN 0 ELSE t.seq END,
             CASE WHEN f.has_other THEN {{other_answers}}::bytea ELSE {{answers}}::bytea END, t.ts
         FROM tick t, fact f
         {DONE}
     )"""
+
+
 _MENTIONED = """, mentions AS (
         INSERT INTO manifestlog.mention (manifest_id, what, seq)
         SELECT {manifest}, u.what, t.seq FROM tick t, unnest({mentions}::bytea[]) AS u(what)
@@ -100,7 +106,7 @@ class _Parameters(NamedTuple):
 
 def _statements(seen: str, op: str) -> tuple[str, str]:
     """Return the statement for an event that mentions nothing, and the one for any other."""
-    add = seen + _ADD.replace("(op)", op)
+    add = seen + _adding(op)
     return numbered(add + _FOUND, _Parameters), numbered(add + _MENTIONED + _FOUND, _Parameters)
 
 

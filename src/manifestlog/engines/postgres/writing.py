@@ -77,17 +77,25 @@ NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 DONE = """ON CONFLICT (writer) DO UPDATE SET op = CASE WHEN w.op < excluded.op THEN excluded.op END, seq = excluded.seq,
             flushed = greatest(w.flushed, excluded.flushed), answers = excluded.answers, ts = excluded.ts"""
 """What the row `w` of a writer becomes. An operation that was done already fails here: its number becomes null."""
-_LOG = f"""
+
+
+def _log_statement(last_ts: str, changed_ts: str, event_ts: str, more_types: str = "", more_names: str = "") -> str:
+    """Return the statement that writes and numbers events, and leaves the answers of their writer.
+
+    It says where times come from: that of the last event, of the last change, and of each event. Those of each may be one
+    more column of what is given, with its type and name.
+    """
+    return f"""
     WITH tick AS (
-        UPDATE manifestlog.feed SET seq = seq + %s, records = records + %s, ts = greatest(ts + 1, n.now),
-            changed = CASE WHEN %s THEN greatest(ts + 1, n.now) ELSE changed END
+        UPDATE manifestlog.feed SET seq = seq + %s, records = records + %s, ts = {last_ts},
+            changed = CASE WHEN %s THEN {changed_ts} ELSE changed END
         FROM (SELECT {NOW} AS now, set_config('synchronous_commit', %s, true)) n
         WHERE manifest_id = %s RETURNING seq, ts
     ), events AS (
         INSERT INTO manifestlog.log (manifest_id, seq, ts, kind, checksum, source, run, body, details)
-        SELECT %s::int, t.seq - %s + u.number, t.ts, u.kind, u.checksum, u.source, u.run, u.body, u.details
-        FROM tick t, unnest(%s::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
-            WITH ORDINALITY AS u(kind, checksum, source, run, body, details, number)
+        SELECT %s::int, t.seq - %s + u.number, {event_ts}, u.kind, u.checksum, u.source, u.run, u.body, u.details
+        FROM tick t, unnest(%s::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]{more_types})
+            WITH ORDINALITY AS u(kind, checksum, source, run, body, details{more_names}, number)
     ), mentions AS (
         INSERT INTO manifestlog.mention (manifest_id, what, seq)
         SELECT %s::int, u.what, t.seq - u.back FROM tick t, unnest(%b::bytea[], %s::bigint[]) AS u(what, back)
@@ -97,13 +105,11 @@ _LOG = f"""
         {DONE}
     )
     SELECT seq FROM tick"""
-_REPLAYED = (
-    _LOG.replace("ts = greatest(ts + 1, n.now)", "ts = %s::bigint")
-    .replace("THEN greatest(ts + 1, n.now)", "THEN %s::bigint")
-    .replace("t.ts, u.kind", "u.ts, u.kind")
-    .replace("%b::bytea[])\n            WITH", "%b::bytea[], %s::bigint[])\n            WITH")
-    .replace("details, number)", "details, ts, number)")
-)
+
+
+_NEXT_TS = "greatest(ts + 1, n.now)"
+_LOG = _log_statement(_NEXT_TS, _NEXT_TS, "t.ts")
+_REPLAYED = _log_statement("%s::bigint", "%s::bigint", "u.ts", ", %s::bigint[]", ", ts")
 """The same for events of another manifest, which have times of their own."""
 _METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
 FLUSH = """
