@@ -47,6 +47,7 @@ class Proxy:
     over: threading.Event = field(default_factory=threading.Event)
     _armed: tuple[int, Cut] | None = None
     _stall_at: int = 0
+    _stall_in: bytes | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arm(self, number: int, cut: Cut) -> None:
@@ -60,11 +61,20 @@ class Proxy:
         with self._lock:
             self._stall_at = statement
 
-    def is_stalled_at(self, kind: bytes) -> bool:
-        """Return whether this message stops in its middle."""
+    def stall_in(self, statement: bytes) -> None:
+        """Stop inside the next statement with this text."""
         with self._lock:
-            self._stall_at -= kind == b"B"  # with which the server has all of a statement
-            return self._stall_at == 0 and kind == b"B"
+            self._stall_in = statement
+
+    def is_stalled_at(self, kind: bytes, statement: bytes) -> bool:
+        """Return whether this message stops in its middle."""
+        if kind != b"B":  # with which the server has all of a statement
+            return False
+        with self._lock:
+            self._stall_at -= 1
+            if found := statement == self._stall_in:
+                self._stall_in = None
+            return found or self._stall_at == 0
 
     def due(self) -> Cut | None:
         """Count a message, and return how to cut at it, if at all."""
@@ -100,13 +110,13 @@ def _accept(listener: socket.socket, proxy: Proxy) -> None:
 def _serve(client: socket.socket, proxy: Proxy) -> None:
     with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError, EOFError):
         server.connect(proxy.server)
-        mute = threading.Event()
+        mute, texts = threading.Event(), dict[bytes, bytes]()
         threading.Thread(target=_answer, args=(server, client, mute), daemon=True).start()
         _forward_opening(client, server)
         while True:
             kind, message = _message(client)
             cut = proxy.due() if kind != b"X" else None
-            if proxy.is_stalled_at(kind):
+            if proxy.is_stalled_at(kind, _statement(kind, message, texts)):
                 server.sendall(message[:3])
                 proxy.stalled.set()
                 proxy.over.wait()
@@ -127,6 +137,17 @@ def _serve(client: socket.socket, proxy: Proxy) -> None:
                     server.shutdown(socket.SHUT_WR)
                     mute.wait(10.0)
                 return
+
+
+def _statement(kind: bytes, message: bytes, texts: dict[bytes, bytes]) -> bytes:
+    """Return the statement that a message prepares or runs; `texts` has those that were prepared, by their names."""
+    if kind not in (b"P", b"B"):
+        return b""
+    first, second, _ = message[5:].split(b"\0", 2)
+    if kind == b"B":
+        return texts[second]
+    texts[first] = second
+    return second
 
 
 def _rest_of_script(client: socket.socket, server: socket.socket) -> None:

@@ -30,7 +30,9 @@ from manifestlog.engines.postgres import (
     connections,
     failures,
     leases,
+    limits,
     loading,
+    lookup,
     single,
     together,
     upkeep,
@@ -38,8 +40,10 @@ from manifestlog.engines.postgres import (
     writing,
 )
 from manifestlog.engines.postgres.history import History
+from manifestlog.engines.postgres.wire import numbered
 from manifestlog.model import codec
 from manifestlog.model.batches import encoded
+from manifestlog.model.writes import Rewritten
 from support.children import PATIENCE_S
 
 from .cutting import Cut, cutting
@@ -49,6 +53,8 @@ from .test_cut import cut_at, expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from manifestlog.model.writes import TimeLookup
 
     from .places import Place
 
@@ -169,6 +175,71 @@ def a_client_that_stops_inside_a_message_loses_its_locks(place: Place) -> None:
             assert other.add(record("other", 6)).verdict == "changed"
         except LockTimeoutError as error:
             raise AssertionError from error
+
+
+def _loses_all_lanes(place: Place, statement: str, act: Callable[[DownloadManifestManager], object]) -> None:
+    """Stop inside this statement of what has the locks of all sources."""
+    with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy, ExitStack() as managers:
+        managers.enter_context(pytest.MonkeyPatch.context()).setattr(connections, "_IDLE_S_MIN", 0.0)
+        stopped = managers.enter_context(opened(place.tcp_url(port=proxy.port), lock_timeout_s=1.0))
+        stopped.add_many([record("a"), record("b", 1, source="other")])
+        if engine_of(stopped).pool.call(lambda slot: slot.server_version) < 170000:
+            pytest.skip("a version of PostgreSQL that limits no transactions")
+        proxy.stall_in(numbered(statement))
+        threads = managers.enter_context(ThreadPoolExecutor(1))
+        managers.callback(proxy.over.set)
+        threads.submit(act, stopped)  # it fails, or a second try within its time succeeds: either is right
+        assert proxy.stalled.wait(PATIENCE_S)
+        wait_until(lambda: _free_lanes(place) == values.LANES, seconds=10)
+
+
+def _relocate(manifest: DownloadManifestManager) -> None:
+    manifest.relocate("/raw", "/srv/raw")
+
+
+def a_correction_that_stops_when_it_has_its_locks_loses_them(place: Place) -> None:
+    _loses_all_lanes(place, writing._METADATA, _relocate)
+
+
+def a_correction_that_stops_while_it_plans_loses_its_locks(place: Place) -> None:
+    _loses_all_lanes(place, lookup.BODY, _relocate)
+
+
+def a_correction_that_stops_while_it_writes_loses_its_locks(place: Place) -> None:
+    _loses_all_lanes(place, writing._LOG, _relocate)
+
+
+def a_change_of_metadata_that_stops_while_it_writes_loses_its_locks(place: Place) -> None:
+    _loses_all_lanes(place, writing._METADATA_IS, lambda manifest: manifest.relocate("/srv/etl", "/srv/new"))
+
+
+def a_copy_that_stops_while_it_catches_up_loses_its_locks(place: Place) -> None:
+    with DownloadManifestManager("memory:systems_download", META) as source:
+        source.add(record("c", 2))
+        events = list(source.history())
+    _loses_all_lanes(place, writing._REPLAYED, lambda copy: engine_of(copy).replay(events, copy.cursor))
+
+
+def a_correction_that_goes_on_keeps_its_locks(place: Place) -> None:
+    """It asks for longer than one statement may take, and then writes."""
+
+    def plan(known: TimeLookup) -> Rewritten:
+        deadline, number = time.monotonic() + 1.5, 0
+        while time.monotonic() < deadline:
+            known.row(sha(f"unknown {number}"))
+            number += 1
+        return Rewritten([encoded(record("a", 1), QUIET)])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "_IDLE_S_MIN", 0.0)
+        patch.setattr(limits, "RENEW_S", 0.1)
+        with opened(place.url(), lock_timeout_s=0.5) as manifest:  # so all of it may take a second
+            manifest.add(record("a"))
+            try:
+                engine_of(manifest).rewrite(plan, EventKind.RELOCATE)
+            except ManifestError as error:
+                raise AssertionError from error
+            assert [event.kind for event in manifest.history()] == [EventKind.PUT, EventKind.RELOCATE]
 
 
 def a_duplicate_is_on_disk(place: Place) -> None:
@@ -380,6 +451,12 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         who_is_alone_sees_what_a_rival_adds_at_the_same_moment,
         who_is_alone_is_answered_although_two_waits_took_longer_than_one_may,
         a_client_that_stops_inside_a_message_loses_its_locks,
+        a_correction_that_stops_when_it_has_its_locks_loses_them,
+        a_correction_that_stops_while_it_plans_loses_its_locks,
+        a_correction_that_stops_while_it_writes_loses_its_locks,
+        a_change_of_metadata_that_stops_while_it_writes_loses_its_locks,
+        a_copy_that_stops_while_it_catches_up_loses_its_locks,
+        a_correction_that_goes_on_keeps_its_locks,
         a_duplicate_is_on_disk,
         an_acknowledged_addition_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
@@ -413,8 +490,13 @@ def _asking_the_fence_first(tx: writing.Transaction) -> None:
     if not tx._begun:
         tx._begun = True
         tx.slot.send(writing.BEGIN)
-        writing.settle(tx.slot, tx.limits)
+        limits.settle(tx.slot, tx.limits)
         writing.check_claims(tx.slot, tx.limits)
+
+
+def _without_a_limit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(writing, "with_first_lock", lambda _, given: ("lock_timeout", given.lock))
+    patch.setattr(writing, "renew", lambda *_: None)
 
 
 class _AnyCursor(str):
@@ -436,16 +518,20 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "sources are locked by who is alone": lambda p: p.setattr(
         single, "_ALONE", tuple(one.replace("FOR UPDATE", "") for one in single._ALONE)
     ),
-    "a client that stops inside a message loses its locks": lambda p: p.setattr(
-        writing, "_limit", lambda _, limits: ("lock_timeout", limits.lock)
-    ),
+    "a client that stops inside a message loses its locks": _without_a_limit,
+    "a correction that stops when it has its locks loses them": _without_a_limit,
+    "a correction that stops while it plans loses its locks": _without_a_limit,
+    "a correction that stops while it writes loses its locks": _without_a_limit,
+    "a change of metadata that stops while it writes loses its locks": _without_a_limit,
+    "a copy that stops while it catches up loses its locks": _without_a_limit,
+    "a correction that goes on keeps its locks": lambda p: p.setattr(writing, "renew", lambda *_: None),
     "who is alone sees what a rival adds at the same moment": lambda p: p.setattr(
         single, "_ALONE", tuple(one.replace("WHEN t.seq = f.seq + 1 AND", "WHEN true OR") for one in single._ALONE)
     ),
     "who is alone is answered although two waits took longer than one may": lambda p: p.setattr(
         failures, "is_stale", lambda _: False
     ),
-    "an acknowledged addition is on disk": lambda p: p.setattr(writing.Limits, "level", "off"),
+    "an acknowledged addition is on disk": lambda p: p.setattr(limits.Limits, "level", "off"),
     "a batch is planned anew if it does not fit": lambda p: p.setattr(
         together, "_STATEMENT", together._STATEMENT.replace("AS fits", "OR true AS fits")
     ),

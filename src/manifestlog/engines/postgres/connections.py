@@ -255,9 +255,9 @@ class Pool:
             self._give_back(slot)
 
     @property
-    def times(self) -> tuple[str, str, str]:
-        """How long a transaction waits for a lock, for its client, and takes in all, in the server's spelling."""
-        return f"{self.lock_ms}ms", f"{self.idle_ms}ms", f"{self.lock_ms + self.idle_ms}ms"
+    def times(self) -> tuple[str, str, int]:
+        """How long a transaction waits for a lock, and for its client, in the server's spelling, and takes in all, in ms."""
+        return f"{self.lock_ms}ms", f"{self.idle_ms}ms", self.lock_ms + self.idle_ms
 
     @property
     def has_sessions(self) -> bool:

@@ -26,10 +26,11 @@ import psycopg
 from manifestlog import progress
 from manifestlog.copy_errors import ManifestExistsError
 from manifestlog.engines.postgres import catalog, copy_rows, reading
+from manifestlog.engines.postgres.limits import Limits, settle
 from manifestlog.engines.postgres.staged import logged_event
 from manifestlog.engines.postgres.upkeep import SYNCHRONOUS
 from manifestlog.engines.postgres.values import event_micros
-from manifestlog.engines.postgres.writing import ALL_LANES, BEGIN, Limits, Times, settle
+from manifestlog.engines.postgres.writing import ALL_LANES, BEGIN, Times
 from manifestlog.model import codec
 from manifestlog.model.events import EventKind
 
@@ -121,7 +122,8 @@ class _Load:
     def _take_over(self, stored: Stored) -> None:
         """Lock a manifest in which nothing is. Raises `ManifestExistsError`."""
         slot = self._slot
-        slot.rows(ALL_LANES, stored.manifest_id)
+        # Without a limit of the whole: it may take hours, and the server ends no COPY that waits for its client.
+        slot.rows(ALL_LANES, "lock_timeout", self._limits.lock, stored.manifest_id)
         end = reading.feed(slot, self._location, stored.manifest_id)
         if end.seq or end.records:
             raise ManifestExistsError(self._location.display, f"a manifest is there, with records: {end.records:,}")

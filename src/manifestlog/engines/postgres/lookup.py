@@ -63,9 +63,11 @@ _FOREVER = 2**62
 class Known:
     """The lookups of plans, over one slot's transaction."""
 
-    def __init__(self, slot: Slot, manifest_id: int) -> None:
+    def __init__(self, slot: Slot, manifest_id: int, before: Callable[[], None] = lambda: None) -> None:
         self._slot = slot
         self._id = manifest_id
+        self._before = before
+        """Called before the server is asked what was not read ahead."""
         self._bodies: dict[str, bytes | None] = {}
         self._latest: dict[tuple[str, str], Sighting | None] = {}
         self._at: dict[tuple[str, str], list[Sighting]] = {}
@@ -112,6 +114,7 @@ class Known:
     def encoded(self, checksum: str) -> bytes | None:
         """Return a record's JSON, or None."""
         if checksum not in self._bodies:
+            self._before()
             self._bodies[checksum] = self._slot.value(BODY, self._id, bytes.fromhex(checksum))
         return self._bodies[checksum]
 
@@ -124,6 +127,7 @@ class Known:
         if pair not in self._latest:
             self._latest[pair] = self.latest_until(source_id, dataset, None)
         if when not in self._at:
+            self._before()
             found = self._slot.rows(_AT, self._id, hashed(source_id), micros(moment))
             self._at[when] = [sighting(*one) for one in found]
         latest = self._latest[pair]
@@ -132,10 +136,12 @@ class Known:
 
     def latest_until(self, source_id: str, dataset: str, moment: str | None) -> Sighting | None:
         until = _FOREVER if moment is None else micros(moment)
+        self._before()
         found = self._slot.rows(_LATEST_OF_PAIR, self._id, hashed_pair(source_id, dataset), until)
         return sighting(*found[0]) if found else None
 
     def later_than(self, moment: str) -> Iterator[Row]:
+        self._before()
         rows = (codec.loads(body) for (body,) in self._slot.rows(_LATER, self._id, self._id, micros(moment)))
         return (row for row in rows if sort_key(row)[0] > moment)
 

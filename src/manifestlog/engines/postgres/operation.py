@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from manifestlog.engines.postgres.limits import Limits
 from manifestlog.engines.postgres.values import lane_of
-from manifestlog.engines.postgres.writing import Limits, Transaction
+from manifestlog.engines.postgres.writing import Transaction
 from manifestlog.model import codec, roots
 from manifestlog.model.rows import EXTRACTOR
 from manifestlog.model.writes import Rules

@@ -22,9 +22,9 @@ from manifestlog.model import codec
 
 if TYPE_CHECKING:
     from manifestlog.engines.postgres.fresh import Fresh
+    from manifestlog.engines.postgres.limits import Limits
     from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.postgres.wire import Rows
-    from manifestlog.engines.postgres.writing import Limits
     from manifestlog.model.verdict import Verdict
     from manifestlog.model.writes import Added
 

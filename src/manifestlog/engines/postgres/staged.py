@@ -133,6 +133,12 @@ class Staged:
         """By how many the records become more."""
         return sum((row is not None) - (self._before[checksum] is not None) for checksum, row in self._rows.items())
 
+    @property
+    def size(self) -> int:
+        """How many bytes the records and the events have."""
+        records = sum(len(body) for body in self.bodies.values() if body is not None)
+        return records + sum(len(one.body or b"") + len(one.details or b"") for one in self.log)
+
     def sightings(self) -> tuple[list[tuple[bytes, Seen]], list[tuple[bytes, Seen]]]:
         """Return (checksum, observation) of those that go, and of those that come."""
         gone: list[tuple[bytes, Seen]] = []

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from manifestlog.engines.postgres.fresh import Fresh
+    from manifestlog.engines.postgres.limits import Limits
     from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.postgres.wire import Array
-    from manifestlog.engines.postgres.writing import Limits
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details
     from manifestlog.model.writes import Added, Rules

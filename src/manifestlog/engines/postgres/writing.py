@@ -21,8 +21,10 @@ Invariants:
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manifestlog.engines.postgres.limits import renew, settle, time_to_renew, time_to_write, with_first_lock
 from manifestlog.engines.postgres.lookup import BODIES, Known
 from manifestlog.engines.postgres.staged import Staged
 from manifestlog.model import codec
@@ -30,15 +32,12 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from manifestlog.engines.postgres.slots import Fence, Slot
+    from manifestlog.engines.postgres.limits import Limits
+    from manifestlog.engines.postgres.slots import Slot
     from manifestlog.engines.postgres.wire import Reply, Rows
     from manifestlog.model.rows import Row
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-SETTINGS = (
-    "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true),"
-    " set_config('idle_in_transaction_session_timeout', %s, true)"
-)
 _FENCED = """
     SELECT 1 / (count(*) = %s)::int, set_config(%s, %s, true) FROM (
         SELECT 1 FROM unnest(%b::bytea[], %s::bigint[]) AS h(name, token)
@@ -48,7 +47,7 @@ LANE = "SELECT set_config(%s, %s, true) FROM manifestlog.lane WHERE manifest_id 
 LANES = """
     SELECT set_config(%s, %s, true) FROM manifestlog.lane WHERE manifest_id = %s AND lane = ANY(%s::int[])
     ORDER BY lane FOR UPDATE"""
-ALL_LANES = "SELECT lane FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
+ALL_LANES = "SELECT set_config(%s, %s, true) FROM manifestlog.lane WHERE manifest_id = %s ORDER BY lane FOR UPDATE"
 _METADATA = "SELECT metadata FROM manifestlog.manifest WHERE manifest_id = %s"
 _CLAIM = """
     WITH won AS (
@@ -118,33 +117,6 @@ FLUSH = """
 _WHAT_BECAME = "SELECT op, answers FROM manifestlog.writer WHERE writer = %b FOR UPDATE"
 
 
-_LIMITS_ALL_OF_IT = 170000
-"""The first version that limits a whole transaction."""
-
-
-class Limits(NamedTuple):
-    """What a transaction may take, in the server's spelling."""
-
-    lock: str
-    """How long a statement waits for a lock."""
-    idle: str
-    """How long the server waits for this client between two statements, before it lets go of the locks."""
-    whole: str
-    """How long all of it takes at most. A client that is stopped inside a message is not idle, as the server sees it."""
-    synchronous: str | None
-    """What an answer waits for; None: for nothing."""
-    fence: Fence | None = None
-    at_once: bool = False
-    """Whether the commit itself waits for the disk, because nobody else seems to write: that saves a second transaction."""
-    is_alone: bool = False
-    """Whether nobody else seems to write, and no claim needs to be checked."""
-
-    @property
-    def level(self) -> str:
-        """What the commit waits for."""
-        return self.synchronous if self.at_once and self.synchronous is not None else "off"
-
-
 def begin(slot: Slot, limits: Limits) -> None:
     """Send what begins a transaction of one message. Without others, a message is a transaction anyway."""
     if not (slot.has_session and limits.at_once):
@@ -160,34 +132,26 @@ class Times(NamedTuple):
     changed: int | None
 
 
-def settle(slot: Slot, limits: Limits) -> None:
-    """Send the settings of a transaction, if its session does not have them."""
-    if not slot.has_session:
-        slot.send(SETTINGS, limits.lock, limits.idle)
-
-
 def check_claims(slot: Slot, limits: Limits) -> None:
     """Send what fails if a claim was lost that the transaction depends on."""
     if limits.fence is not None:
         names, tokens = limits.fence
-        slot.send(_FENCED, len(names), *_limit(slot, limits), names, tokens)
+        slot.send(_FENCED, len(names), *with_first_lock(slot, limits), names, tokens)
 
 
 def lock_lane(slot: Slot, manifest_id: int, lane: int, limits: Limits) -> None:
     """Send what locks a lane."""
-    slot.send(LANE, *_limit(slot, limits), manifest_id, lane)
+    slot.send(LANE, *with_first_lock(slot, limits), manifest_id, lane)
 
 
 def lock_lanes(slot: Slot, manifest_id: int, lanes: Collection[int], limits: Limits) -> None:
     """Send what locks these lanes."""
-    slot.send(LANES, *_limit(slot, limits), manifest_id, sorted(lanes))
+    slot.send(LANES, *with_first_lock(slot, limits), manifest_id, sorted(lanes))
 
 
-def _limit(slot: Slot, limits: Limits) -> tuple[str, str]:
-    """Return the name and the value of the setting that comes with the first locks: it costs no statement of its own."""
-    if slot.server_version >= _LIMITS_ALL_OF_IT:
-        return "transaction_timeout", limits.whole
-    return "lock_timeout", limits.lock  # as it is anyway
+def lock_all_lanes(slot: Slot, manifest_id: int, limits: Limits) -> None:
+    """Send what locks every lane."""
+    slot.send(ALL_LANES, *with_first_lock(slot, limits), manifest_id)
 
 
 def end(slot: Slot, limits: Limits) -> None:
@@ -211,12 +175,14 @@ class Transaction:
         self.slot = slot
         self.id = manifest_id
         self.limits = limits
-        self.known = Known(slot, manifest_id)
+        self.known = Known(slot, manifest_id, self._go_on)
         self.staged = Staged(self.known)
         self.metadata: Row = {}
         self.new_metadata: Row | None = None
         self.times: Times | None = None
         self._begun = False
+        self._limited_at: float | None = None
+        """When the limit of a transaction with all lanes began; None: it has not all of them."""
         self._claimed: dict[str, bytes] = {}
         """Contents that were unknown, with the record that was inserted for them."""
 
@@ -253,7 +219,8 @@ class Transaction:
             self._begin()
             check_claims(slot, self.limits)
             if lanes is None:
-                slot.send(ALL_LANES, self.id)
+                self._limited_at = time.monotonic()
+                lock_all_lanes(slot, self.id, self.limits)
             else:
                 lock_lanes(slot, self.id, lanes, self.limits)
             metadata = slot.send(_METADATA, self.id)
@@ -266,6 +233,13 @@ class Transaction:
             take()
             self._note_claimed(given, claimed.rows)
             self._lock_known(given)
+
+    def _go_on(self) -> None:
+        """Renew the limit from time to time: a plan for many records asks for long, and stops at a statement if at all."""
+        if self._limited_at is not None and time_to_renew(self._limited_at):
+            self._limited_at = time.monotonic()
+            with self.slot.script():
+                renew(self.slot, self.limits)
 
     def _note_claimed(self, given: dict[str, bytes], found: Rows) -> None:
         ((digests, count),) = found
@@ -305,6 +279,8 @@ class Transaction:
             return None
         slot.in_doubt = True
         with slot.script(meanwhile):
+            if self._limited_at is not None:
+                renew(slot, self.limits, time_to_write(len(self.staged.log), self.staged.size))
             self._write_contents()
             self._write_sightings()
             if self.new_metadata is not None:
