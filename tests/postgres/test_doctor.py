@@ -12,10 +12,24 @@ from manifestlog import DownloadManifestManager, ManifestError, NewerFormatError
 from manifestlog.engines.postgres import doctor
 from manifestlog.engines.postgres.connections import Pool
 from manifestlog.engines.postgres.location import locate
-from manifestlog.engines.postgres.told import Open, Server, Session, Standby, Tables, Told, ask
+from manifestlog.engines.postgres.told import (
+    Commits,
+    Open,
+    Role,
+    Room,
+    Server,
+    Session,
+    Standby,
+    Tables,
+    Told,
+    Unknown,
+    ask,
+)
 from manifestlog.engines.reports import ProbeStatus
 from support.pgbouncer import pooling
 from support.postgres import PASSWORD
+
+from .places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,17 +37,18 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.reports import ProbeResult
 
-    from .places import Place
-
 OK, WARNING, FAILED = ProbeStatus.OK, ProbeStatus.WARNING, ProbeStatus.FAILED
-SERVER = Server(160000, "etl", "me", False, False, "on", "", "on", "on", 5, 97, 1, -1, True, True, False)
-TABLES = Tables(True, 11, True, True, True, True, True)
-SESSION = Session(0.001, 0.0, "", False, "prefer")
+SERVER = Server(160000, "etl", "me")
+PRIMARY = Role(is_standby=False, is_read_only=False)
+TABLES = Tables(True, 11, True, True, True, True, True, True)
+COMMITS = Commits("on", "")
+ROOM = Room(5, 97, 1, -1)
+SESSION = Session(0.001, 0.0, "", False, "prefer", False)
 FAR = SESSION._replace(address="192.0.2.1")
 
 
-def told(server: Server = SERVER, tables: Tables = TABLES, session: Session = SESSION) -> Told:
-    return Told(server, tables, [], [], session)
+def told(server: Server = SERVER, session: Session = SESSION) -> Told:
+    return Told(server, PRIMARY, TABLES, COMMITS, "on", "on", [], [], True, ROOM, session)
 
 
 def directory(place: Place, **parameters: str) -> str:
@@ -176,22 +191,25 @@ def test_an_open_transaction_is_seen_with_its_owner(place: Place) -> None:
         other.execute("BEGIN")
         other.execute("SELECT pg_current_xact_id()")
         ((pid,),) = other.execute("SELECT pg_backend_pid()").fetchall()
-        assert f"process {pid} of postgres" in [one.who for one in asked(place).open]
+        assert f"process {pid} of postgres" in open_in(place)
 
 
 def test_a_session_that_holds_nothing_back_is_not_seen(place: Place) -> None:
     with place.connect() as other:
         other.execute("BEGIN")
         ((pid,),) = other.execute("SELECT pg_backend_pid()").fetchall()
-        assert f"process {pid} of postgres" not in [one.who for one in asked(place).open]
+        assert f"process {pid} of postgres" not in open_in(place)
 
 
-def asked(place: Place) -> Told:
+def open_in(place: Place) -> list[str]:
+    """Who has a transaction open."""
     pool = Pool(locate(place.url()), 0.0)
     try:
-        return pool.open(ask)
+        found = pool.open(ask).open
     finally:
         pool.close()
+    assert not isinstance(found, Unknown)
+    return [one.who for one in found]
 
 
 def test_behind_a_pooler_session_locks_are_not_real(place: Place) -> None:
@@ -211,6 +229,102 @@ def test_a_wrong_password_is_the_only_result(place: Place, monkeypatch: pytest.M
 def test_a_server_that_is_not_there_is_the_only_result() -> None:
     (found,) = results("postgresql://127.0.0.1:1/etl").values()
     assert (found.status, "start the server" in found.advice) == (FAILED, True)
+
+
+# -- a server that does not tell everything ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(place: Place) -> Iterator[Place]:
+    """A database of its own, in which a test may take away what belongs to the server; with a role `guest`."""
+    found = Place(place.server, "bare")
+    place.execute("CREATE ROLE guest LOGIN", "CREATE DATABASE bare")
+    yield found
+    place.execute("DROP DATABASE bare WITH (FORCE)", "DROP ROLE guest")
+
+
+def not_known(found: dict[str, ProbeResult]) -> set[str]:
+    """The tests that could not be made."""
+    return {name for name, one in found.items() if one.found.startswith("not known here: ")}
+
+
+@pytest.mark.parametrize(
+    ("view", "tests"),
+    [
+        ("pg_stat_replication", {"standbys"}),
+        ("pg_stat_activity", {"open transactions", "connections"}),
+        ("pg_prepared_xacts", {"open transactions"}),
+        ("pg_stat_database", {"connections"}),
+        ("pg_roles", {"connections"}),
+        ("pg_settings", {"synchronous_commit", "standbys"}),
+        ("pg_stat_gssapi", set()),
+    ],
+)
+def test_a_view_that_is_forbidden_leaves_the_other_tests_as_they_were(bare: Place, view: str, tests: set[str]) -> None:
+    url = as_guest(bare)
+    others = {name: one.status for name, one in results(url).items() if name not in tests}
+    bare.execute(f"REVOKE SELECT ON pg_catalog.{view} FROM PUBLIC")
+    found = results(url)
+    assert not_known(found) == tests
+    assert {name: one.status for name, one in found.items() if name not in tests} == others
+
+
+def test_a_view_that_is_forbidden_asks_for_a_right(bare: Place) -> None:
+    bare.execute("REVOKE SELECT ON pg_catalog.pg_stat_replication FROM PUBLIC")
+    found = results(as_guest(bare))["standbys"]
+    assert (found.status, found.found) == (WARNING, "not known here: permission denied for view pg_stat_replication")
+    assert found.advice.startswith("ask the administrator: GRANT pg_monitor")
+
+
+def shadowed(place: Place, *statements: str) -> str:
+    """The directory for sessions that find these objects, in the schema `shadow`, before those of the server."""
+    place.execute("CREATE SCHEMA shadow", "GRANT USAGE ON SCHEMA shadow TO PUBLIC", *statements)
+    return directory(place, options="-c%20search_path%3Dshadow,pg_catalog")
+
+
+def test_a_view_without_a_column_leaves_the_other_tests(bare: Place) -> None:
+    url = shadowed(bare, "CREATE VIEW shadow.pg_stat_replication AS SELECT 1 AS pid")
+    found = results(url)
+    assert (not_known(found), len(found)) == ({"standbys"}, 13)
+    assert "application_name" in found["standbys"].found
+
+
+LACKS_SETTINGS = """
+    CREATE FUNCTION shadow.current_setting(name text) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN
+        IF name IN ('fsync', 'full_page_writes', 'synchronous_standby_names', 'superuser_reserved_connections') THEN
+            RAISE undefined_object USING MESSAGE = format('unrecognized configuration parameter "%s"', name);
+        END IF;
+        RETURN pg_catalog.current_setting(name);
+    END $$"""
+
+
+def test_settings_that_a_server_does_not_have_leave_the_other_tests(bare: Place) -> None:
+    found = results(shadowed(bare, LACKS_SETTINGS))
+    assert not_known(found) == {"synchronous_commit", "fsync", "full_page_writes", "standbys", "connections"}
+    assert found["fsync"].found == 'not known here: unrecognized configuration parameter "fsync"'
+
+
+def test_a_view_without_rows_is_no_answer(bare: Place) -> None:
+    url = shadowed(bare, "CREATE VIEW shadow.pg_stat_database AS SELECT 1 AS numbackends WHERE false")
+    assert results(url)["connections"].found == "not known here: the server does not say"
+
+
+def test_session_locks_that_there_are_none_of_are_not_real(bare: Place) -> None:
+    bare.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_try_advisory_lock(bigint) FROM PUBLIC")
+    found = results(as_guest(bare))["session locks"]
+    assert (found.status, "or to nobody" in found.found) == (WARNING, True)
+
+
+def test_without_session_locks_a_claim_is_kept_by_its_row(bare: Place) -> None:
+    bare.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_try_advisory_lock(bigint) FROM PUBLIC")
+    bare.execute("GRANT CREATE ON DATABASE bare TO guest")
+    with (
+        DownloadManifestManager(bare.url(user="guest"), META) as manifest,
+        manifest.claims("/data") as claims,
+        claims.claim("part", "a"),
+    ):
+        assert [one.name for one in manifest._engine.holders("/data", "part")] == ["a"]
 
 
 # -- on the command line -------------------------------------------------------------------------------------------------
@@ -253,11 +367,16 @@ def test_a_server_elsewhere_must_prove_who_it_is(session: Session, status: Probe
 
 
 def test_kerberos_encrypts_too() -> None:
-    assert doctor.encryption(told(SERVER._replace(gss_encrypts=True), session=FAR)).status is OK
+    assert doctor.encryption(told(session=FAR._replace(gss_encrypts=True))).status is OK
+
+
+def test_who_cannot_know_whether_kerberos_encrypts_says_so() -> None:
+    found = doctor.encryption(told(session=FAR._replace(gss_encrypts=Unknown("no such view"))))
+    assert (found.status, found.found) == (WARNING, "not known here: no such view")
 
 
 def test_a_standby_is_named() -> None:
-    assert doctor.role(SERVER._replace(is_standby=True)).found.startswith("a standby")
+    assert doctor.role(PRIMARY._replace(is_standby=True)).found.startswith("a standby")
 
 
 @pytest.mark.parametrize(
@@ -267,24 +386,24 @@ def test_the_version_of_the_tables_decides(version: int | ManifestError | None, 
     assert doctor.tables(TABLES, version).status is status
 
 
-NAMED = SERVER._replace(synchronous_standby_names="two")
+NAMED = COMMITS._replace(standbys="two")
 
 
 @pytest.mark.parametrize(
-    ("server", "status"),
+    ("commits", "status"),
     [
-        (SERVER, OK),
-        (SERVER._replace(synchronous_commit="off"), OK),
-        (SERVER._replace(synchronous_commit="local"), OK),
+        (COMMITS, OK),
+        (COMMITS._replace(level="off"), OK),
+        (COMMITS._replace(level="local"), OK),
         (NAMED, OK),
-        (NAMED._replace(synchronous_commit="off"), OK),
-        (NAMED._replace(synchronous_commit="remote_apply"), OK),
-        (NAMED._replace(synchronous_commit="local"), WARNING),
-        (NAMED._replace(synchronous_commit="remote_write"), WARNING),
+        (NAMED._replace(level="off"), OK),
+        (NAMED._replace(level="remote_apply"), OK),
+        (NAMED._replace(level="local"), WARNING),
+        (NAMED._replace(level="remote_write"), WARNING),
     ],
 )
-def test_with_a_standby_an_addition_should_wait_for_it(server: Server, status: ProbeStatus) -> None:
-    assert doctor.synchronous_commit(server).status is status
+def test_with_a_standby_an_addition_should_wait_for_it(commits: Commits, status: ProbeStatus) -> None:
+    assert doctor.synchronous_commit(commits).status is status
 
 
 @pytest.mark.parametrize("name", ["fsync", "full_page_writes"])
@@ -296,28 +415,32 @@ NEAR = Standby("two", "async", 0.1, 1000)
 
 
 @pytest.mark.parametrize(
-    ("server", "found", "status"),
+    ("commits", "found", "status"),
     [
-        (SERVER, [], OK),
-        (SERVER, [NEAR], OK),
-        (SERVER, [NEAR._replace(lag_s=None)], OK),
-        (SERVER, [NEAR._replace(lag_s=300.0)], WARNING),
-        (SERVER, [NEAR._replace(lag_bytes=1 << 30)], WARNING),
-        (SERVER, [Standby("two", None, None, None)], OK),
+        (COMMITS, [], OK),
+        (COMMITS, [NEAR], OK),
+        (COMMITS, [NEAR._replace(lag_s=None)], OK),
+        (COMMITS, [NEAR._replace(lag_s=300.0)], WARNING),
+        (COMMITS, [NEAR._replace(lag_bytes=1 << 30)], WARNING),
+        (COMMITS, [Standby("two", None, None, None)], OK),
         (NAMED, [], FAILED),
         (NAMED, [NEAR], FAILED),
         (NAMED, [NEAR._replace(sync_state="sync")], OK),
         (NAMED, [Standby("two", None, None, None)], OK),
-        (NAMED._replace(synchronous_commit="local"), [], OK),
-        (SERVER._replace(is_standby=True), [], OK),
+        (NAMED._replace(level="local"), [], OK),
     ],
 )
-def test_standbys_must_follow(server: Server, found: list[Standby], status: ProbeStatus) -> None:
-    assert doctor.standbys(server, found).status is status
+def test_standbys_must_follow(commits: Commits, found: list[Standby], status: ProbeStatus) -> None:
+    assert doctor.standbys(PRIMARY, commits, found).status is status
+
+
+def test_a_standby_needs_none() -> None:
+    assert doctor.standbys(PRIMARY._replace(is_standby=True), NAMED, []).status is OK
 
 
 def test_a_standby_that_lags_is_named() -> None:
-    assert "two (async), 300.0 s and 0.0 MB behind" in doctor.standbys(SERVER, [NEAR._replace(lag_s=300.0)]).found
+    late = doctor.standbys(PRIMARY, COMMITS, [NEAR._replace(lag_s=300.0)])
+    assert "two (async), 300.0 s and 0.0 MB behind" in late.found
 
 
 @pytest.mark.parametrize(("age_s", "status"), [(10.0, OK), (90_000.0, WARNING)])
@@ -331,16 +454,16 @@ def test_the_oldest_transaction_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "status"),
+    ("room", "status"),
     [
-        (SERVER, OK),
-        (SERVER._replace(connections=90), WARNING),
-        (SERVER._replace(of_user_max=30), OK),
-        (SERVER._replace(of_user_max=20), WARNING),
+        (ROOM, OK),
+        (ROOM._replace(used=90), WARNING),
+        (ROOM._replace(of_user_max=30), OK),
+        (ROOM._replace(of_user_max=20), WARNING),
     ],
 )
-def test_there_must_be_room_for_a_run(server: Server, status: ProbeStatus) -> None:
-    assert doctor.connections(server).status is status
+def test_there_must_be_room_for_a_run(room: Room, status: ProbeStatus) -> None:
+    assert doctor.connections("me", room).status is status
 
 
 @pytest.mark.parametrize(
@@ -348,11 +471,11 @@ def test_there_must_be_room_for_a_run(server: Server, status: ProbeStatus) -> No
     [(0.5, 0.0, OK), (-30.0, 0.0, WARNING), (30.0, 0.0, WARNING), (3.0, 8.0, OK)],
 )
 def test_clocks_must_agree_as_far_as_that_can_be_told(ahead_s: float, round_trip_s: float, status: ProbeStatus) -> None:
-    assert doctor.clock(Session(round_trip_s, ahead_s, "", False, "")).status is status
+    assert doctor.clock(round_trip_s, ahead_s).status is status
 
 
 def test_a_clock_that_is_wrong_says_which_way() -> None:
-    assert "30.0 s behind the server's" in doctor.clock(SESSION._replace(ahead_s=-30.0)).found
+    assert "30.0 s behind the server's" in doctor.clock(0.001, -30.0).found
 
 
 @pytest.mark.parametrize(

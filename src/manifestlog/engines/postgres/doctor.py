@@ -3,7 +3,7 @@
 Invariants:
 
 - It changes nothing: it reads settings and the server's views, and takes a session lock for a moment.
-- What the rights of the user do not show is said, never guessed.
+- What the rights of the user do not show, and what this server does not tell, is said, never guessed.
 
 `told` asks; every judgement here is a pure function of what was told.
 """
@@ -11,19 +11,20 @@ Invariants:
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.postgres import presence, schema
-from manifestlog.engines.postgres.told import ask
+from manifestlog.engines.postgres.told import Tables, Unknown, ask
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
 from manifestlog.errors import ManifestError, NewerFormatError
 from manifestlog.server_errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from manifestlog.engines.postgres.connections import Pool
-    from manifestlog.engines.postgres.told import Open, Server, Session, Standby, Tables, Told
+    from manifestlog.engines.postgres.told import Commits, Open, Role, Room, Standby, Told
 
 CLOCK_SLACK_S = 2.0
 _VERSION_MIN = 14
@@ -45,16 +46,16 @@ def diagnose(pool: Pool) -> Iterator[ProbeResult]:
         return
     yield connection(told)
     yield encryption(told)
-    yield role(told.server)
+    yield _judged("role", role, told.role)
     yield tables(told.tables, _version(pool, told.tables))
-    yield rights(told.server, told.tables)
-    yield synchronous_commit(told.server)
-    yield setting("fsync", told.server.fsync)
-    yield setting("full_page_writes", told.server.full_page_writes)
-    yield standbys(told.server, told.standbys)
-    yield open_transactions(told.open, sees_all=told.server.sees_all)
-    yield connections(told.server)
-    yield clock(told.session)
+    yield _judged("rights", rights, told.tables)
+    yield _judged("synchronous_commit", synchronous_commit, told.commits)
+    yield _judged("fsync", partial(setting, "fsync"), told.fsync)
+    yield _judged("full_page_writes", partial(setting, "full_page_writes"), told.full_page_writes)
+    yield _judged("standbys", standbys, told.role, told.commits, told.standbys)
+    yield _judged("open transactions", partial(open_transactions, sees_all=told.sees_all), told.open)
+    yield _judged("connections", partial(connections, told.server.user), told.room)
+    yield _judged("clock", partial(clock, told.session.round_trip_s), told.session.ahead_s)
     try:
         yield session_locks(are_real=presence.are_real(pool), has_sessions=pool.has_sessions)
     except ManifestError as error:
@@ -67,9 +68,15 @@ def _refused(test: str, error: ManifestError) -> ProbeResult:
     return ProbeResult(test, _FAILED, str(error), "run this test again")
 
 
-def _version(pool: Pool, found: Tables) -> int | ManifestError | None:
+def _judged(test: str, judge: Callable[..., ProbeResult], *told: object) -> ProbeResult:
+    """Return the judgement of what was told, or that some of it was not."""
+    missing = next((one for one in told if isinstance(one, Unknown)), None)
+    return judge(*told) if missing is None else unknown(test, missing)
+
+
+def _version(pool: Pool, found: Tables | Unknown) -> int | ManifestError | None:
     """Return the version of the tables, why they cannot be used, or None if the user may not read it."""
-    if found.number and not (found.may_use and found.may_read) and found.has_versions:
+    if isinstance(found, Tables) and found.number and not (found.may_use and found.may_read) and found.has_versions:
         return None
     try:
         return pool.call(lambda slot: schema.version(slot, pool.location))
@@ -78,6 +85,14 @@ def _version(pool: Pool, found: Tables) -> int | ManifestError | None:
 
 
 # -- judging: pure functions -------------------------------------------------------------------------------------------
+
+
+def unknown(test: str, found: Unknown) -> ProbeResult:
+    """Judge what the server does not tell."""
+    advice = "look it up with the tools of this server: it is an older PostgreSQL, or one that only speaks its language"
+    if found.is_forbidden:
+        advice = "ask the administrator: GRANT pg_monitor to this user, or what the message names"
+    return ProbeResult(test, _WARNING, f"not known here: {found.why}", advice)
 
 
 def connection(told: Told) -> ProbeResult:
@@ -95,10 +110,12 @@ def encryption(told: Told) -> ProbeResult:
     session = told.session
     if session.has_tls and session.sslmode == "verify-full":
         return ProbeResult("encryption", _OK, "TLS, and the server has proved who it is")
-    if told.server.gss_encrypts:
+    if session.gss_encrypts is True:
         return ProbeResult("encryption", _OK, "by GSSAPI")
     if _is_local(session.address):
         return ProbeResult("encryption", _OK, "not needed: the server is on this machine")
+    if isinstance(session.gss_encrypts, Unknown) and not session.has_tls:
+        return unknown("encryption", session.gss_encrypts)
     found = "none: anyone on the way can read and change what is sent"
     if session.has_tls:
         found = f"TLS, with sslmode={session.sslmode}: nothing proves that this is the right server"
@@ -113,18 +130,18 @@ def _is_local(address: str) -> bool:
         return False
 
 
-def role(server: Server) -> ProbeResult:
+def role(found: Role) -> ProbeResult:
     """Judge whether the server accepts writes."""
     advice = "name the primary, or list all servers with target_session_attrs=read-write"
-    if server.is_standby:
+    if found.is_standby:
         return ProbeResult("role", _WARNING, "a standby: it accepts no writes, and answers with the past", advice)
-    if server.is_read_only:
-        found = "a primary, but sessions of this user accept no writes (default_transaction_read_only is on)"
-        return ProbeResult("role", _WARNING, found, f"turn it off, or {advice}")
+    if found.is_read_only:
+        told = "a primary, but sessions of this user accept no writes (default_transaction_read_only is on)"
+        return ProbeResult("role", _WARNING, told, f"turn it off, or {advice}")
     return ProbeResult("role", _OK, "a primary: it accepts writes")
 
 
-def tables(found: Tables, version: int | ManifestError | None) -> ProbeResult:
+def tables(found: Tables | Unknown, version: int | ManifestError | None) -> ProbeResult:
     """Judge whether the tables are those of this program; `version` is None if the user may not read it."""
     newest = len(schema.STEPS)
     if isinstance(version, NewerFormatError):
@@ -133,7 +150,8 @@ def tables(found: Tables, version: int | ManifestError | None) -> ProbeResult:
     if isinstance(version, ManifestError):
         return _refused("tables", version)
     if version is None:
-        return ProbeResult("tables", _OK, f"there are {found.number}; this user may not read their version")
+        many = found.number if isinstance(found, Tables) else "some"
+        return ProbeResult("tables", _OK, f"there are {many}; this user may not read their version")
     if not version:
         return ProbeResult("tables", _OK, "none yet: `manifestlog init`, or the first copy, makes them")
     if version < newest:
@@ -144,10 +162,10 @@ def tables(found: Tables, version: int | ManifestError | None) -> ProbeResult:
     return ProbeResult("tables", _OK, f"version {version}, that of this program")
 
 
-def rights(server: Server, found: Tables) -> ProbeResult:
+def rights(found: Tables) -> ProbeResult:
     """Judge what this user may do."""
     if not found.number:
-        if found.may_create or (server.may_make_schema and not found.has_schema):
+        if found.may_create or (found.may_make_schema and not found.has_schema):
             return ProbeResult("rights", _OK, "this user may make the tables")
         advice = "let the owner of the schema run `manifestlog init`, or copy a manifest here"
         return ProbeResult("rights", _WARNING, "this user may not make the tables", advice)
@@ -165,9 +183,9 @@ def rights(server: Server, found: Tables) -> ProbeResult:
     return ProbeResult("rights", _OK, "this user may read and write")
 
 
-def synchronous_commit(server: Server) -> ProbeResult:
+def synchronous_commit(commits: Commits) -> ProbeResult:
     """Judge what an acknowledged addition survives."""
-    level, test = server.synchronous_commit, "synchronous_commit"
+    level, test = commits.level, "synchronous_commit"
     if level == "off":
         level = "on"
         found = "off for this user; additions that must survive a power cut turn it on for themselves"
@@ -175,7 +193,7 @@ def synchronous_commit(server: Server) -> ProbeResult:
         found = f"{level}: what is acknowledged is on the disk"
     else:
         found = f"{level}: what is acknowledged is on the disk of this server"
-    if not server.synchronous_standby_names:
+    if not commits.standbys:
         return ProbeResult(test, _OK, found)
     if level in ("on", "remote_apply"):
         return ProbeResult(test, _OK, f"{found}, and on that of a standby")
@@ -190,14 +208,14 @@ def setting(name: str, value: str) -> ProbeResult:
     return ProbeResult(name, _FAILED, f"{value}: a power cut may damage the database", f"turn {name} on")
 
 
-def standbys(server: Server, found: Sequence[Standby]) -> ProbeResult:
+def standbys(server: Role, commits: Commits, found: Sequence[Standby]) -> ProbeResult:
     """Judge whether the standbys keep up, and whether additions wait for one that is not there."""
     if server.is_standby:
         return ProbeResult("standbys", _OK, "this is one; ask the primary")
     is_hidden = any(one.sync_state is None for one in found)
     answers = is_hidden or any(one.sync_state in ("sync", "quorum") for one in found)
-    if server.synchronous_standby_names and not answers and server.synchronous_commit != "local":
-        what = f"none of {server.synchronous_standby_names} (synchronous_standby_names) follows: each addition waits"
+    if commits.standbys and not answers and commits.level != "local":
+        what = f"none of {commits.standbys} (synchronous_standby_names) follows: each addition waits"
         return ProbeResult("standbys", _FAILED, what, "start a standby, or empty synchronous_standby_names")
     if not found:
         return ProbeResult("standbys", _OK, "none: backups alone protect against the loss of this server")
@@ -214,9 +232,12 @@ def _standby(one: Standby) -> str:
     return f"{one.name} ({one.sync_state}), {one.lag_s or 0:.1f} s and {(one.lag_bytes or 0) / 1e6:,.1f} MB behind"
 
 
-def open_transactions(found: Sequence[Open], *, sees_all: bool) -> ProbeResult:
+def open_transactions(found: Sequence[Open], *, sees_all: bool | Unknown) -> ProbeResult:
     """Judge whether some transaction keeps the server from removing what is out of date."""
-    test, unseen = "open transactions", "" if sees_all else f"; those of other users are not shown: {_MONITOR}"
+    test = "open transactions"
+    unseen = "" if sees_all is True else f"; those of other users are not shown: {_MONITOR}"
+    if isinstance(sees_all, Unknown):
+        unseen = "; whether those of other users are shown is not known here"
     old = [one for one in found if one.age_s > _OLD_S]
     if old:
         more = f" and {len(old) - 1} more" if len(old) > 1 else ""
@@ -225,11 +246,11 @@ def open_transactions(found: Sequence[Open], *, sees_all: bool) -> ProbeResult:
     return ProbeResult(test, _OK, f"none is older than an hour{unseen}")
 
 
-def connections(server: Server) -> ProbeResult:
+def connections(user: str, room: Room) -> ProbeResult:
     """Judge whether there is room for a run."""
-    used, limit, whose = server.connections, server.connections_max, ""
-    if server.of_user_max >= 0 and server.of_user_max - server.of_user < limit - used:
-        used, limit, whose = server.of_user, server.of_user_max, f" of user {server.user}"
+    used, limit, whose = room.used, room.limit, ""
+    if room.of_user_max >= 0 and room.of_user_max - room.of_user < limit - used:
+        used, limit, whose = room.of_user, room.of_user_max, f" of user {user}"
     found = f"{used:,} of {limit:,}{whose} are used; a run with 2 jobs has up to {_SESSIONS_OF_A_RUN}"
     if limit - used >= _SESSIONS_OF_A_RUN:
         return ProbeResult("connections", _OK, found)
@@ -237,10 +258,9 @@ def connections(server: Server) -> ProbeResult:
     return ProbeResult("connections", _WARNING, found, f"raise {what}, or put a pooler in front of the server")
 
 
-def clock(session: Session) -> ProbeResult:
+def clock(round_trip_s: float, ahead_s: float) -> ProbeResult:
     """Judge whether this host and the server agree on the time."""
-    ahead_s = session.ahead_s
-    if abs(ahead_s) > CLOCK_SLACK_S + session.round_trip_s / 2:
+    if abs(ahead_s) > CLOCK_SLACK_S + round_trip_s / 2:
         found = f"this host's clock is {abs(ahead_s):,.1f} s {'ahead of' if ahead_s > 0 else 'behind'} the server's"
         advice = "synchronise both by NTP; who may register does not depend on it, but times in records do"
         return ProbeResult("clock", _WARNING, found, advice)
@@ -251,7 +271,7 @@ def session_locks(*, are_real: bool, has_sessions: bool) -> ProbeResult:
     """Judge whether the server tells that a process is gone."""
     if are_real:
         return ProbeResult("session locks", _OK, "they exclude others, so the claims of a killed run are free at once")
-    why = "the server grants them to everybody" if has_sessions else "a pooler shares the sessions"
+    why = "the server grants them to everybody, or to nobody" if has_sessions else "a pooler shares the sessions"
     advice = "fine if that is soon enough; otherwise connect to the server itself"
     return ProbeResult(
         "session locks", _WARNING, f"not real: {why}, so the claims of a killed run are free after a minute", advice

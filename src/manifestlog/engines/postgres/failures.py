@@ -102,7 +102,7 @@ def may_retry(error: psycopg.Error) -> bool:
 
 def while_connecting(location: Location, error: psycopg.Error) -> ManifestError:
     """Return the error of an opening that got no connection."""
-    text = _line(error)
+    text = line(error)
     advice = next(advice for pattern, advice in _CONNECTING if re.search(pattern, text, re.IGNORECASE))
     return ServerError(location.display, f"no connection: {text}", advice)
 
@@ -115,15 +115,15 @@ def of_statement(location: Location, error: psycopg.Error, timeout_s: float) -> 
     if state == "55P03":
         return LockTimeoutError(location.display, timeout_s, "another session of the server")
     if state == "53100":
-        return DiskFullError(location.display, OSError(errno.ENOSPC, f"the server's disk is full ({_line(error)})"))
+        return DiskFullError(location.display, OSError(errno.ENOSPC, f"the server's disk is full ({line(error)})"))
     if may_retry(error):
-        return ServerUnavailableError(location.display, timeout_s, _line(error))
+        return ServerUnavailableError(location.display, timeout_s, line(error))
     if not state:
         return while_connecting(location, error)
-    return ServerError(location.display, _line(error), _STATEMENTS.get(state, "look into the server's log"))
+    return ServerError(location.display, line(error), _STATEMENTS.get(state, "look into the server's log"))
 
 
-def _line(error: psycopg.Error) -> str:
+def line(error: psycopg.Error) -> str:
     """Return the first line of what the server or libpq said, without libpq's list of what it tried."""
     text = (error.diag.message_primary or str(error) or type(error).__name__).strip()
     first = text.splitlines()[0]

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 _LOCK = "SELECT pg_try_advisory_lock(%s::bigint)"
 _UNLOCK = "SELECT pg_advisory_unlock(%s::bigint)"
 _NUMBER_BITS = 62
+_NOT_HERE = (
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InsufficientPrivilege,
+)
 
 
 def are_real(pool: Pool) -> bool:
     """Return whether a lock that one session has is refused to another one.
 
-    Some servers answer yes to everybody, and behind a pooler a session may change with each transaction.
+    Some servers answer yes to everybody, some have no such locks, and behind a pooler a session may change with each
+    transaction.
     """
     if pool.session_locks is None:
         pool.session_locks = pool.has_sessions and pool.call(lambda slot: _probe(pool, slot))
@@ -44,7 +50,11 @@ def _probe(pool: Pool, one: Slot) -> bool:
             slot.rows(_UNLOCK, key)
         return got
 
-    if not one.rows(_LOCK, key)[0][0]:
+    try:
+        if not one.rows(_LOCK, key)[0][0]:
+            return False
+    except _NOT_HERE:
+        one.recover()
         return False
     try:
         return not pool.call(other)

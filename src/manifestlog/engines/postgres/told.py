@@ -1,8 +1,10 @@
-"""What a server and its views tell about a database for manifests, asked in two round trips.
+"""What a server and its views tell about a database for manifests.
 
 Invariants:
 
 - It changes nothing, and nothing secret is read. What the rights of the user do not show is None, or a row less.
+- Each question is asked by itself: a server that does not answer it (an older one, one that only speaks PostgreSQL's
+  language, one where views are forbidden) answers the others.
 
 `doctor` judges it.
 """
@@ -10,35 +12,61 @@ Invariants:
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import psycopg
+
+from manifestlog.engines.postgres import failures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from manifestlog.engines.postgres.slots import Slot
+    from manifestlog.engines.postgres.wire import Rows
+
+T = TypeVar("T")
+
+
+class Unknown(NamedTuple):
+    """What a server says instead of an answer."""
+
+    why: str
+    is_forbidden: bool = False
 
 
 class Server(NamedTuple):
-    """What the server says of itself, and of this session."""
+    """Who answers, and to whom."""
 
     version: int
     database: str
     user: str
+
+
+class Role(NamedTuple):
+    """Whether the server and this session accept writes."""
+
     is_standby: bool
     is_read_only: bool
-    synchronous_commit: str
-    """That of the user's sessions."""
-    synchronous_standby_names: str
-    fsync: str
-    full_page_writes: str
-    connections: int
-    connections_max: int
+
+
+class Commits(NamedTuple):
+    """What a commit waits for."""
+
+    level: str
+    """`synchronous_commit` of the user's sessions."""
+    standbys: str
+    """`synchronous_standby_names`."""
+
+
+class Room(NamedTuple):
+    """How many sessions there are, and may be."""
+
+    used: int
+    limit: int
     """Those that are not reserved for administrators."""
     of_user: int
     of_user_max: int
     """-1: no limit."""
-    sees_all: bool
-    """Whether the user may see what others do."""
-    may_make_schema: bool
-    gss_encrypts: bool
 
 
 class Tables(NamedTuple):
@@ -51,6 +79,7 @@ class Tables(NamedTuple):
     may_create: bool
     may_read: bool
     may_write: bool
+    may_make_schema: bool
 
 
 class Open(NamedTuple):
@@ -73,43 +102,55 @@ class Session(NamedTuple):
     """What this program sees of the connection."""
 
     round_trip_s: float
-    ahead_s: float
+    ahead_s: float | Unknown
     """How far this host's clock is ahead of the server's, give or take half a round trip."""
     address: str
     """The server's; empty for a socket."""
     has_tls: bool
     sslmode: str
+    gss_encrypts: bool | Unknown
 
 
 class Told(NamedTuple):
     """Everything that a test of a database asks."""
 
     server: Server
-    tables: Tables
-    open: list[Open]
-    standbys: list[Standby]
+    role: Role | Unknown
+    tables: Tables | Unknown
+    commits: Commits | Unknown
+    fsync: str | Unknown
+    full_page_writes: str | Unknown
+    standbys: list[Standby] | Unknown
+    open: list[Open] | Unknown
+    sees_all: bool | Unknown
+    """Whether the user may see what others do."""
+    room: Room | Unknown
     session: Session
 
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
-_SERVER = """
-    SELECT current_setting('server_version_num')::int, current_database()::text, current_user::text,
-        pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-        (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
-        current_setting('synchronous_standby_names'), current_setting('fsync'), current_setting('full_page_writes'),
-        (SELECT sum(numbackends)::bigint FROM pg_stat_database),
+_SERVER = "SELECT current_setting('server_version_num')::int, current_database()::text, current_user::text"
+_ROLE = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+_COMMITS = """
+    SELECT (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
+        current_setting('synchronous_standby_names')"""
+_FSYNC = "SELECT current_setting('fsync')"
+_FULL_PAGE_WRITES = "SELECT current_setting('full_page_writes')"
+_ROOM = """
+    SELECT (SELECT sum(numbackends)::bigint FROM pg_stat_database),
         current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
             - coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::bigint,
         (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user),
-        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
-        pg_has_role('pg_read_all_stats', 'USAGE'), has_database_privilege(current_database(), 'CREATE'),
-        coalesce((SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()), false)"""
+        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)"""
+_SEES_ALL = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')"
+_GSS = "SELECT coalesce((SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()), false)"
 _TABLES = """
     SELECT n.oid IS NOT NULL, count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'schema_version') > 0,
         coalesce(has_schema_privilege(n.oid, 'USAGE'), false), coalesce(has_schema_privilege(n.oid, 'CREATE'), false),
         coalesce(bool_and(has_table_privilege(c.oid, 'SELECT')), false),
         coalesce(bool_and(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-            AND has_table_privilege(c.oid, 'DELETE')) FILTER (WHERE c.relname <> 'schema_version'), false)
+            AND has_table_privilege(c.oid, 'DELETE')) FILTER (WHERE c.relname <> 'schema_version'), false),
+        has_database_privilege(current_database(), 'CREATE')
     FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = 'manifestlog'
     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') GROUP BY n.oid"""
 _OPEN = """
@@ -126,25 +167,52 @@ _STANDBYS = """
 
 
 def ask(slot: Slot) -> Told:
-    """Ask the server for everything at once, and then for the time alone."""
-    with slot.script():
-        replies = [slot.send(statement) for statement in (_SERVER, _TABLES, _OPEN, _STANDBYS)]
-    before_s, began = time.time(), time.monotonic()
-    ((server_s,),) = slot.rows(_CLOCK)
-    seconds = time.monotonic() - began
-    (server,), (found,), open_ones, followers = (reply.rows for reply in replies)
-    pgconn = slot.live.pgconn
-    sslmode = next((one.val or b"" for one in pgconn.info if one.keyword == b"sslmode"), b"")
+    """Ask the server for everything. Raises `psycopg.Error` if it does not even say who it is."""
+    (server,) = slot.rows(_SERVER)
     return Told(
         Server(*server),
-        Tables(*found),
-        [Open(*row) for row in open_ones],
-        [Standby(*row) for row in followers],
-        Session(
-            seconds,
-            before_s + seconds / 2 - server_s,
-            pgconn.hostaddr.decode(),
-            bool(pgconn.ssl_in_use),
-            sslmode.decode(),
-        ),
+        _one(slot, _ROLE, Role),
+        _one(slot, _TABLES, Tables),
+        _one(slot, _COMMITS, Commits),
+        _one(slot, _FSYNC, str),
+        _one(slot, _FULL_PAGE_WRITES, str),
+        _all(slot, _STANDBYS, Standby),
+        _all(slot, _OPEN, Open),
+        _one(slot, _SEES_ALL, bool),
+        _one(slot, _ROOM, Room),
+        _session(slot),
     )
+
+
+def _session(slot: Slot) -> Session:
+    gss_encrypts = _one(slot, _GSS, bool)
+    before_s, began = time.time(), time.monotonic()
+    server_s = _one(slot, _CLOCK, float)
+    seconds = time.monotonic() - began
+    ahead_s = server_s if isinstance(server_s, Unknown) else before_s + seconds / 2 - server_s
+    pgconn = slot.live.pgconn
+    sslmode = next((one.val or b"" for one in pgconn.info if one.keyword == b"sslmode"), b"").decode()
+    return Session(seconds, ahead_s, pgconn.hostaddr.decode(), bool(pgconn.ssl_in_use), sslmode, gss_encrypts)
+
+
+def _one(slot: Slot, question: str, kind: Callable[..., T]) -> T | Unknown:
+    """Return the only row of an answer, of this kind. A NULL in it is no answer."""
+    found = _rows(slot, question)
+    if isinstance(found, Unknown):
+        return found
+    return Unknown("the server does not say") if not found or None in found[0] else kind(*found[0])
+
+
+def _all(slot: Slot, question: str, kind: Callable[..., T]) -> list[T] | Unknown:
+    found = _rows(slot, question)
+    return found if isinstance(found, Unknown) else [kind(*row) for row in found]
+
+
+def _rows(slot: Slot, question: str) -> Rows | Unknown:
+    try:
+        return slot.rows(question)
+    except psycopg.Error as error:
+        if failures.is_lost(error) or failures.may_retry(error):
+            raise
+        slot.recover()
+        return Unknown(failures.line(error), isinstance(error, psycopg.errors.InsufficientPrivilege))
