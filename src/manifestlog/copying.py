@@ -175,7 +175,7 @@ def _has_events_after(engine: Engine, cursor: str) -> bool:
 def _catch_up(target: Engine, image: Image) -> int:
     """Write the events that the target lacks, if it is an earlier moment of the image; return how many they are."""
     before = target.image()
-    _refuse_other(before, image, target.location.display)
+    common_end(before, image, target.location.display)
     left = image.events
     if image.reach is not None:
         left = iter(_checked(before.snapshot, image, target.location.display))
@@ -187,9 +187,12 @@ def _catch_up(target: Engine, image: Image) -> int:
     return written
 
 
-def _refuse_other(before: Image, image: Image, display: str) -> None:
-    """Raise `ManifestExistsError` unless the target's events are the first ones of the image; take those from it."""
-    there, given = before.metadata, image.metadata
+def common_end(before: Image, image: Image, display: str) -> str | None:
+    """Take from the image the events that the target has; return the cursor of the last one, None if there are none.
+
+    Raises `ManifestExistsError` unless they are the first ones of the image.
+    """
+    cursor, there, given = None, before.metadata, image.metadata
     begin_alike = (before.reach is None) == (image.reach is None)
     if any(there[name] != given[name] for name in IDENTITY) or not begin_alike:
         raise _other(before.snapshot, display, f"it was created at {there['ts_created']}")
@@ -197,6 +200,8 @@ def _refuse_other(before: Image, image: Image, display: str) -> None:
         same = next(image.events, None)
         if same is None or not _is_same(event, same):
             raise _other(before.snapshot, display, f"its event {number:,}, of {event.ts}, is not that of the source")
+        cursor = same.cursor
+    return cursor
 
 
 def _is_same(event: Event, other: Event) -> bool:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from manifestlog import names
 from manifestlog.copy_errors import ManifestExistsError
-from manifestlog.copying import EVENTS_AT_ONCE, IDENTITY, Place, rerooted, rerooted_event
+from manifestlog.copying import EVENTS_AT_ONCE, IDENTITY, Place, common_end, rerooted, rerooted_event
 from manifestlog.engines.protocol import Capability, Replica
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.errors import CursorError, HistoryReachError, LockTimeoutError, ManifestError, ManifestNotFoundError
@@ -140,10 +140,12 @@ class Mirror:
             driver.set_replica(place, note)
         elif note.source != display:
             raise ManifestExistsError(place.display, f"it is a replica of {note.source}, not of {display}")
-        if not note.cursor:  # it is new, or a mirror was killed before the replica was whole
-            with suppress(ManifestExistsError):
-                return self._made(options)
-        return driver.open_replica(place, options), note
+        if note.cursor:
+            return driver.open_replica(place, options), note
+        with suppress(ManifestExistsError):  # it is new, or a mirror was killed before the replica was whole
+            return self._made(options)
+        replica = driver.open_replica(place, options)
+        return replica, self._found_again(replica, note)
 
     def _made(self, options: ManifestOptions) -> tuple[Engine, Replica]:
         now = _now()
@@ -153,6 +155,19 @@ class Mirror:
         note = Replica(self.report.source, image.cursor, replica.cursor(), now)
         self._driver.set_replica(self._place, note)  # else whoever goes on has to compare all records
         return replica, note
+
+    def _found_again(self, replica: Engine, note: Replica) -> Replica:
+        """Return the note with the position of a replica whose mirror was killed before it noted one.
+
+        Its events are the first ones of the source. Otherwise the note stays as it is, and all records are compared.
+        """
+        image = rerooted(self._source.image(), self._absolute)
+        before = replica.image()
+        if image.reach is None:
+            with suppress(ManifestExistsError):
+                cursor = common_end(before, image, self._place.display) or self._source.start()
+                return note._replace(cursor=cursor, own=before.cursor)
+        return note
 
     def _refuse_manifest(self, options: ManifestOptions) -> None:
         """Raise `ManifestExistsError` for a manifest in the place of the replica."""

@@ -183,19 +183,37 @@ def test_a_copy_of_a_replica_catches_up_with_a_comparison(
         assert (report.comparisons, seen(target)[0]) == (1, shown(engine_of(cutting)))
 
 
-def test_a_note_without_a_position_lets_all_be_compared(
-    source: DownloadManifestManager, location: str, replica: Path
-) -> None:
-    """As a mirror leaves it that is killed while it makes the replica."""
-    mirror_manifest(location, replica.parent, options=QUIET)
+def forget_position(replica: Path) -> None:
+    """Leave the note as a mirror does that is killed while it makes the replica."""
     driver = driver_for(replica)
     place = driver.locate(str(replica))
     note = driver.replica(place)
     assert note is not None
     driver.set_replica(place, note._replace(cursor="", own="", as_of=""))
+
+
+def test_without_a_position_a_mirror_goes_on_after_the_events_that_the_replica_has(
+    source: DownloadManifestManager, location: str, replica: Path
+) -> None:
+    mirror_manifest(location, replica.parent, options=QUIET)
+    forget_position(replica)
     CHANGES["an alias"](source)
     report = mirror_manifest(location, replica.parent, options=QUIET)
-    assert (report.comparisons, seen(replica)[0]) == (1, shown(engine_of(source)))
+    assert (report.comparisons, seen(replica)) == (0, (shown(engine_of(source)), told(engine_of(source))))
+
+
+def test_without_a_position_and_the_first_events_all_records_are_compared(
+    location: str, replica: Path, source: DownloadManifestManager
+) -> None:
+    source.close()
+    with DownloadManifestManager(location, META, options=ManifestOptions(history="off")) as cutting:
+        cutting.compact()
+        cutting.add(record("first event", 80))
+        mirror_manifest(location, replica.parent, options=QUIET)
+        forget_position(replica)
+        cutting.add(record("second event", 81))
+        report = mirror_manifest(location, replica.parent, options=QUIET)
+        assert (report.comparisons, seen(replica)[0]) == (1, shown(engine_of(cutting)))
 
 
 # -- who may write -----------------------------------------------------------------------------------------------------

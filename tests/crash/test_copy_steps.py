@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contract.builders import record
 from contract.copies import Told, live, opened, seen
 from manifestlog import CopyOutcome, DownloadManifestManager, ManifestNotFoundError, copy_manifest, maintenance
 from support.children import children
@@ -45,16 +46,30 @@ def _seen(path: Path) -> tuple[bytes, Told] | None:
         return None
 
 
-def _die_at_each(source: Path, tmp_path: Path, step: int, begin: Callable[[Path], None] = lambda _: None) -> int:
-    """Copy and die before each call; return how many calls there are. `begin` makes what is in the place of the copy."""
+def _nothing(_: Path) -> None:
+    pass
+
+
+def _die_at_each(
+    source: Path,
+    tmp_path: Path,
+    step: int,
+    begin: Callable[[Path], None] = _nothing,
+    then: Callable[[Path], None] = _nothing,
+) -> int:
+    """Copy and die before each call; return how many calls there are.
+
+    `begin` makes what is in the place of the copy, `then` changes the source after the death.
+    """
     number, status = 1, -9
     while status == -9:
         target = tmp_path / f"copy-{number}" / NAME
         begin(target)
-        before = _seen(target)
+        before, whole = _seen(target), _seen(source)
         with children() as start:
             status = start(_copy_until, source, target, number).join()
-        assert _seen(target) in (None, before, _seen(source)), number
+        assert _seen(target) in (None, before, whole), number
+        then(source)
         copy_manifest(source, target, options=MANUAL)
         assert _seen(target) == _seen(source), number
         assert copy_manifest(source, target, options=MANUAL).outcome is CopyOutcome.ALREADY_THERE
@@ -84,6 +99,27 @@ def test_a_copy_into_an_empty_manifest_that_dies_costs_nothing(source: Path, tmp
     """The history of the copy never lies beside the canonical of the other one."""
     calls = _die_at_each(source, tmp_path, STEP, _create)
     count("crashes of copies", calls // STEP)
+    assert calls > CALLS_MIN
+
+
+def _go_on(path: Path) -> None:
+    with DownloadManifestManager(path, options=MANUAL) as manifest:
+        manifest.add(record(f"later {len(manifest)}", 60 + len(manifest)))
+
+
+def test_a_copy_that_dies_costs_nothing_although_its_source_goes_on(source: Path, tmp_path: Path, count: Count) -> None:
+    """The next copy is of another moment: it ends the earlier one, and catches up."""
+    calls = _die_at_each(source, tmp_path, STEP, then=_go_on)
+    count("crashes of copies", calls // STEP)
+    assert calls > CALLS_MIN
+
+
+@pytest.mark.slow
+def test_a_copy_that_dies_before_any_call_to_the_disk_costs_nothing_although_its_source_goes_on(
+    source: Path, tmp_path: Path, count: Count
+) -> None:
+    calls = _die_at_each(source, tmp_path, 1, then=_go_on)
+    count("crashes of copies", calls)
     assert calls > CALLS_MIN
 
 

@@ -10,6 +10,7 @@ from .seeding import Edit, Safeguard, one
 
 _LOADING = "engines.filelog.loading"
 _CRASH = "crash: a copy"
+_CRASH_BEFORE_A_LATER_ONE = "crash: a copy whose source goes on"
 _CRASH_OF_A_MIRROR = "crash: a mirror"
 
 COPIES = [
@@ -41,7 +42,19 @@ COPIES = [
         "a copy begins the log behind its history",
         "earlier times that nobody can ask for",
         _CRASH,
-        f"{_LOADING}:_publish", "_begin_log(paths, image, packs.last, written.identity)", "pass",
+        f"{_LOADING}:_publish", "_name_log(paths, *log_names)", "pass",
+    ),
+    one(
+        "a copy's log is on the disk before the canonical's name",
+        "a copy that no later one can finish",
+        _CRASH_BEFORE_A_LATER_ONE,
+        f"{_LOADING}:_write_log", "disk.sync_directory(paths.directory)", "pass",
+    ),
+    one(
+        "a copy finishes an earlier one",
+        "a copy that no later one can finish",
+        _CRASH_BEFORE_A_LATER_ONE,
+        f"{_LOADING}:load", "_finish_earlier(paths)", "pass",
     ),
     one(
         "unfinished packs go away before a history is set aside",
@@ -89,7 +102,7 @@ COPIES = [
         "a copy catches up only with its own source",
         "records of its own among those of another manifest",
         "a copy with records of its own",
-        "copying:_refuse_other", "if same is None or not _is_same(event, same):", "if False:",
+        "copying:common_end", "if same is None or not _is_same(event, same):", "if False:",
     ),
     one(
         "events are replayed only after the expected one",

@@ -334,6 +334,7 @@ SCENARIOS: dict[str, Make] = {
     "crash: a stage finishes what a killed one left": _ruled(test_crash_stages.crash_after_a_kill),
     "crash: a copy": _ruled(test_crash_copies.crash_at_each_call),
     "crash: a copy into an empty manifest": _ruled(test_crash_copies.crash_into_an_empty_one),
+    "crash: a copy whose source goes on": _ruled(test_crash_copies.crash_before_a_later_one),
     "crash: a mirror": _ruled(test_crash_mirrors.crash_at_each_call),
     "crash: undo of a run": _ruled(partial(test_undo.crash_at_each_call, run=world.bad_run)),
     "crash: undo of a run that moved": _ruled(partial(test_undo.crash_at_each_call, run=world.moving_run)),

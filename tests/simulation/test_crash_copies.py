@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.builders import QUIET
+from contract.builders import QUIET, record, sha
 from contract.copies import fill, shown, told
 from manifestlog import DownloadManifestManager, ManifestNotFoundError
 from manifestlog.copying import copy
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.registry import driver_for, open_to_read
+from manifestlog.model.batches import encoded
+from manifestlog.model.events import EventKind
 from manifestlog.model.models import metadata_row
 from manifestlog.names import resolve
 from support.records import MANUAL
@@ -23,7 +25,7 @@ from .scenario import PATH, make_record, metadata, new_disk, open_manifest
 from .states import examine_each, states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from contract.copies import Told
     from manifestlog.engines.protocol import Engine
@@ -50,11 +52,11 @@ def _seen() -> Seen | None:
         return None
 
 
-def _examine(machine: Machine, disk: SimDisk, source: Engine, before_it: Seen | None) -> None:
-    """Nothing or all is there; the next copy ends it, a third one writes nothing, and the manifest goes on."""
+def _examine(machine: Machine, disk: SimDisk, source: Engine, moments: Collection[Seen | None]) -> None:
+    """One of these is there; the next copy ends it, a third one writes nothing, and the manifest goes on."""
     whole = shown(source), told(source)
     machine.boot(disk)
-    assert _seen() in (None, before_it, whole)
+    assert _seen() in moments
     copy(source, PATH, MANUAL)
     assert _seen() == whole
     assert not check(resolve(PATH)).damaged
@@ -77,10 +79,18 @@ def _create() -> None:
     DownloadManifestManager(PATH, created, options=MANUAL).close()
 
 
-def crash_at_each_call(machine: Machine, begin: Callable[[], None] = lambda: None) -> int:
+def _goes_on(source: Engine) -> None:
+    source.add(encoded(record("later", 60), QUIET))
+    source.record_event(EventKind.FAILED, {"source_id": "gone", "dataset": "set", "error": "still"})
+    source.forget(sha("a"))
+
+
+def crash_at_each_call(
+    machine: Machine, begin: Callable[[], None] = lambda: None, then: Callable[[Engine], None] = lambda _: None
+) -> int:
     """Return how many states there were. What is copied is on no disk, so no crash touches it.
 
-    `begin` makes what is in the place of the copy.
+    `begin` makes what is in the place of the copy, `then` changes the source after the crash.
     """
     machine.boot(new_disk())
     memory = driver_for("memory:systems_download")
@@ -92,7 +102,9 @@ def crash_at_each_call(machine: Machine, begin: Callable[[], None] = lambda: Non
         before = _seen()
         states = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=2)
         machine.power_off()
-        return examine_each(states, lambda disk: _examine(machine, disk, source, before))
+        moments = (None, before, (shown(source), told(source)))
+        then(source)
+        return examine_each(states, lambda disk: _examine(machine, disk, source, moments))
 
 
 def crash_into_an_empty_one(machine: Machine) -> int:
@@ -100,7 +112,12 @@ def crash_into_an_empty_one(machine: Machine) -> int:
     return crash_at_each_call(machine, _create)
 
 
-@pytest.mark.parametrize("crash", [crash_at_each_call, crash_into_an_empty_one])
+def crash_before_a_later_one(machine: Machine) -> int:
+    """The same, where the next copy is one of a later moment."""
+    return crash_at_each_call(machine, then=_goes_on)
+
+
+@pytest.mark.parametrize("crash", [crash_at_each_call, crash_into_an_empty_one, crash_before_a_later_one])
 def test_a_crash_at_every_call_of_a_copy(machine: Machine, crash: Callable[[Machine], int], count: Count) -> None:
     states = crash(machine)
     count("crash states", states)

@@ -5,20 +5,24 @@
     (1) take the compaction lock          a second copy to the same place waits, and then finds the first
     (2) write the canonical and the history under temporary names, sync them, read them back
     (3) take the append lock: from here on nobody else writes
-    (4) remove the canonical of a manifest in its place in which nothing is; give the packs of the history their names
+    (4) remove the canonical of a manifest in its place in which nothing is; give the packs of the history their names;
+        write the log, which says that the canonical covers the history, under a temporary name
     (5) give the canonical its name: now the manifest is there, with all records
-    (6) begin the log, which says that the canonical covers the history
+    (6) give the log its name
 
 ::
 
     crash before (4)          unfinished files, which the next copy or compaction removes
     crash between (4) and (5) packs of no manifest: the next copy, or whoever creates a manifest, sets them aside
-    crash between (5) and (6) all records and events, but no way back to earlier times; the same copy does (4) to (6) again
+    crash between (5) and (6) all records and events, but no way back to earlier times; the next copy, of whatever moment
+                              of the source, does (6) first. Who writes before that begins a log of his own
 
 Invariants:
 
 - A canonical with records, and a log, is never replaced.
 - No history ever lies beside the canonical of another manifest.
+- A log under a temporary name fits the history that is there: it is written after that, and whoever changes a history, or
+  begins another log, removes it first.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -37,8 +41,9 @@ from manifestlog.engines.filelog.canonical import files as base, write
 from manifestlog.engines.filelog.history import keep, leftovers, writing
 from manifestlog.engines.filelog.history.entries import entry_of
 from manifestlog.engines.filelog.lock import FileLock
-from manifestlog.engines.filelog.log import lines
+from manifestlog.engines.filelog.log import fold, lines, wal
 from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry, SegmentHeader, Summary
+from manifestlog.engines.filelog.log.segment import Segment
 from manifestlog.engines.filelog.session import now_text, reraise_with_advice
 from manifestlog.errors import DamagedManifestError
 from manifestlog.files import disk, publish
@@ -74,6 +79,7 @@ def load(paths: ManifestPaths, image: Image, options: ManifestOptions) -> None:
         append_lock = FileLock(paths.append_lock, options.lock_timeout_s)
         with closing(compact_lock), closing(append_lock), compact_lock:  # (1)
             with append_lock:
+                _finish_earlier(paths)
                 _refuse_other(paths, image)
                 base.sweep(paths)
                 keep.sweep(paths, history_folder.names(paths))
@@ -83,6 +89,41 @@ def load(paths: ManifestPaths, image: Image, options: ManifestOptions) -> None:
         reraise_with_advice(paths.canonical, error)
         raise
     log.info("%s: made of a copy: %d records, %d events", paths.canonical, len(image.snapshot), image.events_total)
+
+
+def _finish_earlier(paths: ManifestPaths) -> None:
+    """Do step (6) of a copy that died before it. Only under both locks."""
+    names, last = disk.list_names(paths.directory), wal.last_kept(paths)
+    if not last or paths.segment_numbers(names) or not disk.exists(paths.canonical):
+        return
+    path = paths.segment(last + 1)
+    for temporary in paths.temporaries(names):
+        if temporary.startswith(f"{path}.tmp-") and _is_log_of_this(paths, temporary, last):
+            _name_log(paths, temporary, path)
+            log.info("%s: the log of an earlier copy, which died before that, has got its name", paths.canonical)
+            return
+
+
+def _is_log_of_this(paths: ManifestPaths, temporary: str, last: int) -> bool:
+    """Return whether a file is the whole log of a copy that has this canonical, and a history up to this segment."""
+    there = base.open_base(paths)
+    with suppress(DamagedManifestError), _open_log(temporary) as segment:  # damaged: it is unfinished
+        opening, bases = segment.opening, segment.opening.bases
+        for entry in segment.advance():
+            bases = fold.after(bases, entry)
+        whose = opening.manifest, opening.ts_created, opening.segment
+        is_whole = whose == (paths.name, there.metadata["ts_created"], last + 1) and not fold.begins_anew(opening)
+        return is_whole and fold.covered_by(bases, there.identity) == last
+    return False
+
+
+@contextmanager
+def _open_log(path: str) -> Iterator[Segment]:
+    segment = Segment.open(path, writable=False)
+    try:
+        yield segment
+    finally:
+        segment.unpin()
 
 
 def _refuse_other(paths: ManifestPaths, image: Image) -> None:
@@ -102,8 +143,11 @@ def _written(paths: ManifestPaths, image: Image, segment_bytes_max: int) -> Iter
         yield _write(paths, image, segment_bytes_max)
     except BaseException:
         own = f".tmp-{os.getpid()}-"
-        left = paths.temporaries(disk.list_names(paths.directory))
-        for path in [*left, *paths.history_temporaries(history_folder.names_if_any(paths))]:
+        left = [path for path in paths.temporaries(disk.list_names(paths.directory)) if own in path]
+        if any(path.startswith(f"{paths.canonical}.tmp-") for path in left):  # else it has its name, and needs its log
+            for path in left:
+                disk.remove(path)
+        for path in paths.history_temporaries(history_folder.names_if_any(paths)):
             if own in path:
                 disk.remove(path)
         raise
@@ -163,9 +207,10 @@ def _publish(paths: ManifestPaths, image: Image, written: _Written) -> None:
         disk.replace(temporary, path)
     if packs.files:
         disk.sync_directory(paths.history)
+    log_names = None if packs.last is None else _write_log(paths, image, packs.last, written)
     _name(paths, written.temporary, is_new=not is_same)  # (5)
-    if packs.last is not None:
-        _begin_log(paths, image, packs.last, written.identity)  # (6)
+    if log_names is not None:
+        _name_log(paths, *log_names)  # (6)
 
 
 def _name(paths: ManifestPaths, temporary: str, *, is_new: bool) -> None:
@@ -177,16 +222,26 @@ def _name(paths: ManifestPaths, temporary: str, *, is_new: bool) -> None:
     disk.sync_directory(paths.directory)
 
 
-def _begin_log(paths: ManifestPaths, image: Image, last: Summary, identity: tuple[int, str]) -> None:
-    """Publish the segment after the history as a compaction leaves it: step (6)."""
+def _write_log(paths: ManifestPaths, image: Image, last: Summary, written: _Written) -> tuple[str, str]:
+    """Write the segment after the history as a compaction leaves it; return its temporary name, and its name."""
     salt = secrets.randbits(32)
     created = image.metadata["ts_created"]
     header = SegmentHeader(paths.name, created, last.segment + 1, salt, last, (_skeleton(image),))
-    told = {"base": CanonicalId(*identity, last.segment)._asdict(), "seconds": 0.0}
+    told = {"base": CanonicalId(*written.identity, last.segment)._asdict(), "seconds": 0.0}
     data = lines.header_line(header)
     for kind in ("compacting", "compacted"):
         body = lines.encode(LogEntry(kind, now_text(), [], told), 0)
         data += checksums.seal_line(body, salt, len(data))
     path = paths.segment(header.segment)
-    target = publish.Target(paths.temporary(path), path, paths.directory, must_be_new=True)
-    publish.publish(target, [data], mode_from=paths.canonical)
+    temporary = paths.temporary(path)
+    with publish.unfinished(temporary, mode_from=written.temporary) as fd:
+        disk.append(fd, data)
+        disk.sync_data(fd)
+        disk.sync_directory(paths.directory)  # else a power cut may leave the canonical without it
+    return temporary, path
+
+
+def _name_log(paths: ManifestPaths, temporary: str, path: str) -> None:
+    """Give the log its name: step (6). Only where no segment is, under the append lock."""
+    disk.replace(temporary, path)  # no new link and the end of the old one: a power cut may keep only the latter
+    disk.sync_directory(paths.directory)
