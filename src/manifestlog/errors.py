@@ -7,14 +7,18 @@
     ├── LockTimeoutError            11   also TimeoutError
     │   └── ServerUnavailableError  11
     ├── ServerError                  1
+    ├── ClaimLostError               1
+    ├── ManifestExistsError          1
     ├── DamagedManifestError        12
     │   └── NotAManifestError       12
     ├── NewerFormatError            13
     ├── CursorError                  2   also ValueError
     ├── HistoryReachError            1   also LookupError
     ├── HistoryUnavailableError      1   also OSError
+    ├── UndoConflictError            1
     ├── RecordRejectedError          1   also ValueError
     ├── RecordNotFoundError          1   also LookupError
+    ├── UnknownContentError          1   also LookupError
     ├── AddManyStoppedError          1
     ├── IndeterminateWriteError      1
     ├── LoadError                    1
@@ -24,6 +28,7 @@
     ├── ManifestInUseError           1
     ├── MetadataConflictError        1
     ├── ReadOnlyError                1
+    │   └── ReplicaError             1
     └── UnknownManifestTypeError     1   also ValueError
 
 Invariants:
@@ -243,7 +248,7 @@ class UnknownContentError(ManifestError, LookupError):
 
     def __init__(self, asked: str) -> None:
         super().__init__(
-            f"{asked!r:.200}: no manifest that was asked knows it; ask those of another directory, or spell it as recorded"
+            f"{asked!r:.200}: none of these manifests knows it; search another directory, or spell it as it was recorded"
         )
         self.asked = asked
 

@@ -13,8 +13,8 @@ class ServerUnavailableError(LockTimeoutError):
     def __init__(self, path: str, timeout_s: float, reason: str) -> None:
         ManifestError.__init__(
             self,
-            f"{path}: the server did not do it within {timeout_s:g} s ({reason}); what was acknowledged is kept: start the"
-            " server or mend the network, then retry, or increase lock_timeout_s / --lock-timeout",
+            f"{path}: the server did not answer within {timeout_s:g} s ({reason}); acknowledged writes are kept: start the"
+            " server or repair the network, then retry, or increase lock_timeout_s / --lock-timeout",
         )
         self.path = path
         self.timeout_s = timeout_s

@@ -159,7 +159,9 @@ class PipelineOrchestrator:
         else:
             return False
         if self._defaults.jobs > 1:
-            log.warning("%s: it does the work of %d of them itself; to have them, %s", why, self._defaults.jobs, remedy)
+            log.warning(
+                "%s: it does the work of %d workers itself; to use workers, %s", why, self._defaults.jobs, remedy
+            )
         return True
 
     def _run_in_workers(self, job: ExtractJob, queue: _Queue, listener: _Listener, asked: Callable[[], int]) -> None:
