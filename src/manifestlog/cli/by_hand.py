@@ -26,7 +26,7 @@ OfOption = Annotated[
         "--of",
         metavar="UPSTREAM",
         callback=validators.filled,
-        help="Manifest of the inputs [default: whichever of the directory knows them].",
+        help="Manifest of the inputs [default: the one in the directory that knows them].",
     ),
 ]
 VersionOption = Annotated[

@@ -81,7 +81,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would draw boxes, also in piped help texts, errors and logs
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 fine, 1 no / failed / partial, 2 usage, 10 no such manifest, 11 lock not obtained, 12 damaged,"
+    epilog="Exit codes: 0 success, 1 no / failed / partial, 2 usage, 10 no such manifest, 11 lock not obtained, 12 damaged,"
     " 13 newer format, 130 Ctrl-C.",
 )
 

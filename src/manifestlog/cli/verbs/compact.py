@@ -33,7 +33,7 @@ def compact(
     manifests: target.ManifestsArgument = None,
     *,
     if_needed: Annotated[
-        bool, typer.Option("--if-needed", help="Compact only a log that is long or old enough to be worth it.")
+        bool, typer.Option("--if-needed", help="Compact only if the log is long or old enough.")
     ] = False,
     every: Annotated[
         str | None,

@@ -19,7 +19,7 @@ _ToArgument = Annotated[
     str,
     typer.Argument(
         metavar="TO",
-        help="The same; or a directory or, with / at its end, the URL of a database: then the name stays.",
+        help="Target: a name, a path or a URL. A directory, or the URL of a database with / at its end, keeps the name.",
         show_default=False,
     ),
 ]
@@ -31,7 +31,7 @@ _RootOption = Annotated[
         "--root",
         metavar="DIR",
         callback=validators.filled,
-        help="The copy's root_dir [default: as it is; needed if that is relative and leads elsewhere from TO].",
+        help="root_dir of the copy [default: that of FROM; required if it would lead elsewhere from TO].",
     ),
 ]
 
@@ -39,7 +39,9 @@ _RootOption = Annotated[
 def copy(settings: Settings, source: target.FromArgument, to: _ToArgument, *, root: _RootOption = None) -> int:
     """Copy a manifest, or bring its copy up to date.
 
-    Copies records, metadata and history, between files and databases, while programs go on writing. Run it again after it was ended, or to catch up with the source. Overwrites nothing: exits with 1 if TO holds anything but an earlier moment of FROM.
+    Copies records, metadata and history between files and databases, while programs continue to write. Run it again after
+    an interruption, or to bring the copy up to date. Overwrites nothing: exits with 1 if TO holds anything other than an
+    earlier state of FROM.
     """
     begin = target.locate(settings, source, "FROM")
     place = _place(settings, name_of(begin), to)

@@ -37,7 +37,7 @@ _BeforeArgument = Annotated[
 ]
 _AfterArgument = Annotated[
     str | None,
-    typer.Argument(metavar="B", help="The same [default: the manifest of A as it is now].", show_default=False),
+    typer.Argument(metavar="B", help="What to compare it with [default: the same manifest now].", show_default=False),
 ]
 
 

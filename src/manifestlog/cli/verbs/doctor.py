@@ -29,8 +29,10 @@ def doctor(
 ) -> int:
     """Check that a directory or a database can hold manifests safely.
 
-    Of a directory, tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the clock, free space and permissions. Uses a temporary directory inside it, and removes it
-    at the end; never touches manifests. Of a database, reads what the server says of itself: its settings, tables, standbys, rights, connections and clock. Exits with 1 if a test fails, and with 0 if there are only warnings.
+    In a directory, tests locks between two processes, atomic renames, fsync and its cost, the file system's type, the
+    clock, free space and permissions. Uses a temporary directory inside it, which it removes at the end; never touches
+    manifests. In a database, reads the server's settings, tables, standbys, rights, connections and clock. Exits with 1
+    if a test fails, and with 0 if there are only warnings.
     """
     place = settings.directory if folder is None else folder
     if names.is_url(place):

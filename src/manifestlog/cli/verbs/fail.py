@@ -14,7 +14,7 @@ def fail(
     manifest: by_hand.StageManifestArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", callback=validators.all_filled, help="What was to be processed: a file, or its checksum; several for one attempt at all of them.", show_default=False),
+        typer.Argument(metavar="INPUT", callback=validators.all_filled, help="Inputs that failed: files, or their checksums; several if one attempt processed them together.", show_default=False),
     ],
     *,
     error: Annotated[
@@ -28,7 +28,8 @@ def fail(
 ) -> int:  # fmt: skip
     """Record that processing an input failed.
 
-    The input stays pending. `failures` shows it until `record` or `run` records what came of it. Creates STAGE_MANIFEST if needed.
+    The input stays pending. `failures` shows it until `record` or `run` records a result for it. Creates STAGE_MANIFEST if
+    needed.
     """
     stage = by_hand.stage_of(settings, manifest, of, version)
     try:

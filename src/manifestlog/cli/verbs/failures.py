@@ -35,8 +35,9 @@ def failures(
     """Show the sources that are failing, the latest failure first.
 
     Reads the named manifests [default: all of the directory]; --since: only sources that failed since then. First and
-    attempts count since the source last succeeded. A source succeeds by a new record, or by an unchanged answer to
-    `extract`. An input of a stage also stops failing when it is not to be processed any more. Exits with 0, whatever it shows, unless --exit-code is given.
+    attempts count since the source last succeeded. A source succeeds when it gets a new record, or when `extract` finds
+    it unchanged. An input of a stage also stops failing when it no longer needs to be processed. Without --exit-code,
+    exits with 0 even if sources are failing.
     """
     earliest = durations.since(since, datetime.now(UTC))
     with ExitStack() as stack, output.ignore_broken_pipe():

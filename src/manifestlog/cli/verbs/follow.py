@@ -50,7 +50,7 @@ _FromOption = Annotated[
         "--from",
         metavar="CURSOR|start|now",
         callback=validators.filled,
-        help="Where to begin [default: where --name has come to, else now].",
+        help="Where to begin [default: the saved position of --name, else now].",
     ),
 ]
 _ExecOption = Annotated[
@@ -107,14 +107,18 @@ def follow(
     name: _NameOption = None,
     keep: Annotated[
         str,
-        typer.Option("--keep", metavar="AGE", help="How long the history waits for --name, from its last position."),
+        typer.Option(
+            "--keep",
+            metavar="AGE",
+            help="How long the history keeps events for --name, counted from its last position.",
+        ),
     ] = "30d",
 ) -> int:
     """Print each event once, as it happens.
 
     Prints the columns of `log`; then the manifest, if several are named. If the history no longer reaches back to the
-    position, prints `reset` and then the present records. Ends with the first command that fails, with exit code 1. SIGTERM
-    ends it with 0, Ctrl-C with 130.
+    position, prints `reset` and then the present records. Ends with exit code 1 when a command fails. SIGTERM ends it
+    with exit code 0, Ctrl-C with 130.
     """
     argv = _argv(command)
     _checked_registration(name, keep)

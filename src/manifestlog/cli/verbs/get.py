@@ -27,7 +27,8 @@ def get(
 ) -> int:
     """Print one record.
 
-    Finds it by its checksum, or as the latest of a source. Exits with 1 if there is none. With --source, shows that source's path, ETag and time.
+    Finds the record of a checksum, or the latest record of a source. Exits with 1 if there is none. With --source, shows
+    the path, ETag and time of that source.
     """
     if (checksum is None) == (source is None):
         raise typer.BadParameter("give exactly one of them", param_hint="--checksum / --source")

@@ -67,7 +67,7 @@ def list_records(
 ) -> int:
     """Print the records, sorted by checksum.
 
-    Prints tab-separated columns: checksum, download time, bytes, dataset, source, path. A record passes if one of its
+    Prints tab-separated columns: checksum, download time, bytes, dataset, source, path. Prints a record if one of its
     sources passes all filters; the columns then show that source.
     """
     path = target.locate(settings, manifest)

@@ -19,7 +19,7 @@ _SCHEMA_VERSION = 1
 _ToArgument = Annotated[
     str,
     typer.Argument(
-        metavar="TO_DIR", help="Local directory of the replica, which has the same name.", show_default=False
+        metavar="TO_DIR", help="Local directory of the replica, which has the name of the manifest.", show_default=False
     ),
 ]
 
@@ -29,12 +29,14 @@ def mirror(
     source: target.FromArgument,
     to: _ToArgument,
     *,
-    once: Annotated[bool, typer.Option("--once", help="Bring the replica up to date, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Bring the replica up to date, then exit.")] = False,
     keep: HistoryOption = None,
 ) -> int:
     """Keep a local read replica of a manifest.
 
-    Makes the replica, then applies each event of FROM until SIGTERM (exit code 0) or Ctrl-C (130). Look-ups in TO_DIR then ask no server. Only this command writes there; status says how old the replica is. A server that goes away is waited for; with --once it is an error.
+    Creates the replica, then applies each event of FROM until SIGTERM (exit code 0) or Ctrl-C (130). Look-ups in TO_DIR
+    then ask no server. Only this command writes there; `status` shows how old the replica is. Waits for a server that
+    goes away; with --once, that is an error.
     """
     if names.is_url(to):
         raise typer.BadParameter("a replica is a manifest in files; name a directory", param_hint="TO_DIR")

@@ -33,8 +33,8 @@ def pending(
 ) -> int:  # fmt: skip
     """Print the paths of files that a stage has not processed.
 
-    A file is processed when `record` or `run` has recorded what came of it by this version of the stage. STAGE_MANIFEST
-    need not exist yet: everything is pending then. Writes nothing.
+    A file is processed when `record` or `run` has recorded a result for it by this version of the stage. If
+    STAGE_MANIFEST does not exist yet, everything is pending. Writes nothing.
     """
     found = by_hand.stage_of(settings, manifest, of, version).pending(only=only)
     shown = found[:limit]

@@ -23,7 +23,7 @@ def record(
     *,
     inputs: Annotated[
         list[str],
-        typer.Option("--from", metavar="INPUT", callback=validators.all_filled, help="What they were made from: a file, or its checksum. Repeat it for several.", show_default=False),
+        typer.Option("--from", metavar="INPUT", callback=validators.all_filled, help="Input of these outputs: a file, or its checksum. Repeatable.", show_default=False),
     ],
     of: by_hand.OfOption = None,
     version: by_hand.VersionOption = None,
@@ -39,17 +39,17 @@ def record(
     valid: Annotated[bool, typer.Option("--valid", help="The inputs are valid.")] = False,
     invalid: Annotated[bool, typer.Option("--invalid", help="The inputs are invalid; requires --why.")] = False,
     rows: Annotated[
-        int | None, typer.Option("--rows", metavar="N", min=0, help="The inputs were loaded: so many rows.", show_default=False)
+        int | None, typer.Option("--rows", metavar="N", min=0, help="The inputs were loaded, as N rows.", show_default=False)
     ] = None,
     why: Annotated[
-        str | None, typer.Option("--why", metavar="TEXT", callback=validators.recordable, help="Why there was nothing to do, or why they are valid or invalid.", show_default=False)
+        str | None, typer.Option("--why", metavar="TEXT", callback=validators.recordable, help="Why there was nothing to do, or why the inputs are valid or invalid.", show_default=False)
     ] = None,
 ) -> int:  # fmt: skip
     """Record outputs, and the inputs that they were made from.
 
-    Each output is hashed and synced first. It stays where it is, so write it under a temporary name and rename it before. The inputs are
-    no longer pending, and `trace` leads from the output to their downloads. Creates STAGE_MANIFEST if needed. Recording the same
-    again writes nothing.
+    Hashes and syncs each output first, but does not move it: write it under a temporary name, and rename it before you
+    record it. The inputs are then no longer pending, and `trace` leads from the output to their downloads. Creates
+    STAGE_MANIFEST if needed. Recording the same again writes nothing.
     """
     stage = by_hand.stage_of(settings, manifest, of, version)
     outcome = _outcome(outputs or [], nothing=nothing, valid=valid, invalid=invalid, rows=rows, why=why)

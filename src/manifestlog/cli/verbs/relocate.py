@@ -33,8 +33,9 @@ def relocate(
 ) -> int:
     """Rewrite the paths of files that have moved.
 
-    Changes every path below OLD, and the manifest's root_dir, to the same path below NEW, in one atomic batch (several if it is larger than a log
-    segment). Neither reads nor moves data files: run verify afterwards. Run it while nothing writes to the manifest. Running it again changes nothing.
+    Changes every path below OLD, and the manifest's root_dir, to the same path below NEW, in one atomic batch (or several,
+    if they do not fit into one log segment). Neither reads nor moves data files: run verify afterwards. Run it while
+    nothing writes to the manifest. Running it again changes nothing.
     """
     path = target.locate(settings, manifest)
     before, after = _folder(old, "--from"), _folder(new, "--to")

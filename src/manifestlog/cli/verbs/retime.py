@@ -34,8 +34,9 @@ def retime(
 ) -> int:
     """Correct times in the future.
 
-    A record with a future time, from a clock that was ahead, stays its source's current record until that time. This command moves it to just before the source's
-    latest record with a plausible time, or to now if there is none or if live downloads followed. Removes no record. The next extract run asks the server as usual.
+    A clock that was ahead may have given a record a future time. The record then stays its source's current one until that
+    time. This command moves it to just before the source's latest record with a plausible time, or to now if there is
+    none or if live downloads followed. Removes no record. The next extract run asks the server as usual.
     """
     path = target.locate(settings, manifest)
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:

@@ -73,17 +73,17 @@ def run(
         typer.Option("--jobs", "-j", metavar="N", min=1, max=1024, help="Worker processes of each step [default: as configured].", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done now; do and write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done; do and write nothing.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on with new records as they come, until SIGTERM or Ctrl-C.")
+        bool, typer.Option("--watch", help="Keep running and process new records, until SIGTERM or Ctrl-C.")
     ] = False,
     only: Annotated[
         str | None,
         typer.Option("--only", metavar="PATTERN", help="Only items whose source_id, dataset or path matches, such as 'bodies*'.", show_default=False),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also try what has failed as often as give_up_after allows.")
+        bool, typer.Option("--retry-failed", help="Also try inputs that a stage has given up (give_up_after).")
     ] = False,
     day: Annotated[
         str | None,
@@ -96,9 +96,9 @@ def run(
 ) -> int:  # fmt: skip
     """Fetch changed sources, then run the stages on what is new.
 
-    Each stage runs for the records of its upstream manifest that it has not processed, and records what came of them in
-    its own. Two runs may overlap: only one of them works on an item. The configuration names the manifests; --dir is
-    ignored. Exits with 1 if anything failed.
+    Each stage processes the records of its upstream manifest that it has not processed yet, and records the results in
+    its own manifest. Two runs may overlap: only one of them works on an item. The configuration names the manifests;
+    --dir is ignored. Exits with 1 if anything failed.
     """
     found = configured.load(config, day=day)
     chosen = _choose(found, stages or [], jobs)

@@ -27,8 +27,8 @@ def runs(
     """Show the runs, the latest first.
 
     Reads the named manifests [default: all of the directory]; --since: only runs that began since then. Outcomes: ok,
-    failed, interrupted, running, died (no end, and its process is gone), unknown (no end, and its process is on another
-    host). Always exits with 0, unless a manifest cannot be read.
+    failed, interrupted, running, died (it did not end, and its process is gone), unknown (it did not end, and its process
+    is on another host). Always exits with 0, unless a manifest cannot be read.
     """
     earliest = durations.since(since, datetime.now(UTC))
     with ExitStack() as stack, output.ignore_broken_pipe():

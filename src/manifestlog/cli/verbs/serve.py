@@ -28,24 +28,24 @@ def serve(
     ],
     *,
     dev: Annotated[
-        bool, typer.Option("--dev", help="Say that you know it: this server is for development, not for production.")
+        bool, typer.Option("--dev", help="Required: confirms that this server is for development, not for production.")
     ] = False,
 ) -> int:  # fmt: skip
     """Run a PostgreSQL server for development.
 
-    It runs until Ctrl-C or SIGTERM. Needs `pip install 'manifestlog[dev-server]'`. Prints the URL for --dir and `manifests_dir` when the server is ready. Only
-    this user on this machine can connect, by a socket in DIR. Started by root, the server runs as the user postgres or nobody.
-    SIGTERM ends it with exit code 0, Ctrl-C with 130; what was committed is kept in DIR for the next start.
+    Needs `pip install 'manifestlog[dev-server]'`. Prints the URL for --dir and `manifests_dir` when the server is ready.
+    Only this user on this machine can connect, through a socket in DIR. If root starts it, the server runs as the user
+    postgres or nobody. SIGTERM ends it with exit code 0, Ctrl-C with 130. The data stay in DIR for the next start.
     """
     if not dev:
-        why = "this server is for development: it has no backup, no standby and no network; say --dev if that is enough"
+        why = "this server is for development: it has no backup, no standby and no network; add --dev if that is enough"
         raise typer.BadParameter(why, param_hint="--dev")
     if names.is_url(folder):
         raise typer.BadParameter(f"{folder}: expected a directory, not a URL", param_hint="DIR")
     with _ended_by_signals(), serving(folder) as server:
         _announce(settings, server)
         server.wait()
-        what = "the server has ended, and nobody had asked this command to end it"
+        what = "the server ended unexpectedly"
         raise ServerError(server.directory, what, f"see {server.directory}/log")
     return 0
 

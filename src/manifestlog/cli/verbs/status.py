@@ -96,7 +96,13 @@ def status(
 ) -> int:
     """Show the state of the manifests.
 
-    Shows the named manifests [default: all of the directory]. With --as-of, without sizes. With --config, in the order of its steps. Pending: how many items its stage has still to do; without --config, the stage as it last ran, and `-` if that run has kept no note of it beside the manifest. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100); `failures` names them. Newest: the age of the newest record, by its download time. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, one line on stderr says how the manifests are.
+    Shows the named manifests [default: all of the directory]; with --config, in the order of its steps; with --as-of,
+    without sizes. Newest: the age of the newest record, by its download time. Pending: how many items the stage of the
+    manifest still has to process. Without --config, that is the stage as it last ran, or `-` if no note of that run is
+    beside the manifest. Failed: how many sources failed in the last 30 days and have not succeeded since (at most 100);
+    `failures` names them. States: ok, to merge (the log holds records that compact would merge), stale, damaged, not a
+    manifest. Exits with 12 if a file is damaged or is not a manifest. With --max-age or --exit-code, prints one line
+    about the health of the manifests to stderr.
     """
     moment = durations.as_of(as_of, datetime.now(UTC))
     max_age_s = durations.duration(max_age, "--max-age")

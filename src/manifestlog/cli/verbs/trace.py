@@ -29,7 +29,10 @@ _WhatArgument = Annotated[
 _SourceOption = Annotated[
     str | None,
     typer.Option(
-        "--source", metavar="ID", callback=validators.recordable, help="In place of it: the latest content of a source."
+        "--source",
+        metavar="ID",
+        callback=validators.recordable,
+        help="Instead of CHECKSUM or PATH: the latest content of a source.",
     ),
 ]
 _DatasetOption = Annotated[
@@ -46,15 +49,15 @@ def trace(
     *,
     source: _SourceOption = None,
     dataset: _DatasetOption = None,
-    up: Annotated[bool, typer.Option("--up", help="Only what it was made from.")] = False,
-    down: Annotated[bool, typer.Option("--down", help="Only what was made of it.")] = False,
+    up: Annotated[bool, typer.Option("--up", help="Only what the content was made from.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what was made from the content.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flow chart.")] = False,
     dot: Annotated[bool, typer.Option("--dot", help="Print a Graphviz graph.")] = False,
 ) -> int:
-    """Print where a file comes from and what was made of it.
+    """Print where a file comes from and what was made from it.
 
-    Looks in all manifests of the directory. Follows derivations up to each download, with its address, ETag and time, and
-    down to everything made of the content. A relative PATH begins at the working directory or at a manifest's root. Exits
+    Searches all manifests of the directory. Follows derivations up to each download, with its address, ETag and time, and
+    down to everything made from the content. A relative PATH begins at the working directory or at a manifest's root. Exits
     with 1 if no manifest knows the content.
     """
     if (what is None) == (source is None):

@@ -50,10 +50,11 @@ def undo(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> int:
-    """Take changes back.
+    """Undo changes.
 
-    Puts each content back to what it was before the changes, in one atomic batch, and then the metadata. Rewrites nothing: an undo is a run of new events, which
-    undo --run takes back in turn. Refuses, with exit code 1, if a content was changed again after --change or --run changed it. Leaves data files alone.
+    Restores each content as it was before the changes, in one atomic batch, and then the metadata. Rewrites nothing: an
+    undo is a run of new events, which you can undo with undo --run. Refuses, with exit code 1, if a content was changed
+    again after --change or --run changed it. Does not touch data files.
     """
     if sum(one is not None for one in (to, change, run)) != 1:
         raise typer.BadParameter("give exactly one of them", param_hint="--to / --change / --run")

@@ -23,7 +23,7 @@ def unused(
     *,
     by: Annotated[
         list[str] | None,
-        typer.Option("--by", metavar="STAGE_MANIFEST", callback=validators.all_filled, help="Manifest of a stage that needs these files, directly or behind another stage; repeat it for several [default: all of the directory that have processed some of them].", show_default=False),
+        typer.Option("--by", metavar="STAGE_MANIFEST", callback=validators.all_filled, help="Manifest of a stage that needs these files, directly or behind another stage. Repeatable [default: all of the directory that have processed some of them].", show_default=False),
     ] = None,
     config: Annotated[
         str | None,
@@ -31,20 +31,20 @@ def unused(
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="TIME", help="Only files from before an ISO date or time (UTC), or from longer ago than a duration (30d).", show_default=False),
+        typer.Option("--older-than", metavar="TIME", help="Only files older than an ISO date or time (UTC), or than a duration (30d).", show_default=False),
     ] = None,
     current: Annotated[
         bool, typer.Option("--current", help="Also the latest file of each source, which `extract` then fetches again.")
     ] = False,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Print only paths, each ended with a null character, as for `xargs -0 rm`.")
+        bool, typer.Option("--null", "-0", help="Print only paths, each with a null character at its end, as for `xargs -0 rm`.")
     ] = False,
 ) -> int:  # fmt: skip
     """List files that no later stage needs; change nothing.
 
-    A file is kept if a stage has still to process it, if it belongs to a group that may be processed again, and if it is
-    the latest of its source. Prints tab-separated columns: checksum, bytes, path. To delete safely, forget the records first
-    (`manifestlog forget`) and then remove the files: so no record is ever without its file.
+    Does not list a file if a stage still has to process it, if it belongs to a group that may be processed again, or if it
+    is the latest file of its source. Prints tab-separated columns: checksum, bytes, path. To delete safely, forget the
+    records first (`manifestlog forget`) and then remove the files, so that no record is ever without its file.
     """
     from manifestlog.stages.unused import unused as find  # noqa: PLC0415 -- slow to import
 

@@ -58,7 +58,7 @@ _JournalOption = Annotated[
         "--journal",
         metavar="FILE",
         callback=validators.filled,
-        help="Where to keep when each file was verified [default: beside the manifest; for a database, in ~/.cache/manifestlog].",
+        help="File with the time at which each file was verified [default: beside the manifest; for a database, in ~/.cache/manifestlog].",
     ),
 ]
 
