@@ -52,7 +52,7 @@ class SourceDiff(NamedTuple):
 
 
 class Diff:
-    """What differs between two manifests, or between two times of one. It is true if anything does."""
+    """The differences between two manifests, or between two times of one. It is true if there is any."""
 
     def __init__(self, before: Snapshot, after: Snapshot) -> None:
         self._before = before

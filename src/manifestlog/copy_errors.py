@@ -6,7 +6,7 @@ from manifestlog.errors import ManifestError, ReadOnlyError
 
 
 class ManifestExistsError(ManifestError):
-    """A copy would overwrite what another manifest holds. Nothing was changed."""
+    """A copy would overwrite the records of another manifest. Nothing was changed."""
 
     _fields = ("path", "reason")
 

@@ -52,8 +52,8 @@ class CopyOutcome(StrEnum):
     """How a copy ended.
 
     - `COPIED`: the target is new.
-    - `CAUGHT_UP`: the target was an earlier moment of the source, and has got the events since.
-    - `ALREADY_THERE`: the target was this moment already; nothing was written.
+    - `CAUGHT_UP`: the target was an earlier state of the source, and got the events since then.
+    - `ALREADY_THERE`: the target was up to date already; nothing was written.
     """
 
     COPIED = "copied"
@@ -73,9 +73,9 @@ class CopyReport:
     events: int
     """How many events were written."""
     reaches_back_to: str | None
-    """The earliest time that the history of the target answers for; None if it begins with the manifest."""
+    """The earliest time that the history of the target reaches back to; None if it begins with the manifest."""
     source_has_changed: bool
-    """Whether the source has had events since the moment that was copied."""
+    """Whether the source has changed since the moment that was copied."""
     seconds: float
 
 
@@ -84,13 +84,13 @@ def copy_manifest(
 ) -> CopyReport:
     """Copy the manifest at a path or URL to another path or URL. The copy is durable on return.
 
-    `root` is the `root_dir` of the copy [default: as it is]. It must be given if that is relative to the manifest's
-    directory, and would lead elsewhere from the target; then the copy is no longer the same byte for byte.
+    `root` is the `root_dir` of the copy [default: that of the source]. It is required if that of the source is relative to
+    the manifest's directory and would lead elsewhere from the target. With another root, the bytes of the copy differ.
 
-    It is one moment of the source, which programs may go on writing; a second call then brings the copy up to date.
+    The copy is one moment of the source. Programs may continue to write; a second call then brings the copy up to date.
     `options` are used for both manifests. Raises `ManifestExistsError`, with nothing changed, if the target is anything
-    but an earlier moment of this source; `ManifestNotFoundError`, `DamagedManifestError`, `LockTimeoutError`,
-    `ServerError`, and `DiskFullError`, after each of which the same call can be made again.
+    other than an earlier state of this source. After `ManifestNotFoundError`, `DamagedManifestError`, `LockTimeoutError`,
+    `ServerError` or `DiskFullError`, you can repeat the same call.
     """
     used = options or ManifestOptions()
     with closing(open_to_read(source, used)) as engine:

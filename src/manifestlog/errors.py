@@ -36,7 +36,7 @@ Invariants:
 - Every message says where the error is, what failed, and what to do next.
 - Every error keeps its typed arguments as attributes and survives pickling, so it can cross a process pool.
 
-A torn tail and a bad index are not errors. Writers fence the first off and rebuild the second; both are logged.
+A torn tail and a bad index are not errors. Writers fence the first and rebuild the second; both are logged.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ _HISTORY_ADVICE = {
 
 
 class UndoConflictError(ManifestError):
-    """Something that is to be undone was changed again afterwards; nothing was written."""
+    """A change to undo was followed by a later change of the same content; nothing was written."""
 
     _fields = ("path", "what", "kind", "ts", "cursor", "others")
 
@@ -242,7 +242,7 @@ class RecordNotFoundError(ManifestError, LookupError):
 
 
 class UnknownContentError(ManifestError, LookupError):
-    """No manifest knows what a trace was to begin with."""
+    """No manifest knows this content, path or source."""
 
     _fields = ("asked",)
 

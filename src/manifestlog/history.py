@@ -83,7 +83,7 @@ def checksums_from(manifests: Iterable[Recorded], prefix: str) -> set[str]:
 def runs(manifests: Iterable[Recorded], *, since: Moment | None = None, limit: int | None = None) -> list[RunSummary]:
     """Return the runs that wrote to these manifests, the latest first; a run that wrote to several is one.
 
-    With `since`, only runs that began since then; with `limit`, at most so many, and what came before them is not read.
+    With `since`, only runs that began since then; with `limit`, at most that many, and no earlier events are read.
     Raises as `AbstractManifest.history`.
     """
     some = list(manifests)

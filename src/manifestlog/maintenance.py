@@ -36,7 +36,7 @@ Manifest = str | os.PathLike[str]
 
 
 class ManifestStatus(NamedTuple):
-    """The size of a manifest, in bytes and records. Counts and times are None if it cannot be opened."""
+    """The state and size of a manifest, in bytes and records. Counts and times are None if it cannot be opened."""
 
     name: str
     path: str
@@ -63,9 +63,9 @@ class ManifestStatus(NamedTuple):
     None if it cannot be opened, and if it has no record.
     """
     working: tuple[Holder, ...] = ()
-    """The workers of all hosts that are at its sources or items, if it is in a database."""
+    """The workers of all hosts that are working on its sources or items, if it is in a database."""
     replica: ReplicaState | None = None
-    """For a replica: which manifest it follows, and as of when it was complete."""
+    """For a replica: which manifest it follows, and when it was last complete."""
 
 
 def status(
@@ -73,7 +73,7 @@ def status(
 ) -> ManifestStatus:
     """Open a manifest read-only and report its size; report the error if it cannot be opened.
 
-    With `as_of`, the records and times are those of that time; the sizes in bytes are always those of today.
+    With `as_of`, the records and times are those of that time; the sizes in bytes are always the present ones.
     Raises `ValueError` for a time in the future.
     """
     moment = None if as_of is None else past_time(as_of)

@@ -139,9 +139,9 @@ class AbstractManifest(ManifestReader, ABC):
     def add(self, record: ManifestRecord, *, live: bool = False, attempt: Mapping[str, Any] | None = None) -> AddResult:
         """Register a content. It is durable on return, according to `options.durability`.
 
-        Set `live` for a download that has just ended: it becomes the source's current record whatever the clock says.
-        Its time is then at least one microsecond after the previous current record. Otherwise its time stays.
-        `attempt` is what the history shall keep of the download: `url`, `status`, `bytes`, `seconds`, each optional; of an
+        Set `live` for a download that has just ended: it becomes the source's current record, regardless of the clock.
+        Its time is then at least one microsecond after the previous current record. Without `live`, its time stays.
+        `attempt` has details of the download for the history: `url`, `status`, `bytes`, `seconds`, each optional; for an
         output also `started`, `judgement`, `reason`, `rows` and `target`.
         Raises `RecordRejectedError` (nothing was written), `LockTimeoutError`, `DiskFullError`,
         `IndeterminateWriteError` if the disk did not confirm the write, `ReadOnlyError`.
@@ -175,8 +175,8 @@ class AbstractManifest(ManifestReader, ABC):
         """Register several contents in one atomic write with one sync, and return the result of each, in order.
 
         `live` and each of the `attempts` are as in `add`. A later record sees the earlier ones, as after an `add` of
-        each. Raises `ValueError` if the records exceed one batch (`batch_records_max`, `batch_bytes_max`) or the
-        attempts are not as many as the records, and otherwise as `add`, with nothing written.
+        each. Raises `ValueError` if the records exceed one batch (`batch_records_max`, `batch_bytes_max`) or the number
+        of attempts differs from that of the records. Otherwise raises as `add`. An error means that nothing was written.
         """
         each, own = single_batch(records, self._engine.options), attempts or [None] * len(records)
         if len(own) != len(each):
@@ -194,7 +194,7 @@ class AbstractManifest(ManifestReader, ABC):
         """Register a finished download, with the `etl_version` of this opening.
 
         Uses the event's ETag, or else the source's last one. `live` is as in `add`, and logs a warning if the time moved.
-        By default an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. The history
+        By default, an event is live if its time is at most `LIVE_S` from now; pass False for a back-fill. The history
         keeps the event's `url`, `status` and `seconds`, if it has them. Raises as `add`.
         """
         return self._add_event(record_from_download(source, event, self._version), event, live)
@@ -217,7 +217,7 @@ class AbstractManifest(ManifestReader, ABC):
         return AddResult(verdict, record_from_row(row))
 
     def forget(self, checksum: str) -> bool:
-        """Remove a content with all its observations. Return whether it was there. Durable as `add` is."""
+        """Remove a content with all its observations. Return whether it existed. As durable as `add`."""
         key = normal_checksum(checksum)
         return key is not None and self._engine.forget(key, details=self._run.details)
 
@@ -228,8 +228,8 @@ class AbstractManifest(ManifestReader, ABC):
 
         Either may be the URL of a directory in an object store; `root_dir` itself stays local.
 
-        Touches no data file. Writes one atomic batch, or several if it is larger than `segment_bytes_max`; running it again
-        completes an interrupted run. Raises `RecordRejectedError`, with nothing written, if a record grows too large.
+        Touches no data file. Writes one atomic batch, or several if one would exceed `segment_bytes_max`; another call
+        completes an interrupted one. Raises `RecordRejectedError`, with nothing written, if a record grows too large.
         """
         before, after = os.fspath(old), os.fspath(new)
         if wrong := next((path for path in (before, after) if not roots.is_absolute(path)), None):
@@ -244,10 +244,10 @@ class AbstractManifest(ManifestReader, ABC):
         keep_current: bool = False,
         dry_run: bool = False,
     ) -> list[Retimed]:
-        """Correct times in the future, from a clock that was ahead, of one source or of all. Durable as `add` is.
+        """Correct times in the future, from a clock that was ahead, of one source or of all. As durable as `add`.
 
         Moves a record to just before the source's latest record with a plausible time. Moves it to now if there is none, if
-        live downloads followed it, or with `keep_current`. Writes one atomic batch. Returns the changes, also in a dry run.
+        live downloads followed it, or with `keep_current`. Writes one atomic batch. Returns the changes, even in a dry run.
         """
         wanted = corrections.Ahead(source_id, dataset, keep_current)
         return corrections.retime(self._engine, wanted, dry_run=dry_run, details=self._run.details)
@@ -255,8 +255,8 @@ class AbstractManifest(ManifestReader, ABC):
     def claims(self, directory: str | os.PathLike[str]) -> Claims:
         """Return a worker's claims on names in an existing directory, so that no two workers do the same work.
 
-        `directory` may be the URL of a directory in an object store: then those share the claims that share the manifest's
-        directory.
+        `directory` may be the URL of a directory in an object store. Workers then share the claims if they share the
+        manifest's directory.
 
         Each worker needs its own. Use it as a context manager: `with manager.claims(d) as claims, claims.claim(…) as ours:`.
         """
@@ -270,8 +270,8 @@ class AbstractManifest(ManifestReader, ABC):
     ) -> Run:
         """Return a context manager for one run of a pipeline: every write inside carries its id.
 
-        Its begin and end are events, durable as `add` is. `version` is by default that of this opening. `about` is for
-        every event of the run: `command`, `host` and `code` (what was run, where, and a digest of it), each optional.
+        Its beginning and end are events, as durable as `add`. `version` is by default that of this opening. Every event of
+        the run gets `about`: `command`, `host` and `code` (what was run, where, and a digest of it), each optional.
         """
         return begin(self._engine, self._run, name, version or self._version, stage=stage, about=about)
 
@@ -280,10 +280,10 @@ class AbstractManifest(ManifestReader, ABC):
         return JoinedRun(self._run, writable(kept({"run": run, "stage": stage})))
 
     def fail(self, source: SourceLike, error: BaseException | str, **attempt: Any) -> None:
-        """Record a failed attempt: it leaves no record. Durable as `add` is.
+        """Record a failed attempt, which leaves no record. As durable as `add`.
 
-        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums), and of a stage also `version`,
-        `started`, `exit_code` and `stderr`. Raises `ValueError` for any other.
+        `attempt` may have `url`, `status`, `bytes`, `seconds` and `inputs` (checksums), and for a stage also `version`,
+        `started`, `exit_code` and `stderr`. Raises `ValueError` for any other member.
         """
         failed = kept({"source_id": source.source_id, "dataset": source.dataset, "error": failure_text(error)})
         details = self._run.joined({**failed, **attempt_details(attempt)})
@@ -298,20 +298,20 @@ class AbstractManifest(ManifestReader, ABC):
         force: bool = False,
         dry_run: bool = False,
     ) -> Undone:
-        """Take back every change after the time `to`, the one change with the cursor `change`, or what `run` changed.
+        """Undo every change after the time `to`, the one change with the cursor `change`, or the changes of `run`.
 
-        Writes new events of kind `undo`: the records in one atomic batch, then metadata. Outside of a run it is a run of
-        its own, named `undo`, and undoing that run undoes the undo. Raises
-        `UndoConflictError`, with nothing written, if something was changed again after `change` or `run` changed it; with
-        `force` it goes back all the same. Raises `HistoryReachError`, `CursorError` and `ManifestError` for an unknown run.
+        Writes new events of kind `undo`: the records in one atomic batch, then the metadata. Outside a run, it is a run of
+        its own, named `undo`, and undoing that run undoes the undo. Raises `UndoConflictError`, with nothing written, if
+        something was changed again after `change` or `run` changed it; with `force`, it also undoes the later changes.
+        Raises `HistoryReachError`, `CursorError`, and `ManifestError` for an unknown run.
         """
         return undo(self._engine, self._run.details, self._version, Choice(to, change, run, force), dry_run=dry_run)
 
     def register_follower(self, name: str, cursor: str, *, keep: str = "30d") -> Follower:
-        """Remember how far a follower has come, under its name, and return the registration.
+        """Store the cursor of a follower under its name, and return the registration.
 
-        For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, whatever the option
-        `history` says. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
+        For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, regardless of the
+        option `history`. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
         """
         found = follower(name, cursor, log_time(datetime.now(UTC)), keep)
         self._engine.set_follower(found)
@@ -330,8 +330,8 @@ class AbstractManifest(ManifestReader, ABC):
     def sync(self) -> None:
         """Make every write that this process can see as durable as `options.durability` says.
 
-        Your own writes are when they return. Another process may have been killed between its write and its sync: call this
-        before you remove what its record replaces.
+        Your own writes are durable when they return. But another process may have been killed between its write and its
+        sync: call this before you remove something that its record replaces.
         """
         self._engine.sync()
 
@@ -373,7 +373,7 @@ class AbstractManifest(ManifestReader, ABC):
 def open_already(path: str | os.PathLike[str]) -> AbstractManifest | None:
     """Return the manager that this process has open for this manifest, as one more holder of it; None if there is none.
 
-    Whatever its class and options are; whoever receives it closes it.
+    Its class and options may be any. The caller closes it.
     """
     location = driver_for(path).locate(os.fspath(path))
     with open_managers.lock:

@@ -23,7 +23,7 @@ class DownloadManifestManager(AbstractManifest):
     """The manifest of downloads: which file came from which source."""
 
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
-        """Replace fields of the record with checksum `key`; durable as `add` is.
+        """Replace fields of the record with checksum `key`. As durable as `add`.
 
         `value` must have at least `checksum` (the key), `etag`, `file_path` and `file_size`. Raises `ValueError`, which names
         missing, unknown or invalid fields, and `RecordNotFoundError` for an unknown key.
@@ -46,20 +46,20 @@ class ProcessedManifestManager(AbstractManifest):
         return self._add_event(record_from_download(source, event, self._version, derived_from), event, live)
 
     def add_derivations(self, derivations: Iterable[Mapping[str, Any]]) -> None:
-        """Record what was made of inputs where that leaves no new record, with one sync: durable as `add` is.
+        """Record derivations that leave no new record, with one sync. As durable as `add`.
 
         Each has `inputs` (checksums), `source_id`, `dataset` and `version`, and as far as they apply `checksum` (a known
-        output that was made once more), `started`, `seconds`, `judgement` and `reason`. Without a checksum it says that
-        nothing came of the inputs. They are no longer pending. Raises `ValueError` as `fail`, with nothing written.
+        output that was made again), `started`, `seconds`, `judgement` and `reason`. Without a checksum, the inputs led to
+        no output. They are no longer pending. Raises `ValueError` as `fail`, with nothing written.
         """
         some = [self._run.joined(derivation_details(one)) or {} for one in derivations]
         if some:
             self._engine.record_events(EventKind.DERIVED, some)
 
     def pending(self, upstream: AbstractManifest) -> Iterator[ManifestRecord]:
-        """Yield the records of `upstream` that no output in this manifest was ever derived from, sorted by checksum.
+        """Yield the records of `upstream` from which no output in this manifest was ever derived, sorted by checksum.
 
-        The first call reads both manifests; a later one of this manager takes in only what has happened since.
+        The first call reads both manifests; later calls of this manager read only the events since then.
         """
         looks = self.__dict__.setdefault("_looks", {})
         return map(record_from_stored, pending(upstream._engine, self._engine, looks))  # noqa: SLF001 -- also a manager

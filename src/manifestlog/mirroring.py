@@ -65,16 +65,16 @@ _COUNTED = frozenset({"total_records", "ts_updated"})
 
 
 class ReplicaState(NamedTuple):
-    """What a replica says of itself."""
+    """The source of a replica, and how old the replica is."""
 
     source: str
     """The manifest that it follows."""
     as_of: str | None
-    """The last time at which nothing of the source was missing, as text in UTC; None if it was never complete."""
+    """The last time at which it had everything of the source, as text in UTC; None if it was never complete."""
 
     @property
     def age_s(self) -> float | None:
-        """How long ago that was, in seconds; None if it was never complete."""
+        """The time since `as_of`, in seconds; None if it was never complete."""
         if self.as_of is None:
             return None
         return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(self.as_of)).total_seconds())
@@ -91,13 +91,13 @@ class MirrorReport:
     events: int = 0
     """How many events were applied."""
     comparisons: int = 0
-    """How often all records were compared, because events were no longer there."""
+    """How often all records were compared, because the source no longer had all events."""
     as_of: str | None = None
-    """The last time at which nothing of the source was missing, as text in UTC."""
+    """The last time at which the replica had everything of the source, as text in UTC."""
 
 
 def replica_state(manifest: Place) -> ReplicaState | None:
-    """Return what the replica at a path says of itself; None for a manifest that is no replica. Reads one small file."""
+    """Return the state of the replica at a path; None for a manifest that is not a replica. Reads one small file."""
     driver = driver_for(manifest)
     found = driver.replica(driver.locate(os.fspath(manifest)))
     return None if found is None else ReplicaState(found.source, found.as_of or None)
@@ -106,7 +106,7 @@ def replica_state(manifest: Place) -> ReplicaState | None:
 class Mirror:
     """A replica of the manifest at a path or URL, in files in a directory, under the same name. A context manager.
 
-    Opening it makes the replica, if there is none. Raises `ManifestExistsError` if something else is in its place.
+    Opening it creates the replica, if there is none. Raises `ManifestExistsError` if something else is in its place.
     """
 
     def __init__(self, source: Place, directory: Place, *, options: ManifestOptions | None = None) -> None:
@@ -182,19 +182,19 @@ class Mirror:
     # -- following -----------------------------------------------------------------------------------------------------
 
     def update(self) -> int:
-        """Apply what is new in the source; return how many events that was. All of it is durable on return.
+        """Apply the new events of the source, and return their number. They are durable on return.
 
-        Raises what reading the source raises, and `ManifestExistsError` if another mirror writes to the replica. It can be
-        called again after each.
+        Raises the errors of reading the source, and `ManifestExistsError` if another mirror writes to the replica. You can
+        call it again after each.
         """
         applied = self._step()
         self._save()
         return applied
 
     def run(self, is_over: Callable[[], bool], *, pause_max_s: float = PAUSE_MAX_S) -> None:
-        """Follow the source until `is_over` says so; ask it at least every `pause_max_s` seconds whether it has changed.
+        """Follow the source until `is_over` returns true; ask it at least every `pause_max_s` seconds for changes.
 
-        A server that goes away is waited for; meanwhile the replica answers, and gets older.
+        If the source's server goes away, wait for it; meanwhile the replica answers, and gets older.
         """
         pause_s, is_away = POLL_S, False
         while not is_over():
@@ -308,7 +308,7 @@ class Mirror:
 
 
 def mirror_manifest(source: Place, directory: Place, *, options: ManifestOptions | None = None) -> MirrorReport:
-    """Bring the replica of a manifest in a directory up to date, or make it; raises as `Mirror` and its `update`."""
+    """Bring the replica of a manifest in a directory up to date, or create it. Raises as `Mirror` and its `update`."""
     with Mirror(source, directory, options=options) as found:
         found.update()
         return found.report

@@ -57,23 +57,23 @@ class ManifestOptions:
     """Compact at once when the log is this many times as long as the canonical file, within the two limits below."""
     compact_log_bytes_min: int = 4 * MIB
     compact_log_bytes_max: int = 64 * MIB
-    """Where `compact_write_ratio` asks for a longer log (a canonical file of some 3 GB and more), it may have twice this length."""
+    """The log may be twice as long if `compact_write_ratio` requires it (beside a canonical file of some 3 GB or more)."""
     compact_interval_s: float = 60.0
     """Maximum age of the canonical file while the log has records to merge, if the next two options allow it."""
     compact_time_share: float = 0.01
-    """Share of the time that compactions may take: after one of 1 s the next waits 100 s, unless the log is too long."""
+    """The share of the time that compactions may take. After one of 1 s, the next waits 100 s, unless the log is too long."""
     compact_write_ratio: float = 50.0
-    """Bytes that compactions may write for each byte in the log, since each writes the whole canonical file and its index.
+    """How many bytes compactions may write for each byte in the log; each writes the whole canonical file and its index.
     So a canonical file lacks at most about 1/50 of its records. Twice the ratio halves that and doubles the disk's work."""
     compact_small_bytes: int = 16 * MIB
-    """Canonical files up to this size are excepted from `compact_write_ratio`."""
+    """`compact_write_ratio` does not apply to canonical files up to this size."""
     compact_in_child: bool = True
     """Compact a log of a megabyte or more in a child process, so that it takes no processor time from the writer's process.
-    Where no Python can be started, as in a frozen application, the background thread compacts."""
+    If no Python can be started, as in a frozen application, the background thread compacts."""
     history: str = FOREVER
     """How long covered segments are kept: `forever`, an age such as `90d`, a size such as `1GiB`, or `off`."""
     compact_on_close: bool = True
-    """Compact when the last writer closes, if `compact_write_ratio` allows it, so that short scripts leave no log behind."""
+    """Compact when the last writer closes the manifest, if `compact_write_ratio` allows it. Short scripts then leave no log."""
 
     def __post_init__(self) -> None:
         parse_history(self.history)

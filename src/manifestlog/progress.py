@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """How far one operation on one file has come; many a second."""
+    """The progress of one operation on one file; there are many steps a second."""
 
     what: str
     """What is being done, such as `reading`."""
     path: str
     done: int
     total: int
-    """In the unit of `done`: bytes or records. 0: nobody knows how long it takes."""
+    """In the unit of `done`: bytes or records; 0 if it is unknown."""
 
     @property
     def ends(self) -> bool:
@@ -44,7 +44,7 @@ _show: ContextVar[Callable[[Step], object] | None] = ContextVar("manifestlog_pro
 
 @contextmanager
 def shown(show: Callable[[Step], object] | None) -> Iterator[None]:
-    """Call `show` at each step that this thread takes in the block; with None, nothing. What it raises ends the operation."""
+    """Call `show` at each step of this thread in the block; with None, do nothing. An exception ends the operation."""
     token = _show.set(show)
     try:
         yield

@@ -132,7 +132,7 @@ class ManifestReader:
     def has_many(self, checksums: Iterable[str]) -> set[str]:
         """Return those of these contents, as they were given, that any process has registered.
 
-        Text that is no checksum is not among them. A database is asked once for each 10,000.
+        Text that is not a checksum is not among them. In a database, this takes one query for each 10,000.
         """
         found: set[str] = set()
         rest = iter(checksums)
@@ -181,7 +181,7 @@ class ManifestReader:
         return tabular.arrow_batches(self._engine.snapshot(), tabular.checked(columns))
 
     def copy_to(self, target: str | os.PathLike[str], *, root: str | None = None) -> CopyReport:
-        """Copy this manifest to a path or URL, as `copy_manifest` does; also one that is in memory."""
+        """Copy this manifest to a path or URL, as `copy_manifest` does. Works for a manifest in memory, too."""
         return copying.copy(self._engine, target, self.options, root)
 
     def present(self) -> tuple[str, Snapshot]:
@@ -189,7 +189,7 @@ class ManifestReader:
         return self._engine.present()
 
     def refresh(self) -> None:
-        """Read what other processes wrote. Every other read does so too, so calls of this are optional."""
+        """Read what other processes wrote. Every other read does so too, so you need not call this."""
         self._engine.count()
 
     def __len__(self) -> int:
@@ -204,45 +204,45 @@ class ManifestReader:
     # -- history -------------------------------------------------------------------------------------------------
 
     def history(self, *, reverse: bool = False, **wanted: Any) -> Iterator[Event]:
-        """Iterate over the events of this manifest up to now, the first one first, or the last with `reverse`.
+        """Iterate over the events of this manifest up to now, in order, or latest first with `reverse`.
 
         Filters: `source_id`, `dataset`, `checksum` or several `checksums`, `run`, `kinds`, `since`, `until` (times). `kinds`
         are of `EventKind`; a `Verdict` among them means puts with this verdict. `other_inputs`: only events with inputs that
-        their record does not show any more, or never did.
-        Raises `DamagedManifestError` where the history is damaged, after what comes before it.
+        their record no longer shows, or never did.
+        Raises `DamagedManifestError` where the history is damaged, after it has yielded the events before the damage.
         """
         return self._engine.events(query(reverse=reverse, **wanted))
 
     def runs(self, *, since: Moment | None = None, limit: int | None = None) -> list[RunSummary]:
         """Return the runs that wrote to this manifest, the latest first; with `since`, those that began since then.
 
-        With `limit`, at most so many; what came before them is not read.
+        With `limit`, return at most that many runs, and do not read earlier events.
         """
         return history.runs([self], since=since, limit=limit)
 
     def failures(self, *, since: Moment | None = None, recovered: bool = False) -> list[Failure]:
         """Return the sources that failed and have not succeeded since, the latest failure first.
 
-        With `since`, those that failed since then. With `recovered`, also those that have succeeded since: by a new record,
-        a new derivation, or as a run says (`Run.unchanged`, `Run.obsolete`).
+        With `since`, those that failed since then. With `recovered`, also those that have succeeded since: with a new
+        record, a new derivation, or because a run says so (`Run.unchanged`, `Run.obsolete`).
         """
         return history.failures([self], since=since, recovered=recovered)
 
     def derived(self, checksum: str, *, stage: str | None = None, version: str | None = None) -> Derivation | None:
         """Return the latest derivation from this input, by this stage and version if given; None if there is none.
 
-        So it answers whether an input is done, by a look-up in the history. If nothing came of it, the output is empty. A
-        derivation does not count if it was undone, if its output was forgotten since, or if the history no longer reaches it.
-        Raises `ValueError` for text that is no checksum.
+        So a look-up in the history tells whether an input is done. If the input led to no output, the output is empty. A
+        derivation does not count if it was undone, if its output was forgotten later, or if the history no longer has it.
+        Raises `ValueError` for text that is not a checksum.
         """
         return derivations.latest(self._engine, checksum, stage, version)
 
     def stands(self, event: Event) -> bool:
-        """Return whether the derivation that an event tells of still counts: not undone, and its output was not forgotten."""
+        """Return whether the derivation of this event still counts: it was not undone, nor its output forgotten."""
         return derivations.stands(self._engine, event)
 
     def standing(self, outputs: Collection[str]) -> dict[str, list[Event]]:
-        """Return the events of each of these contents that were not taken back since, in order."""
+        """Return the events of each of these contents that were not undone later, in order."""
         return derivations.standing_of(self._engine, outputs)
 
     @property
@@ -263,12 +263,12 @@ class ManifestReader:
         return past
 
     def changes(self, since: str | None = None, *, wait_s: float | None = 0.0) -> Iterator[Event]:
-        """Iterate over every event after a cursor, in order and each once. `since`: a cursor; None: from the beginning.
+        """Iterate over every event after the cursor `since`, in order and each once. None: from the beginning.
 
-        Ends when no event has come for `wait_s` seconds; with None, never. To continue later, keep the `cursor` of the last
-        event that was dealt with; `manifest.cursor` is the present. Events whose predecessors are no longer in the history
-        come after a `RESET` and a `SNAPSHOT` of each present record. Raises `CursorError` for the cursor of another
-        manifest, or of a newer copy of this one.
+        Ends when no event has arrived for `wait_s` seconds; with None, never. To continue later, keep the `cursor` of the
+        last event that you have processed; `manifest.cursor` is the present. If events after the cursor are no longer in
+        the history, a `RESET` and a `SNAPSHOT` of each present record come first. Raises `CursorError` for the cursor of
+        another manifest, or of a newer copy of this one.
         """
         return following.changes(self._engine, since, wait_s)
 
@@ -279,6 +279,6 @@ class ManifestReader:
     def feed(self, since: str | None = None, *, without_run: str | None = None) -> following.ChangeFeed:
         """Return a position whose `new()` yields every event since its last call, for a loop of your own.
 
-        With `without_run`, the events of this run are left out, such as those of your own writes.
+        With `without_run`, `new()` omits the events of this run, such as those of your own writes.
         """
         return following.ChangeFeed(self._engine, since, without_run=without_run)

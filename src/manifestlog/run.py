@@ -101,7 +101,7 @@ class Run:
 
     @property
     def outcome(self) -> str | None:
-        """What the end says: `ok`, `failed` or `interrupted`; by default it follows from how the block ends."""
+        """The outcome of the run: `ok`, `failed` or `interrupted`. By default, it follows from how the block ends."""
         return self._outcome
 
     @outcome.setter
@@ -111,20 +111,20 @@ class Run:
         self._outcome = value
 
     def count(self, outcome: str, times: int = 1) -> None:
-        """Count what came of something that leaves no event of its own, such as `unchanged`."""
+        """Count a result that leaves no event of its own, such as `unchanged`."""
         writable({"counts": {outcome: operator.index(times)}})
         self._counts[outcome] += times
 
     def unchanged(self, source_id: str, dataset: str) -> None:
-        """Count a source that answered that its content is unchanged. If it was failing, that is over."""
+        """Count a source that answered that its content is unchanged. If it was failing, its failure ends."""
         writable({"recovered": [{"source_id": source_id, "dataset": dataset}]})
         self.count("unchanged")
         self._unchanged.add((source_id, dataset))
 
     def obsolete(self, inputs: Iterable[str]) -> None:
-        """Say that these contents are not to be processed any more. If one was failing, that is over.
+        """State that these contents no longer need to be processed. If one was failing, its failure ends.
 
-        The end of the run names them. Raises `ValueError` for text that is no checksum.
+        The event at the end of the run names them. Raises `ValueError` for text that is not a checksum.
         """
         self._obsolete.update(writable({"inputs": list(inputs)})["inputs"])
 

@@ -6,7 +6,7 @@ from manifestlog.errors import LockTimeoutError, ManifestError
 
 
 class ServerUnavailableError(LockTimeoutError):
-    """The database server did not answer within `lock_timeout_s`. What was acknowledged is kept."""
+    """The database server did not answer within `lock_timeout_s`. Acknowledged writes are kept."""
 
     _fields = ("path", "timeout_s", "reason")
 
@@ -23,7 +23,7 @@ class ServerUnavailableError(LockTimeoutError):
 
 
 class ServerError(ManifestError):
-    """The database server refuses, or the location does not lead to one. Nothing was written."""
+    """The database server refuses the request, or the location does not lead to a server. Nothing was written."""
 
     _fields = ("path", "reason", "advice")
 
@@ -35,7 +35,7 @@ class ServerError(ManifestError):
 
 
 class ClaimLostError(ManifestError):
-    """A claim was lost: its session ended, or its lease. Nothing was written."""
+    """A claim was lost, because its session or its lease ended. Nothing was written."""
 
     _fields = ("path",)
 

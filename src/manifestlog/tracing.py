@@ -42,7 +42,7 @@ def trace(
     up: bool = True,
     down: bool = True,
 ) -> Lineage:
-    """Return what a content was made from (`up`) and what was made of it (`down`), over all these manifests.
+    """Return what a content was made from (`up`) and what was made from it (`down`), in all these manifests.
 
     Give a checksum, a path, or a source, which means its latest content. A relative path begins at the working directory
     or at a manifest's root; of several contents that had this path, the latest counts.

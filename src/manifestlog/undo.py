@@ -36,7 +36,7 @@ class Undone(NamedTuple):
     """What an undo changed, or would change."""
 
     contents: list[ContentDiff]
-    """Each content that it changed, sorted by checksum: put back (added), put back to an earlier record, or removed (gone)."""
+    """Each content that it changed, sorted by checksum: restored (added), set to an earlier record, or removed (gone)."""
     metadata: dict[str, tuple[Any, Any]]
     """The metadata members that it changed, before and after."""
     run: str | None

@@ -37,7 +37,7 @@ class VerifyOptions:
     untracked: tuple[str | os.PathLike[str], ...] = ()
     """Directories in which to report files that no record names."""
     journal: str | os.PathLike[str] | None = None
-    """File that keeps when each file was verified [default: beside the manifest; of one in a database, in
+    """File with the time at which each file was verified [default: beside the manifest; for a database, in
     `$XDG_CACHE_HOME/manifestlog` or `~/.cache/manifestlog`]."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class AuditReport:
     seconds: float = 0.0
     interrupted: bool = False
     journal: str | None = None
-    """The file that keeps when each file was verified, so that the next run continues; None for a manifest in memory."""
+    """The file with the time at which each file was verified, for the next run; None for a manifest in memory."""
     journal_error: str | None = None
     """The reason why the journal could not be written, or None. The next run then verifies the same files again."""
 

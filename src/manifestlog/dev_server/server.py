@@ -46,7 +46,7 @@ class DevServer:
     version: str
     """PostgreSQL's, such as `18.6`."""
     user: str | None
-    """Who runs it, if root has started it."""
+    """The user that runs it, if root has started it."""
     _process: Popen[bytes]
 
     def manifest(self, name: str) -> str:
@@ -62,11 +62,11 @@ class DevServer:
 def serving(directory: str | os.PathLike[str]) -> Iterator[DevServer]:
     """Run a PostgreSQL server for development until the end of the block; its data are below `directory`.
 
-    The directory is created, or is one that this function has made before. The server listens on a socket in it, which
-    only its owner may use. It keeps what was committed, also over a crash.
+    The directory is created, or was created by an earlier call. The server listens on a socket in it, which only its
+    owner may use. Committed data survive a crash.
 
-    Raises `ServerError` if the directory is something else's, or the server does not start, and `ManifestError` without
-    the extra `[dev-server]`.
+    Raises `ServerError` if the directory belongs to something else, or the server does not start, and `ManifestError`
+    without the extra `[dev-server]`.
     """
     runs_as = programs.account()
     folder = Folder(Path(os.path.abspath(directory)), runs_as)

@@ -36,7 +36,7 @@ class CheckReport:
     log_lines: int = 0
     segments: int = 0
     history_segments: int = 0
-    """Segments of the history that are files of their own."""
+    """Segments of the history that are not in a pack."""
     history_packs: int = 0
 
     @property
@@ -56,7 +56,7 @@ class Holder(NamedTuple):
     host: str
     pid: int
     since: str | None
-    """When it got the claim, as text in UTC; None if the engine does not keep that."""
+    """When it got the claim, as text in UTC; None if the engine does not store this."""
     kind: str
     name: str
 

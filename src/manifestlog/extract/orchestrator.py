@@ -78,11 +78,11 @@ class PipelineOrchestrator:
         `fetcher` is by default a `RemoteFetcher`: http, https and every protocol of fsspec. `defaults.jobs` is the
         number of worker processes, which share `defaults.connections` transfers at once; with 1, threads of this process
         make them. A fetcher of your own that is not `thread_safe` makes one transfer at a time in each process.
-        `on_event` is called in the thread that calls `run` with each event, with `shows_progress=False` without
-        `Started` and `Progress`, which cost time in a run of many small sources. `secrets` never appear in an error
-        message, and are never sent to another server after a redirect.
-        Each worker process calls `initializer` first, for example to set up logging, since only a forked process
-        inherits it. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
+        The thread that calls `run` calls `on_event` with each event. `shows_progress=False` omits `Started` and
+        `Progress`, which cost time in a run of many small sources. `secrets` never appear in an error message, and are
+        never sent to another server after a redirect.
+        Each worker process calls `initializer` first, for example to set up logging, which only a forked process
+        inherits. It must be picklable unless processes are forked. `begin_worker` is its deprecated former name.
         """
         if begin_worker is not None:
             warnings.warn("begin_worker is deprecated: use initializer", DeprecationWarning, stacklevel=2)
@@ -103,10 +103,10 @@ class PipelineOrchestrator:
 
         A failed source is part of the report and does not stop the others. Outcomes are as durable as the manifest's
         options promise. `asked_to_stop` is polled: at 1 the run ends soon, from 2 on at once; partial downloads are
-        kept for the next run. With `asked_to_stop` there are always worker processes, which a stop can kill. A daemonic
-        process, such as a Celery worker, may not have children, and a manifest that lives in this process only
-        (`memory:`) cannot be shared with them: then threads of this process make the transfers, and with more than one
-        of `defaults.jobs` it logs a warning. Raises `ManifestError` if the manifest fails.
+        kept for the next run. With `asked_to_stop` there are always worker processes, which a stop can kill. In two cases
+        threads of this process make the transfers instead, with a warning if `defaults.jobs` is more than 1: a daemonic
+        process, such as a Celery worker, may not have children, and a manifest in memory (`memory:`) cannot be shared
+        with them. Raises `ManifestError` if the manifest fails.
         """
         began = time.monotonic()
         self.report = report = RunReport()

@@ -18,7 +18,7 @@ from manifestlog.model.verdict import Verdict
 
 
 class Result(StrEnum):
-    """What became of a source; the first five are the manifest's verdicts.
+    """The result for a source; the first five are the manifest's verdicts.
 
     - `NEW`: the first content of the source, unknown to the manifest.
     - `CHANGED`: other content than before.
@@ -46,7 +46,7 @@ class Result(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """What became of one source."""
+    """The result for one source, with details."""
 
     source_id: str
     dataset: str

@@ -38,15 +38,15 @@ class HasChecksum(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a block of `once` is told. It is true if the block is to write the rows."""
+    """What `once` passes to its block. It is true if the block must write the rows."""
 
     stage: str
     checksum: str
     version: str
     is_first: bool
-    """Whether the content is not loaded by this version, so that the block is to write its rows."""
+    """Whether this version has not loaded the content yet, so that the block must write its rows."""
     previous: Mark | None
-    """The load that the target knows: by another version if `is_first`, whose rows the block then has to replace."""
+    """The load that the target knows. If `is_first`, another version made it, and the block must replace its rows."""
 
     def __bool__(self) -> bool:
         return self.is_first
@@ -63,13 +63,13 @@ def once(
     paramstyle: str | None = None,
     wait_s: float = WAIT_S,
 ) -> Iterator[Load]:
-    """Run a block whose rows and whose mark are one transaction, so that a content is loaded exactly once.
+    """Run a block in a transaction that also writes a mark, so that a content is loaded exactly once.
 
     `content` is a checksum, something with a `checksum`, or several checksums that are loaded together. The mark is a row
-    of `table` in the target, made when it is missing. The transaction is committed when the block ends, and rolled back if
-    it raises. If this version has loaded the content, the block is told so and has no transaction; if another version
-    has, `previous` names it, and the block replaces its rows. Another loader of the same content is waited for: at
-    most `wait_s` seconds where the target does not wait by itself, as PostgreSQL does.
+    of `table` in the target, which is created if it is missing. The transaction is committed when the block ends, and
+    rolled back if it raises. If this version has loaded the content already, `is_first` is false and no transaction is
+    open. If another version has, `previous` names it, and the block must replace its rows. `once` waits for another
+    loader of the same content: at most `wait_s` seconds, unless the target itself waits, as PostgreSQL does.
 
     The connection must have no transaction open, and the block must neither commit nor roll back. `paramstyle` is needed
     only for a driver that does not state its own. On return the rows are as durable as the target's commits.
@@ -96,7 +96,7 @@ def once(
 def loads(
     connection: Connection, *, stage: str | None = None, table: str = TABLE, paramstyle: str | None = None
 ) -> list[Mark]:
-    """Return what the target says is loaded, by this stage or by all, sorted by stage and checksum. Raises as `once`."""
+    """Return the marks in the target, of this stage or of all, sorted by stage and checksum. Raises as `once`."""
     target = target_of(connection, paramstyle)
     marks.checked_table(table)
     return read(target, table, lambda: list(marks.find_all(target, table, stage)))
@@ -110,9 +110,9 @@ def forget(
     table: str = TABLE,
     paramstyle: str | None = None,
 ) -> bool:
-    """Remove the mark of a content, so that it is loaded again, and return whether it was there. Raises as `once`.
+    """Remove the mark of a content, so that it is loaded again, and return whether there was one. Raises as `once`.
 
-    Remove its rows before: the next load is a first one.
+    Remove its rows first, because the next load does not know that there was an earlier one.
     """
     target = target_of(connection, paramstyle)
     key = Key(marks.checked_table(table), stage, checksum_of(content))

@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}", re.ASCII)
 
 
 class Mark(NamedTuple):
-    """What the target says of a content that a stage has loaded."""
+    """The mark in the target of a content that a stage has loaded."""
 
     stage: str
     checksum: str

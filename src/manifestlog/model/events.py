@@ -33,17 +33,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 class EventKind(StrEnum):
     """What an event is.
 
-    - `PUT`: a content was recorded; `verdict` says what that meant.
+    - `PUT`: a content was recorded, with this `verdict`.
     - `UPDATE`: `update` changed a record.
     - `RELOCATE`: `relocate` changed a record's paths.
     - `RETIME`: `retime` changed a record's times.
-    - `UNDO`: `undo` took back a change of a record.
+    - `UNDO`: `undo` reverted a change of a record.
     - `FORGET`: a record was removed.
     - `META`: metadata changed.
     - `BEGUN`: a run began.
     - `ENDED`: a run ended.
     - `FAILED`: an attempt failed; it left no record.
-    - `DERIVED`: a known output was made once more; its record shows a later derivation.
+    - `DERIVED`: a known output was made again, and its record shows a later derivation; or inputs led to no output.
     - `RESET`: only from `changes`: the history does not reach back to the cursor. The present records follow.
     - `SNAPSHOT`: only after a `RESET`: a record as it is now.
     """
@@ -135,13 +135,13 @@ class Event(NamedTuple):
     """When it was written, as ISO-8601 text in UTC."""
     kind: EventKind
     checksum: str | None
-    """The content that it concerns, if any."""
+    """The content of the event, if any."""
     row: Row | None
     """The whole record after the event, as a plain row; None if there is none."""
     details: Details
-    """The event's members as they lie on disk, without those that are not valid."""
+    """The event's members as they are on disk, without the invalid ones."""
     unreadable: tuple[str, ...] = ()
-    """The members that are not valid, as only a newer program writes them; `event` if that is none at all."""
+    """The names of invalid members, which a newer program may have written; `event` if the whole event is invalid."""
 
     @property
     def time(self) -> datetime:
@@ -155,7 +155,7 @@ class Event(NamedTuple):
 
     @property
     def verdict(self) -> Verdict | None:
-        """What a put meant; None for any other kind, and if that cannot be read."""
+        """The verdict of a put; None for any other kind, or if it cannot be read."""
         found = self.details.get("verdict")
         if self.kind is not EventKind.PUT or (found is None and self.unreadable):
             return None
@@ -180,7 +180,7 @@ class Event(NamedTuple):
 
     @property
     def run(self) -> str | None:
-        """The run that it belongs to."""
+        """The run that the event belongs to."""
         return self.details.get("run")
 
     @property
@@ -189,7 +189,7 @@ class Event(NamedTuple):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The checksums that the content was made from, or was to be made from; those that the end of a run calls obsolete."""
+        """The checksums that the content was made from, or was to be made from. At the end of a run: the obsolete ones."""
         found = self.details.get("inputs")
         return tuple((self.row or {}).get("derived_from", ()) if found is None else found)
 
@@ -231,15 +231,15 @@ class Event(NamedTuple):
 
     @property
     def was(self) -> Row | None:
-        """The members that were different before; None if there was no record, and if that cannot be read."""
+        """The members that were different before; None if there was no record, or if this cannot be read."""
         found: Row | None = self.details.get("was")
         return None if found is None else expanded(found, self.row)
 
     @property
     def says_before(self) -> bool:
-        """Whether it says what was there before it. `was` alone does not tell: None is an answer, too.
+        """Whether the event says what was there before it. `was` alone is not enough, because None may mean "no record".
 
-        Events are missing before a `gap`, so nothing earlier follows from it.
+        Events are missing before a `gap`, so earlier states cannot be computed from it.
         """
         if "gap" in self.details:
             return False

@@ -30,7 +30,7 @@ TOLD = _ENDS_INPUTS | {EventKind.FAILED}
 
 
 class Failure(NamedTuple):
-    """A source, or an input of it, that failed at its last attempt, or did so before it recovered."""
+    """A source, or an input of a stage, whose last attempt failed, or failed before it recovered."""
 
     manifest: str
     """The manifest's name."""
@@ -51,14 +51,14 @@ class Failure(NamedTuple):
     run: str | None
     """The run of the last attempt."""
     succeeded: str | None
-    """When it succeeded for the first time after that, or was not to be processed any more; None if nothing shows that."""
+    """When it first succeeded after that, or no longer needed to be processed; None if it has not."""
     stage: str | None = None
     """The stage of the last attempt, and its version."""
     version: str | None = None
     exit_code: int | None = None
     """The exit code of its command; minus the number of the signal that ended it."""
     stderr: str | None = None
-    """The last lines that its command wrote there, or the end of the traceback."""
+    """The last lines of the command's stderr, or the end of the traceback."""
 
 
 _Key = tuple[str, "str | None", "str | None", tuple[str, ...]]

@@ -24,15 +24,15 @@ class Follower(NamedTuple):
 
     name: str
     cursor: str
-    """The position after the last event that it has dealt with."""
+    """The position after the last event that the follower has processed."""
     ts: str
-    """When it was there, as ISO-8601 text in UTC."""
+    """When the follower was there, as ISO-8601 text in UTC."""
     keep: str
-    """For how long from then the history keeps what the cursor still needs, such as `30d`."""
+    """For how long after `ts` the history keeps what the cursor still needs, such as `30d`."""
 
     @property
     def needed_until(self) -> datetime:
-        """When the history need not wait for it any longer."""
+        """The time after which the history no longer keeps events for this follower."""
         return datetime.fromisoformat(self.ts) + timedelta(seconds=_age_s(self.keep))
 
 

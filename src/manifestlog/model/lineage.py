@@ -27,7 +27,7 @@ MADE = frozenset({EventKind.PUT, EventKind.UPDATE, EventKind.DERIVED})
 
 
 class Delivery(NamedTuple):
-    """What one source said of a content, in one manifest."""
+    """One delivery of a content by a source, in one manifest."""
 
     manifest: str
     source_id: str
@@ -42,7 +42,7 @@ class Delivery(NamedTuple):
     """The HTTP status of that download."""
     run: str | None = None
     recorded: bool = True
-    """Whether the manifest still records it; otherwise only the history does."""
+    """Whether a record still has it; otherwise only the history does."""
 
 
 class Derivation(NamedTuple):
@@ -55,9 +55,9 @@ class Derivation(NamedTuple):
     version: str | None
     run: str | None
     ts: str
-    """When it was last recorded so, as ISO-8601 text in UTC."""
+    """When this derivation was last recorded, as ISO-8601 text in UTC."""
     started: str | None = None
-    """When the work on it began, in the same form; None if that is not known, as the following."""
+    """When the work on it began, in the same form. This and the following are None if unknown."""
     seconds: float | None = None
     """How long it took."""
     command: str | None = None
@@ -66,11 +66,11 @@ class Derivation(NamedTuple):
 
 
 class Lineage(NamedTuple):
-    """What was asked for, and everything that it was made from or that was made of it."""
+    """The contents of the question, everything that they were made from, and everything that was made from them."""
 
     starts: tuple[str, ...]
     contents: dict[str, tuple[Delivery, ...]]
-    """Every content that was met, by checksum; without a delivery if no manifest knows more of it."""
+    """Every content on the way, by checksum; without a delivery if no manifest knows more about it."""
     derivations: tuple[Derivation, ...]
 
     def made_by(self, checksum: str) -> list[Derivation]:

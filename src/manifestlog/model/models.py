@@ -131,7 +131,7 @@ class Observation(BaseModel):
 
 
 class ManifestRecord(BaseModel):
-    """One content, identified by its SHA-256. Its fields hold the latest observation; `also_seen` has other sources'."""
+    """One content, identified by its SHA-256. Its fields hold the latest observation; `also_seen` those of other sources."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -30,11 +30,11 @@ class RunOutcome(StrEnum):
     """How a run ended, or that it has not.
 
     - `OK`: its block ended.
-    - `FAILED`: its block ended by an error, or the program said so.
-    - `INTERRUPTED`: its block was ended from outside, such as by Ctrl-C.
-    - `RUNNING`: it has no end, and its process is there.
-    - `DIED`: it has no end, and its process is gone.
-    - `UNKNOWN`: it has no end, and its process cannot be seen from here: it is on another host, or its begin is not known.
+    - `FAILED`: its block ended with an error, or the program reported a failure.
+    - `INTERRUPTED`: something outside ended its block, such as Ctrl-C.
+    - `RUNNING`: it has not ended, and its process exists.
+    - `DIED`: it has not ended, and its process is gone.
+    - `UNKNOWN`: it has not ended, and its process cannot be checked: it is on another host, or the beginning is unknown.
     """
 
     OK = "ok"
@@ -46,7 +46,7 @@ class RunOutcome(StrEnum):
 
 
 class RunSummary(NamedTuple):
-    """One run. A member is None if it is not known, such as the begin of a run whose first events are cut off."""
+    """One run. A member is None if it is unknown, such as the beginning of a run whose first events were cut."""
 
     run: str
     """Its id."""
@@ -67,13 +67,13 @@ class RunSummary(NamedTuple):
     user: str | None
     program: str | None
     counts: dict[str, int]
-    """How often each verdict, and each other kind of change, came of it, and what its end has counted."""
+    """How often each verdict and each other kind of change occurred, with the counts of its end."""
     failed: int
     """Number of failed attempts."""
     bytes: int
-    """Bytes transferred, as its end says, or else as its events do."""
+    """Bytes transferred, according to its end, or else to its events."""
     seconds: float | None
-    """How long it took, as its end says."""
+    """How long it took, according to its end."""
     error: str | None
     """Why it failed."""
 

@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
     - `NEW`: unknown content, from a source that has no record yet.
     - `DUPLICATE`: the manifest already has all of it; no record was written.
-    - `REFRESHED`: the source's current content, with another ETag, modification time or path, or derived once more by
+    - `REFRESHED`: the source's current content, with another ETag, modification time or path, or derived again by
       another version or from other inputs.
     - `ALIAS`: known content, for the first time from this source.
     - `CHANGED`: unknown content, from a source that had other content.

@@ -1,4 +1,4 @@
-"""Stages: process the records of one manifest and record what came of them in another, exactly once."""
+"""Stages: process the records of one manifest and record the results in another, exactly once."""
 
 from manifestlog.stages.calls import run_stage
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun, Stage

@@ -61,7 +61,7 @@ class ByHand:
 
     manifest: str
     upstream: str | None = None
-    """The manifest with the inputs. [default: whichever of the directory knows them; `pending` needs it]"""
+    """The manifest with the inputs; `pending` requires it. [default: the one in the directory that knows them]"""
     directory: str | os.PathLike[str] = "manifests"
     version: str | None = None
     """[default: that of the manifest, `1.0.0` for a new one]"""
@@ -70,7 +70,7 @@ class ByHand:
     """Which upstream records are pending. [default: all that were not judged invalid]"""
 
     def pending(self, *, only: str | None = None) -> list[ItemRef]:
-        """Return what is not processed by this version, sorted by checksum; nothing is written.
+        """Return what this version has not processed, sorted by checksum, and write nothing.
 
         `only` is a pattern (the shell's wildcards) for the path, source_id or dataset.
         """
@@ -85,7 +85,7 @@ class ByHand:
         source_id: str | None = None,
         dataset: str | None = None,
     ) -> ItemOutcome:
-        """Record that these outputs were made from these inputs, or what else came of them: `outcome`, without outputs.
+        """Record that these outputs were made from these inputs; or, without outputs, another `outcome` of the inputs.
 
         An input is a checksum, or a file, which is hashed. Creates the manifest if needed. `source_id` and `dataset` of
         the outputs are by default those of the input; outputs of several inputs need a `source_id`. Durable on return.
@@ -112,7 +112,7 @@ class ByHand:
         exit_code: int | None = None,
         stderr: str | None = None,
     ) -> ItemOutcome:
-        """Record that the work on these inputs failed. They stay pending. Otherwise as `record`."""
+        """Record that processing these inputs failed. They stay pending. Otherwise as `record`."""
         with self._opened(inputs, None) as (stage, item, manifest):
             about = {"version": stage.version, "exit_code": exit_code, "stderr": stderr}
             manifest.fail(item, error, inputs=[one.checksum for one in item.inputs], **about)

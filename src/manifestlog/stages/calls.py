@@ -30,17 +30,17 @@ class HowToRun(TypedDict, total=False):
     options: ManifestOptions | None
     """For the manifest that the stage writes."""
     only: str | None
-    """A pattern (the shell's wildcards) for the path, source_id or dataset of the items to do."""
+    """A pattern (the shell's wildcards) for the path, source_id or dataset of the items to process."""
     retry_failed: bool
-    """Whether it also tries what was given up."""
+    """Whether to try items, too, that the stage has given up."""
     leave_out: Collection[str]
-    """The keys of items that are not tried."""
+    """The keys of items to skip."""
     on_event: Callable[[StageEvent], None] | None
     """Called in this process for each event."""
     shows_start: bool
     """Whether `on_event` also receives `Started`."""
     asked_to_stop: Callable[[], int] | None
-    """Polled: at 1 the run ends after the items in work, from 2 on at once."""
+    """Polled: at 1 the run ends after the items in progress, from 2 on at once."""
     initializer: Callable[[], None] | None
     """Called first in each worker process."""
 
@@ -86,19 +86,19 @@ def run_stage(
 def run_stage(*given: Any, **named: Any) -> StageReport:
     """Process everything that is pending for a stage, and return a report.
 
-    The stage is given as a `Stage`, or in short: the manifests that it reads and writes, its function (or
-    `package.module:name`), and settings of `Stage` such as `version`, `output_dir` and `jobs`.
+    Pass a `Stage`, or the manifests that it reads and writes, its function (or `package.module:name`), and settings of
+    `Stage` such as `version`, `output_dir` and `jobs`.
 
     `directory` holds the manifests that the stage names; it may be the URL of a database. Both forms take the options of
-    one run: `options` are those of the manifest that it writes. `only` is a pattern (the shell's wildcards) for the path,
-    source_id or dataset of the items to do. `retry_failed` also tries what was given up. Items whose keys are in
-    `leave_out` are not tried. A failed item is part of the report and does not stop the others. `asked_to_stop` is
-    polled: at 1 the run ends after the items in work, from 2 on at once. `on_event` is called in this process. Each
+    one run. `options` are those of the manifest that it writes. `only` is a pattern (the shell's wildcards) for the path,
+    source_id or dataset of the items to process. `retry_failed` also tries items that the stage has given up. Items whose
+    keys are in `leave_out` are skipped. A failed item is part of the report and does not stop the others. `asked_to_stop`
+    is polled: at 1 the run ends after the items in progress, from 2 on at once. `on_event` is called in this process. Each
     worker process calls `initializer` first.
 
-    Without `asked_to_stop` and `timeout_s`, one job is done in this process. Raises `ManifestNotFoundError`,
-    `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the stage's, and `StageError` if the stage
-    cannot run, all before anything is done; `CommandNotStartedError` and other `ManifestError`s that end a run midway.
+    With one job, and without `asked_to_stop` and `timeout_s`, the work happens in this process. Raises, before anything is
+    done, `ManifestNotFoundError`, `DamagedManifestError` and `NewerFormatError` for the upstream manifest or the stage's,
+    and `StageError` if the stage cannot run. `CommandNotStartedError` and other `ManifestError`s may end a run midway.
     """
     if "stage" in named or isinstance(given[0] if given else None, Stage):
         return run(*given, **named)

@@ -57,8 +57,8 @@ class Rerun(StrEnum):
 class FunctionWork:
     """A Python function, as `package.module:name` or as an object.
 
-    It is called as `function(item)` or `function(item, output)`: an `Item`, and the path to write the output to. An
-    `async def` runs in one worker process together with others, any other in worker processes.
+    It is called as `function(item)` or `function(item, output)`, with an `Item` and the path to write the output to. An
+    `async def` processes several items at once in one worker process; any other function runs in several processes.
     """
 
     function: str | Callable[..., Any]
@@ -68,8 +68,8 @@ class FunctionWork:
 class CommandWork:
     """A command, run without a shell for each item; `naming` lists the placeholders of its arguments.
 
-    With exit code 0 it succeeded: `{output}` is its output; of `{output_dir}`, every file in it is one. Without either,
-    there is no output.
+    Exit code 0 means success. The output is then `{output}`, or every file in `{output_dir}`. A command with neither has
+    no output.
     """
 
     argv: tuple[str, ...]
@@ -79,9 +79,9 @@ class CommandWork:
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables in addition to those of the run; placeholders are allowed in the values."""
     judges: bool = False
-    """Whether it validates its input: exit code 0 means valid; 1 to 125 mean invalid, because of its last lines on stderr."""
+    """Whether it validates its input: exit code 0 means valid; 1 to 125 mean invalid, and its last lines on stderr say why."""
     nothing_exit: int | None = None
-    """The exit code that says that there is nothing to do with this input."""
+    """The exit code which means that there is nothing to do with this input."""
 
 
 Work = FunctionWork | CommandWork
@@ -89,10 +89,10 @@ Work = FunctionWork | CommandWork
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step of a pipeline: for each record of `upstream`, do `work`, and record in `manifest` what came of it.
+    """A step of a pipeline: for each record of `upstream`, do `work`, and record the result in `manifest`.
 
     `upstream` and `manifest` are names of manifests in the directory of the run (`systems_download`), or paths. Raises
-    `StageError` for a value that is not usable.
+    `StageError` for an invalid value.
     """
 
     upstream: str
@@ -103,21 +103,21 @@ class Stage:
     name: str = ""
     """[default: the last part of the manifest's name, such as `processing`]"""
     process: ETLProcess = ETLProcess.TRANSFORMER
-    """What a new manifest is created as."""
+    """The `process` of a new manifest."""
     version: str = DEFAULT_ETL_VERSION
     output: str | None = None
     """The pattern of an output's path below `output_dir`, such as `{dataset}/{stem}.json`; `naming` lists the
     placeholders. [default: `{dataset}/` and the name of the input's file]"""
     output_dir: Path = Path("data")
-    """Where outputs go; relative to the working directory. Nothing is ever written outside of it."""
+    """The directory of the outputs, relative to the working directory. No output is ever written outside it."""
     dataset: str | None = None
     """The dataset of the outputs. [default: the input's]"""
     where: Where = field(default_factory=Where)
     """Which upstream records are processed. [default: all that were not judged invalid]"""
     group_by: str | None = None
-    """With it, an item is a group of records: `dataset`, `source_id`, a pattern with placeholders (`{dataset}/{month}`), or
-    a regular expression for the path, whose groups are the key. A group is one item whenever a member is new; of each
-    source it has the latest record in the group."""
+    """Process groups of records instead of single records. Group by `dataset`, `source_id`, a pattern with placeholders
+    (`{dataset}/{month}`), or a regular expression for the path, whose groups are the key. A group is pending whenever a
+    member is new. It has the latest record of each source in it."""
     jobs: int = 1
     """Worker processes; for an `async def`, items at once in one worker process."""
     retries: int = 0
@@ -125,14 +125,14 @@ class Stage:
     backoff_s: float = 1.0
     """The pause before the first repetition. It doubles each time, up to 5 minutes."""
     timeout_s: float | None = None
-    """How long one attempt may take. A command is then ended by SIGTERM, and 10 s later by SIGKILL, with its process
-    group; a sync function by the end of its worker; an `async def` is cancelled."""
+    """How long one attempt may take. After that, a command and its process group get SIGTERM, and SIGKILL 10 s later. A
+    sync function ends with its worker, which is killed; an `async def` is cancelled."""
     rerun: Rerun = Rerun.VERSION
     give_up_after: int | None = None
-    """After so many failed attempts of an input by this version (with `Rerun.CODE`, by this code), in all runs, it is no longer
-    tried. [default: never]"""
+    """Stop trying an input after this many failed attempts by this version (with `Rerun.CODE`, by this code), in all runs.
+    [default: never]"""
     check_input: bool = False
-    """Whether the input is hashed after each attempt: if it is not what upstream recorded, the attempt has failed."""
+    """Whether to hash the input after each attempt. If it is not what upstream recorded, the attempt has failed."""
     log_dir: Path | None = None
     """Where the stdout and stderr of commands are kept, by day and item. [default:
     `<output_dir>/.manifestlog.work/<manifest>/logs`]"""

@@ -22,7 +22,7 @@ from manifestlog.errors import ManifestError
 
 
 class StageError(ManifestError, ValueError):
-    """A stage's definition is not usable; `stage` is its name, `field` the field, or "" for the whole stage."""
+    """A stage's definition is invalid; `stage` is its name, `field` the field, or "" for the whole stage."""
 
     exit_code = 2
     _fields: ClassVar[tuple[str, ...]] = ("stage", "field", "reason")

@@ -95,7 +95,7 @@ class Input:
 
     @property
     def path(self) -> Path:
-        """The absolute path of the file to read; of one in an object store, that of a copy in the working directory."""
+        """The absolute path of the file to read; for a file in an object store, of a copy in the working directory."""
         return self.local or self.location
 
     @property
@@ -124,7 +124,7 @@ def digest_of(key: str, *, is_group: bool) -> str:
 
 
 class Item:
-    """A record to process, or a group of records; what a function and a loop are given."""
+    """A record to process, or a group of records. A function and a loop get items."""
 
     __slots__ = (
         *("_asked_path", "_places", "attempt", "dataset", "default_name", "error", "inputs", "is_group", "is_of_loop"),
@@ -165,12 +165,12 @@ class Item:
 
     @property
     def record(self) -> ManifestRecord:
-        """The upstream record; of a group, the first one."""
+        """The upstream record; for a group, the first one."""
         return self.inputs[0].record
 
     @property
     def path(self) -> Path:
-        """The absolute path of the input's file; of a group, of the first member's."""
+        """The absolute path of the input's file; for a group, of the first member's file."""
         return self.inputs[0].path
 
     @property
@@ -192,7 +192,7 @@ class Item:
 
     @property
     def output_path(self) -> Path:
-        """A path to write the one output to. It is in the working directory, and ends with the output's final name."""
+        """The path to which to write a single output. It is in the working directory, and ends with the final name."""
         self._asked_path = self._places.output_path(self, None)
         return Path(self._asked_path)
 
@@ -213,7 +213,7 @@ class Item:
         """Open an output for writing: text in UTF-8, or bytes with `mode="wb"`. It counts if the block ends without error.
 
         `name` is its path below the output directory [default: the stage's `output` pattern]. It gets this name when
-        the item is done. In a loop, an error in the block is the item's failure, and the loop goes on.
+        the item is done. In a loop, an error in the block makes the item fail, and the loop continues.
         """
         with self:
             path = self._places.output_path(self, name)
@@ -225,7 +225,7 @@ class Item:
             self.outputs.append(Output(Path(path), None, name, dataset, source_id))
 
     def done(self, outcome: Outcome) -> None:
-        """Say in a loop what the item came to, if not to its outputs: `nothing()`, `valid()`, `invalid(why)`, `loaded(rows)`."""
+        """Set the result of the item in a loop, if it has no outputs: `nothing()`, `valid()`, `invalid(why)`, `loaded(rows)`."""
         self.outcome = outcome
 
     def __enter__(self) -> Self:

@@ -58,7 +58,7 @@ class _Open:
 
 
 class OpenLineage:
-    """A receiver of `StageEvent`s, for `run_stage(…, on_event=…)`. Use it as a context manager, and in one thread.
+    """Receives `StageEvent`s: pass it to `run_stage(…, on_event=…)`. Use it as a context manager, and in one thread.
 
     ::
 
@@ -77,8 +77,8 @@ class OpenLineage:
     ) -> None:
         """Prepare to send the events of runs of these stages, whose manifests are in this directory.
 
-        `target` is a file, to which each event is appended as a line of JSON, or the URL of a server: events are posted to
-        its `/api/v1/lineage`, or to the URL itself if it has a path, with the key in `OPENLINEAGE_API_KEY`, if it is set.
+        `target` is a file, to which each event is appended as a line of JSON, or the URL of a server. Events are posted to
+        the server's `/api/v1/lineage`, or to the URL itself if it has a path, with the key in `OPENLINEAGE_API_KEY`.
         `namespace` is that of the jobs [default: `OPENLINEAGE_NAMESPACE`, else `manifestlog`]. Raises `ManifestError` if
         the package is not installed, or the file cannot be written.
         """

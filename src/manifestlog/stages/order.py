@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def in_order(stages: Sequence[Stage]) -> list[Stage]:
     """Return the stages in the order of their upstreams, otherwise as given.
 
-    Raises `StageError` if two stages have one name or write one manifest, and if the upstreams form a circle.
+    Raises `StageError` if two stages have the same name or write the same manifest, or if the upstreams form a circle.
     """
     by_manifest: dict[str, Stage] = {}
     names: set[str] = set()

@@ -17,13 +17,13 @@ from typing import NamedTuple
 class Output(NamedTuple):
     """One output of an item.
 
-    Its content is `data`, or the file at `path`: a path that the item gave, or one below the stage's output directory.
+    Its content is `data`, or the file at `path`: a path from the item, or one below the stage's output directory.
     """
 
     path: Path | None = None
     data: bytes | None = None
     name: str | None = None
-    """Its path below the output directory. [default: the stage's `output` pattern; for a file that is there, its own]"""
+    """Its path below the output directory. [default: the stage's `output` pattern; for a file already there, its own path]"""
     dataset: str | None = None
     """[default: the stage's, or else the input's]"""
     source_id: str | None = None
@@ -63,7 +63,7 @@ class Loaded(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The attempt failed; nothing of it is recorded but this."""
+    """The attempt failed; only this failure is recorded."""
 
     error: str
     exit_code: int | None = None
@@ -93,5 +93,5 @@ def invalid(why: str) -> Judgement:
 
 
 def loaded(rows: int | None = None, target: str | None = None) -> Loaded:
-    """Return the outcome that the input was loaded: so many rows, into this target."""
+    """Return the outcome that the input was loaded, as this many rows, into this target."""
     return Loaded(rows, target)

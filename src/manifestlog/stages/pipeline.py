@@ -78,8 +78,8 @@ class Pipeline:
     def stage(self, manifest: str, *, of: str, **settings: Any) -> LoopStage:
         """Return the stage that processes the records of the manifest `of` and writes `manifest`.
 
-        Both are names in the directory. The last part of a name is enough (`download`, `processing`), if there is one
-        upstream manifest that ends so. `settings` are those of `Stage`: `version`, `output`, `output_dir`, `where`, and so
+        Both are names in the directory. The last part of a name is enough (`download`, `processing`), if only one upstream
+        manifest has this last part. `settings` are those of `Stage`: `version`, `output`, `output_dir`, `where`, and so
         on. Raises as `run_stage`.
         """
         upstream = self._named(of)
@@ -136,7 +136,7 @@ class LoopStage:
         self._run: Run | None = None
 
     def claim(self, *, only: str | None = None, retry_failed: bool = False) -> Iterator[Item]:
-        """Yield every pending item, each claimed until the loop asks for the next one. Others' items are left out.
+        """Yield every pending item, each claimed until the loop asks for the next one. Skip items that others have claimed.
 
         `only` and `retry_failed` are as for `run_stage`. Raises as `run_stage`, and `ManifestError` if an item cannot be
         recorded because the manifest fails.

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 
 class Result(StrEnum):
-    """What became of an item.
+    """The result of an item.
 
     - `MADE`: it has outputs.
     - `NOTHING`: there was nothing to do with it.
     - `VALID`, `INVALID`: it was judged.
     - `LOADED`: it was loaded.
     - `FAILED`: every attempt of this run failed.
-    - `CLAIMED`: another run has it in work, or has just done it.
-    - `GIVEN_UP`: it has failed `give_up_after` times, and was not tried.
+    - `CLAIMED`: another run is processing it, or has just processed it.
+    - `GIVEN_UP`: it has failed `give_up_after` times, so it was not tried again.
     """
 
     MADE = "made"
@@ -37,7 +37,7 @@ class Result(StrEnum):
 
 
 class ItemRef(NamedTuple):
-    """An item, as displays and events name it."""
+    """An item, as in displays and events."""
 
     key: str
     """The input's checksum; for a group, its key."""
@@ -61,7 +61,7 @@ class MadeOutput(NamedTuple):
 
 
 class ItemOutcome(NamedTuple):
-    """What became of one item."""
+    """The result of one item, with details."""
 
     item: ItemRef
     result: Result
@@ -71,7 +71,7 @@ class ItemOutcome(NamedTuple):
     seconds: float = 0.0
     """How long the last attempt took."""
     why: str | None = None
-    """Why it was judged so, or why there was nothing to do."""
+    """The reason for the judgement, or why there was nothing to do."""
     rows: int | None = None
     """How many rows were loaded, if known."""
     error: str | None = None
@@ -85,9 +85,9 @@ class Begun(NamedTuple):
 
     stage: str
     pending: int
-    """How many items there are to do."""
+    """How many items are pending."""
     run: str | None
-    """The id of the run in the history; None if nothing is pending, since then nothing is written."""
+    """The id of the run in the history; None if nothing is pending, because such a run writes nothing."""
 
 
 class Started(NamedTuple):
@@ -125,7 +125,7 @@ StageEvent = Begun | Started | Waiting | Finished | Ended
 
 @dataclass(slots=True)
 class StageReport:
-    """What a run of a stage came to."""
+    """The results of a run of a stage."""
 
     stage: str
     version: str

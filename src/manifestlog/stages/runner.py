@@ -90,7 +90,7 @@ def pending_items(
     only: str | None = None,
     retry_failed: bool = False,
 ) -> list[ItemRef]:
-    """Return what a run would do; nothing is written. A stage without work is one of a loop. Raises as `run_stage`."""
+    """Return the items that a run would process, and write nothing. A loop's stage has no work. Raises as `run_stage`."""
     if stage.work is not None:
         opening.check(stage)
     with opening.upstream_of(stage, directory) as upstream, opening.outputs_to_read(stage, directory) as outputs:

@@ -47,10 +47,10 @@ _HAS_INPUTS = b'"derived_from":['
 class Reason(StrEnum):
     """Why a content is kept; the first that holds.
 
-    - `PENDING`: a stage has still to process it, or failed to.
-    - `GROUP`: it is a member of a group, which a new member makes pending as a whole.
+    - `PENDING`: a stage still has to process it, or failed to.
+    - `GROUP`: it is a member of a group, and a new member makes the whole group pending.
     - `CURRENT`: it is the latest content of one of its sources.
-    - `YOUNG`: it is younger than asked for.
+    - `YOUNG`: it is younger than `older_than` allows.
     """
 
     PENDING = "pending"
@@ -68,12 +68,12 @@ class UnusedContent(NamedTuple):
     file_size: int
     ts_downloaded: str
     paths: tuple[str, ...]
-    """The absolute paths of its files that no content that is kept has, whether they exist or not."""
+    """The absolute paths of its files, whether they exist or not, without those that a kept content also has."""
 
 
 @dataclass(slots=True)
 class UnusedReport:
-    """What no later stage needs, and how much is kept for which reason."""
+    """The contents that no later stage needs, and how many are kept for which reason."""
 
     manifest: str
     stages: list[str]
@@ -118,12 +118,12 @@ def unused(
     older_than: datetime | None = None,
     keep_current: bool = True,
 ) -> UnusedReport:
-    """Return the contents of a manifest that no stage needs any more, sorted by checksum; nothing is changed.
+    """Return the contents of a manifest that no stage needs any more, sorted by checksum. Changes nothing.
 
-    `stages` are all stages of the pipeline that may read these contents, also those behind a validation [default: those
-    that `readers_of` finds]. `older_than`: only contents from before that time. Without `keep_current`, also the latest
-    content of each source, which `extract` then fetches again. Raises `StageError` if no stage reads the manifest, and as
-    `run_stage`.
+    `stages` are all stages of the pipeline that may read these contents, including those that read a validation
+    [default: those that `readers_of` finds]. `older_than`: only contents from before that time. Without `keep_current`,
+    also the latest content of each source, which `extract` then fetches again. Raises `StageError` if no stage reads the
+    manifest; otherwise raises as `run_stage`.
     """
     asked = readers_of(manifest, directory) if stages is None else list(stages)
     if not asked:
@@ -142,7 +142,7 @@ def unused(
 def readers_of(manifest: str, directory: str | os.PathLike[str] = "manifests") -> list[Stage]:
     """Return a stage for each manifest of the directory with a record that was derived from a content of this one.
 
-    A stage that has processed nothing yet is not found, nor what it processes: name the stages if there is one.
+    This does not find a stage that has processed nothing yet. If there is one, name the stages.
     """
     path = opening.path_of(manifest, directory)
     found: list[Stage] = []

@@ -28,10 +28,10 @@ JUDGEMENTS = ("valid", "invalid", "any")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """The conditions of a stage; a record passes if it meets all that are given. Raises `StageError` for a bad one."""
+    """The conditions of a stage. A record passes if it meets all of them. Raises `StageError` for an invalid one."""
 
     dataset: str | tuple[str, ...] | None = None
-    """A dataset, or several. The shell's wildcards `*`, `?` and `[…]` are allowed; so they are in `source`."""
+    """A dataset, or several. The shell's wildcards `*`, `?` and `[…]` are allowed, here and in `source`."""
     source: str | tuple[str, ...] | None = None
     """A source_id, or several."""
     since: str | None = None
@@ -42,7 +42,7 @@ class Where:
     """A pattern for the file's path as recorded, with the shell's wildcards; `*` also matches `/`."""
     judgement: str | None = None
     """`valid`: only records that the upstream stage judged valid. `invalid`: only those it judged invalid. `any`: all.
-    [default: all but those judged invalid]"""
+    [default: all except those judged invalid]"""
 
     _patterns: tuple[tuple[str, re.Pattern[str]], ...] = field(init=False, repr=False, compare=False, default=())
 

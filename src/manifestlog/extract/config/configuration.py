@@ -145,7 +145,7 @@ class Defaults(Expectations, RequestOptions, WithHeaders):
 class ExtractConfig(BaseModel):
     """Where files and manifest are, and what to fetch.
 
-    With `stages`, a configuration may have no sources, and then needs no manifest: other programs fill the manifests
+    A configuration with `stages` may have no sources, and then needs no `manifest`: other programs fill the manifests
     that the stages read.
     """
 
@@ -166,7 +166,7 @@ class ExtractConfig(BaseModel):
         default=(), description="a list of objects"
     )
     stages: tuple[Any, ...] = Field(default=(), repr=False, description="a list of objects")
-    """What follows, as written in the file; `manifestlog run` reads and validates it."""
+    """The stages, as written in the file; `manifestlog run` reads and validates them."""
 
     _from_environment: frozenset[str] = PrivateAttr(default=frozenset())
 

@@ -122,7 +122,7 @@ class Conditions(StrEnum):
     """When to ask the server whether the recorded content has changed, and to compare its response with the record.
 
     - `RECORDED`: whenever the source has a record.
-    - `SAME_NAME`: while the recorded file has the name of the source's files; another name came from another URL.
+    - `SAME_NAME`: while the recorded file has the name that the source's files have now; another name came from another URL.
     - `NEVER`: not at all; the content is always downloaded, even if pinned.
     """
 
@@ -132,7 +132,7 @@ class Conditions(StrEnum):
 
 
 class SourceState(BaseModel):
-    """What is known of a source from earlier runs."""
+    """What is known about a source from earlier runs."""
 
     model_config = STRICT
 

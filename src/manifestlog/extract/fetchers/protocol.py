@@ -32,7 +32,7 @@ class FetchRequest(NamedTuple):
     if_range: str | None = None
     """… if this validator still matches, otherwise the whole content (`If-Range`). None: always, and the pin decides."""
     end: int | None = None
-    """Position behind the last byte to send. None: everything from `start` on. What comes behind it is not read."""
+    """Position after the last byte to send. None: everything from `start` on. Bytes after it are not read."""
 
 
 class ResponseHead(NamedTuple):
@@ -66,7 +66,7 @@ class Response(Protocol):
 class Fetcher(Protocol):
     """A client for sources. It must be picklable to be used in several processes.
 
-    A member `thread_safe = True` says that several threads may call it at once. Without it, each worker process makes one
+    With a member `thread_safe = True`, several threads may call it at once. Without it, each worker process makes one
     transfer at a time.
     """
 
