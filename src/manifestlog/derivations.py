@@ -3,7 +3,7 @@
 Invariants:
 
 - A derivation that was undone, or whose output was forgotten since, does not count, whatever its record shows.
-- The usual answer takes one look-up; a second one is made only if the record has changed since the derivation.
+- The usual answer takes one lookup; a second one is made only if the record has changed since the derivation.
 
 It keeps nothing. `pending` compares whole manifests.
 """

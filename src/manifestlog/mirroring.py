@@ -1,4 +1,4 @@
-"""Mirrors: a read replica in files that follows a manifest elsewhere, so that look-ups ask no server.
+"""Mirrors: a read replica in files that follows a manifest elsewhere, so that lookups ask no server.
 
 ::
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 _ONE_BY_ONE_SHARE = 16
-"""A look-up takes ten times as long as a record in order."""
+"""A lookup takes ten times as long as a record in order."""
 _ADDS_INPUTS = frozenset({EventKind.PUT, EventKind.DERIVED, EventKind.RELOCATE, EventKind.RETIME})
 _TAKES_BACK = frozenset({EventKind.UNDO, EventKind.FORGET})
 _ADDS_NOTHING = frozenset({EventKind.META, EventKind.BEGUN, EventKind.ENDED, EventKind.FAILED})

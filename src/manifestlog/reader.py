@@ -231,7 +231,7 @@ class ManifestReader:
     def derived(self, checksum: str, *, stage: str | None = None, version: str | None = None) -> Derivation | None:
         """Return the latest derivation from this input, by this stage and version if given; None if there is none.
 
-        So a look-up in the history tells whether an input is done. If the input led to no output, the output is empty. A
+        So a lookup in the history tells whether an input is done. If the input led to no output, the output is empty. A
         derivation does not count if it was undone, if its output was forgotten later, or if the history no longer has it.
         Raises `ValueError` for text that is not a checksum.
         """

@@ -1,6 +1,6 @@
 """Opens a manifest to read its records.
 
-Separate from `target`, because importing the models takes longer than a look-up in the index.
+Separate from `target`, because importing the models takes longer than a lookup in the index.
 """
 
 import os

@@ -101,7 +101,7 @@ class DoneByOthers:
 
 
 def is_done(manifest: AbstractManifest, rule: Rule, item: Item) -> bool:
-    """Return whether an item is done, by look-ups in the history."""
+    """Return whether an item is done, by lookups in the history."""
     if not manifest.has_history:
         return False
     return _is_derived(manifest, rule, item) or _is_recorded_itself(manifest, rule, item)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from manifestlog.stages.rule import Rule
 
 _ONE_BY_ONE_SHARE = 16
-"""A look-up takes ten times as long as a record in order."""
+"""A lookup takes ten times as long as a record in order."""
 Pair = tuple[str, bytes]
 """A checksum and its encoded row."""
 

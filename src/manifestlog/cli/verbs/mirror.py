@@ -34,7 +34,7 @@ def mirror(
 ) -> int:
     """Keep a local read replica of a manifest.
 
-    Creates the replica, then applies each event of FROM until SIGTERM (exit code 0) or Ctrl-C (130). Look-ups in TO_DIR
+    Creates the replica, then applies each event of FROM until SIGTERM (exit code 0) or Ctrl-C (130). Lookups in TO_DIR
     then ask no server. Only this command writes there; `status` shows how old the replica is. Waits for a server that
     goes away; with --once, that is an error.
     """

@@ -1,7 +1,7 @@
 """The PostgreSQL engine: one open manifest, which clients on many hosts share. Threads may share it.
 
 The path of a record: `add` → `fresh` (plans) → `single.add` (one round trip), or else `Transaction.begin` (locks,
-look-ups) → `plan_add` (verdict) → `Transaction.commit`. That of a batch: `together.add` takes the place of `single.add`.
+lookups) → `plan_add` (verdict) → `Transaction.commit`. That of a batch: `together.add` takes the place of `single.add`.
 
 Invariants:
 

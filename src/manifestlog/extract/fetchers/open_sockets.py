@@ -8,7 +8,7 @@ Invariants:
 
 The shutdown of a socket ends the system call of whoever waits in it; a close would not. A socket is known from before
 its `connect` until it is collected: idle connections are shut down too, since nobody uses the fetcher any more.
-Only the look-up of a name cannot be interrupted: the resolver's own time limit ends it.
+Only the lookup of a name cannot be interrupted: the resolver's own time limit ends it.
 """
 
 from __future__ import annotations

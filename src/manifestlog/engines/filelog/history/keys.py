@@ -11,7 +11,7 @@
 
 Invariants:
 
-- Every key of every block is in the table. A look-up may name a block too many (1 in 2,000 look-ups), never one too few.
+- Every key of every block is in the table. A lookup may name a block too many (1 in 2,000 lookups), never one too few.
 - Keys are found in the text of the lines, without parsing them, so every mention counts: inputs and earlier sources too.
 
 Integers are little-endian.
