@@ -45,7 +45,7 @@ def serve(
     with _ended_by_signals(), serving(folder) as server:
         _announce(settings, server)
         server.wait()
-        what = "the server ended unexpectedly"
+        what = "the server has ended unexpectedly"
         raise ServerError(server.directory, what, f"see {server.directory}/log")
     return 0
 
