@@ -248,7 +248,7 @@ class UnknownContentError(ManifestError, LookupError):
 
     def __init__(self, asked: str) -> None:
         super().__init__(
-            f"{asked!r:.200}: none of these manifests knows it; search another directory, or spell it as it was recorded"
+            f"{asked!r:.200}: no manifest here knows it; search another directory, or spell it as it was recorded"
         )
         self.asked = asked
 
