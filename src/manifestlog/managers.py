@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from manifestlog.manager import AbstractManifest
+from manifestlog.manager import AbstractManifest, open_already
 from manifestlog.model.attempts import derivation_details
 from manifestlog.model.downloads import EventLike, SourceLike, record_from_download
 from manifestlog.model.events import EventKind
@@ -67,3 +68,12 @@ class ProcessedManifestManager(AbstractManifest):
     def update(self, key: str, value: Mapping[str, Any]) -> AddResult:
         """Replace fields of the record with checksum `key`; `value` must have `checksum`, `file_path` and `file_size`."""
         return self._update(key, value, ("checksum", "file_path", "file_size"))
+
+
+def reader_of(path: str | os.PathLike[str]) -> AbstractManifest:
+    """Return the manager that this process has open for a manifest, whatever its class and options, or open it to read.
+
+    Whoever receives it closes it. Raises as the constructor.
+    """
+    found = open_already(path)
+    return ProcessedManifestManager(path, read_only=True) if found is None else found  # one without records is false

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,15 +10,52 @@ from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestN
 from manifestlog.model.url_paths import path_of
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.opening import Stores
-from manifestlog.stages import Stage, StageError, in_order
+from manifestlog.stages import Pipeline, Stage, StageError, in_order, pending_items
+from manifestlog.stages.by_hand import ByHand
+from manifestlog.stages.last_run import pending_count
+from manifestlog.stages.unused import readers_of
 
 from .home import DOWNLOADS, FAST, PARSED, T0, Home, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_a_missing_upstream_manifest_creates_nothing(home: Home) -> None:
     with pytest.raises(ManifestNotFoundError, match="x_download"):
         home.run(lambda _: b"x")
     assert list(home.manifests.iterdir()) == []
+
+
+def _in_a_loop(home: Home) -> int:
+    with Pipeline(home.manifests, options=FAST) as pipeline:
+        return len(list(pipeline.stage(PARSED, of=DOWNLOADS, output_dir=home.data).claim()))
+
+
+def _by_hand(home: Home) -> int:
+    return len(ByHand(manifest=PARSED, upstream=DOWNLOADS, directory=home.manifests).pending())
+
+
+def _as_it_last_ran(home: Home) -> int | None:
+    home.run(lambda _: b"x")
+    return pending_count(home.path(PARSED))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(lambda home: home.run(lambda _: b"x").done, id="run"),
+        pytest.param(lambda home: len(pending_items(home.stage(None), home.manifests)), id="pending"),
+        pytest.param(_in_a_loop, id="loop"),
+        pytest.param(_by_hand, id="by hand"),
+        pytest.param(_as_it_last_ran, id="last run"),
+        pytest.param(lambda home: len(readers_of(DOWNLOADS, home.manifests)), id="readers"),
+    ],
+)
+def test_an_upstream_manifest_without_records_may_be_open_here(home: Home, found: Callable[[Home], int | None]) -> None:
+    home.download()
+    with DownloadManifestManager(home.path(DOWNLOADS), options=FAST):
+        assert found(home) == 0
 
 
 def damaged(home: Home, name: str) -> bytes:

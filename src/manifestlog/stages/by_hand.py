@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import ManifestNotFoundError, RecordRejectedError, UnknownContentError
 from manifestlog.files import disk
 from manifestlog.locating import is_same, manifests_in
-from manifestlog.manager import open_already
-from manifestlog.managers import ProcessedManifestManager
+from manifestlog.managers import reader_of
 from manifestlog.model import codec
 from manifestlog.model.events import EventKind
 from manifestlog.model.rows import moment_text, normal_checksum, sort_key
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from manifestlog.manager import AbstractManifest
+    from manifestlog.managers import ProcessedManifestManager
     from manifestlog.model.rows import Row
     from manifestlog.options import ManifestOptions
     from manifestlog.stages.arrival import Landing
@@ -143,9 +143,10 @@ class ByHand:
         upstream: AbstractManifest | None = None
         with ExitStack() as opened:
             for path in self._upstreams():
-                manifest = opened.enter_context(open_already(path) or ProcessedManifestManager(path, read_only=True))
+                manifest = opened.enter_context(reader_of(path))
                 found = _rows(manifest, [checksum for checksum in wanted if checksum not in rows])
-                upstream = upstream or (manifest if found else None)
+                if upstream is None and found:
+                    upstream = manifest
                 rows |= found
                 if len(rows) == len(wanted):
                     break

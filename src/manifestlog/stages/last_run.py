@@ -15,8 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from manifestlog.errors import ManifestError
-from manifestlog.manager import open_already
-from manifestlog.managers import ProcessedManifestManager
+from manifestlog.managers import reader_of
 from manifestlog.names import files_of, location_in
 from manifestlog.stages import kept_look
 from manifestlog.stages.definition import Rerun, Stage
@@ -27,8 +26,6 @@ from manifestlog.stages.where import Where
 
 if TYPE_CHECKING:
     import os
-
-    from manifestlog.manager import AbstractManifest
 
 
 def pending_count(path: str | os.PathLike[str]) -> int | None:
@@ -52,14 +49,10 @@ def _count(path: str, directory: str, told: dict[str, Any]) -> int | None:
     conditions = about["where"].items()
     given: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in conditions}
     where = Where(**given)
-    with _opened(location_in(directory, about["upstream"])) as upstream, _opened(path) as outputs:
+    with reader_of(location_in(directory, about["upstream"])) as upstream, reader_of(path) as outputs:
         between = Between(upstream, outputs, where, rule, files_of(path).pending, group_by)
         look = kept_look.renewed(between)
         if look is None:
             return None
         stage = Stage(upstream.location.name, outputs.location.name, name=rule.stage, group_by=group_by)
         return sum(1 for _ in tasks(between, look, stage))
-
-
-def _opened(path: str) -> AbstractManifest:
-    return open_already(path) or ProcessedManifestManager(path, read_only=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from manifestlog.errors import ManifestNotFoundError, ReadOnlyError
 from manifestlog.factory import fresh_metadata
 from manifestlog.manager import open_already
-from manifestlog.managers import ProcessedManifestManager
+from manifestlog.managers import ProcessedManifestManager, reader_of
 from manifestlog.names import SUFFIX, check_name, location_in, name_of
 from manifestlog.stages import command_work, function, kept_look, naming
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
@@ -43,7 +43,7 @@ def path_of(manifest: str, directory: str | os.PathLike[str]) -> str:
 def upstream_of(stage: Stage, directory: str | os.PathLike[str]) -> Iterator[AbstractManifest]:
     """Open the upstream manifest for reading."""
     path = path_of(stage.upstream, directory)
-    with open_already(path) or ProcessedManifestManager(path, read_only=True) as manifest:
+    with reader_of(path) as manifest:
         yield manifest
 
 
@@ -73,7 +73,7 @@ def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator
     """Open the stage's manifest for reading; one in memory, if it is missing."""
     path = path_of(stage.manifest, directory)
     try:
-        found = open_already(path) or ProcessedManifestManager(path, read_only=True)
+        found = reader_of(path)
     except ManifestNotFoundError:
         found = ProcessedManifestManager(f"memory:{name_of(path)}", fresh_metadata(path, stage.process, stage.version))
     with found:

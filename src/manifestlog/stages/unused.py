@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.errors import ManifestNotFoundError
 from manifestlog.locating import is_same, manifests_in
-from manifestlog.manager import open_already
-from manifestlog.managers import ProcessedManifestManager
+from manifestlog.managers import reader_of
 from manifestlog.model import codec
 from manifestlog.model.rows import observations, sort_key, source_key, utc_text
 from manifestlog.stages import kept_look, opening
@@ -129,7 +128,7 @@ def unused(
     if not asked:
         reason = f"no stage processes {manifest}; name the manifests of those that do"
         raise StageError("", "", reason)
-    with _open(opening.path_of(manifest, directory)) as found:
+    with reader_of(opening.path_of(manifest, directory)) as found:
         before = None if older_than is None else utc_text(older_than)[:-1]
         pending, grouped = _needed(asked, directory)
         report = UnusedReport(found.location.name, [stage.name for stage in asked])
@@ -146,17 +145,13 @@ def readers_of(manifest: str, directory: str | os.PathLike[str] = "manifests") -
     """
     path = opening.path_of(manifest, directory)
     found: list[Stage] = []
-    with _open(path) as upstream:
+    with reader_of(path) as upstream:
         for other in manifests_in(directory):
             if not is_same(other, path):
-                with _open(other) as outputs:
+                with reader_of(other) as outputs:
                     if _derives_from(outputs, upstream):
                         found.append(ByHand(manifest=other, upstream=path, directory=directory).stage)
     return found
-
-
-def _open(path: str) -> AbstractManifest:
-    return open_already(path) or ProcessedManifestManager(path, read_only=True)
 
 
 def _derives_from(outputs: AbstractManifest, upstream: AbstractManifest) -> bool:
