@@ -61,6 +61,9 @@ OBJECT_PARTS = ".parts"
 PROBE_NAME = ".manifestlog.probe"
 WORK_NAME = ".manifestlog.work"
 
+MEMORY = "memory:"
+"""How the location of a manifest in this process's memory begins; its name follows."""
+
 _DIGITS_MIN, _DIGITS_MAX = 6, 12
 """A segment number as a name has it: one spelling each, and none that no log ever reaches."""
 _STEM = re.compile(r"[a-z0-9-]+(?:_[a-z0-9-]+)+")
@@ -226,9 +229,20 @@ def is_url(location: str | os.PathLike[str]) -> bool:
     return _URL.match(os.fspath(location)) is not None
 
 
+def is_in_memory(location: str | os.PathLike[str]) -> bool:
+    """Return whether this is the location of a manifest in memory, such as `memory:systems_download`."""
+    return os.fspath(location).lower().startswith(MEMORY)
+
+
+def is_path(location: str | os.PathLike[str]) -> bool:
+    """Return whether a manifest or directory with this location is in files."""
+    return not (is_url(location) or is_in_memory(location))
+
+
 def name_of(location: str) -> str:
-    """Return the bare name of the manifest at a path or URL."""
-    text = location.partition("?")[0] if is_url(location) else location
+    """Return the bare name of the manifest at this location."""
+    text = location[len(MEMORY) :] if is_in_memory(location) else location
+    text = text.partition("?")[0] if is_url(text) else text
     return os.path.basename(text).removesuffix(SUFFIX)
 
 
@@ -288,9 +302,9 @@ def claim_of_items(manifest: str) -> str:
 
 
 def files_of(location: str | os.PathLike[str]) -> ManifestPaths:
-    """Return the files of the manifest at this path or URL; those at a URL are in no directory. Raises as `resolve`."""
+    """Return the files of the manifest at this location; of one that is not in files, none exists. Raises as `resolve`."""
     text = os.fspath(location)
-    return ManifestPaths("", name_of(text)) if is_url(text) else resolve(text)
+    return resolve(text) if is_path(text) else ManifestPaths("", name_of(text))
 
 
 def resolve(path: str | os.PathLike[str]) -> ManifestPaths:

@@ -84,6 +84,13 @@ def test_untracked_files_are_reported_without_failing(path: Path, tree: Path) ->
     assert [(one.state, one.file_path) for one in report.findings] == [("unregistered", str(tree / "new.txt"))]
 
 
+def test_untracked_files_are_found_for_a_manifest_in_memory(tree: Path) -> None:
+    with DownloadManifestManager("memory:x_download", META) as manifest:
+        manifest.add_many(records_of(tree))
+        (tree / "new.txt").write_bytes(b"new")
+        assert audit.run(manifest, audit.VerifyOptions(untracked=(tree,)), jobs=1).unregistered == 1
+
+
 @pytest.mark.usefixtures("tree")
 def test_by_default_untracked_files_are_not_searched(path: Path) -> None:
     assert look(path).unregistered is None

@@ -199,10 +199,14 @@ def test_a_manifest_that_is_open_with_other_arguments_is_reported(path: Path, tr
         register(path, tree)
 
 
-@pytest.mark.parametrize("place", ["memory:systems_download", "systems.json"])
-def test_a_path_of_another_file_is_a_value_error(tree: Path, place: str) -> None:
-    """Worker processes share a manifest through its files, so one in memory will not do."""
+def test_a_path_of_another_file_is_a_value_error(tree: Path) -> None:
     with pytest.raises(ValueError, match="not a manifest file"):
+        ingest.run("systems.json", [tree])
+
+
+@pytest.mark.parametrize("place", ["memory:systems_download", "memory://systems_download", "memory:"])
+def test_a_manifest_in_memory_is_a_value_error(tree: Path, place: str) -> None:
+    with pytest.raises(ValueError, match=f"^{place}: worker processes cannot use a manifest in memory"):
         ingest.run(place, [tree])
 
 

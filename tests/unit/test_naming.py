@@ -189,3 +189,23 @@ def test_a_bad_name_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"^'{name}' is not a manifest file"):
         names.resolve(name)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["memory:systems_download", "memory://systems_download", "postgresql://host/etl/systems_download?service=x"],
+)
+def test_a_manifest_that_is_not_in_files_has_a_name_and_no_directory(location: str) -> None:
+    assert names.files_of(location) == ManifestPaths("", "systems_download")
+
+
+def test_the_files_of_a_path_are_in_its_directory(tmp_path: Path) -> None:
+    assert names.files_of(tmp_path / "a_b.manifest.json") == ManifestPaths(os.path.realpath(tmp_path), "a_b")
+
+
+@pytest.mark.parametrize(
+    ("location", "is_path"),
+    [("x_y.manifest.json", True), ("manifests", True), ("memory:x_y", False), ("memory:", False), ("s3://b/x", False)],
+)
+def test_a_path_is_told_from_other_locations(location: str, is_path: bool) -> None:
+    assert names.is_path(location) is is_path

@@ -92,18 +92,12 @@ def run(
                 current.verify_files(job, jobs, deadline_s, asked_to_stop)
                 if wanted.untracked and not report.interrupted:
                     folders = [os.fspath(one) for one in wanted.untracked]
-                    current.look_for_untracked(folders, ledger.paths(), _files_of(found), asked_to_stop or int)
+                    current.look_for_untracked(folders, ledger.paths(), names.files_of(location), asked_to_stop or int)
             finally:
                 report.seconds = time.perf_counter() - began
         if journal.write_error is not None:
             report.journal_error = f"{report.journal}: {reason(journal.write_error)}"
     return report
-
-
-def _files_of(manifest: AbstractManifest) -> names.ManifestPaths:
-    """Return the manifest's own files; none of them exists if it is not in files."""
-    location = manifest.location
-    return names.resolve(location.display) if manifest.is_in_files else names.ManifestPaths("", location.name)
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

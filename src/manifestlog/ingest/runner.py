@@ -81,9 +81,15 @@ def run(
     configure logging; it must be picklable if processes are not forked.
 
     The manifest must not be open in this process with other arguments. Raises `ManifestError` if the run cannot continue,
-    and `ValueError` for a name that cannot be recorded. Earlier records are kept; the report of `Began` counts them.
+    and `ValueError` for a name that cannot be recorded and a manifest in memory. Earlier records are kept; the report of
+    `Began` counts them.
     """
     path = os.fspath(manifest)
+    if names.is_in_memory(path):
+        raise ValueError(
+            f"{path}: worker processes cannot use a manifest in memory; name a file or a database, or add the records with"
+            " its manager (`add_many`)"
+        )
     wanted, own = Naming(_recordable("source_id", source_id), _recordable("dataset", dataset)), names.files_of(path)
     root = None if root_dir is None else _recordable("root_dir", os.fspath(root_dir))
     target = prepare(path, options, _recordable("etl_version", etl_version), root)
