@@ -8,6 +8,7 @@
     systems_download.manifest.lock               append lock
     systems_download.manifest.compact.lock       compaction lock
     systems_download.manifest.verified.jsonl     time of each data file's last verification; not part of the ledger
+    systems_download.manifest.verified.jsonl.next    its new version, being written
     systems_processing.manifest.pending.json     what is pending for a stage, as of two cursors; derived, disposable
     systems_download.manifest.replica.json       which manifest this one is a replica of, and up to where
     systems_download.manifest.*.tmp-1234-5eed…   temporary file of process 1234; never read
@@ -98,11 +99,6 @@ class ManifestPaths:
     @property
     def verified(self) -> str:
         return self._file("verified.jsonl")
-
-    @property
-    def verified_next(self) -> str:
-        """The new version of `verified`, written by the process that holds its lock."""
-        return self._file("verified.jsonl.next")
 
     @property
     def pending(self) -> str:
@@ -257,6 +253,11 @@ def joined(directory: str, name: str) -> str:
     rest, mark, parameters = directory.partition("?")
     scheme, slashes, place = rest.partition("://")  # the place may be empty: `postgresql:///?service=etl`
     return f"{scheme}{slashes}{place.rstrip('/')}/{name}{mark}{parameters}"
+
+
+def next_version(verified: str) -> str:
+    """Return the path of the new version of a verification journal, which may be anywhere."""
+    return f"{verified}.next"
 
 
 def check_name(name: str) -> str:

@@ -11,9 +11,10 @@ import pytest
 from manifestlog.audit.journal import VerificationJournal, line
 from manifestlog.audit.journal_file import beside, in_cache
 from manifestlog.audit.plan import NEVER, Expected, FileState, Level
-from manifestlog.names import ManifestPaths, resolve
+from manifestlog.names import ManifestPaths, next_version, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FILES = [Expected(f"/data/{name}", name * 64, 5) for name in "abc"]
@@ -181,10 +182,10 @@ def test_nothing_is_rewritten_while_another_run_has_it_open(paths: ManifestPaths
 
 def test_leftovers_of_a_killed_rewrite_do_not_matter(paths: ManifestPaths) -> None:
     _crowd(paths)
-    with open(paths.verified_next, "wb") as file:
+    with open(next_version(paths.verified), "wb") as file:
         file.write(b"half")
     _keep(paths)
-    assert not os.path.exists(paths.verified_next)
+    assert not os.path.exists(next_version(paths.verified))
     assert _when(paths) == MOMENT_US
 
 
@@ -273,7 +274,7 @@ def test_without_a_file_nothing_is_remembered() -> None:
 # -- it is no part of the ledger ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["verified", "verified_next"])
-def test_it_is_neither_a_segment_nor_a_leftover(paths: ManifestPaths, name: str) -> None:
-    file = os.path.basename(getattr(paths, name))
+@pytest.mark.parametrize("version", [str, next_version])
+def test_it_is_neither_a_segment_nor_a_leftover(paths: ManifestPaths, version: Callable[[str], str]) -> None:
+    file = os.path.basename(version(paths.verified))
     assert (paths.segment_numbers([file]), paths.temporaries([file])) == ([], [])

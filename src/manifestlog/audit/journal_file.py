@@ -34,7 +34,7 @@ class JournalFile(NamedTuple):
     @property
     def next(self) -> str:
         """The new version, written by the process that holds the lock of the journal."""
-        return f"{self.path}.next"
+        return names.next_version(self.path)
 
     @property
     def directory(self) -> str:
