@@ -29,6 +29,7 @@ from manifestlog.errors import HistoryReachError, ManifestError
 from manifestlog.model import codec, roots
 from manifestlog.model.earlier import UnknownBeforeError, take_back
 from manifestlog.model.events import EventKind
+from manifestlog.names import PathOrUrl
 from manifestlog.options import ManifestOptions
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 log = logging.getLogger(__name__)
-
-Place = str | os.PathLike[str]
-"""The path or URL of a manifest."""
 
 EVENTS_AT_ONCE = 1000
 IDENTITY = ("ts_created", "process")
@@ -80,7 +78,7 @@ class CopyReport:
 
 
 def copy_manifest(
-    source: Place, target: Place, *, root: str | None = None, options: ManifestOptions | None = None
+    source: PathOrUrl, target: PathOrUrl, *, root: str | None = None, options: ManifestOptions | None = None
 ) -> CopyReport:
     """Copy the manifest at a path or URL to another path or URL. The copy is durable on return.
 
@@ -97,7 +95,7 @@ def copy_manifest(
         return copy(engine, target, used, root)
 
 
-def copy(engine: Engine, target: Place, options: ManifestOptions, root: str | None = None) -> CopyReport:
+def copy(engine: Engine, target: PathOrUrl, options: ManifestOptions, root: str | None = None) -> CopyReport:
     """Copy an open manifest, as `copy_manifest` does."""
     began, driver = time.perf_counter(), driver_for(target)
     place = driver.locate(os.fspath(target))

@@ -15,6 +15,8 @@ from manifestlog.engines.registry import driver_for, is_known
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from manifestlog.names import PathOrUrl
+
 EXPECTED = "expected the path of a directory, or the URL of a database such as postgresql://host/etl"
 _NO_SECRETS = (
     "expected the URL of a database without a password, which messages and process lists would show: put it into"
@@ -23,7 +25,7 @@ _NO_SECRETS = (
 _ANY = "any_manifest"
 
 
-def manifests_in(directory: str | os.PathLike[str]) -> Sequence[str]:
+def manifests_in(directory: PathOrUrl) -> Sequence[str]:
     """Return the paths or URLs of the manifests there, sorted by name. Raises `FileNotFoundError`, `ServerError`."""
     place = os.fspath(directory)
     return driver_for(place).manifests(place)

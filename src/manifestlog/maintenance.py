@@ -22,6 +22,7 @@ from manifestlog.errors import ManifestError
 from manifestlog.mirroring import ReplicaState, replica_state
 from manifestlog.model.retiming import horizon
 from manifestlog.model.writes import future_observations
+from manifestlog.names import PathOrUrl
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import Moment, past_time
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from manifestlog.engines.protocol import Engine
     from manifestlog.engines.reports import CheckReport, Holder, RepairReport
-
-Manifest = str | os.PathLike[str]
-"""The path or URL of a manifest."""
 
 
 class ManifestStatus(NamedTuple):
@@ -69,7 +67,7 @@ class ManifestStatus(NamedTuple):
 
 
 def status(
-    manifest: Manifest, options: ManifestOptions | None = None, *, as_of: Moment | None = None
+    manifest: PathOrUrl, options: ManifestOptions | None = None, *, as_of: Moment | None = None
 ) -> ManifestStatus:
     """Open a manifest read-only and report its size; report the error if it cannot be opened.
 
@@ -129,7 +127,7 @@ def _working(engine: Engine) -> tuple[Holder, ...]:
     return ()
 
 
-def check(manifest: Manifest) -> CheckReport:
+def check(manifest: PathOrUrl) -> CheckReport:
     """Check a manifest's own files for corruption. Reads every byte, writes nothing and takes no lock.
 
     Writers can continue. Raises `ManifestNotFoundError`, `NotAManifestError`, `NewerFormatError`, `OSError`.
@@ -138,7 +136,7 @@ def check(manifest: Manifest) -> CheckReport:
     return driver.check(driver.locate(os.fspath(manifest)))
 
 
-def repair(manifest: Manifest, *, dry_run: bool = False, lock_timeout_s: float = 30.0) -> RepairReport:
+def repair(manifest: PathOrUrl, *, dry_run: bool = False, lock_timeout_s: float = 30.0) -> RepairReport:
     """Rebuild a damaged manifest from its intact parts, and move the originals to quarantine. Leaves a sound one unchanged.
 
     With `dry_run`, reports what would be done and writes nothing. On return the repaired manifest is durable.
@@ -150,7 +148,7 @@ def repair(manifest: Manifest, *, dry_run: bool = False, lock_timeout_s: float =
     return driver.repair(location, dry_run=dry_run, lock_timeout_s=lock_timeout_s)
 
 
-def diagnose(directory: Manifest, options: ManifestOptions | None = None) -> Generator[ProbeResult]:
+def diagnose(directory: PathOrUrl, options: ManifestOptions | None = None) -> Generator[ProbeResult]:
     """Check that a directory, or the database at a URL, can hold manifests safely, and yield one result per test.
 
     The tests of a directory run in a temporary one inside it. The end of the iterator removes it, so exhaust or close the

@@ -28,9 +28,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from manifestlog import names
 from manifestlog.copy_errors import ManifestExistsError
-from manifestlog.copying import EVENTS_AT_ONCE, IDENTITY, Place, common_end, rerooted, rerooted_event
+from manifestlog.copying import EVENTS_AT_ONCE, IDENTITY, common_end, rerooted, rerooted_event
 from manifestlog.engines.protocol import Capability, Replica
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.errors import CursorError, HistoryReachError, LockTimeoutError, ManifestError, ManifestNotFoundError
@@ -40,6 +39,7 @@ from manifestlog.model.before import difference
 from manifestlog.model.differences import content_differences
 from manifestlog.model.events import Event, EventKind
 from manifestlog.model.writes import forget_details
+from manifestlog.names import PathOrUrl, location_in
 from manifestlog.options import ManifestOptions
 from manifestlog.queries import log_time
 
@@ -96,7 +96,7 @@ class MirrorReport:
     """The last time at which the replica had everything of the source, as text in UTC."""
 
 
-def replica_state(manifest: Place) -> ReplicaState | None:
+def replica_state(manifest: PathOrUrl) -> ReplicaState | None:
     """Return the state of the replica at a path; None for a manifest that is not a replica. Reads one small file."""
     driver = driver_for(manifest)
     found = driver.replica(driver.locate(os.fspath(manifest)))
@@ -109,7 +109,7 @@ class Mirror:
     Opening it creates the replica, if there is none. Raises `ManifestExistsError` if something else is in its place.
     """
 
-    def __init__(self, source: Place, directory: Place, *, options: ManifestOptions | None = None) -> None:
+    def __init__(self, source: PathOrUrl, directory: PathOrUrl, *, options: ManifestOptions | None = None) -> None:
         used = options or ManifestOptions()
         engine = open_to_read(source, used)
         try:
@@ -118,9 +118,8 @@ class Mirror:
             engine.close()
             raise
 
-    def _begin(self, source: Engine, directory: Place, options: ManifestOptions) -> None:
-        folder, name = os.fspath(directory), source.location.name
-        text = names.joined(folder, name) if names.is_url(folder) else os.path.join(folder, f"{name}{names.SUFFIX}")
+    def _begin(self, source: Engine, directory: PathOrUrl, options: ManifestOptions) -> None:
+        text = location_in(directory, source.location.name)
         self._source, self._driver = source, driver_for(text)
         self._place = self._driver.locate(text)
         if Capability.REPLICA not in self._driver.capabilities:
@@ -307,7 +306,7 @@ class Mirror:
         self.close()
 
 
-def mirror_manifest(source: Place, directory: Place, *, options: ManifestOptions | None = None) -> MirrorReport:
+def mirror_manifest(source: PathOrUrl, directory: PathOrUrl, *, options: ManifestOptions | None = None) -> MirrorReport:
     """Bring the replica of a manifest in a directory up to date, or create it. Raises as `Mirror` and its `update`."""
     with Mirror(source, directory, options=options) as found:
         found.update()

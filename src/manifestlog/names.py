@@ -46,6 +46,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+PathOrUrl = str | os.PathLike[str]
+"""Where a manifest is, or a directory of manifests."""
+
 SUFFIX = ".manifest.json"
 NAME_PATTERN = "<domain>_<process>.manifest.json"
 REPORT = "report.json"
@@ -220,17 +223,17 @@ def manifest_path(directory: str | os.PathLike[str], domain: str, process: str) 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def is_url(location: str | os.PathLike[str]) -> bool:
+def is_url(location: PathOrUrl) -> bool:
     """Return whether this is the URL of a manifest or directory, not a path."""
     return _URL.match(os.fspath(location)) is not None
 
 
-def is_in_memory(location: str | os.PathLike[str]) -> bool:
+def is_in_memory(location: PathOrUrl) -> bool:
     """Return whether this is the location of a manifest in memory, such as `memory:systems_download`."""
     return os.fspath(location).lower().startswith(MEMORY)
 
 
-def is_path(location: str | os.PathLike[str]) -> bool:
+def is_path(location: PathOrUrl) -> bool:
     """Return whether a manifest or directory with this location is in files."""
     return not (is_url(location) or is_in_memory(location))
 
@@ -242,7 +245,7 @@ def name_of(location: str) -> str:
     return os.path.basename(text).removesuffix(SUFFIX)
 
 
-def location_in(directory: str | os.PathLike[str], name: str) -> str:
+def location_in(directory: PathOrUrl, name: str) -> str:
     """Return the path or URL of the manifest with this name in a directory, or in the database at a URL."""
     place = os.fspath(directory)
     return joined(place, name) if is_url(place) else os.path.join(place, f"{name}{SUFFIX}")
@@ -302,7 +305,7 @@ def claim_of_items(manifest: str) -> str:
     return f"stage {manifest} item"
 
 
-def files_of(location: str | os.PathLike[str]) -> ManifestPaths:
+def files_of(location: PathOrUrl) -> ManifestPaths:
     """Return the files of the manifest at this location; of one that is not in files, none exists. Raises as `resolve`."""
     text = os.fspath(location)
     return resolve(text) if is_path(text) else ManifestPaths("", name_of(text))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from manifestlog.engines.protocol import Driver, Engine
+    from manifestlog.names import PathOrUrl
     from manifestlog.options import ManifestOptions
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://|(?=[a-z0-9-]+(?:_[a-z0-9-]+)+$))")
@@ -35,12 +36,12 @@ _CUT = re.compile(r"(?:postgres|postgresql|memory):/(?!/)")
 """What a `Path` makes of a URL."""
 
 
-def is_known(location: str | os.PathLike[str]) -> bool:
+def is_known(location: PathOrUrl) -> bool:
     """Return whether an engine keeps manifests at locations with this scheme, installed or not."""
     return _scheme_of(os.fspath(location)) in _DRIVERS
 
 
-def driver_for(location: str | os.PathLike[str]) -> Driver:
+def driver_for(location: PathOrUrl) -> Driver:
     """Return the driver for a manifest's path or URL; raises `ManifestError` for an unknown scheme."""
     text = os.fspath(location)
     if _CUT.match(text):
@@ -67,7 +68,7 @@ def _imported(module: str, scheme: str) -> ModuleType:
         raise ManifestError(f"{scheme}:// {why}; install it: pip install 'manifestlog[{_EXTRAS[module]}]'") from error
 
 
-def open_to_read(location: str | os.PathLike[str], options: ManifestOptions) -> Engine:
+def open_to_read(location: PathOrUrl, options: ManifestOptions) -> Engine:
     """Open the manifest at a path or URL read-only. Raises as `Driver.locate` and `Driver.open`."""
     driver = driver_for(location)
     return driver.open(driver.locate(os.fspath(location)), None, options, read_only=True)
