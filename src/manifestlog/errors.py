@@ -44,6 +44,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from manifestlog.names import is_in_memory
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -73,7 +75,13 @@ class ManifestNotFoundError(ManifestError, FileNotFoundError):
     _fields = ("path",)
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path}: no such manifest; create it with `manifestlog init`, or open it with metadata")
+        advice = "; create it with `manifestlog init`, or open it with metadata"
+        if is_in_memory(path):
+            advice = (
+                ": one in memory is reached only through the manager that has it open;"
+                " open it with metadata first, and keep it open"
+            )
+        super().__init__(f"{path}: no such manifest{advice}")
         self.path = path
 
 

@@ -78,7 +78,7 @@ def fresh_metadata(
 
     Raises `UnrecordableFolderError`, and `ValueError` for a bad file name.
     """
-    directory = os.getcwd() if names.is_url(path) else names.resolve(path).directory
+    directory = names.resolve(path).directory if names.is_path(path) else os.getcwd()
     try:
         directory.encode()
     except UnicodeEncodeError:

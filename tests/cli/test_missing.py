@@ -51,3 +51,34 @@ def test_the_json_of_the_error_says_the_same(run: Program) -> None:
 @pytest.mark.parametrize("verb", ["status", "check", "failures"])
 def test_without_any_manifest_the_whole_path_of_the_directory_is_named(run: Program, home: Path, verb: str) -> None:
     assert f"{home}/manifests: no manifests found; name another place with --dir" in run.here(verb).err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("init", "memory:x_download"),
+        ("init", "memory://x_download"),
+        ("check", "memory:x_download"),
+        ("has", "memory:x_download", "a" * 64),
+        ("list", "x_download", "--dir", "memory:"),
+        ("pending", "x_parse", "--of", "x_download", "--dir", "memory:"),
+        ("copy", "x_download", "memory:x_copy"),
+        ("copy", "x_download", "memory:"),
+    ],
+    ids=" ".join,
+)
+def test_a_manifest_in_memory_would_end_with_the_command(run: Program, home: Path, arguments: tuple[str, ...]) -> None:
+    result = run.here(*arguments)
+    assert (result.code, one_line(result.err), list(home.iterdir())) == (2, True, [])
+    assert "would end with this command; name a manifest in a directory or a database" in result.err
+
+
+@pytest.mark.parametrize("arguments", [("status", "--dir", "memory:"), ("doctor", "memory:")], ids=" ".join)
+def test_memory_is_no_directory(run: Program, home: Path, arguments: tuple[str, ...]) -> None:
+    result = run.here(*arguments)
+    assert (result.code, one_line(result.err), list(home.iterdir())) == (2, True, [])
+    assert "expected the path of a directory, or the URL of a database" in result.err
+
+
+def test_a_replica_is_in_a_directory(run: Program) -> None:
+    assert "a replica is a manifest in files; name a directory" in run.here("mirror", "x_download", "memory:").err

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifestlog import DownloadManifestManager, ManifestError, ManifestNotFoundError
+from manifestlog import (
+    DownloadManifestManager,
+    ManifestError,
+    ManifestNotFoundError,
+    audit,
+    copy_manifest,
+    maintenance,
+    mirror_manifest,
+)
+from manifestlog.locating import manifests_in
 
 from .builders import META, record, sha
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HERE = "memory:systems_download"
@@ -51,6 +61,49 @@ def test_without_metadata_there_is_none() -> None:
 def test_a_bad_name_says_the_rule() -> None:
     with pytest.raises(ValueError, match="two or more parts"):
         DownloadManifestManager("memory:x", META)
+
+
+@pytest.mark.parametrize("place", ["memory:", "memory:x", "memory://", "memory:/systems_download"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(DownloadManifestManager, id="open"),
+        pytest.param(lambda place: copy_manifest(place, "x_copy.manifest.json"), id="copy"),
+        pytest.param(lambda place: mirror_manifest(place, "mirrors"), id="mirror"),
+        pytest.param(maintenance.status, id="status"),
+        pytest.param(maintenance.check, id="check"),
+        pytest.param(maintenance.repair, id="repair"),
+        pytest.param(audit.run, id="verify"),
+        pytest.param(manifests_in, id="manifests"),
+        pytest.param(lambda place: list(maintenance.diagnose(place)), id="diagnose"),
+    ],
+)
+def test_a_location_without_a_name_says_what_one_looks_like(use: Callable[[str], object], place: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{place}' is not a manifest in memory, .* such as memory:systems_download"):
+        use(place)
+
+
+def test_a_replica_is_not_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "systems_download.manifest.json"
+    with DownloadManifestManager(path, META), pytest.raises(ValueError, match="is not a manifest in memory"):
+        mirror_manifest(path, "memory:")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda: copy_manifest(HERE, "x_copy.manifest.json"), id="copy"),
+        pytest.param(lambda: mirror_manifest(HERE, "mirrors"), id="mirror"),
+        pytest.param(lambda: maintenance.status(HERE).error, id="status"),
+    ],
+)
+def test_what_opens_a_manifest_by_its_location_says_that_its_manager_is_needed(use: Callable[[], object]) -> None:
+    with DownloadManifestManager(HERE, META):
+        try:
+            error = use()
+        except ManifestNotFoundError as raised:
+            error = raised
+    assert "only through the manager that has it open" in str(error)
 
 
 def test_it_cannot_be_sent_to_another_process() -> None:

@@ -23,7 +23,7 @@ def _directory(text: str) -> str:
         raise typer.BadParameter("must not be empty")
     if os.path.exists(text) and not os.access(text, os.R_OK):
         raise typer.BadParameter(f"{text!r} is not readable")
-    return text if names.is_url(text) else str(Path(text))
+    return str(Path(text)) if names.is_path(text) else text
 
 
 DirectoryOption = Annotated[

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from manifestlog import names
+from manifestlog.engines.protocol import Capability
 from manifestlog.engines.registry import driver_for
 from manifestlog.options import FOREVER, ManifestOptions
 
@@ -41,12 +42,12 @@ class Settings:
 
     def path_of(self, manifest: str) -> str:
         """Return the path or URL that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
-        if names.is_url(manifest):
+        if not names.is_path(manifest):
             return _checked(manifest)
         if manifest.endswith(names.SUFFIX):
             path = str(Path(manifest))
-        elif names.is_url(self.directory):
-            return _checked(names.joined(self.directory, names.check_name(manifest)))
+        elif not names.is_path(self.directory):
+            return _checked(names.location_in(self.directory, names.check_name(manifest)))
         else:
             path = str(Path(self.directory, f"{names.check_name(manifest)}{names.SUFFIX}"))
         names.resolve(path)
@@ -54,8 +55,11 @@ class Settings:
 
 
 def _checked(url: str) -> str:
-    """Return the URL of a manifest. Raises `ValueError` if its engine refuses it, such as one with a password."""
-    driver_for(url).locate(url)
+    """Return the URL of a manifest. Raises `ValueError` if nothing would be kept there, and for one with a password."""
+    driver = driver_for(url)
+    if Capability.DURABLE not in driver.capabilities:
+        raise ValueError(f"{url!r} would end with this command; name a manifest in a directory or a database")
+    driver.locate(url)
     return url
 
 

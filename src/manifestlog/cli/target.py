@@ -60,7 +60,7 @@ def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[str]
 
 def in_directory(settings: Settings) -> list[str]:
     """Return every manifest of the directory, sorted by name, including one that has only a log."""
-    if names.is_url(settings.directory):
+    if not names.is_path(settings.directory):
         return list(driver_for(checked_directory(settings.directory)).manifests(settings.directory))
     try:
         files = os.listdir(settings.directory)
@@ -77,13 +77,13 @@ def in_directory(settings: Settings) -> list[str]:
 
 def none_found(settings: Settings) -> str:
     """Return the message for a directory or a database without manifests."""
-    where = settings.directory if names.is_url(settings.directory) else os.path.abspath(settings.directory)
+    where = os.path.abspath(settings.directory) if names.is_path(settings.directory) else settings.directory
     return f"{where}: no manifests found; name another place with --dir, or create a manifest with `manifestlog init`"
 
 
 def checked_directory(url: str, hint: str = "--dir") -> str:
     """Return the URL of a database if manifests can be there; one with a password is a usage error."""
-    if names.is_url(url) and (reason := locating.problem(url)):
+    if not names.is_path(url) and (reason := locating.problem(url)):
         raise typer.BadParameter(reason, param_hint=hint)
     return url
 
@@ -107,7 +107,7 @@ def _name_of_segment(file: str) -> str | None:
 
 def resolved(path: str) -> str:
     """Return a path with its links resolved, and a URL as it is."""
-    return path if names.is_url(path) else names.resolve(path).canonical
+    return names.resolve(path).canonical if names.is_path(path) else path
 
 
 def checksum(text: str, hint: str = "SHA256") -> str:

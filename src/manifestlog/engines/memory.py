@@ -43,7 +43,7 @@ from manifestlog.model.earlier import UnknownBeforeError, earlier
 from manifestlog.model.events import Event, EventKind
 from manifestlog.model.rows import EXTRACTOR, Row, moment_text, utc_text
 from manifestlog.model.writes import Added, Rewritten, Rules, forget_details, plan_add, plan_update, rewrite_events
-from manifestlog.names import check_name
+from manifestlog.names import MEMORY, NAME_RULE, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -54,15 +54,26 @@ if TYPE_CHECKING:
     from manifestlog.model.writes import Plan, TimeLookup
     from manifestlog.options import ManifestOptions
 
-SCHEME = "memory:"
-
 capabilities: frozenset[Capability] = frozenset({Capability.HISTORY})
 
 
 def locate(text: str) -> Location:
-    """Return the location of a name such as `memory:systems_download`; relative roots start at the working directory."""
-    name = check_name(text[len(SCHEME) :].removeprefix("//"))
-    return Location(SCHEME + name, SCHEME + name, name, os.getcwd())
+    """Return the location of a name such as `memory:systems_download`; relative roots start at the working directory.
+
+    Raises `ValueError` for another name, and for none.
+    """
+    try:
+        name = check_name(text[len(MEMORY) :].removeprefix("//"))
+    except ValueError:
+        raise _not_one(text) from None
+    return Location(MEMORY + name, MEMORY + name, name, os.getcwd())
+
+
+def _not_one(text: str) -> ValueError:
+    return ValueError(
+        f"{text!r} is not a manifest in memory, which is in no directory: expected memory:<domain>_<process> as text,"
+        f" such as memory:systems_download ({NAME_RULE})"
+    )
 
 
 def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
@@ -104,14 +115,14 @@ def footprint(location: Location) -> Footprint:  # noqa: ARG001 -- the protocol'
     return Footprint()
 
 
-def diagnose(directory: str) -> Generator[ProbeResult]:  # noqa: ARG001 -- the protocol's
-    """Yield nothing: this engine uses no directory."""
-    yield from ()
+def diagnose(directory: str) -> Generator[ProbeResult]:
+    """Raise `ValueError`: this engine uses no directory."""
+    raise _not_one(directory)
 
 
-def manifests(directory: str) -> list[str]:  # noqa: ARG001 -- the protocol's
-    """Return nothing: no manifest of this engine is in a directory."""
-    return []
+def manifests(directory: str) -> list[str]:
+    """Raise `ValueError`: no manifest of this engine is in a directory."""
+    raise _not_one(directory)
 
 
 class MemoryEngine:

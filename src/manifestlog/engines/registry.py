@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, cast
 
 from manifestlog.errors import ManifestError
+from manifestlog.names import is_in_memory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +33,7 @@ _DRIVERS = {
 }
 _EXTRAS = {_POSTGRES: "postgres"}
 """What to install for an engine."""
-_CUT = re.compile(r"(?:postgres|postgresql|memory):/(?!/)")
+_CUT = re.compile(r"(?:postgres|postgresql):/(?!/)")
 """What a `Path` makes of a URL."""
 
 
@@ -54,6 +55,8 @@ def driver_for(location: PathOrUrl) -> Driver:
 
 
 def _scheme_of(text: str) -> str:
+    if is_in_memory(text):
+        return "memory"
     found = _SCHEME.match(text)
     return found[1].lower() if found else ""
 

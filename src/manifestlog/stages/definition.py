@@ -189,7 +189,9 @@ class Stage:
 
 
 def _last_part(manifest: str) -> str:
+    name = name_of(manifest)
     try:
-        return check_name(name_of(manifest).rpartition(":")[2]).rpartition("_")[2]
+        return check_name(name).rpartition("_")[2]
     except ValueError as error:
-        raise StageError("", "manifest", str(error)) from None
+        reason = str(error) if name == manifest else f"{manifest}: {error}"
+        raise StageError("", "manifest", reason) from None

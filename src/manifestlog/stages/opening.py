@@ -16,7 +16,7 @@ from manifestlog.errors import ManifestNotFoundError, ReadOnlyError
 from manifestlog.factory import fresh_metadata
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager, reader_of
-from manifestlog.names import SUFFIX, check_name, location_in, name_of
+from manifestlog.names import MEMORY, SUFFIX, check_name, is_in_memory, location_in, name_of
 from manifestlog.stages import command_work, function, kept_look, naming
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
 from manifestlog.stages.errors import StageError
@@ -55,6 +55,9 @@ def outputs_of(
     path = path_of(stage.manifest, directory)
     found = open_already(path)
     if found is None:
+        if is_in_memory(path):
+            reason = f"{path} would end with this call, and what it records with it; open it first, and keep it open"
+            raise StageError(stage.name, "manifest", reason)
         root = upstream.root
         with suppress(ManifestNotFoundError), ProcessedManifestManager(path, read_only=True) as old:
             root = old.metadata.root_dir
@@ -75,7 +78,7 @@ def outputs_to_read(stage: Stage, directory: str | os.PathLike[str]) -> Iterator
     try:
         found = reader_of(path)
     except ManifestNotFoundError:
-        found = ProcessedManifestManager(f"memory:{name_of(path)}", fresh_metadata(path, stage.process, stage.version))
+        found = ProcessedManifestManager(f"{MEMORY}{name_of(path)}", fresh_metadata(path, stage.process, stage.version))
     with found:
         yield found
 

@@ -25,7 +25,7 @@ from manifestlog.errors import ManifestError
 from manifestlog.files import disk
 from manifestlog.files.processes import this_process
 from manifestlog.model.safe_urls import safe_text, safe_url
-from manifestlog.names import SUFFIX, is_url
+from manifestlog.names import is_url, name_of
 from manifestlog.stages.lineage_totals import Totals
 from manifestlog.stages.report import Begun, Ended, Finished
 from manifestlog.version import __version__
@@ -153,13 +153,13 @@ class OpenLineage:
             ),
             job=types.job(self._job_namespace, found.stage.name, {"jobType": job}),
             inputs=[
-                types.input(self._dataset_namespace, f"{_name_of(found.stage.upstream)}/{name}")
+                types.input(self._dataset_namespace, f"{name_of(found.stage.upstream)}/{name}")
                 for name in sorted(found.totals.inputs)
             ],
             outputs=[
                 types.output(
                     self._dataset_namespace,
-                    f"{_name_of(found.stage.manifest)}/{name}",
+                    f"{name_of(found.stage.manifest)}/{name}",
                     {"outputStatistics": self._statistics(total)},
                 )
                 for name, total in sorted(found.totals.outputs.items())
@@ -176,11 +176,6 @@ def _namespace_of(directory: str) -> str:
     if is_url(directory):
         return safe_url(directory.partition("?")[0])
     return f"file://{this_process()['host']}{os.path.abspath(directory)}"
-
-
-def _name_of(manifest: str) -> str:
-    """Return the name of a manifest that a stage names by its name, path or URL."""
-    return manifest.partition("?")[0].rpartition("/")[2].rpartition(":")[2].removesuffix(SUFFIX)
 
 
 # -- the package -------------------------------------------------------------------------------------------------------

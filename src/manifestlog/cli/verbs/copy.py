@@ -54,9 +54,9 @@ def copy(settings: Settings, source: target.FromArgument, to: _ToArgument, *, ro
 
 def _place(settings: Settings, name: str, to: str) -> str:
     """Return the path or URL of the target."""
-    if names.is_url(to):
+    if not names.is_path(to):
         is_manifest = names.parse_manifest_name(names.name_of(to) + names.SUFFIX) is not None
-        found = to if is_manifest and not to.partition("?")[0].endswith("/") else names.joined(to, name)
+        found = to if is_manifest and not to.partition("?")[0].endswith("/") else names.location_in(to, name)
         return target.locate(settings, found, "TO")
     if not to.endswith(names.SUFFIX) and ("/" in to or os.path.isdir(to)):
         return os.path.join(to, name + names.SUFFIX)

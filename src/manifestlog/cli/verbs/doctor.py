@@ -35,7 +35,7 @@ def doctor(
     if a test fails, and with 0 if there are only warnings.
     """
     place = settings.directory if folder is None else folder
-    if names.is_url(place):
+    if not names.is_path(place):
         target.checked_directory(place, "--dir" if folder is None else "DIR")
     elif not os.path.isdir(place):
         what = "not a directory" if os.path.lexists(place) else "no such directory"
@@ -50,7 +50,7 @@ def doctor(
     if settings.as_json:
         output.document(
             {
-                "directory": place if names.is_url(place) else os.path.realpath(place),
+                "directory": os.path.realpath(place) if names.is_path(place) else place,
                 "failed": failed,
                 "tests": [_as_json(one) for one in found],
             }

@@ -38,7 +38,7 @@ def mirror(
     then ask no server. Only this command writes there; `status` shows how old the replica is. Waits for a server that
     goes away; with --once, that is an error.
     """
-    if names.is_url(to):
+    if not names.is_path(to):
         raise typer.BadParameter("a replica is a manifest in files; name a directory", param_hint="TO_DIR")
     begin = target.locate(settings, source, "FROM")
     with signals.collected() as caught, Mirror(begin, to, options=settings.options(keep)) as found:

@@ -40,7 +40,7 @@ def serve(
     if not dev:
         why = "this server is for development: it has no backup, no standby and no network; add --dev if that is enough"
         raise typer.BadParameter(why, param_hint="--dev")
-    if names.is_url(folder):
+    if not names.is_path(folder):
         raise typer.BadParameter(f"{folder}: expected a directory, not a URL", param_hint="DIR")
     with _ended_by_signals(), serving(folder) as server:
         _announce(settings, server)

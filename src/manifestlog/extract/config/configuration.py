@@ -32,7 +32,7 @@ from manifestlog.extract.errors import ConfigError
 from manifestlog.extract.expectations import Expectations
 from manifestlog.extract.request_options import RequestOptions
 from manifestlog.model.url_paths import UrlPath
-from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name, is_url, location_in
+from manifestlog.names import NAME_PATTERN, NAME_RULE, check_name, is_path, location_in
 from manifestlog.objects import locations
 from manifestlog.options import FOREVER, HISTORY_RULE, parse_history
 
@@ -63,7 +63,7 @@ def _manifests_directory(value: object, info: ValidationInfo) -> object:
     """Return an absolute path, or the URL of a database as it is."""
     if not isinstance(value, str | Path):
         raise ValueError(f"{locating.EXPECTED}; correct it")
-    if not is_url(value):
+    if is_path(value):
         return _directory(value, info)
     if not str(value).isprintable():
         raise ValueError("expected a URL without control characters; correct it")
