@@ -107,7 +107,9 @@ def _process_of(folder: Folder, found: Path) -> Iterator[Popen[bytes]]:
 def _hold_signals() -> Callable[[], None]:
     """Hold back the signals that would end this process; return what delivers them and ends that.
 
-    They are not blocked: any other thread would take them then, and Python calls their handlers in the main thread.
+    They are not blocked: any other thread would take them then, and Python calls their handlers in the main thread. Nor are
+    they noted as stop requests, as by `workers.interrupts.Interrupts`: they are only late. Each goes to the handler that it
+    had, which may raise, as soon as there is somebody who stops the server.
     """
     came: list[int] = []
     before: dict[int, Any] = {}
