@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ BAD = {
     "fails": ("echo why >&2; exit 3", "the command exited with 3: why"),
     "writes nothing": (":", "the command exited with 0 and wrote no output"),
     "writes elsewhere": ('echo x >"$2.other"', "the command exited with 0 and wrote no output"),
-    "writes half and fails": ('echo half >"$2"; exit 1', "the command exited with 1"),
+    "writes half and fails": ('echo half >"$2"; exit 1', "the command exited with 1 and printed nothing"),
     "is killed": (
         "kill -9 $$",
         "the command was killed by signal 9 (SIGKILL), perhaps by the system for lack of memory",
@@ -102,6 +103,41 @@ def bad(request: pytest.FixtureRequest) -> tuple[str, str]:
 def test_a_bad_command_says_what_it_did(home: Path, bad: tuple[str, str]) -> None:
     script, said = bad
     assert error(run(home, script)) == said
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo begun; echo why; exit 3", "the command exited with 3 (its output: {log}): why"),
+        ("echo why", "the command exited with 0 and wrote no output (its output: {log}): why"),
+        ("echo why; kill -SEGV $$", "the command was killed by signal 11 (SIGSEGV) (its output: {log}): why"),
+    ],
+)
+def test_of_a_command_that_is_silent_on_stderr_the_log_is_named(home: Path, script: str, said: str) -> None:
+    found = error(run(home, script))
+    (log,) = home.glob("out/.manifestlog.work/files_processing/logs/*/*/stdout.log")
+    assert found == said.format(log=log)
+
+
+def test_without_a_log_the_last_line_is_said_all_the_same(home: Path) -> None:
+    (home / "logs").touch()  # no directory can be made of it
+    assert error(run(home, "echo why; exit 3", log_dir=home / "logs")) == "the command exited with 3: why"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo bad >&2; exit 1", "^bad$"),
+        ("echo bad; exit 1", r"^exited with 1 \(its output: .*/stdout\.log\): bad$"),
+        ("exit 1", "^exited with 1 and printed nothing$"),
+    ],
+)
+def test_a_check_says_why_in_its_own_words_or_where_they_are(home: Path, script: str, why: str) -> None:
+    work = CommandWork(("sh", "-c", f"case $1 in *bad.txt) {script};; esac", "sh", "{input}"), cwd=home, judges=True)
+    run_stage(Stage("files_download", "files_processing", work, output_dir=home / "out"), home / "manifests")
+    with DownloadManifestManager(home / "manifests/files_processing.manifest.json", read_only=True) as manifest:
+        (reason,) = (event.details["reason"] for event in manifest.history() if "reason" in event.details)
+    assert re.search(why, reason)
 
 
 def test_a_bad_command_fails_its_own_item_only(home: Path, bad: tuple[str, str]) -> None:

@@ -130,7 +130,7 @@ class Commander:
         if has_exited and result.exit_code == work.nothing_exit:
             return Nothing(_last_line(result.stderr_tail))
         if work.judges and has_exited and 0 < (result.exit_code or 0) <= INVALID_EXIT_MAX:
-            return Judgement(is_valid=False, why=_last_line(result.stderr_tail) or problem)
+            return Judgement(is_valid=False, why=_last_line(result.stderr_tail) or _explained(result, problem or ""))
         if problem is not None:
             return _failed(result, f"the command {problem}")
         if work.judges:
@@ -165,8 +165,17 @@ def _found(work: CommandWork) -> str | None:
 
 def _failed(result: CommandResult, error: str) -> Failed:
     code = result.exit_code if result.signal is None else -result.signal
-    last = _last_line(result.stderr_tail)
-    return Failed(f"{error}: {last}" if last else error, code, result.stderr_tail or None)
+    return Failed(_explained(result, error), code, result.stderr_tail or None)
+
+
+def _explained(result: CommandResult, error: str) -> str:
+    """Return an error with the last line that the command printed; if it has nothing on stderr, with the file of the rest."""
+    if last := _last_line(result.stderr_tail):
+        return f"{error}: {last}"
+    if last := _last_line(result.stdout_tail):
+        where = f" (its output: {os.path.abspath(result.stdout_path)})" if result.stdout_path else ""
+        return f"{error}{where}: {last}"
+    return f"{error} and printed nothing" if result.exit_code and not result.timed_out else error
 
 
 def _last_line(text: str) -> str | None:

@@ -79,7 +79,8 @@ class CommandWork:
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables in addition to those of the run; placeholders are allowed in the values."""
     judges: bool = False
-    """Whether it validates its input: exit code 0 means valid; 1 to 125 mean invalid, and its last lines on stderr say why."""
+    """Whether it validates its input: exit code 0 means valid; 1 to 125 mean invalid, and its last line on stderr says why,
+    or on stdout if stderr is empty."""
     nothing_exit: int | None = None
     """The exit code which means that there is nothing to do with this input."""
 
