@@ -150,6 +150,14 @@ def test_every_width_shows_who_and_how(run: Program, width: int) -> None:
     ] * 7
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_path_in_an_error_is_whole_at_every_width(run: Program, told: Path, width: int) -> None:
+    log = f"/srv/etl/{'a' * 60}/stdout.log"
+    with open_manifest(told) as manifest:
+        manifest.fail(SimpleNamespace(source_id="bad", dataset="data"), f"exited with 1 (its output: {log}): why")
+    assert log in terminal(run, width, "failures")
+
+
 @both
 @pytest.mark.usefixtures("told")
 def test_the_real_program_says_the_same(run: Program, verb: str) -> None:

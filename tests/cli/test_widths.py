@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.test_program import _read
+from cli.test_run import CONFIG, configure, stage
 from extract.builders import raw_config
 
 if TYPE_CHECKING:
@@ -134,6 +135,28 @@ def test_a_dry_run_shows_why_and_units(run: Program, config: str, width: int) ->
     head, rows = columns_of(terminal(run, width, "extract", config, "--dry-run"), "action")
     why = " ".join(row[head.index("why") :].strip() for row in rows)
     assert ("it has no record" in why, sum("1.0 MB" in row for row in rows)) == (True, 2), rows
+
+
+@pytest.fixture
+def pending(run: Program) -> str:
+    """The path of a file that is pending for a stage of a configuration."""
+    path = run.home / "raw" / "prices.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    assert run.here("add", "files_raw", "raw", "--quiet").code == 0
+    configure(run.home, stage("upper", "files_raw"))
+    return str(path)
+
+
+@every_width
+def test_a_dry_run_of_stages_shows_the_whole_path(run: Program, pending: str, width: int) -> None:
+    assert pending in terminal(run, width, "run", CONFIG, "--dry-run")
+
+
+def test_a_dry_run_of_stages_keeps_its_columns_beside_a_long_path(run: Program, pending: str) -> None:
+    head, rows = columns_of(terminal(run, len(pending), "run", CONFIG, "--dry-run"), "stage")
+    assert head.split() == ["stage", "source", "dataset"]
+    assert [row.strip() for row in rows if "path" in row or pending in row] == ["path:", pending]
 
 
 @every_width

@@ -4,8 +4,10 @@ Invariants:
 
 - A number is shown whole with its unit, or its column is dropped.
 - Important columns appear at any width. Text is wrapped, never cut.
+- What is below a row is broken between words only, so that a path in it can be copied.
 """
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
 _WORDS_MIN = 24
@@ -39,6 +41,23 @@ def fit(
 def _needed(widths: Mapping[str, int], gap: int, words: Collection[str]) -> int:
     total = sum(min(width, _WORDS_MIN) if name in words else width for name, width in widths.items())
     return total + gap * (len(widths) - 1)
+
+
+def fits(widths: Mapping[str, int], available: int, *, gap: int) -> bool:
+    """Return whether all columns fit at their full widths."""
+    return _needed(widths, gap, ()) <= available
+
+
+def below(name: str, text: str, available: int) -> list[str]:
+    """Return the lines below a row for a cell that has no room in it."""
+    return textwrap.wrap(
+        f"{name}: {text}",
+        available,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def shortened(text: str, width: int) -> str:

@@ -13,16 +13,19 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import missing
-from manifestlog.cli.ui.fit import fit
+from manifestlog.cli.ui.fit import below, fit, fits
 from manifestlog.errors import ManifestError, ManifestNotFoundError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -181,14 +184,16 @@ def table(
     numbers: Sequence[str] = (),
     words: Sequence[str] = (),
     least: Sequence[str] = (),
+    whole: str | None = None,
 ) -> None:
     """Print rows under headings; the columns `numbers` are right-aligned.
 
-    On a narrow terminal, drops the columns `least` in their order, and wraps the columns `words` [default: the last one].
+    On a narrow terminal, moves the column `whole` to lines of its own, in which no word is broken. Then drops the columns
+    `least` in their order, and wraps the columns `words` [default: the last one].
     """
     cells = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich_table(columns, cells, numbers, words or columns[-1:], least)
+        _rich_table(columns, cells, numbers, words or columns[-1:], least, whole)
     else:
         _plain_table(columns, cells, numbers)
 
@@ -205,24 +210,45 @@ def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: Sequenc
 
 
 def _rich_table(
-    columns: Sequence[str], rows: list[list[str]], numbers: Sequence[str], words: Sequence[str], least: Sequence[str]
+    columns: Sequence[str],
+    rows: list[list[str]],
+    numbers: Sequence[str],
+    words: Sequence[str],
+    least: Sequence[str],
+    whole: str | None,
 ) -> None:
-    from rich import box  # noqa: PLC0415 -- only a terminal needs rich, which takes 60 ms to import
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 -- only a terminal needs rich, which takes 60 ms to import
 
     console = Console()
     widths = {name: max(len(row[i]) for row in [columns, *rows]) for i, name in enumerate(columns)}
-    fitting = fit(widths, console.width, gap=_GAP, words=words, least=least)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, width in fitting.items():
+    moved = None if whole is None or fits(widths, console.width, gap=_GAP) else whole
+    beside = {name: width for name, width in widths.items() if name != moved}
+    fitting = fit(beside, console.width, gap=_GAP, words=words, least=least)
+    cells = [dict(zip(columns, row, strict=True)) for row in rows]
+    if moved is None:
+        console.print(_framed(cells, fitting, numbers))
+        return
+    for number, row in enumerate(cells):
+        console.print(_framed([row], fitting, numbers, has_heading=number == 0))
+        for text in below(moved, row[moved], console.width):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _framed(
+    rows: list[dict[str, str]], widths: Mapping[str, int], numbers: Sequence[str], *, has_heading: bool = True
+) -> "Table":
+    """Return these rows as a table with columns of these widths."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=has_heading)
+    for name, width in widths.items():
         justify: Literal["right", "left"] = "right" if name in numbers else "left"
         shown.add_column(name, justify=justify, width=width, overflow="fold")
     for row in rows:
-        cells = dict(zip(columns, row, strict=True))
-        shown.add_row(*(Text(cells[name], style=_style(cells[name])) for name in fitting))
-    console.print(shown)
+        shown.add_row(*(Text(row[name], style=_style(row[name])) for name in widths))
+    return shown
 
 
 def _style(cell: str) -> str:

@@ -14,7 +14,7 @@ from manifestlog.cli.ui.event_lines import with_status
 from manifestlog.model.failures import Failure
 
 _COLUMNS = ("manifest", "dataset", "source", "first", "last", "attempts", "succeeded", "error")
-_WORDS = ("dataset", "source", "error")
+_WORDS = ("dataset", "source")
 _LEAST = ("manifest", "succeeded", "dataset", "last", "attempts")
 """Columns that a narrow terminal drops, in this order."""
 _NUMBERS = ("attempts",)
@@ -45,7 +45,9 @@ def failures(
         found = history.failures(asked.manifests, since=earliest, recovered=everything)
         shown = found[:limit]
         if not histories.write_json(settings, "failures", [one._asdict() for one in shown], jsonl=jsonl) and shown:
-            output.table(_COLUMNS, list(map(_cells, shown)), numbers=_NUMBERS, words=_WORDS, least=_LEAST)
+            output.table(
+                _COLUMNS, list(map(_cells, shown)), numbers=_NUMBERS, words=_WORDS, least=_LEAST, whole="error"
+            )
     failing = any(one.succeeded is None for one in found)
     return asked.exit_code() or int(fail and failing)
 

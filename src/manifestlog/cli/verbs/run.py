@@ -293,7 +293,7 @@ def _plan(settings: Settings, chosen: _Chosen) -> int:
 def _show_items(items: "Sequence[tuple[Stage, Sequence[ItemRef]]]") -> None:
     rows = [(stage.name, ref.source_id, ref.dataset, ref.file_path) for stage, some in items for ref in some]
     if rows:
-        output.table(("stage", "source", "dataset", "path"), rows, words=("source", "path"), least=("dataset",))
+        output.table(("stage", "source", "dataset", "path"), rows, words=("source",), least=("dataset",), whole="path")
     for stage, some in items:
         output.line(f"{stage.name}: {len(some):,} pending now")
 
