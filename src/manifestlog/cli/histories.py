@@ -96,8 +96,3 @@ def write_json(settings: Settings, name: str, rows: Sequence[dict[str, Any]], *,
     elif settings.as_json:
         output.document({"schema_version": _SCHEMA_VERSION, name: rows})
     return jsonl or settings.as_json
-
-
-def moment(ts: str | None) -> str:
-    """Return a time for people: whole seconds, in UTC."""
-    return "-" if ts is None else f"{ts[:19]}Z"

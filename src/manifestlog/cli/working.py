@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog import names
 from manifestlog.cli.configured import Configured
+from manifestlog.cli.ui import output
 from manifestlog.engines.registry import open_to_read
 from manifestlog.errors import ManifestError
 from manifestlog.options import ManifestOptions
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from manifestlog.stages.report import ItemRef
 
 _SHOWN_MAX = 3
-_DIGITS = 12
 
 
 class Work(NamedTuple):
@@ -41,7 +41,7 @@ def of_holders(holders: "Iterable[Holder]", manifest: str) -> tuple[Work, ...]:
     """Return what these holders are at."""
     items = names.claim_of_items(manifest)
     return tuple(
-        Work(one.host, one.pid, one.since, "item", one.name[:_DIGITS])
+        Work(one.host, one.pid, one.since, "item", output.short(one.name))
         if one.kind == items
         else Work(one.host, one.pid, one.since, "source", one.name)
         for one in holders
@@ -69,7 +69,9 @@ def on_items(found: Configured, stage: "Stage", items: "Collection[ItemRef]") ->
     paths = {digest_of(one.key, is_group=stage.group_by is not None): one.file_path for one in items}
     wanted = list(paths) if is_in_files(found) else None
     holders = _holders(found, stage.manifest, None, names.claim_of_items(stage.manifest), wanted)
-    return tuple(Work(one.host, one.pid, one.since, "item", paths.get(one.name, one.name[:_DIGITS])) for one in holders)
+    return tuple(
+        Work(one.host, one.pid, one.since, "item", paths.get(one.name, output.short(one.name))) for one in holders
+    )
 
 
 def _holders(
@@ -98,4 +100,8 @@ def lines(manifest: str, work: Sequence[Work]) -> list[str]:
 def _shown(work: Sequence[Work]) -> str:
     more = f" and {len(work) - _SHOWN_MAX:,} more" if len(work) > _SHOWN_MAX else ""
     since = min((one.since for one in work if one.since is not None), default=None)
-    return ", ".join(one.name for one in work[:_SHOWN_MAX]) + more + (f", since {since[:19]}Z" if since else "")
+    return (
+        ", ".join(one.name for one in work[:_SHOWN_MAX])
+        + more
+        + (f", since {output.human_time(since)}" if since else "")
+    )

@@ -9,11 +9,9 @@ Invariants:
 from collections.abc import Sequence
 from typing import Any
 
-from manifestlog.cli.ui.output import clean
+from manifestlog.cli.ui.output import clean, human_time, short
 from manifestlog.model.events import Event, EventKind
 
-_DIGITS = 12
-"""How many digits of a checksum stand for it."""
 _WIDTHS = {0: 20, 1: 9, 2: 8, 3: 12}
 """The least width of time, event, dataset and source on a terminal."""
 _NOT_SHOWN = frozenset({"ts_updated", "total_records"})
@@ -23,7 +21,7 @@ def cells(event: Event) -> list[str]:
     """Return time, what happened, dataset, source, and what it concerned; `-` where there is nothing to say."""
     happened = event.verdict or event.kind
     about = (event.dataset, event.source_id, _concerned(event))
-    return [f"{event.ts[:19]}Z", str(happened), *(clean(text) if text else "-" for text in about)]
+    return [human_time(event.ts), str(happened), *(clean(text) if text else "-" for text in about)]
 
 
 def padded(shown: Sequence[str]) -> str:
@@ -34,7 +32,7 @@ def padded(shown: Sequence[str]) -> str:
 def _concerned(event: Event) -> str:
     match event.kind:
         case EventKind.FAILED:
-            return " ".join(filter(None, [with_status(event.status, event.error), _inputs(event)]))
+            return " ".join(filter(None, [with_status(event.status, event.error), made_from(event.inputs)]))
         case EventKind.BEGUN:
             return " ".join(filter(None, [event.details.get("name"), event.details.get("version")]))
         case EventKind.ENDED:
@@ -42,8 +40,8 @@ def _concerned(event: Event) -> str:
         case EventKind.META:
             return ", ".join(_metadata(event))
         case EventKind.DERIVED:
-            return " ".join(filter(None, [(event.checksum or "")[:_DIGITS], _inputs(event)]))
-    return _moved(event) or (event.checksum or "")[:_DIGITS]
+            return " ".join(filter(None, [short(event.checksum or ""), made_from(event.inputs)]))
+    return _moved(event) or short(event.checksum or "")
 
 
 def with_status(status: int | None, error: str | None) -> str:
@@ -54,9 +52,9 @@ def with_status(status: int | None, error: str | None) -> str:
     return f"HTTP {status}: {said}" if said else f"HTTP {status}"
 
 
-def _inputs(event: Event) -> str:
-    shown = ", ".join(digits[:_DIGITS] for digits in event.inputs)
-    return f"(from {shown})" if shown else ""
+def made_from(inputs: Sequence[str]) -> str:
+    """Return the checksums of inputs as a remark; nothing if there are none."""
+    return f"(from {', '.join(map(short, inputs))})" if inputs else ""
 
 
 def _ended(event: Event) -> str:

@@ -9,11 +9,9 @@ Invariants:
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from manifestlog.cli.ui.output import clean
+from manifestlog.cli.ui.output import clean, human_time, short
 from manifestlog.model.lineage import Delivery, Derivation, Lineage
 
-_DIGITS = 12
-"""How many digits of a checksum stand for it."""
 _INDENT = "  "
 
 
@@ -68,7 +66,7 @@ def _next(checksum: str, steps: _Steps, depth: int) -> list[tuple[int, str, str 
 
 def _content(found: Lineage, checksum: str, depth: int, described: set[str]) -> Iterator[str]:
     deliveries = found.contents.get(checksum, ())
-    first = f"{_INDENT * depth}{checksum[:_DIGITS]}  {_paths(deliveries)}"
+    first = f"{_INDENT * depth}{short(checksum)}  {_paths(deliveries)}"
     if checksum in described:
         yield f"{first} (above)"
         return
@@ -85,13 +83,13 @@ def _paths(deliveries: Sequence[Delivery]) -> str:
 def _delivered(one: Delivery) -> str:
     etag = None if one.etag is None else f"ETag {one.etag}"
     source = f"{one.manifest}: {one.dataset}/{one.source_id}"
-    said = [source, f"{one.ts_downloaded[:19]}Z", f"version {one.version}", one.url, etag]
+    said = [source, human_time(one.ts_downloaded), f"version {one.version}", one.url, etag]
     return clean(", ".join([*filter(None, said), *([] if one.recorded else ["no longer recorded"])]))
 
 
 def _how(one: Derivation) -> str:
     by = f" by {_stage(one)}" if _stage(one) else ""
-    return clean(f"in {one.manifest}{by}, {one.ts[:19]}Z")
+    return clean(f"in {one.manifest}{by}, {human_time(one.ts)}")
 
 
 def _stage(one: Derivation) -> str:
@@ -125,9 +123,9 @@ def dot(found: Lineage) -> Iterator[str]:
     yield "  node [shape=box];"
     for checksum in found.contents:
         label = "\\n".join(map(_dot_text, _label(found, checksum)))
-        yield f'  "{checksum[:_DIGITS]}" [label="{label}"];'
+        yield f'  "{short(checksum)}" [label="{label}"];'
     for source, target, label in _edges(found):
-        yield f'  "{source[:_DIGITS]}" -> "{target[:_DIGITS]}" [label="{_dot_text(label)}"];'
+        yield f'  "{short(source)}" -> "{short(target)}" [label="{_dot_text(label)}"];'
     yield "}"
 
 
@@ -139,7 +137,7 @@ def _label(found: Lineage, checksum: str) -> list[str]:
     deliveries = found.contents[checksum]
     names = [os.path.basename(deliveries[0].file_path)] if deliveries else []
     urls = [one.url for one in deliveries if one.url is not None]
-    return [*names, checksum[:_DIGITS], *dict.fromkeys(urls)]
+    return [*names, short(checksum), *dict.fromkeys(urls)]
 
 
 def _edges(found: Lineage) -> Iterator[tuple[str, str, str]]:

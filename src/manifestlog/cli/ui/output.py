@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
+_CHECKSUM_DIGITS = 12
 _GAP = 3
 """Width of the gap between two columns of a table on a terminal."""
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -88,6 +89,16 @@ def human_age(seconds: float) -> str:
         if seconds < limit * length_s:
             return f"{int(seconds / length_s)} {unit}"
     return f"{int(seconds / 86_400):,} d"
+
+
+def human_time(ts: str | None) -> str:
+    """Format a time in UTC, given as ISO-8601 text, to the second: `2024-05-01T12:00:00Z`."""
+    return "-" if ts is None else f"{ts[:19]}Z"
+
+
+def short(checksum: str) -> str:
+    """Return the digits that stand for a checksum where people read it."""
+    return checksum[:_CHECKSUM_DIGITS]
 
 
 def line(text: str) -> None:

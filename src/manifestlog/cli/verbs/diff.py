@@ -24,7 +24,6 @@ from manifestlog.model.models import ManifestRecord
 _SCHEMA_VERSION = 1
 _DIFFERENT = 1
 _TROUBLE = 2
-_DIGITS = 12
 _Counts = Counter[tuple[str, Change]]
 
 _BeforeArgument = Annotated[
@@ -113,16 +112,16 @@ def _detail(one: SourceDiff) -> str:
     if one.before is None or one.after is None:
         only = one.after or one.before
         assert only is not None
-        return f"{only.checksum[:_DIGITS]} {only.file_path}"
+        return f"{output.short(only.checksum)} {only.file_path}"
     was, now = _members(one.before), _members(one.after)
     return ", ".join(f"{name}: {_shown(was.get(name))} -> {_shown(now.get(name))}" for name in one.members)
 
 
 def _members(record: ManifestRecord) -> dict[str, Any]:
     found = record.model_dump(mode="json")
-    found["checksum"] = record.checksum[:_DIGITS]
+    found["checksum"] = output.short(record.checksum)
     if record.derived_from:
-        found["derived_from"] = " ".join(one[:_DIGITS] for one in record.derived_from)
+        found["derived_from"] = " ".join(output.short(one) for one in record.derived_from)
     return found
 
 

@@ -10,7 +10,7 @@ from manifestlog import history
 from manifestlog.cli import durations, histories, target
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
-from manifestlog.cli.ui.event_lines import with_status
+from manifestlog.cli.ui.event_lines import made_from, with_status
 from manifestlog.model.failures import Failure
 
 _COLUMNS = ("manifest", "dataset", "source", "first", "last", "attempts", "succeeded", "error")
@@ -18,8 +18,6 @@ _WORDS = ("dataset", "source")
 _LEAST = ("manifest", "succeeded", "dataset", "last", "attempts")
 """Columns that a narrow terminal drops, in this order."""
 _NUMBERS = ("attempts",)
-_DIGITS = 12
-"""How many digits of a checksum stand for it."""
 
 
 def failures(
@@ -53,14 +51,13 @@ def failures(
 
 
 def _cells(one: Failure) -> tuple[str, ...]:
-    inputs = ", ".join(digits[:_DIGITS] for digits in one.inputs)
     return (
         one.manifest,
         one.dataset or "-",
         one.source_id or "-",
-        histories.moment(one.first),
-        histories.moment(one.last),
+        output.human_time(one.first),
+        output.human_time(one.last),
         f"{one.attempts:,}",
-        histories.moment(one.succeeded),
-        f"{with_status(one.status, one.error) or '-'}{f' (from {inputs})' if inputs else ''}",
+        output.human_time(one.succeeded),
+        " ".join(filter(None, [with_status(one.status, one.error) or "-", made_from(one.inputs)])),
     )

@@ -56,7 +56,10 @@ def _sentences(path: str, changed: list[Retimed], *, dry_run: bool) -> list[str]
     if not changed:
         return [f"{path}: no times in the future; nothing to change"]
     verb = "would become" if dry_run else "became"
-    lines = [f"{one.dataset}/{one.source_id}: {one.checksum[:12]}: {one.before} {verb} {one.after}" for one in changed]
+    lines = [
+        f"{one.dataset}/{one.source_id}: {output.short(one.checksum)}: {one.before} {verb} {one.after}"
+        for one in changed
+    ]
     many = f"{len(changed):,} times" if len(changed) > 1 else "1 time"
     return [
         *lines,

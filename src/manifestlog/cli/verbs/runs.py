@@ -42,7 +42,7 @@ def runs(
 def _cells(run: RunSummary) -> tuple[str, ...]:
     counts = ", ".join(f"{count:,} {word}" for word, count in run.counts.items())
     return (
-        histories.moment(run.begun),
+        output.human_time(run.begun),
         run.name or "-",
         run.version or "-",
         "-" if run.seconds is None else output.human_seconds(run.seconds),

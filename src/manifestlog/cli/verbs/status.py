@@ -276,7 +276,7 @@ def _cells(row: _Status) -> dict[str, str]:
         "log": output.human_bytes(row.log_bytes),
         "segments": str(row.segments),
         "history": output.human_bytes(row.history_bytes),
-        "updated": "-" if row.ts_updated is None else row.ts_updated[:19] + "Z",
+        "updated": output.human_time(row.ts_updated),
         "newest": "-" if row.age_s is None else output.human_age(row.age_s),
         "failed": "-" if row.failed_sources is None else f"{row.failed_sources:,}",
         "step": row.step or "-",

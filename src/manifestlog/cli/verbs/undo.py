@@ -17,7 +17,6 @@ from manifestlog.undo import Undone
 
 SCHEMA_VERSION = 1
 _LINES_MAX = 20
-_DIGITS = 12
 _WORDS = {Change.ADDED: "put back", Change.CHANGED: "changed back", Change.GONE: "removed"}
 
 
@@ -103,5 +102,5 @@ def _sentences(path: str, done: Undone, *, dry_run: bool) -> list[str]:
 def _line(one: ContentDiff) -> str:
     record = one.after or one.before
     assert record is not None
-    what = f"{record.dataset}/{record.source_id}: {one.checksum[:_DIGITS]} {record.file_path}"
+    what = f"{record.dataset}/{record.source_id}: {output.short(one.checksum)} {record.file_path}"
     return f"{_WORDS[one.change]:<12}  {what}"
