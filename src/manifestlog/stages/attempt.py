@@ -9,7 +9,6 @@ It claims, publishes and records nothing.
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from manifestlog.files import disk
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.naming import OutsideError
 from manifestlog.stages.outcome import Failed
+from manifestlog.workers.scarcity import is_scarce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +34,10 @@ def attempt(perform: Callable[[Item], Outcome], item: Item, inputs: Inputs, *, c
             return problem
         outcome = perform(item)
     except (OSError, OutsideError) as error:
-        if isinstance(error, OSError) and error.errno in _SCARCE:
+        if is_scarce(error):
             raise
         return Failed(f"{type(error).__name__}: {error}")
     return checked(item, outcome) if checks_input else outcome
-
-
-_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 
 def missing_input(item: Item) -> Failed | None:

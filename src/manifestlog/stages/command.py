@@ -29,6 +29,7 @@ from manifestlog.files import system
 from manifestlog.stages.errors import CommandNotStartedError
 from manifestlog.stages.guard import Guard
 from manifestlog.stages.kept_output import KeptOutput
+from manifestlog.workers.scarcity import is_scarce
 from manifestlog.workers.stop import Stop
 
 GRACE_S = 10.0
@@ -38,7 +39,6 @@ _LEFT_BEHIND_S = 1.0
 _SLICE_S, _SLICE_WITHOUT_PIDFD_S = 0.5, 0.01
 _READ_BYTES = 1 << 16
 _DRAINED_BYTES_MAX = 1 << 20
-_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 
 class CommandResult(NamedTuple):
@@ -167,7 +167,7 @@ class _Command:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _SCARCE:
+            if is_scarce(error):
                 raise  # a lack of processes or memory, not a mistake in the command
             raise CommandNotStartedError(str(argv[0]), _why(error, cwd)) from None
         assert self.process.stdout is not None

@@ -10,27 +10,28 @@ from manifestlog.errors import ManifestError
 
 log = logging.getLogger(__name__)
 
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
-"""Errors of that kind: with less to do at once the run may go on."""
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 
 def is_scarce(error: Exception) -> bool:
-    """Return whether an error says that something is scarce."""
-    return isinstance(error, OSError) and error.errno in SCARCE
+    """Return whether an error says that something is scarce: with less to do at once, the run may go on."""
+    return isinstance(error, OSError) and error.errno in _SCARCE
 
 
 @dataclass(slots=True)
 class Scarcity:
-    """What is scarce for one run, which warns once."""
+    """What a run says when the system is short of something: a warning once, or the error that ends it."""
 
     wanted: int
+    """How many of `what` the run was to have."""
     what: str
-    """What it wanted that many of."""
+    """What there are too few of, such as `worker processes`."""
     setting: str
-    """The setting to lower."""
+    """The setting to lower, such as `jobs`."""
     nobody: str = "no worker process can run"
-    """What does a task."""
+    """How the error begins if there is not even one."""
     is_known: bool = False
+    """Whether it has warned."""
 
     def warn(self, error: OSError) -> None:
         """Log that the run continues with less."""
