@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog.audit import plan as verify
-from manifestlog.audit.plan import NEVER, Expected, FileStat, FileState, Level, VerifyPlan, files_of, judge
+from manifestlog.audit.plan import NEVER, Expected, FileStat, FileState, Level, VerifyPlan, expected_files, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def _row(letter: str, path: str, second: int = 0, *others: tuple[str, int], tie:
 
 
 def _paths(row: Row, root: str = "/root") -> list[str]:
-    return [expected.path for _, expected in files_of(row, root)]
+    return [expected.path for _, expected in expected_files(row, root)]
 
 
 def test_relative_paths_lie_below_the_root() -> None:

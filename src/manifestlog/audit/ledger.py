@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from manifestlog.audit.journal import VerificationJournal
-from manifestlog.audit.plan import Level, VerifyPlan, files_of
+from manifestlog.audit.plan import Level, VerifyPlan, expected_files
 from manifestlog.manager import AbstractManifest
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.options import ManifestOptions
@@ -53,4 +53,4 @@ class LedgerFiles:
     def paths(self) -> Iterator[str]:
         """Yield every path that a record names now, including records added during the run."""
         for row in self._manifest.snapshot().rows():
-            yield from (expected.path for _, expected in files_of(row, self._root, self._former))
+            yield from (expected.path for _, expected in expected_files(row, self._root, self._former))

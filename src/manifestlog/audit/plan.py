@@ -121,7 +121,7 @@ def judge(expected: Expected, seen: FileStat, level: Level) -> Judgement | None:
 # -- which files, and in which order -----------------------------------------------------------------------------------
 
 
-def files_of(row: Row, root: str, former: str | None = None) -> list[tuple[Order, Expected]]:
+def expected_files(row: Row, root: str, former: str | None = None) -> list[tuple[Order, Expected]]:
     """Return the files that a record names, each once, with the time of its latest observation.
 
     Relative paths are resolved below `root`, and so are absolute ones below `former`, the previous directory.
@@ -169,7 +169,7 @@ class VerifyPlan:
         """Add the files of every record, and sort them."""
         for row in rows:
             digest = bytes.fromhex(row["checksum"])
-            for turn, (_, expected) in enumerate(files_of(row, self._root, self._former)):
+            for turn, (_, expected) in enumerate(expected_files(row, self._root, self._former)):
                 self._digests += digest
                 self._turns.append(turn)
                 self._sizes.append(expected.size)
@@ -188,7 +188,7 @@ class VerifyPlan:
     def _files(self, checksum: str) -> list[tuple[Order, Expected]]:
         row = self._fetch(checksum)
         assert row is not None
-        return files_of(row, self._root, self._former)
+        return expected_files(row, self._root, self._former)
 
     def _superseded(self) -> set[int]:
         """Return the numbers of files whose path a later record also names."""
