@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, AnyStr, Literal
 
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import missing
@@ -31,6 +32,7 @@ PROGRAM = "manifestlog"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT_STEP = 1000
 _CHECKSUM_DIGITS = 12
+_TEXTS_AT_ONCE = 1000
 _GAP = 3
 """Width of the gap between two columns of a table on a terminal."""
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -117,6 +119,13 @@ def stream(text: str) -> None:
 def raw(text: str) -> None:
     """Print text for other programs, such as paths, as it is. Raises `BrokenPipeError` if the pipe is closed."""
     sys.stdout.write(text)
+
+
+def joined(texts: Iterable[AnyStr], between: AnyStr) -> Iterator[AnyStr]:
+    """Join many texts into one, to make fewer writes; `between` two of them, and not between two of the results."""
+    waiting = iter(texts)
+    while some := list(islice(waiting, _TEXTS_AT_ONCE)):
+        yield between.join(some)
 
 
 def json_text(text: str) -> str:

@@ -1,10 +1,8 @@
 """`cat`: print the canonical file that a compaction would write now."""
 
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from itertools import islice
 
 from manifestlog.cli import durations, target
 from manifestlog.cli.settings import Settings
@@ -12,8 +10,6 @@ from manifestlog.cli.ui import output, status_line
 from manifestlog.engines.registry import open_to_read
 from manifestlog.model import document
 from manifestlog.model.rows import moment_text
-
-_LINES_AT_ONCE = 1000
 
 
 def cat(settings: Settings, manifest: target.ManifestArgument, *, as_of: durations.AsOfOption = None) -> int:
@@ -27,13 +23,7 @@ def cat(settings: Settings, manifest: target.ManifestArgument, *, as_of: duratio
         terminal = sys.stdout.isatty()  # redirected, the output equals the file byte for byte
         snapshot = (engine if moment is None else engine.as_of(moment_text(moment))).snapshot()
         with output.ignore_broken_pipe(), status_line.hidden(here=terminal):
-            for part in _some(document.parts(snapshot.metadata, snapshot.records())):
+            for part in output.joined(document.parts(snapshot.metadata, snapshot.records()), b""):
                 shown = output.json_text(part.decode()).encode() if terminal else part
                 sys.stdout.buffer.write(shown)
     return 0
-
-
-def _some(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Join many parts into one, to make fewer writes."""
-    while some := b"".join(islice(parts, _LINES_AT_ONCE)):
-        yield some

@@ -16,8 +16,6 @@ from manifestlog.engines.protocol import Snapshot
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, observations, sort_key, utc_text
 
-_LINES_AT_ONCE = 1000
-
 
 class _Filter(NamedTuple):
     """The filters. A record passes if one of its observations passes all of them."""
@@ -101,27 +99,21 @@ def _matches(snapshot: Snapshot, wanted: _Filter) -> Iterator[_Match]:
 
 
 def _write_jsonl(matches: Iterator[_Match], root: reading.Root) -> None:
-    for text in _joined((_json(match, root) for match in matches), "\n"):
+    for text in output.joined((_json(match, root) for match in matches), "\n"):
         output.stream(text)
 
 
 def _write_json(matches: Iterator[_Match], root: reading.Root) -> None:
     before = "[\n"
-    for text in _joined((_json(match, root) for match in matches), ",\n"):
+    for text in output.joined((_json(match, root) for match in matches), ",\n"):
         sys.stdout.write(before + text)
         before = ",\n"
     output.stream("[]" if before == "[\n" else "\n]")
 
 
 def _write_columns(matches: Iterator[_Match], root: reading.Root) -> None:
-    for text in _joined((_columns(match, root) for match in matches), "\n"):
+    for text in output.joined((_columns(match, root) for match in matches), "\n"):
         output.stream(text)
-
-
-def _joined(texts: Iterator[str], between: str) -> Iterator[str]:
-    """Join many texts into one, to make fewer writes."""
-    while some := list(islice(texts, _LINES_AT_ONCE)):
-        yield between.join(some)
 
 
 def _json(match: _Match, root: reading.Root) -> str:
