@@ -21,6 +21,15 @@ AsOfOption = Annotated[
         help="Show the manifest as it was at an ISO date or time (UTC), or a duration ago (2h, 7d).",
     ),
 ]
+DayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--day",
+        metavar="DAY",
+        help="Day for ${DAY} and {date:…}: 2024-05-01, today or yesterday [default: today].",
+        show_default=False,
+    ),
+]
 
 
 def seconds(text: str) -> float | None:

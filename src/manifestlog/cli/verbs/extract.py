@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manifestlog.cli import extraction
+from manifestlog.cli import durations, extraction
 from manifestlog.cli.keeping import ConfiguredHistoryOption
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
@@ -21,15 +21,6 @@ _Only = Annotated[
         "--only",
         metavar="PATTERN",
         help="Only sources whose source_id or dataset/source_id matches, such as 'sys*'. Repeatable.",
-        show_default=False,
-    ),
-]
-_Day = Annotated[
-    str | None,
-    typer.Option(
-        "--day",
-        metavar="DAY",
-        help="Day for ${DAY} and {date:…}: 2024-05-01, today or yesterday [default: today].",
         show_default=False,
     ),
 ]
@@ -75,7 +66,7 @@ def extract(
     ] = False,
     only: _Only = None,
     force: _Force = False,
-    day: _Day = None,
+    day: durations.DayOption = None,
     fail_stale: _FailStale = False,
     keep: ConfiguredHistoryOption = None,
     connections: _Connections = None,

@@ -12,7 +12,7 @@ from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.relocation import Relocation
 from manifestlog.names import is_url
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 def relocate(
@@ -43,7 +43,7 @@ def relocate(
         raise typer.BadParameter("names the same directory as --from", param_hint="--to")
     with DownloadManifestManager(path, options=settings.options(), read_only=dry_run) as found:
         done, name = found.relocate(before, after, dry_run=dry_run), found.location.display
-    document = {"schema_version": SCHEMA_VERSION, "manifest": name, "from": before, "to": after}
+    document = {"schema_version": _SCHEMA_VERSION, "manifest": name, "from": before, "to": after}
     text = _sentence(name, before, done, dry_run=dry_run)
     output.report(settings, output.clean(text), document | {"dry_run": dry_run} | done._asdict())
     return 0

@@ -12,7 +12,7 @@ from manifestlog.errors import RecordNotFoundError
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.retiming import Retimed
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 def retime(
@@ -47,7 +47,7 @@ def retime(
         if not changed and source is not None and found.get_record_by_source(source, dataset) is None:
             raise CommandError(f"{path}: no record of source {source}", error=RecordNotFoundError.__name__)
     text = "\n".join(output.clean(line) for line in _sentences(name, changed, dry_run=dry_run))
-    head = {"schema_version": SCHEMA_VERSION, "manifest": name, "dry_run": dry_run}
+    head = {"schema_version": _SCHEMA_VERSION, "manifest": name, "dry_run": dry_run}
     output.report(settings, text, head | {"changed": [one._asdict() for one in changed]})
     return 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manifestlog.cli import configured, extraction, validators
+from manifestlog.cli import configured, durations, extraction, validators
 from manifestlog.cli.configured import Configured
 from manifestlog.cli.invoke import INTERRUPTED
 from manifestlog.cli.settings import Settings
@@ -85,10 +85,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try inputs that a stage has given up (give_up_after).")
     ] = False,
-    day: Annotated[
-        str | None,
-        typer.Option("--day", metavar="DAY", help="Day for ${DAY} and {date:…}: 2024-05-01, today or yesterday [default: today].", show_default=False),
-    ] = None,
+    day: durations.DayOption = None,
     lineage: Annotated[
         str | None,
         typer.Option("--openlineage", metavar="FILE|URL", callback=validators.filled, help="Also send the runs of stages to OpenLineage: append them to a file, or post them to a server.", show_default=False),

@@ -15,7 +15,7 @@ from manifestlog.model.differences import Change
 from manifestlog.model.rows import utc_text
 from manifestlog.undo import Undone
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 _LINES_MAX = 20
 _WORDS = {Change.ADDED: "put back", Change.CHANGED: "changed back", Change.GONE: "removed"}
 
@@ -67,7 +67,7 @@ def undo(
     output.report(
         settings,
         text,
-        {"schema_version": SCHEMA_VERSION, "manifest": name, "dry_run": dry_run} | chosen | _as_json(done),
+        {"schema_version": _SCHEMA_VERSION, "manifest": name, "dry_run": dry_run} | chosen | _as_json(done),
     )
     return 0
 
