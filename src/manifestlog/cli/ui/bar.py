@@ -12,9 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.text import Text
 
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import above
 
 
 class RichBar:
@@ -45,5 +44,4 @@ class RichBar:
 
     def say(self, text: str) -> None:
         """Print a permanent line above the bar."""
-        line = Text(f"{output.PROGRAM}: {output.clean(text)}")
-        self.progress.console.print(line, soft_wrap=True)
+        above.say(self.progress.console, text)

@@ -11,9 +11,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.text import Text
 
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import above, output
 from manifestlog.cli.ui.extract_plain import line_of
 from manifestlog.cli.ui.fit import shortened
 from manifestlog.extract.report import Event, Finished, Progress, Result, Started, Waiting
@@ -54,7 +53,9 @@ class LiveView:
         elif isinstance(event, Started):
             self._bytes.pop(source, None)
         elif isinstance(event, Waiting):
-            self._say(f"{event.dataset}/{event.source_id}: {event.reason}; again in {event.pause_s:.1f} s")
+            above.say(
+                self.live.console, f"{event.dataset}/{event.source_id}: {event.reason}; again in {event.pause_s:.1f} s"
+            )
 
     def _advance(self, source: tuple[str, str], event: Progress) -> None:
         if source not in self._tasks:
@@ -85,10 +86,7 @@ class LiveView:
         self._bytes_through += max(outcome.bytes_fetched, self._bytes.pop(source, 0))
         self._sum()
         if outcome.result is Result.FAILED or outcome.warning is not None:
-            self._say(line_of(outcome))
-
-    def _say(self, text: str) -> None:
-        self.live.console.print(Text(f"{output.PROGRAM}: {output.clean(text)}"), soft_wrap=True)
+            above.say(self.live.console, line_of(outcome))
 
 
 def _columns(width: int, count_width: int) -> tuple[list[ProgressColumn], int]:

@@ -1,6 +1,5 @@
 """Shows a run of `extract` on stderr: a live display on a terminal, else one plain line per source."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import status_line
 from manifestlog.cli.ui.extract_plain import PlainView
-from manifestlog.cli.ui.progress import threads_left
+from manifestlog.cli.ui.progress import may_draw
 
 if TYPE_CHECKING:
     from manifestlog.extract.config.configuration import ExtractConfig
@@ -28,7 +27,7 @@ class View(Protocol):
 @contextmanager
 def shown(settings: Settings, config: "ExtractConfig") -> Iterator[View]:
     """Show a live display if stderr is a terminal, else plain lines."""
-    if settings.quiet or settings.as_json or not settings.progress or not sys.stderr.isatty() or not threads_left():
+    if settings.as_json or not may_draw(settings):
         yield PlainView(settings)
         return
     from manifestlog.cli.ui.extract_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it

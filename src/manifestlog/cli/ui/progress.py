@@ -1,4 +1,4 @@
-"""The progress bar of `add` and `verify`, shown on stderr if it is a terminal."""
+"""The progress bar of `add` and `verify`, shown on stderr if it is a terminal; and whether any display may be there."""
 
 import sys
 import threading
@@ -33,7 +33,7 @@ class NoBar:
 @contextmanager
 def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> Iterator[Bar]:
     """Show a bar if stderr is a terminal. `count_bytes` counts the total in a thread beside the work."""
-    if settings.quiet or not settings.progress or not sys.stderr.isatty() or not threads_left():
+    if not may_draw(settings):
         yield NoBar()
         return
     from manifestlog.cli.ui.bar import RichBar  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it
@@ -50,7 +50,12 @@ def shown(settings: Settings, count_bytes: Callable[[threading.Event], int]) -> 
             counter.join()
 
 
-def threads_left() -> bool:
+def may_draw(settings: Settings) -> bool:
+    """Return whether stderr is a terminal on which a display may change while the work goes on."""
+    return not settings.quiet and settings.progress and sys.stderr.isatty() and _has_thread_left()
+
+
+def _has_thread_left() -> bool:
     """Return whether a thread can be started. A display needs one; without it the work continues undisplayed."""
     thread = threading.Thread(target=int, name="try", daemon=True)
     try:

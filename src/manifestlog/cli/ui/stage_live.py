@@ -4,9 +4,8 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bars, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import above, output
 from manifestlog.cli.ui.fit import shortened
 from manifestlog.cli.ui.stage_plain import line_of
 from manifestlog.stages.report import Begun, Ended, Finished, Result, StageEvent, Waiting
@@ -37,7 +36,7 @@ class LiveView:
             self._finish(event)
         elif isinstance(event, Waiting):
             name = f"{event.stage}: {event.item.dataset}/{event.item.source_id}"
-            self._say(f"{name}: {event.error}; again in {event.pause_s:.1f} s")
+            above.say(self.live.console, f"{name}: {event.error}; again in {event.pause_s:.1f} s")
         elif isinstance(event, Ended):
             self._draw(event.stage)
 
@@ -55,7 +54,7 @@ class LiveView:
         if event.outcome.result is Result.FAILED:
             self._failed[event.stage] += 1
         if event.outcome.error is not None:
-            self._say(line_of(event.stage, event.outcome))
+            above.say(self.live.console, line_of(event.stage, event.outcome))
         if time.monotonic() - self._drawn_at >= _EVERY_S:
             self._draw(event.stage)
 
@@ -70,9 +69,6 @@ class LiveView:
                 count=f"{self._done[stage]:,} of {int(total):,}",
                 failed=f"failed: {failed:,}" if failed else "",
             )
-
-    def _say(self, text: str) -> None:
-        self.live.console.print(Text(f"{output.PROGRAM}: {output.clean(text)}"), soft_wrap=True)
 
 
 def _columns(width: int) -> list[ProgressColumn]:

@@ -1,12 +1,11 @@
 """Shows the run of stages on stderr: a live display on a terminal, else one plain line per item."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui.progress import threads_left
+from manifestlog.cli.ui.progress import may_draw
 from manifestlog.cli.ui.stage_plain import PlainView
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class View(Protocol):
 @contextmanager
 def shown(settings: Settings) -> Iterator[View]:
     """Show a live display if stderr is a terminal, else plain lines."""
-    if settings.quiet or settings.as_json or not settings.progress or not sys.stderr.isatty() or not threads_left():
+    if settings.as_json or not may_draw(settings):
         yield PlainView(settings)
         return
     from manifestlog.cli.ui.stage_live import LiveView  # noqa: PLC0415 -- rich is slow to import, and only this branch needs it
