@@ -152,11 +152,11 @@ class VerifyPlan:
         self._fetch = fetch
         self._root, self._former = root, former
         self._digests = bytearray()
-        self._turns = array("I")
+        self._positions = array("I")
         """The position of each file in its record."""
         self._sizes = array("q")
         self._verified = array("q")
-        self._places = array("q")
+        self._path_hashes = array("q")
         """Hashes of the paths, to find paths that several records name."""
         self._order = array("I")
         self._kept: list[Expected] = []
@@ -169,12 +169,12 @@ class VerifyPlan:
         """Add the files of every record, and sort them."""
         for row in rows:
             digest = bytes.fromhex(row["checksum"])
-            for turn, (_, expected) in enumerate(expected_files(row, self._root, self._former)):
+            for position, (_, expected) in enumerate(expected_files(row, self._root, self._former)):
                 self._digests += digest
-                self._turns.append(turn)
+                self._positions.append(position)
                 self._sizes.append(expected.size)
                 self._verified.append(verified(expected))
-                self._places.append(hash(expected.path))
+                self._path_hashes.append(hash(expected.path))
                 if is_url(expected.path):
                     self.stores.add(posixpath.dirname(expected.path))
                 if len(self._kept) < _KEPT_FILES_MAX:
@@ -183,7 +183,7 @@ class VerifyPlan:
         self.superseded = len(gone)
         numbers = (number for number in range(len(self._sizes)) if number not in gone)
         self._order = array("I", sorted(numbers, key=self._verified.__getitem__))
-        self._places = array("q")
+        self._path_hashes = array("q")
 
     def _files(self, checksum: str) -> list[tuple[Order, Expected]]:
         row = self._fetch(checksum)
@@ -192,13 +192,13 @@ class VerifyPlan:
 
     def _superseded(self) -> set[int]:
         """Return the numbers of files whose path a later record also names."""
-        twice = {one for one, other in pairwise(sorted(self._places)) if one == other}
+        twice = {one for one, other in pairwise(sorted(self._path_hashes)) if one == other}
         latest: dict[str, tuple[Order, int]] = {}
         gone: set[int] = set()
-        for number, place in enumerate(self._places) if twice else ():
-            if place not in twice:
+        for number, path_hash in enumerate(self._path_hashes) if twice else ():
+            if path_hash not in twice:
                 continue
-            order, expected = self._files(self._checksum(number))[self._turns[number]]
+            order, expected = self._files(self._checksum(number))[self._positions[number]]
             known = latest.get(expected.path)
             latest[expected.path] = max((order, number), known or (order, number))
             if known is not None:
@@ -228,5 +228,5 @@ class VerifyPlan:
             yield (
                 self._kept[number]
                 if number < len(self._kept)
-                else self._files(self._checksum(number))[self._turns[number]][1]
+                else self._files(self._checksum(number))[self._positions[number]][1]
             )

@@ -56,7 +56,7 @@ def unregistered(
             return
         if isinstance(one, Failure):
             yield one
-        elif not _comes_and_goes(one) and one.path not in known:
+        elif not _is_temporary(one) and one.path not in known:
             yield one.path
 
 
@@ -73,7 +73,10 @@ def _unknown_objects(urls: Sequence[str], known: Known, asked_to_stop: Callable[
             yield Failure(url, error.detail)
 
 
-def _comes_and_goes(one: Found) -> bool:
-    # A rejected file stays until a user has inspected it, so report it.
+def _is_temporary(one: Found) -> bool:
+    """Return whether this is a working file, or a pipe, socket or device.
+
+    A rejected file is reported all the same: it stays until a user has inspected it.
+    """
     is_rejected = one.path.lower().endswith(REJECTED)
     return isinstance(one, Skipped) and one.why is not SkipReason.EMPTY and not is_rejected

@@ -41,14 +41,14 @@ _SCHEMA_VERSION = 1
 
 
 class Asked:
-    """The manifests that a verb asks; `stack` closes them."""
+    """The manifests whose history a verb reads; `stack` closes them."""
 
     def __init__(self, settings: Settings, manifests: Sequence[str] | None, stack: ExitStack) -> None:
         paths = target.locate_all(settings, manifests)
         self._single = len(paths) == 1
         self._errors: list[ManifestError | OSError] = []
         self.manifests: list[Recorded] = []
-        """Those that could be opened. An error ends the history of one, and is kept for `exit_code`."""
+        """Those that could be opened. `exit_code` reports the errors of all."""
         opened: dict[str, AbstractManifest] = {}  # a manifest that is named twice is asked once
         for path in paths:
             found = attempt(path, lambda path: reading.open_to_read(settings, path))
@@ -58,7 +58,7 @@ class Asked:
                 raise found.error
             elif found.error is not None:
                 self._errors.append(found.error)
-        self.manifests += (_Told(manifest, self._errors) for manifest in opened.values())
+        self.manifests += (_KeepingErrors(manifest, self._errors) for manifest in opened.values())
         if not paths:
             output.notice(settings, target.none_found(settings))
 
@@ -71,8 +71,8 @@ class Asked:
         return worst(getattr(error, "exit_code", 1) for error in self._errors)
 
 
-class _Told:
-    """One manifest, whose history ends where an error does."""
+class _KeepingErrors:
+    """A manifest whose history ends at an error, which is kept instead of raised."""
 
     def __init__(self, manifest: AbstractManifest, errors: list[ManifestError | OSError]) -> None:
         self.location = manifest.location

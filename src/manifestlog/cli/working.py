@@ -25,7 +25,7 @@ _SHOWN_MAX = 3
 
 
 class Work(NamedTuple):
-    """What a worker is at."""
+    """A source or an item that a worker has claimed."""
 
     host: str
     pid: int
@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 
 def of_holders(holders: "Iterable[Holder]", manifest: str) -> tuple[Work, ...]:
-    """Return what these holders are at."""
+    """Return what these holders work on."""
     items = names.claim_of_items(manifest)
     return tuple(
         Work(one.host, one.pid, one.since, "item", output.short(one.name))

@@ -21,7 +21,7 @@ class Given(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A worker's answer to a task. Any other message is an exception, `Fewer` or progress."""
+    """A worker's answer to the task with this number; 0 if it does one task at a time."""
 
     result: Any
     number: int = 0
