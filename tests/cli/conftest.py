@@ -10,12 +10,15 @@ from cli.program import Program, open_manifest, records_of
 from support.records import make_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Program:
-    return Program(tmp_path)
+def run(tmp_path: Path) -> Iterator[Program]:
+    program = Program(tmp_path)
+    yield program
+    program.kill_rest()
 
 
 @pytest.fixture

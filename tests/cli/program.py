@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,10 +43,11 @@ class Program:
     """Runs `manifestlog` with `home` as its working directory."""
 
     home: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MANIFESTLOG", "COLUMNS"))}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "manifestlog", *map(str, arguments)],
             cwd=self.home,
             env=clean | environment,
@@ -54,6 +55,18 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def kill_rest(self) -> None:
+        """End what a failed test has left: its workers end with it."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
     def here(self, *arguments: object) -> Result:
         """The same in this process: 20 times as fast, for what needs no process of its own."""

@@ -18,6 +18,7 @@ from cli.program import children_of, finish, one_line, wait_until
 from cli.test_program import on_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cli.program import Program
@@ -217,7 +218,13 @@ def started(run: Program, *arguments: object) -> tuple[subprocess.Popen[str], li
 
 
 def is_hashing(pid: int) -> bool:
-    return any(os.readlink(f"/proc/{pid}/fd/{fd}").endswith(("one", "two")) for fd in os.listdir(f"/proc/{pid}/fd"))
+    return any(target.endswith(("one", "two")) for target in open_files(pid))
+
+
+def open_files(pid: int) -> Iterator[str]:
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(f"/proc/{pid}/fd/{fd}")
 
 
 def gone(pid: int) -> bool:
