@@ -251,7 +251,8 @@ READING = [
         (
             Edit("engines.filelog.canonical.index:Index._bucket", "if not self._checked[bucket >> 3] & bit:", "if False:"),
             Edit("engines.filelog.canonical.index:Index._source_bucket", "if not self._sources_checked[bucket >> 3] & bit:", "if False:"),
-            Edit("engines.filelog.canonical.index:Index._check_table", "if told != found or", "if"),
+            Edit("engines.filelog.canonical.index:Index.check_all", "if self._checks != record_checks", "if False and"),
+            Edit("engines.filelog.canonical.index:Index.check_all", "if self._source_checks != source_checks", "if False and"),
         ),
     ),
     one(

@@ -16,6 +16,7 @@ from manifestlog.engines.filelog.canonical.index import Head, Index, IndexDamage
 from manifestlog.engines.filelog.canonical.source_rows import source_rows
 from manifestlog.files import disk
 from manifestlog.model.rows import Row, observations
+from support.children import PATIENCE_S, time_limit
 
 from .builders import row, sha
 
@@ -268,6 +269,16 @@ def test_a_bucket_is_checked_however_many_were_checked_before(hit: int) -> None:
             found.find(digest)
     with pytest.raises(IndexDamagedError):
         found.find(digests[hit])
+
+
+def test_bounds_beyond_the_rows_are_damage_before_any_row_is_read() -> None:
+    """To read up to each of these takes minutes."""
+    data = bytearray(_encode([row(f"c{n}", n % 60) for n in range(1000)]))
+    start, buckets = Index(bytes(data))._tables_at, 32
+    for number in (*range(1, buckets, 2), buckets):
+        data[start + 4 * number : start + 4 * number + 4] = b"\xff" * 4
+    with time_limit(PATIENCE_S), pytest.raises(IndexDamagedError):
+        Index(bytes(data)).check_all()
 
 
 def test_no_flipped_bit_raises_anything_else_once_it_is_open(tmp_path: Path) -> None:
