@@ -44,12 +44,14 @@ from manifestlog.engines.postgres.wire import numbered
 from manifestlog.model import codec
 from manifestlog.model.batches import encoded
 from manifestlog.model.writes import Rewritten
+from manifestlog.stages import runner
 from support.children import PATIENCE_S
 
 from .cutting import Cut, cutting
 from .places import engine_of, opened
 from .test_claims import who_has_written_hears_so_although_the_claim_is_lost_by_then
 from .test_cut import cut_at, expected
+from .test_taken_back import an_output_that_is_taken_back_before_its_run_ends_is_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -470,6 +472,7 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_copy_fills_no_manifest_with_records,
         nothing_is_replayed_after_other_events,
         a_feed_whose_last_events_were_taken_back_begins_again,
+        an_output_that_is_taken_back_before_its_run_ends_is_pending,
     )
 }
 
@@ -559,6 +562,9 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "a feed whose last events were taken back begins again": lambda p: p.setattr(
         following.ChangeFeed, "_is_ours", property(lambda _: False, lambda *_: None), raising=False
+    ),
+    "an output that is taken back before its run ends is pending": lambda p: p.setattr(
+        runner._StageRun, "_believes_reports", True
     ),
 }
 

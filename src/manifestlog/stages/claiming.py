@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from manifestlog.errors import CursorError
 from manifestlog.model.events import EventKind
 from manifestlog.stages.rule import DERIVES
 
@@ -86,12 +87,18 @@ class DoneByOthers:
         if self._is_cut or not self._manifest.has_history:
             return
         with self._lock:
-            for event in self._feed.new():
-                if event.kind is EventKind.RESET:
-                    self._is_cut = True
-                    return
-                if self._rule.counts(event):
-                    self._done.update(event.inputs)
+            try:
+                self._read()
+            except CursorError:  # its event was taken back, as by the promotion of a standby that did not have it
+                self._is_cut = True
+
+    def _read(self) -> None:
+        for event in self._feed.new():
+            if event.kind is EventKind.RESET:
+                self._is_cut = True
+                return
+            if self._rule.counts(event):
+                self._done.update(event.inputs)
 
     def has_done(self, item: Item, *, asks_history: bool = False) -> bool:
         """Return whether an item is done; `renew` comes first. What this run has recorded only the history knows."""

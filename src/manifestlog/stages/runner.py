@@ -26,7 +26,7 @@ from manifestlog.files.processes import this_process
 from manifestlog.stages import command_logs, kept_look, leftovers, opening
 from manifestlog.stages.claiming import StageClaims
 from manifestlog.stages.items import Item
-from manifestlog.stages.look import Between, Look
+from manifestlog.stages.look import Between, Look, UncertainError
 from manifestlog.stages.obsolete import obsolete_inputs
 from manifestlog.stages.pending import Choice
 from manifestlog.stages.queue import BATCH_MAX, Queue
@@ -141,7 +141,13 @@ class _StageRun:
             self._run(chain([first], tasks), total, look)
         # What a worker recorded and did not report before it died is only in the history.
         knows_all = not self._has_lost and not (self.asked_to_stop is not None and self.asked_to_stop())
+        knows_all = knows_all and self._believes_reports
         kept_look.keep_renewed(self.between, look, without_run=self.report.run if knows_all else None)
+
+    @property
+    def _believes_reports(self) -> bool:
+        """Whether what was recorded stays so. A server may lose it to a standby that did not have it: only events count."""
+        return self.outputs.is_in_files
 
     def _tidy(self) -> None:
         workspace = Workspace(self.stage, self.outputs.location.name)
@@ -155,6 +161,15 @@ class _StageRun:
         if inputs := obsolete_inputs(self.between, look):
             with self._new_run() as run:
                 run.obsolete(inputs)
+
+    def _obsolete(self, look: Look) -> set[str]:
+        """Return the inputs of failures that are over without a success; none if the look does not say what is pending."""
+        try:
+            if look.failed and not self._believes_reports:
+                look.renew(self.between)
+        except UncertainError:
+            return set()
+        return obsolete_inputs(self.between, look)
 
     def _new_run(self) -> Run:
         about = {"command": opening.described(self.stage)[:500], "host": str(this_process()["host"])}
@@ -171,7 +186,7 @@ class _StageRun:
                 self.stage, self.outputs, naming, self.between.rule, look.outputs_cursor, run.id, self.shows_start
             )
             self._work(job, tasks, total)
-            run.obsolete(obsolete_inputs(self.between, look))
+            run.obsolete(self._obsolete(look))
             self._sum_up(run)
         command_logs.remove_old(self.stage, Workspace(self.stage, self.outputs.location.name))
 
@@ -207,7 +222,7 @@ class _StageRun:
     def finished(self, outcome: ItemOutcome) -> None:
         """Take in that an item is done."""
         if self._look is not None:
-            if outcome.result in DONE:
+            if outcome.result in DONE and self._believes_reports:
                 self._look.done(outcome.item.inputs, self.between.upstream)
             elif outcome.result is Result.FAILED:
                 self._look.failed.update(outcome.item.inputs)
