@@ -26,6 +26,7 @@ from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.locations import joined, split
 from manifestlog.objects.protocol import Copied, Listed, ObjectStat, Unfinished
 from manifestlog.objects.s3_errors import code_of, translated
+from manifestlog.objects.s3_patience import be_patient
 
 _BLOCK_BYTES = 1 << 20
 _COPY_BYTES_MAX = 5 << 30
@@ -72,7 +73,9 @@ class S3Store:
     def __init__(self, url: str, connections: int = 10) -> None:
         config = Config(max_pool_connections=connections)
         with translated(url):
-            self._client: Any = _session().create_client("s3", config=config)
+            session = _session()
+            self._client: Any = session.create_client("s3", config=config)
+            be_patient(self._client, session)
 
     def stat(self, url: str) -> ObjectStat | None:
         with translated(url):
