@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 class ManifestError(Exception):
     """Base class of the errors that this library raises."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     _fields: ClassVar[tuple[str, ...]] = ("message",)
 
     def __init__(self, message: str) -> None:
@@ -274,15 +274,21 @@ class AddManyStoppedError(ManifestError):
 
 
 class IndeterminateWriteError(ManifestError):
-    """The disk did not confirm a write, which may or may not be stored."""
+    """The disk or the server did not confirm a write, which may or may not be stored. `exit_code` is that of the cause."""
 
     _fields = ("path", "cause")
 
     def __init__(self, path: str, cause: BaseException) -> None:
-        super().__init__(
-            f"{path}: the disk did not confirm the write ({cause}), so the record may or may not be stored;"
-            " check the disk, then add it again"
-        )
+        if isinstance(cause, ManifestError):  # a server's
+            reason = str(cause).removeprefix(f"{path}: ")
+            text = f"{reason}; this write may or may not be stored, and if it is repeated, it is stored once"
+            self.exit_code = cause.exit_code
+        else:
+            text = (
+                f"the disk did not confirm the write ({cause}), so the record may or may not be stored; check the disk,"
+                " then add it again"
+            )
+        super().__init__(f"{path}: {text}")
         self.path = path
         self.cause = cause
 

@@ -114,6 +114,12 @@ def test_every_error_has_its_exit_code(name: str) -> None:
     assert TREE[name][0].exit_code == TREE[name][1]
 
 
+def test_a_write_that_no_server_confirmed_has_the_exit_code_of_its_cause() -> None:
+    """Also in another process."""
+    error = IndeterminateWriteError("postgresql://h/d/a_b", TREE["ServerUnavailableError"][0])
+    assert pickle.loads(pickle.dumps(error)).exit_code == 11
+
+
 def test_the_base_has_exit_code_one() -> None:
     """What has no code of its own is a plain failure."""
     assert ManifestError("x").exit_code == 1

@@ -277,6 +277,19 @@ def test_a_server_that_stays_away_is_told_in_time(own_server: Server) -> None:
             manifest.add(record("b", 1))
 
 
+def test_a_write_that_a_server_never_answers_says_that_nobody_knows(own_server: Server) -> None:
+    url = own_server.url("systems_download")
+    with DownloadManifestManager(url, META, options=IMPATIENT) as manifest:
+        manifest.add(record("a"))
+        own_server.stop()
+        with pytest.raises(IndeterminateWriteError) as found:
+            manifest.add(record("b", 1))
+    text = str(found.value)
+    assert text.startswith(f"{url}: the server did not do it within 0.2 s (")
+    assert text.endswith("; this write may or may not be stored, and if it is repeated, it is stored once")
+    assert (text.count(url), is_one_line(found), found.value.exit_code) == (1, True, 11)
+
+
 def test_a_server_that_is_not_there_at_the_opening_is_told_at_once() -> None:
     with cluster({}) as server, pytest.raises(ServerError, match="start the server"):
         DownloadManifestManager(server.url("systems_download"), META)
