@@ -210,6 +210,20 @@ class Server:
     def _children(self) -> list[int]:
         return [int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Let the server with all its processes do nothing in this block: it neither answers nor ends a connection."""
+        os.kill(self.pid, signal.SIGSTOP)  # so that it has no more children than these
+        stopped = [*self._children(), self.pid]
+        try:
+            for one in stopped:
+                os.kill(one, signal.SIGSTOP)
+            yield
+        finally:
+            for one in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGCONT)
+
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """End it at once, or with SIGINT as an administrator would."""
         if self._administrator is not None:

@@ -16,7 +16,7 @@ import queue
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import psycopg
@@ -25,6 +25,7 @@ from psycopg.pq import TransactionStatus
 
 from manifestlog.engines.postgres import failures
 from manifestlog.engines.postgres.location import connection_text
+from manifestlog.engines.postgres.silence import SilentServerError
 from manifestlog.engines.postgres.slots import Slot
 from manifestlog.errors import IndeterminateWriteError, LockTimeoutError, ManifestClosedError
 
@@ -59,6 +60,7 @@ To plan a statement anew for each call takes longer than the call. A client whos
 the client would notice that the server's is, and not after the two hours of most systems."""
 _IDLE_S_MIN = 60.0
 """How long a client may be stopped inside a transaction before the server gives its locks to others."""
+_LONGER_S = 1.0
 _PAUSE_S, _PAUSE_S_MAX = 0.005, 0.5
 
 
@@ -111,7 +113,7 @@ class Pool:
 
     def open(self, ask: Callable[[Slot], T]) -> T:
         """Connect for the first time, without waiting for a server that is not there."""
-        slot = Slot()
+        slot = self._slot()
         try:
             slot.connected(self.connect(), None)
             ((pid, level),) = slot.rows("SELECT pg_backend_pid(), current_setting('synchronous_commit')")
@@ -126,6 +128,10 @@ class Pool:
         self._all.append(slot)
         self._idle.append(slot)
         return self.call(ask)
+
+    def _slot(self) -> Slot:
+        # A server that is there ends the wait for a lock before that.
+        return Slot(self.timeout_s + _LONGER_S)
 
     def call(self, act: Callable[[Slot], T]) -> T:
         """Call `act` with a connected slot, and again after a failure that may pass, for up to `timeout_s`."""
@@ -182,6 +188,8 @@ class Pool:
         self._give_up(slot, error)
 
     def _give_up(self, slot: Slot, error: psycopg.Error) -> NoReturn:
+        if isinstance(error, SilentServerError):
+            self._idle += self._disconnected()  # what is left to do would wait there as long
         found = failures.of_statement(self.location, error, self.timeout_s)
         if slot.in_doubt:
             slot.in_doubt = False
@@ -230,7 +238,7 @@ class Pool:
         try:
             return self._idle.pop()
         except IndexError:
-            slot = Slot()
+            slot = self._slot()
             self._all.append(slot)
             return slot
 
@@ -300,8 +308,16 @@ class Pool:
         if self._pid != os.getpid():
             self.drop_inherited()
         self.closed = True
-        while self._idle:
-            self._idle.pop().disconnect()
+        self._disconnected()
+
+    def _disconnected(self) -> list[Slot]:
+        """Take all slots that nobody uses, and close their connections."""
+        found: list[Slot] = []
+        with suppress(IndexError):
+            while True:
+                found.append(self._idle.pop())
+                found[-1].disconnect()
+        return found
 
     def drop_inherited(self) -> None:
         """In a forked child: let go of the parent's connections; the next call makes a new one."""

@@ -36,8 +36,9 @@ class Fence(NamedTuple):
 class Slot:
     """What one thread works with at a time: a connection, and the identity of a writer that outlives it."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float | None = None) -> None:
         self.connection: Connection | None = None
+        self._patience_s = patience_s
         self.has_session = True
         """Whether settings and prepared statements last; false behind a pooler that shares its sessions."""
         self.server_version = 0
@@ -56,7 +57,7 @@ class Slot:
         """Use this connection; with `settings`, its session is ours alone, and gets them."""
         self.connection, self.has_session = connection, settings is not None
         self.server_version = connection.info.server_version
-        self._wire = Wire(connection, prepares=self.has_session)
+        self._wire = Wire(connection, prepares=self.has_session, patience_s=self._patience_s)
         if settings is not None:
             connection.execute(settings.encode())
 

@@ -8,6 +8,7 @@ Invariants:
 - A script is one round trip. Its first error is raised, and nothing after it has run.
 - Parameters and results are binary. What is prepared is known by its text and the types of its parameters.
 - While it waits, other threads run, and Ctrl-C ends the wait. The connection is then not idle, so it is never used again.
+- No wait is for ever: a server that stands still counts as lost (`silence`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
+
+from manifestlog.engines.postgres import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +74,10 @@ _Waiting = tuple["Reply | None", "_Key | None"]
 class Wire:
     """One connection, which one thread uses at a time."""
 
-    def __init__(self, connection: Connection, *, prepares: bool) -> None:
+    def __init__(self, connection: Connection, *, prepares: bool, patience_s: float | None = None) -> None:
+        """Prepare; after each `patience_s` without a word from the server, it is asked whether it stands still."""
+        self._connection = connection
+        self._patience_ms = None if patience_s is None else max(1, int(patience_s * 1000))
         self._pgconn: PGconn = connection.pgconn
         self._prepares = prepares
         self._prepared: dict[_Key, bytes] = {}
@@ -157,13 +163,18 @@ class Wire:
         while self._pgconn.flush():
             both = select.poll()  # `select` takes no descriptor over 1023
             both.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
-            if any(event & select.POLLIN for _, event in both.poll()):
+            found = both.poll(self._patience_ms)
+            if not found:
+                silence.check(self._connection)
+            if any(event & select.POLLIN for _, event in found):
                 self._pgconn.consume_input()
 
     def _result(self) -> PGresult | None:
         while self._pgconn.is_busy():
-            self._poller.poll()
-            self._pgconn.consume_input()
+            if self._poller.poll(self._patience_ms):
+                self._pgconn.consume_input()
+            else:
+                silence.check(self._connection)
         return self._pgconn.get_result()
 
     def _receive(self, waiting: Sequence[_Waiting]) -> psycopg.Error | None:
