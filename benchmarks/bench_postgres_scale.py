@@ -1,16 +1,18 @@
 """What many records cost in PostgreSQL: additions, look-ups and an export at 10,000 records and at many more.
 
 One server has a database of each size, which the engine loads as it loads a copy. Then the sizes take turns in every round,
-and each figure is compared with that of the smallest in the same round. At last, each is read whole.
+and each figure is compared with that of the smallest in the same round. At last, each is read whole. With `--tuned`, the
+server is started again with more memory and with rarer checkpoints, and the rounds are repeated with each.
 Records look like ours. Their checksums are spread evenly, and come in another order than their events, as hashes do.
 
-    PYTHONPATH=tests python -m benchmarks.bench_postgres_scale [--records 10000,1000000,10000000]
+    PYTHONPATH=tests python -m benchmarks.bench_postgres_scale [--records 10000,1000000,10000000] [--tuned]
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -29,10 +31,21 @@ from manifestlog.model.models import metadata_row
 from support.postgres import DURABLE, Server, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 TABLES = ("content", "sighting", "log")
 SETTINGS = {**DURABLE, "max_wal_size": "8GB", "shared_buffers": "1GB"}
+TUNED = {
+    "6 GB of shared_buffers": {"shared_buffers": "6GB"},
+    "and a checkpoint an hour": {"shared_buffers": "6GB", "checkpoint_timeout": "1h", "max_wal_size": "100GB"},
+    "and compressed pages in the log": {
+        "shared_buffers": "6GB",
+        "checkpoint_timeout": "1h",
+        "max_wal_size": "100GB",
+        "wal_compression": "pglz",
+    },
+}
+"""What a server may be given; each includes the one before it."""
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _PRIME = 7_368_787
 _AT_ONCE = 2000
@@ -164,31 +177,60 @@ def export(server: Server, count: int) -> float:
         return len(snapshot) / span(lambda: sum(len(some) for some in snapshot.batches()))
 
 
+def restart(server: Server, settings: Mapping[str, str], counts: Iterable[int]) -> None:
+    """Start the server again with these settings, and read all indexes into its memory."""
+    server.execute("CHECKPOINT")
+    server.stop(signal.SIGINT)
+    server.settings = {**SETTINGS, **settings}
+    server.start()
+    for count in counts:
+        server.execute(
+            "CREATE EXTENSION IF NOT EXISTS pg_prewarm",
+            "SELECT pg_prewarm(indexrelid) FROM pg_index WHERE indrelid::regclass::text LIKE 'manifestlog.%'",
+            database=database(count),
+        )
+
+
+def rounds(server: Server, counts: list[int], calls: int, turns: range) -> dict[int, Figures]:
+    """What calls cost in each of these rounds, by size."""
+    found: dict[int, Figures] = {count: defaultdict(list) for count in counts}
+    for turn in turns:
+        for count in harness.rotated(counts, turn):
+            for name, value in measure(server, count, calls, turn).items():
+                found[count][name].append(value)
+    return found
+
+
+def say(found: dict[int, Figures], title: str) -> None:
+    """Say what calls cost, and how many times as much as with the fewest records."""
+    small = next(iter(found.values()))
+    harness.say(f"{title:<34}" + "".join(f" {count:>20,}" for count in found))
+    for name, base in small.items():
+        cells = (
+            f"{median(figures[name]):,.0f} ({median(a / b for a, b in zip(figures[name], base, strict=True)):.2f} x)"
+            for figures in found.values()
+        )
+        harness.say(f"{name:<34}" + "".join(f" {cell:>20}" for cell in cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What many records cost in PostgreSQL.")
     parser.add_argument("--records", default="10000,1000000")
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--tuned", action="store_true", help="also with more memory and rarer checkpoints")
     given = parser.parse_args()
     counts = [int(one) for one in given.records.split(",")]
-    found: dict[int, Figures] = {count: defaultdict(list) for count in counts}
     with serving(SETTINGS) as server:
         for count in counts:
             load(server, count)
-        for turn in range(given.rounds):
-            for count in harness.rotated(counts, turn):
-                for name, value in measure(server, count, given.calls, turn).items():
-                    found[count][name].append(value)
+        say(rounds(server, counts, given.calls, range(given.rounds)), "median of the rounds")
+        for number, (title, settings) in enumerate(TUNED.items() if given.tuned else (), 1):
+            restart(server, settings, counts)
+            turns = range(number * given.rounds, (number + 1) * given.rounds)
+            say(rounds(server, counts, given.calls, turns), title)
         for count in counts:
             harness.say(f"{count:,} records: {export(server, count):,.0f} a second exported")
-    small = found[counts[0]]
-    harness.say(f"{'median of the rounds':<24}" + "".join(f" {count:>20,}" for count in counts))
-    for name, base in small.items():
-        cells = (
-            f"{median(found[count][name]):,.0f} ({median(a / b for a, b in zip(found[count][name], base, strict=True)):.2f} x)"
-            for count in counts
-        )
-        harness.say(f"{name:<24}" + "".join(f" {cell:>20}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -30,11 +30,9 @@ if TYPE_CHECKING:
         CursorError as CursorError,
         DamagedManifestError as DamagedManifestError,
         DiskFullError as DiskFullError,
-        HalfLoadedError as HalfLoadedError,
         HistoryReachError as HistoryReachError,
         HistoryUnavailableError as HistoryUnavailableError,
         IndeterminateWriteError as IndeterminateWriteError,
-        LoadError as LoadError,
         LockTimeoutError as LockTimeoutError,
         ManifestClosedError as ManifestClosedError,
         ManifestError as ManifestError,
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
     from manifestlog.factory import (
         ManifestFactory as ManifestFactory,
     )
+    from manifestlog.loading.errors import HalfLoadedError as HalfLoadedError, LoadError as LoadError
     from manifestlog.manager import (
         AbstractManifest as AbstractManifest,
     )
@@ -139,11 +138,9 @@ _HOMES = {
         "CursorError",
         "DamagedManifestError",
         "DiskFullError",
-        "HalfLoadedError",
         "HistoryReachError",
         "HistoryUnavailableError",
         "IndeterminateWriteError",
-        "LoadError",
         "LockTimeoutError",
         "ManifestClosedError",
         "ManifestError",
@@ -160,6 +157,7 @@ _HOMES = {
         "UnknownManifestTypeError",
     ),
     "factory": ("ManifestFactory",),
+    "loading.errors": ("HalfLoadedError", "LoadError"),
     "manager": ("AbstractManifest",),
     "managers": ("DownloadManifestManager", "ProcessedManifestManager"),
     "mirroring": ("Mirror", "MirrorReport", "ReplicaState", "mirror_manifest", "replica_state"),

@@ -285,7 +285,7 @@ def test_a_write_that_a_server_never_answers_says_that_nobody_knows(own_server: 
         with pytest.raises(IndeterminateWriteError) as found:
             manifest.add(record("b", 1))
     text = str(found.value)
-    assert text.startswith(f"{url}: the server did not do it within 0.2 s (")
+    assert text.startswith(f"{url}: the server did not answer within 0.2 s (")
     assert text.endswith("; this write may or may not be stored, and if it is repeated, it is stored once")
     assert (text.count(url), is_one_line(found), found.value.exit_code) == (1, True, 11)
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-from manifestlog.errors import HalfLoadedError, LoadError
 from manifestlog.loading import marks
+from manifestlog.loading.errors import HalfLoadedError, LoadError
 from manifestlog.loading.marks import TABLE, Key, Mark
 from manifestlog.loading.targets import Connection, Target, target_of
 from manifestlog.loading.transactions import WAIT_S, OvertakenError, begin, read, rollback, transaction, write

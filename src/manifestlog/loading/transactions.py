@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from manifestlog.errors import LoadError
 from manifestlog.loading import marks
+from manifestlog.loading.errors import LoadError
 from manifestlog.loading.targets import RefusedError
 
 if TYPE_CHECKING:
