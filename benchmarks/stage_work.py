@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, peers
+from benchmarks.open_once import _memory_mb as memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from manifestlog import ETLProcess, ManifestMetadata, ManifestRecord
-    from manifestlog.stages import Item, Judgement
+    from manifestlog.stages import Item, Judgement, Stage
 
 JOBS = 4
 DOWNLOADS, MADE = "bench_download", "bench_processing"
@@ -114,19 +115,48 @@ def done(directory: str, count: int, pending: int) -> Found:
     return {}
 
 
+def saved(directory: str) -> Found:
+    """Merge the logs of both manifests, so that a look reads files."""
+    from manifestlog import DownloadManifestManager, ProcessedManifestManager, manifest_path
+
+    upstream, made = (manifest_path(Path(directory), *name.split("_")) for name in (DOWNLOADS, MADE))
+    with DownloadManifestManager(upstream) as manifest, ProcessedManifestManager(made) as processed:
+        manifest.save()
+        processed.save()
+    return {}
+
+
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def stage(directory: str, kind: str, durability: str, output_dir: str) -> Found:
-    """Run a stage over everything that is pending."""
-    from manifestlog import Durability, ManifestOptions
-    from manifestlog.stages import FunctionWork, Stage, run_stage
+def _stage(kind: str, output_dir: str, rerun: str) -> Stage:
+    from manifestlog.stages import FunctionWork, Rerun, Stage
 
     work = FunctionWork(f"{__name__}:{kind}")
-    found = Stage(DOWNLOADS, MADE, work, jobs=JOBS, output_dir=Path(output_dir))
+    return Stage(DOWNLOADS, MADE, work, jobs=JOBS, output_dir=Path(output_dir), rerun=Rerun(rerun))
+
+
+def stage(directory: str, kind: str, durability: str, output_dir: str, rerun: str = "version") -> Found:
+    """Run a stage over everything that is pending."""
+    from manifestlog import Durability, ManifestOptions
+    from manifestlog.stages import run_stage
+
+    found = _stage(kind, output_dir, rerun)
     began = time.perf_counter()
     report = run_stage(found, Path(directory), options=ManifestOptions(durability=Durability(durability)))
     return {"seconds": time.perf_counter() - began, "done": report.done}
+
+
+def pending(directory: str, kind: str, output_dir: str, rerun: str) -> Found:
+    """Ask what is pending for a stage that has kept no look."""
+    from manifestlog.stages import pending_items
+
+    for look in Path(directory).glob("*.pending.json"):
+        look.unlink()
+    found, before = _stage(kind, output_dir, rerun), memory_mb()["peak_mb"]
+    began = time.perf_counter()
+    count = len(pending_items(found, Path(directory)))
+    return {"seconds": time.perf_counter() - began, "before_mb": before, "pending": count}
 
 
 def pool(paths_of: str, kind: str, durability: str, output_dir: str) -> Found:

@@ -221,7 +221,9 @@ STEPS: dict[str, Callable[..., Found]] = {
     "memory": memory,
     "stage_inputs": stage_work.inputs,
     "stage_done": stage_work.done,
+    "stage_saved": stage_work.saved,
     "stage": stage_work.stage,
+    "pending": stage_work.pending,
     "pool": stage_work.pool,
 }
 

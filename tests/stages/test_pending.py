@@ -31,6 +31,11 @@ def done(home: Home, **settings: Any) -> int:
     return report.done
 
 
+def pending(home: Home, **settings: Any) -> list[str]:
+    """Return the sources of what the stage would do."""
+    return sorted(one.source_id for one in pending_items(home.stage(copy, output=OUTPUT, **settings), home.manifests))
+
+
 def test_everything_is_pending_once(home: Home) -> None:
     home.download(("a", "one"), ("b", "two"))
     assert [done(home), done(home)] == [2, 0]
@@ -140,6 +145,28 @@ def test_what_was_undone_is_pending_again(home: Home, looks: bool) -> None:
     with ProcessedManifestManager(home.path(PARSED)) as made:
         made.undo(run=report.run)
     assert [done(home, version="2"), done(home, version="2")] == [1, 0]
+
+
+@pytest.mark.parametrize("rerun", ["version", "code"])
+def test_a_first_look_counts_no_output_that_was_forgotten(home: Home, rerun: str) -> None:
+    home.download(("a", "one"), ("b", "two"))
+    done(home, rerun=rerun)
+    with ProcessedManifestManager(home.path(PARSED)) as made:
+        made.forget(sha(b"one!"))
+    kept(home).unlink()
+    assert pending(home, rerun=rerun) == ["a"]
+
+
+@pytest.mark.parametrize("rerun", ["version", "code"])
+def test_a_first_look_counts_no_derivation_that_was_undone(home: Home, rerun: str) -> None:
+    home.download(("a", "one"))
+    done(home, rerun=rerun)
+    home.download(("b", "two"), minute=5)
+    report = home.run(copy, output=OUTPUT, version="2", rerun=rerun)
+    with ProcessedManifestManager(home.path(PARSED)) as made:
+        made.undo(run=report.run)
+    kept(home).unlink()
+    assert [pending(home, rerun=rerun), pending(home, version="2", rerun=rerun)] == [["b"], ["a", "b"]]
 
 
 def test_a_failure_is_pending_again(home: Home) -> None:
