@@ -129,6 +129,16 @@ def test_a_missing_upstream_manifest_is_named(run: Program) -> None:
     )
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_without_sources_nobody_makes_the_configured_manifest_so_a_missing_one_is_named(
+    run: Program, options: list[str]
+) -> None:
+    """A directory that is misspelled would look like one in which nothing is pending, every night."""
+    configure(run.home, stage("upper", "files_raw"), manifest="files_raw")
+    result = run.here("run", CONFIG, *options)
+    assert (result.code, "files_raw.manifest.json: no such manifest" in result.err) == (10, True)
+
+
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 

@@ -66,7 +66,8 @@ def pending(
 
 def written(found: Configured) -> set[str]:
     """Return the names of the manifests that the steps of a configuration write."""
-    return {stage.manifest for stage in found.stages} | {found.sources.manifest}
+    made = {stage.manifest for stage in found.stages}
+    return made | {found.sources.manifest} if found.sources.sources else made
 
 
 class Left(NamedTuple):
