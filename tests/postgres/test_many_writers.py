@@ -87,7 +87,7 @@ def test_what_was_acknowledged_outlives_kills_of_the_server(start: Start, count:
                 server.start()
                 count("kills of the server", 1)
 
-            told = told_by(start, url, writers=4, calls=150, disturb=kill)
+            told = told_by(start, url, writers=4, calls=500, disturb=kill)
             assert check(manifest, told) > 200
             assert not [mark for mark, verdict in told if verdict == "?"]
         assert is_sound(url)
