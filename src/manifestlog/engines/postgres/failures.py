@@ -21,15 +21,20 @@ if TYPE_CHECKING:
     from manifestlog.engines.protocol import Location
     from manifestlog.errors import ManifestError
 
-_AGAIN = frozenset(
+_ENDED = frozenset(
     {
-        "40001",  # serialization failure
-        "40P01",  # deadlock
         "25P03",  # idle in transaction for too long: this process was stopped
         "25P04",  # in a transaction for too long: it was stopped inside a message
         "57P05",  # idle for too long
         "57P01",  # the server shuts down
         "57P02",  # another session crashed
+    }
+)
+"""The server has ended the session."""
+_AGAIN = frozenset(
+    {
+        "40001",  # serialization failure
+        "40P01",  # deadlock
         "57P03",  # the server starts
         "53300",  # too many connections
     }
@@ -81,7 +86,7 @@ def is_lost(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state[:2] == _LOST or state in {"57P01", "57P02", "57P05", "25P03", "25P04"}
+    return state[:2] == _LOST or state in _ENDED
 
 
 def is_stale(error: psycopg.Error) -> bool:
@@ -97,7 +102,7 @@ def may_retry(error: psycopg.Error) -> bool:
         if _CONNECTING_TEXT.match(text):  # not every server that refuses would accept later
             return bool(_STARTING.search(text) or _UNREACHABLE.search(text))
         return is_lost(error)
-    return state in _AGAIN or state[:2] == _LOST or is_stale(error)
+    return state in _AGAIN or is_lost(error) or is_stale(error)
 
 
 def while_connecting(location: Location, error: psycopg.Error) -> ManifestError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from manifestlog.engines.postgres.slots import Fence, Slot
 
-SETTINGS = (
+_SETTINGS = (
     "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true),"
     " set_config('idle_in_transaction_session_timeout', %s, true)"
 )
@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 def settle(slot: Slot, limits: Limits) -> None:
     """Send the settings of a transaction, if its session does not have them."""
     if not slot.has_session:
-        slot.send(SETTINGS, limits.lock, limits.idle)
+        slot.send(_SETTINGS, limits.lock, limits.idle)
 
 
 def with_first_lock(slot: Slot, limits: Limits) -> tuple[str, str]:

@@ -163,19 +163,21 @@ class Wire:
         while self._pgconn.flush():
             both = select.poll()  # `select` takes no descriptor over 1023
             both.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
-            found = both.poll(self._patience_ms)
-            if not found:
-                silence.check(self._connection)
-            if any(event & select.POLLIN for _, event in found):
+            if any(event & select.POLLIN for event in self._wait(both)):
                 self._pgconn.consume_input()
 
     def _result(self) -> PGresult | None:
         while self._pgconn.is_busy():
-            if self._poller.poll(self._patience_ms):
+            if self._wait(self._poller):
                 self._pgconn.consume_input()
-            else:
-                silence.check(self._connection)
         return self._pgconn.get_result()
+
+    def _wait(self, poller: select.poll) -> list[int]:
+        """Wait for the server and return what has happened: nothing, if it is there and has said nothing for long."""
+        found = [event for _, event in poller.poll(self._patience_ms)]
+        if not found:
+            silence.check(self._connection)
+        return found
 
     def _receive(self, waiting: Sequence[_Waiting]) -> psycopg.Error | None:
         """Read the results of a script up to its end; return its first error."""
