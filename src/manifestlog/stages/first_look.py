@@ -110,7 +110,8 @@ def _done_in_history(outputs: AbstractManifest, made: Snapshot, rule: Rule) -> I
             told[event.checksum].update(_told_by(event, rule))
             if event.kind is EventKind.DERIVED:
                 repeated.add(event.checksum)
-    for output, events in outputs.standing(_doubtful(outputs, told, repeated)).items():
+    doubtful = _doubtful(outputs, told, repeated) if in_doubt is None else set(told)
+    for output, events in outputs.standing(doubtful).items():
         told[output] = {
             one for event in events if everything or "inputs" in event.details for one in _told_by(event, rule)
         }
