@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -54,10 +54,12 @@ from .test_cut import cut_at, expected
 from .test_taken_back import an_output_that_is_taken_back_before_its_run_ends_is_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
 
     from manifestlog.model.writes import TimeLookup
 
+    from .cutting import Proxy
     from .places import Place
 
 
@@ -155,22 +157,32 @@ def _free_lanes(place: Place) -> int:
         return len(connection.execute("SELECT FROM manifestlog.lane FOR UPDATE SKIP LOCKED").fetchall())
 
 
+@contextmanager
+def _stopping(place: Place, lock_timeout_s: float) -> Iterator[tuple[Proxy, DownloadManifestManager, Executor]]:
+    """A client behind a proxy that can stop it, and a thread for the call in which it stops; at the end it goes on.
+
+    That call fails, or a second try within its time succeeds: either is right.
+    """
+    with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy, ExitStack() as opening:
+        opening.enter_context(pytest.MonkeyPatch.context()).setattr(connections, "_IDLE_S_MIN", 0.0)
+        client = opening.enter_context(opened(place.tcp_url(port=proxy.port), lock_timeout_s=lock_timeout_s))
+        if engine_of(client).pool.call(lambda slot: slot.server_version) < 170000:
+            pytest.skip("a version of PostgreSQL that limits no transactions")
+        thread = opening.enter_context(ThreadPoolExecutor(1))
+        opening.callback(proxy.over.set)
+        yield proxy, client, thread
+
+
 def a_client_that_stops_inside_a_message_loses_its_locks(place: Place) -> None:
     """Idle it is not, as the server sees it: it waits for the rest of the message, and would for ever."""
-    with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy, ExitStack() as managers:
-        patch = managers.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(connections, "_IDLE_S_MIN", 0.0)
-        stopped = managers.enter_context(opened(place.tcp_url(port=proxy.port), lock_timeout_s=2.0))
-        other = managers.enter_context(opened(place.url(), lock_timeout_s=6.0))
+    with (
+        opened(place.url(), lock_timeout_s=6.0) as other,
+        _stopping(place, lock_timeout_s=2.0) as (proxy, stopped, thread),
+    ):
         stopped.add(record("before"))
         engine_of(stopped).writer.note(99, 1)  # as if others wrote
-        if engine_of(stopped).pool.call(lambda slot: slot.server_version) < 170000:
-            pytest.skip("a version of PostgreSQL that limits no transactions")
         proxy.stall(3)  # it has begun, and locked its source
-        threads = managers.enter_context(ThreadPoolExecutor(1))
-        managers.callback(proxy.over.set)
-        # Its own call fails, or a second try within its time succeeds: either is right.
-        threads.submit(stopped.add, record("stopped", 5))
+        thread.submit(stopped.add, record("stopped", 5))
         assert proxy.stalled.wait(PATIENCE_S)
         wait_until(lambda: _free_lanes(place) < values.LANES)
         try:
@@ -181,16 +193,10 @@ def a_client_that_stops_inside_a_message_loses_its_locks(place: Place) -> None:
 
 def _loses_all_lanes(place: Place, statement: str, act: Callable[[DownloadManifestManager], object]) -> None:
     """Stop inside this statement of what has the locks of all sources."""
-    with cutting(f"{place.server.folder}/.s.PGSQL.{place.server.port}") as proxy, ExitStack() as managers:
-        managers.enter_context(pytest.MonkeyPatch.context()).setattr(connections, "_IDLE_S_MIN", 0.0)
-        stopped = managers.enter_context(opened(place.tcp_url(port=proxy.port), lock_timeout_s=1.0))
+    with _stopping(place, lock_timeout_s=1.0) as (proxy, stopped, thread):
         stopped.add_many([record("a"), record("b", 1, source="other")])
-        if engine_of(stopped).pool.call(lambda slot: slot.server_version) < 170000:
-            pytest.skip("a version of PostgreSQL that limits no transactions")
         proxy.stall_in(numbered(statement))
-        threads = managers.enter_context(ThreadPoolExecutor(1))
-        managers.callback(proxy.over.set)
-        threads.submit(act, stopped)  # it fails, or a second try within its time succeeds: either is right
+        thread.submit(act, stopped)
         assert proxy.stalled.wait(PATIENCE_S)
         wait_until(lambda: _free_lanes(place) == values.LANES, seconds=10)
 
