@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import pytest
 from cli.test_program import _read
 from cli.test_run import CONFIG, configure, stage
 from extract.builders import raw_config
+from support.accepting import accepting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,12 +72,8 @@ def url() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server, accepting(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from manifestlog.cli.app import main
 from manifestlog.extract import Defaults, ETLSource, PipelineOrchestrator
 from manifestlog.workers.messages import Done, next_task
 from manifestlog.workers.pool import Pool
+from support.accepting import accepting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,12 +71,8 @@ def url() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server, accepting(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def limited(run: Program, limit: str, *arguments: object, before: tuple[str, ...] = ()) -> Result:

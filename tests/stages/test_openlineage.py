@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ from manifestlog import ManifestError
 from manifestlog.stages import loaded, nothing, valid
 from manifestlog.stages.openlineage import OpenLineage
 from support import openlineage_schema
+from support.accepting import accepting
 from support.openlineage_rules import violations
 
 if TYPE_CHECKING:
@@ -217,14 +217,8 @@ def _server(status: int = 200) -> Iterator[tuple[str, list[_Post]]]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", posts
-        finally:
-            server.shutdown()
-            thread.join()
+    with HTTPServer(("127.0.0.1", 0), Handler) as server, accepting(server):
+        yield f"http://127.0.0.1:{server.server_port}", posts
 
 
 def _post(home: Home, target: str) -> Stage:

@@ -17,11 +17,12 @@ import ssl
 import struct
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from support.accepting import accepting
 from support.children import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -158,18 +159,13 @@ def _unscripted(exchange: Exchange) -> None:
 @contextmanager
 def misbehaving(context: ssl.SSLContext | None = None) -> Iterator[BadServer]:
     """A running server; with a `context` it speaks TLS."""
-    with _Listener(("127.0.0.1", 0), _Connection) as listener:
+    with _Listener(("127.0.0.1", 0), _Connection) as listener, ExitStack() as ending:
         listener.context = context
         server = listener.bad_server = BadServer(listener.server_address[1], "https" if context else "http")
-        accepting = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
-        accepting.start()
-        try:
-            yield server
-        finally:
-            server.stopping.set()
-            listener.shutdown()
-            accepting.join()
-            listener.end_connections()
+        ending.callback(listener.end_connections)
+        ending.enter_context(accepting(listener))
+        ending.callback(server.stopping.set)
+        yield server
     if server.failures:
         raise ExceptionGroup("steps of the misbehaving server failed", server.failures)
 

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from support.accepting import accepting
 from support.children import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -54,13 +55,8 @@ def busy(server: str) -> Iterator[BusyStore]:
     """A proxy before the server at this URL; it refuses nothing yet."""
     with _Listener(("127.0.0.1", 0), _Handler) as listener:
         listener.store = BusyStore(listener.server_address[1], server)
-        serving = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
-        serving.start()
-        try:
+        with accepting(listener):
             yield listener.store
-        finally:
-            listener.shutdown()
-            serving.join()
 
 
 class _Listener(ThreadingHTTPServer):

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from support.accepting import accepting
 from support.children import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -57,13 +58,10 @@ def proxying(
         listener.context = context
         scheme = "socks5h" if socks else "https" if context else "http"
         listener.proxy = Proxy(listener.server_address[1], userinfo, scheme)
-        accepting = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
-        accepting.start()
         try:
-            yield listener.proxy
+            with accepting(listener):
+                yield listener.proxy
         finally:
-            listener.shutdown()
-            accepting.join()
             listener.stopping.set()
 
 
