@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, peers
 from benchmarks.harness import Context, Measurement
-from benchmarks.open_once import _memory_mb as memory_mb
+from benchmarks.open_once import memory_mb
 from benchmarks.writers import Writers
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import time
 _BEGAN = time.perf_counter()
 
 
-def _memory_mb() -> dict[str, float]:
+def memory_mb() -> dict[str, float]:
     """Peak of the resident memory, and the part of it now that is not backed by files.
 
     `ru_maxrss` would be the wrong figure: it survives `exec`, so a child of a large parent seems large.
@@ -35,7 +35,7 @@ def main(peer: str, directory: str, checksum: str, source_id: str, dataset: str)
     from benchmarks import peers
 
     kind = peers.load(peer)
-    before = _memory_mb()
+    before = memory_mb()
     times = [time.perf_counter()]
     opened = kind.open(Path(directory), peers.POWER_CUT, shared=False)
     times.append(time.perf_counter())
@@ -43,7 +43,7 @@ def main(peer: str, directory: str, checksum: str, source_id: str, dataset: str)
     times.append(time.perf_counter())
     record = opened.get_by_source(source_id, dataset)
     times.append(time.perf_counter())
-    memory = _memory_mb()
+    memory = memory_mb()
 
     import json
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, peers
-from benchmarks.open_once import _memory_mb as memory_mb
+from benchmarks.open_once import memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

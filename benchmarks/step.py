@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, peers, stage_work
-from benchmarks.open_once import _memory_mb as memory_mb
+from benchmarks.open_once import memory_mb
 
 if TYPE_CHECKING:
     from manifestlog import DownloadManifestManager
