@@ -1,8 +1,8 @@
-"""Applies the metadata of a caller that opens an existing manifest, or compares them with those of an open one.
+"""Applies a caller's metadata to an existing manifest, or compares them with those of a manifest that is already open.
 
 Invariants:
 
-- Only `model.adoption` decides what the metadata change, both for an opening and for a comparison.
+- Only `model.adoption` decides which metadata change, for both.
 - A manifest that is open read-only is never changed.
 """
 

@@ -3,7 +3,7 @@
 Invariants:
 
 - Both sides are frozen when `diff` is called; later writes change no answer.
-- Differences are yielded while they are found, so memory stays flat.
+- Differences are yielded as they are found, so memory does not grow.
 
 `model.differences` decides what differs.
 """

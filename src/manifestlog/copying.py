@@ -2,11 +2,13 @@
 
 Invariants:
 
-- A copy is one moment of its source: records, metadata and every event that leads to them, byte for byte.
-- It overwrites nothing. What is there is either nothing, or an earlier moment of the same source, which then catches up.
-- It can be killed at any time and run again: the target is made whole or not at all, and it catches up event by event.
+- A copy shows one moment of its source: records, metadata and every event that led to them, byte for byte.
+- It overwrites nothing. The target is either empty or an earlier moment of the same source. An earlier moment catches
+  up.
+- It can be killed at any time and run again: a new target appears completely or not at all, and an existing one catches
+  up event by event.
 
-What differs between engines is in their `load`, `image` and `replay`.
+The differences between engines are in their `load`, `image` and `replay`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Answers whether an input is done, and which derivations of an output still stand, from the history.
+"""Uses the history to decide whether an input is done, and which derivations of an output are still valid.
 
 Invariants:
 
-- A derivation that was undone, or whose output was forgotten since, does not count, whatever its record shows.
-- The usual answer takes one lookup; a second one is made only if the record has changed since the derivation.
+- A derivation does not count if it was undone, or if its output was forgotten later, whatever its record shows.
+- The usual answer takes one lookup. A second lookup is needed only if the record has changed since the derivation.
 
-It keeps nothing. `pending` compares whole manifests.
+It stores nothing. `pending` compares whole manifests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Creates managers by name, for code that reads the kind from a configuration, and the metadata of new manifests."""
+"""Creates managers by name, for code that reads the kind from a configuration, and builds the metadata of new
+manifests.
+"""
 
 from __future__ import annotations
 

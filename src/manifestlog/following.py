@@ -1,14 +1,14 @@
-"""Following: every event of a manifest after a cursor, exactly once and in order, and the names that followers register.
+"""Follows a manifest: yields every event after a cursor, once and in order. Owns the names that followers register.
 
 Invariants:
 
-- A follower sees each event once, across restarts, compactions, packing and copies of the manifest's folder.
-- There is never a hole. If some of the events after a cursor are no longer there, the follower receives one `RESET` and
+- A follower sees each event once, across restarts, compactions, packing and copies of the manifest's directory.
+- A follower never misses an event unnoticed. If some events after a cursor no longer exist, it receives one `RESET`,
   then a `SNAPSHOT` of each present record, and continues from that moment.
-- The cursor of a `RESET` and of its `SNAPSHOT`s is the old one, except for the last of them. So a follower that stops
-  in the middle of them starts them again.
+- A `RESET` and its `SNAPSHOT`s have the old cursor, except for the last of them. So a follower that stops in the middle
+  of them starts them again.
 
-It polls: asking whether the log has grown takes one system call (docs/decisions/history.md).
+It polls: testing whether the log has grown takes one system call (docs/decisions/history.md).
 """
 
 from __future__ import annotations

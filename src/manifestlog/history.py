@@ -1,13 +1,14 @@
-"""Asks the histories of several manifests at once.
+"""Queries the histories of several manifests at once.
 
 Invariants:
 
-- The events of one manifest keep the order of its log, whatever its clock did; those of several are merged by time.
-- `merged` holds one event of each manifest, so a history of any length streams.
-- `runs` and `failures` read what they need: everything for runs, unless `since` or `limit` ends them; for failures, the
-  events of the sources that have failed.
+- Events of one manifest keep the order of its log, even if its clock was wrong; those of several manifests are merged
+  by time.
+- `merged` holds one event of each manifest, so a history of any length can be streamed.
+- `runs` reads all events, unless `since` or `limit` ends it. `failures` reads only the events of sources that have
+  failed.
 
-The folds over events are in `model`; this module asks for the events that they need, and whether a process still runs.
+The folds over events are in `model`; this module queries the events for them, and tests whether a process still runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Places of manifests: a local directory, or the database at a URL. Which manifests are there, and whether some can be.
+"""Finds manifests: in a local directory or in the database at a URL, and tests whether such a place can hold any.
 
 It opens no manifest.
 """

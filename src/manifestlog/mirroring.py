@@ -1,19 +1,19 @@
-"""Mirrors: a read replica in files that follows a manifest elsewhere, so that lookups ask no server.
+"""Mirrors a manifest: keeps a read replica of it in files, so that lookups need no server.
 
 ::
 
     (1) apply some events of the source, all or none of them   crash after (1): the note names the cursors before them
     (2) note the source's cursor, and the replica's own        crash after (2): nothing is left to do
 
-The next start counts what the replica has after the noted cursor, and leaves out as many events of the source. So each
-event is applied once, whatever crash.
+The next start counts the events in the replica after the noted cursor, and skips as many events of the source. So each
+event is applied once, even after a crash.
 
 Invariants:
 
-- A replica is one moment of its source, with its events and their times. Only a mirror writes to it.
-- If events of the source are no longer there, or the replica has others, both are compared, and what differs is written.
-  While that goes on, the replica has records of two moments; it says so by its age.
-- A replica that is not current says how old it is: `as_of` is the last time at which nothing of the source was missing.
+- A replica shows one moment of its source, with its events and their times. Only a mirror writes to it.
+- If events of the source no longer exist, or the replica has other events, the mirror compares both and writes the
+  differences. Meanwhile the replica has records of two moments, and its age shows that it is not current.
+- A replica that is not current states its age: `as_of` is the last time at which it had everything of the source.
 """
 
 from __future__ import annotations

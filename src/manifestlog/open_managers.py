@@ -2,11 +2,11 @@
 
 Invariants:
 
-- A manifest has at most one open manager, however its location is spelt.
+- A manifest has at most one open manager, even if its location is written in different ways.
 - A manager closes when every holder has closed it: each opening adds a holder, each close removes one.
 - The first opening installs the hooks; an import never does.
 
-Only this module keeps global state. All other state belongs to a manager.
+Only this module has global state. All other state belongs to a manager.
 """
 
 from __future__ import annotations

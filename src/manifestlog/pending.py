@@ -1,13 +1,13 @@
-"""Finds what a step has still to process: the contents of one manifest that no output of another was ever derived from.
+"""Finds the contents that a step still has to process: those of one manifest from which no output in another was made.
 
 Invariants:
 
-- A look at a manifest for the first time reads all checksums of it, and the inputs of all outputs. Any further look reads
+- The first look reads all checksums of the one manifest, and the inputs of all outputs in the other. Later looks read
   only the events since then.
-- What is not certain from the events (a forgotten output, an undo, a history that was cut) costs a first look, never a
-  wrong answer.
+- If the events leave something uncertain (a forgotten output, an undo, a cut history), a first look is made again. The
+  answer is never wrong.
 
-It keeps the pending checksums, and those inputs that are done without being in the other manifest.
+It keeps the pending checksums, and the finished inputs that are not in the other manifest.
 """
 
 from __future__ import annotations

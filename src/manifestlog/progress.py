@@ -1,4 +1,4 @@
-"""Progress of what takes long: reading a whole manifest to open, convert, check, repair or list it.
+"""Reports the progress of slow operations: reading a whole manifest to open, convert, check, repair or list it.
 
 ::
 
@@ -7,8 +7,8 @@
 
 Invariants:
 
-- It is told to the innermost `shown` of the same thread, or of the same asyncio task; without one, nothing is done.
-- It changes no result: an operation takes the same steps whether or not somebody looks.
+- The innermost `shown` of the same thread, or of the same asyncio task, gets the reports. Without one, nothing happens.
+- Reporting changes no result: an operation takes the same steps with and without it.
 
 It neither draws nor logs. The command line draws.
 """

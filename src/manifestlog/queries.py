@@ -1,6 +1,6 @@
-"""Reads what a caller asks the history for: times and filters.
+"""Converts a caller's times and filters into a `Query` of the history.
 
-It only builds a `Query`; the engine answers it.
+The engine answers the query.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What every manager answers about its manifest, as it is and as it was: records, metadata, paths, events.
+"""The queries of every manager: its records, metadata, paths and events, now or at an earlier time.
 
 Invariants:
 
-- Every answer is read when it is asked for; nothing is kept here.
+- Every call reads the current state; nothing is cached here.
 - Rows and models are copies: changing one changes no manifest.
 
-It writes nothing; `manager` adds what opens, writes and keeps.
+It writes nothing. `manager` adds opening, writing and caching.
 """
 
 from __future__ import annotations

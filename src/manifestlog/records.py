@@ -3,9 +3,9 @@
 Invariants:
 
 - `[]`, `in`, `get` and `len` answer for the current state.
-- An iteration sees the manifest as it was at its start, whatever is added, forgotten or compacted meanwhile.
-- A copy does too: `dict(…)` and `{**…}` take all keys first, then each record by `[]`. A thread that takes the keys, and
-  then asks for them in their order, gets the records of the time when it took the keys.
+- An iteration shows the manifest as it was at its start, even if records are added, forgotten or compacted meanwhile.
+- So does a copy: `dict(…)` and `{**…}` first take all keys, then get each record by `[]`. A thread that takes the keys
+  and then asks for them in their order gets the records as of the time when it took the keys.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""A run: everything that a pipeline did between two moments, under one id.
+"""A run: the writes of a pipeline between two moments, under one id.
 
 Invariants:
 
-- Every write of the manager inside the `with` block carries the run's id, from every thread and every forked or spawned
-  worker that received the manager. Of several runs that are open at once, it is the one that began last.
+- Every write of the manager inside the `with` block has the run's id, from any thread and any forked or spawned worker
+  that received the manager. If several runs are open, it is the id of the run that began last.
 - The begin is durable before the block starts. The end is written however the block ends; a killed run has none.
 
-It writes two events and counts; `runs` in the command line reads them.
+It writes two events and counts. `runs` in the command line reads them.
 """
 
 from __future__ import annotations

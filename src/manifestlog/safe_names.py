@@ -2,12 +2,13 @@
 
 Invariants:
 
-- A safe name stays in its directory on every common system: no separator, no `..`, nothing hidden or reserved.
+- A safe name stays in its directory on every common system: it has no separator and no `..`, and is not hidden or
+  reserved.
 - A safe name is never that of a working file, so a data file is never mistaken for one.
 - A safe name leaves room within NAME_MAX (255 bytes) for 12 checksum digits, a source's key and `.part.json`.
-- `sanitize` returns a safe name for every text, the same for the same text, and leaves safe names unchanged.
+- `sanitize` returns a safe name for every text, always the same for the same text, and leaves safe names unchanged.
 
-It knows neither sources nor directories, and never accesses the disk.
+It does not know sources or directories, and never accesses the disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The exceptions of manifests that a database server keeps; part of the tree in `errors`."""
+"""The exceptions of manifests in a database; part of the tree in `errors`."""
 
 from __future__ import annotations
 

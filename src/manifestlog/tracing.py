@@ -1,12 +1,12 @@
-"""Traces a content through several manifests: back to its downloads, and to everything that was made of it.
+"""Traces a content through several manifests: back to its downloads, and forward to everything made from it.
 
 Invariants:
 
-- It sees each manifest at one moment, the call.
-- A derivation is found by its output and by its inputs, whether a record shows it or only the history.
-- Each history is asked once for each step away from the beginning, about all contents of that step.
+- It sees each manifest at one moment: that of the call.
+- It finds a derivation by its output and by its inputs, whether a record shows it or only the history.
+- It reads each history once for each step away from the start, for all contents of that step.
 
-`model.lineage` explores; this module finds the beginning and tells it what the manifests know.
+`model.lineage` explores; this module finds the start, and provides the facts from the manifests.
 """
 
 from __future__ import annotations

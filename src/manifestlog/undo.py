@@ -1,12 +1,12 @@
-"""Undoes changes of a manifest: everything after a time, one change, or what a run changed.
+"""Undoes changes of a manifest: everything after a time, one change, or all changes of a run.
 
 Invariants:
 
-- All records change in one atomic write of kind `undo`, and then the metadata. Nothing that was written is rewritten.
-- Outside of a run, an undo is a run of its own, so that it can be undone as a whole.
-- What is already as it was is left alone, so running an interrupted undo again completes it.
-- What others write until that moment is taken into account: the plan reads on inside the transaction.
-- What the history cannot tell is an error, never a guess.
+- All records change in one atomic write of kind `undo`; the metadata follow. Existing lines are never rewritten.
+- Outside a run, an undo is a run of its own, so that it can be undone as a whole.
+- Records that already are as before stay unchanged, so running an interrupted undo again completes it.
+- Writes of others up to that moment are considered: the plan continues to read inside the transaction.
+- If the history does not have the answer, that is an error; nothing is guessed.
 
 `model.undoing` plans; this module chooses the events.
 """

@@ -1,4 +1,4 @@
-"""The version of this package: after a release, the next one in development."""
+"""The version of this package: between releases, the next one, in development."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Where the verification journal of a manifest is: beside one in files; of one in a database, in the user's cache directory.
+"""Finds the verification journal of a manifest: beside a manifest in files, or in the user's cache directory for one in
+a database.
 
 Invariants:
 
-- A journal that the caller names is used for any manifest; its directory must exist.
-- Each manifest has a journal of its own. One in this process's memory ends with it, and has none.
+- If the caller names a journal, it is used for any manifest. Its directory must exist.
+- Each manifest has its own journal. A manifest in memory ends with its process and has none.
 """
 
 from __future__ import annotations

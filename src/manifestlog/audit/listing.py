@@ -1,10 +1,10 @@
-"""What object stores say of their files, asked once for each directory: a request for a thousand files, instead of one each.
+"""Lists the files in object stores, once per directory: one request per thousand files instead of one per file.
 
 Invariants:
 
-- A listing is taken after the plan: an object that a record of the plan names was there before.
+- A listing is made after the plan, so an object that the plan's records name existed before it.
 - Memory holds two numbers per object.
-- A directory that cannot be listed makes its own files unreadable, and no others.
+- If a directory cannot be listed, only its own files are unreadable.
 """
 
 from __future__ import annotations

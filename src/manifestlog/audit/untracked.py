@@ -2,8 +2,9 @@
 
 Invariants:
 
-- A path is compared by its directory, with links resolved, and its name, so links to a directory do not matter.
-- Manifests and the working files of `extract` (parts, claims) are never reported; in an object store, nothing in `.parts/`.
+- Paths are compared by name and by directory with links resolved, so links to a directory do not matter.
+- Manifests and the working files of `extract` (parts, claims) are never reported; in an object store, nothing in
+  `.parts/`.
 - Memory holds one number per path of the ledger.
 """
 

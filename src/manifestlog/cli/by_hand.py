@@ -1,4 +1,4 @@
-"""What the verbs for stages of other programs share: arguments, and the library's object."""
+"""The options of the verbs for other programs' stages, and the library object behind these verbs."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,8 +1,8 @@
-"""Reads a configuration with stages: the sources of `extract`, and the stages that follow them.
+"""Reads a configuration with stages: the sources of `extract`, and the stages after them.
 
 Invariants:
 
-- The whole configuration is valid, or one error names the place of the first problem and counts the others.
+- Either the whole configuration is valid, or one error names the place of the first problem and counts the others.
 """
 
 import os

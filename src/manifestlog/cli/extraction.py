@@ -1,11 +1,11 @@
-"""Fetching the sources of a configuration: what `extract` and `run` have in common.
+"""Fetches the sources of a configuration; shared by `extract` and `run`.
 
 Invariants:
 
-- The configuration names the manifest; it is created if it is missing.
-- What was registered before an error is reported, because it is kept.
+- The configuration names the manifest, which is created if it is missing.
+- Records that were added before an error are kept, so they are reported.
 
-`run` handles signals; for `fetch`, its caller says when to stop. Nothing here needs typer (`fast_path`).
+`run` handles signals. The caller of `fetch` says when to stop. Nothing here needs typer (`fast_path`).
 """
 
 import os

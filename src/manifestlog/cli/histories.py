@@ -1,9 +1,9 @@
-"""Opens the manifests whose history a verb asks, and keeps the errors of each.
+"""Opens the manifests whose history a verb reads, and collects their errors.
 
 Invariants:
 
 - An error in one manifest does not stop the others.
-- An error that ends a history is reported after what was printed before it, and a JSON document is complete all the same.
+- If an error ends a history, the events before it are printed first, and a JSON document is still complete.
 """
 
 import json

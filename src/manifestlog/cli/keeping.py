@@ -1,4 +1,4 @@
-"""The option `--history` of the verbs that compact: how much of the history they keep."""
+"""The option `--history` of the verbs that compact: how much history they keep."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Signals that end a verb which runs until it is told to end."""
+"""Waits for the signal that ends a service: a verb that runs until somebody stops it."""
 
 import select
 import signal

@@ -1,13 +1,13 @@
-"""Runs the stages of a configuration: one pass over all of them, or passes as upstream records come.
+"""Runs the stages of a configuration: in one pass, or in passes whenever upstream records arrive.
 
 Invariants:
 
-- A stage runs after the stages that it reads, so that one pass takes a record all the way.
-- While it watches, a stage runs again when something has happened in its upstream manifest since its last pass began. A
-  failed item is left out until its pause is over, however busy the upstream is.
-- An error of one stage ends the run; what was done before is in `reports`.
+- A stage runs after the stages whose results it reads, so one pass takes a record through all of them.
+- In watch mode, a stage runs again if its upstream manifest has changed since its last pass began. A failed item is
+  skipped until its pause is over, even if the upstream is busy.
+- An error in one stage ends the run. `reports` has the results before it.
 
-It prints nothing but what the display shows.
+It prints nothing except through the display.
 """
 
 import time

@@ -1,9 +1,9 @@
-"""Loads modules without the garbage collector, which would search them several times and find nothing.
+"""Loads modules while the garbage collector is off, because it would search them several times and find nothing.
 
 Invariants:
 
-- A program that calls the command line as a function keeps its collector, as it was set.
-- Once a verb works, the collector is on, and leaves out what the program has loaded.
+- If a program calls the command line as a function, its collector stays as it was set.
+- While a verb works, the collector is on, but ignores the loaded modules.
 """
 
 import gc

@@ -1,8 +1,8 @@
-"""Validates text arguments: an empty text, and text that a manifest cannot hold, are usage errors.
+"""Validates text arguments: an empty text, and a text that a manifest cannot store, are usage errors.
 
 Invariants:
 
-- An empty text is never a path: it is usually an unset variable, and would mean the working directory.
+- An empty text is never used as a path: it usually comes from an unset variable, and would mean the working directory.
 """
 
 import typer

@@ -1,7 +1,7 @@
-"""Who works on what: the holders of claims, as `status` shows them.
+"""Finds the holders of claims, as `status` shows them.
 
-A database knows the names of what is claimed. Of manifests in files, the claims on what a configuration names are found by
-those names, and only those of this host's processes that the user may see.
+A database stores the names of claimed items. For manifests in files, only the claims on names from a configuration can
+be found, and only those of processes on this host that the user may see.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -1,6 +1,6 @@
-"""A PostgreSQL server for development, for users who have none: its data are one directory, and it ends with its block.
+"""A PostgreSQL server for development: its data are in one directory, and it ends with its `with` block.
 
-`serving` starts one, and `DevServer` says how to reach it.
+`serving` starts one, and `DevServer` says how to connect to it.
 """
 
 from manifestlog.dev_server.server import DevServer, serving

@@ -1,10 +1,11 @@
-"""The directory of a server for development: a note that says what it is, the data, what the server said, its socket.
+"""The directory of a server for development: a note that identifies it, the data, the server's log, its socket.
 
 Invariants:
 
-- A directory that has anything and not our note is refused, and nothing in it is changed.
-- `data` appears whole, by a rename: an interrupted `initdb` leaves `data.new` or nothing.
-- Only the owner may use the socket, and there is no port: whoever connects is the superuser, and may run programs.
+- A directory with any content but without our note is refused, and nothing in it is changed.
+- `data` appears complete, by a rename: an interrupted `initdb` leaves `data.new` or nothing.
+- Only the owner may use the socket, and there is no port: everyone who can connect is the superuser, and may run
+  programs.
 """
 
 from __future__ import annotations

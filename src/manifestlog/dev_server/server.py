@@ -2,11 +2,11 @@
 
 Invariants:
 
-- It ends with its block: connections are ended, what was committed is on disk.
-- A signal that is meant for this process does not reach the server, which has a session of its own.
-- The server itself keeps a second one away from its data (`postmaster.pid`).
+- The server ends with its block: its connections are closed, and everything that was committed is on the disk.
+- A signal to this process does not reach the server, because the server has its own session.
+- The server itself prevents a second one from using its data (`postmaster.pid`).
 
-It connects to nothing: what the server writes into `postmaster.pid` says that it is ready.
+It makes no connection: `postmaster.pid`, which the server writes, shows that it is ready.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several claims at once, where each of them is taken by itself."""
+"""Takes several claims at once, for engines that take each claim separately."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Claims in memory: who works on what, among the workers of one process.
+"""Claims in memory: which worker of this process works on what.
 
 Invariants:
 
-- A claim has one holder at a time. It ends with its `with` block, or when its holder closes.
-- Taking a claim is one step of a dictionary, so no lock can be left held by a fork.
+- A claim has one holder at a time. It ends with its `with` block, or when its holder is closed.
+- Taking a claim is one dictionary operation, so a fork cannot leave a lock held.
 """
 
 from __future__ import annotations

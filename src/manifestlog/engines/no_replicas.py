@@ -1,4 +1,4 @@
-"""What a driver answers about replicas if no manifest of its engine can be one; the driver takes these as its own."""
+"""The answers about replicas of a driver whose engine cannot have any; the driver uses them as its own."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The engine of an earlier time: a manifest as it was, to be read only.
+"""The engine of an earlier time: a manifest as it was, read-only.
 
 Invariants:
 
 - It answers from one snapshot, so nothing changes it.
 - Every write raises `ReadOnlyError`.
 
-Each engine makes the snapshot; this module only gives it the face of an engine.
+Each engine makes the snapshot; this module wraps it as an engine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Describes the process of a run, and says whether it is still there.
+"""Describes the process of a run, and tests whether it still exists.
 
-It names a process by host, number and start time, because numbers are used again.
+A process is identified by host, number and start time, because numbers are reused.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Asks the operating system about what surrounds files: free space, permissions, mounts, and the processes beside this one.
+"""Queries the operating system about the surroundings of files: free space, permissions, mounts, and other processes.
 
 Invariants:
 
-- It changes nothing. What the system does not tell is None or empty, except where a docstring names an error.
+- It changes nothing. If the system gives no answer, the result is None or empty, unless a docstring names an error.
 
-Other modules call it qualified (`system.space(…)`), so that a simulated machine can replace these names. It decides nothing.
+Other modules call it qualified (`system.space(…)`), so that a simulated machine can replace these names. It makes no
+decisions.
 """
 
 from __future__ import annotations

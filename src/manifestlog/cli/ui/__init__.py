@@ -1,1 +1,1 @@
-"""What the command line prints: lines, tables, progress."""
+"""The output of the command line: lines, tables, progress."""

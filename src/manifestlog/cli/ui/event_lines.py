@@ -1,9 +1,9 @@
-"""Says what an event was, in one line for people.
+"""Describes an event in one line for people.
 
 Invariants:
 
-- One event is one line, whatever characters its texts hold.
-- Paths are shown as they were recorded: the manifest's root may have been another one at that time.
+- An event is one line, whatever characters its texts contain.
+- Paths are shown as recorded, because the manifest may have had another root at that time.
 """
 
 from collections.abc import Sequence

@@ -2,9 +2,9 @@
 
 Invariants:
 
-- A number is shown whole with its unit, or its column is dropped.
+- A number is shown completely with its unit, or its column is dropped.
 - Important columns appear at any width. Text is wrapped, never cut.
-- What is below a row is broken between words only, so that a path in it can be copied.
+- Text below a row is broken only between words, so that a path in it can be copied.
 """
 
 import textwrap

@@ -1,8 +1,8 @@
-"""Draws a lineage: as an indented text, for Mermaid, or for Graphviz.
+"""Draws a lineage: as indented text, for Mermaid, or for Graphviz.
 
 Invariants:
 
-- Each content is described once; where it comes again, the text says `(above)`. So a cycle ends.
+- Each content is described once; further occurrences say `(above)`. So a cycle ends.
 - Text from records cannot control a terminal, and cannot leave its label in a drawing.
 """
 

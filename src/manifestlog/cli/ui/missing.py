@@ -1,4 +1,4 @@
-"""Says what to do about a manifest that is not there: a newcomer has misspelt its name, or is in another directory.
+"""Suggests what to do about a missing manifest: new users often misspell its name or are in another directory.
 
 It opens no manifest.
 """

@@ -1,4 +1,6 @@
-"""The progress bar of `add` and `verify`, shown on stderr if it is a terminal; and whether any display may be there."""
+"""The progress bar of `add` and `verify` on stderr, if that is a terminal, and the test whether any display may be
+shown.
+"""
 
 import sys
 import threading

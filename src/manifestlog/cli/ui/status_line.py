@@ -1,11 +1,13 @@
-"""One line on stderr that says what takes long, if stderr is a terminal.
+"""One line on stderr that names a slow operation, if stderr is a terminal.
 
 Invariants:
 
-- It appears after a second, changes ten times a second at most, and is gone before the verb prints anything else.
-- Only the process that began it draws: a forked worker does not.
+- The line appears after a second, changes at most ten times a second, and is removed before the verb prints anything
+  else.
+- Only the process that created the line draws it: a forked worker does not.
 
-It needs no thread and no library, so that a fast verb costs nothing. `add`, `verify` and `extract` have displays of their own.
+It needs no thread and no library, so that a fast verb costs nothing. `add`, `verify` and `extract` have their own
+displays.
 """
 
 import os

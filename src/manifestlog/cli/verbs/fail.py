@@ -1,4 +1,4 @@
-"""`fail`: say that another program failed to process inputs, as a stage of `run` does by itself."""
+"""`fail`: record that another program failed to process inputs, as a stage of `run` does itself."""
 
 from typing import Annotated
 

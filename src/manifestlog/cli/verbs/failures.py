@@ -1,4 +1,4 @@
-"""`failures`: print one row per source that fails: since when, how often, why."""
+"""`failures`: print one row per failing source: since when, how often, and why."""
 
 from contextlib import ExitStack
 from datetime import UTC, datetime

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- A position is remembered only after its event was printed or its command has succeeded. So a follower that is killed
+- A position is stored only after its event was printed, or its command has succeeded. So a follower that is killed
   repeats the last events, and skips none.
 - SIGTERM and Ctrl-C end it between two events, never inside one. A second signal ends it at once.
 """

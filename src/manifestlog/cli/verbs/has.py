@@ -1,4 +1,4 @@
-"""`has`: ask whether a content is in the manifest, or was processed.
+"""`has`: test whether a content is in the manifest, or was processed.
 
 Pipelines call it once per file. `fast_path` answers plain calls before this module is loaded.
 """

@@ -1,4 +1,4 @@
-"""`log`: print what happened to manifests, the latest first."""
+"""`log`: print the events of manifests, the latest first."""
 
 import sys
 from collections.abc import Iterable, Iterator

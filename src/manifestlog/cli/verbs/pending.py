@@ -1,4 +1,4 @@
-"""`pending`: print the files that a stage has still to process, for shell pipelines, Make and Snakemake."""
+"""`pending`: print the files that a stage still has to process, for shell pipelines, Make and Snakemake."""
 
 from typing import Annotated
 

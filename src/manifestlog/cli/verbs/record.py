@@ -1,4 +1,4 @@
-"""`record`: say what another program has made of inputs, as a stage of `run` does by itself."""
+"""`record`: record the outputs that another program has made from inputs, as a stage of `run` does itself."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,4 +1,4 @@
-"""`run`: fetch the sources of a configuration, then run its stages on what is new."""
+"""`run`: fetch the sources of a configuration, then run its stages on new records."""
 
 import json
 import signal

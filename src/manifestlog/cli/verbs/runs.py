@@ -1,4 +1,4 @@
-"""`runs`: print one row per run: when, by whom, and what came of it."""
+"""`runs`: print one row per run: when, by whom, and with what result."""
 
 from contextlib import ExitStack
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`status`: print one row per manifest: its records, its log, its state; and one line about all, if that is asked for."""
+"""`status`: print one row per manifest with its records, log and state, and a total on request."""
 
 import os
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`trace`: print what a file was made from, back to its downloads, and what was made of it."""
+"""`trace`: print which files a file was made from, back to the downloads, and which files were made from it."""
 
 import os
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""`undo`: take changes back, by new events."""
+"""`undo`: take changes back, with new events."""
 
 from collections import Counter
 from datetime import UTC, datetime

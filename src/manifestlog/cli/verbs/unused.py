@@ -1,4 +1,4 @@
-"""`unused`: list what no later stage needs any more, so that it can be deleted safely."""
+"""`unused`: list the contents that no later stage needs, so that they can be deleted safely."""
 
 import os
 import sys
