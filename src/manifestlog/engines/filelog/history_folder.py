@@ -1,10 +1,11 @@
-"""The directory `history/`: lists it, opens its files, and says what is wrong with it.
+"""The directory `history/`: lists it, opens its files, and reports problems with it.
 
 Invariants:
 
-- A directory that is not there is an empty history. Anything else that cannot be used raises `HistoryUnavailableError`.
-- Only a regular file is ever read; anything else under the name of a pack or a segment is damage.
-- No error of the system leaves the history without its path and without advice.
+- A missing directory is an empty history. If the directory cannot be used for any other reason,
+  `HistoryUnavailableError` is raised.
+- Only a regular file is ever read; anything else with the name of a pack or a segment is damage.
+- Every system error about the history gets its path and advice.
 
 It knows no segments (`spans`), and moves nothing (`keep`).
 """

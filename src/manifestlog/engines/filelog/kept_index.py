@@ -1,8 +1,9 @@
-"""Writes the index when opening had to read the whole canonical file, so that the next opening is fast.
+"""Writes an index after opening had to read the whole canonical file, so that the next opening is fast.
 
 Invariants:
 
-- It never waits and never fails. A read-only session, a missing permission or a held compaction lock means no index.
+- It never waits and never fails. In a read-only session, without permission, or while the compaction lock is held, it
+  writes no index.
 """
 
 from __future__ import annotations

@@ -1,28 +1,29 @@
-"""Makes a manifest in files of an image of another one.
+"""Creates a manifest in files from an image of another one.
 
 ::
 
     (1) take the compaction lock          a second copy to the same place waits, and then finds the first
-    (2) write the canonical and the history under temporary names, sync them, read them back
-    (3) take the append lock: from here on nobody else writes
-    (4) remove the canonical of a manifest in its place in which nothing is; give the packs of the history their names;
-        write the log, which says that the canonical covers the history, under a temporary name
-    (5) give the canonical its name: now the manifest is there, with all records
+    (2) write the canonical file and the history under temporary names, sync them, read them back
+    (3) take the append lock: from here on no other process writes
+    (4) remove the canonical file of an empty manifest at this place; give the packs of the history their names;
+        write the log, which says that the canonical file covers the history, under a temporary name
+    (5) give the canonical file its name: now the manifest exists, with all records
     (6) give the log its name
 
 ::
 
     crash before (4)          unfinished files, which the next copy or compaction removes
-    crash between (4) and (5) packs of no manifest: the next copy, or whoever creates a manifest, sets them aside
-    crash between (5) and (6) all records and events, but no way back to earlier times; the next copy, of whatever moment
-                              of the source, does (6) first. Who writes before that begins a log of his own
+    crash between (4) and (5) packs without a manifest: the next copy, or the process that creates a manifest, moves
+                              them aside
+    crash between (5) and (6) all records and events, but no earlier times; the next copy, of any moment of the source,
+                              does (6) first. A process that writes before that begins another log
 
 Invariants:
 
-- A canonical with records, and a log, is never replaced.
-- No history ever lies beside the canonical of another manifest.
-- A log under a temporary name fits the history that is there: it is written after that, and whoever changes a history, or
-  begins another log, removes it first.
+- A canonical file with records, and a log, are never replaced.
+- A history is never beside the canonical file of another manifest.
+- A log under a temporary name fits the history beside it: it is written after the history, and a process that changes a
+  history, or begins another log, removes it first.
 """
 
 from __future__ import annotations

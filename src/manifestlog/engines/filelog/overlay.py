@@ -3,7 +3,7 @@
 Invariants:
 
 - An entry holds the log's last statement on a checksum: a whole record, or None for a tombstone.
-- Records are kept as bytes and parsed lazily, when their source is first looked up.
+- Records are kept as bytes. A record is parsed only when its source is first looked up.
 - A sighting is valid only while its record is still the entry of its checksum. Lookups drop invalid ones.
 - Applying a line twice changes nothing.
 """

@@ -1,10 +1,11 @@
-"""The note of a replica: a small file beside the canonical that says which manifest it follows, and up to where it has come.
+"""The note of a replica: a small file beside the canonical file that names the followed manifest and the position
+reached.
 
 Invariants:
 
-- The note is the old one or the new one, whatever crash. It is there before the canonical is, so no program ever writes
-  into a replica that it takes for a manifest.
-- A note that cannot be read still makes the manifest a replica.
+- Even after a crash, the note is the old one or the new one. It exists before the canonical file does, so no program
+  ever mistakes a replica for a manifest that it may write to.
+- Even with an unreadable note, the manifest counts as a replica.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 Invariants:
 
-- Locks are taken in this order: writers' mutex, append lock (between processes), state mutex. Readers take only the last.
+- Locks are taken in this order: writers' mutex, append lock (between processes), state mutex. Readers take only the
+  last.
 - Apart from a rotation, nothing is synced, validated or logged under the append lock that can be done outside it.
 - Every read sees all writes acknowledged before it, from any process.
-- The answer "already there" is as durable as a write: a transaction syncs what it relied on.
+- The answer "already there" is as durable as a write: a transaction syncs the lines that it relied on.
 
 It does not know what is read or written (`engine`), and starts no threads.
 """

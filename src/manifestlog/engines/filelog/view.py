@@ -3,7 +3,7 @@
 Invariants:
 
 - The topmost layer that names a checksum decides; lower layers are ignored for that checksum.
-- Every record read from the canonical is checked against its CRC.
+- Every record read from the canonical file is checked against its CRC.
 
 A view is not a copy: it changes with its live overlay. `frozen` returns a view that does not change.
 """

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- A column merged from an old one is never copied as a whole: it is assembled in blocks of bounded size.
+- A column that is merged from an old one is never copied as a whole: it is assembled in blocks of bounded size.
 - Nothing here holds the GIL for long: loops over a column yield it regularly.
 
 It does not know the meaning of a row or the layout of an index file (`index`).

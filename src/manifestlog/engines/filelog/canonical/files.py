@@ -2,12 +2,12 @@
 
 Invariants:
 
-- An index is used only with the bytes that it was built for. If size, modification time and inode match, the file is the
-  same. If only the size matches, the file is read once and its CRC decides, since it may have been copied or restored.
-- Opening reads two headers. It parses the whole canonical only if the index is missing, stale or damaged.
-- Whoever has to read the whole file waits for another process that is reading it, and uses its index (`turn`).
+- An index is used only with the bytes for which it was built. If size, modification time and inode match, the file is
+  the same. If only the size matches, the file may have been copied or restored: it is read once, and its CRC decides.
+- Opening reads two headers. It parses the whole canonical file only if the index is missing, stale or damaged.
+- If another process is already reading the whole file, this process waits and uses its index (`turn`).
 
-It does not know the log; the log decides whether it belongs to this canonical (`wal`).
+It does not know the log; the log decides whether it belongs to this canonical file (`wal`).
 """
 
 from __future__ import annotations

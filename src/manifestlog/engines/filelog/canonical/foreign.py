@@ -4,8 +4,8 @@ Invariants:
 
 - The result is the canonical bytes of the same records. The file itself is not changed.
 - Anything that cannot be parsed is an error with its byte offset, never an empty manifest.
-- The file is read in pieces, of which only the records' JSON is kept. Only a file with an error, or in an odd shape, is
-  parsed as a whole: it then takes some ten times its size of memory.
+- The file is read in pieces, of which only the records' JSON is kept. Only a file with an error, or with an unusual
+  shape, is parsed as a whole, which takes some ten times its size in memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Merges the log's changes into a canonical: writes the new file and builds the new index, range by range.
+"""Merges the log's changes into a canonical file: writes the new file and builds the new index, range by range.
 
 Invariants:
 

@@ -3,10 +3,11 @@
 Invariants:
 
 - A line counts only if it equals what `model.document` would write for its record, byte for byte.
-- Records of the usual members are checked column by column, any other one by one (`model.rows.normalise`). Both ways
+- Records with the usual members are checked column by column, all others one by one (`model.rows.normalise`). Both ways
   accept the same records.
 
-It knows no file: `scan` reads the lines, and reads the file in another way (`foreign`) if a line does not count.
+It does not read files: `scan` provides the lines, and if a line does not count, reads the file in another way
+(`foreign`).
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ A piece is a run of members of `records`. It is cut where a record ends and a ke
 
 Invariants:
 
-- If each piece is valid JSON between braces, the file is valid JSON, and its records are those of the pieces: what stands
-  between two pieces is a comma. So a cut in the wrong place is noticed, and no place is guessed.
+- If each piece is valid JSON between braces, the file is valid JSON, and its records are those of the pieces, because
+  there is only a comma between two pieces. So a cut in the wrong place is noticed, and no place is guessed.
 
-It parses nothing, and does not know what a record is. Whatever it does not understand is `UnusualError`, and the file is parsed as a whole.
+It parses nothing, and does not know what a record is. If it does not understand the file, it raises `UnusualError`, and
+the file is parsed as a whole.
 """
 
 from __future__ import annotations

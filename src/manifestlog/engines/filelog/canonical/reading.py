@@ -1,12 +1,12 @@
-"""Reads the records of a canonical file in order, in blocks: the path of everything that reads a whole manifest.
+"""Reads the records of a canonical file in order, in blocks: the common path of everything that reads a whole manifest.
 
 Invariants:
 
-- Every record is compared with the CRC that the index has for it. Records before a damaged one are still yielded.
-- A search looks into records only where their block has the text, and compares the CRC of the whole file at its end.
-- A block is bounded in bytes, whatever the records' sizes; only a single record may be longer.
+- Every record is compared with its CRC in the index. Records before a damaged one are still yielded.
+- A search parses the records only of blocks that contain the text, and compares the CRC of the whole file at its end.
+- The size of a block is limited, whatever the sizes of the records; only a single record may be longer.
 
-The caller has checked the whole index (`Index.check_all`). It knows no log: `view` merges the overlay.
+The caller has checked the whole index (`Index.check_all`). It does not know the log: `view` merges the overlay.
 """
 
 from __future__ import annotations

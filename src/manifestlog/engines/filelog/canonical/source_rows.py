@@ -1,11 +1,11 @@
-"""Encodes a row of the index's source table: which source had which content when, in 32 sortable bytes.
+"""Encodes a row of the index's source table, in 32 sortable bytes: which content a source had at which time.
 
 Invariants:
 
 - Rows are big-endian, so their byte order is by source, dataset, time, then rank.
 - Sources, datasets and contents are hashes or prefixes: a row finds candidate records, and the record decides.
 
-It knows nothing of the table (`index`).
+It does not know the table (`index`).
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
-"""The turn to read a whole canonical file: of many processes that find no index that fits, one reads, and the others wait.
+"""The turn to read a whole canonical file: if many processes find no valid index, one reads the file and the others
+wait.
 
 ::
 
-    first      locks a byte of the compaction lock file ─► reads the canonical ─► publishes the index ─► unlocks the byte
+    first      locks a byte of the compaction lock file ─► reads the whole file ─► publishes the index ─► unlocks it
     others     wait for the byte, or for the index to change ─► use the new index
 
 Invariants:
 
-- A turn protects nothing. Who waits too long, or may not lock, reads the file as well; so nothing here ever fails.
-- The wait is bounded by what reading the file may take. The kernel unlocks the byte when its holder dies.
-- A compaction holds it from one rename to the other, when the old index fits no more and the new one is still to come.
-- A reader locks nothing: it asks whether the byte is locked. So it waits for a writer, and no one waits for a reader.
+- A turn protects nothing. A process that has waited too long, or may not lock, reads the file as well; so nothing here
+  ever fails.
+- The longest wait depends on the file's size. The kernel unlocks the byte when its holder dies.
+- A compaction holds the byte between its two renames, when the old index no longer fits and the new one does not exist
+  yet.
+- A reader locks nothing: it tests whether the byte is locked. So a reader waits for writers, and no process waits for a
+  reader.
 
-The byte is apart from the compaction lock (`flock`), which the publisher takes as well (`kept_index`).
+The byte is independent of the compaction lock (`flock`), which the process that publishes the index also takes
+(`kept_index`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes a canonical file: whole, from sorted records, or piece by piece (`merge`).
+"""Writes a canonical file: as a whole, from sorted records, or piece by piece (`merge`).
 
 Invariants:
 

@@ -4,7 +4,7 @@ Invariants:
 
 - A thread starts with the first write, never with an import or an open, and ends with its manifest.
 - A failure is logged and retried later. It never reaches a writer and never ends a thread.
-- Syncs have their own thread, because a compaction of a large canonical would delay them.
+- Syncs have their own thread, because a compaction of a large canonical file would delay them.
 
 `trigger` decides when a compaction is due, and `steps` does it, for a long log in a `child`.
 """

@@ -1,9 +1,9 @@
-"""Compacts in a child process, so that the merge of a long log takes no processor time from the writers' process.
+"""Compacts in a child process, so that merging a long log takes no processor time from the writers' process.
 
 Invariants:
 
 - The child opens the manifest and takes the compaction lock like any other process. So a crash of either process leaves
-  what the crash of any compactor leaves.
+  the same state as the crash of any compactor.
 - Of many writers only one starts a child: it holds the compaction lock until the child is ready to take it.
 - Nothing of the calling program runs in the child: not its `__main__`, no `site`, no variables for Python.
 - A child outlives its parent only to finish a compaction.

@@ -17,9 +17,10 @@ Invariants:
 - A crash before (5) leaves the old canonical and every segment. A crash after (5) leaves a canonical that the log has
   announced, and segments whose replay changes nothing. There is no state in between.
 - Writers are blocked only during (2), the announcement and (7): for a seal, a file creation and two lines.
-- Damage is never merged: index and segments are checked before (4), the canonical while it is copied in (4), and the new
-  file before it is announced.
-- If there is nothing to merge, the canonical is not touched. Segments with events only are covered without a merge.
+- Damage is never merged: index and segments are checked before (4), the canonical file while it is copied in (4), and
+  the new file before it is announced.
+- If there is nothing to merge, the canonical file does not change. Segments with events only are covered without a
+  merge.
 
 `docs/FORMAT.md` and the crash tests use the same numbers.
 """

@@ -1,12 +1,12 @@
-"""What a manifest's history answers: its events, the events after a cursor, and the rows of an earlier time.
+"""Answers queries of a manifest's history: its events, the events after a cursor, and the rows of an earlier time.
 
 Invariants:
 
-- Every answer ends where the log ended when the question was asked, as the session has read it.
-- The rows of an earlier time follow from the present ones: each event since says what was there before it.
-- The answer about an earlier time is right or an error (`HistoryReachError`), never a guess.
+- Every answer ends where the log ended at the time of the query, as the session has read it.
+- The rows of an earlier time follow from the present ones, because each later event states what was there before it.
+- The answer about an earlier time is right, or an error (`HistoryReachError`); nothing is guessed.
 
-It reads; `keep` moves, packs and cuts.
+It only reads; `keep` moves, packs and cuts.
 """
 
 from __future__ import annotations

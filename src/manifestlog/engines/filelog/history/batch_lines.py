@@ -1,12 +1,12 @@
-"""Parses a batch line for a search: of its records only those that mention what is searched for.
+"""Parses a batch line for a search, but only the records that mention the searched content or source.
 
 A batch may have ten thousand records, and parsing them all takes 50 ms.
 
 Invariants:
 
-- The records that are left out are None at their places, so that each of the others keeps its number.
-- A record that is left out mentions nothing that is searched for, neither in itself nor in the inputs of its event.
-- Where records have objects in them, or the line looks unusual in any way, all of it is parsed.
+- Records that are left out are None at their places, so that the others keep their numbers.
+- A record that is left out mentions nothing that is searched for, neither itself nor in the inputs of its event.
+- If records contain objects, or the line is unusual in any way, the whole line is parsed.
 """
 
 from __future__ import annotations

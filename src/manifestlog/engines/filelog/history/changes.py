@@ -1,11 +1,12 @@
-"""What one line of the log says happened: an event for each record that it changes, or one for the line.
+"""Turns a line of the log into events: one for each record that it changes, or one for the line.
 
 Invariants:
 
-- A line that a session accepts has its events, whatever its `event` and `events` hold: they never decide about records.
-- A member of an event that is not valid is left out, and named. What a reader gets of an event is valid.
+- Every line that a session accepts has events, whatever its `event` and `events` contain: these never decide about
+  records.
+- An invalid member of an event is left out, and named. A reader gets only valid members.
 
-It knows neither positions nor segments.
+It does not know positions or segments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Zstandard, loaded when a pack is first written or read: opening a manifest does not need it.
+"""Zstandard, loaded when a pack is first written or read, because opening a manifest does not need it.
 
-Level 1 makes these lines smaller than gzip at level 6, ten times faster, and smaller than level 3 does. With few positions
-remembered and no match of less than seven bytes it saves 2 more bytes a line, because among the digits of checksums a
-shorter match is chance (`python -m benchmarks.compression`).
+Level 1 makes these lines smaller than gzip at level 6, ten times faster, and smaller than level 3. Small hash tables
+and a minimum match of seven bytes save 2 more bytes a line, because shorter matches among the digits of checksums are
+random (`python -m benchmarks.compression`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes log lines of events of another manifest: `changes` reads the same events from them."""
+"""Converts events of another manifest to log lines, from which `changes` reads the same events."""
 
 from __future__ import annotations
 

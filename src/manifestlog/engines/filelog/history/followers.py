@@ -2,10 +2,10 @@
 
 Invariants:
 
-- A registration is the old one or the new one, whatever crash. Two followers never touch each other's file.
-- A file that cannot be read keeps the whole history until it is replaced or removed: nothing is cut on a guess.
+- Even after a crash, a registration is the old one or the new one. Two followers never write to each other's file.
+- If a file cannot be read, the whole history is kept until the file is replaced or removed: nothing is cut on a guess.
 
-It decides what the history must keep (`floor`); `keep` cuts.
+It decides which events the history must keep (`floor`); `keep` cuts.
 """
 
 from __future__ import annotations

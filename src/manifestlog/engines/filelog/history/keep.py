@@ -1,4 +1,4 @@
-"""Keeps the history: moves covered segments into it, packs them, and cuts what the options do not keep.
+"""Maintains the history: moves covered segments into it, packs them, and cuts what the options do not keep.
 
 ::
 
@@ -11,15 +11,16 @@
 
     crash after a part of (a)   the segment is in one place or the other; the next compaction moves the rest
     crash in (b)                the segments are there; an unfinished file, which the next packing removes
-    crash between (b) and (c)   both are there with the same lines; readers use the pack, the next packing removes the rest
+    crash between (b) and (c)   both are there with the same lines; readers use the pack, the next packing removes the
+                                segments
 
 Invariants:
 
-- Only segments that a published canonical covers come here, under the compaction lock.
-- A segment leaves only when a pack that was read back holds it, or when the options say so.
-- What the cursor of a registered follower still needs stays for its stated time, whatever the options say.
+- Only segments that a published canonical file covers are moved here, under the compaction lock.
+- A segment is removed only when a pack that was read back contains it, or when the options allow it.
+- Events after the cursor of a registered follower are kept for its stated time, whatever the options say.
 - A damaged segment is never packed: it stays as it is, for `check` and `repair`.
-- No segment ever takes the place of another one of its number. Where that would happen, nothing is moved.
+- No segment ever replaces another one with the same number. If that would happen, nothing is moved.
 """
 
 from __future__ import annotations

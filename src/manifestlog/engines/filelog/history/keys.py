@@ -1,4 +1,4 @@
-"""The key table of a pack: which blocks may hold events of a source, a content or a run.
+"""The key table of a pack: which blocks may contain events of a source, a content or a run.
 
 ::
 
@@ -11,8 +11,10 @@
 
 Invariants:
 
-- Every key of every block is in the table. A lookup may name a block too many (1 in 2,000 lookups), never one too few.
-- Keys are found in the text of the lines, without parsing them, so every mention counts: inputs and earlier sources too.
+- Every key of every block is in the table. A lookup may name a block too many (in 1 of 2,000 lookups), never one too
+  few.
+- Keys are found in the text of the lines, without parsing them, so every mention counts: inputs and earlier sources
+  too.
 
 Integers are little-endian.
 """

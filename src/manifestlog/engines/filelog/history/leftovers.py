@@ -1,11 +1,13 @@
-"""Leftovers: sets aside the history of an earlier manifest before a new one gets its name.
+"""Moves the history of an earlier manifest aside before a new manifest gets its name.
+
+Otherwise a segment of the new manifest would replace one of the old, and a pack of the old would hide segments of the
+new.
 
 Invariants:
 
-- Nothing whole is removed: the files go to `quarantine/`, under their own names. Unfinished packs go away.
-- Files of a manifest that exists stay: whoever creates it meanwhile is excluded by the compaction lock, or is seen.
-
-Without it, a segment of the new manifest would replace one of the old, and a pack of the old would stand for segments of the new.
+- No complete file is removed: the files go to `quarantine/`, under their own names. Unfinished packs are deleted.
+- Files of a manifest that exists stay. If another process creates a manifest meanwhile, the compaction lock keeps it
+  out, or this one notices it.
 """
 
 from __future__ import annotations

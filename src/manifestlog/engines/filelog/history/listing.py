@@ -1,9 +1,10 @@
-"""Listing: which segments of a manifest are there, and in which files.
+"""Lists the segments of a manifest, and the files that contain them.
 
 Invariants:
 
-- Live segments are listed before the history, because segments only move that way: so none is missed.
-- Only what a compaction can have put there counts. A file with a number of the live log, or a later one, is a stray.
+- Live segments are listed before the history, because segments only move in that direction: so none is missed.
+- Only files that a compaction can have put there count. A file with a number of the live log, or a later one, is a
+  stray.
 
 It opens no files.
 """

@@ -1,4 +1,4 @@
-"""Packs: compressed files of consecutive covered segments, with an index of their own.
+"""Packs: compressed files of consecutive covered segments, each with its own index.
 
 ::
 
@@ -11,10 +11,10 @@
 
 Invariants:
 
-- A pack holds the valid bytes of each segment unchanged. So a line keeps its offset, and its CRC still fits.
+- A pack contains the valid bytes of each segment unchanged. So a line keeps its offset, and its CRC still fits.
 - Every bit is covered: a block by the CRC-32 in the footer, the footer by its own.
-- A segment that is not whole says so (`Kept.lost`): a repair has saved what was intact of it.
-- A pack is published whole and never changed; a larger pack replaces it.
+- An incomplete segment is marked as such (`Kept.lost`): a repair has saved the intact parts of it.
+- A pack is published as a whole and never changed; a larger pack replaces it.
 
 It knows blocks and segments, not what a line means. Integers are little-endian. Format: RFC 8878, section 3.1.
 """

@@ -1,13 +1,13 @@
-"""Reading events: finds the lines of every segment, gives their events a position, and filters them.
+"""Reads events: finds the lines of every segment, gives their events a position, and filters them.
 
 Invariants:
 
-- Events come in log order or in reverse, each once. A batch is as many events as it changes records.
-- Nothing is skipped silently: damage that was not there when the segment was closed raises `DamagedManifestError`.
-- Order is the order of the log, not of times, and a clock may be set back. So a search for a time ends nowhere early:
-  forward and in reverse it finds the same, and only leaves out what is all too early or too late.
-- A cursor names the position after an event, and the CRC of the line there. It stays valid wherever the segment is moved
-  or packed, and fits no other line that a power cut or a restored copy puts in that place.
+- Events come in log order or in reverse, each once. A batch has one event for each record that it changes.
+- Nothing is skipped silently: damage that appeared after a segment was closed raises `DamagedManifestError`.
+- Events are ordered by the log, not by time, because a clock may be set back. So a search for a time never ends early:
+  it finds the same events forward and in reverse, and skips only blocks that are entirely too early or too late.
+- A cursor names the position after an event, and the CRC of the line there. It stays valid when the segment is moved or
+  packed, and fits no other line that a power cut or a restored copy puts in that place.
 
 It opens no files; `spans` does.
 """

@@ -1,10 +1,11 @@
-"""Spans: reads the lines of every segment in order, wherever it is: live, kept in the history, or packed.
+"""Reads the lines of every segment in order, wherever the segment is: live, kept in the history, or packed.
 
 Invariants:
 
-- Each line comes once, in log order or in reverse, also while a compaction moves or packs segments.
-- Only the valid part of a segment is read: its successor says where that ends, or, for the active segment, the caller.
-- Bytes of a pack are checked, and those of a live segment were when its reader replayed it; others are not (`Span.checked`).
+- Each line comes once, in log order or in reverse, even while a compaction moves or packs segments.
+- Only the valid part of a segment is read: its successor, or for the active segment the caller, says where it ends.
+- The bytes of a pack are checked, and the bytes of a live segment were checked when its reader replayed it; others are
+  not (`Span.checked`).
 
 It does not know what a line means (`reading`).
 """

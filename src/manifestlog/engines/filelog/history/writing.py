@@ -1,11 +1,13 @@
-"""Writes the history of a copy: lines of events of another manifest, as segments of this one, each in a pack of its own.
+"""Writes the history of a copy: the events of another manifest as lines of segments of this one, each segment in a
+pack.
 
 Invariants:
 
-- A segment has what a session would have written, from its first line to its seal. So whatever reads a history reads it.
+- A segment has everything that a session would have written, from its first line to its seal. So every reader of a
+  history can read it.
 - A pack is read back before anything relies on it. Memory holds one block of it, and its key table.
 
-The packs keep temporary names: who loads the manifest names them.
+The packs keep temporary names, until the caller that loads the manifest renames them.
 """
 
 from __future__ import annotations

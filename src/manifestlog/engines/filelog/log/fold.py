@@ -1,9 +1,10 @@
-"""Folds log lines into the set of valid canonicals: which files may be the canonical, and which segments each covers.
+"""Folds log lines into the set of valid canonical files, and the segments that each covers.
 
 Invariants:
 
 - A segment's first line states the result of all earlier segments; its own lines continue from there.
-- `compacting` announces one more canonical that may appear. `compacted` says that it has appeared and is the only one.
+- `compacting` announces one more canonical file that may appear. `compacted` says that it has appeared, and that no
+  other is valid.
 - If two of them have the same bytes, the later one counts.
 
 It does no I/O. Every reader of a log folds its lines here: a session, a check, a repair.

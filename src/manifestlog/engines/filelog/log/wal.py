@@ -1,4 +1,4 @@
-"""The write-ahead log: the ordered segments, their succession, and the canonicals that they name.
+"""The write-ahead log: the ordered segments, their succession, and the canonical files that they name.
 
 Invariants:
 

@@ -2,15 +2,15 @@
 
 Invariants:
 
-- Every byte of every file is checked: the canonical is parsed, each log line's CRC and offset compared, the chain of
-  segments followed, and the index compared with the canonical.
-- Memory does not grow with the manifest. The index is mapped and compared block by block while the canonical is read.
-  Only a canonical in another layout is parsed whole, because its records may be in any order.
+- Every byte of every file is checked: the canonical file is parsed, each log line's CRC and offset compared, the chain
+  of segments followed, and the index compared with the canonical file.
+- Memory does not grow with the manifest. The index is mapped and compared block by block while the canonical file is
+  read. Only a canonical file in another layout is converted in memory first (`foreign`).
 - The check continues after damage, so the report lists all of it.
 - Writers and compactions may run meanwhile: files that they change are checked again, not reported.
 
-It repairs nothing. A note is not damage: it is the trace of a crash, a leftover file that the next writer removes, or an
-event of a newer program.
+It repairs nothing. A note is not damage: it is the trace of a crash, a leftover file that the next writer removes, or
+an event of a newer program.
 """
 
 from __future__ import annotations

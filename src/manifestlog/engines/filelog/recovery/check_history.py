@@ -2,12 +2,14 @@
 
 Invariants:
 
-- Every bit counts: the blocks and the footer of a pack by their CRCs, a segment file line by line up to its valid end.
+- Every bit is checked: the blocks and the footer of a pack by their CRCs, a segment file line by line up to its valid
+  end.
 - Each segment is compared with what its successor states about it, across packs, kept and live segments.
-- Memory does not grow with the history: one pack is open at a time, and a segment is a summary when it was read.
-- Damage here never means that a record is lost: the canonical holds what these segments said.
+- Memory does not grow with the history: one pack is open at a time, and only a summary of each segment is kept.
+- Damage here never loses a record: the canonical file contains the records of these segments.
 
-It changes nothing. A note is a leftover, or an event that is not valid. What an earlier repair could not save is no damage any more (`Kept.lost`).
+It changes nothing. A note is a leftover, or an invalid event. Lines that an earlier repair could not save no longer
+count as damage (`Kept.lost`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 Invariants:
 
 - Manifests are never opened. The probes (`probes`) run in a temporary directory inside the tested one.
-- The temporary directory is removed at the end, also after Ctrl-C and failures. The next run removes one of a killed run.
+- The temporary directory is removed at the end, also after Ctrl-C and failures. The next run removes one that a killed
+  run has left.
 
-It changes nothing else, and knows nothing of output or exit codes.
+It changes nothing else, and does not know about output or exit codes.
 """
 
 from __future__ import annotations

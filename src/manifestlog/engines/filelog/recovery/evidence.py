@@ -1,9 +1,9 @@
-"""Collects the evidence for a repair: the segments, canonical and index that belong to a damaged manifest.
+"""Collects the evidence for a repair: the segments, canonical file and index that belong to a damaged manifest.
 
 Invariants:
 
 - Files of another manifest are left out and reported.
-- An index counts only if it was built for the canonical that the log names.
+- An index counts only if it was built for the canonical file that the log names.
 
 It only reads; `reconcile` decides what is lost.
 """

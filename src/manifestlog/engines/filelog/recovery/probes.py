@@ -1,9 +1,10 @@
-"""Probes a directory for what a manifest relies on: locks between processes, renames, links, syncs, file times.
+"""Tests a directory for everything that a manifest relies on: locks between processes, renames, links, syncs, file
+times.
 
 Invariants:
 
 - The probes use the same calls as the engine (`disk`, `lock`).
-- The second process is a real one, with its own descriptors, and it is really killed.
+- The second process is a real one, with its own descriptors, and is really killed.
 
 `doctor` creates and removes the directory.
 """

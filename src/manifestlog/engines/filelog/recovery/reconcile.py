@@ -1,12 +1,12 @@
-"""Decides what can be saved of a damaged manifest and what is lost, by comparing canonical, log and index.
+"""Compares canonical file, log and index of a damaged manifest, and decides what can be saved and what is lost.
 
 Invariants:
 
-- In a damaged canonical, a record whose CRC the index knows counts only with that CRC. In a canonical that is valid JSON
-  every record counts, including records edited by hand.
-- Covered segments are replayed only if the log does not name the canonical: over it if none of their lines is missing,
-  else under it, so that no forgotten record comes back.
-- Every possible loss is reported with file, offset and bytes. It is not a loss if another file has the same data.
+- In a damaged canonical file, a record whose CRC the index knows counts only with that CRC. In a canonical file that is
+  valid JSON, every record counts, including records edited by hand.
+- Covered segments are replayed only if the log does not name the canonical file: over it if none of their lines is
+  missing, otherwise under it, so that no forgotten record comes back.
+- Every possible loss is reported with file, offset and bytes. If another file has the same data, nothing is lost.
 
 It only reads; `repair` writes.
 """

@@ -29,7 +29,7 @@ Invariants:
   (`fold.begins_anew`). If it were moved, or marked later, a writer could still append to it.
 - Segment numbers continue after the highest that any file names, including files in quarantine.
 - Repairing a sound manifest changes nothing, so a second repair changes nothing.
-- Damage of the history changes nothing here: `repair_history` mends it afterwards.
+- Damage of the history does not affect this repair: `repair_history` repairs it afterwards.
 
 `check` finds the damage, and `reconcile` decides what can be saved. It never empties the quarantine: users do.
 """

@@ -1,4 +1,4 @@
-"""Repairs the history: what is intact of a damaged file becomes a pack, and the original goes to quarantine.
+"""Repairs the history: packs the intact parts of a damaged file, and moves the original to quarantine.
 
 ::
 
@@ -9,12 +9,13 @@
 
 Invariants:
 
-- The live ledger is not touched, and what is intact of the history stays in it, at its own offsets.
-- A segment with missing lines says so (`Kept.lost`), so no answer about an earlier time is guessed across it.
-- A crash between the steps leaves damage that the next repair finds, or a leftover that the next repair or compaction removes.
-- After it `check` finds no damage, so a second repair changes nothing.
+- The live ledger is not changed, and intact lines stay in the history, at their own offsets.
+- A segment with missing lines is marked as such (`Kept.lost`), so no answer about an earlier time is guessed across it.
+- A crash between the steps leaves damage that the next repair finds, or a leftover that the next repair or compaction
+  removes.
+- After a repair, `check` finds no damage, so a second repair changes nothing.
 
-`check_history` finds the damage, `salvage_history` reads what is intact of it. The caller holds both locks.
+`check_history` finds the damage, `salvage_history` reads the intact parts. The caller holds both locks.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Saves what is intact of a damaged file of the history: of a segment file line by line, of a pack block by block.
+"""Salvages a damaged file of the history: a segment file line by line, a pack block by block.
 
 Invariants:
 
-- A line counts if its CRC fits its place; what was saved keeps its offset.
-- A segment with missing lines says so (`Kept.lost`).
+- A line counts if its CRC fits its offset, and keeps that offset.
+- A segment with missing lines is marked as such (`Kept.lost`).
 - Lines are read when they are asked for, so memory does not grow with the file, except for a pack without its footer.
 
 It writes nothing (`repair_history`).
