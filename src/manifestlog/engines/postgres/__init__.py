@@ -1,1 +1,1 @@
-"""The engine of many hosts: manifests in a PostgreSQL database, decided by the clients and stored by the server."""
+"""The engine of many hosts: manifests in a PostgreSQL database. Clients decide, the server stores."""

@@ -1,9 +1,10 @@
-"""Additions: one in a round trip where that is possible, a batch in one transaction, and those of waiting threads together.
+"""Additions: one per round trip if possible, a batch in one transaction, and those of waiting threads together.
 
 Invariants:
 
-- A batch is written whole or not at all. Of threads that share a transaction, each gets its own answer or error.
-- The answer `duplicate` promises a record on disk: if its writer may not have waited for that, this one does.
+- A batch is written completely or not at all. Of threads that share a transaction, each gets its own answer or error.
+- The answer `duplicate` promises a record on the disk: if its writer may not have waited for the disk, this client
+  does.
 """
 
 from __future__ import annotations

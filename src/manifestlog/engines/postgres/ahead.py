@@ -1,8 +1,8 @@
-"""Fetches the next item of an iterable while something else goes on.
+"""Fetches the next item of an iterable while other work runs.
 
 Invariants:
 
-- An item is fetched once. What fetching it raised is raised when it is taken, as if it had been fetched then.
+- An item is fetched once. If fetching it raised an error, taking it raises that error, as if it had been fetched then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The row of a manifest: finds it, and makes it."""
+"""Finds and creates the row of a manifest."""
 
 from __future__ import annotations
 

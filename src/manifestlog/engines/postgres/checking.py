@@ -1,9 +1,10 @@
-"""What can be told of a manifest in a database without opening it: whether its tables fit together, and their size.
+"""Checks a manifest in a database without opening it: whether its tables agree, and their size.
 
 Invariants:
 
-- It changes nothing and takes no lock. Everything is read as of one moment.
-- Each test compares what is stored twice: bodies with sightings, the feed's count with the contents, numbers with lines.
+- It changes nothing and takes no lock. All reads show the same moment.
+- Each test compares facts that are stored twice: bodies with sightings, the feed's count with the contents, numbers
+  with lines.
 """
 
 from __future__ import annotations

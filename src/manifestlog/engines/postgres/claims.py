@@ -1,15 +1,15 @@
-"""Claims: who works on what, among the workers of every host.
+"""Claims: who works on what, among the workers of all hosts.
 
 Invariants:
 
 - At most one `PostgresClaims` object holds a claim. Threads of one object share its claims.
-- A claim ends with its block, its object or its process. If its host is stopped or cut off, it may be taken over `LEASE_S`
-  later.
-- Inside `fence` nothing is written any more once somebody else has taken a claim over: the transaction locks the claims
+- A claim ends with its block, its object or its process. If its host is stopped or cut off, another worker may take it
+  over `LEASE_S` later.
+- Inside `fence`, nothing is written after another worker has taken over a claim: the transaction locks the claims
   before it writes.
 
-Two workers may work for a moment: one that was cut off goes on until it writes. `keeper` and `leases` know how claims are
-kept.
+Two workers may work on the same item for a moment: one that was cut off continues until it writes. `keeper` and
+`leases` store the claims.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Connections to one server: a small pool that threads share, tries that are repeated, and what a fork leaves of it.
+"""Connections to one server: a small pool that threads share, repeated tries, and their state after a fork.
 
 Invariants:
 
 - A slot is lent to one thread at a time; a thread that needs a second one gets it without waiting.
 - A connection that is not idle after its use is closed, never given to another thread.
-- A forked child closes its copies of the sockets and says nothing on them: the sessions are its parent's.
+- A forked child closes its copies of the sockets and sends nothing on them: the sessions belong to its parent.
 
-It knows no tables.
+It does not know tables.
 """
 
 from __future__ import annotations

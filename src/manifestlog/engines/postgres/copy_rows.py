@@ -1,4 +1,4 @@
-"""Rows of the tables in the binary format of COPY.
+"""Encodes rows of the tables in the binary format of COPY.
 
 Invariants:
 

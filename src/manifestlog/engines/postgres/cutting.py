@@ -1,4 +1,4 @@
-"""Cuts the history: removes the oldest events that neither the options keep nor a registered follower needs.
+"""Cuts the history: removes the oldest events, except those that the options keep or a registered follower needs.
 
 ::
 

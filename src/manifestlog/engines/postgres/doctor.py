@@ -3,9 +3,9 @@
 Invariants:
 
 - It changes nothing: it reads settings and the server's views, and takes a session lock for a moment.
-- What the rights of the user do not show, and what this server does not tell, is said, never guessed.
+- If the user's rights or the server do not show a fact, the result says so; nothing is guessed.
 
-`told` asks; every judgement here is a pure function of what was told.
+`told` queries the server; every judgement here is a pure function of its answers.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Invariants:
 
-- A schema and a manifest are made only by an opening with metadata. Of several at once, one makes it, the others open it.
-- A server that is not there at an opening is an error at once; later, calls wait for it.
+- Only an opening with metadata creates a schema and a manifest. If several do so at once, one creates it and the others
+  open it.
+- If the server cannot be reached, opening fails at once; later calls wait for the server.
 """
 
 from __future__ import annotations

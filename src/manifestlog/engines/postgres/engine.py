@@ -1,14 +1,15 @@
-"""The PostgreSQL engine: one open manifest, which clients on many hosts share. Threads may share it.
+"""The PostgreSQL engine: one open manifest, shared by clients on many hosts. Threads may share it.
 
 The path of a record: `add` → `fresh` (plans) → `single.add` (one round trip), or else `Transaction.begin` (locks,
-lookups) → `plan_add` (verdict) → `Transaction.commit`. That of a batch: `together.add` takes the place of `single.add`.
+lookups) → `plan_add` (verdict) → `Transaction.commit`. For a batch, `together.add` takes the place of `single.add`.
 
 Invariants:
 
-- A write is planned between taking its locks and writing. If many writers add one unknown content, one of them gets `new`.
-- Whatever is retried answers what its first try decided.
+- A write is planned after it has taken its locks and before it writes. If many writers add one unknown content, one of
+  them gets `new`.
+- A repeated operation gives the answer that its first try decided.
 
-It handles rows, not models, and leaves connections to `connections` and statements to the modules of the transactions.
+It handles rows, not models. `connections` owns the connections, and the modules of the transactions own the statements.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What went wrong with the server: whether to try again, and one line that says what to do.
+"""Classifies errors of the server: whether to try again, and one line that says what to do.
 
 Invariants:
 
-- A message has no secret: libpq's texts name servers, users and databases, and a location has no password.
-- Whatever the driver raises leaves the engine as a `ManifestError`.
+- A message contains no secret: libpq's texts name servers, users and databases, and a location has no password.
+- Every error of the driver leaves the engine as a `ManifestError`.
 """
 
 from __future__ import annotations

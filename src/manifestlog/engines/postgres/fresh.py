@@ -1,11 +1,12 @@
-"""Additions of unknown contents, planned for each of the two states that their source may be in.
+"""Plans additions of unknown contents, for each of the two states that their source may be in.
 
-Nearly all additions are of this kind. What is known of such a content is the same before its locks are taken as after:
-nothing. So the client plans ahead, and the server writes the plan that fits what it finds (`single`, `together`).
+Nearly all additions are of this kind. Before and after taking the locks, the manifest has the same information about
+such a content: none. So the client plans ahead, and the server writes the plan that fits its state (`single`,
+`together`).
 
 Invariants:
 
-- `model.writes` decides, as everywhere: the server only compares what it has with what the plans were made for.
+- `model.writes` decides, as everywhere: the server only compares its state with the assumptions of the plans.
 
 Pure functions.
 """

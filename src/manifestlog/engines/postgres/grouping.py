@@ -1,17 +1,17 @@
-"""Threads that add at the same time share one transaction.
+"""Groups the additions of threads that add at the same time, so that they share one transaction.
 
-The first one to come does the work; those that come while it works wait, and one of them then does the work of all.
-Whoever has been answered is likely to come again at once. So the next one to work waits for those for a part of the time
-that the last work has taken; else it would begin alone, and all others would wait for two works instead of one.
+The first thread does the work. Threads that arrive meanwhile wait, and one of them then does the work of all. A thread
+that was answered is likely to return at once. So the next worker waits for such threads, for a part of the time that
+the last work took; otherwise it would start alone, and all others would wait for two transactions instead of one.
 
 Invariants:
 
-- Each addition gets its own answer or its own error. What one of a group is refused does not concern the others.
-- A thread that adds inside its own work, as a signal handler does, waits for nobody.
-- A thread is woken when its addition is answered, or when it is its turn to work, and not before.
-- Who is alone waits for nobody: only as many are expected as were here at the end of the last work.
+- Each addition gets its own answer or its own error. If one of a group is refused, that does not affect the others.
+- A thread that adds inside its own work, as a signal handler does, waits for no other thread.
+- A thread is woken only when its addition is answered, or when it is its turn to work.
+- A single thread does not wait: a worker expects only as many threads as there were at the end of the last work.
 
-It knows neither the server nor records.
+It does not know the server or records.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""What a manifest's history answers: events, the events after a cursor, the rows of an earlier time, followers.
+"""Answers queries of a manifest's history: events, the events after a cursor, the rows of an earlier time, followers.
 
 Invariants:
 
-- Events are numbered without a gap in the order of their commits, so a reader that has seen a number has seen all before it.
-- Every answer ends where the log ended when the question was asked. Rows of the log never change, so it may be read in
-  pages, each in a transaction of its own.
-- A cursor is a number and the time of that event. An event that a crash of the server has taken back fits no cursor.
+- Events are numbered without gaps in the order of their commits, so a reader that has seen a number has seen all before
+  it.
+- Every answer ends where the log ended at the time of the query. Rows of the log never change, so they can be read in
+  pages, each in its own transaction.
+- A cursor is a number and the time of that event. After a crash of the server has taken back an event, its cursor fits
+  no event.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Keeps the claims of all workers of one process: one thread that renews them, and one session that shows that it is there.
+"""Keeps the claims of all workers of one process: one thread renews them, and one session shows that the process
+exists.
 
 Invariants:
 
-- What a worker holds is renewed until it is released, or until its process ends, is stopped or is cut off.
-- Without a worker there is neither thread nor session.
+- A worker's claims are renewed until it releases them, or its process ends, is stopped or is cut off.
+- Without workers there is neither a thread nor a session.
 """
 
 from __future__ import annotations

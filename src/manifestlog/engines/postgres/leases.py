@@ -1,10 +1,11 @@
-"""Claims as rows: who has which, until when, and how they pass to somebody else.
+"""Claims as rows: who has which claim, until when, and how another worker takes it over.
 
 Invariants:
 
-- A row has one holder, by its token, which differs with each. Whoever takes a claim over changes the token.
-- A row may be taken over when its lease has ended, or when its process is gone (`presence`).
-- Several rows are locked in the order of their names, in every statement.
+- A row has one holder, identified by a token that differs with each holder. A worker that takes over a claim changes
+  the token.
+- A row may be taken over when its lease has expired, or when its process is gone (`presence`).
+- Every statement locks several rows in the order of their names.
 
 The clock is the server's. `keeper` renews.
 """

@@ -1,13 +1,13 @@
-"""How long a transaction may take: what its client tells the server, so that one that stops loses its locks.
+"""The time limits of a transaction, which its client sends to the server, so that a client that stops loses its locks.
 
-Between two statements the server's limit for idle transactions ends it; inside a message, of which the server waits for the
-rest, the limit of the whole transaction.
+The server's limit for idle transactions applies between two statements. Inside a message, while the server waits for
+the rest of it, only the limit of the whole transaction applies.
 
 Invariants:
 
 - The limit comes with the first lock, in the same statement.
-- A transaction with all locks may be long. It renews its limit as it goes on, and before it writes, for more if it writes
-  more. What stops renews nothing.
+- A transaction with all locks may take long. It renews its limit as it proceeds, and once more before it writes, with
+  more time for larger writes. A client that has stopped renews nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes a manifest in a database of an image of another one, in one transaction.
+"""Creates a manifest in a database from an image of another one, in one transaction.
 
 ::
 
@@ -8,10 +8,10 @@
 
 Invariants:
 
-- Nobody sees any of it before the commit, and a client that is killed leaves nothing of it.
-- A COPY is as long as possible, and its rows are made as it goes: so the server works while the next ones are made.
-- Nothing is decided: contents and events are written as they are. Only a time that is earlier than that of the event
-  before it becomes equal to that one, because times in the log never go back.
+- Nobody sees any of it before the commit, and a client that is killed leaves nothing.
+- A COPY is as long as possible, and its rows are made during the COPY, so the server works at the same time.
+- Nothing is decided: contents and events are written as they are. Only an event's time that is earlier than the time of
+  the event before it is set to that time, because times in the log never go back.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Invariants:
 
-- A location holds no secret. Passwords come from libpq's own places: a password file, a service, the environment.
+- A location contains no secret. Passwords come from libpq's own places: a password file, a service, the environment.
 - Its text can be opened again, in another process or on another host.
 
-It connects to nothing.
+It makes no connection.
 """
 
 from __future__ import annotations

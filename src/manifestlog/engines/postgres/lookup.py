@@ -1,9 +1,9 @@
-"""What the server knows, as plans ask for it: by content and by source, inside one transaction or one snapshot.
+"""Looks contents and sources up for plans, inside one transaction or one snapshot.
 
 Invariants:
 
-- What was read ahead for a batch is not asked again; everything else is asked when a plan wants it.
-- A transaction reads only after it has the lanes, so nothing that it read changes before it writes.
+- Rows that were read ahead for a batch are not queried again; all others are queried when a plan needs them.
+- A transaction reads only after it has locked the lanes, so nothing that it has read changes before it writes.
 
 It writes nothing.
 """

@@ -1,8 +1,8 @@
-"""One operation of a writer: its transaction, again after a failure that may pass, and what its first try decided.
+"""One operation of a writer: its transaction, repeated after a failure that may pass, and the answer of its first try.
 
 Invariants:
 
-- A try after the first one asks, before it does anything, whether an earlier one has written.
+- Before a later try does anything, it checks whether an earlier one has written.
 """
 
 from __future__ import annotations

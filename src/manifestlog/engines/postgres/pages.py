@@ -1,8 +1,8 @@
-"""Pages of the log: which statement finds the events that a query may ask for, and where a time begins.
+"""Pages of the log: the statements that find the events for a query, and the event where a time begins.
 
 Invariants:
 
-- A page has every line in its range that the query matches, and perhaps others. Who reads it filters.
+- A page has every line in its range that the query matches, and perhaps others. Its reader filters.
 """
 
 from __future__ import annotations

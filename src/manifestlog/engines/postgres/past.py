@@ -1,8 +1,8 @@
-"""The manifest as it was: a present snapshot, with the contents that have changed since as they were then.
+"""The manifest at an earlier time: a present snapshot, in which each content that has changed since is as it was then.
 
 Invariants:
 
-- A content that has changed since is taken from what its events say, and from nowhere else.
+- The state of a content that has changed since is taken only from its events.
 """
 
 from __future__ import annotations

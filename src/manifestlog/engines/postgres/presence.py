@@ -1,10 +1,10 @@
-"""Whether a process is still there: a session of its own that holds a lock, which others ask for.
+"""Tests whether a process still exists: its own session holds a lock, which others test.
 
 Invariants:
 
 - The server releases the lock when the session ends: 5 ms after a `kill -9` of its process.
-- A session that is lost means that nobody answers for the process, not that it is gone. So claims are judged by their rows,
-  and by this only for taking over those of a process that was killed.
+- A lost session does not prove that the process is gone. So claims are judged by their rows; this test only allows the
+  claims of a killed process to be taken over.
 """
 
 from __future__ import annotations

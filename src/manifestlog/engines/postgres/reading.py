@@ -1,4 +1,4 @@
-"""Single questions to the server that need no transaction of several round trips."""
+"""Single queries of the server that need no transaction of several round trips."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The tables: numbered SQL files, which of them a database has, and how the rest is applied.
+"""The tables: numbered SQL files, the version of a database, and how missing steps are applied.
 
 Plain SQL files, because an administrator can read and apply them, and nothing here is generated from classes.
 
 Invariants:
 
-- The steps that are missing are one transaction. Steps only add, so that older and newer programs work side by side.
-- Opening a manifest changes no table: `create` makes them, and `manifestlog init` calls it.
-- What is in the schema `manifestlog` without our version table belongs to another program and is not touched.
+- All missing steps are applied in one transaction. Steps only add, so older and newer programs can work side by side.
+- Opening a manifest changes no existing table: `create` does, and `manifestlog init` calls it.
+- A schema `manifestlog` without our version table belongs to another program and is not changed.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Notices a server that stands still: it has said nothing for a long time, and lets nobody in either.
+"""Detects a server that has stopped responding: it has sent nothing for a long time, and accepts no connection either.
 
-The connection does not tell, because the system of the server's machine keeps it open whatever the server does. Nor does
-the time alone: some statements take long, and some wait for others.
+The connection does not show this, because the system of the server's machine keeps it open whatever the server does.
+Time alone does not show it either: some statements take long, and some wait for others.
 
 Invariants:
 
-- It asks the server that the connection leads to, and no other one that the location names.
-- A server that refuses has answered.
+- The test connects to the server of this connection, not to another one that the location names.
+- A server that refuses the connection has answered.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """The usual addition in one round trip: one unknown content of a source that has nothing else at that time.
 
-The server writes the plan that fits the state that it finds under the lock of the lane, or nothing.
+Under the lock of the lane, the server writes the plan that fits its state, or nothing.
 
-Usually a first statement takes the lock, and the next one sees what was written up to then. A client that is alone asks
-for both in one statement. That one sees what was there before it had the lock, so it fails if others have written meanwhile.
+Usually a first statement takes the lock, so that the next one sees everything written before. A client that is alone
+sends both in one statement. This statement sees the state before it had the lock, so it fails if others have written
+meanwhile.
 
 Invariants:
 
 - It ends with its round trip: nobody waits for this client while a lock is held.
-- Every write moves the end of the log, so who has the lock, and finds the end where it saw it, has seen all of them.
+- Every write moves the end of the log. So a client that has the lock, and finds the end where it saw it, has seen all
+  writes.
 """
 
 from __future__ import annotations

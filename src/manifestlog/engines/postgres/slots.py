@@ -1,11 +1,11 @@
-"""One connection at work: statements and scripts, and the identity of a writer that outlives it.
+"""A slot of the pool: a connection with its statements and scripts, and the identity of a writer, which outlives it.
 
 Invariants:
 
-- A slot belongs to one thread at a time. Its operations are numbered, so that a repeated try can ask for the first one.
-- A forked child closes its copy of the socket and says nothing on it: the session is its parent's.
+- A slot belongs to one thread at a time. Its operations are numbered, so that a repeated try can find the first one.
+- A forked child closes its copy of the socket and sends nothing on it: the session belongs to its parent.
 
-It knows no tables.
+It does not know tables.
 """
 
 from __future__ import annotations

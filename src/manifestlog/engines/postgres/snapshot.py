@@ -2,8 +2,8 @@
 
 Invariants:
 
-- It holds a connection until nobody refers to it any more. Threads take turns.
-- It does not survive its connection: a lost one is an error, since another would show another moment.
+- It holds a connection until nothing refers to it any more. Threads take turns.
+- It does not survive its connection: a lost connection is an error, because another one would show another moment.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What one transaction is about to write: plans read through it, and each sees what the earlier ones of a batch have put.
+"""The writes that a transaction is about to make: plans read through it, so each sees the earlier ones of its batch.
 
 Invariants:
 
 - A content is written once, as the last plan left it; every plan has its own event.
-- In one batch, an observation of a content is never replaced by an earlier one, so the latest that was read stays a bound.
+- In one batch, an earlier observation never replaces a later one of a content, so the latest one that was read stays a
+  bound.
 
-Pure, but for the lookups that it asks.
+Pure, except for its lookups.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Several additions in one round trip: unknown contents of sources that have nothing else at those times.
 
-Additions of threads that wait for each other, and batches. All of them fit what the server finds, or it writes nothing.
+It is for batches, and for additions of threads that wait for each other. Either all of them fit the state of the
+server, or nothing is written.
 
 Invariants:
 
 - It ends with its round trip: nobody waits for this client while a lock is held.
-- No two of them have one content, or one source at one time: each plan holds whatever became of the others.
+- No two additions have the same content, or the same source at the same time. So each plan is valid whatever happens to
+  the others.
 """
 
 from __future__ import annotations

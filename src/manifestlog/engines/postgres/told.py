@@ -1,12 +1,13 @@
-"""What a server and its views tell about a database for manifests.
+"""Queries a server and its views about a database for manifests.
 
 Invariants:
 
-- It changes nothing, and nothing secret is read. What the rights of the user do not show is None, or a row less.
-- Each question is asked by itself: a server that does not answer it (an older one, one that only speaks PostgreSQL's
-  language, one where views are forbidden) answers the others.
+- It changes nothing, and reads nothing secret. If the user's rights do not show a fact, the answer is None, or has one
+  row less.
+- Each query is separate: if a server does not answer one of them (because it is old, only speaks PostgreSQL's protocol,
+  or forbids views), it answers the others.
 
-`doctor` judges it.
+`doctor` judges the answers.
 """
 
 from __future__ import annotations

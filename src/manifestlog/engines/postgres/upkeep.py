@@ -1,4 +1,4 @@
-"""What writers leave behind: whether it is on disk, and the rows of writers that are gone."""
+"""The leftovers of writers: whether their writes are on the disk, and the rows of writers that are gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How records become columns: hashes of names, times in microseconds, lanes.
+"""Converts records to columns: hashes of names, times in microseconds, lanes.
 
 Invariants:
 

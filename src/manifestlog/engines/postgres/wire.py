@@ -1,14 +1,15 @@
-"""Statements over one connection, in as few messages as possible: a script of several is one write and one read.
+"""Sends statements over one connection in as few messages as possible: a script of several is one write and one read.
 
-psycopg's own pipeline sends each statement by itself, which wakes the server as often: an addition took three times as
-long. So this module speaks libpq's pipeline mode through `psycopg.pq`.
+psycopg's own pipeline sends each statement separately and so wakes the server for each: an addition took three times as
+long. So this module uses libpq's pipeline mode through `psycopg.pq`.
 
 Invariants:
 
 - A script is one round trip. Its first error is raised, and nothing after it has run.
-- Parameters and results are binary. What is prepared is known by its text and the types of its parameters.
-- While it waits, other threads run, and Ctrl-C ends the wait. The connection is then not idle, so it is never used again.
-- No wait is for ever: a server that stands still counts as lost (`silence`).
+- Parameters and results are binary. A prepared statement is identified by its text and the types of its parameters.
+- While it waits, other threads run, and Ctrl-C ends the wait. The connection is then not idle, so it is never used
+  again.
+- No wait is for ever: a server that has stopped responding counts as lost (`silence`).
 """
 
 from __future__ import annotations

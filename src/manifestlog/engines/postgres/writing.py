@@ -6,17 +6,18 @@
                   2  (only if some contents were known) read and lock these
                      the plans decide, in the client
                   3  write; take the next numbers of the log; COMMIT; flush
-    one addition     if the content is unknown and its source has nothing at that time, all of it in one round trip (`single`)
+    one addition     if the content is unknown and its source has nothing at that time: one round trip (`single`)
 
 Invariants:
 
-- Locks are taken in one order: lanes, unknown contents, known contents, each sorted; the end of the log last of all. It is
-  held while the server writes and commits, never while a client thinks.
-- The primary key of `content` picks the winner: who inserts second waits, and reads the row in a later statement.
-- While others write, the commit is asynchronous, so that the end of the log is not held for a sync; a second one then waits
-  for both. What is acknowledged is on disk, as `synchronous_commit` of the server says.
-- The number of the operation is in the same transaction. A second try asks for it first, and a first try that comes after
-  the second one violates a constraint.
+- Locks are taken in one order: lanes, unknown contents, known contents, each sorted; the end of the log last of all.
+  That last lock is held while the server writes and commits, never while a client thinks.
+- The primary key of `content` picks the winner: the client that inserts second waits, and reads the row in a later
+  statement.
+- While others write, the commit is asynchronous, so that the end of the log is not locked during a sync; a second
+  commit then waits for both. Acknowledged writes are on the disk, as the server's `synchronous_commit` defines it.
+- The number of the operation is in the same transaction. A second try first looks for it, and a first try that arrives
+  after the second one violates a constraint.
 """
 
 from __future__ import annotations
