@@ -1,7 +1,7 @@
-"""A source on its way through a run: the task, what its attempts have done so far, and how a turn ends.
+"""A source's way through a run: the task, the results of its attempts so far, and how a turn ends.
 
-They go back and forth between the run and its workers, so that the pauses of a source occupy no worker: between two
-attempts it waits in the run's schedule.
+These objects go back and forth between the run and its workers, so that a source that pauses occupies no worker:
+between two attempts it waits in the run's schedule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looks at files of the local disk: their length, their ends, their checksum. It changes none."""
+"""Reads files of the local disk: their length, their ends, their checksum. It changes none."""
 
 from __future__ import annotations
 

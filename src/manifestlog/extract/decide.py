@@ -1,10 +1,10 @@
-"""What a response means: a pure function from what is known and the response's head to the next action.
+"""Decides what a response means: a pure function from the known facts and the response's head to the next action.
 
 Invariants:
 
 - The same inputs give the same action; this module does no I/O and reads no clock.
 - A part is resumed only if the server confirms that it is the beginning of the current content.
-- A source is unchanged only while every validator that both sides have agrees. An empty ETag counts as none.
+- A source is unchanged only if all validators that both sides have agree. An empty ETag counts as none.
 - Every response has an action.
 
 `download` carries out the actions.

@@ -1,4 +1,4 @@
-"""One source, from the state check to its record: the loop that carries out what `decide` returns.
+"""Takes one source from the state check to its record: the loop that carries out the actions of `decide`.
 
 The four steps, by the names of the design::
 
@@ -10,12 +10,12 @@ The four steps, by the names of the design::
 Invariants:
 
 - A body is received under a claim on the source's part: no other thread or process works on the same source. The claim
-  is taken before the request, unless the request has a condition, and nothing was left over. Then it is taken when a
-  body comes, and the request is repeated if another one has fetched the source meanwhile.
-- A source that is unchanged costs no claim and no change on the disk.
+  is taken before the request if the request has no condition, or if an earlier run has left a part. Otherwise it is
+  taken when a body comes, and the request is repeated if another run has fetched the source meanwhile.
+- An unchanged source costs no claim and no change on the disk.
 - A crash at any point leaves a part that the next run resumes, or a file that the next run registers (`part_file`).
 
-It knows neither processes nor the display of a run.
+It does not know about processes or the display of a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dry run: what a run would do with a source and why, from response heads only.
+"""A dry run: finds out what a run would do with a source and why, from response heads only.
 
 Invariants:
 

@@ -4,7 +4,7 @@ Invariants:
 
 - The same inputs give the same result; nothing is read, written or run here (`validate` runs the user's command).
 - A source's settings override the defaults.
-- Content that fails an expectation is never registered: `violation` names the first one.
+- Content that does not meet an expectation is never registered: `violation` names the first one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detects sources that no server has confirmed within their `stale_after`.
 
 A record holds the time of the download, not of the server's last "not modified". So a run notes that time in a file of
-the data directory, for sources with a `stale_after` only::
+the data directory, only for sources with a `stale_after`::
 
     {"star_systems":{"systems":"2026-11-27T03:00:05+00:00"}}
 
@@ -9,8 +9,9 @@ Invariants:
 
 - No guarantee depends on this file. If it is missing or unusable, a source is as fresh as its record.
 - A source that was never fetched is as old as the first run that tried.
-- Future times do not count, since a clock was wrong: a note with a future time is read as now.
-- The file keeps only sources that a run has seen within a year, so that a new source each day does not make it grow for ever.
+- A note with a future time counts as now, because a clock was wrong.
+- The file keeps only sources that a run has seen within a year. So it does not grow for ever if each day has a new
+  source.
 """
 
 from __future__ import annotations

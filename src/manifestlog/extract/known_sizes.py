@@ -1,6 +1,6 @@
-"""How large the recorded content of each source of a run is: the run starts with the largest.
+"""The sizes of the recorded contents of a run's sources, because the run starts with the largest.
 
-It asks for each source, unless the whole manifest is read in less time.
+It looks up each source, or reads the whole manifest if that takes less time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Landing: complete parts become files with records, together with those that complete at the same time.
+"""Landing: publishes and records complete parts, together with those that complete at the same time.
 
 Threads of a worker that have a complete part form a group (`grouping`)::
 
@@ -14,12 +14,13 @@ Invariants:
 - There is never a record without its file: name and bytes are durable before the record is added.
 - A published file is never modified or replaced by other content.
 - If several workers download the same content, one stores it and the others record its path.
-- Where publishing takes the time of an object store, each part lands alone: beside that, a write of its own is nothing.
-- What fails for one member of a group fails for no other. A member that would have to wait for another process lands
-  alone, after the group.
-- A source that another host has taken over gets no name here, and no record: the write proves the claims of all members.
-  A file that already has its name then stays, as after a crash, because the other host may have found it there.
-- The claims on content and name last until the record is there, so a file that somebody relies on is not judged as free.
+- In an object store, each part lands alone: publishing takes so long that a separate write does not matter.
+- A failure of one member of a group does not affect the others. A member that would have to wait for another process
+  lands alone, after the group.
+- A source that another host has taken over gets no name and no record here: the write proves the claims of all members.
+  If its file already has a name, the file stays, as after a crash, because the other host may have found it there.
+- The claims on content and name last until the record is written, so no other worker takes a file that somebody relies
+  on for unused.
 """
 
 from __future__ import annotations

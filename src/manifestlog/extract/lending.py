@@ -1,16 +1,16 @@
-"""Lends a download the connections that no source waits for: what the run and its workers tell each other.
+"""Lends a download the connections that no source waits for: the messages between the run and its workers.
 
 Invariants:
 
 - A download has one connection of its own. It uses further ones only after the run has granted them.
-- What is granted may become less. A connection counts until the download says that it no longer holds it, or ends.
+- The run may reduce a grant. A connection counts until the download reports that it no longer holds it, or ends.
 
 ::
 
     worker → run      Wants     how many further connections a download holds, and how many it could use
     run → worker      Granted   how many it may have
 
-`schedule` knows which ones are free.
+`schedule` knows which connections are free.
 """
 
 from __future__ import annotations

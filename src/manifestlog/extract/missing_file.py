@@ -1,4 +1,4 @@
-"""Warns when the recorded file of an unchanged source is missing.
+"""Warns if the recorded file of an unchanged source is missing.
 
 It fetches, writes and changes nothing: the record may be right and the disk not mounted.
 """

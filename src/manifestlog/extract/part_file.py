@@ -1,23 +1,24 @@
 """A `.part` file and its state: started, resumed, kept for the next run, published as the data file.
 
-Beside `<name>.part` lies `<name>.part.json` (`part_state`). A small body has no state until it breaks off: a killed run then fetches it anew, and others save two files.
+The state is in `<name>.part.json` beside `<name>.part` (`part_state`). A small body has no state until it is
+interrupted: a killed run fetches it again, and all others save two files.
 
 Invariants:
 
-- A part is resumed only as far as its bytes are safe. Within the same boot that is all of it, since a killed process
-  loses nothing that `write` accepted. After a reboot it is the synced bytes. Of a part with ranges it is the ranges, which
-  are synced before they are noted: its length says nothing.
+- A part is resumed only as far as its bytes are safe. Within the same boot that is all of it, because a killed process
+  loses nothing that `write` accepted. After a reboot it is the synced bytes. For a part with ranges it is the ranges,
+  which are synced before they are noted: its length says nothing.
 - A missing or invalid state counts as no state; the download then starts again.
 - `publish` returns when name and bytes of the data file are durable. Only then may the file be registered.
 
-Where other hosts share the directory, a worker that was stopped may go on after another one has taken its source over:
+If other hosts share the directory, a worker that was stopped may continue after another one has taken its source over:
 
-- A body from its beginning goes into a new file, and a part whose worker may still write to it is copied first. So no two
-  workers write to one file, whatever its name.
+- A body from its beginning goes into a new file, and a part whose worker may still write to it is copied first. So no
+  two workers write to one file, whatever its name.
 - A state is used only for the file that it names.
 - A data file gets its name by a link, which replaces nothing, and only if the part is still the file that was written.
 
-It knows neither sources nor servers nor manifests.
+It does not know sources, servers or manifests.
 """
 
 from __future__ import annotations

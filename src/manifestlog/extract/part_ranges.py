@@ -4,8 +4,8 @@ Invariants:
 
 - The ranges in the state are on the disk: their bytes are synced before they are noted.
 - The state has ranges before a byte is written behind a gap. Otherwise a crash would leave a part whose length counts
-  bytes that never came.
-- Nothing is written once it is closed.
+  bytes that never arrived.
+- Nothing is written after it is closed.
 
 ::
 

@@ -1,6 +1,6 @@
-"""What is known of a part: how the server identified its content, and once it is complete, where it will go.
+"""The state of a part: how the server identified its content, and after completion, its final file.
 
-Beside a part lies its state, as JSON::
+The state is in a JSON file beside the part::
 
     {"etag":…,"last_modified":…,"strong_date":…,"content_type":…,"total_bytes":…,"boot":…,"synced_bytes":…}      during the download
     {…,"ranges":[[0,1000],[5000,6000]]}                                         what a body in several ranges has so far
@@ -9,9 +9,9 @@ Beside a part lies its state, as JSON::
 
 Invariants:
 
-- A text that is not a valid state is no state; the download then starts again.
+- A text that is not a valid state counts as no state; the download then starts again.
 
-It knows neither files nor stores.
+It does not know files or stores.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Divides a body among several connections: which bytes have arrived, and which one fetches which.
+"""Divides a body among several connections: which bytes have arrived, and which connection fetches which.
 
 Invariants:
 
 - Every byte belongs to at most one share. A share ends where the next one starts.
-- Bytes that nobody fetches are given out before a share is divided.
-- A share is divided only if that is worth a request: each part has at least a MiB, and the whole would take longer than a
-  second. So a fast server is not asked for bytes that have almost arrived.
-- What has arrived is never given out again.
+- Bytes that no connection fetches are assigned before a share is divided.
+- A share is divided only if that is worth a request: each part has at least a MiB, and the whole would take longer than
+  a second. So a fast server gets no requests for bytes that have almost arrived.
+- Bytes that have arrived are never assigned again.
 
-It does no I/O. Time is an argument, in seconds of any clock that runs evenly. Several threads share an object only under a lock of their own.
+It does no I/O. Time is an argument, in seconds of any clock that runs evenly. Several threads share an object only
+under a lock of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Receives a body: writes it to its part, reports progress, and ends what is too slow or too late.
+"""Receives a body: writes it to its part, reports progress, and ends a transfer that is too slow or too late.
 
 It does not know what a response means (`decide`).
 """

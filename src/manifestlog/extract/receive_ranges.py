@@ -2,14 +2,14 @@
 
 Invariants:
 
-- The first response is the first connection: the others ask for ranges of the same content, by its validator. A server that
-  ignores ranges sends the whole body over the first one.
-- A range of other content ends the transfer with `OtherContentError`; nothing of the body is used then.
+- The first response is the first connection: the others ask for ranges of the same content, by its validator. A server
+  that ignores ranges sends the whole body over the first one.
+- A range of other content ends the transfer with `OtherContentError`; no byte of the body is used then.
 - It has more than one connection only as long as the run grants them (`lending`).
 - A connection that fails leaves its range to the others. The transfer fails when none is left.
-- No thread writes to the part once `receive_body` has returned or raised.
+- No thread writes to the part after `receive_body` has returned or raised.
 
-`ranges` says who fetches what, `part_ranges` writes it. The hash is computed afterwards, over the whole part.
+`ranges` assigns the bytes, `part_ranges` writes them. The hash is computed afterwards, over the whole part.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Decides whether a complete part may land: what its pin and its expectations say, and what a killed run has left.
+"""Decides whether a complete part may land, by its pin, its expectations, and the leftovers of a killed run.
 
 Invariants:
 
-- Content that fails its pin or an expectation is neither published nor registered; it is kept as a `.rejected` file.
+- Content that does not match its pin or an expectation is neither published nor registered; it is kept as a `.rejected`
+  file.
 
 It does not talk to servers, and does not store files (`landing`).
 """

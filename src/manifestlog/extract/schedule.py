@@ -4,12 +4,13 @@ Invariants:
 
 - At most `connections` tasks run at once, and at most `connections_per_host` on one host. Two starts on one host are at
   least `request_pause_s` apart. A task may borrow connections that no task waits for, within the same limits.
-- The tasks of one host start in their given order. A task that was postponed goes before those that have not started.
-- A host that is held (it asked for a pause) starts nothing until then. One such answer slows all requests to that host.
-- A host that does not answer goes last: it starts a task only if no other host can. Such hosts, and the further tasks of
-  hosts that have not answered yet, use at most half of all connections.
+- The tasks of one host start in their given order. A postponed task comes before those that have not started.
+- A host that has asked for a pause starts nothing until it is over. One such answer slows down all requests to that
+  host.
+- A host that does not answer comes last: it starts a task only if no other host can. Such hosts, and the further tasks
+  of hosts that have not answered yet, use at most half of all connections.
 
-Time is an argument, in seconds of any clock that runs evenly. The module knows neither sources nor processes.
+Time is an argument, in seconds of any clock that runs evenly. The module does not know sources or processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a part needs where workers of other hosts write to the same directory: a file of its own, and a name that replaces none.
+"""Creates and publishes parts if workers of other hosts write to the same directory: separate files, and names that
+replace none.
 
-It does not know whose turn it is.
+It does not decide which worker holds a source.
 """
 
 from __future__ import annotations

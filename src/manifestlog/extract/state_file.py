@@ -1,4 +1,4 @@
-"""The state of a part on the disk, beside the part."""
+"""Reads and writes the state of a part, in a file beside the part."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Invariants:
 
 - No shell is involved: the path is one argument, whatever characters the file name has.
 - The command sees the content under its final name, as a symbolic link, because the suffix may matter.
-- Stopping a run kills the command's whole process group. Only a worker that is killed itself (SIGKILL) leaves the
-  command running; the command then reads a file that no run waits for, and cannot change the manifest.
+- Stopping a run kills the command's whole process group. Only if the worker itself is killed (SIGKILL) does the command
+  continue; it then reads a file that no run waits for, and cannot change the manifest.
 """
 
 from __future__ import annotations

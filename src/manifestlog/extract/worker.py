@@ -1,9 +1,9 @@
-"""What each worker of a run opens, and the function that turns a source into an outcome.
+"""Opens what each worker of a run needs, and turns a source into an outcome.
 
 Invariants:
 
 - A worker process closes its manifest: its own copy after a fork, otherwise the one it opened.
-- Its threads share the manifest. Each has claims of its own, so no two of them work on the same source.
+- Its threads share the manifest. Each has its own claims, so no two of them work on the same source.
 
 `workers.main` handles signals, logging and the death of the parent.
 """

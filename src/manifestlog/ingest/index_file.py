@@ -5,8 +5,8 @@
     file_path,source_id,dataset,last_modified,ts_downloaded
     old/systems.json.gz,systems,star_systems,"Wed, 01 May 2024 02:00:00 GMT",2024-05-01T03:30:00Z
 
-CSV with a header line, or JSON Lines if the file name ends in `.jsonl`. The field names are those of a record, so the output
-of `list --jsonl` is also an index if its paths are absolute.
+CSV with a header line, or JSON Lines if the file name ends in `.jsonl`. The field names are those of a record, so the
+output of `list --jsonl` is also an index if its paths are absolute.
 
 Invariants:
 

@@ -1,6 +1,6 @@
 """Loads each content exactly once into a target with transactions, such as SQLite, DuckDB or PostgreSQL.
 
-`once` is a block whose rows and whose mark are one transaction; `loads` and `forget` read and remove marks.
+`once` is a block that writes its rows and its mark in one transaction; `loads` and `forget` read and remove marks.
 """
 
 from manifestlog.loading.exactly_once import Load, forget, loads, once

@@ -1,13 +1,13 @@
-"""Load a content exactly once: the rows and the mark that they are there are one transaction of the target.
+"""Loads a content exactly once: its rows, and the mark that they exist, are one transaction of the target.
 
 Invariants:
 
-- The mark is begun before the first row, and ended after the last one. So of two loaders one waits or is told that the
-  content is there, and a transaction that was aborted or committed on the way is noticed.
+- The mark is begun before the first row, and ended after the last one. So a second loader waits or learns that the
+  content is loaded, and a transaction that was aborted or committed midway is noticed.
 - Nothing is committed unless the block ends without an error.
-- Whatever a crash leaves, the target alone says whether a content is loaded; no manifest is asked.
+- After any crash, the target alone shows whether a content is loaded; no manifest is needed.
 
-It takes no retries for the block itself: who calls it decides that.
+It does not repeat the block: its caller decides that.
 """
 
 from __future__ import annotations

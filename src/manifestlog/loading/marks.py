@@ -2,11 +2,11 @@
 
 Invariants:
 
-- A mark without `loaded_at` is of a transaction that has not ended. Nobody else sees one, unless the code that wrote the
-  rows committed midway.
-- A stage has one mark for a content. It states the version that was loaded last.
+- A mark without `loaded_at` belongs to a transaction that has not ended. No other connection sees one, unless the code
+  that wrote the rows committed midway.
+- A stage has one mark per content. It states the version that was loaded last.
 
-Every function here is a part of a transaction that its caller begins and ends.
+Every function here is part of a transaction that its caller begins and ends.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writes the values of a statement in the style of a driver: the five of PEP 249.
+"""Writes the placeholders of a statement in the style of a driver: the five styles of PEP 249.
 
-It is pure: a statement with names in braces goes in, and what `execute` takes comes out.
+It is pure: it turns a statement with names in braces into the arguments of `execute`.
 """
 
 from __future__ import annotations

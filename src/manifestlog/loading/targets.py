@@ -1,10 +1,11 @@
-"""Targets: how a database begins, ends and refuses a transaction, by the driver of its connection.
+"""Targets: how a database begins, ends and refuses a transaction, depending on the driver of its connection.
 
 Invariants:
 
-- `begin` starts a transaction of its own. It refuses a connection on which the caller has one open, where that can be known.
-- A statement never goes through the caller's row or cursor classes, so its rows are plain tuples.
-- No driver is imported: who has a connection has imported its driver.
+- `begin` starts a separate transaction. If the driver shows an open transaction of the caller, `begin` refuses the
+  connection.
+- A statement never uses the caller's row or cursor classes, so its rows are plain tuples.
+- No driver is imported: a caller that has a connection has imported its driver.
 
 It knows sqlite3, duckdb and psycopg; any other connection is used as PEP 249 describes.
 """

@@ -1,10 +1,10 @@
-"""Transactions of a target on the table of marks: begun, waited for, and explained where they fail.
+"""Transactions of a target on the table of marks: begins them, waits for others, and explains failures.
 
 Invariants:
 
 - Every error of a driver becomes a `LoadError`, which says what the table needs.
-- Only what another transaction was in the way of is tried again.
-- The table is made in a transaction before the first load, because some databases commit when one is made.
+- A transaction is repeated only if another one was in its way.
+- The table is created in a transaction before the first load, because some databases commit when a table is created.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 Invariants:
 
-- A valid configuration is returned, or one `ConfigError` names the place of the first problem and counts the others.
-- No message contains a value, since it may be a secret in the wrong place.
+- Either a valid configuration is returned, or one `ConfigError` names the place of the first problem and counts the
+  others.
+- No message contains a value, because it may be a secret in the wrong place.
 - Values from the environment are known, so that they can be redacted; they appear in no `repr` and no dump.
 
-It does not access the directories it names.
+It does not access the directories that it names.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""URLs as they are requested: normalised, with their userinfo taken out, and compared by server.
+"""Prepares URLs for requests: normalises them, removes their userinfo, and compares their servers.
 
 Invariants:
 
 - A URL is sent as a browser would: host names in IDNA, unsafe characters quoted, dot segments removed, no fragment.
-- `is_same_server` decides what may follow a redirect. A change from http to https on the standard ports is none.
+- `is_same_server` decides what may follow a redirect. A change from http to https on the standard ports is the same
+  server.
 
 It opens no connection.
 """

@@ -1,13 +1,13 @@
-"""HTTP connections that report a truncated TLS stream, bound the time to read a response, and can be interrupted.
+"""HTTP connections that report a truncated TLS stream, limit the time to read a response, and can be interrupted.
 
 Invariants:
 
 - A body that ends without TLS's close_notify is an error, and so is one that an interruption ends.
-- The response head, and each read of the body, must arrive within `patience_s` of its first byte, even when the server
-  trickles bytes. The socket's own timeout bounds the time without any byte.
+- The response head, and each read of the body, must arrive within `patience_s` of its first byte, even if the server
+  sends single bytes. The socket's own timeout limits the time without any byte.
 - If a server closes a kept connection before the first byte of a response, the error is `StaleConnectionError`. On a
-  new connection the same end is a failure.
-- The kernel bounds the waits of a plain connection (`kernel_timed`), and Python those of a TLS connection or a SOCKS proxy.
+  new connection, the same end is a failure.
+- The kernel limits the waits of a plain connection (`kernel_timed`), Python those of a TLS connection or a SOCKS proxy.
 
 It does not know the request or the meaning of the response.
 """

@@ -2,9 +2,9 @@
 
 Invariants:
 
-- A cookie that comes with a redirect is sent to the servers that it names, until the chain ends.
-- A configured `Cookie` header is stronger.
-- Without a cookie nothing is imported.
+- A cookie from a redirect is sent to the servers that it names, until the chain ends.
+- A configured `Cookie` header has priority.
+- Without a cookie, nothing is imported.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """The fetcher for all protocols of fsspec: `file`, `s3`, `gs`, `sftp`, `memory` and many more.
 
-Stores have no conditional requests. This fetcher compares the store's ETag instead, or the modification time without
-one.
-
-It percent-decodes the path of a URL, because fsspec takes paths literally and a file name may contain any character.
+Stores have no conditional requests. This fetcher compares the store's ETag instead, or the modification time if there
+is no ETag. It percent-decodes the path of a URL, because fsspec takes paths literally and a file name may contain any
+character.
 
 Invariants:
 
-- Its heads tell `decide` what an HTTP server would have said.
+- Its heads give `decide` the facts that an HTTP server would have sent.
 - Errors show a URL only without its secrets.
 
 A store's options (credentials, endpoints) come from its own environment and files, not from the configuration of

@@ -2,19 +2,19 @@
 
 Invariants:
 
-- Any number of threads may use it at once. `interrupt` ends what they wait for.
+- Any number of threads may use it at once. `interrupt` ends their waits.
 - The body is taken as sent: the default is `Accept-Encoding: identity`, and nothing is decoded here.
-- Credentials go to the source's own server only. After a redirect to another server the other headers, such as
+- Credentials go only to the source's own server. After a redirect to another server, the other headers, such as
   `Accept`, are kept: without them that server may send another representation, or refuse.
-- A body without a length that is cut short is an error wherever the transport shows it: chunked encoding, TLS.
+- A truncated body without a length is an error wherever the transport shows it: chunked encoding, TLS.
 - Certificates are verified. Proxies and trusted authorities come from the configuration (`request_options`), otherwise
   from the environment. Nothing comes from `~/.netrc`.
-- A client certificate and a request body go to the source's own server only, the certificate over TLS only.
+- A client certificate and a request body go only to the source's own server, the certificate only over TLS.
 - No error shows a header. Errors show a URL only without its secrets.
-- A request that finds its kept connection closed is sent again on a new one. That is no retry: the server has not
-  answered, and what `extract` sends changes nothing there.
+- If a kept connection turns out to be closed, the request is sent again on a new one. That is not a retry: the server
+  has not answered, and the requests of `extract` change nothing there.
 
-It never retries: `download` does, since it can report a retry and be interrupted.
+It never retries: `download` does, because it can report a retry and be interrupted.
 """
 
 from __future__ import annotations

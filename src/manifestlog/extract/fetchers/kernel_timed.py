@@ -1,14 +1,14 @@
-"""A TCP socket whose waits the kernel bounds, once it is connected.
+"""A TCP socket whose waits the kernel limits, once it is connected.
 
-With a time limit of its own, Python polls before each `send` and `recv`, and a change of the limit is a system call too: a
-request without a body took seven instead of three.
+If a socket has a time limit in Python, Python polls before each `send` and `recv`, and a change of the limit is a
+system call too: a request without a body took seven calls instead of three.
 
 Invariants:
 
-- A `send` or `recv` that waits longer than its limit fails: `send` with `TimeoutError`, `recv` as one without data does.
-- A signal handler runs during a wait, and `shutdown` by another thread ends it, as with a limit of Python's.
+- A `send` or `recv` that waits longer than its limit fails: `send` with `TimeoutError`, `recv` like one without data.
+- During a wait, a signal handler can run, and `shutdown` by another thread ends it, as with a limit of Python's.
 
-Not for TLS: Python's `ssl` takes the kernel's limit for a reason to wait again.
+Not for TLS: Python's `ssl` reacts to the kernel's limit by waiting again.
 """
 
 from __future__ import annotations

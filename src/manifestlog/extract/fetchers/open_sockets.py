@@ -3,12 +3,12 @@
 Invariants:
 
 - `interrupt` wakes every thread that waits in a socket of the fetcher, while it connects, sends or reads.
-- After `interrupt`, no socket is opened: `add` raises `StopAskedError`. This is for good.
+- After `interrupt`, no socket is opened: `add` raises `StopAskedError`. This is final.
 - An interrupted read never looks like the end of a body: see `connections`.
 
-The shutdown of a socket ends the system call of whoever waits in it; a close would not. A socket is known from before
-its `connect` until it is collected: idle connections are shut down too, since nobody uses the fetcher any more.
-Only the lookup of a name cannot be interrupted: the resolver's own time limit ends it.
+Shutting a socket down ends the system call of a thread that waits in it; closing it would not. A socket is registered
+before its `connect` and until it is collected. Idle connections are shut down too, because the fetcher is no longer
+used. Only a name lookup cannot be interrupted: the resolver's own time limit ends it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Which proxy of the environment a URL goes through: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
+"""Finds the proxy in the environment for a URL: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
 
 Invariants:
 
-- An entry of `no_proxy` is a host, a domain, either with a port, an IPv4 address, or a network such as `10.0.0.0/8`;
-  `*` is everything.
-- Without such a variable nothing is imported, except on macOS, whose settings count too.
+- An entry of `no_proxy` is a host or a domain, either with a port, an IPv4 address, or a network such as `10.0.0.0/8`;
+  `*` matches everything.
+- Without such a variable, nothing is imported, except on macOS, whose settings count too.
 
-A configured proxy is stronger, and never comes here.
+A configured proxy has priority, and is not handled here.
 """
 
 from __future__ import annotations

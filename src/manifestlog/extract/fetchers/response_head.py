@@ -2,9 +2,9 @@
 
 Invariants:
 
-- A length or range that is not written as the standard says counts as unknown.
-- A date identifies the bytes only if it is a minute older than the response: younger content may have changed twice
-  within one second.
+- A length or range that violates the standard counts as unknown.
+- A date identifies the bytes only if it is at least a minute older than the response: younger content may have changed
+  twice within one second.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""TLS contexts: whom to trust, and which certificate to show.
+"""TLS contexts: the trusted authorities, and the certificate to show.
 
 Invariants:
 
 - Certificates are always verified: against `ca`, else the file or directory of `REQUESTS_CA_BUNDLE` or
   `CURL_CA_BUNDLE`, else certifi's public authorities.
-- A context does not change once connections use it: OpenSSL does not allow that while other threads work with it.
+- A context does not change after connections use it: OpenSSL does not allow that while other threads work with it.
 
-`request_options` has already checked configured files; here an error is one of the environment.
+`request_options` has already checked configured files; here an error comes from the environment.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""Where data files go: a local directory, or an object store. `opening` chooses once; `protocol` says what both do."""
+"""The place of data files: a local directory, or an object store. `opening` chooses once; `protocol` states what both
+offer.
+"""

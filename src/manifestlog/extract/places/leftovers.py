@@ -1,10 +1,12 @@
-"""Which parts earlier runs may have left in a directory: it is listed once, instead of looking for the part of each source.
+"""Finds the parts that earlier runs have left: it lists a directory once, instead of checking for the part of each
+source.
 
 Invariants:
 
-- A part that was there when the worker began is found. One that another run leaves later may be found by the next run only.
-- A listing reads at most `_ENTRIES_A_LOOK` times as many names as single looks were made before it: so a run of few sources
-  in a directory of many files does not read them all.
+- A part that existed when the worker began is found. A part that another run leaves later may be found only by the next
+  run.
+- A listing reads at most `_ENTRIES_A_LOOK` times as many names as there were single checks before it. So a run of few
+  sources does not read all names of a large directory.
 
 Threads share it: at worst, two of them list the same directory.
 """

@@ -1,4 +1,4 @@
-"""A directory of this machine, or one that is mounted, as the place of data files. `part_file` has its parts."""
+"""The place of data files in a local or mounted directory. `part_file` has its parts."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
 """The part of one source in an object store.
 
-A content of up to `PART_BYTES` stays in memory until it is published. A larger one goes up while it is received::
+A content of up to `PART_BYTES` stays in memory until it is published. A larger one is uploaded while it is received::
 
     .parts/<dataset>/<name>.<key>.part        appears when the body ends, or breaks off
     .parts/<dataset>/<name>.<key>.part.json   its state (`part_state`)
 
-A store cannot append, and nobody can read an upload before it is completed. So what came before an interruption is
-completed as the part; the next attempt reads it for its checksum, and the store copies it into a new upload.
+A store cannot append, and nobody can read an upload before it is completed. So after an interruption, the bytes so far
+are completed as the part; the next attempt reads the part for its checksum, and the store copies it into a new upload.
 
 Invariants:
 
-- A state that is stored describes the part that is stored, or has a checksum that tells.
-- What is under a data file's name is whole: it got there by one conditional request.
+- A stored state describes the stored part, or has a checksum that shows it.
+- An object with the name of a data file is complete: one conditional request put it there.
 
-A process that is killed leaves an upload that nobody can read. `objects.ObjectPlace.prepare` aborts it, and the source
-is fetched from its beginning, or from the part that an earlier interruption has left.
+A killed process leaves an upload that nobody can read. `objects.ObjectPlace.prepare` aborts it, and the source is
+fetched from its beginning, or from the part that an earlier interruption has left.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A directory in an object store as the place of data files. `object_part` has its parts.
+"""The place of data files in an object store. `object_part` has its parts.
 
 Invariants:
 
-- Working objects lie below `.parts/`, so that one listing finds them all.
-- An upload that a killed process has left is aborted by the next run, under the claim of whoever could be at it.
+- Working objects are below `.parts/`, so that one listing finds them all.
+- The next run aborts the upload of a killed process, under the claim that this process held.
 - A store that ignores conditions is refused before a run begins.
 """
 

@@ -1,4 +1,4 @@
-"""Chooses the place of a run's data files, once: by its path, or by its URL."""
+"""Chooses the place of a run's data files once, by its path or URL."""
 
 from __future__ import annotations
 

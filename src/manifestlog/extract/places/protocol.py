@@ -1,4 +1,4 @@
-"""What a run needs of the place of its data files, and of the part of each source there.
+"""The protocols of a place of data files, and of the part of each source there.
 
 ::
 

@@ -1,10 +1,10 @@
-"""Bytes on their way into an object store: a small content stays in memory, a large one goes up part by part.
+"""Collects bytes for an object store: a small content stays in memory, a large one is uploaded part by part.
 
 Invariants:
 
 - Memory holds at most one part.
 - No object appears before `complete`.
-- After a part that failed, or an interruption in the middle of one, nothing can be completed: a hole would stay unseen.
+- After a part has failed or was interrupted, the upload cannot be completed, because nobody would notice the hole.
 """
 
 from __future__ import annotations
