@@ -1,9 +1,9 @@
-"""Attempts: turns what a program says of a download, a failure or a run into an event's details.
+"""Turns a program's statements about a download, a failure or a run into an event's details.
 
 Invariants:
 
-- What it returns is accepted by every reader: `writable` refuses the rest before it is written.
-- Credentials and query values in addresses and errors are hidden.
+- Every reader accepts the result: `writable` refuses everything else before it is written.
+- Credentials and query values in URLs and errors are hidden.
 
 It does no I/O.
 """

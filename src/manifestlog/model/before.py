@@ -1,11 +1,12 @@
-"""What was there before an event: how its `was` is made from two rows, checked, and applied.
+"""The state before an event: makes `was` from two rows, checks it, and applies it.
 
 Invariants:
 
 - `undone` reverses `difference`, byte for byte: the row before follows from the row after and `was`.
-- `was` holds a list that was different in full, or as its difference to the list after, whichever is shorter. So an event
-  of a content with many sources does not repeat them all.
-- What `check_before` accepts, `undone` makes a record of; it refuses what only a forger or a newer program writes.
+- `was` has an earlier list in full, or as its difference to the later list, whichever is shorter. So an event of a
+  content with many sources does not repeat them all.
+- If `check_before` accepts a `was`, `undone` makes a record from it. It refuses only what a forger or a newer program
+  has written.
 
 `docs/FORMAT.md`, section 4a, describes a difference. This module knows rows, not events or log lines.
 """

@@ -1,11 +1,11 @@
-"""Reads what an event says: a change of a content, of metadata, or an attempt, with the members that are valid.
+"""Reads the valid members of an event: a change of a content, of metadata, or an attempt.
 
 Invariants:
 
-- A record or its absence is never in doubt, whatever `said` holds: it never decides about records.
-- A member of an event that is not valid is left out, and named. What a reader gets of an event is valid.
+- `said` never decides about records: whatever it contains, a record exists or not.
+- An invalid member of an event is left out, and named. A reader gets only valid members.
 
-It knows neither positions nor how an engine stores events.
+It does not know positions or how an engine stores events.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What the members of an event may be: one rule for each, for whoever writes an event and whoever reads one.
+"""The rules for the members of an event: one for each member, for writers and readers.
 
 Invariants:
 
 - A member that this version does not know may have any value.
-- What is written passes `check_details`. What is read may be of a newer program: `wrong_members` names what to leave out.
+- Everything that is written passes `check_details`. Events that are read may come from a newer program: `wrong_members`
+  names the members to leave out.
 
-`was` must be an object here; `before` says what it may hold.
+`was` must be an object here; `before` checks its content.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Contents are compared by a merge of both sorted snapshots, so memory stays flat however large they are. Two times of one
+- Contents are compared by a merge of both sorted snapshots, so memory does not grow with their size. Two times of one
   manifest are compared only where the log says that they may differ.
 - Each source whose current content or observation differs is named once, with a content that differs.
 

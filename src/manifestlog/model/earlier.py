@@ -1,10 +1,10 @@
-"""What a manifest held at an earlier time: a fold over its events, the latest first.
+"""Computes the content of a manifest at an earlier time: a fold over its events, the latest first.
 
 Invariants:
 
 - The earlier rows follow from the present ones, because each event says what was there before it.
-- An event later than the moment is taken back, until the first one that is not. So the answer is one moment of the log,
-  also where a clock was set back.
+- All events after the moment are taken back, up to the first event that is not later. So the answer is one moment of
+  the log, even if a clock was set back.
 
 It does not know whether the events reach back far enough; the engine does.
 """

@@ -2,9 +2,9 @@
 
 Invariants:
 
-- An event never decides what the manifest holds. It says how a change came about, and what was there before.
-- A member that is not valid is not in `details`; `unreadable` names it. So nothing is taken for what it does not say.
-- Members that say nothing are left out, so a plain addition of new content has no details at all.
+- An event never decides what the manifest contains. It says how a change came about, and what was there before.
+- An invalid member is not in `details`; `unreadable` names it. So nothing is read from it.
+- Empty members are left out, so a plain addition of new content has no details at all.
 
 `docs/FORMAT.md`, section 4a, lists the members of an event's details. This module does no I/O and knows no log lines.
 """

@@ -2,12 +2,13 @@
 
 Invariants:
 
-- A failure belongs to a source, or to a source and the inputs that were to be processed.
-- It ends with the next content of that source, or if there are inputs, with the next derivation from all of them, whatever
-  the output's source. A source that answers "unchanged" leaves no event of its own: its failure ends with a run that names
-  it as recovered, as those of `extract` do. Inputs that are not to be processed any more leave none either: a run of their
-  stage names them as obsolete.
-- `first` and `attempts` count since the source's last success, so they say since when it has been failing.
+- A failure belongs to a source, or to a source and the inputs that could not be processed.
+- It ends with the next content of that source, or if there are inputs, with the next derivation from all of them,
+  whatever the output's source.
+- A source that answers "unchanged" leaves no event of its own: its failure ends with a run that names it as recovered,
+  as the runs of `extract` do. Inputs that will not be processed any more leave no event either: a run of their stage
+  names them as obsolete.
+- `first` and `attempts` count from the source's last success, so they show since when it has been failing.
 
 It does no I/O.
 """

@@ -1,4 +1,5 @@
-"""Registered followers: who follows a manifest under a name, how far they have come, and how long the history waits.
+"""Registered followers: the name under which a program follows a manifest, its position, and how long the history waits
+for it.
 
 Invariants:
 

@@ -1,12 +1,12 @@
-"""Lineage: what a content was made from, back to the downloads, and what was made of it.
+"""Lineage: what a content was made from, back to the downloads, and what was made from it.
 
 Invariants:
 
 - The answer is a graph: contents by checksum, their deliveries, and derivations from inputs to one output. It may have
   cycles, and each content is visited once.
-- A derivation that is only in the history counts as one that a record shows.
+- A derivation that only the history shows counts like one in a record.
 
-It explores what a `Ledger` tells it, and does no I/O.
+It explores the facts of a `Ledger`, and does no I/O.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Folds events into runs: who ran what, when, and what came of it.
+"""Folds events into runs: who ran what, when, and with what result.
 
 Invariants:
 
-- A run is one, whichever manifests it wrote to: its id is unique.
-- Every event of a run counts once. What leaves no event, such as `unchanged`, the run's end has counted.
-- A run whose end is missing stays open here; whether its process still runs is not a question for events.
+- A run has a unique id, so it is one run even if it wrote to several manifests.
+- Every event of a run counts once. Results without an event, such as `unchanged`, are counted in the run's end.
+- A run without an end stays open here; events do not show whether its process still runs.
 
 It does no I/O.
 """

@@ -3,10 +3,10 @@
 Invariants:
 
 - `safe_url` and `safe_text` never raise, whatever the text.
-- What a text names as a credential is hidden, whatever it is; words of a sentence stay. It takes linear time.
+- Everything that a text names as a credential is hidden; words of a sentence stay. It takes linear time.
 - `safe_url` shows neither userinfo nor query values; a URL that it cannot parse is hidden completely.
 
-It knows no secrets by themselves; `extract` removes those of its configuration.
+It does not know any secret values; `extract` removes those of its configuration.
 """
 
 from __future__ import annotations

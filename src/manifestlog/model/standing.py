@@ -1,9 +1,9 @@
-"""Which events of a content still stand: no undo has taken them back, and the content was not forgotten since.
+"""Finds the events of a content that still count: those that were not undone, and that no forget came after.
 
 Invariants:
 
 - An undo that was itself taken back takes nothing back.
-- What an undo says it took back is believed; if it does not say it, everything before it counts as taken back.
+- If an undo names what it took back, that is believed; otherwise everything before it counts as taken back.
 
 It does no I/O.
 """

@@ -2,8 +2,8 @@
 
 Invariants:
 
-- A content goes back to what it was before the first change that is undone.
-- A change that came after it, and is not undone, is a conflict: taking back the older one would lose the newer one.
+- A content goes back to its state before the first change that is undone.
+- A later change that is not undone is a conflict: taking back the older one would lose the newer one.
 - Undoing changes no event. The plan is a write of its own, so it can be undone as well.
 
 It does no I/O, and does not choose the events.

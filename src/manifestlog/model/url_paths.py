@@ -1,14 +1,14 @@
-"""Paths that are URLs, such as `s3://bucket/raw/systems.json.gz`: the data files that lie in an object store.
+"""Paths that are URLs, such as `s3://bucket/raw/systems.json.gz`: data files in an object store.
 
-A plain `Path` would make `s3:/bucket` of it, which names nothing.
+A plain `Path` would turn the text into `s3:/bucket/…`, which names nothing.
 
 Invariants:
 
-- The text of a `UrlPath` is the URL, and its parts are named as a path's are: `name`, `suffix`, `parent`, `/`.
-- A URL is absolute: joined to a directory, it stays itself.
+- The text of a `UrlPath` is the URL, and its parts have the names of a path's parts: `name`, `suffix`, `parent`, `/`.
+- A URL is absolute: joined to a directory, it stays unchanged.
 - The path in a URL is taken literally, as object stores take their keys: `%`, `#` and spaces stand for themselves.
 
-Nothing here asks a store. The methods of `Path` that would ask the disk find no such file.
+Nothing here accesses a store. The methods of `Path` that access the disk find no such file.
 """
 
 from __future__ import annotations

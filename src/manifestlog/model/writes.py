@@ -6,7 +6,7 @@ Invariants:
 
 - The same lookups give the same plan. A plan reads only through its `Lookup`, and writes nothing.
 - A record that the lookup cannot know is not parsed. Most additions are of this kind.
-- Content that a power cut may still lose is written again, because the verdict duplicate promises that it is durable.
+- Content that a power cut may still remove is written again, because the verdict `duplicate` promises durability.
 
 It does not know how records are stored, and takes no lock.
 """

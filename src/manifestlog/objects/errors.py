@@ -3,7 +3,7 @@
 Invariants:
 
 - The message says what the store refused, where, and what to do. It contains no credential, and no text of a library,
-  because that may hold one.
+  because that may contain one.
 """
 
 from __future__ import annotations

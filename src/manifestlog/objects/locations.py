@@ -1,4 +1,4 @@
-"""The URL of a directory in an object store: checks it, and splits it into bucket and key.
+"""Checks the URL of a directory in an object store, and splits it into bucket and key.
 
 It knows no store.
 """

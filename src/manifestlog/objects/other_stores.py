@@ -4,8 +4,8 @@ Invariants:
 
 - A small object is put in the mode `create`. A large one is uploaded under a working name, which only one process
   writes, and copied to its own name in one request that refuses a name that is taken.
-- Nothing hangs after a fork: obstore has threads of its own, so whoever has forked is refused.
-- Both stores delete unfinished uploads by themselves after a week, so none is listed here.
+- No process hangs after a fork: obstore has its own threads, so a process that has forked is refused.
+- Both stores delete unfinished uploads themselves after a week, so none is listed here.
 
 Credentials and endpoints come from the variables and files of Google and Azure.
 """

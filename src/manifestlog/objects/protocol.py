@@ -1,9 +1,9 @@
-"""What `extract` and `audit` need of an object store.
+"""The protocol of an object store, with the operations that `extract` and `audit` need.
 
 Invariants:
 
-- An object appears whole or not at all: nobody sees an upload before it is completed.
-- `create` and `copy(…, creates=True)` never replace an object, whoever else writes to the store.
+- An object appears completely or not at all: nobody sees an upload before it is completed.
+- `create` and `copy(…, creates=True)` never replace an object, even if others write to the store.
 - Every failure is an `ObjectStoreError`.
 
 A URL is text such as `s3://bucket/raw/systems.json.gz`; its key is taken literally.

@@ -1,10 +1,10 @@
-"""S3, and the stores that speak it: conditional uploads, checked part by part.
+"""S3 and compatible stores: conditional uploads, checked part by part.
 
 Invariants:
 
-- Every body goes with its SHA-256, which the store compares with what it received.
+- Every body is sent with its SHA-256, which the store compares with the bytes that it received.
 - `If-None-Match: *` makes the store itself refuse a name that is taken, for small objects and at the end of large ones.
-- A copy of up to 5 GiB is compared with the SHA-256 of the content, where the store says one.
+- A copy of up to 5 GiB is compared with the SHA-256 of the content, if the store returns one.
 
 Credentials, region, endpoint, certificate authorities and retries come from the environment and the files of AWS.
 """

@@ -1,9 +1,9 @@
-"""Says in one line what an S3 store refused, and what to do.
+"""Describes in one line what an S3 store refused, and what to do.
 
 Invariants:
 
-- No text of the library or the store gets into a message, only the code of the error: the text may hold a key id, a
-  signed address or a token.
+- No text of the library or the store gets into a message, only the code of the error: the text may contain a key id, a
+  signed URL or a token.
 """
 
 from __future__ import annotations

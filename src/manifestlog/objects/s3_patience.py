@@ -1,12 +1,13 @@
 """Repeats a request that an S3 store refuses because it is busy, for half a minute.
 
-botocore sends a request three times at most, which it has done within a tenth of a second after a 503, and within three
-seconds after a `SlowDown`. A store that gets more requests than it likes needs longer.
+botocore sends a request at most three times, within a tenth of a second after a 503, and within three seconds after a
+`SlowDown`. An overloaded store needs longer.
 
 Invariants:
 
-- Only an answer is repeated: of a store that does not answer, a run says so at once.
-- Who sets a number of attempts for botocore (`AWS_MAX_ATTEMPTS`, or `max_attempts` in ~/.aws/config) gets that number.
+- Only an answer is repeated: if a store does not answer, the run reports that at once.
+- If the user sets a number of attempts for botocore (`AWS_MAX_ATTEMPTS`, or `max_attempts` in ~/.aws/config), that
+  number is kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Arrivals: items with what they came to, on their way to be published and recorded.
+"""Arrivals: items with their outcomes, on their way to be published and recorded.
 
-It is plain data for `landing`, `intent`, `register` and `leftovers`.
+Plain data for `landing`, `intent`, `register` and `leftovers`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One attempt at an item: checks the input, does the work, checks the input again if asked.
+"""One attempt at an item: checks the input, does the work, checks the input again on request.
 
 Invariants:
 
-- It never raises for what is wrong with one item; that is a failure.
+- It never raises because of one item: an error of the item is a failure.
 
 It claims, publishes and records nothing.
 """

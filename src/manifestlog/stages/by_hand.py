@@ -1,12 +1,12 @@
-"""Stages run by other programs: a shell pipeline, Make or Snakemake asks what is pending, and says what came of it.
+"""Stages run by other programs: a shell pipeline, Make or Snakemake asks what is pending, and records the results.
 
 Invariants:
 
-- What is recorded by hand counts for every stage of the manifest as if the stage had done it.
-- An output is hashed and synced before its record, as those of `run_stage` are. It stays where it is.
-- An input must be known: its upstream record says which source and dataset the output is of, and from when.
+- A record made by hand counts for every stage of the manifest as if the stage had made it.
+- An output is hashed and synced before it is recorded, like those of `run_stage`. It stays where it is.
+- An input must be known upstream: its record determines the output's source, dataset and time.
 
-It claims nothing: whoever calls it decides that no two programs work on one input.
+It claims nothing: the caller must make sure that no two programs process the same input.
 """
 
 from __future__ import annotations

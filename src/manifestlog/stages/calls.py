@@ -1,8 +1,8 @@
-"""The call that runs a stage, in its two forms: with a `Stage`, or with what most stages are made of.
+"""The call that runs a stage, in two forms: with a `Stage`, or with the arguments that most stages need.
 
 Invariants:
 
-- The short form makes a `Stage` and runs that, so both do the same.
+- The short form makes a `Stage` and runs it, so both do the same.
 """
 
 from __future__ import annotations

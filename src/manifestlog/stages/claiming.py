@@ -1,12 +1,12 @@
-"""Claims on items, and whether an item was done meanwhile.
+"""Claims items, and checks whether an item was processed meanwhile.
 
 Invariants:
 
-- An item is in work in one process at a time. The claim ends with its process, whatever ends that.
-- Whether an item is done is asked after it was claimed: who had it before has recorded it before letting it go. One that
-  was killed may not have: then `leftovers` records it first.
+- Only one process works on an item at a time. The claim ends with its process, however that ends.
+- A worker checks whether an item is done after it has claimed it, because the previous holder records the item before
+  it releases the claim. If that holder was killed first, `leftovers` records the item.
 
-The claims lie in the directory of the stage's manifest, so all runs that write the manifest share them.
+The claims are in the directory of the stage's manifest, so all runs that write the manifest share them.
 """
 
 from __future__ import annotations

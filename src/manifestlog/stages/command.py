@@ -1,15 +1,15 @@
-"""Runs one command of a stage: its process group, its time, and what it prints.
+"""Runs one command of a stage: its process group, its time limit, and its output.
 
 Invariants:
 
-- No shell is involved: each argument reaches the command as it is.
-- When `run_command` returns or raises, no process of the command's group is left. A process that made a session of its
-  own (a daemon) is not followed.
-- The disk and the memory for what a command prints are bounded: the beginning and the end are kept, the rest is counted.
-- A command whose worker is killed is killed by the `guard`. Until it ends, it holds the descriptors `held`, and with them
-  the worker's claims: no other run takes its input meanwhile.
+- No shell is involved: each argument reaches the command unchanged.
+- When `run_command` returns or raises, no process of the command's group is left. A process that has created its own
+  session (a daemon) is not followed.
+- The disk space and memory for a command's output are limited: the beginning and the end are kept, the rest is counted.
+- If a worker is killed, the `guard` kills its command. Until it ends, the command holds the descriptors `held`, and
+  with them the worker's claims: no other run takes its input meanwhile.
 
-It does not judge what the command wrote, and starts no threads.
+It does not judge the files that the command wrote, and starts no threads.
 """
 
 from __future__ import annotations

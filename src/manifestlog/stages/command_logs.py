@@ -1,4 +1,4 @@
-"""The logs of a stage's commands: where those of an attempt are, and when they are removed.
+"""The logs of a stage's commands: their paths, and when they are removed.
 
 ::
 
@@ -6,9 +6,10 @@
 
 Invariants:
 
-- An attempt replaces the logs of an earlier attempt of the day.
-- A run that does something removes the directories of days that ended more than `log_days` days ago, whatever came of
-  the commands. It touches nothing whose name is not that of a day. The history has the last lines of what failed.
+- An attempt replaces the logs of an earlier attempt of the same day.
+- A run that processes something removes the directories of days that ended more than `log_days` days ago, whether the
+  commands succeeded or failed. It removes only directories that are named after a day. The history has the last lines
+  of failed commands.
 """
 
 from __future__ import annotations

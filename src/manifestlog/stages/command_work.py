@@ -1,9 +1,9 @@
-"""Commands of a stage: expands the arguments for an item, runs the command, and says what it came to.
+"""Commands of a stage: expands the arguments for an item, runs the command, and turns its result into an outcome.
 
 Invariants:
 
 - An argument stays one argument, whatever a name contains; no shell is involved.
-- A command that was to write its output and did not has failed, whatever its exit code.
+- A command that had to write an output and did not has failed, whatever its exit code.
 
 `command` runs it; this module publishes and records nothing.
 """

@@ -1,9 +1,10 @@
-"""The stages of a configuration: plain data in, stages out.
+"""Turns the stages of a configuration, as plain data, into `Stage` objects.
 
 Invariants:
 
-- Every stage is returned, or every problem, each with its place.
-- No message contains a configured value, since it may be a secret in the wrong place. A name of a stage is none.
+- Either every stage is returned, or every problem, each with its place.
+- No message contains a configured value, because it may be a secret in the wrong place. The name of a stage is not a
+  secret.
 
 It reads no file, and does not know the rest of the configuration.
 """

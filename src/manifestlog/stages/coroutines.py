@@ -1,4 +1,5 @@
-"""The event loop of a worker whose function is an `async def`; imported by those only, because asyncio is slow to import.
+"""The event loop of a worker whose function is an `async def`; imported only by such workers, because asyncio is slow
+to import.
 
 Invariants:
 

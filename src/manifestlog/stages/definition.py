@@ -1,9 +1,9 @@
-"""What a stage is: plain data, the same whether it comes from a configuration or from Python.
+"""The definition of a stage: plain data, the same from a configuration and from Python.
 
 Invariants:
 
-- A stage that exists is usable: a bad value raises `StageError`, which names the field.
-- It says what to do, and never whether it was done; that is in the stage's manifest.
+- An existing `Stage` is usable: a bad value raises `StageError`, which names the field.
+- It says what to do, never whether it was done; the stage's manifest says that.
 
 It opens nothing and loads no function.
 """

@@ -2,8 +2,8 @@
 
 Invariants:
 
-- The first two bytes of a checksum choose its bucket, which is the rest of its checksums one after the other. A checksum
-  is uniformly distributed, so a million of them are 15 in a bucket.
+- The first two bytes of a checksum choose its bucket, which has the remaining bytes of its checksums one after another.
+  Checksums are uniformly distributed, so with a million of them a bucket has about 15.
 
 Pure; not thread-safe.
 """

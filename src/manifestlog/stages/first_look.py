@@ -1,10 +1,10 @@
-"""The first look at two manifests: it reads all of both, and the events that records do not show.
+"""The first look at two manifests: it reads both completely, and the events that records do not show.
 
 Invariants:
 
-- Rows and history are read as of two cursors; what comes after them is left to `Look.renew`.
-- A row counts only for what it shows; a derivation that only the history has counts as long as its output is there.
-- An output is superseded if another version made others of the same inputs later. It is not pending.
+- Rows and history are read as of two cursors; `Look.renew` reads later events.
+- A row counts only for what it shows. A derivation that only the history shows counts as long as its output exists.
+- An output is superseded if another version has later made others from the same inputs. It is not pending.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Functions of a stage: loads one, calls it with an item, and turns what it returns into an outcome.
+"""Functions of a stage: loads one, calls it with an item, and turns its result into an outcome.
 
 Invariants:
 
-- Whatever a function does (raises, calls `sys.exit`, takes too long, forks, returns nonsense) is the outcome of its item.
-- A child that a function has forked, and that returns from it, ends at once: it never goes on with its parent's work.
+- Whatever a function does (raise, call `sys.exit`, take too long, fork, return nonsense) becomes the outcome of its
+  item.
+- If a function forks, and the child returns from it, the child ends at once: it never continues its parent's work.
 
 It publishes and records nothing.
 """

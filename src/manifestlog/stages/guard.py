@@ -1,13 +1,14 @@
-"""Ends the command of a process that is killed itself: a small shell that waits for the end of a pipe.
+"""Ends the command of a process that is itself killed: a small shell that waits for the end of a pipe.
 
 Invariants:
 
-- When this process ends, however it does, the group that it has watched and not released is killed.
-- The guard ends with this process. It has a session of its own, so that what kills this process's group spares it.
+- When this process ends, in any way, the group that it has watched and not released is killed.
+- The guard ends with this process. It has its own session, so that a signal that kills this process's group does not
+  reach it.
 - A process without commands has no guard.
 
-A process that cannot start or keep its guard works on without; so does one that dies in the microseconds between the
-start of a command and `watch`. The command that outlives it still holds its claims.
+A process works without a guard if it cannot start or keep one. If it dies in the microseconds between the start of a
+command and `watch`, the command survives it, but still holds its claims.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Inputs that lie in an object store: fetched into the working directory for the time of the work.
+"""Fetches inputs from an object store into the working directory for the duration of the work.
 
 Invariants:
 
-- What the work reads has the recorded checksum, or the attempt has failed.
-- A copy is removed with everything else that its item has in work.
+- The work reads only content with the recorded checksum; otherwise the attempt fails.
+- A copy is removed together with all other working files of its item.
 
-Outputs stay files of a directory: a store has no rename, by which all outputs of an item could appear at once.
+Outputs stay files in a directory: a store has no rename that would let all outputs of an item appear at once.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Intents: what a worker is about to publish and record, so that the next run can finish it.
 
-`landing-<digits>.json` in the working directory has eight hex digits of a CRC-32 and one JSON object: for each item its
-input rows, its version and code, when it began and how long it took, and of each output the path in work, the final path,
-the checksum, the length, the source_id and the dataset.
+`landing-<digits>.json` in the working directory has eight hex digits of a CRC-32 and one JSON object. For each item,
+the object has its input rows, its version and code, when it began and how long it took, and for each output the working
+path, the final path, the checksum, the length, the source_id and the dataset.
 
 Invariants:
 
-- An intent and the names in work of the outputs that it names are durable before the first of them has its final name.
-- It is removed after the records are durable. Where the worker lost its claims in between, it stays: names may stand
-  without a record, and only who has the items now can say so.
-- Its name is claimed as long as its worker lives, so an intent whose claim is free was left by a dead one.
-- An intent that cannot be read was never durable, so nothing that it names has a final name.
+- An intent, and the working names of its outputs, are durable before the first output gets its final name.
+- An intent is removed after the records are durable. If the worker has lost its claims meanwhile, the intent stays:
+  files may have names without a record, and only the new holder of the items can decide about them.
+- The intent's name is claimed as long as its worker lives, so an intent whose claim is free was left by a dead worker.
+- An unreadable intent was never durable, so none of its outputs has a final name.
 
 `leftovers` reads them.
 """

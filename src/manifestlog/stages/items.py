@@ -1,8 +1,8 @@
-"""Items: what a stage is given to work on, a record or a group of records.
+"""Items: the units of a stage's work, a record or a group of records.
 
 Invariants:
 
-- An item is plain data and says where its inputs are; only `output` and `output_path` make anything on the disk, in the
+- An item is plain data and names its input files. Only `output` and `output_path` create anything on the disk, in the
   stage's working directory.
 - `key` is the same for the same input or group, in every run.
 """

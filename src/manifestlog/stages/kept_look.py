@@ -1,12 +1,12 @@
-"""Keeps a stage's look for the next run, which then reads only the events since.
+"""Stores a stage's look for the next run, which then reads only the events since.
 
-`systems_processing.manifest.pending.json` is one JSON object: what the look is about, its cursors and its sets. It lies
-beside the stage's manifest. If that is in a database, each host has its own, in the stage's working directory.
+`systems_processing.manifest.pending.json` is one JSON object: what the look is about, its cursors and its sets. It is
+beside the stage's manifest. If that is in a database, each host has its own look, in the stage's working directory.
 
 Invariants:
 
-- The file is derived and disposable: without it, or with one that does not fit, the next run looks anew.
-- A look fits only if it is about the same manifests, condition, version and code, and both cursors are still good.
+- The file is derived and disposable: if it is missing or does not fit, the next run makes a new look.
+- A look fits only if it has the same manifests, condition, version and code, and both cursors are still valid.
 - A torn or edited file is not used: a CRC covers all of it.
 """
 

@@ -1,10 +1,10 @@
-"""Keeps what a command prints on one stream: the beginning and the end in a file, the rest counted.
+"""Keeps what a command prints on one stream: the beginning and the end in a file; the rest is counted.
 
 Invariants:
 
-- The file and the memory are bounded, whatever the command prints.
+- File and memory have a fixed limit, whatever the command prints.
 - There is no file before the first byte, so a silent command costs none.
-- A log that cannot be written (a full disk) never fails the command; its last bytes are kept in memory.
+- A log that cannot be written (on a full disk) never makes the command fail; its last bytes are kept in memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Landing: what items came to becomes files with records, together with other items of the worker.
+"""Landing: publishes and records the outcomes of items, together with those of other items of the worker.
 
 ::
 
@@ -13,13 +13,13 @@ Invariants:
 
 - An output has its name only after all its bytes are durable, and a record only after its name is.
 - A name never gets other content. An output whose name is taken gets its checksum's first digits in its name.
-- An item's records are in one write, so it is done or not, whatever a crash leaves.
-- What an intent names is finished by the next run (`leftovers`), or removed.
-- What fails for one item fails for no other.
-- Where another host may have taken items over, because this one was stopped or cut off, they get no name and no record. One
-  that has its name by then keeps it, as after a crash: the other host may have found it there.
+- An item's records are in one write, so after any crash it is done or not done.
+- The next run finishes or removes everything that an intent names (`leftovers`).
+- A failure of one item does not affect the others.
+- If another host may have taken over items, because this one was stopped or cut off, they get no name and no record. An
+  output that already has its name keeps it, as after a crash: the other host may have found it there.
 
-With `durability` below `POWER_CUT` nothing is synced here either. It knows neither functions nor commands.
+With `durability` below `POWER_CUT`, nothing is synced here either. It does not know functions or commands.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What is pending for a stage as it was when it last ran, without its configuration.
+"""Shows what is pending for a stage as of its last run, without its configuration.
 
-The look that a run keeps beside the manifest says what it is about: the upstream manifest, the condition, the version, and
-how items are grouped.
+The look that a run has stored beside the manifest names the upstream manifest, the condition, the version, and how
+items are grouped.
 
 Invariants:
 
-- It reads what a run with nothing pending reads: the kept look, and the events since. It writes nothing, and never looks
-  anew.
-- A number is true for the stage as it last ran. What the kept look does not say is None, never a guess.
+- It reads the same as a run with nothing pending: the stored look, and the events since. It writes nothing, and never
+  makes a new look.
+- A number is true for the stage as it last ran. A fact that the stored look does not contain is None, never a guess.
 """
 
 from __future__ import annotations

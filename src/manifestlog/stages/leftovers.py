@@ -1,12 +1,13 @@
-"""Leftovers: finishes what killed runs were about to record, and removes what they had in work.
+"""Finishes what killed runs were about to record, and removes their working files.
 
 Invariants:
 
-- Only what nobody holds a claim on is touched, so a run that is active loses nothing.
-- An item is finished only under its claim, and only if it is not done by that version yet: never two outputs. Whoever
-  claims an item finishes it first, if an intent names it: a run that began before its worker died has not tidied up since.
-- A file under a final name is never removed. An intent is, when each of its items was seen under its claim, and the
-  records that it led to are durable.
+- Only files that nobody has claimed are touched, so an active run loses nothing.
+- An item is finished only under its claim, and only if that version has not processed it yet: there are never two
+  outputs. A worker that claims an item first finishes it if an intent names it, because a run that began before another
+  worker died has not tidied up since.
+- A file with a final name is never removed. An intent is removed after each of its items was seen under its claim, and
+  its records are durable.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Sums up by dataset what a run of a stage read and wrote, as lineage tools want to know it.
+"""Adds up by dataset what a run of a stage read and wrote, as lineage tools need it.
 
 Invariants:
 
 - Memory grows with the number of datasets, not of items.
-- A claimed or given-up item was not read by this run, so it does not count.
+- This run has not read items that were claimed by others or given up, so they do not count.
 
-Pure: events of a run go in, totals come out.
+Pure: it turns the events of a run into totals.
 """
 
 from __future__ import annotations

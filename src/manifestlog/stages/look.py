@@ -1,15 +1,16 @@
-"""A look at two manifests: which upstream records a stage has still to process, as of two cursors.
+"""A look at two manifests: which upstream records a stage still has to process, as of two cursors.
 
 Invariants:
 
 - A first look (`first_look`) reads all upstream records and all derivations of the stage. After that, only the events
   since are read.
-- What is not certain from the events (a forgotten output, an undo, a history that was cut) costs a first look, never a
-  wrong answer.
-- An input that may be done although no event since says so is in `doubtful`: whoever takes it up asks the history.
+- If the events leave something uncertain (a forgotten output, an undo, a cut history), a first look is made again. The
+  answer is never wrong.
+- An input that may be done without an event that says so is in `doubtful`: a worker checks the history before it
+  processes the input.
 - Forgotten content is not pending, and an alias makes nothing pending.
 
-It decides about single records; `pending` makes items of them.
+It decides about single records; `pending` makes items from them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 
 Invariants:
 
-- A path of an output is inside the output directory, whatever the records contain: values are made safe names, and any
+- The path of an output is inside the output directory, whatever the records contain: values become safe names, and any
   other path is refused.
 - The same item gives the same names.
 

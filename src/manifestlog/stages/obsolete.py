@@ -1,12 +1,13 @@
-"""Finds failures that no success will ever end, because their inputs are not to be processed any more.
+"""Finds failures that no success will ever end, because the stage will not process their inputs any more.
 
-An input was forgotten or judged invalid upstream, it was replaced in its group or by another version, or the condition of
-the stage has changed. The end of a run names such inputs (`Run.obsolete`), so that `failures` and `status` leave them out.
+An input was forgotten or judged invalid upstream, it was replaced in its group or by another version, or the condition
+of the stage has changed. The end of a run names such inputs (`Run.obsolete`), so that `failures` and `status` leave
+them out.
 
 Invariants:
 
-- The failure of an input that is still pending is never over.
-- Only failures that the look has heard of are asked for, so a stage in which nothing fails reads nothing.
+- The failure of a pending input is never over.
+- Only failures that the look knows are checked, so a stage without failures reads nothing.
 """
 
 from __future__ import annotations

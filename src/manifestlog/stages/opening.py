@@ -1,8 +1,8 @@
-"""Opens the manifests of a stage, and what a worker needs beside them.
+"""Opens the manifests of a stage, and everything else that a worker needs.
 
 Invariants:
 
-- A manifest that this process has open already is shared, whatever it was opened as.
+- A manifest that this process already has open is shared, in whatever way it was opened.
 - The upstream manifest is opened first, so that a missing one creates nothing.
 """
 

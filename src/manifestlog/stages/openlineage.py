@@ -1,9 +1,10 @@
-"""Sends the runs of stages to OpenLineage: START, and COMPLETE, FAIL or ABORT with the datasets that were read and written.
+"""Sends the runs of stages to OpenLineage: START, then COMPLETE, FAIL or ABORT with the datasets that were read and
+written.
 
 Invariants:
 
 - A run has one event for its begin, and one for its end, unless its process is killed.
-- Events are a copy of what the manifests say: an event that cannot be delivered is a warning, and stops no run.
+- Events are a copy of the manifests' facts: an event that cannot be delivered is a warning, and stops no run.
 - The package `openlineage-python`, the extra `[openlineage]`, is imported only here, and only if events are wanted.
 
 A dataset of a manifest is an OpenLineage dataset `MANIFEST/DATASET` in the namespace of the directory of manifests.

@@ -1,11 +1,12 @@
-"""What one attempt at an item came to, as plain data.
+"""The outcome of one attempt at an item, as plain data.
 
 Invariants:
 
 - An outcome is one of five kinds: outputs, nothing, a judgement, loaded rows, or a failure.
 - It says what was done, not where it is recorded; `register` turns it into records and events.
 
-A function returns one of these, or what `function` makes one of: None, a path, bytes, an `Output`, or a list of them.
+A function returns one of these, or something that `function` turns into one: None, a path, bytes, an `Output`, or a
+list of them.
 """
 
 from __future__ import annotations

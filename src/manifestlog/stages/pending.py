@@ -1,10 +1,11 @@
-"""Makes items of what is pending: one of each record, or one of each group with a new member.
+"""Makes items from pending records: one for each record, or one for each group with a new member.
 
 Invariants:
 
-- Without groups, items come one after the other from the records in order; memory does not grow with them.
-- A group has of each source its latest record in the group. One whose pending members are all replaced is no item.
-- What another version has made anew is left out, also if that happened since the first look.
+- Without groups, items are made one by one from the records in order; memory does not grow with them.
+- A group has the latest record of each source in the group. A group whose pending members were all replaced is not an
+  item.
+- Records that another version has made again are left out, even if that happened since the first look.
 
 It reads the upstream manifest, and writes nothing.
 """

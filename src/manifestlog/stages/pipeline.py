@@ -1,4 +1,4 @@
-"""Pipelines: stages for code that stays in charge, in a loop of its own.
+"""Pipelines: stages for code that has a loop of its own.
 
 ::
 
@@ -11,11 +11,11 @@
 Invariants:
 
 - An item is claimed before the loop receives it, and until the loop asks for the next one.
-- It is recorded when the loop asks for the next item, or leaves the pipeline without an error. Then its outputs get their
-  names. A loop that is killed loses the item that it had, and nothing else.
-- An error in `with item:` or `with item.output(…):` is the failure of that item, and the loop goes on. An error anywhere
-  else in the loop is that of the item, too, and ends the loop.
-- An item without outputs, of which the loop says nothing either (`item.done`), stays pending.
+- An item is recorded when the loop asks for the next item, or leaves the pipeline without an error. Then its outputs
+  get their names. A loop that is killed loses only the item that it was working on.
+- An error in `with item:` or `with item.output(…):` is the failure of that item, and the loop continues. An error
+  anywhere else in the loop is also a failure of the item, and ends the loop.
+- An item without outputs stays pending, unless the loop calls `item.done`.
 """
 
 from __future__ import annotations

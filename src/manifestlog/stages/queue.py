@@ -1,10 +1,12 @@
-"""The queue of a run: hands out batches of items, and says what happens to those that failed or lost their worker.
+"""The queue of a run: hands out batches of items, and decides about those that failed or lost their worker.
 
 Invariants:
 
-- A batch takes about `BATCH_S` seconds, judged by those before it, and no worker gets more than its share of what is left.
-- A failed item waits for its next attempt here, and occupies no worker: `backoff_s`, then twice that, up to `PAUSE_MAX_S`.
-- An item whose worker died runs again alone; one that two workers have died of has failed.
+- A batch takes about `BATCH_S` seconds, estimated from earlier batches, and no worker gets more than its share of the
+  remaining items.
+- A failed item waits here for its next attempt, and occupies no worker: `backoff_s`, then twice that, up to
+  `PAUSE_MAX_S`.
+- An item whose worker died runs again alone; after two workers have died with it, it has failed.
 
 Pure: it reads no clock and no manifest.
 """

@@ -1,11 +1,11 @@
-"""Registers what items came to: the records of their outputs, and the events of their derivations.
+"""Registers the outcomes of items: the records of their outputs, and the events of their derivations.
 
 Invariants:
 
 - The records of one item are in one write, which says that its inputs are done.
-- An output has the time of its input, a group's that of its latest: what is current here is what is current upstream,
-  whatever the order in which workers end.
-- What leaves no record, or changes none, is an event that names the inputs.
+- An output has the time of its input, or of the latest member of its group. So the same content is current here and
+  upstream, in whatever order workers finish.
+- An outcome that leaves no record, or changes none, is an event that names the inputs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""When an input is done: which derivations count, for this version of a stage.
+"""The rule for when an input is done: which derivations count, for this version of a stage.
 
 Invariants:
 
-- The history and the rows give the same answer, where both have one.
+- The history and the rows give the same answer, if both have one.
 
-It reads nothing; `look` and `worker` ask it.
+It reads nothing; `look` and `worker` use it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Runs a stage: finds what is pending, distributes it to worker processes, and collects the outcomes in a report.
+"""Runs a stage: finds pending items, distributes them to worker processes, and collects the outcomes in a report.
 
 Invariants:
 
 - A run that finds nothing pending reads only the events since the last run. It writes nothing, unless a failure is over
-  because its inputs are not pending any more.
+  because its inputs are no longer pending.
 - Each item that was begun is in the report once. If its worker dies, another one tries it again, alone.
-- Whatever ends a run, what is recorded stays recorded, and the next run goes on from there.
+- However a run ends, recorded results stay recorded, and the next run continues from there.
 
-`worker` does the work; `look` and `pending` say what it is; `queue` hands it out.
+`worker` does the work; `look` and `pending` find the items; `queue` hands them out.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Makes several files or directories durable at the same time.
 
-A disk takes little longer for eight syncs at once than for one, because the file system writes its journal for all that
-wait. One after the other, they take eight times as long.
+A disk takes little longer for eight syncs at once than for one, because the file system writes its journal once for all
+waiting syncs. One after another, they take eight times as long.
 
 Invariants:
 
-- On return, what has no error in the answer survives a power cut.
-- No thread outlives a call. Few paths need none, and a system that refuses one only costs time.
+- On return, every path without an error in the answer survives a power cut.
+- No thread outlives a call. A few paths need no threads, and if the system refuses a thread, that only costs time.
 """
 
 from __future__ import annotations

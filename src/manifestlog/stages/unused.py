@@ -1,13 +1,13 @@
-"""Finds what no later stage needs any more: contents that may be forgotten, and whose files may be deleted.
+"""Finds contents that no later stage needs: they may be forgotten, and their files deleted.
 
 Invariants:
 
-- What is not certain is kept: a content is unused only if no rule of `Reason` holds for it.
+- A content is unused only if no rule of `Reason` applies to it; in doubt, it is kept.
 - A file is named only if every content with its path is unused.
-- It only reads. Who deletes forgets the records first, so that no record is ever without its file.
+- It only reads. Users forget the records before they delete files, so that no record is ever without its file.
 
-A content is asked for by its checksum. So a file that a validation has passed on is needed as long as the stage behind
-the validation needs it.
+A content is identified by its checksum. So a file that a validating stage has passed on is needed as long as a stage
+after it needs it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which records of the upstream manifest a stage processes.
+"""Selects the upstream records that a stage processes.
 
 Invariants:
 
 - The same record and judgement give the same answer: it reads no clock and no file.
-- A record that was judged invalid passes only a condition that asks for it.
+- A record that was judged invalid passes only a condition that asks for invalid ones.
 
 It works on rows, so that a million of them are filtered without models.
 """

@@ -1,4 +1,4 @@
-"""What a worker of a stage does with a batch of items: claim, ask, work, land, report.
+"""Processes a batch of items in a worker of a stage: claim, check, work, land, report.
 
 ::
 
@@ -7,11 +7,11 @@
 
 Invariants:
 
-- An item is worked on only under its claim, and only if it is not done.
-- Every item of a batch is answered: finished, to be tried again, or left because of a stop request.
+- An item is processed only under its claim, and only if it is not done.
+- Every item of a batch gets an answer: finished, to be tried again, or left because of a stop request.
 - A failed attempt is an event of the manifest before it is reported.
 
-`queue` decides what is tried again; `workers.main` handles signals and the death of the parent.
+`queue` decides which items are tried again; `workers.main` handles signals and the death of the parent.
 """
 
 from __future__ import annotations

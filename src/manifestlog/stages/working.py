@@ -1,4 +1,4 @@
-"""What each worker process of a run opens, and the function that turns a batch into its answer.
+"""Opens what each worker process of a run needs, and turns a batch into its answer.
 
 Invariants:
 

@@ -1,4 +1,4 @@
-"""The working directory of a stage: what its items have in work, and what a killed run has left there.
+"""The working directory of a stage: the working files of its items, and the leftovers of killed runs.
 
 ::
 
@@ -15,11 +15,12 @@
 Invariants:
 
 - Nothing here is ever recorded. Deleting the whole directory while no run is active loses nothing that is recorded.
-- Only the holder of an item's claim creates or removes what has the item's digits. Two workers never have one name, so
-  that one which was stopped, and goes on after another one has taken its item over, writes to nothing of that one's.
-- It lies in the output directory, so that a rename leads out of it.
+- Only the holder of an item's claim creates or removes files with the item's digits. Two workers never use the same
+  name. So a worker that was stopped, and continues after another one has taken over its item, does not write to that
+  worker's files.
+- It is inside the output directory, so that a rename can move files out of it.
 
-It knows neither records nor outcomes.
+It does not know records or outcomes.
 """
 
 from __future__ import annotations

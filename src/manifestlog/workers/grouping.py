@@ -2,9 +2,10 @@
 
 Invariants:
 
-- Who comes while nobody leads becomes the leader at once: there is no timer, and a lone thread never waits.
-- Who comes while a group is being done waits for the next group. When the leader is done it wakes its group, and the
-  first one that waits becomes the next leader.
+- If there is no leader, a thread that arrives becomes the leader at once: there is no timer, and a single thread never
+  waits.
+- A thread that arrives while a group is being processed waits for the next group. When the leader is done it wakes its
+  group, and the first waiting thread becomes the next leader.
 - Each item is in exactly one group, whatever the leader raises.
 
 It does not know what is grouped.

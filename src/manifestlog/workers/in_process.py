@@ -1,11 +1,12 @@
-"""The tasks of a run in threads of this process, where worker processes are not wanted or cannot be started.
+"""Runs tasks in threads of this process, if worker processes are not wanted or cannot be started.
 
 Invariants:
 
 - The caller's thread takes the tasks and calls the listener, as in `Pool.run`. The other threads only do the tasks.
-- No thread is left when the run ends. At a stop, those that wait for a server are interrupted, and those that complete
-  something finish it.
-- If the system refuses another thread, or what a thread needs, the run continues with fewer, and logs one warning.
+- No thread is left when the run ends. At a stop, threads that wait for a server are interrupted, and threads that are
+  completing something finish it.
+- If the system refuses another thread, or something that a thread needs, the run continues with fewer threads, and logs
+  one warning.
 
 A crash ends everything: only processes protect one task from another.
 """

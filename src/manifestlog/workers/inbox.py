@@ -1,12 +1,12 @@
 """The ends of a pipe between processes: whole messages, as many as one system call moves.
 
 `multiprocessing` waits for a pipe, reads the length of a message, and then the message: three system calls and a new
-selector each time. Here the same bytes are read at once, however many messages they are. What is sent with
-`Connection.send`, or by an `Outbox`, is understood.
+selector each time. This module reads everything at once, however many messages there are. It understands messages from
+`Connection.send` and from an `Outbox`.
 
 Invariants:
 
-- A message is returned once, whole, and in order; one that the death of its sender has cut is never returned.
+- A message is returned once, whole, and in order. A message that is cut because its sender died is never returned.
 - Nothing waits for the rest of a message: other pipes are served meanwhile.
 """
 

@@ -1,4 +1,4 @@
-"""A worker's link to its parent: it reports progress, and notices stop requests.
+"""A worker's link to its parent: it reports progress, and receives stop requests.
 
 Invariants:
 

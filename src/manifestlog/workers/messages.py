@@ -1,4 +1,4 @@
-"""What the pool and its workers send each other.
+"""The messages between the pool and its workers.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What a run says when the system has too few descriptors, processes, threads or memory for it."""
+"""The messages of a run when the system has too few descriptors, processes, threads or memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a pool takes its tasks from."""
+"""The source of a pool's tasks."""
 
 from __future__ import annotations
 

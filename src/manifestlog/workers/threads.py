@@ -1,12 +1,13 @@
-"""Several tasks of one process at once, each in a thread of its own.
+"""Runs several tasks of one process at once, each in its own thread.
 
 Invariants:
 
 - The main thread reads the pipe and receives signals. It starts a thread only if no other is idle.
-- A stop request reaches every thread: at its next check, or through `WorkerLink.interrupt`, which wakes what waits for a
-  server. A thread that does not end soon is left behind, and ends with the process; its bytes are on the disk.
-- If the system refuses another thread, or what a thread needs, the worker tells the pool to give it less, and loses
-  nothing.
+- A stop request reaches every thread: at its next check, or through `WorkerLink.interrupt`, which wakes threads that
+  wait for a server. A thread that does not end soon is left behind, and ends with the process; its bytes are on the
+  disk.
+- If the system refuses another thread, or something that a thread needs, the worker tells the pool to send it fewer
+  tasks, and loses nothing.
 """
 
 from __future__ import annotations

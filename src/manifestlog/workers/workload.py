@@ -1,4 +1,4 @@
-"""What the pool knows of one worker process: its tasks, and how many more fit."""
+"""The pool's record of one worker process: its tasks, and how many more it can take."""
 
 from __future__ import annotations
 
