@@ -223,7 +223,7 @@ class Engine(Protocol):
 
     # -- writing: one transaction each, durable on return as `options.durability` says ---------------------------------
 
-    #    `details` is what the caller knows of the event, such as its run and its address (`model.events`).
+    #    `details` are the caller's facts about the event, such as its run and its URL (`model.events`).
 
     def add(self, record: Encoded, *, live: bool = False, details: Details | None = None) -> Added: ...
 

@@ -84,7 +84,7 @@ class Postponed(NamedTuple):
 
 
 def host_of(url: str) -> str:
-    """Return the server of a URL as `scheme://host:port`; addresses without one, such as local files, share "".
+    """Return the server of a URL as `scheme://host:port`; URLs without one, such as local files, share "".
 
     Of a chained URL (`simplecache::https://…`) the last link counts, which is the one that is fetched.
     """

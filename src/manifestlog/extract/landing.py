@@ -46,7 +46,7 @@ from manifestlog.model.models import AddResult, ManifestRecord, Observation
 from manifestlog.server_errors import ClaimLostError
 
 Attempt = dict[str, Any]
-"""What the history keeps of a download: address, status, bytes, seconds."""
+"""The facts about a download that the history keeps: URL, status, bytes, seconds."""
 
 
 @dataclass(slots=True, eq=False)

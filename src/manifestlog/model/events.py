@@ -195,7 +195,7 @@ class Event(NamedTuple):
 
     @property
     def url(self) -> str | None:
-        """The address, with credentials and query values masked."""
+        """The URL, with credentials and query values masked."""
         return self.details.get("url")
 
     @property

@@ -37,7 +37,7 @@ class Delivery(NamedTuple):
     ts_downloaded: str
     version: str
     url: str | None = None
-    """The address that it was fetched from, if the history has it; secrets are masked."""
+    """The URL that it was fetched from, if the history has it; secrets are masked."""
     status: int | None = None
     """The HTTP status of that download."""
     run: str | None = None
@@ -207,7 +207,7 @@ def _delivery(manifest: str, seen: Row, event: Event | None) -> Delivery:
 
 
 def _with_address(one: Delivery, known: Delivery | None) -> Delivery:
-    """Return a delivery with the address that is known of its source, unless it states one."""
+    """Return a delivery with the known URL of its source, unless it states one."""
     if known is None or one.url is not None:
         return one
     return one._replace(url=known.url, status=known.status, run=one.run or known.run)

@@ -123,7 +123,7 @@ def plan_add(
 ) -> Plan:
     """Plan the addition of this record. A live one gets a time after its source's current record.
 
-    `details` are what the caller knows of the event, such as its run and address.
+    `details` are the caller's facts about the event, such as its run and URL.
     """
     raw, checksum, source_ids = record
     if len(source_ids) == 1 and _HAS_ALIASES not in raw and not known.might_know(checksum, source_ids[0]):

@@ -157,7 +157,7 @@ class OtherUpload:
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """Raise an `ObjectStoreError` in place of an error of the library, whose text may hold a signed address."""
+    """Raise an `ObjectStoreError` in place of an error of the library, whose text may contain a signed URL."""
     try:
         yield
     except (exceptions.BaseError, OSError, ValueError) as error:

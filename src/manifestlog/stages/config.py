@@ -38,7 +38,7 @@ _SECONDS_MAX = 31_536_000
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _SHELLS = re.compile(r"~|.*\$[{A-Za-z_]|.*://")
-"""A path that a shell would expand, or an address: as the name of a directory it is most likely a mistake."""
+"""A path that a shell would expand, or a URL: as the name of a directory it is most likely a mistake."""
 _STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 _OF_COMMANDS = ("judges", "nothing_exit", "env")
 _KEYS_OF_FIELDS = {"upstream": "from", "work": "command"}

@@ -56,7 +56,7 @@ def trace(
 ) -> int:
     """Print where a file comes from and what was made from it.
 
-    Searches all manifests of the directory. Follows derivations up to each download, with its address, ETag and time, and
+    Searches all manifests of the directory. Follows derivations up to each download, with its URL, ETag and time, and
     down to everything made from the content. A relative PATH begins at the working directory or at a manifest's root. Exits
     with 1 if no manifest knows the content.
     """

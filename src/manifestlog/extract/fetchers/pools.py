@@ -96,7 +96,7 @@ class Pools:
 
 
 def _settings(address: Address, options: RequestOptions, proxy: str) -> _Settings:
-    """Return the settings that matter for this address: a certificate over TLS to the server only."""
+    """Return the settings that matter for this URL: a certificate over TLS to the server only."""
     if address.scheme == "https":
         return _Settings(proxy, True, options.ca or None, options.cert or None, options.key or None)
     return _Settings(proxy, True, options.ca or None) if _speaks_tls(proxy) else _Settings(proxy)
