@@ -41,7 +41,7 @@ SIZES = [SMALL, pytest.param(BIG, marks=pytest.mark.slow)]
 TIMES = 6
 """Of its size, what the worst input may cost in memory."""
 TIMES_OTHER_TOOL = 24
-"""The same for another tool's JSON, which is parsed as a whole."""
+"""The same for another tool's JSON that has an error: it is parsed as a whole."""
 CONSTANT = 256 << 20
 SALT = 12345
 """With one salt in forty, a hundred megabytes of junk lines are the proof of a move: their CRC fits another place there."""
