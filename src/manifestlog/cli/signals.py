@@ -1,4 +1,4 @@
-"""Waits for the signal that ends a service: a verb that runs until somebody stops it."""
+"""Collects the signals that end a service, a verb that runs until it is stopped, and makes its pauses end with them."""
 
 import select
 import signal

@@ -4,7 +4,7 @@ Invariants:
 
 - Only files that nobody has claimed are touched, so an active run loses nothing.
 - An item is finished only under its claim, and only if that version has not processed it yet: there are never two
-  outputs. A worker that claims an item first finishes it if an intent names it, because a run that began before another
+  outputs. A worker that claims an item finishes it first if an intent names it, because a run that began before another
   worker died has not tidied up since.
 - A file with a final name is never removed. An intent is removed after each of its items was seen under its claim, and
   its records are durable.

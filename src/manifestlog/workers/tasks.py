@@ -1,4 +1,4 @@
-"""The source of a pool's tasks."""
+"""The protocol of a pool's source of tasks, and the simplest source: tasks in order."""
 
 from __future__ import annotations
 

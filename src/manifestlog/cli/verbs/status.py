@@ -1,4 +1,4 @@
-"""`status`: print one row per manifest with its records, log and state, and a total on request."""
+"""`status`: print one row per manifest with its records, log and state, and on request one line about all of them."""
 
 import os
 from datetime import UTC, datetime

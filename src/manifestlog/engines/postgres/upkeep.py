@@ -1,4 +1,4 @@
-"""The leftovers of writers: whether their writes are on the disk, and the rows of writers that are gone."""
+"""Makes sure that other writers' records are on the disk, and removes the rows of writers that are gone."""
 
 from __future__ import annotations
 
