@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,6 +78,16 @@ def _working_directory() -> Iterator[None]:
     before = Path.cwd()
     yield
     assert Path.cwd() == before
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A test that calls the command line in this process sets the level: later tests would miss their warnings."""
+    logger = logging.getLogger("manifestlog")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_a_peer_whose_library_is_missing_is_left_out(monkeypatch: pytest.MonkeyP
 # -- the workloads -----------------------------------------------------------------------------------------------------
 
 
-def run(tmp_path: Path, *arguments: str | Path, timeout_s: float = 60) -> str:
+def run(tmp_path: Path, *arguments: str | Path, timeout_s: float = 300) -> str:
     command, environment = [sys.executable, "-m", *map(str, arguments)], os.environ | {"TMPDIR": str(tmp_path)}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=timeout_s

@@ -53,7 +53,7 @@ def start(temporary: Path) -> subprocess.Popen[str]:
 def test_three_hosts_share_200_sources_and_everything_is_there_once(temporary: Path) -> None:
     demo = start(temporary)
     out, err = demo.communicate(timeout=600)
-    assert (demo.returncode, err) == (0, "")
+    assert (demo.returncode, err) == (0, ""), out
     assert (out.count("\nok: "), out.count("FAILED")) == (6, 0)
     assert "host-b is killed" in out
     assert "host-c: the claims of" in out

@@ -5,6 +5,7 @@ Needs the extra `fuzz` (atheris); replaying what was kept needs nothing (`test_c
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ with atheris.instrument_imports(include=["manifestlog"]):
 
 def main() -> None:
     name = sys.argv[1]
+    logging.getLogger("manifestlog").propagate = False  # a warning costs more than an input
     # What libFuzzer calls itself by, when it merges in a process of its own.
     itself = f"{sys.executable} {__file__} {name}"
     atheris.Setup([itself, *sys.argv[2:]], TARGETS[name])

@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import struct
@@ -55,9 +54,6 @@ SALT = 0xC0FFEE
 _CRC = re.compile(rb',"crc":".{8}"\}\Z', re.DOTALL)
 _SALT = re.compile(rb'"salt":"([0-9a-f]{1,8})"')
 _LOOKUPS_MAX = 64
-
-logging.getLogger("manifestlog").addHandler(logging.NullHandler())
-logging.getLogger("manifestlog").propagate = False
 
 
 def _memory_file(data: bytes) -> int:
