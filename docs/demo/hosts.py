@@ -41,6 +41,8 @@ MANIFEST = "galaxy_download"
 RECORDS_BEFORE_THE_KILL = 60
 PATIENCE_S = 300
 """For a run of a host."""
+CONNECTIONS = 4
+"""Of a host: so many objects it may store before it notices that others have taken over its sources."""
 PAUSE_S = 10
 """Between two runs of a host that waits for another one."""
 WIDTH = 80
@@ -66,7 +68,7 @@ def config(folder: Path, url: str, database: str, data: str, file: Path) -> None
         "manifests_dir": database,
         "data_dir": data,
         "manifest": MANIFEST,
-        "defaults": {"jobs": 2, "connections": 4},
+        "defaults": {"jobs": 2, "connections": CONNECTIONS},
         "sources": sources,
     }
     file.write_text(f"{json.dumps(document, indent=2)}\n", "utf-8")
@@ -193,17 +195,22 @@ def prove(pipeline: Pipeline) -> bool:
         registered = Counter((event.source_id, event.dataset) for event in manifest.history() if event.verdict)
     seen = [(one.source_id, one.dataset) for one in records]
     seen += [(one.source_id, one.dataset) for record in records for one in record.also_seen]
+    contents = {record.checksum for record in records}
     paths = {str(record.file_path): record.checksum for record in records}
+    paths |= {str(one.file_path): record.checksum for record in records for one in record.also_seen}
     store = client(os.environ["AWS_ENDPOINT_URL_S3"])
     objects = {f"s3://{BUCKET}/{key}": _sha256(store, key) for key in _keys(store)}
     uploads = store.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
     report = maintenance.check(pipeline.manifest)
+    copies = [path for path, checksum in objects.items() if path not in paths and checksum in contents]
     claims = {
         f"{len(pipeline.sources)} sources, each with one record": sorted(seen) == sorted(pipeline.sources),
         "each source was registered by one event": registered == Counter(pipeline.sources),
-        f"{len(records)} contents and {len(objects)} objects: each content is stored once": len(records)
-        == len(objects),
-        "every object has the name and the SHA-256 of its record": objects == paths,
+        f"{len(records)} contents in {len(objects)} objects: none is missing, none is another": contents
+        == set(objects.values()),
+        "every record has an object with its name and its SHA-256": paths.items() <= objects.items(),
+        f"{len(copies)} copies have no record; host-c can have stored {CONNECTIONS} before it noticed": len(copies)
+        <= CONNECTIONS,
         "no unfinished upload is left": not uploads,
         "the tables of the manifest fit together (`manifestlog check`)": not report.findings,
     }

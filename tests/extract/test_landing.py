@@ -143,6 +143,28 @@ def test_a_file_of_the_same_content_without_a_record_is_adopted(here: Here, toge
     assert (results(together(*bodies)), here.files) == (["new", "new"], ["star_systems/0", "star_systems/1"])
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_file_of_a_killed_run_is_registered_although_another_source_has_its_content(
+    here: Here, together: Together, is_known: bool
+) -> None:
+    """Otherwise no record would ever name it: its source is unchanged from now on."""
+    (one, body), (other, _) = some(2)
+    left = here.data_dir / "star_systems" / "1"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(body)
+    if is_known:
+        together((one, body))
+    together((one, body), (other, body))
+    assert here.record("s1", "star_systems").file_path == left
+
+
+def test_a_directory_in_the_place_of_a_file_does_not_matter_to_an_alias(here: Here, together: Together) -> None:
+    (one, body), (other, _) = some(2)
+    together((one, body))
+    (here.data_dir / "star_systems" / "1").mkdir()
+    assert results(together((other, body))) == ["alias"]
+
+
 def test_a_member_whose_names_are_taken_fails_alone(here: Here, together: Together) -> None:
     bodies = some(3)
     folder = here.data_dir / "star_systems"

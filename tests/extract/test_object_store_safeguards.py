@@ -85,6 +85,15 @@ def stores_content_once(there: There, bad: BadServer) -> None:
     assert len(there.files) == 1
 
 
+def registers_what_was_left(there: There, bad: BadServer) -> None:
+    """A run is killed after it has stored an object, and another source registers the same content first."""
+    there.bucket.put("raw/systems/b", SMALL)
+    there.fetch(bad.script("/a", answers.whole(SMALL)))
+    there.fetch(bad.script("/b", answers.whole(SMALL)), source_id="b")
+    assert there.body("b") == SMALL
+    assert str(there.record("b").file_path) == f"{there.bucket.url}/raw/systems/b"
+
+
 SAFEGUARDS = {
     "a small object is created on condition": (
         keeps_what_is_there(SMALL), Edit("objects.s3:S3Store.create", ', IfNoneMatch="*"', ""),
@@ -94,7 +103,7 @@ SAFEGUARDS = {
     ),
     "a name that is taken is compared with the content": (
         keeps_what_is_there(SMALL),
-        Edit("extract.places.object_part:_has", "(found.sha256 or sha256_of(store, url)) == wanted.sha256", "True"),
+        Edit("extract.places.object_part:has", "(found.sha256 or sha256_of(store, url)) == wanted.sha256", "True"),
     ),
     "a part is compared with its intent": (
         trusts_no_part, Edit(
@@ -108,6 +117,10 @@ SAFEGUARDS = {
     ),
     "uploads are aborted under their claims": (
         leaves_live_uploads, Edit("extract.places.objects:ObjectPlace._abort_left_over", "if ours:", "if True:"),
+    ),
+    "a file that a killed run has stored gets its record": (
+        registers_what_was_left,
+        Edit("extract.landing:_left_copy", "if context.place.has_content(path, one.event):", "if False:"),
     ),
 }  # fmt: skip
 

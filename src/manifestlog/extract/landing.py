@@ -13,7 +13,8 @@ Invariants:
 
 - There is never a record without its file: name and bytes are durable before the record is added.
 - A published file is never modified or replaced by other content.
-- If several workers download the same content, one stores it and the others record its path.
+- If several workers download the same content, one stores it and the others record its path. A file that a killed
+  worker has stored under a source's own name is recorded there all the same, because nobody would ever do it later.
 - In an object store, each part lands alone: publishing takes so long that a separate write does not matter.
 - A failure of one member of a group does not affect the others. A member that would have to wait for another process
   lands alone, after the group.
@@ -26,7 +27,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,28 @@ def _land_alone(context: WorkerContext, one: Arrival) -> Outcome:
     """Store and register a part under a claim on its content, so that two workers never both store it."""
     with context.claims.waiting("content", one.event.sha256), ExitStack() as held:
         path = _existing_copy(context, one)
-        return add_record(context, one, _publish(context, one, held) if path is None else path)
+        if path is None:
+            path = _publish(context, one, held)
+        elif _is_elsewhere(one, path):
+            path = _left_copy(context, one, held) or path
+        return add_record(context, one, path)
+
+
+def _left_copy(context: WorkerContext, one: Arrival, held: ExitStack) -> Path | None:
+    """Return the source's own file if a worker was killed after it had stored this content; hold the claim on it.
+
+    Otherwise no record would ever name that file::
+
+        host 1    stores a.json ─ killed
+        host 2    stores b.json, which has the same content, and registers it
+        host 2    fetches a again, and registers it as an alias at b.json
+    """
+    for path in one.part.paths.candidates(one.event.sha256):
+        with suppress(OSError):  # a file that this user may not read is not ours
+            if context.place.has_content(path, one.event):
+                held.enter_context(context.claims.waiting("place", context.claims.name_of(path)))
+                return path
+    return None
 
 
 def _publish(context: WorkerContext, one: Arrival, held: ExitStack) -> Path:
@@ -210,7 +232,15 @@ def _place(
         if path is None:
             return
         stored[sha256] = path
-    one.path = stored[sha256]
+    if not (_is_elsewhere(one, stored[sha256]) and _may_have_left(one)):
+        one.path = stored[sha256]
+
+
+def _may_have_left(one: Arrival) -> bool:
+    """Return whether there may be a file for `_left_copy`, which reads it, so not for the whole group."""
+    with suppress(OSError):
+        return any(size_of(path) == one.event.file_size_bytes for path in one.part.paths.candidates(one.event.sha256))
+    return False
 
 
 def _rename(context: WorkerContext, one: Arrival, claimed: _Claimed) -> Path | None:
@@ -284,6 +314,10 @@ def _existing_copy(context: WorkerContext, one: Arrival) -> Path | None:
     found = [record for record in records if record is not None and record.checksum == event.sha256]
     located = [context.manifest.locate(seen) for record in found for seen in _observations(record)]
     return next((path for path in located if context.place.is_intact(path, event.file_size_bytes)), None)
+
+
+def _is_elsewhere(one: Arrival, path: Path) -> bool:
+    return path not in one.part.paths.candidates(one.event.sha256)
 
 
 def _observations(record: ManifestRecord) -> tuple[ManifestRecord | Observation, ...]:

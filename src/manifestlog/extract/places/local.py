@@ -65,12 +65,15 @@ class LocalPlace:
         except OSError:
             return False  # also without permission to look: then this source stores its own copy
 
-    def may_publish(self, path: Path, event: DownloadEvent) -> bool:
-        return not path.exists() or (
+    def has_content(self, path: Path, event: DownloadEvent) -> bool:
+        return (
             path.is_file()
             and data_files.size_of(path) == event.file_size_bytes
             and data_files.sha256_of(path) == event.sha256
         )
+
+    def may_publish(self, path: Path, event: DownloadEvent) -> bool:
+        return not path.exists() or self.has_content(path, event)
 
     def read_note(self, name: str) -> bytes:
         with suppress(FileNotFoundError):

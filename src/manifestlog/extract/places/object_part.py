@@ -209,7 +209,7 @@ class ObjectPart:
             done = self._store.copy(self._url, url, wanted, creates=True)
         else:
             done = self._store.create(url, self._small, self.state.sha256)
-        return _confirmed(self._store, url, wanted) if done else _has(self._store, url, wanted)
+        return _confirmed(self._store, url, wanted) if done else has(self._store, url, wanted)
 
     def keep(self) -> None:
         if self.state is None:
@@ -249,8 +249,8 @@ def _confirmed(store: ObjectStore, url: str, wanted: ObjectStat) -> bool:
     return True
 
 
-def _has(store: ObjectStore, url: str, wanted: ObjectStat) -> bool:
-    """Return whether an object has this content; reads it if the store has not its SHA-256."""
+def has(store: ObjectStore, url: str, wanted: ObjectStat) -> bool:
+    """Return whether an object has this content; reads it if the store does not know its SHA-256."""
     found = store.stat(url)
     if found is None or found.size != wanted.size:
         return False

@@ -29,7 +29,7 @@ from manifestlog.model.url_paths import UrlPath, path_of
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.locations import split
 from manifestlog.objects.opening import context_of
-from manifestlog.objects.protocol import ObjectStore
+from manifestlog.objects.protocol import ObjectStat, ObjectStore
 
 _PROBE = b"manifestlog asks for this object by If-None-Match: a store must refuse to store it again\n"
 
@@ -107,6 +107,9 @@ class ObjectPlace:
 
     def _is_ours(self, path: Path) -> bool:
         return isinstance(path, UrlPath) and split(str(path))[:2] == split(str(self.data_dir))[:2]
+
+    def has_content(self, path: Path, event: DownloadEvent) -> bool:
+        return object_part.has(self._store, str(path), ObjectStat(event.file_size_bytes, event.sha256))
 
     def may_publish(self, path: Path, event: DownloadEvent) -> bool:
         return self.size(path) in (None, event.file_size_bytes)

@@ -153,6 +153,9 @@ class Place(Protocol):
     def is_intact(self, path: Path, length: int) -> bool:
         """Return whether a recorded file of this length is at this path of this place."""
 
+    def has_content(self, path: Path, event: DownloadEvent) -> bool:
+        """Return whether the content of this download is at this path; reads the file if its length is right."""
+
     def may_publish(self, path: Path, event: DownloadEvent) -> bool:
         """Return whether this name is free for the content of this download, as far as a look tells."""
 
