@@ -6,7 +6,7 @@
     ├── ManifestNotFoundError       10   also FileNotFoundError
     ├── LockTimeoutError            11   also TimeoutError
     │   └── ServerUnavailableError  11
-    ├── ServerError                  1
+    ├── ServerError                  1   of a wrong location: 2
     ├── ClaimLostError               1
     ├── ManifestExistsError          1
     ├── DamagedManifestError        12

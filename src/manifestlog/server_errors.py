@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from manifestlog.errors import LockTimeoutError, ManifestError
 
+CORRECT_LOCATION = "correct the location"
+"""The advice if no server was asked, because libpq cannot use the location."""
+
 
 class ServerUnavailableError(LockTimeoutError):
     """The database server did not answer within `lock_timeout_s`. Acknowledged writes are kept."""
@@ -23,7 +26,10 @@ class ServerUnavailableError(LockTimeoutError):
 
 
 class ServerError(ManifestError):
-    """The database server refuses the request, or the location does not lead to a server. Nothing was written."""
+    """The database server refuses the request, or the location does not lead to a server. Nothing was written.
+
+    `exit_code` is 2 if the location itself is wrong, such as its port.
+    """
 
     _fields = ("path", "reason", "advice")
 
@@ -32,6 +38,8 @@ class ServerError(ManifestError):
         self.path = path
         self.reason = reason
         self.advice = advice
+        if advice == CORRECT_LOCATION:
+            self.exit_code = 2
 
 
 class ClaimLostError(ManifestError):

@@ -148,11 +148,12 @@ def test_a_lock_timeout_may_be_longer_than_the_clock_can_count(run: Program, tre
 
 def test_a_system_error_is_one_line(run: Program, home: Path) -> None:
     (home / "file").write_text("x")
-    for verb in ("status", "compact"):
-        result = run("--dir", "file", verb)
+    path = "file/a_b.manifest.json"
+    for verb in ("list", "compact"):
+        result = run(verb, path)
         assert result.code == 1
         assert one_line(result.err)
-    assert run("--dir", "file", "init", "a_b", "--json").error["error"] == "NotADirectoryError"
+    assert run("init", path, "--json").error["error"] == "NotADirectoryError"
 
 
 @pytest.mark.usefixtures("filled")

@@ -43,6 +43,7 @@ from manifestlog import (
     UnknownManifestTypeError,
     Verdict,
 )
+from manifestlog.server_errors import CORRECT_LOCATION
 from support.engines import engine_of
 
 from .builders import META
@@ -118,6 +119,12 @@ def test_a_write_that_no_server_confirmed_has_the_exit_code_of_its_cause() -> No
     """Also in another process."""
     error = IndeterminateWriteError("postgresql://h/d/a_b", TREE["ServerUnavailableError"][0])
     assert pickle.loads(pickle.dumps(error)).exit_code == 11
+
+
+def test_a_wrong_location_is_a_usage_error() -> None:
+    """Also in another process."""
+    error = ServerError("postgresql://h:x/d/a_b", "invalid port", CORRECT_LOCATION)
+    assert pickle.loads(pickle.dumps(error)).exit_code == 2
 
 
 def test_the_base_has_exit_code_one() -> None:

@@ -132,6 +132,58 @@ def test_a_password_is_a_usage_error_of_every_verb_and_not_shown(arguments: tupl
     assert "swordfish" not in found.err
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql://127.0.0.1:five/etl",
+        "postgresql://127.0.0.1:99999/etl",
+        "postgresql://127.0.0.1/etl?port=five",
+        "postgresql://127.0.0.1/etl?port=1,2",
+        "postgresql://127.0.0.1:1/etl?sslmode=some",
+        "postgresql://127.0.0.1:1/etl?colour=red",
+        "postgresql://127.0.0.1:1/etl?connect_timeout=soon",
+        "postgresql://127.0.0.1:1/etl?keepalives=often",
+        "postgresql://[::1/etl",
+    ],
+)
+def test_a_location_that_libpq_cannot_use_is_a_usage_error(place: str, tmp_path: Path) -> None:
+    found = Program(tmp_path).here("--dir", place, "status")
+    assert (found.code, found.out, found.err.count("\n"), "correct the location" in found.err) == (2, "", 1, True)
+
+
+NO_PORT = "postgresql://127.0.0.1:five/etl"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--dir", NO_PORT, "list", "x_download"),
+        ("--dir", NO_PORT, "init", "x_download"),
+        ("--dir", NO_PORT, "has", "x_download", CHECKSUM),
+        ("--dir", NO_PORT, "check", "x_download"),
+        ("--dir", NO_PORT, "unused", "x_download"),
+        ("--dir", NO_PORT, "pending", "y_parse", "--of", "x_download"),
+        ("--dir", NO_PORT, "record", "y_parse", "--nothing", "--from", CHECKSUM),
+        ("copy", f"{NO_PORT}/x_download", "other/"),
+        ("mirror", f"{NO_PORT}/x_download", "other"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_port_is_a_usage_error_of_every_verb(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    found = Program(tmp_path).here(*arguments)
+    assert (found.code, found.out, found.err.count("\n"), "correct the location" in found.err) == (2, "", 1, True)
+
+
+def test_a_copy_to_a_wrong_port_is_a_usage_error(tmp_path: Path) -> None:
+    run = Program(tmp_path)
+    assert run.here("init", "x_download").code == 0
+    assert run.here("copy", "x_download", f"{NO_PORT}/").code == 2
+
+
+def test_a_server_that_cannot_be_reached_is_no_usage_error(tmp_path: Path) -> None:
+    assert Program(tmp_path).here("--dir", "postgresql://127.0.0.1:1/etl", "status").code == 1
+
+
 def test_a_name_that_is_too_long_is_a_usage_error(tmp_path: Path) -> None:
     found = Program(tmp_path).here("--dir", "postgresql://127.0.0.1:1/etl", "list", f"{'a' * 400}_download")
     assert (found.code, found.err.count("\n"), "may have 200" in found.err) == (2, 1, True)

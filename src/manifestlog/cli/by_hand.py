@@ -44,9 +44,12 @@ def stage_of(settings: Settings, manifest: str, upstream: str | None, version: s
     """Return the stage that the arguments name."""
     from manifestlog.stages.by_hand import ByHand  # noqa: PLC0415 -- slow to import
 
+    path = target.locate(settings, manifest)
+    if upstream is None:
+        target.require_directory(settings)  # the inputs are looked for there
     return ByHand(
-        manifest=str(target.locate(settings, manifest)),
-        upstream=None if upstream is None else str(target.locate(settings, upstream)),
+        manifest=path,
+        upstream=None if upstream is None else target.locate(settings, upstream),
         directory=settings.directory,
         version=version,
         options=settings.options(),

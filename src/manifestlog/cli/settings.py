@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifestlog import names
+from manifestlog import locating, names
 from manifestlog.engines.protocol import Capability
-from manifestlog.engines.registry import driver_for
+from manifestlog.engines.registry import driver_for, is_known
 from manifestlog.options import FOREVER, ManifestOptions
 
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
 DEFAULT_DIRECTORY = "manifests"
 LOCK_TIMEOUT_S = 30.0
+_EXPECTED = "expected a name, the path of a .manifest.json file, or a URL such as postgresql://host/etl/systems_download"
+
+_ANY = "any_manifest"
+
+
+class WrongDirectoryError(ValueError):
+    """No manifest can be in the directory, whatever its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +49,29 @@ class Settings:
 
     def path_of(self, manifest: str) -> str:
         """Return the path or URL that a MANIFEST argument names, which need not exist. Raises `ValueError`."""
-        if not names.is_path(manifest):
-            return _checked(manifest)
-        if manifest.endswith(names.SUFFIX):
-            path = str(Path(manifest))
-        elif not names.is_path(self.directory):
-            return _checked(names.location_in(self.directory, names.check_name(manifest)))
-        else:
-            path = str(Path(self.directory, f"{names.check_name(manifest)}{names.SUFFIX}"))
+        location = manifest
+        if names.is_path(manifest) and not manifest.endswith(names.SUFFIX):
+            names.check_name(manifest)
+            self.check_directory()
+            location = names.location_in(self.directory, manifest)
+        if not names.is_path(location):
+            return _checked(location)
+        path = str(Path(location))
         names.resolve(path)
         return path
+
+    def check_directory(self) -> None:
+        """Raise `WrongDirectoryError` if no manifest can be in the directory, which need not exist."""
+        if not is_known(names.location_in(self.directory, _ANY)):
+            raise WrongDirectoryError(locating.EXPECTED)
+        if names.is_path(self.directory) and not os.path.isdir(self.directory) and os.path.exists(self.directory):
+            raise WrongDirectoryError(f"{self.directory!r} is not a directory")
 
 
 def _checked(url: str) -> str:
     """Return the URL of a manifest. Raises `ValueError` if nothing would be kept there, and for one with a password."""
+    if not is_known(url):
+        raise ValueError(_EXPECTED)  # without the URL, which may hold a password
     driver = driver_for(url)
     if Capability.DURABLE not in driver.capabilities:
         raise ValueError(f"{url!r} would end with this command; name a manifest in a directory or a database")

@@ -15,7 +15,7 @@ import typer
 
 from manifestlog import locating, names
 from manifestlog.cli.invoke import CommandError
-from manifestlog.cli.settings import Settings
+from manifestlog.cli.settings import Settings, WrongDirectoryError
 from manifestlog.cli.ui import output
 from manifestlog.engines.registry import driver_for
 from manifestlog.errors import ManifestNotFoundError
@@ -47,6 +47,8 @@ def locate(settings: Settings, manifest: str, hint: str = "MANIFEST") -> str:
     """Return the path or URL that an argument names, which need not exist."""
     try:
         return settings.path_of(manifest)
+    except WrongDirectoryError as error:
+        raise typer.BadParameter(str(error), param_hint="--dir") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=hint) from None
 
@@ -60,19 +62,40 @@ def locate_all(settings: Settings, manifests: Sequence[str] | None) -> list[str]
 
 def in_directory(settings: Settings) -> list[str]:
     """Return every manifest of the directory, sorted by name, including one that has only a log."""
+    _check_directory(settings)
     if not names.is_path(settings.directory):
-        return list(driver_for(checked_directory(settings.directory)).manifests(settings.directory))
+        return list(driver_for(settings.directory).manifests(settings.directory))
     try:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
         if settings.directory_named:
-            what = f"{settings.directory}: no such directory; name another one with --dir"
-            code = ManifestNotFoundError.exit_code
-            raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code) from None
+            raise _no_directory(settings) from None
         return []
     found = {name for file in files if (name := names.parse_manifest_name(file) or _name_of_segment(file))}
     paths = [os.path.join(settings.directory, f"{name}{names.SUFFIX}") for name in sorted(found)]
     return [path for path in paths if _is_manifests(path)]
+
+
+def require_directory(settings: Settings) -> None:
+    """Raise an error if the directory of the manifests is missing, or if none can be there."""
+    _check_directory(settings)
+    if names.is_path(settings.directory) and not os.path.exists(settings.directory):
+        raise _no_directory(settings)
+
+
+def _check_directory(settings: Settings) -> None:
+    """Raise a usage error if no manifest can be in the directory, which need not exist."""
+    try:
+        settings.check_directory()
+    except WrongDirectoryError as error:
+        raise typer.BadParameter(str(error), param_hint="--dir") from None
+    checked_directory(settings.directory)
+
+
+def _no_directory(settings: Settings) -> CommandError:
+    what = f"{settings.directory}: no such directory; name another one with --dir"
+    code = ManifestNotFoundError.exit_code
+    return CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code)
 
 
 def none_found(settings: Settings) -> str:

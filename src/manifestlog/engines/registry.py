@@ -39,7 +39,8 @@ _CUT = re.compile(r"(?:postgres|postgresql):/(?!/)")
 
 def is_known(location: PathOrUrl) -> bool:
     """Return whether an engine keeps manifests at locations with this scheme, installed or not."""
-    return _scheme_of(os.fspath(location)) in _DRIVERS
+    text = os.fspath(location)
+    return not _CUT.match(text) and _scheme_of(text) in _DRIVERS
 
 
 def driver_for(location: PathOrUrl) -> Driver:

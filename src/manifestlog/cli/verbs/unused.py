@@ -51,8 +51,8 @@ def unused(
     if by and config:
         raise typer.BadParameter("give one of them", param_hint="--by / --config")
     before = durations.since(older_than, datetime.now(UTC), "--older-than")
-    directory, stages = _pipeline(settings, manifest, by, config)
-    path = str(target.locate(settings, manifest)) if config is None else manifest
+    path = target.locate(settings, manifest) if config is None else manifest
+    directory, stages = _pipeline(settings, path, by, config)
     report = find(path, directory, stages=stages, older_than=before, keep_current=not current)
     with output.ignore_broken_pipe():
         _print(settings, report, null=null)
@@ -68,6 +68,7 @@ def _pipeline(
         sys.path.insert(0, os.path.dirname(os.path.abspath(config)))  # where its functions are
         return found.directory, found.stages
     if not by:
+        target.require_directory(settings)  # the stages are looked for there
         return settings.directory, None
     return settings.directory, [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from manifestlog.errors import DiskFullError, LockTimeoutError
-from manifestlog.server_errors import ClaimLostError, ServerError, ServerUnavailableError
+from manifestlog.server_errors import CORRECT_LOCATION, ClaimLostError, ServerError, ServerUnavailableError
 
 if TYPE_CHECKING:
     from manifestlog.engines.protocol import Location
@@ -50,6 +50,11 @@ _UNREACHABLE = re.compile(
     r"refused|No such file|timeout|timed out|translate host|unreachable|closed|reset|EOF|terminat", re.IGNORECASE
 )
 _CONNECTING = (
+    (
+        r"^invalid (?:URI|percent|port|SSL protocol|\"?\w+\"? value)|^bad value for |^could not match |connection option|in URI"
+        r"|definition of service|service file",
+        CORRECT_LOCATION,
+    ),
     (r"password|authentication", "check the user, and the password in ~/.pgpass, the service file or PGPASSWORD"),
     (r'database ".*" does not exist', "create the database with `createdb`, or name another one"),
     (r'role ".*" does not exist', "create the role, or name another user"),
@@ -61,7 +66,6 @@ _CONNECTING = (
     (r"permission denied for database", "ask for the right: GRANT CONNECT ON DATABASE"),
     (r"session is read-only|not in hot standby|is not read-only", "name the server that accepts writes"),
     (r"starting up|shutting down|recovery", "wait until the server has started"),
-    (r"invalid (?:URI|connection|port|sslmode)|definition of service|service file", "correct the location"),
     (r"", "start the server, or correct host and port"),
 )
 _STATEMENTS = {

@@ -124,7 +124,7 @@ def check(paths: ManifestPaths) -> CheckReport:
 def _fingerprint(paths: ManifestPaths) -> tuple[object, list[str]]:
     """Return what a concurrent compaction changes."""
     names: list[str] = []
-    with suppress(HistoryUnavailableError):
+    with suppress(HistoryUnavailableError, FileNotFoundError):  # the manifest's own directory may be missing
         names = sorted(history_folder.names(paths))
     return fingerprint(paths), names
 
