@@ -27,6 +27,13 @@ def test_another_name_is_answered_with_those_that_are_there(run: Program) -> Non
     assert "the directory has files_extractor: name one of them" in result.err
 
 
+@pytest.mark.usefixtures("filled")
+def test_status_corrects_a_misspelt_name_as_well(run: Program) -> None:
+    result = run.here("status", "files_extracter")
+    assert (result.code, one_line(result.err)) == (10, True)
+    assert "no such manifest; did you mean files_extractor?" in result.err
+
+
 def test_of_many_manifests_the_message_names_five(run: Program, home: Path) -> None:
     (home / "manifests").mkdir()
     for number in range(8):

@@ -508,6 +508,11 @@ def test_a_step_that_has_done_nothing_yet_is_no_error(run: Program, two: Path) -
     assert (result.code, result.out.splitlines()[-1].split()) == (0, ["count", "files_count", *"-00--", "not", "yet"])
 
 
+def test_a_step_that_has_done_nothing_yet_is_not_reported_as_missing(run: Program, two: Path) -> None:
+    del two
+    assert run.here("status", "--config", CONFIG).err == ""
+
+
 def test_status_counts_what_fails(run: Program, files: Path) -> None:
     del files
     configure(run.home, stage("upper", "files_raw", command=["false"]))

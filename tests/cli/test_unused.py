@@ -49,6 +49,23 @@ def test_the_stages_can_be_named(run: Program, old: Path) -> None:
     assert (result.out, "kept: 2 pending" in result.err) == ("", True)
 
 
+def test_a_stage_without_a_manifest_is_named_with_what_may_be_meant(run: Program, old: Path) -> None:
+    assert old
+    result = run.here("unused", "x_download", "--by", "x_indx")
+    first, summary = result.err.splitlines()
+    assert (result.code, result.out) == (0, "")
+    assert (
+        "x_indx.manifest.json: no such manifest yet, so everything is pending for its stage; did you mean x_index?"
+        in first
+    )
+    assert "kept: 2 pending" in summary
+
+
+def test_a_stage_with_a_manifest_is_not_called_missing(run: Program, old: Path) -> None:
+    assert old
+    assert "no such manifest" not in run.here("unused", "x_download", "--by", "x_index").err
+
+
 def test_null_characters_separate_paths(run: Program, old: Path) -> None:
     assert run.here("unused", "x_download", "-0", "--quiet").out == f"{old}\0"
 

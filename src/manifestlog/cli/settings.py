@@ -20,7 +20,9 @@ from manifestlog.options import FOREVER, ManifestOptions
 DIRECTORY_VARIABLE = "MANIFESTLOG_DIR"
 DEFAULT_DIRECTORY = "manifests"
 LOCK_TIMEOUT_S = 30.0
-_EXPECTED = "expected a name, the path of a .manifest.json file, or a URL such as postgresql://host/etl/systems_download"
+_EXPECTED = (
+    "expected a name, the path of a .manifest.json file, or a URL such as postgresql://host/etl/systems_download"
+)
 
 _ANY = "any_manifest"
 

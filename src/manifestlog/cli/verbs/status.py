@@ -149,10 +149,11 @@ def _steps(settings: Settings, found: configured.Configured, max_age_s: float | 
     own = found.sources.manifest
     foreign = dict.fromkeys(stage.upstream for stage in found.stages if stage.upstream not in (own, *written))
 
-    def read(name: str) -> _Status:
-        return _read_status(settings, location_in(found.directory, name), None, max_age_s)
+    def read(name: str, *, is_step: bool = True) -> _Status:
+        path = location_in(found.directory, name)
+        return _read_status(settings, path, None, max_age_s, may_be_missing=is_step)
 
-    rows = [read(name) for name in foreign]
+    rows = [read(name, is_step=False) for name in foreign]
     if own:
         row = read(own)._replace(step="extract")
         rows.append(row._replace(working=working.on_sources(found)) if working.is_in_files(found) else row)
@@ -194,13 +195,15 @@ def ahead_of_time(path: str, count: int) -> str:
     return f"{path}: {many} a time in the future (a clock was ahead); correct with `manifestlog retime`"
 
 
-def _read_status(settings: Settings, path: str, moment: datetime | None, max_age_s: float | None) -> _Status:
+def _read_status(
+    settings: Settings, path: str, moment: datetime | None, max_age_s: float | None, *, may_be_missing: bool = False
+) -> _Status:
     found = maintenance.status(path, settings.options(), as_of=moment)
     age_s = _age_s(found, moment or datetime.now(UTC))
     stale = None if max_age_s is None or found.error else age_s is None or age_s > max_age_s
     state, reason = ("stale", None) if stale else _state_of(found, path)
-    if state != "failed" and isinstance(found.error, ManifestError):
-        output.error(found.error)
+    if state != "failed" and isinstance(found.error, ManifestError) and not (may_be_missing and state == "missing"):
+        output.error(output.reason(found.error))
     return _Status(
         name_of(path),
         found.path,
@@ -250,7 +253,7 @@ def _state_of(found: ManifestStatus, path: str) -> tuple[str, str | None]:
         case DamagedManifestError() as error:
             return "damaged", f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
         case ManifestError() as error:
-            return "failed", str(error)
+            return "failed", output.reason(error)
     return "failed", f"{found.error.filename or path}: {found.error.strerror or found.error}"
 
 
