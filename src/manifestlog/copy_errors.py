@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifestlog.errors import ManifestError, ReadOnlyError
+from manifestlog.errors import TO_READ, ManifestError, ReadOnlyError
 
 
 class ManifestExistsError(ManifestError):
@@ -24,9 +24,7 @@ class ReplicaError(ReadOnlyError):
     _fields = ("path", "source")
 
     def __init__(self, path: str, source: str) -> None:
-        ManifestError.__init__(
-            self, f"{path}: this is a replica of {source}: write there, or open it with read_only=True to read"
-        )
+        ManifestError.__init__(self, f"{path}: this is a replica of {source}: write there{TO_READ}")
         self.path = path
         self.source = source
         self.past = False

@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+TO_READ = ", or open the manifest with read_only=True"
+"""Advice for Python code in some messages. The command line leaves it out: a command that only reads does so already."""
+
+
 class ManifestError(Exception):
     """Base class of the errors that this library raises."""
 
@@ -338,7 +342,7 @@ class MetadataConflictError(ManifestError):
 
     def __init__(self, path: str, field: str, stored: str, given: str) -> None:
         super().__init__(
-            f"{path}: stored {field} is {stored!r}, but {given!r} was given; use another manifest, or open it with the stored value"
+            f"{path}: stored {field} is {stored!r}, but {given!r} was given; use another manifest, or give the stored value"
         )
         self.path = path
         self.field = field

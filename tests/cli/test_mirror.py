@@ -48,7 +48,7 @@ def test_a_url_is_no_directory(run: Program, path: Path) -> None:
 def test_another_verb_that_writes_is_refused(run: Program, path: Path, replica: Path) -> None:
     run.here("mirror", NAME, "replica", "--once")
     result = run.here("forget", replica, checksum(1))
-    assert (result.code, f"this is a replica of {path}: write there" in result.err) == (1, True)
+    assert (result.code, result.err) == (1, f"manifestlog: {replica}: this is a replica of {path}: write there\n")
 
 
 def test_status_shows_where_a_replica_comes_from_and_how_old_it_is(run: Program, path: Path, replica: Path) -> None:

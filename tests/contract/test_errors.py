@@ -121,6 +121,11 @@ def test_a_write_that_no_server_confirmed_has_the_exit_code_of_its_cause() -> No
     assert pickle.loads(pickle.dumps(error)).exit_code == 11
 
 
+def test_a_replica_says_how_python_reads_it() -> None:
+    """The command line leaves that out."""
+    assert str(TREE["ReplicaError"][0]).endswith("write there, or open the manifest with read_only=True")
+
+
 def test_a_wrong_location_is_a_usage_error() -> None:
     """Also in another process."""
     error = ServerError("postgresql://h:x/d/a_b", "invalid port", CORRECT_LOCATION)

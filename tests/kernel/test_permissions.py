@@ -200,6 +200,12 @@ def test_the_program_reports_an_unwritable_file(path: Path, nobody: Callable[...
     assert (code, "ask for write permission" in said, "Traceback" in said) == (1, True, False), said
 
 
+def test_the_program_gives_no_advice_for_python(path: Path, nobody: Callable[..., Child]) -> None:
+    """Nobody can pass `read_only=True` to a command."""
+    _, said = nobody(program, "--dir", str(path.parent), "forget", "systems_download", checksum(1)).result()
+    assert "ask for write permission here; nothing was written" in said
+
+
 def compact(_link: Link, path: Path) -> None:
     with DownloadManifestManager(path, options=QUICK) as manifest:
         manifest.compact()

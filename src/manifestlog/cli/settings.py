@@ -23,7 +23,6 @@ LOCK_TIMEOUT_S = 30.0
 _EXPECTED = (
     "expected a name, the path of a .manifest.json file, or a URL such as postgresql://host/etl/systems_download"
 )
-
 _ANY = "any_manifest"
 
 

@@ -49,6 +49,6 @@ def single_batch(records: Iterable[ManifestRecord], options: ManifestOptions) ->
     if len(found) > 1:
         raise ValueError(
             f"the records exceed one batch ({options.batch_records_max:,} records or {options.batch_bytes_max:,} bytes):"
-            " use add_many, or several calls"
+            " record fewer at once (add_many makes several batches)"
         )
     return found[0] if found else []

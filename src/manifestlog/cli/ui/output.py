@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Literal
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import missing
 from manifestlog.cli.ui.fit import below, fit, fits
-from manifestlog.errors import ManifestError, ManifestNotFoundError
+from manifestlog.errors import TO_READ, ManifestError, ManifestNotFoundError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -175,12 +175,16 @@ def detail(settings: Settings, text: object) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of an error: for a system error without its number, for a missing manifest with what is there."""
+    """Return the message of an error for the user of a command, who cannot follow advice for Python code.
+
+    That of a system error is without its number, that of a missing manifest says what is there.
+    """
     if isinstance(error, ManifestNotFoundError):
         return missing.sentence(error.path)
+    text = str(error)
     if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        text = f"{error.filename}: {error.strerror}"
+    return text.replace(TO_READ, "")
 
 
 def failure(error: BaseException, exit_code: int) -> dict[str, object]:

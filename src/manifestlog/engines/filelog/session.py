@@ -29,6 +29,7 @@ from manifestlog.engines.filelog.log.lines import LogEntry
 from manifestlog.engines.filelog.log.wal import OvertakenError
 from manifestlog.engines.filelog.state import State
 from manifestlog.errors import (
+    TO_READ,
     DiskFullError,
     IndeterminateWriteError,
     ManifestClosedError,
@@ -49,12 +50,12 @@ T = TypeVar("T")
 
 _LINE_EXTRA_BYTES = 128
 _LINES_PER_LOOK = 16
-_READ_ONLY = "or open the manifest with read_only=True; nothing was written, and all earlier writes are kept"
+_KEPT = "nothing was written, and all earlier writes are kept"
 _ADVICE = {
-    errno.EROFS: f"make the file system writable again, {_READ_ONLY}",
-    errno.EACCES: f"ask for write permission here, {_READ_ONLY}",
+    errno.EROFS: f"make the file system writable again{TO_READ}; {_KEPT}",
+    errno.EACCES: f"ask for write permission here{TO_READ}; {_KEPT}",
     errno.EIO: "the disk failed: look for the cause in the system's log, then retry",
-    errno.EPERM: f"ask for write permission here, {_READ_ONLY}",
+    errno.EPERM: f"ask for write permission here{TO_READ}; {_KEPT}",
 }
 
 

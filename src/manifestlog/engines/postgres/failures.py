@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from manifestlog.errors import DiskFullError, LockTimeoutError
+from manifestlog.errors import TO_READ, DiskFullError, LockTimeoutError
 from manifestlog.server_errors import CORRECT_LOCATION, ClaimLostError, ServerError, ServerUnavailableError
 
 if TYPE_CHECKING:
@@ -50,11 +50,8 @@ _UNREACHABLE = re.compile(
     r"refused|No such file|timeout|timed out|translate host|unreachable|closed|reset|EOF|terminat", re.IGNORECASE
 )
 _CONNECTING = (
-    (
-        r"^invalid (?:URI|percent|port|SSL protocol|\"?\w+\"? value)|^bad value for |^could not match |connection option|in URI"
-        r"|definition of service|service file",
-        CORRECT_LOCATION,
-    ),
+    (r"^invalid (?:URI|percent|port|SSL protocol|\"?\w+\"? value)|^bad value for |^could not match ", CORRECT_LOCATION),
+    (r"connection option|in URI|definition of service|service file", CORRECT_LOCATION),
     (r"password|authentication", "check the user, and the password in ~/.pgpass, the service file or PGPASSWORD"),
     (r'database ".*" does not exist', "create the database with `createdb`, or name another one"),
     (r'role ".*" does not exist', "create the role, or name another user"),
@@ -74,8 +71,8 @@ _STATEMENTS = {
         " ON ALL TABLES IN SCHEMA manifestlog (SELECT is enough to read)"
     ),
     "25006": (
-        "this server accepts no writes: name the primary, list all servers with target_session_attrs=read-write, or open"
-        " the manifest with read_only=True"
+        "this server accepts no writes: name the primary, or list all servers with target_session_attrs=read-write"
+        + TO_READ
     ),
     "57014": "the server or an administrator ended the statement: raise statement_timeout for this role",
     "3F000": "run `manifestlog init` to make the schema",

@@ -309,7 +309,7 @@ def _sync_cost(place: str) -> ProbeResult:
         means = "implausibly fast; this disk may lose synced data in a power cut"
         return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; {means}", "ask the operator of this storage")
     if middle > _SLOW_SYNC_S:
-        advice = "add with add_many, or choose Durability.INTERVAL if losing the last second is acceptable"
+        advice = "add many files at once; in Python, use add_many, or Durability.INTERVAL if losing the last second is acceptable"
         return ProbeResult("sync cost", ProbeStatus.WARNING, f"{measured}; a slow disk", advice)
     return ProbeResult("sync cost", ProbeStatus.OK, measured)
 
