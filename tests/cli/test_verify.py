@@ -329,12 +329,23 @@ def test_an_older_path_of_a_content_counts_as_registered(run: Program, tree: Pat
     assert counts(run("verify", MANIFEST, "--extra", tree, "--json")) == {"ok": 3, "superseded": 1}
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
 @pytest.mark.usefixtures("filled")
-def test_an_unreadable_directory_is_a_failure(run: Program) -> None:
-    result = run("verify", MANIFEST, "--extra", "nowhere", "--json")
+def test_an_unreadable_directory_is_a_failure(run: Program, home: Path) -> None:
+    (home / "closed").mkdir(0)
+    result = run("verify", MANIFEST, "--extra", "closed", "--json")
     assert result.code == 1
-    assert states(result) == {"nowhere": "unreadable"}
+    assert states(result) == {"closed": "unreadable"}
     assert counts(result) == {"ok": 3}
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("option", ["--untracked", "--root"])
+def test_a_directory_that_is_not_there_is_a_usage_error(run: Program, option: str) -> None:
+    """It is probably misspelt, and reading every file first would take hours."""
+    result = run.here("verify", MANIFEST, option, "nowhere")
+    assert (result.code, result.out, one_line(result.err)) == (2, "", True)
+    assert "nowhere: no such directory" in result.err
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------

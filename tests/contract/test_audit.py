@@ -84,6 +84,12 @@ def test_untracked_files_are_reported_without_failing(path: Path, tree: Path) ->
     assert [(one.state, one.file_path) for one in report.findings] == [("unregistered", str(tree / "new.txt"))]
 
 
+@pytest.mark.usefixtures("tree")
+def test_a_directory_that_cannot_be_searched_for_untracked_files_is_a_failure(path: Path) -> None:
+    report = look(path, untracked=(path.parent / "nowhere",))
+    assert (report.folders_unreadable, report.unregistered, report.failed) == (1, 0, True)
+
+
 def test_untracked_files_are_found_for_a_manifest_in_memory(tree: Path) -> None:
     with DownloadManifestManager("memory:x_download", META) as manifest:
         manifest.add_many(records_of(tree))

@@ -88,6 +88,17 @@ def test_an_invalid_day_in_the_variable_is_rejected(write: Write) -> None:
         load(write, raw_config(raw_source(url=URL)), None, DAY="monday")
 
 
+def test_an_invalid_day_is_one_problem_also_if_no_source_uses_a_day(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"--day: expected a day such as 2024-05-01, today or yesterday$"):
+        load(write, raw_config(), "monday")
+
+
+def test_an_invalid_day_in_the_variable_is_one_problem_of_all_that_use_it(write: Write) -> None:
+    raw = raw_config(raw_source(url=URL, file_name="x-${DAY}"), raw_source(url=URL, dataset="b"))
+    with pytest.raises(ConfigError, match=r"expected a day such as 2024-05-01, today or yesterday$"):
+        load(write, raw, None, DAY="monday")
+
+
 def test_an_unused_variable_may_have_any_value(write: Write) -> None:
     assert load(write, raw_config(), None, DAY="monday").source_id == "spansh_systems"
 

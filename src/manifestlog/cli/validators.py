@@ -5,7 +5,11 @@ Invariants:
 - An empty text is never used as a path: it usually comes from an unset variable, and would mean the working directory.
 """
 
+import os
+
 import typer
+
+from manifestlog.names import is_url
 
 
 def filled(value: str | None) -> str | None:
@@ -20,6 +24,20 @@ def all_filled(values: list[str] | None) -> list[str] | None:
     for value in values or ():
         filled(value)
     return values
+
+
+def all_there(values: list[str] | None) -> list[str] | None:
+    """Return the paths or URLs of a repeatable option. Raises `BadParameter` if one is empty, or a path leads nowhere."""
+    for value in all_filled(values) or ():
+        if not is_url(value) and not os.path.exists(value):
+            raise typer.BadParameter(f"{value}: no such directory")
+    return values
+
+
+def there(value: str | None) -> str | None:
+    """Return the path or URL of an option. Raises `BadParameter` if it is empty, or a path leads nowhere."""
+    all_there(None if value is None else [value])
+    return value
 
 
 def recordable(value: str | None) -> str | None:

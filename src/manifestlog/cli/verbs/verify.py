@@ -29,7 +29,7 @@ _RootOption = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        callback=validators.filled,
+        callback=validators.there,
         help="Base directory for relative paths [default: the manifest's root_dir].",
     ),
 ]
@@ -48,7 +48,7 @@ _UntrackedOption = Annotated[
         "--untracked",
         "--extra",
         metavar="DIR",
-        callback=validators.all_filled,
+        callback=validators.all_there,
         help="Also report files in this directory that no record names. Repeatable.",
     ),
 ]

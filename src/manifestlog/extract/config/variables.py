@@ -112,6 +112,7 @@ def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = No
     found = Expansion()
     texts = list(_texts(raw))
     values = _Values(environ, _day(raw, environ, day, texts, found))
+    has_day = not found.problems
     found.problems += _unexpanded(raw, {text.place for text in texts})
     for number, source in enumerate(sources_of(raw)):
         if isinstance(source, dict):
@@ -121,7 +122,7 @@ def expand(raw: dict[str, Any], environ: Mapping[str, str], day: str | None = No
         text.owner[text.key], wrong = values.substitute(before, found, text.pattern)
         found.private += [text.place] if "${" in before else []
         found.problems += [Problem(text.place, reason) for reason in wrong]
-    if day is not None and not found.names_a_day:
+    if day is not None and has_day and not found.names_a_day:
         found.problems.append(Problem((), "--day: no source uses the day; put ${DAY} or {date:…} into a url"))
     return found
 
@@ -139,12 +140,13 @@ def _day(
     except ValueError as error:
         if said is not None:
             found.problems.append(Problem((), f"--day: expected {run_day.RULE}"))
-        for text in texts:
-            if said is None and any(
-                name == run_day.VARIABLE or form for _, name, form in text.pattern.findall(text.text)
-            ):
-                found.problems.append(Problem(text.place, str(error)))
+        elif (first := next(filter(_names_a_day, texts), None)) is not None:
+            found.problems.append(Problem(first.place, str(error)))
         return run_day.resolve_day("today", {}, where)
+
+
+def _names_a_day(text: _Text) -> bool:
+    return any(name == run_day.VARIABLE or form for _, name, form in text.pattern.findall(text.text))
 
 
 def _sent(source: dict[str, Any], defaults: object) -> tuple[str, ...]:
