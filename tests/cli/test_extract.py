@@ -16,6 +16,7 @@ import pytest
 from cli.program import children_of, finish, one_line
 from cli.test_program import on_terminal
 from extract.builders import raw_config
+from manifestlog.cli.extraction import load
 from support import answers
 from support.badserver import misbehaving
 
@@ -571,6 +572,24 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert (done.returncode, done.stdout, one_line(done.stderr)) == (1, "", True)
     assert "pip install 'manifestlog[extract]'" in done.stderr
     assert listing(home) == before
+
+
+@pytest.mark.parametrize("verb", [("extract",), ("extract", "--dry-run"), ("extract", "--only", "a"), ("run",)])
+@pytest.mark.parametrize("url", ["htp://host/b", "simplecache::htp://host/b", "nocache::file:///srv/b"])
+def test_an_unknown_scheme_is_a_mistake_in_the_configuration(
+    run: Program, home: Path, verb: tuple[str, ...], url: str
+) -> None:
+    configure(home, entry("http://127.0.0.1:1/a"), entry(url))
+    before = listing(home)
+    result = run.here(verb[0], CONFIG, *verb[1:])
+    assert (result.code, result.out, one_line(result.err)) == (2, "", True)
+    assert "sources[1].url: unknown scheme " in result.err
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize("scheme", ["file", "FILE", "s3", "simplecache::file"])
+def test_a_scheme_of_fsspec_is_no_mistake(home: Path, scheme: str) -> None:
+    load(str(configure(home, entry(f"{scheme}://{home}/b"))))
 
 
 def test_an_invalid_configuration_is_reported_even_without_the_extra(home: Path) -> None:

@@ -41,7 +41,20 @@ def load(path: str, *, day: str | None = None) -> "ExtractConfig":
         found = load_config(path, os.environ, day=day)
     if not found.sources:
         raise config_error(path, [(("sources",), "the key is missing; add it, or run the stages: `manifestlog run`")])
+    refuse_unknown_schemes(found, path)
     return found
+
+
+def refuse_unknown_schemes(config: "ExtractConfig", path: str) -> None:
+    """Raise `ConfigError` for a source with a scheme that no fetcher knows."""
+    with startup.loading():
+        from manifestlog.extract.config.configuration import config_error  # noqa: PLC0415 -- slow to import
+        from manifestlog.extract.fetchers.dispatch import unknown_scheme  # noqa: PLC0415 -- slow to import
+
+        unknown = [(number, unknown_scheme(source.url)) for number, source in enumerate(config.sources)]
+    advice = "expected http, https, or one that fsspec knows, such as s3, sftp or file; correct it"
+    if problems := [(("sources", number, "url"), f"unknown scheme {one}; {advice}") for number, one in unknown if one]:
+        raise config_error(path, problems)
 
 
 def fetch_all(settings: Settings, path: str) -> int:

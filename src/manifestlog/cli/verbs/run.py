@@ -99,6 +99,8 @@ def run(
     """
     found = configured.load(config, day=day)
     chosen = _choose(found, stages or [], jobs)
+    if chosen.extracts:
+        extraction.refuse_unknown_schemes(found.sources, found.path)
     chosen.only, chosen.retry_failed = only, retry_failed
     _import_from(Path(config))
     _check(chosen.stages)

@@ -88,6 +88,20 @@ class RemoteFetcher:
         return type(self), (self._defaults, self._secrets)
 
 
+def unknown_scheme(url: str) -> str | None:
+    """Return the scheme in a URL, or in a chain of URLs, that the built-in fetcher does not know; None if it knows all."""
+    if is_http(url):
+        return None
+    try:
+        import fsspec  # noqa: PLC0415 -- an extra
+    except ImportError:
+        return None  # `RemoteFetcher.check` says so
+    links = (link.partition("://") for link in url.split("::"))
+    schemes = (scheme.lower() for scheme, slashes, _ in links if slashes or scheme.isalpha())
+    known = {*fsspec.available_protocols(), *fsspec.registry}
+    return next((scheme for scheme in schemes if scheme not in known), None)
+
+
 def _http(defaults: Defaults, secrets: frozenset[str]) -> Fetcher:
     try:
         from manifestlog.extract.fetchers.http import HttpFetcher  # noqa: PLC0415 -- an extra
