@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -248,6 +249,15 @@ def test_a_copy_has_the_root_that_is_given(places: Places) -> None:
         assert source.copy_to(target, root="/srv/etl").outcome is CopyOutcome.ALREADY_THERE
     with DownloadManifestManager(target, read_only=True) as copy:
         assert copy.root == Path("/srv/etl")
+
+
+def test_a_segment_of_a_copy_has_an_event_however_small_segments_are(
+    in_files: DownloadManifestManager, places: Places
+) -> None:
+    """Their first lines alone are longer."""
+    target = Path(places("files", "copied_download"))
+    copy_manifest(in_files.path, target, options=replace(QUIET, segment_bytes_max=1))
+    assert len(list(target.parent.glob("history/copied_download.*"))) == len(told(engine_of(in_files)))
 
 
 def test_memory_is_no_target(in_files: DownloadManifestManager) -> None:

@@ -54,7 +54,7 @@ def write(
         temporary = paths.temporary(path)
         with publish.unfinished(temporary, mode_from=paths.canonical) as fd:
             segment = _Segment(fd, header)
-            while entry is not None and segment.tail.length < min(bytes_max, BYTES_MAX):
+            while entry is not None and not segment.is_full(min(bytes_max, BYTES_MAX)):
                 segment.add(lines.encode(entry, 0))
                 entry = next(waiting, None)
             previous = segment.finish()
@@ -75,6 +75,10 @@ class _Segment:
         self._packed = 0
         self.tail = Tail()
         self._take(lines.header_line(header))
+
+    def is_full(self, bytes_max: int) -> bool:
+        """Return whether it has so many bytes. One event fits in any case, however long the first line is."""
+        return self.tail.lines > 1 and self.tail.length >= bytes_max
 
     def add(self, body: bytes) -> None:
         """Add a line with this body."""
