@@ -1,4 +1,4 @@
-"""Finds and creates the row of a manifest."""
+"""Finds, creates and lists the rows of manifests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from manifestlog.model.rows import Row
 
 _FIND = "SELECT manifest_id, lanes, metadata FROM manifestlog.manifest WHERE name = %s"
+_NAMES = "SELECT name FROM manifestlog.manifest ORDER BY name"
 _CREATE = """
     WITH made AS (
         INSERT INTO manifestlog.manifest (manifest_id, name, lanes, metadata)
@@ -36,6 +37,11 @@ def find(slot: Slot, name: str) -> Stored | None:
     """Return what is stored of a manifest."""
     found = slot.rows(_FIND, name)
     return Stored(found[0][0], found[0][1], codec.loads(found[0][2])) if found else None
+
+
+def names(slot: Slot) -> list[str]:
+    """Return the names of all manifests, sorted."""
+    return [name for (name,) in slot.rows(_NAMES)]
 
 
 def create(slot: Slot, name: str, metadata: Row, ahead: int = 1) -> None:

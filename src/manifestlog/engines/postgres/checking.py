@@ -11,10 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifestlog import names
-from manifestlog.engines.postgres import reading, schema
-from manifestlog.engines.postgres.connections import Pool
-from manifestlog.engines.postgres.location import of_database
+from manifestlog.engines.postgres import reading
 from manifestlog.engines.postgres.values import seen_in
 from manifestlog.engines.reports import CheckReport, Footprint
 from manifestlog.model import codec
@@ -22,6 +19,7 @@ from manifestlog.model import codec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from manifestlog.engines.postgres.connections import Pool
     from manifestlog.engines.postgres.slots import Slot
 
 _PAGE = 2000
@@ -47,7 +45,6 @@ _SIZES = """
         coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relname IN ('log', 'mention')), 0)::bigint
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'manifestlog' AND c.relkind = 'r'"""
-_NAMES = "SELECT name FROM manifestlog.manifest ORDER BY name"
 
 
 def check(pool: Pool, manifest_id: int) -> CheckReport:
@@ -108,13 +105,3 @@ def footprint(slot: Slot) -> Footprint:
     """Return the size of the tables in bytes."""
     ((records, history),) = slot.rows(_SIZES)
     return Footprint(records, 0, 0, history)
-
-
-def manifests(directory: str) -> list[str]:
-    """Return the locations of the manifests in this database, sorted by name."""
-    pool = Pool(of_database(directory), 0.0)
-    try:
-        found = pool.open(lambda slot: slot.rows(_NAMES) if schema.version(slot, pool.location) else [])
-    finally:
-        pool.close()
-    return [names.joined(directory, name) for (name,) in found]

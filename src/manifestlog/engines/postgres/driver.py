@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from manifestlog import names
 from manifestlog.engines import no_replicas
 from manifestlog.engines.postgres import catalog, checking, doctor, loading, location as locations, schema
 from manifestlog.engines.postgres.catalog import Stored
@@ -155,4 +156,9 @@ def diagnose(directory: str) -> Generator[ProbeResult]:
 
 def manifests(directory: str) -> list[str]:
     """Return the locations of the manifests in this database, sorted by name."""
-    return checking.manifests(directory)
+    pool = Pool(locations.of_database(directory), 0.0)
+    try:
+        found = pool.open(lambda slot: catalog.names(slot) if schema.version(slot, pool.location) else [])
+    finally:
+        pool.close()
+    return [names.joined(directory, name) for name in found]
