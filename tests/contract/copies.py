@@ -117,6 +117,21 @@ def not_over_another(path: Path) -> None:
         refused(lambda: manifest.copy_to(alone))
 
 
+def not_over_another_history(path: Path) -> None:
+    """A history alone, of a manifest that began as the one that is copied there."""
+    manifest, target = copied(path)
+    manifest.close()
+    (pack,) = target.parent.glob(f"history/{target.name.removesuffix('.json')}.*")
+    left = pack.read_bytes()
+    for file in target.parent.glob(f"{target.name.removesuffix('.json')}.*"):
+        file.unlink()
+    other = target.with_name("other_download.manifest.json")
+    with DownloadManifestManager(other, META, options=QUIET) as found:
+        found.add(record("other"))
+        found.copy_to(target)
+    assert [file.read_bytes() for file in target.parent.glob("quarantine/*/*")] == [left]
+
+
 def not_over_its_own(path: Path) -> None:
     manifest, target = copied(path)
     with DownloadManifestManager(target, options=QUIET) as copy:

@@ -75,6 +75,7 @@ def _die_at_each(
         assert copy_manifest(source, target, options=MANUAL).outcome is CopyOutcome.ALREADY_THERE
         assert maintenance.check(target).findings == [], number
         assert _reach(target) == _reach(source), number
+        assert not (target.parent / "quarantine").exists(), number
         number += step
     return number
 

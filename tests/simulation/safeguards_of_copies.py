@@ -12,6 +12,7 @@ _LOADING = "engines.filelog.loading"
 _CRASH = "crash: a copy"
 _CRASH_BEFORE_A_LATER_ONE = "crash: a copy whose source goes on"
 _CRASH_OF_A_MIRROR = "crash: a mirror"
+_ANOTHER_HISTORY = "a copy beside the history of another manifest"
 
 COPIES = [
     one(
@@ -59,8 +60,44 @@ COPIES = [
     one(
         "unfinished packs go away before a history is set aside",
         "quarantine that fills with them",
-        _CRASH,
+        "crash: a copy that is given up",
         "engines.filelog.history.leftovers:set_aside", "keep.sweep(paths, left)", "pass",
+    ),
+    one(
+        "unfinished packs go away before the next copy",
+        "quarantine that fills with them",
+        _CRASH,
+        f"{_LOADING}:load", "keep.sweep(paths, history_folder.names(paths))", "pass",
+    ),
+    one(
+        "a copy goes on over the packs of its earlier try",
+        "quarantine that fills with them",
+        _CRASH,
+        "engines.filelog.history.leftovers:in_the_way", "if not (name in coming and", "if True or not (name in coming and",
+    ),
+    one(
+        "a copy sets aside what lies in the place of its history",
+        "a history that is replaced by another one",
+        _ANOTHER_HISTORY,
+        f"{_LOADING}:_publish", "leftovers.move(paths, written.in_the_way)", "pass",
+    ),
+    one(
+        "a copy reads the packs whose names it wants",
+        "a history that is replaced by another one",
+        _ANOTHER_HISTORY,
+        "engines.filelog.history.leftovers:in_the_way", "and _is_repeated(paths, ts_created, name, coming[name])", "",
+    ),
+    one(
+        "a pack is replaced only by one with all its events",
+        "a history that is replaced by another one",
+        _ANOTHER_HISTORY,
+        "engines.filelog.history.writing:begins_with", "if body != next(bodies, None):", "if False:",
+    ),
+    one(
+        "a copy that comes second takes its history away",
+        "a history beside the canonical of another manifest",
+        "a manifest that is created beside a copy",
+        f"{_LOADING}:_name", "_remove_packs(paths, written.packs)", "pass",
     ),
     Safeguard(
         "a copy replaces no canonical with records",

@@ -1,17 +1,24 @@
-"""A crash at every call of a copy into files, by a kill and by a power cut: nothing is there or all of it, and the next copy ends it."""
+"""A crash at every call of a copy into files, by a kill and by a power cut: nothing is there or all of it, and the next copy ends it.
+
+Whoever creates a manifest there instead, or meanwhile, gets nothing of the copy.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from contract.builders import QUIET, record, sha
-from contract.copies import fill, shown, told
-from manifestlog import DownloadManifestManager, ManifestNotFoundError
+from contract.copies import engine_of, fill, shown, told
+from manifestlog import DownloadManifestManager, ManifestExistsError, ManifestNotFoundError
 from manifestlog.copying import copy
+from manifestlog.engines.filelog import loading
+from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.recovery.check import check
 from manifestlog.engines.registry import driver_for, open_to_read
 from manifestlog.model.batches import encoded
@@ -28,13 +35,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from contract.copies import Told
+    from manifestlog import ManifestOptions
     from manifestlog.engines.protocol import Engine
     from support.counts import Count
 
     from .disk import SimDisk
     from .machine import Machine
 
-Seen = tuple[bytes, "Told"]
+    Seen = tuple[bytes, Told]
+    Examine = Callable[[Machine, SimDisk, Engine, Collection[Seen | None]], None]
+
+_PACKS = replace(MANUAL, segment_bytes_max=1500)
+"""The events of the copy are in several segments."""
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +64,41 @@ def _seen() -> Seen | None:
         return None
 
 
-def _examine(machine: Machine, disk: SimDisk, source: Engine, moments: Collection[Seen | None]) -> None:
+def _examine(
+    machine: Machine,
+    disk: SimDisk,
+    source: Engine,
+    moments: Collection[Seen | None],
+    options: ManifestOptions = MANUAL,
+) -> None:
     """One of these is there; the next copy ends it, a third one writes nothing, and the manifest goes on."""
     whole = shown(source), told(source)
     machine.boot(disk)
     assert _seen() in moments
-    copy(source, PATH, MANUAL)
+    copy(source, PATH, options)
     assert _seen() == whole
     assert not check(resolve(PATH)).damaged
+    assert [path for path in machine.disk.files() if "/quarantine/" in path] == []
     with closing(open_to_read(PATH, MANUAL)) as engine:
         assert engine.reach() == source.reach()
     before = machine.disk.files()
-    copy(source, PATH, MANUAL)
+    copy(source, PATH, options)
     assert machine.disk.files() == before
     machine.boot(machine.disk)
     with open_manifest() as manifest:
+        manifest.add(make_record(100))
+        manifest.compact()
+    assert not check(resolve(PATH)).damaged
+    assert [path for path in machine.disk.files() if ".tmp-" in path] == []
+
+
+def _give_up(machine: Machine, disk: SimDisk, _source: Engine, moments: Collection[Seen | None]) -> None:
+    """One of these is there, or whoever creates a manifest begins anew; and nothing unfinished stays."""
+    machine.boot(disk)
+    found = _seen()
+    assert found in moments
+    with open_manifest() as manifest:
+        assert told(engine_of(manifest)) == (found[1] if found else [])
         manifest.add(make_record(100))
         manifest.compact()
     assert not check(resolve(PATH)).damaged
@@ -85,26 +117,37 @@ def _goes_on(source: Engine) -> None:
     source.forget(sha("a"))
 
 
-def crash_at_each_call(
-    machine: Machine, begin: Callable[[], None] = lambda: None, then: Callable[[Engine], None] = lambda _: None
-) -> int:
-    """Return how many states there were. What is copied is on no disk, so no crash touches it.
-
-    `begin` makes what is in the place of the copy, `then` changes the source after the crash.
-    """
+@contextmanager
+def _copied(machine: Machine) -> Iterator[Engine]:
+    """What is copied; it is on no disk, so no crash touches it."""
     machine.boot(new_disk())
     memory = driver_for("memory:systems_download")
     place = memory.locate("memory:systems_download")
     with closing(memory.open(place, metadata_row(metadata()), QUIET, read_only=False)) as source:
         fill(source)
         machine.boot(new_disk())
+        yield source
+
+
+def crash_at_each_call(
+    machine: Machine,
+    begin: Callable[[], None] = lambda: None,
+    then: Callable[[Engine], None] = lambda _: None,
+    examine: Examine = _examine,
+    options: ManifestOptions = MANUAL,
+) -> int:
+    """Return how many states there were.
+
+    `begin` makes what is in the place of the copy, `then` changes the source after the crash.
+    """
+    with _copied(machine) as source:
         begin()
         before = _seen()
-        states = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=2)
+        states = states_of(machine, lambda: copy(source, PATH, options), samples=2)
         machine.power_off()
         moments = (None, before, (shown(source), told(source)))
         then(source)
-        return examine_each(states, lambda disk: _examine(machine, disk, source, moments))
+        return examine_each(states, lambda disk: examine(machine, disk, source, moments))
 
 
 def crash_into_an_empty_one(machine: Machine) -> int:
@@ -117,8 +160,44 @@ def crash_before_a_later_one(machine: Machine) -> int:
     return crash_at_each_call(machine, then=_goes_on)
 
 
-@pytest.mark.parametrize("crash", [crash_at_each_call, crash_into_an_empty_one, crash_before_a_later_one])
+def crash_among_packs(machine: Machine) -> int:
+    """The same with a history of several packs."""
+    return crash_at_each_call(machine, examine=partial(_examine, options=_PACKS), options=_PACKS)
+
+
+def crash_and_give_up(machine: Machine) -> int:
+    """The same, where nobody copies again."""
+    return crash_at_each_call(machine, examine=_give_up)
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [crash_at_each_call, crash_into_an_empty_one, crash_before_a_later_one, crash_among_packs, crash_and_give_up],
+)
 def test_a_crash_at_every_call_of_a_copy(machine: Machine, crash: Callable[[Machine], int], count: Count) -> None:
     states = crash(machine)
     count("crash states", states)
     assert states > 20
+
+
+def create_meanwhile(machine: Machine) -> None:
+    """Somebody who has seen no history yet names a canonical just before the copy does."""
+    paths = resolve(PATH)
+    with _copied(machine) as source:
+        creator = machine.spawn()
+
+        def before(_number: int, name: str, args: tuple[Any, ...]) -> None:
+            if name == "link" and args[1] == paths.canonical:
+                machine.before = None
+                with machine.running(creator):
+                    base.create_canonical(paths, metadata_row(metadata()) | {"total_records": 0})
+
+        machine.before = before
+        with pytest.raises(ManifestExistsError, match="meanwhile"):
+            loading.load(paths, source.image(), MANUAL)
+        assert _seen() is not None
+        assert [path for path in machine.disk.files() if path.startswith(paths.history)] == []
+
+
+def test_a_manifest_that_is_created_meanwhile_has_no_history_of_the_copy(machine: Machine) -> None:
+    create_meanwhile(machine)

@@ -100,6 +100,7 @@ def _examine(machine: Machine, disk: SimDisk, source: Engine, moments: list[byte
         assert shown(engine) == shown(source)
         assert (told(engine), report.comparisons) == (told(source), 0)
     assert not check(resolve(PATH)).damaged
+    assert [path for path in machine.disk.files() if "/quarantine/" in path] == []
 
 
 def crash_at_each_call(machine: Machine) -> int:

@@ -3,18 +3,21 @@
 ::
 
     (1) take the compaction lock          a second copy to the same place waits, and then finds the first
-    (2) write the canonical file and the history under temporary names, sync them, read them back
+    (2) write the canonical file and the history under temporary names, sync them, read them back; compare the history
+        with what it finds at its place
     (3) take the append lock: from here on no other process writes
-    (4) remove the canonical file of an empty manifest at this place; give the packs of the history their names;
-        write the log, which says that the canonical file covers the history, under a temporary name
+    (4) remove the canonical file of an empty manifest at this place; move aside what is at the place of the history;
+        give the packs of the history their names; write the log, which says that the canonical file covers the history,
+        under a temporary name
     (5) give the canonical file its name: now the manifest exists, with all records
     (6) give the log its name
 
 ::
 
     crash before (4)          unfinished files, which the next copy or compaction removes
-    crash between (4) and (5) packs without a manifest: the next copy, or the process that creates a manifest, moves
-                              them aside
+    crash between (4) and (5) packs without a manifest: the next copy of this source replaces them by its own packs, which
+                              have all their events. A copy of another source, or the process that creates a manifest,
+                              moves them aside
     crash between (5) and (6) all records and events, but no earlier times; the next copy, of any moment of the source,
                               does (6) first. A process that writes before that begins another log
 
@@ -69,13 +72,14 @@ class _Written(NamedTuple):
     temporary: str
     identity: tuple[int, str]
     packs: writing.Packs
+    in_the_way: list[str]
+    """The files at the place of the history, except packs of an earlier try."""
 
 
 def load(paths: ManifestPaths, image: Image, options: ManifestOptions) -> None:
     """Make the manifest. On return it survives a power cut. Raises `ManifestExistsError`, `LockTimeoutError`."""
     try:
         disk.make_directory(paths.directory)
-        leftovers.set_aside(paths, options.lock_timeout_s)
         compact_lock = FileLock(paths.compact_lock, options.lock_timeout_s)
         append_lock = FileLock(paths.append_lock, options.lock_timeout_s)
         with closing(compact_lock), closing(append_lock), compact_lock:  # (1)
@@ -169,7 +173,8 @@ def _write(paths: ManifestPaths, image: Image, segment_bytes_max: int) -> _Writt
     packs = writing.write(
         paths, metadata["ts_created"], _skeleton(image), 1 if image.reach is None else 2, entries, segment_bytes_max
     )
-    return _Written(temporary, (out.size, checksums.hex_crc(out.crc)), packs)
+    in_the_way = leftovers.in_the_way(paths, metadata["ts_created"], packs.files)
+    return _Written(temporary, (out.size, checksums.hex_crc(out.crc)), packs, in_the_way)
 
 
 def _skeleton(image: Image) -> CanonicalId:
@@ -204,23 +209,33 @@ def _publish(paths: ManifestPaths, image: Image, written: _Written) -> None:
     if there is not None and not is_same:  # (4)
         disk.remove(paths.canonical)
         disk.sync_directory(paths.directory)  # else a power cut may leave it beside the history of another one
+    leftovers.move(paths, written.in_the_way)
     for temporary, path in packs.files:
         disk.replace(temporary, path)
     if packs.files:
         disk.sync_directory(paths.history)
     log_names = None if packs.last is None else _write_log(paths, image, packs.last, written)
-    _name(paths, written.temporary, is_new=not is_same)  # (5)
+    _name(paths, written, is_new=not is_same)  # (5)
     if log_names is not None:
         _name_log(paths, *log_names)  # (6)
 
 
-def _name(paths: ManifestPaths, temporary: str, *, is_new: bool) -> None:
+def _name(paths: ManifestPaths, written: _Written, *, is_new: bool) -> None:
     """Name the canonical, or replace the same one: step (5)."""
     try:
-        (disk.publish_new if is_new else disk.replace)(temporary, paths.canonical)
+        (disk.publish_new if is_new else disk.replace)(written.temporary, paths.canonical)
     except FileExistsError:
+        _remove_packs(paths, written.packs)
         raise ManifestExistsError(paths.canonical, "another program has made a manifest there meanwhile") from None
     disk.sync_directory(paths.directory)
+
+
+def _remove_packs(paths: ManifestPaths, packs: writing.Packs) -> None:
+    """Remove the packs that have their names: they must not stay beside the canonical file of another manifest."""
+    for _, path in packs.files:
+        disk.remove(path)
+    if packs.files:
+        disk.sync_directory(paths.history)
 
 
 def _write_log(paths: ManifestPaths, image: Image, last: Summary, written: _Written) -> tuple[str, str]:

@@ -24,10 +24,12 @@ from manifestlog.engines.filelog.log.segment import Tail
 from manifestlog.files import disk, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from manifestlog.engines.filelog.log.lines import LogEntry
     from manifestlog.names import ManifestPaths
+
+_HEADER, _SEAL = b'{"op":"open",', b'{"op":"seal",'
 
 
 class Packs(NamedTuple):
@@ -62,6 +64,29 @@ def write(
         for damage in Pack(temporary).damaged_blocks():
             raise damage
     return Packs(files, previous if files else None)
+
+
+def begins_with(pack: Pack, other: Pack) -> bool:
+    """Return whether a pack begins with every event of another one, if both are as `write` makes them.
+
+    Raises `DamagedManifestError`.
+    """
+    bodies, others = _bodies(pack), _bodies(other)
+    if not all(next(some, b"").startswith(_HEADER) for some in (bodies, others)):
+        return False
+    for body in others:
+        if body.startswith(_SEAL):
+            return next(others, None) is None
+        if body != next(bodies, None):
+            return False
+    return False  # it has no end
+
+
+def _bodies(pack: Pack) -> Iterator[bytes]:
+    """Yield the lines without their CRCs, which differ from one segment to another."""
+    for number in range(len(pack.blocks)):
+        for piece in pack.pieces(number):
+            yield from (line[: -checksums.CRC_TAIL] for line in piece.data.split(b"\n")[:-1])
 
 
 class _Segment:
