@@ -84,7 +84,11 @@ def results(done: Result) -> list[dict[str, int]]:
         ([stage("x", "y"), stage("y", "x")], "stages[0].from: the stages form a circle: "),
         ([stage("x", "files_raw"), stage("y", "files_raw", manifest="files_x")], "stages[1].manifest: stage x writes files_x"),
         ([stage("x", "files_raw"), stage("y", "z")], "stages[1].from: no stage or manifest has this name; expected "),
-        ([stage("x", "files_raw", command=["echo", "{inptu}"])], "{inptu} is no placeholder"),
+        ([stage("x", "files_raw", command=["echo", "{inptu}"])], "stages[0].command: {inptu} is no placeholder"),
+        ([stage("x", "files_raw", output="../x/{stem}.csv")], "stages[0].output: leads out of output_dir; "),
+        ([stage("x", "files_raw", output="/x/{stem}.csv")], "stages[0].output: leads out of output_dir; "),
+        ([stage("x", "files_raw", output="{stem")], "stages[0].output: a brace is not closed, "),
+        ([stage("x", "files_raw", group_by="{dataset}/{mnth}")], "stages[0].group_by: {mnth} is no placeholder of group_by; expected month"),
         ([stage("x", "files_raw", command=None, function="no_such_module:f")], "no_such_module:f cannot be loaded: "),
     ],
 )  # fmt: skip
@@ -96,7 +100,14 @@ def test_a_wrong_configuration_is_one_line(run: Program, files: Path, stages: li
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"command": ["echo", "{inptu}"]}, {"output": "{nmae}"}, {"command": None, "function": "no_such_module:f"}]
+    "wrong",
+    [
+        {"command": ["echo", "{inptu}"]},
+        {"output": "{nmae}"},
+        {"output": "../{stem}"},
+        {"output_dir": CONFIG},
+        {"command": None, "function": "no_such_module:f"},
+    ],
 )
 def test_a_stage_that_cannot_run_ends_the_run_before_anything_is_fetched(run: Program, wrong: dict[str, Any]) -> None:
     (run.home / "one.csv").write_text("1,2\n", "utf-8")

@@ -109,6 +109,14 @@ def test_what_cannot_be_called_is_refused_before_anything_is_done(home: Home) ->
         run_stage(DOWNLOADS, PARSED, 42, home.manifests)  # type: ignore[call-overload]  # what is tested
 
 
+def test_a_file_in_the_place_of_the_output_directory_is_refused_before_anything_is_done(home: Home) -> None:
+    home.download(("a", "one"))
+    home.data.write_text("mine")
+    with pytest.raises(StageError, match=f"output_dir: {home.data} is no directory; "):
+        home.run(upper)
+    assert not home.path(PARSED).exists()
+
+
 def test_a_path_of_a_manifest_may_be_a_path(home: Home) -> None:
     home.download(("a", "one"))
     found = run_stage(home.path(DOWNLOADS), home.path(PARSED), upper, output_dir=home.data, options=FAST)

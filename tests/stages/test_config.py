@@ -9,11 +9,15 @@ import pytest
 
 from manifestlog.model.url_paths import path_of
 from manifestlog.names import NAME_PATTERN, NAME_RULE
-from manifestlog.stages import CommandWork, FunctionWork, Rerun, Stage, Where
+from manifestlog.stages import CommandWork, FunctionWork, Rerun, Stage, Where, placeholders
 from manifestlog.stages.config import Directories, Problem, read_stages
 
 NEAR = "expected transform, or another of"
 CONFIG, DATA = Path("/etl"), Path("/etl/data")
+OF_COMMANDS, OF_NAMES, OF_GROUPS = (
+    ", ".join(sorted(names))
+    for names in (placeholders.VALUES | placeholders.PATHS, placeholders.VALUES, placeholders.OF_RECORD)
+)
 
 
 def raw_stage(**members: Any) -> dict[str, Any]:
@@ -142,6 +146,25 @@ def test_from_may_name_a_manifest_that_others_fill() -> None:
         ({"from": "transfrom"}, "from",
          f"no stage or manifest has this name; {NEAR} galaxy_download, transform, galaxy_processing"),
         ({"env": {"A": 1}}, "env", "expected an object of names and values; correct it"),
+        ({"env": {"A": "{stme}"}}, "env", f"{{stme}} is no placeholder of a command; expected stem, or another of {OF_COMMANDS}"),
+        ({"command": ["echo", "{inptu}"]}, "command",
+         f"{{inptu}} is no placeholder of a command; expected input, or another of {OF_COMMANDS}"),
+        ({"output": "../x/{stem}.csv"}, "output",
+         "leads out of output_dir; write a path below it, or set output_dir to another directory"),
+        ({"output": "/x/{stem}.csv"}, "output",
+         "leads out of output_dir; write a path below it, or set output_dir to another directory"),
+        ({"output": "~/{stem}.csv"}, "output",
+         "~ and $ are not expanded in a path; write a path below output_dir, and placeholders as {stem}"),
+        ({"output": "{stem"}, "output",
+         f"a brace is not closed, not opened, or holds no placeholder; expected one of {OF_NAMES} in each pair"),
+        ({"output": "{nmae}"}, "output",
+         f"{{nmae}} is no placeholder of an output's name; expected name, or another of {OF_NAMES}"),
+        ({"output": "{dataset}/"}, "output", "names a directory; end it with the name of a file, such as {stem}.csv"),
+        ({"output": ".x/{stem}"}, "output",
+         "a part of it starts with a dot, a dash or a space; choose another name"),
+        ({"group_by": "{dataset}/{mnth}"}, "group_by",
+         f"{{mnth}} is no placeholder of group_by; expected month, or another of {OF_GROUPS}"),
+        ({"group_by": "("}, "group_by", "is no regular expression; correct it"),
     ],
 )  # fmt: skip
 def test_a_bad_member_is_named_with_its_remedy(members: dict[str, Any], place: str, reason: str) -> None:
@@ -215,3 +238,18 @@ def test_no_message_contains_a_value() -> None:
         raw_stage(where={"since": "s3cret"}), raw_stage(output_dir="~s3cret"), raw_stage(name="s3cret !")
     )
     assert "s3cret" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"output": "../s3cret"},
+        {"output": "{S3cret"},
+        {"output": ".s3cret"},
+        {"group_by": "(s3cret"},
+        {"group_by": "s3cret"},
+    ],
+)
+def test_no_message_contains_a_pattern(members: dict[str, Any]) -> None:
+    _, problems = read(raw_stage(**members))
+    assert (len(problems), "s3cret" in str(problems).lower()) == (1, False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from manifestlog.stages import naming
+from manifestlog.stages import StageError, naming
 
 ROW: dict[str, Any] = {
     "source_id": "prices",
@@ -42,7 +42,7 @@ def test_a_value_never_leaves_its_directory(dataset: str, found: str) -> None:
 
 @pytest.mark.parametrize("name", ["/a", "../a", "a/../b", "", ".", "a/.b", "a.part", "a\0b", "con"])
 def test_a_given_name_that_is_not_safe_is_refused(name: str) -> None:
-    with pytest.raises(naming.OutsideError):
+    with pytest.raises(naming.OutputNameError):
         naming.checked(name)
 
 
@@ -71,6 +71,64 @@ def test_a_group_has_a_key(group_by: str, key: str | None) -> None:
     assert naming.GroupKey("s", group_by).of(ROW) == key
 
 
-@pytest.mark.parametrize(("text", "unknown"), [("{stem}{x}", "x"), ("{input}", "input"), ("{stem}", None)])
-def test_a_placeholder_that_means_nothing_is_named(text: str, unknown: str | None) -> None:
-    assert naming.unknown_placeholder(text, paths=False) == unknown
+@pytest.mark.parametrize(
+    "group_by",
+    ["{dataset}/{mnth}", "{key}", "{dataset}-{stage}", "{dataset}/{month", "{dataset}/{Month}", "(", "plain"],
+)
+def test_what_groups_nothing_is_refused(group_by: str) -> None:
+    with pytest.raises(StageError, match="group_by"):
+        naming.GroupKey("s", group_by)
+
+
+# -- patterns that no item can use -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["../x/{stem}.csv", "a/../{stem}", "{dataset}/..", "/srv/{stem}.csv", "//srv/{stem}", "s3://bucket/{stem}.csv"],
+)
+def test_a_pattern_that_leads_out_is_refused(pattern: str) -> None:
+    assert str(naming.output_problem(pattern)).startswith("leads out of output_dir; ")
+
+
+@pytest.mark.parametrize("pattern", ["~/{stem}.csv", "~etl/{stem}", "$HOME/{stem}.csv", "${HOME}/x", "${stem}.csv"])
+def test_a_pattern_for_a_shell_is_refused(pattern: str) -> None:
+    assert str(naming.output_problem(pattern)).startswith("~ and $ are not expanded")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{stem", "stem}.csv", "{dataset}/{stem.csv", "{Stem}.csv", "{stem:>9}", "{{stem}}"]
+)
+def test_a_pattern_with_a_brace_of_no_placeholder_is_refused(pattern: str) -> None:
+    assert str(naming.output_problem(pattern)).startswith("a brace is not closed, not opened, or holds no placeholder")
+
+
+@pytest.mark.parametrize("pattern", ["{nmae}", "{stem}.{}", "{input}.csv", "{dataset}/{output}"])
+def test_a_pattern_with_an_unknown_placeholder_is_refused(pattern: str) -> None:
+    assert "is no placeholder of an output's name; expected " in str(naming.output_problem(pattern))
+
+
+@pytest.mark.parametrize("pattern", [".", "{dataset}/", "{dataset}/."])
+def test_a_pattern_that_names_a_directory_is_refused(pattern: str) -> None:
+    assert str(naming.output_problem(pattern)).startswith("names a directory; ")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [".hidden/{stem}", "{stem}.", "-{stem}", "a:b/{stem}", "con{suffix}", "{stem}.part", "{suffix}", "a" * 181],
+)
+def test_a_pattern_whose_every_name_is_unsafe_is_refused(pattern: str) -> None:
+    assert str(naming.output_problem(pattern)).startswith("a part of it ")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "same.txt", "{dataset}/{name}", "{stem}-{checksum8}{suffix}", "au{stem}", "com{stem}", "x.part{suffix}", "x.{suffix}",
+        "{source_id}/{year}/{month}/{date}/{hour}", "a//./{stem}", "a..b/{stem}", "{stem}~", "price$usd/{stem}", "a" * 180,
+        "{parent}/{key}-{stage}-{version}",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_some_item_can_use_is_accepted(pattern: str) -> None:
+    """What its values make of it is found out for each item."""
+    assert naming.output_problem(pattern) is None

@@ -10,7 +10,7 @@ from manifestlog import DamagedManifestError, DownloadManifestManager, ManifestN
 from manifestlog.model.url_paths import path_of
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.opening import Stores
-from manifestlog.stages import Pipeline, Stage, StageError, in_order, pending_items
+from manifestlog.stages import CommandWork, Pipeline, Stage, StageError, Where, in_order, pending_items
 from manifestlog.stages.by_hand import ByHand
 from manifestlog.stages.last_run import pending_count
 from manifestlog.stages.unused import readers_of
@@ -131,16 +131,41 @@ def test_a_stage_with_a_bad_value_names_the_field(settings: dict[str, object], f
     assert raised.value.field == field
 
 
+def test_a_bad_choice_is_told_with_all_choices() -> None:
+    with pytest.raises(StageError, match="process: expected one of extractor, transformer, loader, got 'thinker'"):
+        Stage("a_x", "a_y", process="thinker")  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize("key", ["dataset", "source", "path", "since", "until"])
+def test_a_condition_of_another_type_is_named(key: str) -> None:
+    with pytest.raises(StageError, match=f"^where.{key}: expected .*, got 5$"):
+        Where(**{key: 5})  # type: ignore[arg-type]  # what is tested
+
+
 def test_a_stage_cannot_be_its_own_upstream() -> None:
     with pytest.raises(StageError, match="its own upstream"):
         Stage("a_x", "a_x")
 
 
-@pytest.mark.parametrize("output", ["{nonsense}.txt", "{input}.txt"])
-def test_a_pattern_with_a_placeholder_that_means_nothing_is_refused(home: Home, output: str) -> None:
-    home.download(("a", "one"))
-    with pytest.raises(StageError, match="is no placeholder"):
-        home.run(lambda _: b"x", output=output)
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"output": "{nonsense}.txt"}, "output"),
+        ({"output": "../{stem}.txt"}, "output"),
+        ({"output": "{stem"}, "output"),
+        ({"group_by": "{dataset}/{nonsense}"}, "group_by"),
+        ({"work": CommandWork(("echo", "{nonsense}"))}, "command"),
+        ({"work": CommandWork(("env",), env={"A": "{nonsense}"})}, "env"),
+        ({"work": CommandWork("echo {input}")}, "work"),  # type: ignore[arg-type]  # what is tested
+        ({"work": CommandWork(("head", "-n", 1))}, "work"),  # type: ignore[arg-type]
+        ({"work": CommandWork(())}, "work"),
+    ],
+)
+def test_a_stage_that_could_do_nothing_does_not_exist(members: dict[str, Any], field: str) -> None:
+    """Neither for a run nor for a loop, so it is not found out once for each item."""
+    with pytest.raises(StageError) as raised:
+        Stage("a_x", "a_y", **members)
+    assert raised.value.field == field
 
 
 def test_an_input_in_an_object_store_that_does_not_answer_fails_with_its_url(

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from manifestlog.stages.workspace import Workspace
 
 
-class LandingError(Exception):
-    """An output that cannot be recorded: a failure of its item."""
-
-
 class Ready(NamedTuple):
     """An output that is complete: hashed, and as durable as its name will be."""
 

@@ -13,8 +13,8 @@ import os
 from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
+from manifestlog.stages.errors import OutputError
 from manifestlog.stages.hashing import content_of
-from manifestlog.stages.naming import OutsideError
 from manifestlog.stages.outcome import Failed
 from manifestlog.workers.scarcity import is_scarce
 
@@ -33,7 +33,7 @@ def attempt(perform: Callable[[Item], Outcome], item: Item, inputs: Inputs, *, c
         if problem is not None:
             return problem
         outcome = perform(item)
-    except (OSError, OutsideError) as error:
+    except (OSError, OutputError) as error:
         if is_scarce(error):
             raise
         return Failed(f"{type(error).__name__}: {error}")

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
 from manifestlog.model.models import ETLProcess
-from manifestlog.stages import command_logs, naming
+from manifestlog.stages import command_logs, naming, placeholders
 from manifestlog.stages.command import run_command
-from manifestlog.stages.errors import StageError
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
 
@@ -38,20 +37,6 @@ if TYPE_CHECKING:
 INVALID_EXIT_MAX = 125
 """Higher exit codes come from shells and `timeout`: the command could not run."""
 _SCRIPT_BYTES_MAX = 1 << 20
-
-
-def check(work: CommandWork, stage: str) -> None:
-    """Raise `StageError` if the command has a placeholder that means nothing."""
-    for text in (*work.argv, *work.env.values()):
-        if (unknown := naming.unknown_placeholder(text, paths=True)) is not None:
-            reason = (
-                f"{{{unknown}}} is no placeholder: expected one of {', '.join(sorted(naming.VALUES | naming.PATHS))}"
-            )
-            raise StageError(stage, "command", reason)
-        if "inputs" in naming.placeholders(text) and text != "{inputs}":
-            raise StageError(
-                stage, "command", "{inputs} must be an argument of its own: it becomes one for each member"
-            )
 
 
 def digest(work: CommandWork) -> str:
@@ -80,7 +65,7 @@ class Commander:
         self._stage, self._work = stage, work
         self._workspace, self._held, self._guard, self._stop = workspace, held, guard, stop
         texts = (*work.argv, *work.env.values())
-        self._uses = set().union(*map(naming.placeholders, texts))
+        self._uses = set().union(*map(placeholders.names_in, texts))
         self._program = _found(work)
         self._logs = command_logs.directory_of(stage, workspace)
 
@@ -102,11 +87,11 @@ class Commander:
 
     def _environment(self, values: Mapping[str, str]) -> dict[str, str] | None:
         """Return the variables of the command; None if they are those of this process, whose copy takes its time."""
-        own = {name: naming.expand(text, values) for name, text in self._work.env.items()}
+        own = {name: placeholders.expand(text, values) for name, text in self._work.env.items()}
         return {**os.environ, **own} if own else None
 
     def _values(self, item: Item) -> dict[str, str]:
-        values = naming.values_of(self._stage, item)
+        values = naming.values_of(item, self._stage.name, self._stage.version)
         values["input"] = item.inputs[0].path_text
         if "output" in self._uses:
             values["output"] = str(item.output_path)
@@ -120,7 +105,7 @@ class Commander:
             if argument == "{inputs}":
                 found += map(str, item.paths)
             else:
-                found.append(naming.expand(argument, values))
+                found.append(placeholders.expand(argument, values))
         return found
 
     def _outcome(self, values: Mapping[str, str], result: CommandResult) -> Outcome:

@@ -3,8 +3,8 @@
 Invariants:
 
 - Either every stage is returned, or every problem, each with its place.
-- No message contains a configured value, because it may be a secret in the wrong place. The name of a stage is not a
-  secret.
+- No message contains a configured value, because it may be a secret in the wrong place. The name of a stage or of a
+  placeholder is not a secret.
 
 It reads no file, and does not know the rest of the configuration.
 """

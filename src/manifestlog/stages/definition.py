@@ -22,6 +22,7 @@ from typing import Any
 from manifestlog.factory import DEFAULT_ETL_VERSION
 from manifestlog.model.models import ETLProcess
 from manifestlog.names import check_name, name_of
+from manifestlog.stages import naming, placeholders
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.where import Where
 
@@ -66,7 +67,7 @@ class FunctionWork:
 
 @dataclass(frozen=True, slots=True)
 class CommandWork:
-    """A command, run without a shell for each item; `naming` lists the placeholders of its arguments.
+    """A command, run without a shell for each item. The module `placeholders` lists the placeholders of its arguments.
 
     Exit code 0 means success. The output is then `{output}`, or every file in `{output_dir}`. A command with neither has
     no output.
@@ -107,8 +108,8 @@ class Stage:
     """The `process` of a new manifest."""
     version: str = DEFAULT_ETL_VERSION
     output: str | None = None
-    """The pattern of an output's path below `output_dir`, such as `{dataset}/{stem}.json`; `naming` lists the
-    placeholders. [default: `{dataset}/` and the name of the input's file]"""
+    """The pattern of an output's path below `output_dir`, such as `{dataset}/{stem}.json`. The module
+    `placeholders` lists the placeholders. [default: `{dataset}/` and the name of the input's file]"""
     output_dir: Path = Path("data")
     """The directory of the outputs, relative to the working directory. No output is ever written outside it."""
     dataset: str | None = None
@@ -142,14 +143,14 @@ class Stage:
 
     def __post_init__(self) -> None:
         for one in ("upstream", "manifest"):
-            self._set(one, os.fsdecode)
+            self._set(one, os.fsdecode, "the name or path of a manifest")
         if not self.name:
             object.__setattr__(self, "name", _last_part(self.manifest))
         self._check_types()
-        self._set("process", ETLProcess)
-        self._set("rerun", Rerun)
-        self._set("output_dir", Path)
-        self._set("log_dir", lambda given: None if given is None else Path(given))
+        self._set("process", ETLProcess, f"one of {', '.join(ETLProcess)}")
+        self._set("rerun", Rerun, f"one of {', '.join(Rerun)}")
+        self._set("output_dir", Path, "the path of a directory")
+        self._set("log_dir", lambda given: None if given is None else Path(given), "the path of a directory")
         self._require("upstream", bool(self.upstream), "expected the name or path of a manifest")
         self._require("manifest", bool(self.manifest), "expected the name or path of a manifest")
         self._require("manifest", self.manifest != self.upstream, "a stage cannot be its own upstream")
@@ -162,17 +163,19 @@ class Stage:
         self._require("give_up_after", self.give_up_after is None or self.give_up_after >= 1, "expected at least 1")
         self._require("log_days", 1 <= self.log_days <= LOG_DAYS_MAX, f"expected 1 to {LOG_DAYS_MAX} days")
         self._check_work()
+        self._check_patterns()
 
     def _check_types(self) -> None:
         for kind, expected, names in _TYPES:
             for name in names:
                 self._require(name, isinstance(getattr(self, name), kind), f"expected {expected}")
 
-    def _set(self, name: str, kind: Callable[[Any], object]) -> None:
+    def _set(self, name: str, kind: Callable[[Any], object], expected: str) -> None:
+        given = getattr(self, name)
         try:
-            object.__setattr__(self, name, kind(getattr(self, name)))
-        except (ValueError, TypeError) as error:
-            raise StageError(self.name, name, str(error)) from None
+            object.__setattr__(self, name, kind(given))
+        except (ValueError, TypeError):
+            raise StageError(self.name, name, f"expected {expected}, got {given!r:.80}") from None
 
     def _require(self, name: str, is_met: bool, reason: str) -> None:  # noqa: FBT001 -- a condition
         if not is_met:
@@ -181,12 +184,27 @@ class Stage:
     def _check_work(self) -> None:
         work = self.work
         if isinstance(work, CommandWork):
+            are_texts = not isinstance(work.argv, str) and all(isinstance(one, str) for one in work.argv)
+            self._require("work", are_texts, "expected the program and each argument as a text of its own")
+            are_texts = all(isinstance(one, str) for one in work.env.values())
+            self._require("work", are_texts, "expected texts as the values of env")
             self._require("work", bool(work.argv), "a command has at least one argument")
         elif isinstance(work, FunctionWork):
             named = isinstance(work.function, str) and _FUNCTION.fullmatch(work.function)
             self._require("work", bool(named) or callable(work.function), "expected package.module:name, or a function")
         else:
             self._require("work", work is None, "expected a command or a function")
+
+    def _check_patterns(self) -> None:
+        """Refuse what would fail for every item."""
+        reason = naming.output_problem(self.output) if self.output else None
+        self._require("output", reason is None, reason or "")
+        if self.group_by is not None:
+            naming.GroupKey(self.name, self.group_by)
+        if isinstance(self.work, CommandWork):
+            for key, texts in (("command", self.work.argv), ("env", self.work.env.values())):
+                if (reason := placeholders.command_problem(texts)) is not None:
+                    raise StageError(self.name, key, reason)
 
 
 def _last_part(manifest: str) -> str:

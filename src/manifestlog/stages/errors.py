@@ -11,7 +11,8 @@ Invariants:
 
 - Every message names the stage and the field, says what is wrong and what to do.
 
-The failure of one item is not an exception of a run: it is an event of the manifest and a line of the report.
+The failure of one item is not an exception of a run: it is an event of the manifest and a line of the report. `OutputError`
+is raised on the way there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class StageError(ManifestError, ValueError):
 
 class NoFunctionError(StageError):
     """The function of a stage cannot be loaded."""
+
+
+class OutputError(Exception):
+    """An output cannot be recorded: a failure of its item, whose text this is."""
 
 
 class CommandNotStartedError(ManifestError):

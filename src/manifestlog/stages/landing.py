@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING
 from manifestlog.files import disk
 from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import intent, naming
-from manifestlog.stages.arrival import Arrival, Landing, LandingError, Ready
+from manifestlog.stages.arrival import Arrival, Landing, Ready
+from manifestlog.stages.errors import OutputError
 from manifestlog.stages.hashing import Content, content_of, has_content
 from manifestlog.stages.outcome import Made
 from manifestlog.stages.register import record
@@ -105,9 +106,9 @@ def _prepare(landing: Landing, one: Arrival) -> bool:
         are_distinct = len({_pair(landing, one, output) for output in given}) == len(given)
         outputs = [_ready(landing, one, output, is_distinct=are_distinct) for output in given]
         if len({output.path for output in outputs}) < len(outputs):
-            raise LandingError("two outputs of the item have one name")  # noqa: TRY301 -- kept as the item's error
+            raise OutputError("two outputs of the item have one name")  # noqa: TRY301 -- kept as the item's error
         one.outputs = outputs
-    except (OSError, LandingError, naming.OutsideError) as error:
+    except (OSError, OutputError) as error:
         one.error = error
     return one.error is None
 
@@ -139,9 +140,9 @@ def _ready(landing: Landing, one: Arrival, output: Output, *, is_distinct: bool)
     try:
         content = content_of(path)
     except FileNotFoundError:
-        raise LandingError(f"the output {path} is missing") from None
+        raise OutputError(f"the output {path} is missing") from None
     if not content.size:
-        raise LandingError(f"the output {name} is empty: return nothing() if there is nothing to write")
+        raise OutputError(f"the output {name} is empty: return nothing() if there is nothing to write")
     source_id, dataset = _pair(landing, one, output)
     if not is_distinct and output.source_id is None:
         source_id = f"{source_id}/{os.path.basename(name)}"
@@ -150,13 +151,13 @@ def _ready(landing: Landing, one: Arrival, output: Output, *, is_distinct: bool)
 
 
 def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
-    """Return where an output is, and its name below the output directory. Raises `OutsideError`."""
+    """Return where an output is, and its name below the output directory. Raises `OutputError`."""
     workspace = landing.workspace
     if output.data is not None:
         name = workspace.default_name(item) if output.name is None else naming.checked(output.name)
         return workspace.write(item, output.data), name
     if output.path is None:
-        raise LandingError("an output has neither a path nor data")
+        raise OutputError("an output has neither a path nor data")
     path = os.path.abspath(output.path)
     in_work = workspace.prefix_of(item)
     if not path.startswith(in_work):  # to resolve links takes as long as all the rest
@@ -166,7 +167,7 @@ def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
         return real, _name_of(workspace.default_name(item), real[len(in_work) :], output.name)
     inside = workspace.output_dir + os.sep
     if not real.startswith(inside) or real.startswith(workspace.path + os.sep):
-        raise naming.OutsideError(str(output.path), f"it is not below the output directory {workspace.output_dir}")
+        raise naming.OutputNameError(str(output.path), f"it is not below the output directory {workspace.output_dir}")
     return real, naming.checked(real[len(inside) :])
 
 
@@ -220,7 +221,7 @@ def _choose(chosen: _Chosen, one: Arrival) -> None:
         return
     except _BusyError:
         one.is_deferred = True
-    except (OSError, LandingError, naming.OutsideError) as error:
+    except (OSError, OutputError) as error:
         one.error = error
     for output in outputs:
         if output.work is not None:
@@ -246,17 +247,17 @@ def _placed(chosen: _Chosen, output: Ready) -> Ready:
             return output._replace(path=path)
         if there:
             return output._replace(path=path, work=None)
-    raise LandingError(f"both names for the output {output.path} are taken by other files; move them away")
+    raise OutputError(f"both names for the output {output.path} are taken by other files; move them away")
 
 
 def _make_directory(landing: Landing, path: str) -> None:
-    """Create a directory of outputs, durably. Raises `OutsideError` if a link leads out of the output directory."""
+    """Create a directory of outputs, durably. Raises `OutputError` if a link leads out of the output directory."""
     if path in landing.directories:
         return
     disk.make_directory(path)
     root = landing.workspace.output_dir
     if os.path.commonpath([os.path.realpath(path), root]) != root:
-        raise naming.OutsideError(path, f"a link in it leads out of the output directory {root}")
+        raise naming.OutputNameError(path, f"a link in it leads out of the output directory {root}")
     landing.directories.add(path)
 
 

@@ -17,7 +17,7 @@ from manifestlog.factory import fresh_metadata
 from manifestlog.manager import open_already
 from manifestlog.managers import ProcessedManifestManager, reader_of
 from manifestlog.names import MEMORY, SUFFIX, check_name, is_in_memory, location_in, name_of
-from manifestlog.stages import command_work, function, kept_look, naming
+from manifestlog.stages import command_work, function, kept_look
 from manifestlog.stages.definition import CommandWork, FunctionWork, Rerun
 from manifestlog.stages.errors import StageError
 from manifestlog.stages.items import Naming
@@ -104,18 +104,13 @@ def rule_of(stage: Stage) -> Rule:
 
 
 def check(stage: Stage) -> None:
-    """Raise `StageError` if the stage cannot run: a placeholder that means nothing, no work, a function that is not there."""
-    if stage.output is not None and (unknown := naming.unknown_placeholder(stage.output, paths=False)) is not None:
-        reason = f"{{{unknown}}} is no placeholder: expected one of {', '.join(sorted(naming.VALUES))}"
-        raise StageError(stage.name, "output", reason)
-    if stage.group_by is not None:
-        naming.GroupKey(stage.name, stage.group_by)
-    if isinstance(stage.work, CommandWork):
-        command_work.check(stage.work, stage.name)
+    """Raise `StageError` if a valid stage cannot run: it has no work, its function cannot be loaded, a file is in its way."""
     if isinstance(stage.work, FunctionWork):
         function.load(stage.work, stage.name)
     if stage.work is None:
         raise StageError(stage.name, "work", "a stage that runs needs a command or a function")
+    if os.path.exists(stage.output_dir) and not os.path.isdir(stage.output_dir):
+        raise StageError(stage.name, "output_dir", f"{stage.output_dir} is no directory; move it away, or name another")
 
 
 def described(stage: Stage) -> str:

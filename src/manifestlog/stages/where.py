@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from manifestlog.model.rows import normal_time, observations
 from manifestlog.stages.errors import StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from manifestlog.model.rows import Row
 
 JUDGEMENTS = ("valid", "invalid", "any")
+_COLUMNS = {"dataset": "dataset", "source": "source_id", "path": "file_path"}
+"""The conditions that are patterns, and the members of a row that they are for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +53,8 @@ class Where:
         for name in ("since", "until"):
             if (text := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _moment(name, text))
-        patterns = (("dataset", self.dataset), ("source_id", self.source), ("file_path", self.path))
-        found = tuple((name, _pattern(texts)) for name, texts in patterns if texts is not None)
+        given = ((key, column, getattr(self, key)) for key, column in _COLUMNS.items())
+        found = tuple((column, _pattern(key, texts)) for key, column, texts in given if texts is not None)
         object.__setattr__(self, "_patterns", found)
 
     @property
@@ -92,6 +93,8 @@ def _moment(name: str, text: str) -> str:
         raise StageError("", f"where.{name}", f"expected an ISO-8601 date or time, got {text!r:.60}") from None
 
 
-def _pattern(texts: str | Iterable[str]) -> re.Pattern[str]:
-    some = (texts,) if isinstance(texts, str) else tuple(texts)
+def _pattern(key: str, texts: str | Iterable[str]) -> re.Pattern[str]:
+    some = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else (texts,)
+    if not all(isinstance(text, str) for text in some):
+        raise StageError("", f"where.{key}", f"expected a pattern, or several, got {texts!r:.60}")
     return re.compile("|".join(f"(?:{fnmatch.translate(text)})" for text in some))

@@ -81,7 +81,7 @@ class Workspace:
         return os.path.join(self.path, f"{item.digest}.{self._worker}.")
 
     def output_path(self, item: Item, name: str | None) -> str:
-        """Return the path for an output in work; it ends with the output's name. Raises `naming.OutsideError`."""
+        """Return the path for an output in work; it ends with the output's name. Raises `naming.OutputNameError`."""
         if name is None:
             return self._new(item, f"out.{os.path.basename(self.default_name(item))}")
         return self._new(item, f"{self._count(item)}.{os.path.basename(naming.checked(name))}")
@@ -100,7 +100,8 @@ class Workspace:
         """Return the path of an item's output below the output directory."""
         if item.default_name is None:
             pattern = self._stage.output or naming.DEFAULT_OUTPUT
-            item.default_name = naming.output_name(pattern, naming.values_of(self._stage, item))
+            values = naming.values_of(item, self._stage.name, self._stage.version)
+            item.default_name = naming.output_name(pattern, values)
         return item.default_name
 
     def create(self, path: str) -> int:
