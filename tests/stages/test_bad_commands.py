@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestRecord
-from manifestlog.stages import CommandWork, Result, Stage, StageReport, run_stage
+from manifestlog.stages import CommandWork, Result, Stage, StageReport, Where, run_stage
 from manifestlog.stages.errors import CommandNotStartedError
 from support.mounts import need, on_tmpfs
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 NEVER_S = 100
 SHOUT = 'tr a-z A-Z <"$1" >"$2"'
 """What a good command does."""
+IF_NOTHING = "set nothing_exit, and let the command exit with that code if there is nothing to write"
+BAD_START = "starts with a dot, a dash or a space"
+NO_LINK = "put the file itself in its place (`cp -L` copies what a link leads to)"
 
 
 @pytest.fixture
@@ -71,8 +74,17 @@ def outputs(home: Path) -> list[str]:
 
 BAD = {
     "fails": ("echo why >&2; exit 3", "the command exited with 3: why"),
-    "writes nothing": (":", "the command exited with 0 and wrote no output"),
-    "writes elsewhere": ('echo x >"$2.other"', "the command exited with 0 and wrote no output"),
+    "writes nothing": (":", f"the command exited with 0 and wrote no output; let it write {{output}}, or {IF_NOTHING}"),
+    "writes elsewhere": (
+        'echo x >"$2.other"',
+        f"the command exited with 0 and wrote no output; let it write {{output}}, or {IF_NOTHING}",
+    ),
+    "writes an empty file": (': >"$2"', f"the output bad.out is empty: {IF_NOTHING}"),
+    "links its output to nothing": (
+        'ln -s nowhere "$2"',
+        f"the output bad.out is a symbolic link to nowhere; {NO_LINK}",
+    ),
+    "makes a pipe of its output": ('mkfifo "$2"', "the output bad.out is no regular file; write one in its place"),
     "writes half and fails": ('echo half >"$2"; exit 1', "the command exited with 1 and printed nothing"),
     "is killed": (
         "kill -9 $$",
@@ -105,11 +117,55 @@ def test_a_bad_command_says_what_it_did(home: Path, bad: tuple[str, str]) -> Non
     assert error(run(home, script)) == said
 
 
+def test_no_failure_names_a_class_of_python(home: Path, bad: tuple[str, str]) -> None:
+    assert re.search(r"Error\b|Exception", error(run(home, bad[0]))) is None
+
+
+@pytest.mark.parametrize("target", ["$1", "$2", "."])
+def test_an_output_that_is_a_symbolic_link_is_said_to_be_one(home: Path, target: str) -> None:
+    """To its input, to itself, to a directory."""
+    found = re.fullmatch(
+        r"the output bad\.out is a symbolic link to (\S+); (.*)", error(run(home, f'ln -s "{target}" "$2"'))
+    )
+    assert found
+    assert found[2] == NO_LINK
+
+
+def many(home: Path, script: str, **members: Any) -> StageReport:
+    """Run a stage whose command may write any files, for `bad.txt` only."""
+    work = CommandWork(("sh", "-c", script, "sh", "{input}", "{output_dir}"), cwd=home, **members)
+    where = Where(source="bad")
+    given = Stage("files_download", "files_processing", work, output="x", output_dir=home / "out", where=where)
+    return run_stage(given, home / "manifests")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("ln -s a link", f"the output link is a symbolic link to a; {NO_LINK}"),
+        ("mkdir d; ln -s d link; echo x >d/a", f"the output link is a symbolic link to d; {NO_LINK}"),
+        ("echo x >.hidden", f"the output '.hidden' is not used: a part of it {BAD_START}; choose another name"),
+        (": >a", f"the output a is empty: {IF_NOTHING}"),
+        (":", f"the command exited with 0 and wrote no output; let it write files into {{output_dir}}, or {IF_NOTHING}"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_of_several_is_named_with_its_remedy(home: Path, script: str, said: str) -> None:
+    assert error(many(home, f'cd "$2"; {script}')) == said
+
+
+def test_where_an_exit_code_means_nothing_that_is_the_advice(home: Path) -> None:
+    said = error(many(home, 'cd "$2"; : >a', nothing_exit=3))
+    assert said == "the output a is empty: let the command exit with 3 (nothing_exit) if there is nothing to write"
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ("echo begun; echo why; exit 3", "the command exited with 3 (its output: {log}): why"),
-        ("echo why", "the command exited with 0 and wrote no output (its output: {log}): why"),
+        (
+            "echo why",
+            f"the command exited with 0 and wrote no output (its output: {{log}}): why; let it write {{{{output}}}}, or {IF_NOTHING}",
+        ),
         ("echo why; kill -SEGV $$", "the command was killed by signal 11 (SIGSEGV) (its output: {log}): why"),
     ],
 )

@@ -192,6 +192,23 @@ def test_an_empty_output_is_refused(home: Home) -> None:
     assert keys(home) == [first]
 
 
+def test_an_output_that_is_a_link_is_refused_as_such(home: Home) -> None:
+    (first,) = home.download(("a", "1"))
+    (home.data / "link.json").symlink_to(make(home, "a.json"))
+    with pytest.raises(
+        RecordRejectedError, match=r"^record rejected: .*/link\.json is a symbolic link to .*/a\.json; "
+    ):
+        by_hand(home).record([first], [home.data / "link.json"])
+
+
+def test_an_input_may_be_a_link_to_its_file(home: Home) -> None:
+    home.download(("a", "1"))
+    (source,) = (home.root / "raw").rglob("a-*.txt")
+    (home.root / "link.txt").symlink_to(source)
+    by_hand(home).record([home.root / "link.txt"], [make(home, "a.json")])
+    assert keys(home) == []
+
+
 def test_a_missing_output_is_refused(home: Home) -> None:
     (first,) = home.download(("a", "1"))
     with pytest.raises(FileNotFoundError):

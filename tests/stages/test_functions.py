@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifestlog import EventKind, ManifestRecord, ProcessedManifestManager
-from manifestlog.stages import Output, Result, invalid, loaded, nothing, valid
+from manifestlog.stages import Failed, NoFunctionError, Output, Result, invalid, loaded, nothing, valid
 
 from .home import PARSED, Home, sha
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from manifestlog.stages import Item
@@ -184,11 +185,37 @@ def test_a_failure_does_not_stop_the_others(home: Home) -> None:
 
 
 def test_a_result_that_means_nothing_is_a_failure(home: Home) -> None:
-    assert failing(home, lambda _: 42).startswith("TypeError: the function returned 42: expected None, a path")
+    assert failing(home, lambda _: 42).startswith("the function returned 42: expected None, a path")
 
 
 def test_an_empty_output_is_a_failure(home: Home) -> None:
     assert "is empty: return nothing()" in failing(home, lambda _: b"")
+
+
+def silent(item: Item) -> None:
+    raise ValueError
+
+
+def test_an_error_without_a_message_is_named_with_its_place(home: Home) -> None:
+    line = silent.__code__.co_firstlineno + 1
+    assert failing(home, silent) == f"ValueError without a message, raised in {__file__}, line {line}"
+
+
+def test_a_failure_that_says_nothing_is_told_as_such(home: Home) -> None:
+    assert failing(home, lambda _: Failed("")) == "the function returned a failure that does not say why"
+
+
+def test_an_output_with_a_name_that_is_not_used_is_told_without_a_class(home: Home) -> None:
+    def escape(item: Item) -> None:
+        with item.output("../x.txt"):
+            pass
+
+    assert failing(home, escape).startswith("the output '../x.txt' is not used: it leads out of the output directory")
+
+
+def test_a_record_that_is_not_valid_is_told_on_one_line(home: Home) -> None:
+    error = failing(home, lambda _: Output(data=b"x", dataset=5))  # type: ignore[arg-type]  # what is tested
+    assert error == "record rejected: dataset: Input should be a valid string; nothing was written"
 
 
 def test_an_output_that_was_not_written_is_a_failure(home: Home) -> None:
@@ -228,10 +255,42 @@ def linked_elsewhere(path: Path) -> None:
     assert list((home.root / "elsewhere").iterdir()) == []
 
 
-def test_a_symbolic_link_is_no_output(home: Home) -> None:
-    secret = home.root / "secret"
-    secret.write_text("s")
-    assert failing(home, lambda _, out: out.symlink_to(secret))
+@pytest.mark.parametrize("target", ["secret", "nowhere"])
+def test_a_symbolic_link_is_no_output(home: Home, target: str) -> None:
+    (home.root / "secret").write_text("s")
+    error = failing(home, lambda _, out: out.symlink_to(home.root / target), output="x.txt")
+    assert error.startswith(
+        f"the output x.txt is a symbolic link to {home.root / target}; put the file itself in its place"
+    )
+
+
+def linked(item: Item, home: Home) -> Path:
+    home.data.mkdir(exist_ok=True)
+    path = home.data / "link.txt"
+    path.symlink_to(item.path)
+    return path
+
+
+def directory(_: Item, home: Home) -> Path:
+    path = home.data / "made"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (linked, "the output {data}/link.txt is a symbolic link to {input}; put the file itself in its place"),
+        (directory, "the output {data}/made is a directory; make each file in it an output"),
+        (lambda _, home: home.data / "gone", "the output {data}/gone is missing; write it before the work ends"),
+    ],
+)
+def test_a_returned_path_of_no_file_is_named_with_what_is_there(
+    home: Home, make: Callable[[Item, Home], Path], said: str
+) -> None:
+    error = failing(home, lambda item: make(item, home))
+    (source,) = (home.root / "raw").rglob("a-*.txt")
+    assert error.startswith(said.format(data=os.path.realpath(home.data), input=source))
 
 
 def test_an_output_left_open_is_a_failure(home: Home) -> None:
@@ -267,6 +326,26 @@ def test_a_missing_input_fails_at_once_and_says_where_it_was(home: Home) -> None
     path.unlink()
     report = home.run(upper, retries=5, backoff_s=60)
     assert report.failures[0].error == f"the input {path} is missing; restore it, or run `manifestlog forget`"
+
+
+def test_an_input_that_cannot_be_read_is_named_with_a_remedy(home: Home) -> None:
+    home.download(("a", "one"))
+    (path,) = (home.root / "raw").rglob("a-*.txt")
+    path.unlink()
+    path.symlink_to(path)
+    said = f"the input {path} cannot be read: Too many levels of symbolic links; correct this, then run it again"
+    assert home.run(upper).failures[0].error == said
+
+
+def test_a_module_that_ends_the_program_when_it_is_imported_is_an_error_of_the_stage(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would end the run as if that had succeeded."""
+    (home.root / "module_that_exits.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(home.root)
+    home.download(("a", "one"))
+    with pytest.raises(NoFunctionError, match="its module ends the program when it is imported"):
+        home.run_stage(home.stage("module_that_exits:work"))
 
 
 def test_an_input_of_another_length_is_not_processed(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,6 @@ from .home import PARSED, Home, sha
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from manifestlog.stages import Item
 
@@ -95,7 +95,10 @@ def test_two_outputs_of_one_name_are_a_failure(home: Home) -> None:
             with item.output("x.txt") as out:
                 out.write(text)
 
-    assert home.run(twice).failures[0].error == "two outputs of the item have one name"
+    name = os.path.join(os.path.realpath(home.data), "x.txt")
+    assert (
+        home.run(twice).failures[0].error == f"2 outputs of the item have the name {name}; give each a name of its own"
+    )
 
 
 def test_if_both_names_are_taken_the_item_fails_and_says_so(home: Home) -> None:
@@ -104,6 +107,27 @@ def test_if_both_names_are_taken_the_item_fails_and_says_so(home: Home) -> None:
     for name in ("same.txt", f"same-{sha(b'ONE')[:12]}.txt"):
         (home.data / name).write_text("mine")
     assert "are taken by other files" in (home.run(upper, output="same.txt").failures[0].error or "")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "same.txt", "two.txt", "."])
+def test_a_link_that_has_the_name_of_an_output_is_left_alone(home: Home, target: str) -> None:
+    """To nothing, to itself, to a file of the same length, to a directory."""
+    home.download(("a", "one"))
+    home.data.mkdir()
+    (home.data / "two.txt").write_text("TWO")
+    (home.data / "same.txt").symlink_to(target)
+    home.run(upper, output="same.txt")
+    assert home.outputs() == {f"same-{sha(b'ONE')[:12]}.txt": "ONE"}
+    assert (home.data / "same.txt").readlink() == Path(target)
+
+
+@pytest.mark.parametrize("output", ["set/{stem}", "set/deeper/{stem}"])
+def test_a_file_in_the_place_of_a_directory_is_named_with_its_remedy(home: Home, output: str) -> None:
+    home.download(("a", "one"))
+    home.data.mkdir()
+    (home.data / "set").write_text("mine")
+    error = home.run(upper, output=output).failures[0].error or ""
+    assert error.endswith("a file has the name of a directory in it; move it away, or correct `output`")
 
 
 def test_outputs_of_an_item_are_one_write(home: Home) -> None:

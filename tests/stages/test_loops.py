@@ -84,6 +84,30 @@ def test_an_error_in_a_block_of_the_item_is_its_failure_too(home: Home, pipeline
     assert stage.report.counts == {Result.NOTHING: 2, Result.FAILED: 1}
 
 
+def write_outside(home: Home, pipeline: Pipeline) -> None:
+    with pipeline as p:
+        for item in opened(home, p).claim():
+            with item.output("../x"):
+                pass
+
+
+def test_an_output_whose_name_is_not_used_ends_the_loop_and_says_why(home: Home, pipeline: Pipeline) -> None:
+    """The block cannot begin, and Python knows no way to leave it out."""
+    with pytest.raises(ValueError, match=r"^the output '\.\./x' is not used"):
+        write_outside(home, pipeline)
+    (event,) = home.events(kinds=[EventKind.FAILED])
+    assert str(event.error).startswith("the output '../x' is not used")
+
+
+def test_an_empty_output_of_a_loop_is_told_with_what_a_loop_can_do(home: Home, pipeline: Pipeline) -> None:
+    with pipeline as p:
+        for item in opened(home, p, where=Where(source="a")).claim():
+            with item.output("x.txt"):
+                pass
+    (event,) = home.events(kinds=[EventKind.FAILED])
+    assert event.error == "the output x.txt is empty: call done(nothing()) of the item if there is nothing to write"
+
+
 def leave_with(home: Home, pipeline: Pipeline, error: BaseException) -> None:
     """Raise an error after the first output."""
     with pipeline as p:

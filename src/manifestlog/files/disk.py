@@ -136,6 +136,11 @@ def exists(path: str) -> bool:
     return path_stamp(path) is not None
 
 
+def has_name(path: str) -> bool:
+    """Return whether there is anything of this name, a link to nothing included."""
+    return os.path.lexists(path)
+
+
 def is_linked(fd: int) -> bool:
     """Return whether the open file still has a name."""
     return os.fstat(fd).st_nlink > 0
@@ -359,9 +364,21 @@ def is_directory(path: str) -> bool:
         return False
 
 
+def regular_size(path: str) -> int | None:
+    """Return the length of the regular file at `path`; None if there is none. A link to one does not count."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat_bits.S_ISREG(found.st_mode) else None
+
+
 def files_below(path: str) -> list[str]:
-    """Return the paths of all files below a directory, sorted; links to directories are not followed."""
-    found = [os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names]
+    """Return the paths of everything below a directory that is no directory, sorted. No link is followed."""
+    found: list[str] = []
+    for directory, directories, names in os.walk(path):
+        links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
+        found += [os.path.join(directory, name) for name in (*names, *links)]
     return sorted(found)
 
 

@@ -37,6 +37,14 @@ def device(path: str) -> int:
     return os.stat(path).st_dev
 
 
+def link_target(path: str) -> str | None:
+    """Return where the symbolic link at `path` leads, as it says; None if it is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
 def links(path: str) -> int:
     """Return the number of names (hard links) of the file at `path`."""
     return os.stat(path).st_nlink

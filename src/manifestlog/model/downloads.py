@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.attempts import is_attempt
-from manifestlog.model.models import AddResult, ManifestRecord, row_from_record
+from manifestlog.model.models import AddResult, ManifestRecord, invalid_fields, row_from_record
 from manifestlog.model.rows import Row, normal_checksum, required_checksum, utc_text
 from manifestlog.model.url_paths import path_of
 from manifestlog.model.verdict import Verdict
@@ -75,8 +75,7 @@ def record_from_download(
             derived_from=tuple(derived_from),
         )
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecordRejectedError(wrong) from error
+        raise RecordRejectedError(invalid_fields(error)) from error
 
 
 def attempt_of(event: EventLike) -> dict[str, Any]:

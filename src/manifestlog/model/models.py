@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from manifestlog.errors import RecordRejectedError
 from manifestlog.model.rows import REQUIRED, Row, utc_text
@@ -94,6 +94,11 @@ class ManifestMetadata(BaseModel):
 def _validated(copy: _Model, changes: Mapping[str, Any] | None) -> _Model:
     """Apply changes to a copy and validate it, which pydantic's `model_copy` does not. Raises `ValidationError`."""
     return type(copy).model_validate(copy.__dict__ | dict(changes)) if changes else copy
+
+
+def invalid_fields(error: ValidationError) -> str:
+    """Return which fields of a model are invalid, and why, on one line."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
 
 
 _SOURCE_ID = "the source that delivered it, not empty"

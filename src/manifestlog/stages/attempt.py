@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from manifestlog.files import disk
 from manifestlog.stages.errors import OutputError
+from manifestlog.stages.failure_texts import remedy, text_of
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed
 from manifestlog.workers.scarcity import is_scarce
@@ -36,7 +37,7 @@ def attempt(perform: Callable[[Item], Outcome], item: Item, inputs: Inputs, *, c
     except (OSError, OutputError) as error:
         if is_scarce(error):
             raise
-        return Failed(f"{type(error).__name__}: {error}")
+        return Failed(text_of(error))
     return checked(item, outcome) if checks_input else outcome
 
 
@@ -47,7 +48,7 @@ def missing_input(item: Item) -> Failed | None:
         try:
             found = disk.path_stamp(path)
         except OSError as error:
-            return Failed(f"the input {path} cannot be read: {error.strerror}", is_final=True)
+            return Failed(f"the input {path} cannot be read: {error.strerror}; {remedy(error)}", is_final=True)
         if found is None:
             return Failed(f"the input {path} is missing; restore it, or run `manifestlog forget`", is_final=True)
         if found.size != one.row["file_size"]:
@@ -63,7 +64,9 @@ def checked(item: Item, outcome: Outcome) -> Outcome:
         try:
             found = content_of(os.path.realpath(one.path_text)).checksum
         except OSError as error:
-            return Failed(f"the input {one.path_text} is gone after the work: {error.strerror}")
+            said = f"cannot be read after the work: {error.strerror}; let the work leave its inputs as they are"
+            return Failed(f"the input {one.path_text} {said}")
         if found != one.checksum:
-            return Failed(f"the input {one.path_text} is not what was recorded: it was changed before or by the work")
+            said = "is not what was recorded: it was changed before or by the work; run `manifestlog verify`"
+            return Failed(f"the input {one.path_text} {said}")
     return outcome

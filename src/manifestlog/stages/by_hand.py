@@ -29,7 +29,7 @@ from manifestlog.stages import opening, register
 from manifestlog.stages.arrival import Arrival, Ready
 from manifestlog.stages.claiming import StageClaims
 from manifestlog.stages.definition import Stage
-from manifestlog.stages.hashing import content_of
+from manifestlog.stages.hashing import content_of, why_no_file
 from manifestlog.stages.items import Item, ItemTask, Naming
 from manifestlog.stages.outcome import Failed, Made, Output
 from manifestlog.stages.report import ItemOutcome, Result
@@ -100,6 +100,8 @@ class ByHand:
             arrival = _arrival(stage, item, outcome or Made(made))
             arrival.outputs = [_ready(landing, item, one, len(made)) for one in made]
             register.record(landing, [arrival])
+        if isinstance(arrival.error, RecordRejectedError):
+            raise arrival.error
         if arrival.error is not None:
             raise RecordRejectedError(str(arrival.error)) from arrival.error
         return ItemOutcome(item.ref, result_of(arrival.outcome), arrival.made)
@@ -173,7 +175,7 @@ class ByHand:
 def _checksum_of(given: str | os.PathLike[str]) -> str:
     """Return the checksum that an input is, or that its file has."""
     text = os.fspath(given)
-    return normal_checksum(text) or content_of(text).checksum
+    return normal_checksum(text) or content_of(os.path.realpath(text)).checksum
 
 
 def _rows(manifest: AbstractManifest, checksums: Sequence[str]) -> dict[str, Row]:
@@ -204,9 +206,14 @@ def _arrival(stage: Stage, item: Item, outcome: Outcome) -> Arrival:
 def _ready(landing: Landing, item: Item, output: Output, count: int) -> Ready:
     """Hash an output where it is, and make it durable with its name."""
     path = os.path.abspath(output.path or "")
-    content = content_of(path, sync=landing.is_durable)
+    try:
+        content = content_of(path, sync=landing.is_durable)
+    except OSError:
+        if (reason := why_no_file(path)) is None:
+            raise
+        raise RecordRejectedError(f"{path} {reason}") from None
     if not content.size:
-        raise RecordRejectedError(f"{path} is empty; if there is nothing to record, say so")
+        raise RecordRejectedError(f"{path} is empty; if there is nothing to record, say so (`--nothing`)")
     if landing.is_durable:
         disk.sync_directory(os.path.dirname(path))
     source_id = output.source_id or (str(landing.manifest.stated(path)) if item.is_group else item.source_id)

@@ -20,6 +20,7 @@ from manifestlog.files import disk
 from manifestlog.model.models import ETLProcess
 from manifestlog.stages import command_logs, naming, placeholders
 from manifestlog.stages.command import run_command
+from manifestlog.stages.failure_texts import if_nothing
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
 
@@ -124,13 +125,15 @@ class Commander:
             return _failed(result, "the command made a directory of {output}; for several files there is {output_dir}")
         outputs = [Output(Path(path)) for path in self._written(values)]
         if not outputs and self._uses & {"output", "output_dir"}:
-            return _failed(result, "the command exited with 0 and wrote no output")
+            where = "{output}" if "output" in self._uses else "files into {output_dir}"
+            advice = f"let it write {where}, or {if_nothing(work)}"
+            return _failed(result, "the command exited with 0 and wrote no output", advice)
         if outputs:
             return Made(tuple(outputs))
         return Loaded() if self._stage.process is ETLProcess.LOADER else Nothing()
 
     def _written(self, values: Mapping[str, str]) -> list[str]:
-        single = [values["output"]] if "output" in values and disk.exists(values["output"]) else []
+        single = [values["output"]] if "output" in values and disk.has_name(values["output"]) else []
         return single + (disk.files_below(values["output_dir"]) if "output_dir" in values else [])
 
 
@@ -148,9 +151,10 @@ def _found(work: CommandWork) -> str | None:
     return None
 
 
-def _failed(result: CommandResult, error: str) -> Failed:
+def _failed(result: CommandResult, error: str, advice: str | None = None) -> Failed:
     code = result.exit_code if result.signal is None else -result.signal
-    return Failed(_explained(result, error), code, result.stderr_tail or None)
+    text = "; ".join(filter(None, (_explained(result, error), advice)))
+    return Failed(text, code, result.stderr_tail or None)
 
 
 def _explained(result: CommandResult, error: str) -> str:

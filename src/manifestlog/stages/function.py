@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from manifestlog.files import disk
 from manifestlog.model.models import ETLProcess
-from manifestlog.stages.errors import NoFunctionError
+from manifestlog.stages.errors import NoFunctionError, OutputError
+from manifestlog.stages.failure_texts import text_of_work
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
 
 if TYPE_CHECKING:
@@ -61,12 +62,17 @@ def load(work: FunctionWork, stage: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}; correct the name, or what the module imports"
-        raise NoFunctionError(stage, "function", f"{work.function} cannot be loaded: {said}") from error
+    except (Exception, SystemExit) as error:
+        raise NoFunctionError(stage, "function", f"{work.function} cannot be loaded: {_why_not(error)}") from error
     if not callable(found):
-        raise NoFunctionError(stage, "function", f"{work.function} is not a function: {type(found).__name__}")
+        raise NoFunctionError(stage, "function", f"{work.function} is no function; name one")
     return found  # type: ignore[no-any-return]
+
+
+def _why_not(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return 'its module ends the program when it is imported; let it do so below `if __name__ == "__main__":`'
+    return f"{text_of_work(error)}; correct the name, or what the module imports"
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -139,7 +145,9 @@ class Caller:
 
     def _outcome(self, item: Item, result: object) -> Outcome:
         if item.opened:
-            return Failed("the function returned while an output was still open")
+            return Failed("the function returned while an output was still open; let it close each output first")
+        if isinstance(result, Failed) and not result.error.strip():
+            return result._replace(error="the function returned a failure that does not say why")
         if isinstance(result, _OUTCOMES):
             if item.outputs and isinstance(result, Made):
                 return Made((*item.outputs, *result.outputs))
@@ -164,7 +172,7 @@ def _parameters(function: Callable[..., Any]) -> int:
 
 
 def _outputs(result: object) -> Iterator[Output]:
-    """Yield the outputs that a function has returned. Raises `TypeError`."""
+    """Yield the outputs that a function has returned. Raises `OutputError`."""
     if result is None:
         return
     if isinstance(result, Output):
@@ -177,7 +185,7 @@ def _outputs(result: object) -> Iterator[Output]:
         for one in result:
             yield from _outputs(one)
     else:
-        raise TypeError(f"the function returned {result!r:.80}: {_EXPECTED}")
+        raise OutputError(f"the function returned {result!r:.80}: {_EXPECTED}")
 
 
 def _failed(error: BaseException, timeout_s: float | None) -> Failed:
@@ -186,7 +194,7 @@ def _failed(error: BaseException, timeout_s: float | None) -> Failed:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         return Failed(f"the function called sys.exit({error.code!r:.80})", code, _end_of_traceback(error))
-    return Failed(f"{type(error).__name__}: {error}", stderr=_end_of_traceback(error))
+    return Failed(text_of_work(error), stderr=_end_of_traceback(error))
 
 
 def _end_of_traceback(error: BaseException) -> str | None:

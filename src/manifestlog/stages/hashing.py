@@ -1,11 +1,11 @@
-"""Hashes files, and makes their bytes durable."""
+"""Hashes files, makes their bytes durable, and says of what is no file what it is."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import NamedTuple
 
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 
 
 class Content(NamedTuple):
@@ -31,6 +31,16 @@ def content_of(path: str, *, sync: bool = False) -> Content:
 
 
 def has_content(path: str, content: Content) -> bool:
-    """Return whether the file at `path` has this content."""
-    found = disk.path_stamp(path)
-    return found is not None and found.size == content.size and content_of(path) == content
+    """Return whether there is a regular file at `path`, with this content."""
+    return disk.regular_size(path) == content.size and content_of(path) == content
+
+
+def why_no_file(path: str) -> str | None:
+    """Return what is at `path` instead of a regular file, and what to do, as a clause; None if it is one, or nothing."""
+    if (target := system.link_target(path)) is not None:
+        return f"is a symbolic link to {target}; put the file itself in its place (`cp -L` copies what a link leads to)"
+    if disk.is_directory(path):
+        return "is a directory; make each file in it an output"
+    if disk.regular_size(path) is None and disk.has_name(path):
+        return "is no regular file; write one in its place"
+    return None

@@ -199,7 +199,7 @@ class Item:
     def written(self) -> list[Output]:
         """Return the outputs that were opened, and the one that is at `output_path`, if that was asked for."""
         path = self._asked_path
-        return [*self.outputs, *([Output(Path(path))] if path is not None and disk.exists(path) else [])]
+        return [*self.outputs, *([Output(Path(path))] if path is not None and disk.has_name(path) else [])]
 
     @contextmanager
     def output(
@@ -213,13 +213,16 @@ class Item:
         """Open an output for writing: text in UTF-8, or bytes with `mode="wb"`. It counts if the block ends without error.
 
         `name` is its path below the output directory [default: the stage's `output` pattern]. It gets this name when
-        the item is done. In a loop, an error in the block makes the item fail, and the loop continues.
+        the item is done. In a loop, an error in the block makes the item fail, and the loop continues; a name that cannot be
+        used ends the loop.
         """
+        path = self._places.output_path(self, name)
+        text = {} if "b" in mode else {"encoding": "utf-8"}
+        # Before the block of the item: a block that cannot begin cannot be left out, so its error ends a loop.
+        file = os.fdopen(self._places.create(path), mode, **text)  # type: ignore[call-overload]
         with self:
-            path = self._places.output_path(self, name)
-            text = {} if "b" in mode else {"encoding": "utf-8"}
             self.opened += 1
-            with os.fdopen(self._places.create(path), mode, **text) as file:  # type: ignore[call-overload]
+            with file:
                 yield file
             self.opened -= 1
             self.outputs.append(Output(Path(path), None, name, dataset, source_id))

@@ -25,6 +25,7 @@ With `durability` below `POWER_CUT`, nothing is synced here either. It does not 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import intent, naming
 from manifestlog.stages.arrival import Arrival, Landing, Ready
 from manifestlog.stages.errors import OutputError
-from manifestlog.stages.hashing import Content, content_of, has_content
+from manifestlog.stages.failure_texts import if_nothing
+from manifestlog.stages.hashing import Content, content_of, has_content, why_no_file
 from manifestlog.stages.outcome import Made
 from manifestlog.stages.register import record
 from manifestlog.stages.syncing import sync_all
@@ -106,7 +108,7 @@ def _prepare(landing: Landing, one: Arrival) -> bool:
         are_distinct = len({_pair(landing, one, output) for output in given}) == len(given)
         outputs = [_ready(landing, one, output, is_distinct=are_distinct) for output in given]
         if len({output.path for output in outputs}) < len(outputs):
-            raise OutputError("two outputs of the item have one name")  # noqa: TRY301 -- kept as the item's error
+            raise OutputError(_twice(outputs))  # noqa: TRY301 -- kept as the item's error
         one.outputs = outputs
     except (OSError, OutputError) as error:
         one.error = error
@@ -137,17 +139,31 @@ def _pair(landing: Landing, one: Arrival, output: Output) -> tuple[str, str]:
 
 def _ready(landing: Landing, one: Arrival, output: Output, *, is_distinct: bool) -> Ready:
     path, name = _where(landing, one.item, output)
-    try:
-        content = content_of(path)
-    except FileNotFoundError:
-        raise OutputError(f"the output {path} is missing") from None
+    final = os.path.join(landing.workspace.output_dir, name)
+    content = _content(path, path if path == final else name)
     if not content.size:
-        raise OutputError(f"the output {name} is empty: return nothing() if there is nothing to write")
+        raise OutputError(f"the output {name} is empty: {if_nothing(landing.stage.work)}")
     source_id, dataset = _pair(landing, one, output)
     if not is_distinct and output.source_id is None:
         source_id = f"{source_id}/{os.path.basename(name)}"
-    final = os.path.join(landing.workspace.output_dir, name)
     return Ready(None if path == final else path, final, content, source_id, dataset)
+
+
+def _content(path: str, shown: str) -> Content:
+    """Return what an output holds. Raises `OutputError`, with the path as it is to be shown, if it is no regular file."""
+    try:
+        return content_of(path)
+    except FileNotFoundError:
+        raise OutputError(f"the output {shown} is missing; write it before the work ends") from None
+    except OSError:
+        if (reason := why_no_file(path)) is None:
+            raise
+        raise OutputError(f"the output {shown} {reason}") from None
+
+
+def _twice(outputs: Sequence[Ready]) -> str:
+    ((path, count),) = Counter(output.path for output in outputs).most_common(1)
+    return f"{count} outputs of the item have the name {path}; give each a name of its own"
 
 
 def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
@@ -157,7 +173,7 @@ def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
         name = workspace.default_name(item) if output.name is None else naming.checked(output.name)
         return workspace.write(item, output.data), name
     if output.path is None:
-        raise OutputError("an output has neither a path nor data")
+        raise OutputError("an output has neither a path nor data; give `Output` one of them")
     path = os.path.abspath(output.path)
     in_work = workspace.prefix_of(item)
     if not path.startswith(in_work):  # to resolve links takes as long as all the rest
@@ -167,7 +183,9 @@ def _where(landing: Landing, item: Item, output: Output) -> tuple[str, str]:
         return real, _name_of(workspace.default_name(item), real[len(in_work) :], output.name)
     inside = workspace.output_dir + os.sep
     if not real.startswith(inside) or real.startswith(workspace.path + os.sep):
-        raise naming.OutputNameError(str(output.path), f"it is not below the output directory {workspace.output_dir}")
+        raise naming.OutputNameError(
+            str(output.path), f"it is not below the output directory {workspace.output_dir}; write it there"
+        )
     return real, naming.checked(real[len(inside) :])
 
 
@@ -204,7 +222,7 @@ class _Chosen:
         """Return whether this path has, or gets, this content; None if it is free."""
         if path in self.published:
             return self.published[path].content == content
-        if not disk.exists(path):
+        if not disk.has_name(path):
             return None
         return has_content(path, content)
 
@@ -251,13 +269,20 @@ def _placed(chosen: _Chosen, output: Ready) -> Ready:
 
 
 def _make_directory(landing: Landing, path: str) -> None:
-    """Create a directory of outputs, durably. Raises `OutputError` if a link leads out of the output directory."""
+    """Create a directory of outputs, durably. Raises `OutputError` if a file, or a link that leads out, has a name in it."""
     if path in landing.directories:
         return
-    disk.make_directory(path)
+    with suppress(NotADirectoryError):  # told below
+        disk.make_directory(path)
     root = landing.workspace.output_dir
     if os.path.commonpath([os.path.realpath(path), root]) != root:
-        raise naming.OutputNameError(path, f"a link in it leads out of the output directory {root}")
+        raise naming.OutputNameError(
+            path, f"a link in it leads out of the output directory {root}; put a directory in its place"
+        )
+    if not disk.is_directory(os.path.realpath(path)):
+        raise naming.OutputNameError(
+            path, "a file has the name of a directory in it; move it away, or correct `output`"
+        )
     landing.directories.add(path)
 
 

@@ -38,6 +38,7 @@ from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.claiming import ITEM, DoneByOthers, StageClaims
 from manifestlog.stages.definition import Stage
 from manifestlog.stages.errors import StageError
+from manifestlog.stages.failure_texts import text_of, text_of_work
 from manifestlog.stages.inputs import Inputs
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
@@ -199,7 +200,7 @@ class LoopStage:
             if not isinstance(outcome, Failed):
                 land(self._landing, [arrival])
                 if arrival.error is not None:
-                    outcome = Failed(str(arrival.error))
+                    outcome = Failed(text_of(arrival.error))
             if isinstance(arrival.error, ClaimLostError):  # another host has it
                 log.warning("%s: %s: %s", self.stage.name, item.ref.file_path, arrival.error)
                 self.report.add(ItemOutcome(item.ref, Result.CLAIMED, attempts=0))
@@ -251,9 +252,9 @@ def _outcome(item: Item, error: Exception | None) -> Outcome | None:
     found = item.error or error
     if found is not None:
         lines = "".join(traceback.format_exception(found)).splitlines()
-        return Failed(f"{type(found).__name__}: {found}", stderr="\n".join(lines[-_TRACEBACK_LINES:]))
+        return Failed(text_of_work(found), stderr="\n".join(lines[-_TRACEBACK_LINES:]))
     if item.opened:
-        return Failed("an output is still open")
+        return Failed("an output is still open; close it before the loop asks for the next item")
     if item.outcome is not None:
         return item.outcome
     outputs = item.written()

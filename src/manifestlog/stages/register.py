@@ -13,8 +13,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from manifestlog.errors import RecordRejectedError
-from manifestlog.model.models import ManifestRecord
+from manifestlog.model.models import ManifestRecord, invalid_fields
 from manifestlog.model.verdict import Verdict
 from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages.outcome import Judgement, Loaded, Made, Nothing
@@ -64,7 +66,8 @@ def _with_remedy(landing: Landing, one: Arrival, error: ValueError) -> ValueErro
     most = landing.manifest.options.batch_records_max
     if isinstance(error, RecordRejectedError) or len(one.outputs) <= most:
         return error
-    return ValueError(f"{error}; all records of an item are one write: {len(one.outputs)} outputs, at most {most}")
+    said = f"all records of an item are one write: {len(one.outputs)} outputs, at most {most}"
+    return ValueError(f"{error}; {said}; let an item make fewer, or raise `batch_records_max` in Python")
 
 
 def _entries(landing: Landing, one: Arrival) -> list[_Entry]:
@@ -74,6 +77,8 @@ def _entries(landing: Landing, one: Arrival) -> list[_Entry]:
             return list(_of_outputs(landing, one))
         if isinstance(one.outcome, Judgement | Loaded):
             return list(_of_inputs(landing, one, one.outcome))
+    except ValidationError as error:
+        one.error = RecordRejectedError(invalid_fields(error))
     except ValueError as error:
         one.error = error
     return []

@@ -29,6 +29,7 @@ from manifestlog.stages import leftovers
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.attempt import attempt
 from manifestlog.stages.claiming import ITEM
+from manifestlog.stages.failure_texts import text_of
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Nothing
@@ -183,7 +184,7 @@ def _land(worker: Worker, progress: _Progress) -> None:
         elif isinstance(one.error, ClaimLostError):
             _lose(worker, one, one.error, progress)
         else:
-            _fail(worker, one, Failed(_said(one.error)), progress)
+            _fail(worker, one, Failed(text_of(one.error)), progress)
     progress.landed_at = time.monotonic()
 
 
@@ -193,10 +194,6 @@ def _lose(worker: Worker, one: Arrival, error: ClaimLostError, progress: _Progre
     worker.landing.workspace.clear(one.item)
     progress.finished.append(_claimed_by_others(one.item))
     progress.is_lost = True
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
 
 
 def _fail(worker: Worker, one: Arrival, outcome: Failed, progress: _Progress) -> None:

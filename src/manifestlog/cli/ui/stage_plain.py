@@ -35,7 +35,7 @@ def line_of(stage: str, outcome: "ItemOutcome") -> str:
     if outcome.error is not None:
         tries = f" ({outcome.attempts} attempts)" if outcome.attempts > 1 else ""
         return f"{name}{tries}: {outcome.error}"
-    if outcome.why is not None:
+    if outcome.why:
         return f"{name}: {outcome.why}"
     if not outcome.attempts:
         return name
