@@ -34,7 +34,7 @@ class Ready(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """An item with its outcome, and what comes of it."""
+    """An item with its outcome. Landing adds the outputs that are ready, what was recorded, and what went wrong."""
 
     item: Item
     outcome: Outcome
@@ -47,7 +47,7 @@ class Arrival:
     made: tuple[MadeOutput, ...] = ()
     error: Exception | None = None
     is_deferred: bool = False
-    """Whether another worker has a name that it needs, so that it lands alone, after the group."""
+    """Whether another worker has claimed a name that the item needs. It then lands alone, after the group."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Hashes files, makes their bytes durable, and says of what is no file what it is."""
+"""Hashes regular files, makes their bytes durable, and says what is there in the place of one."""
 
 from __future__ import annotations
 

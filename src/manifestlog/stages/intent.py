@@ -37,7 +37,7 @@ _CRC_DIGITS = 8
 
 @contextmanager
 def written(landing: Landing, arrivals: Sequence[Arrival]) -> Iterator[None]:
-    """Write the intent to publish and record what these items came to; remove it when the block has done so."""
+    """Write the intent to publish and record the outcomes of these items; remove it when the block has done so."""
     name = landing.workspace.new_landing()
     path = os.path.join(landing.workspace.path, name)
     with landing.claims.claim("landing", name):

@@ -50,7 +50,7 @@ def look_at(between: Between) -> Look:
 
 
 def renewed(between: Between) -> Look | None:
-    """Return what is pending now, from the kept look; None if that does not say it."""
+    """Return what is pending now, from the kept look; None if it cannot be told from that."""
     found = _read(between)
     if found is None:
         return None

@@ -19,7 +19,8 @@ Invariants:
 - If another host may have taken over items, because this one was stopped or cut off, they get no name and no record. An
   output that already has its name keeps it, as after a crash: the other host may have found it there.
 
-With `durability` below `POWER_CUT`, nothing is synced here either. It does not know functions or commands.
+With `durability` below `POWER_CUT`, nothing is synced here either. It does not know functions or commands;
+`failure_texts` puts advice into their terms.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ PLACE_WAIT_S = 60.0
 
 
 def land(landing: Landing, arrivals: Sequence[Arrival]) -> None:
-    """Publish and record what these items came to. An item that cannot be recorded has its error afterwards.
+    """Publish and record the outcomes of these items. An item that cannot be recorded has its error afterwards.
 
     Raises `ManifestError` if the manifest fails; nothing of an item is then recorded, or all of it.
     """
@@ -292,7 +293,8 @@ def _make_directory(landing: Landing, path: str) -> None:
 def _publish(landing: Landing, arrivals: Sequence[Arrival]) -> set[str]:
     """Give the outputs of these items their names, and return those that are new.
 
-    They keep their names in work until all is recorded: a power cut may take the new name, and keep that the old one is gone.
+    They keep their names in work until all is recorded. Otherwise a power cut could undo the new name and not the removal of
+    the old one, and the output would have none.
     """
     linked: set[str] = set()
     for one in arrivals:

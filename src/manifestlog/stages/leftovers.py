@@ -135,7 +135,7 @@ def _settle(
 
 
 def _tell_unrecorded(landing: Landing, outputs: list[list[Any]]) -> None:
-    """Name the outputs that another run has made anew: a host that was cut off gave them their names when it was too late."""
+    """Warn of outputs that have names and no records: a host that was cut off named them after another run had taken over."""
     for _, path, checksum, size, _, _ in outputs:
         with suppress(OSError):
             if not landing.manifest.has_checksum(checksum) and has_content(path, Content(checksum, size)):

@@ -83,7 +83,7 @@ class Look:
 
         What the run `without_run` has done is known already, and was taken in by `done`.
         """
-        with _telling_reach():
+        with _uncertain_if_cut():
             feed = between.upstream.feed(self.upstream_cursor)
             for event in feed.new():
                 self._take_upstream(event, between)
@@ -177,7 +177,7 @@ class Look:
 
 
 @contextmanager
-def _telling_reach() -> Iterator[None]:
+def _uncertain_if_cut() -> Iterator[None]:
     """Raise `UncertainError` if events are not there any more, or a cursor is none of this manifest."""
     try:
         yield

@@ -171,11 +171,11 @@ class Choice(NamedTuple):
         if stage.give_up_after is None or self.retry_failed:
             return found, []
         failed = failed_attempts(between.outputs, between.rule)
-        tired = {inputs for inputs, count in failed.items() if count >= stage.give_up_after}
-        if not tired:
+        exhausted = {inputs for inputs, count in failed.items() if count >= stage.give_up_after}
+        if not exhausted:
             return found, []
         wanted: list[ItemTask] = []
         given_up: list[ItemTask] = []
         for task in found:
-            (given_up if inputs_of(task) in tired else wanted).append(task)
+            (given_up if inputs_of(task) in exhausted else wanted).append(task)
         return iter(wanted), given_up

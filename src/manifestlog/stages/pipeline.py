@@ -127,7 +127,7 @@ class LoopStage:
             )
             """The stage's manifest."""
             self.report = StageReport(stage.name, stage.version, self.manifest.location.name, upstream.location.name)
-            """What the loop came to so far."""
+            """The results so far."""
             self._claims = self._opened.enter_context(StageClaims(self.manifest))
             self._workspace = Workspace(stage, self.manifest.location.name)
             self._inputs = Inputs(self._workspace)
@@ -186,7 +186,7 @@ class LoopStage:
         return self._run
 
     def _settle(self, error: Exception | None = None) -> None:
-        """Record what the current item came to, and let it go."""
+        """Record the outcome of the current item, and release its claim."""
         current, self._current = self._current, None
         if current is not None:
             with current.held:
@@ -248,7 +248,7 @@ class _Current:
 
 
 def _outcome(item: Item, error: Exception | None) -> Outcome | None:
-    """Return what an item of a loop came to; None if nothing says so."""
+    """Return the outcome of an item of a loop; None if the loop gave it none."""
     found = item.error or error
     if found is not None:
         lines = "".join(traceback.format_exception(found)).splitlines()

@@ -102,7 +102,7 @@ class Worker:
 
 @dataclass(slots=True)
 class _Progress:
-    """What has become of the items of a batch so far."""
+    """The items of a batch by what has happened to them so far."""
 
     finished: list[ItemOutcome] = field(default_factory=list)
     failed: list[Again] = field(default_factory=list)
@@ -189,7 +189,7 @@ def _land(worker: Worker, progress: _Progress) -> None:
 
 
 def _lose(worker: Worker, one: Arrival, error: ClaimLostError, progress: _Progress) -> None:
-    """Say that another host has the item, of which nothing was recorded here."""
+    """Give up an item that another host has taken over; nothing of it was recorded here."""
     log.warning("%s: %s: %s", worker.rule.stage, one.item.ref.file_path, error)
     worker.landing.workspace.clear(one.item)
     progress.finished.append(_claimed_by_others(one.item))

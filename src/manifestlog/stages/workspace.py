@@ -57,7 +57,7 @@ class Workspace:
         self._is_there = False
         self._worker = secrets.token_hex(4)
         self._created: dict[str, list[str]] = {}
-        """What was created for each item in work."""
+        """The paths of the working files of each item, by its digits."""
 
     def ensure(self) -> None:
         """Create the directory."""
@@ -68,7 +68,7 @@ class Workspace:
     # -- items ---------------------------------------------------------------------------------------------------------
 
     def _new(self, item: Item, rest: str) -> str:
-        """Return a path for something that an item has in work, which is removed in the end."""
+        """Return a path for a working file of an item, which `clear` removes."""
         self.ensure()
         path = f"{self.prefix_of(item)}{rest}"
         created = self._created.setdefault(item.digest, [])
@@ -77,7 +77,7 @@ class Workspace:
         return path
 
     def prefix_of(self, item: Item) -> str:
-        """Return how the paths of everything begin that an item has in work."""
+        """Return how the path of every working file of an item begins."""
         return os.path.join(self.path, f"{item.digest}.{self._worker}.")
 
     def output_path(self, item: Item, name: str | None) -> str:
@@ -127,7 +127,7 @@ class Workspace:
         return path
 
     def clear(self, item: Item) -> None:
-        """Remove what an item has in work."""
+        """Remove the working files of an item."""
         for path in self._created.pop(item.digest, ()):
             disk.remove_tree(path)
 
