@@ -23,7 +23,9 @@ PAGES = {
     name: (FOLDER / name).read_text("utf-8") for name in re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", INDEX, re.MULTILINE)
 }
 SOURCE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
-OF_THE_SYSTEM = ("No space left on device", "claimed", "interrupted")
+OF_THE_SYSTEM = (
+    *("No space left on device", "Permission denied", "Is a directory", "Not a directory", "claimed", "interrupted"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,9 @@ FOLDERS: dict[str, set[str]] = {
 }
 """Who may import whom, by folder. The engines know nothing of who uses them, and nobody but the registry knows an engine."""
 
-GROUND = {"copy_errors", "errors", "server_errors", "options", "names", "progress", "safe_names", "version"}
+GROUND = {
+    *("copy_errors", "error_texts", "errors", "server_errors", "options", "names", "progress", "safe_names", "version"),
+}
 FACE = {
     *(
         "manager",

@@ -44,6 +44,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from manifestlog.error_texts import explained
 from manifestlog.names import is_in_memory
 
 if TYPE_CHECKING:
@@ -272,7 +273,9 @@ class AddManyStoppedError(ManifestError):
 
     def __init__(self, landed: Mapping[Any, int], cause: BaseException) -> None:
         kept = sum(landed.values())
-        super().__init__(f"add_many stopped: {cause}; the {kept} records before it are kept, add the rest again")
+        super().__init__(
+            f"add_many stopped: {explained(cause)}; the {kept} records before it are kept, add the rest again"
+        )
         self.landed = dict(landed)
         self.cause = cause
 
@@ -288,8 +291,9 @@ class IndeterminateWriteError(ManifestError):
             text = f"{reason}; this write may or may not be stored, and if it is repeated, it is stored once"
             self.exit_code = cause.exit_code
         else:
+            why = getattr(cause, "strerror", None) or cause
             text = (
-                f"the disk did not confirm the write ({cause}), so the record may or may not be stored; check the disk,"
+                f"the disk did not confirm the write ({why}), so the record may or may not be stored; check the disk,"
                 " then add it again"
             )
         super().__init__(f"{path}: {text}")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from manifestlog import history
 from manifestlog.engines.protocol import Capability
+from manifestlog.error_texts import named
 from manifestlog.errors import ManifestError
 from manifestlog.files.processes import this_process
 from manifestlog.model.attempts import failure_text, writable
@@ -148,7 +149,7 @@ class Run:
             "inputs": sorted(self._obsolete) or None,
             "bytes": self.bytes or None,
             "seconds": round(time.monotonic() - self._since, 3),
-            "error": None if error is None else safe_text(f"{type(error).__name__}: {error}"),
+            "error": None if error is None else safe_text(named(error)),
         }
         self._engine.record_event(EventKind.ENDED, {**self._details, **kept(end)})
 

@@ -79,12 +79,19 @@ def test_an_unreadable_manifest_does_not_hide_the_others(run: Program) -> None:
 
 
 def test_an_unreadable_manifest_is_named(run: Program, unreadable: Path) -> None:
-    assert run("check").err == f"manifestlog: {unreadable}: Is a directory\n"
+    assert (
+        run("check").err
+        == f"manifestlog: {unreadable}: Is a directory; name a file, or move away what is in its place\n"
+    )
 
 
 def test_an_unreadable_manifest_is_named_if_it_is_the_only_one(run: Program, unreadable: Path) -> None:
     result = run("check", unreadable)
-    assert (result.code, result.err) == (1, f"manifestlog: {unreadable}: Is a directory\n")
+    assert result == (
+        1,
+        "",
+        f"manifestlog: {unreadable}: Is a directory; name a file, or move away what is in its place\n",
+    )
 
 
 @pytest.mark.usefixtures("unreadable")
@@ -98,8 +105,8 @@ def test_json_has_a_row_for_an_unreadable_manifest(run: Program, filled: Path, u
     rows = {row["manifest"]: row for row in run("check", "--json").json}
     assert list(rows) == [str(unreadable), str(filled)]
     assert rows[str(unreadable)] == {
-        "manifest": str(unreadable), "error": "IsADirectoryError", "message": f"{unreadable}: Is a directory",
-        "exit_code": 1,
+        "manifest": str(unreadable), "error": "IsADirectoryError", "exit_code": 1,
+        "message": f"{unreadable}: Is a directory; name a file, or move away what is in its place",
     }  # fmt: skip
 
 

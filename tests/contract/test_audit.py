@@ -140,7 +140,8 @@ def test_a_journal_that_is_named_is_used_instead_of_the_usual_one(path: Path, tm
 @pytest.mark.usefixtures("tree")
 def test_the_directory_of_a_journal_that_is_named_is_not_made(path: Path, tmp_path: Path) -> None:
     report = look(path, journal=tmp_path / "none" / "kept.jsonl")
-    assert report.journal_error == f"{tmp_path}/none/kept.jsonl: No such file or directory"
+    said = "No such file or directory; correct the path, or restore what is missing"
+    assert report.journal_error == f"{tmp_path}/none/kept.jsonl: {said}"
     assert counts(report) == {"ok": 10}
 
 
@@ -244,7 +245,7 @@ def test_an_unwritable_journal_is_reported(path: Path) -> None:
     journal = resolve(path).verified
     os.mkdir(journal)
     report = look(path)
-    assert report.journal_error == f"{journal}: Is a directory"
+    assert report.journal_error == f"{journal}: Is a directory; name a file, or move away what is in its place"
     assert counts(report) == {"ok": 10}
 
 

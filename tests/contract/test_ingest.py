@@ -128,7 +128,8 @@ def test_files_below_the_stated_root_are_recorded_relative_to_it(path: Path, tre
 
 def test_an_unreadable_file_is_a_failure_and_does_not_stop_the_others(path: Path, tree: Path) -> None:
     report = register(path, tree, tree / "gone")
-    assert report.failures == [ingest.Failure(str(tree / "gone"), "No such file or directory")]
+    why = "No such file or directory; correct the path, or restore what is missing"
+    assert report.failures == [ingest.Failure(str(tree / "gone"), why)]
     assert landed(report) == {"new": 3}
 
 

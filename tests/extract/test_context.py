@@ -48,7 +48,8 @@ def test_a_path_of_the_source_is_whole(here: Here, own: str) -> None:
 
 
 def test_the_path_of_an_error_of_the_system_is_whole(here: Here, own: str) -> None:
-    assert said(here, PermissionError(13, "Denied", own)) == f"{own}: Denied; fix the cause, then run extract again"
+    advice = "ask its owner for access, or run this as a user who has it, then run extract again"
+    assert said(here, PermissionError(13, "Denied", own)) == f"{own}: Denied; {advice}"
 
 
 def test_a_secret_beside_a_path_is_hidden(here: Here, own: str) -> None:

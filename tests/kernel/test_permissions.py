@@ -140,11 +140,20 @@ def test_the_program_reports_an_unreadable_file(path: Path, nobody: Callable[...
     assert (code, "Permission denied" in said, str(path.parent) in said) == (1, True, True), said
 
 
+@pytest.mark.parametrize("what", ["directory without search", "canonical", "segment"])
+def test_the_program_says_what_to_do_about_an_unreadable_file(
+    path: Path, nobody: Callable[..., Child], what: str
+) -> None:
+    UNREADABLE[what](path)
+    _, said = nobody(program, "--dir", str(path.parent), "list", "systems_download").result()
+    assert "Permission denied; ask its owner for access" in said, said
+
+
 def test_the_program_refuses_a_directory_that_it_may_not_list(path: Path, nobody: Callable[..., Child]) -> None:
     """As a wrong value of `--dir`: usage."""
     path.parent.chmod(0o711)
     code, said = nobody(program, "--dir", str(path.parent), "list", "systems_download").result()
-    assert (code, "not readable" in said) == (2, True), said
+    assert (code, "not readable; ask its owner for access" in said) == (2, True), said
 
 
 def test_nothing_is_created_over_an_unreadable_file(path: Path, nobody: Callable[..., Child]) -> None:
@@ -204,6 +213,39 @@ def test_the_program_gives_no_advice_for_python(path: Path, nobody: Callable[...
     """Nobody can pass `read_only=True` to a command."""
     _, said = nobody(program, "--dir", str(path.parent), "forget", "systems_download", checksum(1)).result()
     assert "ask for write permission here; nothing was written" in said
+
+
+UNWRITABLE_DIRECTORY = {
+    "init": ["--dir", "{directory}", "init", "bodies_download"],
+    "init below": ["--dir", "{directory}/below", "init", "bodies_download"],
+    "add": ["--dir", "{directory}", "add", "bodies_download", "{data}"],
+    "copy": ["--dir", "{directory}", "copy", "systems_download", "{directory}/below/"],
+    "mirror": ["--dir", "{directory}", "mirror", "systems_download", "{directory}/below", "--once"],
+}
+
+
+@pytest.mark.parametrize("verb", UNWRITABLE_DIRECTORY)
+def test_the_program_names_a_directory_that_it_may_not_write(
+    path: Path, nobody: Callable[..., Child], verb: str
+) -> None:
+    """And not the internal file that it could not create there; and it says what to do."""
+    data = path.parent.parent / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("a")
+    arguments = [text.format(directory=path.parent, data=data) for text in UNWRITABLE_DIRECTORY[verb]]
+    code, said = nobody(program, *arguments).result()
+    assert (code, f"manifestlog: {path.parent}: Permission denied; ask " in said) == (1, True), said
+
+
+def test_the_program_says_what_to_do_about_a_directory_of_files_that_it_may_not_read(
+    path: Path, nobody: Callable[..., Child]
+) -> None:
+    _all_writable(path)
+    path.parent.chmod(0o777)
+    data = path.parent.parent / "data"
+    data.mkdir(mode=0o700)
+    _, said = nobody(program, "--dir", str(path.parent), "add", "systems_download", str(data)).result()
+    assert f"{data}: Permission denied; ask its owner for access" in said, said
 
 
 def compact(_link: Link, path: Path) -> None:

@@ -49,6 +49,10 @@ class Syscalls(Kernel):
         """No scheduling point: it changes nothing and cannot fail."""
         return self.current.pid if self.current is not None else 0
 
+    def readlink(self, path: str) -> str:
+        """No scheduling point either: it is only asked for the path of an open file, and this machine has no `/proc`."""
+        raise os_error(errno.ENOENT, path)
+
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         self._enter("open", (path, flags))
         disk = self.disk

@@ -28,7 +28,8 @@ from manifestlog.audit.plan import Expected, FileState, Level, VerifyPlan
 from manifestlog.audit.report import AuditReport, Began, Event, VerifyOptions, sample_size
 from manifestlog.audit.untracked import Known, unregistered
 from manifestlog.audit.worker import AuditCounts, AuditJob, Batch, FileFinding, answering
-from manifestlog.ingest.walk import Failure, reason
+from manifestlog.error_texts import reason
+from manifestlog.ingest.walk import Failure
 from manifestlog.manager import AbstractManifest
 from manifestlog.options import ManifestOptions
 from manifestlog.workers.batching import batches

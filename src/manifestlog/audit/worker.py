@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from manifestlog.audit import journal
 from manifestlog.audit.plan import Expected, FileStat, FileState, Judgement, Level, judge
+from manifestlog.error_texts import reason
 from manifestlog.ingest.hashing import ChangedError, digest
-from manifestlog.ingest.walk import reason
 from manifestlog.model.rows import utc_text
 from manifestlog.objects.errors import ObjectStoreError
 from manifestlog.objects.opening import Stores

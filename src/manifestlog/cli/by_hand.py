@@ -7,6 +7,7 @@ import typer
 from manifestlog.cli import target, validators
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
+from manifestlog.cli.ui import output
 
 if TYPE_CHECKING:
     from manifestlog.stages.by_hand import ByHand
@@ -58,7 +59,7 @@ def stage_of(settings: Settings, manifest: str, upstream: str | None, version: s
 
 def unreadable(error: OSError) -> CommandError:
     """Return the error of a file that was given and cannot be read."""
-    return CommandError(f"{error.filename}: {error.strerror}; nothing was recorded")
+    return CommandError(f"{output.reason(error)}; nothing was recorded")
 
 
 def ref_as_json(ref: "ItemRef") -> dict[str, object]:

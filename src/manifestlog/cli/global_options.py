@@ -22,7 +22,7 @@ def _directory(text: str) -> str:
     if not text:
         raise typer.BadParameter("must not be empty")
     if os.path.exists(text) and not os.access(text, os.R_OK):
-        raise typer.BadParameter(f"{text!r} is not readable")
+        raise typer.BadParameter(f"{text!r} is not readable; ask its owner for access, or name another directory")
     return str(Path(text)) if names.is_path(text) else text
 
 

@@ -3,7 +3,6 @@
 It does not turn errors into exit codes; `app` does.
 """
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -40,7 +39,7 @@ def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
     try:
         with status_line.shown(settings):
             code = command(settings, **given)
-        _flush()
+        output.flush()
     except BrokenPipeError:
         # The reader has closed the pipe (`| head`). The exit code is still the verb's.
         output.close_stdout()
@@ -49,11 +48,3 @@ def call(command: Command, settings: Settings, given: dict[str, Any]) -> int:
         output.notice(settings, "interrupted")
         return INTERRUPTED
     return code
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        output.close_stdout()
-        raise

@@ -125,6 +125,8 @@ def run(given: Sequence[str], *, as_json: bool) -> int:
     except _UsageError as error:
         output.fatal("UsageError", _usage_message(error), USAGE, as_json=as_json)
         return USAGE
+    finally:
+        output.finish()  # typer prints help texts itself, and would not say that it was stdout which failed
 
 
 def _usage_message(error: BaseException) -> str:

@@ -88,7 +88,10 @@ class Folder:
 
     def prepare(self) -> None:
         """Create the directory, or see that it is one of ours. Raises `ServerError`, `OSError`."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise self.error("it is not a directory", "name a new or an empty directory") from None
         entries = os.listdir(self.path)
         if entries and _NOTE not in entries:
             raise self.error("not empty, and not made by `manifestlog serve`", "name a new or an empty directory")

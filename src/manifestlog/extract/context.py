@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manifestlog.error_texts import reason
 from manifestlog.extract import paths
 from manifestlog.extract.claims import Claims
 from manifestlog.extract.config.configuration import Defaults
@@ -28,7 +28,6 @@ from manifestlog.workers.grouping import Grouping
 from manifestlog.workers.stop import Stop
 
 _RECENT_S = 1.0
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _ignore(_: Event) -> None:
@@ -104,6 +103,5 @@ def _path_and_detail(error: BaseException) -> tuple[str, str]:
     if isinstance(error, ExtractError | ObjectStoreError):
         return error.path, error.detail
     if isinstance(error, OSError) and error.strerror and error.filename:
-        advice = "free some space" if error.errno in _DISK_FULL else "fix the cause"
-        return str(error.filename), f"{error.strerror}; {advice}, then run extract again"
+        return str(error.filename), f"{reason(error)}, then run extract again"
     return "", str(error) or type(error).__name__

@@ -5,6 +5,7 @@ Invariants:
 - A file grows, is replaced by a rename, or is removed. It is never truncated below bytes that a reader may have accepted.
 - Every descriptor is close-on-exec, and no path may end in a symbolic link.
 - A failed sync is never retried: the kernel may then report lost pages as clean (PostgreSQL's "fsyncgate", 2018).
+- The error of a call that has only a descriptor names the file too, if the system tells its path.
 
 Other modules call it qualified (`disk.append(…)`), so that a simulated disk can replace these names.
 It knows nothing of manifests and raises plain `OSError`s. What else the system can tell is asked in `system`.
@@ -22,6 +23,8 @@ import struct
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
+
+from manifestlog.files import system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,11 +139,6 @@ def exists(path: str) -> bool:
     return path_stamp(path) is not None
 
 
-def has_name(path: str) -> bool:
-    """Return whether there is anything of this name, a link to nothing included."""
-    return os.path.lexists(path)
-
-
 def is_linked(fd: int) -> bool:
     """Return whether the open file still has a name."""
     return os.fstat(fd).st_nlink > 0
@@ -148,14 +146,18 @@ def is_linked(fd: int) -> bool:
 
 def read(fd: int, count: int, offset: int) -> bytes:
     """Read `count` bytes from `offset`; fewer only at the end of the file."""
-    data = os.pread(fd, count, offset)
-    if len(data) == count or not data:
-        return data
-    # Only an empty read is the end of the file, a short one is not (LevelDB issue 1285).
-    parts, got = [data], len(data)
-    while got < count and (data := os.pread(fd, count - got, offset + got)):
-        parts.append(data)
-        got += len(data)
+    try:
+        data = os.pread(fd, count, offset)
+        if len(data) == count or not data:
+            return data
+        # Only an empty read is the end of the file, a short one is not (LevelDB issue 1285).
+        parts, got = [data], len(data)
+        while got < count and (data := os.pread(fd, count - got, offset + got)):
+            parts.append(data)
+            got += len(data)
+    except OSError as error:
+        system.name_file(error, fd)
+        raise
     return b"".join(parts)
 
 
@@ -168,9 +170,13 @@ def blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
 
 def append(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the end of the file. After an error, part of it may be there."""
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, memoryview(data)[written:])
+    try:
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
+    except OSError as error:
+        system.name_file(error, fd)
+        raise
 
 
 def truncate(fd: int, length: int) -> None:
@@ -180,12 +186,14 @@ def truncate(fd: int, length: int) -> None:
 
 def sync_data(fd: int) -> None:
     """Make the file's bytes and length survive a power cut."""
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync only reaches the drive's cache
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    elif hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
-        os.fsync(fd)
+    try:
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync only reaches the drive's cache
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            getattr(os, "fdatasync", os.fsync)(fd)
+    except OSError as error:
+        system.name_file(error, fd)
+        raise
 
 
 def sync_file(path: str) -> None:
@@ -371,15 +379,6 @@ def regular_size(path: str) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_size if stat_bits.S_ISREG(found.st_mode) else None
-
-
-def files_below(path: str) -> list[str]:
-    """Return the paths of everything below a directory that is no directory, sorted. No link is followed."""
-    found: list[str] = []
-    for directory, directories, names in os.walk(path):
-        links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
-        found += [os.path.join(directory, name) for name in (*names, *links)]
-    return sorted(found)
 
 
 def remove_tree(path: str) -> None:

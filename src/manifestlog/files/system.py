@@ -45,9 +45,30 @@ def link_target(path: str) -> str | None:
         return None
 
 
+def has_name(path: str) -> bool:
+    """Return whether there is anything of this name, a link to nothing included."""
+    return os.path.lexists(path)
+
+
+def files_below(path: str) -> list[str]:
+    """Return the paths of everything below a directory that is no directory, sorted. No link is followed."""
+    found: list[str] = []
+    for directory, directories, names in os.walk(path):
+        links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
+        found += [os.path.join(directory, name) for name in (*names, *links)]
+    return sorted(found)
+
+
 def links(path: str) -> int:
     """Return the number of names (hard links) of the file at `path`."""
     return os.stat(path).st_nlink
+
+
+def name_file(error: OSError, fd: int) -> None:
+    """Add the path of an open file to the error of a call that did not know it, where the system tells it (not on macOS)."""
+    path = link_target(f"/proc/self/fd/{fd}")
+    if error.filename is None and path is not None and os.path.isabs(path):  # not a pipe or a socket
+        error.filename = path
 
 
 def mount_table() -> str:

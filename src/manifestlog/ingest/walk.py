@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from manifestlog.error_texts import reason
 from manifestlog.ingest.index_file import KnownFacts, ListedFile
 from manifestlog.names import SUFFIX, WORK_NAME, ManifestPaths, is_working, parse_manifest_name
 
@@ -71,11 +72,6 @@ class Naming(NamedTuple):
 
     source_id: str | None
     dataset: str | None
-
-
-def reason(error: OSError) -> str:
-    """Return the message of a system error, without the path."""
-    return error.strerror or str(error)
 
 
 def find(paths: Sequence[str], names: Naming, own: ManifestPaths) -> Iterator[Found]:

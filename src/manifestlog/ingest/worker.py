@@ -21,10 +21,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+from manifestlog.error_texts import reason
 from manifestlog.errors import AddManyStoppedError, RecordRejectedError
 from manifestlog.ingest.hashing import ChangedError, digest
 from manifestlog.ingest.index_file import KnownFacts
-from manifestlog.ingest.walk import Failure, FileTask, reason
+from manifestlog.ingest.walk import Failure, FileTask
 from manifestlog.managers import DownloadManifestManager
 from manifestlog.model.models import ManifestMetadata, ManifestRecord
 from manifestlog.model.verdict import Verdict

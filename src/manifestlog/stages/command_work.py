@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 from manifestlog.model.models import ETLProcess
 from manifestlog.stages import command_logs, naming, placeholders
 from manifestlog.stages.command import run_command
@@ -133,8 +133,8 @@ class Commander:
         return Loaded() if self._stage.process is ETLProcess.LOADER else Nothing()
 
     def _written(self, values: Mapping[str, str]) -> list[str]:
-        single = [values["output"]] if "output" in values and disk.has_name(values["output"]) else []
-        return single + (disk.files_below(values["output_dir"]) if "output_dir" in values else [])
+        single = [values["output"]] if "output" in values and system.has_name(values["output"]) else []
+        return single + (system.files_below(values["output_dir"]) if "output_dir" in values else [])
 
 
 def _found(work: CommandWork) -> str | None:

@@ -41,6 +41,6 @@ def why_no_file(path: str) -> str | None:
         return f"is a symbolic link to {target}; put the file itself in its place (`cp -L` copies what a link leads to)"
     if disk.is_directory(path):
         return "is a directory; make each file in it an output"
-    if disk.regular_size(path) is None and disk.has_name(path):
+    if disk.regular_size(path) is None and system.has_name(path):
         return "is no regular file; write one in its place"
     return None

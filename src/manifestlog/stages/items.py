@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from manifestlog.files import disk
+from manifestlog.files import system
 from manifestlog.model import codec
 from manifestlog.model.models import record_from_row
 from manifestlog.model.rows import sort_key
@@ -199,7 +199,7 @@ class Item:
     def written(self) -> list[Output]:
         """Return the outputs that were opened, and the one that is at `output_path`, if that was asked for."""
         path = self._asked_path
-        return [*self.outputs, *([Output(Path(path))] if path is not None and disk.has_name(path) else [])]
+        return [*self.outputs, *([Output(Path(path))] if path is not None and system.has_name(path) else [])]
 
     @contextmanager
     def output(

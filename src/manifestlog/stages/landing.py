@@ -30,7 +30,7 @@ from collections import Counter
 from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from manifestlog.files import disk
+from manifestlog.files import disk, system
 from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import intent, naming
 from manifestlog.stages.arrival import Arrival, Landing, Ready
@@ -223,7 +223,7 @@ class _Chosen:
         """Return whether this path has, or gets, this content; None if it is free."""
         if path in self.published:
             return self.published[path].content == content
-        if not disk.has_name(path):
+        if not system.has_name(path):
             return None
         return has_content(path, content)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
+from manifestlog.error_texts import reason
 from manifestlog.errors import ManifestError
 from manifestlog.files import disk
 from manifestlog.files.processes import this_process
@@ -248,4 +249,4 @@ def _check_writable(path: str) -> None:
     try:
         disk.close(disk.open_append(path) if disk.exists(path) else disk.create(path))
     except OSError as error:
-        raise ManifestError(f"{path}: OpenLineage events cannot be written there: {error.strerror}") from None
+        raise ManifestError(f"{path}: OpenLineage events cannot be written there: {reason(error)}") from None

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, AnyStr, Literal
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import missing
 from manifestlog.cli.ui.fit import below, fit, fits
-from manifestlog.errors import TO_READ, ManifestError, ManifestNotFoundError
+from manifestlog.error_texts import explained
+from manifestlog.errors import TO_READ, ManifestNotFoundError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +54,7 @@ def ignore_broken_pipe() -> Iterator[None]:
     """Treat a closed pipe (`| head`) as success, for verbs that only print."""
     try:
         yield
-        sys.stdout.flush()
+        flush()
     except BrokenPipeError:
         close_stdout()
 
@@ -113,12 +114,46 @@ def line(text: str) -> None:
 
 def stream(text: str) -> None:
     """Print one line of data. Raises `BrokenPipeError` if the pipe is closed, to end the verb."""
-    sys.stdout.write(text + "\n")
+    raw(text + "\n")
 
 
 def raw(text: str) -> None:
-    """Print text for other programs, such as paths, as it is. Raises `BrokenPipeError` if the pipe is closed."""
-    sys.stdout.write(text)
+    """Print text as it is: a part of a document, or paths for other programs. Raises as `stream`."""
+    try:
+        sys.stdout.write(text)
+    except OSError as error:
+        _give_up_stdout(error)
+        raise
+
+
+def raw_bytes(data: bytes) -> None:
+    """Print bytes as they are. Raises as `stream`."""
+    try:
+        sys.stdout.buffer.write(data)
+    except OSError as error:
+        _give_up_stdout(error)
+        raise
+
+
+def flush() -> None:
+    """Print what still waits in this process. Raises as `stream`."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _give_up_stdout(error)
+        raise
+
+
+def finish() -> None:
+    """Print what still waits, such as a help text; a closed pipe is no error."""
+    with suppress(BrokenPipeError):
+        flush()
+
+
+def _give_up_stdout(error: OSError) -> None:
+    """Name the stream in its error, and keep the flush at exit from failing once more."""
+    error.filename = "stdout"
+    close_stdout()
 
 
 def joined(texts: Iterable[AnyStr], between: AnyStr) -> Iterator[AnyStr]:
@@ -177,14 +212,11 @@ def detail(settings: Settings, text: object) -> None:
 def reason(error: BaseException) -> str:
     """Return the message of an error for the user of a command, who cannot follow advice for Python code.
 
-    That of a system error is without its number, that of a missing manifest says what is there.
+    That of a missing manifest says what is there.
     """
     if isinstance(error, ManifestNotFoundError):
         return missing.sentence(error.path)
-    text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.filename and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
-    return text.replace(TO_READ, "")
+    return explained(error).replace(TO_READ, "")
 
 
 def failure(error: BaseException, exit_code: int) -> dict[str, object]:

@@ -4,7 +4,6 @@ With `--json`, all output is one document.
 """
 
 import json
-import sys
 
 from manifestlog.audit import AuditReport, FileFinding
 from manifestlog.cli.settings import Settings
@@ -20,12 +19,12 @@ class Report:
 
     def begin(self, manifest: str) -> None:
         if self._settings.as_json:
-            sys.stdout.write(f'{{\n  "manifest": {_json(manifest)},\n  "findings": [')
+            output.raw(f'{{\n  "manifest": {_json(manifest)},\n  "findings": [')
 
     def found(self, finding: FileFinding) -> None:
         """Print a finding, even with `--quiet`."""
         if self._settings.as_json:
-            sys.stdout.write(f"{',' if self._findings else ''}\n    {_json(finding._asdict())}")
+            output.raw(f"{',' if self._findings else ''}\n    {_json(finding._asdict())}")
             self._findings += 1
         else:
             output.stream(output.clean(f"{finding.state}: {finding.file_path}: {finding.reason}"))

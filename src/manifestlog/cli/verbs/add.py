@@ -163,7 +163,7 @@ def _read_index(index: str) -> list[ListedFile]:
     try:
         return ingest.read_index(index)
     except OSError as error:
-        raise typer.BadParameter(f"{index}: {error.strerror}", param_hint="--index") from None
+        raise typer.BadParameter(output.reason(error), param_hint="--index") from None
     except ingest.IndexFileError as error:
         raise typer.BadParameter(str(error), param_hint="--index") from None
 

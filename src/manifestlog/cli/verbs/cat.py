@@ -25,5 +25,5 @@ def cat(settings: Settings, manifest: target.ManifestArgument, *, as_of: duratio
         with output.ignore_broken_pipe(), status_line.hidden(here=terminal):
             for part in output.joined(document.parts(snapshot.metadata, snapshot.records()), b""):
                 shown = output.json_text(part.decode()).encode() if terminal else part
-                sys.stdout.buffer.write(shown)
+                output.raw_bytes(shown)
     return 0

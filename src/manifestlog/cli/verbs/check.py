@@ -20,7 +20,7 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     leftovers of a crash) do not count as damage.
     """
     paths = [target.resolved(path) for path in target.locate_all(settings, manifests)]
-    outcomes = for_each_manifest(paths, _check)
+    outcomes = for_each_manifest(paths, maintenance.check)
     if settings.as_json:
         output.document([_as_json(outcome) for outcome in outcomes])
     for outcome in outcomes:
@@ -28,14 +28,6 @@ def check(settings: Settings, manifests: target.ManifestsArgument = None) -> int
     if not paths:
         output.notice(settings, target.none_found(settings))
     return worst(map(_exit_code, outcomes))
-
-
-def _check(path: str) -> CheckReport:
-    try:
-        return maintenance.check(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # an error from read() has no file name
-        raise
 
 
 def _exit_code(outcome: Outcome[CheckReport]) -> int:

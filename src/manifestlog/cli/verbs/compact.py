@@ -8,7 +8,6 @@ Invariants:
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -130,4 +129,4 @@ def _round(
             output.stream(json.dumps(_as_json(outcome)))
         if not idle or settings.verbose:
             _print_outcome(settings, outcome, output.stream)
-        sys.stdout.flush()
+        output.flush()

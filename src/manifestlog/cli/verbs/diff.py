@@ -1,7 +1,6 @@
 """`diff`: compare two manifests, or one manifest at two times."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -177,9 +176,9 @@ def _write_jsonl(found: Diff, counts: _Counts) -> None:
 def _write_json(shown: tuple[str, str], found: Diff, counts: _Counts) -> None:
     """Print one document, written while the differences are found."""
     head = {"schema_version": _SCHEMA_VERSION, "before": shown[0], "after": shown[1], "metadata": _metadata_json(found)}
-    sys.stdout.write(_text(head)[:-1] + ', "sources": ')
+    output.raw(_text(head)[:-1] + ', "sources": ')
     _write_array(_counted("sources", counts, found.sources(), _source_json))
-    sys.stdout.write(', "contents": ')
+    output.raw(', "contents": ')
     _write_array(_counted("contents", counts, found.contents(), _content_json))
     totals = {what: {change: counts[what, change] for change in Change} for what in ("sources", "contents")}
     different = bool(found.metadata or counts)
@@ -195,6 +194,6 @@ def _counted(what: str, counts: _Counts, found: Iterable[Any], as_json: Any) -> 
 def _write_array(items: Iterator[str]) -> None:
     before = "["
     for item in items:
-        sys.stdout.write(f"{before}\n{item}")
+        output.raw(f"{before}\n{item}")
         before = ","
-    sys.stdout.write("[]" if before == "[" else "\n]")
+    output.raw("[]" if before == "[" else "\n]")

@@ -211,7 +211,7 @@ def _columns(*, several: bool) -> Callable[[str, Event], str]:
 
 def _print(text: str) -> bool:
     output.stream(text)
-    sys.stdout.flush()
+    output.flush()
     return True
 
 

@@ -106,7 +106,7 @@ def _write_jsonl(matches: Iterator[_Match], root: reading.Root) -> None:
 def _write_json(matches: Iterator[_Match], root: reading.Root) -> None:
     before = "[\n"
     for text in output.joined((_json(match, root) for match in matches), ",\n"):
-        sys.stdout.write(before + text)
+        output.raw(before + text)
         before = ",\n"
     output.stream("[]" if before == "[\n" else "\n]")
 

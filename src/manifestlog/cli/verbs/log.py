@@ -139,10 +139,10 @@ def _write_jsonl(events: Iterable[_Named]) -> None:
 
 
 def _write_json(events: Iterator[_Named]) -> None:
-    sys.stdout.write(f'{{"schema_version":{_SCHEMA_VERSION},"events":[')
+    output.raw(f'{{"schema_version":{_SCHEMA_VERSION},"events":[')
     before = "\n"
     for named in events:
-        sys.stdout.write(before + _json(named))
+        output.raw(before + _json(named))
         before = ",\n"
     output.stream("]}" if before == "\n" else "\n]}")
 

@@ -223,7 +223,7 @@ def _stream(settings: Settings, value: dict[str, Any]) -> None:
     if settings.as_json:
         output.line(output.json_text(json.dumps(value, ensure_ascii=False)))
         with suppress(BrokenPipeError):
-            sys.stdout.flush()
+            output.flush()
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """`serve`: run a PostgreSQL server for development in the foreground."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -56,7 +55,7 @@ def _announce(settings: Settings, server: DevServer) -> None:
         output.document({name: getattr(server, name) for name in members})
     else:
         output.line(server.url)
-    sys.stdout.flush()
+    output.flush()
     user = f" as the user {server.user}" if server.user else ""
     what = f"PostgreSQL {server.version} serves {server.directory}{user} until Ctrl-C or SIGTERM; for development only"
     output.notice(settings, what)

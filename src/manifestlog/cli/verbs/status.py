@@ -201,7 +201,7 @@ def _read_status(
     found = maintenance.status(path, settings.options(), as_of=moment)
     age_s = _age_s(found, moment or datetime.now(UTC))
     stale = None if max_age_s is None or found.error else age_s is None or age_s > max_age_s
-    state, reason = ("stale", None) if stale else _state_of(found, path)
+    state, reason = ("stale", None) if stale else _state_of(found)
     if state != "failed" and isinstance(found.error, ManifestError) and not (may_be_missing and state == "missing"):
         output.error(output.reason(found.error))
     return _Status(
@@ -241,7 +241,7 @@ def _age_s(found: ManifestStatus, now: datetime) -> float | None:
     return round(max(0.0, (now - datetime.fromisoformat(found.newest)).total_seconds()), 3)
 
 
-def _state_of(found: ManifestStatus, path: str) -> tuple[str, str | None]:
+def _state_of(found: ManifestStatus) -> tuple[str, str | None]:
     """Return the state, and the reason why the manifest cannot be opened."""
     match found.error:
         case None:
@@ -252,9 +252,7 @@ def _state_of(found: ManifestStatus, path: str) -> tuple[str, str | None]:
             return "not a manifest", error.shape
         case DamagedManifestError() as error:
             return "damaged", f"{os.path.basename(error.path)} at byte {error.offset}: {error.reason}"
-        case ManifestError() as error:
-            return "failed", output.reason(error)
-    return "failed", f"{found.error.filename or path}: {found.error.strerror or found.error}"
+    return "failed", output.reason(found.error)
 
 
 def _as_json(row: _Status, moment: datetime | None) -> dict[str, object]:

@@ -36,6 +36,7 @@ from manifestlog.engines.filelog.view import View
 from manifestlog.engines.past import PastEngine
 from manifestlog.engines.protocol import Capability, Image, Location
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport, Holder, LogStatus
+from manifestlog.error_texts import explained
 from manifestlog.errors import HistoryReachError, ManifestClosedError, ManifestError
 from manifestlog.model import roots
 from manifestlog.model.rows import EXTRACTOR
@@ -377,7 +378,7 @@ class FileEngine:
                 keep_index(self.session)
         except (ManifestError, OSError) as error:
             # Nothing is lost: the log holds all acknowledged writes. The next compaction or `check` reports the cause.
-            log.error("%s: compaction on close failed: %s", self.paths.canonical, error)
+            log.error("%s: compaction on close failed: %s", self.paths.canonical, explained(error))
 
     # -- forks ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog.canonical import files as base
 from manifestlog.engines.filelog.log import fold
+from manifestlog.error_texts import explained
 
 if TYPE_CHECKING:
     from manifestlog.engines.filelog.session import Session
@@ -44,4 +45,4 @@ def keep_index(session: Session) -> None:
             if alone and (found := session.read(look)) is not None:
                 base.keep_index(session.paths, *found)
     except OSError as error:
-        log.info("%s: index not written (%s)", session.paths.index, error)
+        log.info("%s: index not written (%s)", session.paths.index, explained(error))

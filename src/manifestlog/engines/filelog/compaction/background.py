@@ -24,6 +24,7 @@ from manifestlog.engines.filelog.compaction.trigger import (
     log_status,
     seconds_until_due,
 )
+from manifestlog.error_texts import explained
 from manifestlog.errors import LockTimeoutError, ManifestClosedError, ManifestError
 from manifestlog.options import Durability
 
@@ -136,7 +137,7 @@ class _Loop:
         try:
             pause = self._pause_s()
         except Exception as error:  # noqa: BLE001 -- as below
-            log.error("%s: cannot tell when background work is due: %s", self._path, error)
+            log.error("%s: cannot tell when background work is due: %s", self._path, explained(error))
             pause = self._failed_s
         return min(max(pause, rest, _PAUSE_MIN_S), threading.TIMEOUT_MAX)
 
@@ -148,7 +149,7 @@ class _Loop:
         except ManifestClosedError:
             return False
         except Exception as error:  # noqa: BLE001 -- any error: this thread must survive to retry
-            log.error("%s: background work failed (%s); retrying later", self._path, error)
+            log.error("%s: background work failed (%s); retrying later", self._path, explained(error))
             now = time.monotonic()
             # Waiting for a lock uses no resources, so it does not count as cost.
             cost = 0.0 if isinstance(error, LockTimeoutError) else now - began
