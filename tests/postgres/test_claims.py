@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ from manifestlog.engines.postgres.claims import PostgresClaims
 from manifestlog.engines.postgres.connections import Pool
 from manifestlog.engines.postgres.keeper import Keeper
 from manifestlog.engines.postgres.presence import are_real
+from support.children import PATIENCE_S
 
 from .cutting import Cut, cutting
 from .places import engine_of, opened
 from .test_cut import begun
 
 if TYPE_CHECKING:
+    import psycopg
+
     from support.children import Link, Start
 
     from .places import Place
@@ -186,6 +190,44 @@ def test_the_session_that_shows_a_process_is_begun_anew(place: Place, manifest: 
         wait_until(lambda: sessions_of_claims(place) == 1)
         with other.claim("part", "a") as found:
             assert not found
+
+
+def test_a_process_is_seen_again_once_the_server_has_ended_its_lost_session(
+    place: Place, manifest: DownloadManifestManager
+) -> None:
+    """The network may end a session for its client only. Until the server notices, that session has the lock."""
+    with (
+        claims_of(manifest, LEASE_S) as one,
+        claims_of(manifest) as other,
+        one.claim("part", "a"),
+        ThreadPoolExecutor(1) as threads,
+        place.connect() as lost,
+    ):
+        presence, before = one._keeper._presence, session_of(one)
+        assert presence is not None
+        assert before is not None
+        waits = threads.submit(lost.execute, "SELECT pg_advisory_lock(%s::bigint)", (presence.number,))
+        wait_until(lambda: sessions_of_claims(place) == 2)
+        place.execute(f"SELECT pg_terminate_backend({before.info.backend_pid})")
+        waits.result(PATIENCE_S)
+        now = wait_until(lambda: (found := session_of(one)) is not before and found)
+        lost.close()
+        wait_until(lambda: sessions_with_the_lock(place) == [now.info.backend_pid])
+        with other.claim("part", "a") as found:
+            assert not found
+
+
+def session_of(claims: PostgresClaims) -> psycopg.Connection[Any] | None:
+    """The session that shows the process of these claims."""
+    presence = claims._keeper._presence
+    slot = None if presence is None else presence._slot
+    return None if slot is None else slot.connection
+
+
+def sessions_with_the_lock(place: Place) -> list[int]:
+    asked = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    with place.connect() as connection:
+        return [int(pid) for (pid,) in connection.execute(asked).fetchall()]
 
 
 def sessions_of_claims(place: Place) -> int:

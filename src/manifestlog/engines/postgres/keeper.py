@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LEASE_S = 60.0
 _TOKEN_BITS = 62
 _PATIENCE_S = 5.0
+_UNSEEN_S = 1.0
+"""How often a process asks for the lock that shows it, while a session that was lost still has it."""
 
 
 class Keeper:
@@ -118,10 +120,14 @@ class Keeper:
 
     def _renew(self, presence: Presence | None, over: threading.Event) -> None:
         ask = self.pool.call if presence is None else presence.call
-        while not over.wait(self._lease_s / 3):
+        while not over.wait(self._pause_s(presence)):
             with self._turn:
                 held = [one for some in self._held.values() for one in some]
             with suppress(ManifestError):
                 ask(lambda slot, held=held: leases.renew(slot, held, self._lease_us))  # type: ignore[misc] # mypy cannot infer it
         if presence is not None:
             presence.end()
+
+    def _pause_s(self, presence: Presence | None) -> float:
+        usual_s = self._lease_s / 3
+        return usual_s if presence is None or presence.is_shown else min(usual_s, _UNSEEN_S)

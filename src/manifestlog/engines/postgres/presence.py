@@ -5,6 +5,7 @@ Invariants:
 - The server releases the lock when the session ends: 5 ms after a `kill -9` of its process.
 - A lost session does not prove that the process is gone. So claims are judged by their rows; this test only allows the
   claims of a killed process to be taken over.
+- A session that comes after a lost one asks for the lock until it has it: the server may take a while to end the lost one.
 """
 
 from __future__ import annotations
@@ -70,11 +71,14 @@ class Presence:
         """What others ask for."""
         self._pool = pool
         self._slot: Slot | None = None
+        self.is_shown = False
+        """Whether the session has the lock, so that others see that the process is there."""
 
     def call(self, act: Callable[[Slot], None]) -> None:
         """Call `act` in the session, or in a new one if it was lost. Raises `ManifestError`."""
         try:
             if self._slot is not None and self._slot.connection is not None:
+                self._show(self._slot)
                 act(self._slot)
                 return
         except psycopg.Error:
@@ -84,14 +88,18 @@ class Presence:
         self._pool.call(act)
 
     def _begin(self, slot: Slot) -> Slot:
-        # The server may not know yet that the lost session is gone: then that one has the lock for some more seconds.
-        slot.rows(_LOCK, self.number)
+        self._show(slot)
         self._pool.keep(slot)
         return slot
 
+    def _show(self, slot: Slot) -> None:
+        # The server may not know yet that the lost session is gone: then that one has the lock for some more seconds.
+        if not self.is_shown:
+            self.is_shown = bool(slot.rows(_LOCK, self.number)[0][0])
+
     def end(self) -> None:
         """End the session: what this process claims is free then."""
-        slot, self._slot = self._slot, None
+        slot, self._slot, self.is_shown = self._slot, None, False
         if slot is not None:
             slot.disconnect()
             self._pool.take_back(slot)
