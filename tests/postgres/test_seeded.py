@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -40,6 +41,7 @@ from manifestlog.engines.postgres import (
     writing,
 )
 from manifestlog.engines.postgres.history import History
+from manifestlog.engines.postgres.operation import Writer
 from manifestlog.engines.postgres.wire import numbered
 from manifestlog.model import codec
 from manifestlog.model.batches import encoded
@@ -250,15 +252,54 @@ def a_correction_that_goes_on_keeps_its_locks(place: Place) -> None:
             assert [event.kind for event in manifest.history()] == [EventKind.PUT, EventKind.RELOCATE]
 
 
-def a_duplicate_is_on_disk(place: Place) -> None:
+def _flushed(place: Place) -> int:
+    """Up to which event some writer has noted that all are on disk."""
+    with place.connect() as connection:
+        ((found,),) = connection.execute("SELECT coalesce(max(flushed), 0) FROM manifestlog.writer").fetchall()
+    return int(found)
+
+
+def _written_without_waiting(place: Place, *write: Callable[[DownloadManifestManager], object]) -> None:
+    """Do this as a client whose answers wait for no disk."""
     with DownloadManifestManager(place.url(), META, options=QUIET) as manifest:
-        manifest.add(record("a"))
-        manifest.add(record("b", 1))
+        for one in write:
+            one(manifest)
+
+
+def a_duplicate_is_on_disk(place: Place) -> None:
+    _written_without_waiting(place, lambda m: m.add(record("a")), lambda m: m.add(record("b", 1)))
     with DownloadManifestManager(place.url(), META, options=ManifestOptions()) as manifest:
         assert manifest.add(record("a")).verdict is Verdict.DUPLICATE
-        with place.connect() as connection:
-            ((flushed,),) = connection.execute("SELECT max(flushed) FROM manifestlog.writer").fetchall()
-        assert flushed == 1
+        assert _flushed(place) == 1
+
+
+def a_duplicate_whose_event_was_cut_is_on_disk(place: Place) -> None:
+    options = replace(QUIET, history="off")
+    with DownloadManifestManager(place.url(), META, options=options) as manifest:
+        manifest.add(record("a"))
+        manifest.compact()
+    with DownloadManifestManager(place.url(), META, options=ManifestOptions()) as manifest:
+        assert manifest.add(record("a")).verdict is Verdict.DUPLICATE
+        assert _flushed(place) == 1
+
+
+UPDATE = {"checksum": sha("a"), "etag": '"u"', "file_path": "/u", "file_size": 9}
+AGAIN: dict[str, tuple[Callable[[DownloadManifestManager], object], int]] = {
+    "an update": (lambda m: m.update(sha("a"), UPDATE), 3),
+    "a forget": (lambda m: m.forget(sha("b")), 3),
+    "metadata": (lambda m: engine_of(m).set_metadata({"etl_version": "9"}), 3),
+    "a sync": (DownloadManifestManager.sync, 2),
+}
+"""What has nothing to write if somebody else has done it before, and up to which event that needs to be on disk."""
+
+
+def an_answer_that_writes_nothing_is_on_disk(place: Place) -> None:
+    for name, (act, number) in AGAIN.items():
+        place.execute("DROP SCHEMA IF EXISTS manifestlog CASCADE")
+        _written_without_waiting(place, lambda m: m.add(record("a")), lambda m: m.add(record("b", 1)), act)
+        with DownloadManifestManager(place.url()) as manifest:
+            act(manifest)
+            assert (name, _flushed(place), len(list(manifest.history()))) == (name, number, number)
 
 
 def an_acknowledged_addition_is_on_disk(place: Place) -> None:
@@ -466,6 +507,8 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_copy_that_stops_while_it_catches_up_loses_its_locks,
         a_correction_that_goes_on_keeps_its_locks,
         a_duplicate_is_on_disk,
+        a_duplicate_whose_event_was_cut_is_on_disk,
+        an_answer_that_writes_nothing_is_on_disk,
         an_acknowledged_addition_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
         a_content_that_a_rival_adds_at_the_same_moment_is_known,
@@ -548,6 +591,10 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         psycopg.errors, "UniqueViolation", psycopg.errors.CheckViolation
     ),
     "a duplicate is on disk": lambda p: p.setattr(upkeep, "confirm", lambda *_: None),
+    "a duplicate whose event was cut is on disk": lambda p: p.setattr(
+        upkeep, "_UNFLUSHED", upkeep._UNFLUSHED.replace("max(f.cut_seq)", "0")
+    ),
+    "an answer that writes nothing is on disk": lambda p: p.setattr(Writer, "confirm", lambda *_: None),
     "a content that is forgotten between two locks is claimed": lambda p: p.setattr(
         writing.Transaction, "_lock_known", _known_only
     ),

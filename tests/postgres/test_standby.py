@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from cli.program import Program
 from contract.builders import META, record, sha
-from manifestlog import CursorError, DownloadManifestManager, EventKind, ManifestOptions, ServerError, maintenance
+from manifestlog import (
+    CursorError,
+    DownloadManifestManager,
+    EventKind,
+    IndeterminateWriteError,
+    ManifestOptions,
+    ServerError,
+    Verdict,
+    maintenance,
+)
 from manifestlog.mirroring import Mirror
 from support.children import PATIENCE_S, time_limit
 from support.postgres import DURABLE, FAST, serving
 
+from .places import engine_of
 from .test_promotion import standby
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from support.postgres import Server
@@ -188,3 +201,75 @@ def test_a_cursor_of_a_lost_event_is_never_taken_for_that_of_a_later_one(seen: S
 
 def test_a_mirror_that_had_the_lost_record_is_as_the_new_server(seen: Seen) -> None:
     assert seen.mirror == (sorted(map(sha, ("kept", "lost", "more"))), 1)
+
+
+# -- a standby that additions wait for -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def away() -> Iterator[Server]:
+    """A server with a manifest of one record, whose commits wait for a standby that is not there."""
+    with serving(DURABLE) as primary:
+        with DownloadManifestManager(primary.url("systems_download"), META) as manifest:
+            manifest.add(record("a"))
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'two'")
+        primary.stop(signal.SIGINT)
+        primary.start()
+        yield primary
+
+
+def waiting(primary: Server) -> set[int]:
+    """The server's processes that wait for the standby."""
+    asked = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    return {pid for (pid,) in primary.administrator.execute(asked).fetchall()}
+
+
+def end_the_wait(primary: Server) -> set[int]:
+    """End the session that waits, once there is one; return its process."""
+    with time_limit(PATIENCE_S):
+        while not (found := waiting(primary)):
+            pass
+        for pid in found:
+            primary.administrator.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        while waiting(primary) & found:
+            pass
+    return found
+
+
+def answer_without_the_standby(primary: Server, added: Future[Any], ended: Collection[int] = ()) -> Any:
+    """Return what an addition answers before it waits for the standby; None if it waits. Then let nobody wait any more."""
+    with time_limit(PATIENCE_S):
+        while not (added.done() or waiting(primary).difference(ended)):
+            pass
+    answer = added.result() if added.done() else None
+    primary.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    return answer
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "among others"])
+def test_an_addition_that_loses_its_connection_while_it_waits_for_a_standby_waits_again(alone: bool) -> None:
+    with (
+        away() as primary,
+        ThreadPoolExecutor(1) as threads,
+        DownloadManifestManager(primary.url("systems_download"), META, options=PATIENT) as manifest,
+    ):
+        engine_of(manifest).writer._alone = alone
+        added = threads.submit(manifest.add, record("b", source="other"))
+        ended = end_the_wait(primary)
+        assert answer_without_the_standby(primary, added, ended) is None
+        assert added.result(PATIENCE_S).verdict is Verdict.NEW
+
+
+def test_a_duplicate_waits_for_a_standby_that_its_first_writer_did_not_wait_for() -> None:
+    """The session of that one has ended while it waited, so others see what it has written."""
+    with away() as primary, ThreadPoolExecutor(1) as threads:
+        url = primary.url("systems_download")
+        with DownloadManifestManager(url, META, options=ManifestOptions(lock_timeout_s=0.0)) as manifest:
+            engine_of(manifest).writer._alone = True
+            lost = threads.submit(manifest.add, record("b", source="other"))
+            end_the_wait(primary)
+            assert isinstance(lost.exception(PATIENCE_S), IndeterminateWriteError)
+        with DownloadManifestManager(url, META, options=PATIENT) as manifest:
+            added = threads.submit(manifest.add, record("b", source="other"))
+            assert answer_without_the_standby(primary, added) is None
+            assert added.result(PATIENCE_S).verdict is Verdict.DUPLICATE

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.engines.postgres import reading, single, together, upkeep
+from manifestlog.engines.postgres import reading, single, together
 from manifestlog.engines.postgres.ahead import Ahead
 from manifestlog.engines.postgres.fresh import fresh
 from manifestlog.engines.postgres.grouping import Group
@@ -173,13 +173,8 @@ class Additions:
 
         answers = self._writer.write(work, recall, first, meanwhile)
         if known := [one.record[1] for one, answer in zip(some, answers, strict=True) if _is_duplicate(answer)]:
-            self._confirm(known)
+            self._writer.confirm(known)
         return answers
-
-    def _confirm(self, checksums: list[str]) -> None:
-        level = self._writer.limits.synchronous
-        if level is not None:
-            self._writer.pool.call(lambda slot: upkeep.confirm(slot, self._writer.id, checksums, level))
 
 
 def _rows(some: Iterable[Addition]) -> list[Row]:

@@ -141,7 +141,10 @@ class PostgresEngine:
             return Added(Verdict(told[0]), lookup.Known(slot, self.id).row(checksum))
 
         self._ensure_writable()
-        return self.writer.write(work, recall)
+        answer = self.writer.write(work, recall)
+        if answer.verdict is Verdict.DUPLICATE:
+            self.writer.confirm([checksum])
+        return answer
 
     def forget(self, checksum: str, *, details: Details | None = None) -> bool:
         def work(tx: Transaction) -> tuple[bool, list[Any]]:
@@ -152,7 +155,10 @@ class PostgresEngine:
             return known is not None, [known is not None]
 
         self._ensure_writable()
-        return self.writer.write(work, lambda _, told: bool(told[0]))
+        existed = self.writer.write(work, lambda _, told: bool(told[0]))
+        if not existed:
+            self.writer.confirm([checksum])
+        return existed
 
     def _begin_with(self, tx: Transaction, checksum: str, more: Collection[str]) -> None:
         """Lock the lanes of all sources of a content, and the content itself."""
@@ -167,7 +173,7 @@ class PostgresEngine:
     def rewrite(
         self, plan: Callable[[TimeLookup], Rewritten], kind: EventKind, *, details: Details | None = None
     ) -> None:
-        def work(tx: Transaction) -> tuple[None, list[Any]]:
+        def work(tx: Transaction) -> tuple[bool, list[Any]]:
             tx.begin(None)
             changes = plan(tx.known)
             events = [{**(details or {}), **found} for found in rewrite_events(tx.known, changes, kind)]
@@ -175,13 +181,14 @@ class PostgresEngine:
                 tx.staged.put(record, found)
             for checksum, found in zip(changes.forgets, events[len(changes.puts) :], strict=True):
                 tx.staged.remove(checksum, found)
-            return None, []
+            return bool(events), []
 
         self._ensure_writable()
-        self.writer.write(work, _nothing)
+        if not self.writer.write(work, _something):
+            self.writer.confirm()
 
     def set_metadata(self, changes: Mapping[str, str], *, details: Details | None = None) -> None:
-        def work(tx: Transaction) -> tuple[None, list[Any]]:
+        def work(tx: Transaction) -> tuple[bool, list[Any]]:
             tx.begin(None)
             before = tx.metadata
             if not changes.items() <= before.items():
@@ -189,10 +196,11 @@ class PostgresEngine:
                 was = {name: before.get(name) for name in changes}
                 event = {**(details or {}), "was": was, "metadata": dict(changes)}
                 tx.staged.log.append(logged(EventKind.META, None, None, None, event))
-            return None, []
+            return tx.new_metadata is not None, []
 
         self._ensure_writable()
-        self.writer.write(work, _nothing)
+        if not self.writer.write(work, _something):
+            self.writer.confirm()
 
     def record_event(self, kind: EventKind, details: Details) -> None:
         self.record_events(kind, [details])
@@ -220,7 +228,8 @@ class PostgresEngine:
         return self.writer.write(work, lambda _, told: str(told[0]))
 
     def sync(self) -> None:
-        """Do nothing: what is visible was committed, as durably as its writer wanted."""
+        self._ensure_writable()
+        self.writer.confirm()
 
     def _ensure_writable(self) -> None:
         if self.read_only and not self.closed:
@@ -309,3 +318,8 @@ class PostgresEngine:
 
 def _nothing(_: Slot, __: list[Any]) -> None:
     """Return nothing, as the first try of an operation without an answer did."""
+
+
+def _something(_: Slot, __: list[Any]) -> bool:
+    """Return that something was written: else nothing is recalled."""
+    return True

@@ -3,12 +3,14 @@
 Invariants:
 
 - Before a later try does anything, it checks whether an earlier one has written.
+- An answer that needs nothing to be written is as durable as any other: what it relies on is on disk, or is flushed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from manifestlog.engines.postgres import upkeep
 from manifestlog.engines.postgres.limits import Limits
 from manifestlog.engines.postgres.values import lane_of
 from manifestlog.engines.postgres.writing import Transaction
@@ -18,7 +20,7 @@ from manifestlog.model.writes import Rules
 from manifestlog.options import Durability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from manifestlog.engines.postgres.connections import Pool
     from manifestlog.engines.postgres.slots import Slot
@@ -62,6 +64,12 @@ class Writer:
         """Return what plans need of the metadata."""
         root = roots.root_of(str(metadata["root_dir"]), self.pool.location.directory)
         return Rules(root, self.options.record_bytes_max, metadata["process"] != EXTRACTOR)
+
+    def confirm(self, checksums: Sequence[str] | None = None) -> None:
+        """Wait until these contents are on disk, or without any, all that is visible: for an answer that writes nothing."""
+        level = self._level
+        if level is not None:
+            self.pool.call(lambda slot: upkeep.confirm(slot, self.id, checksums, level))
 
     def write(
         self,

@@ -114,7 +114,8 @@ _REPLAYED = _log_statement("%s::bigint", "%s::bigint", "u.ts", ", %s::bigint[]",
 _METADATA_IS = "UPDATE manifestlog.manifest SET metadata = %b WHERE manifest_id = %s"
 FLUSH = """
     UPDATE manifestlog.writer SET flushed = seq FROM (SELECT set_config('synchronous_commit', %s, true)) c
-    WHERE writer = %b AND op = %s AND flushed < seq"""
+    WHERE writer = %b AND op = %s"""
+"""Writes the row even if it says so already: whoever lost the connection while the server waited for a standby waits again."""
 _WHAT_BECAME = "SELECT op, answers FROM manifestlog.writer WHERE writer = %b FOR UPDATE"
 
 
