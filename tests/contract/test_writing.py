@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,12 @@ def _batch_lines(path: Path) -> list[bytes]:
     return [
         ln for s in segments_of(path.parent) for ln in s.read_bytes().splitlines() if ln.startswith(b'{"op":"batch"')
     ]
+
+
+@pytest.mark.parametrize("seconds", [3e6, math.inf])
+def test_who_waits_for_locks_for_as_long_as_it_takes_can_write(opener: Opener, seconds: float) -> None:
+    manifest = opener(options=replace(QUIET, lock_timeout_s=seconds))
+    assert manifest.add(record("a")).verdict is Verdict.NEW
 
 
 # -- add_many ----------------------------------------------------------------------------------------------------------

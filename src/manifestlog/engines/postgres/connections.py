@@ -60,6 +60,8 @@ To plan a statement anew for each call takes longer than the call. A client whos
 the client would notice that the server's is, and not after the two hours of most systems."""
 _IDLE_S_MIN = 60.0
 """How long a client may be stopped inside a transaction before the server gives its locks to others."""
+_TIMEOUT_S_MAX = 1_000_000.0
+"""Whoever waits for ever waits for eleven days: the server's limits are milliseconds in 31 bits, and one is a sum of two."""
 _LONGER_S = 1.0
 _PAUSE_S, _PAUSE_S_MAX = 0.005, 0.5
 
@@ -80,7 +82,7 @@ class Pool:
 
     def __init__(self, location: Location, timeout_s: float) -> None:
         self.location = location
-        self.timeout_s = timeout_s
+        self.timeout_s = timeout_s = min(timeout_s, _TIMEOUT_S_MAX)
         self.closed = False
         self.lock_ms = max(1, int(timeout_s * 1000))
         self.idle_ms = int(max(timeout_s, _IDLE_S_MIN) * 1000)
