@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from contract.builders import META, record, sha
 from manifestlog import DownloadManifestManager, IndeterminateWriteError, ManifestOptions, Verdict
 from support import answers
 from support.badserver import misbehaving
-from support.children import PATIENCE_S
+from support.children import PATIENCE_S, time_limit
 from support.pgbouncer import poolers
 
 from .places import engine_of
@@ -22,6 +23,8 @@ from .places import engine_of
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    from manifestlog.engines.postgres.slots import Slot
 
     from .places import Place
 
@@ -106,6 +109,22 @@ def test_a_call_gives_a_server_up_that_stands_still_for_longer_than_the_limit(pl
             manifest.add(record("b", 1))
         manifest.add(record("b", 1))
         assert list(manifest) == sorted(map(sha, "ab"))
+
+
+def test_a_call_that_fails_in_a_transaction_ends_although_the_server_stands_still(place: Place) -> None:
+    """What it has begun cannot be rolled back."""
+    with (
+        DownloadManifestManager(place.url(connect_timeout="2"), META, options=IMPATIENT) as manifest,
+        ExitStack() as stack,
+    ):
+
+        def fails(slot: Slot) -> None:
+            slot.rows("BEGIN")
+            stack.enter_context(place.server.still())
+            raise ValueError("refused")
+
+        with time_limit(PATIENCE_S), pytest.raises(ValueError, match="refused"):
+            engine_of(manifest).pool.call(fails)
 
 
 def test_a_call_that_takes_longer_than_the_limit_is_waited_for_if_the_server_is_there(place: Place) -> None:

@@ -101,7 +101,7 @@ class Slot:
         status = connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR) and not connection.closed:
             with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
+                self.rows("ROLLBACK")  # not by the connection, which waits for ever for a server that stands still
         if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
             self.disconnect()
 
