@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -115,6 +119,13 @@ class Keep(NamedTuple):
     age_s: float | None = None
     bytes_max: int | None = None
     off: bool = False
+
+    def oldest(self, now: datetime) -> datetime | None:
+        """Return the time before which the age allows to remove events; None if it allows none."""
+        try:
+            return None if self.age_s is None else now - timedelta(seconds=self.age_s)
+        except OverflowError:
+            return None  # such as 999999d: earlier than any time
 
 
 _UNITS = {"h": 3600, "d": 86400, "w": 604800, "kib": KIB, "mib": MIB, "gib": 1024 * MIB, "tib": 1024 * 1024 * MIB}

@@ -7,6 +7,7 @@ import itertools
 import shutil
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -217,6 +218,14 @@ def _cut(opener: Opener) -> tuple[DownloadManifestManager, str]:
     manifest.add(record("b", source="other"))
     manifest.compact()
     return manifest, cursor
+
+
+@pytest.mark.parametrize("age", ["999999d", "999999999999w"])
+def test_an_age_that_reaches_back_beyond_all_times_cuts_nothing(opener: Opener, age: str) -> None:
+    manifest = opener(options=replace(OFF, history=age))
+    manifest.add(record("a"))
+    manifest.compact()
+    assert contents(list(manifest.changes())) == [sha("a")]
 
 
 def test_a_cut_history_is_said_by_a_reset_and_a_snapshot(path: Path, opener: Opener) -> None:

@@ -60,8 +60,10 @@ def _not_kept(slot: Slot, manifest_id: int, keep: Keep, end: Feed, now: datetime
     if keep.bytes_max is not None:
         ((found,),) = slot.rows(_LARGE, manifest_id, end.cut_seq, keep.bytes_max)
         return int(found or end.cut_seq)
-    oldest = int((now.timestamp() - (keep.age_s or 0.0)) * 1_000_000)
-    return search(slot, manifest_id, oldest, end.cut_seq + 1, end.seq) - 1
+    oldest = keep.oldest(now)
+    if oldest is None:
+        return end.cut_seq
+    return search(slot, manifest_id, int(oldest.timestamp() * 1_000_000), end.cut_seq + 1, end.seq) - 1
 
 
 def _not_needed(slot: Slot, manifest_id: int, end: Feed, now: datetime) -> int:

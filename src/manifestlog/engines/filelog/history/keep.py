@@ -29,7 +29,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog.engines.filelog import history_folder
@@ -318,7 +318,8 @@ def cut(paths: ManifestPaths, keep: Keep, now: datetime, first_needed: int) -> N
         return
     held = _held(paths)
     total = sum(one.size for one in held)
-    oldest = "" if keep.age_s is None else utc_text(now - timedelta(seconds=keep.age_s))
+    since = keep.oldest(now)
+    oldest = "" if since is None else utc_text(since)
     for one in held:
         if one.last >= first_needed or (one.last_ts >= oldest and (bytes_max is None or total <= bytes_max)):
             return
