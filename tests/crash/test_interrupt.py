@@ -9,15 +9,22 @@ from __future__ import annotations
 import dis
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from manifestlog import DownloadManifestManager, LockTimeoutError
+from cli.program import wait_until
+from manifestlog import DownloadManifestManager, LockTimeoutError, ManifestError
+from manifestlog.engines.filelog.canonical import files
 from manifestlog.engines.filelog.state import State
+from manifestlog.files import system
 from support.children import time_limit
+from support.engines import engine_of
 from support.integrity import checked
 from support.records import MANUAL, NAME, QUICK, checksum, make_record, metadata
 
@@ -122,6 +129,16 @@ def add_there(neighbour: Child, number: int) -> None:
     """Let the other process add this one; it must be able to."""
     neighbour.send(number)
     assert neighbour.receive() == "added"
+
+
+@contextmanager
+def handling(handler: Callable[[], object]) -> Iterator[None]:
+    """In this block, SIGUSR1 calls the handler."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def interrupt_all(act: Callable[[int], object], after: Callable[[int, str], None]) -> int:
@@ -230,15 +247,38 @@ def test_a_signal_handler_may_add_while_what_others_wrote_is_read(
         signal.raise_signal(signal.SIGUSR1)
         apply(state, segment, op)
 
-    before = signal.signal(signal.SIGUSR1, lambda *_: manifest.add(make_record(4)))
     monkeypatch.setattr(State, "apply", interrupted)
-    try:
+    with handling(lambda: manifest.add(make_record(4))):
         manifest.add(make_record(5))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     manifest.close()
     with DownloadManifestManager(manifest.path, read_only=True) as fresh:
         assert set(fresh) == {checksum(number) for number in range(1, 6)}
+
+
+def test_a_signal_handler_may_not_add_while_its_thread_waits_with_the_lock(manifest: DownloadManifestManager) -> None:
+    """Another thread reads at that moment. The handler would release the lock for the call that it has interrupted."""
+    session, refused = engine_of(manifest).session, list[ManifestError]()
+    reading, handled = threading.Event(), threading.Event()
+
+    def handler() -> None:
+        handled.set()
+        try:
+            manifest.add(make_record(2))
+        except ManifestError as error:
+            refused.append(error)
+
+    def read(_state: State) -> None:
+        reading.set()
+        wait_until(lambda: system.lock_holder(session.paths.append_lock))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        assert handled.wait(HANG_S)
+
+    with handling(handler), ThreadPoolExecutor(1) as threads:
+        reader = threads.submit(session.read, read)
+        assert reading.wait(HANG_S)
+        manifest.add(make_record(1))
+        reader.result(HANG_S)
+    assert [str(error).partition(";")[0].endswith("while its thread was writing") for error in refused] == [True]
 
 
 def test_an_interrupted_batch_is_there_whole_or_not_at_all(manifest: DownloadManifestManager) -> None:
@@ -307,3 +347,29 @@ def test_after_an_interrupted_compaction_all_records_are_there_and_the_next_one_
     compact_interrupted(filled, after)
     filled.save()
     assert (lost, stuck) == ([], [])
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_signal_handler_may_not_compact_between_two_steps_of_a_compaction(
+    filled: DownloadManifestManager, monkeypatch: pytest.MonkeyPatch, wait: bool
+) -> None:
+    """The log would name a canonical that is not there any more."""
+    write_index = files.write_index
+
+    def handler() -> None:
+        filled.add(make_record(31))
+        with suppress(ManifestError):
+            filled.save() if wait else filled.compact()
+
+    def interrupted(*given: Any) -> None:
+        monkeypatch.setattr(files, "write_index", write_index)
+        signal.raise_signal(signal.SIGUSR1)
+        write_index(*given)
+
+    filled.add(make_record(30))
+    with handling(handler):
+        monkeypatch.setattr(files, "write_index", interrupted)
+        filled.compact()
+    filled.close()
+    with DownloadManifestManager(filled.path, read_only=True) as fresh:
+        assert len(fresh) == 22

@@ -108,6 +108,8 @@ class Session:
         self._pid = os.getpid()
         self._mutex = threading.RLock()
         self._acting: int | None = None
+        self.compactors: set[int] = set()
+        """The threads that compact, or wait for that."""
         timeout_s = min(self.options.lock_timeout_s, threading.TIMEOUT_MAX / 2)
         mode_from = self.paths.canonical
         # The thread whose turn it is may itself wait that long for the file, and then do its work.
@@ -205,8 +207,9 @@ class Session:
             self._append_lock.take_turn()
             if self.options.durability is Durability.POWER_CUT:
                 self._read_ahead()  # others wrote during our last sync; reading their lines needs no lock
+            # Before the lock: a handler that writes during a wait here would release it at its end, for us as well.
+            self._acting = thread
             with self._append_lock.file, self._mutex:
-                self._acting = thread
                 result = self._on_fresh_state(act)
                 unsynced = self._pin_unsynced()
                 self._acting = None

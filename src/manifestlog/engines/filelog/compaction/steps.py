@@ -28,6 +28,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from manifestlog.engines.filelog.log.lines import CanonicalId, LogEntry
 from manifestlog.engines.filelog.session import Session, now_text, reraise_with_advice
 from manifestlog.engines.filelog.state import State
 from manifestlog.engines.reports import CompactionOutcome, CompactionReport
-from manifestlog.errors import DamagedManifestError, HistoryUnavailableError
+from manifestlog.errors import DamagedManifestError, HistoryUnavailableError, ManifestError
 from manifestlog.files import disk, publish
 from manifestlog.model import document
 from manifestlog.options import parse_history
@@ -70,10 +71,15 @@ def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     """Merge the log into the canonical. If another compaction is running, wait for it, or without `wait` do nothing.
 
     On return the canonical survives a power cut and contains everything acknowledged before the call.
-    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, and `LockTimeoutError` only with `wait`.
+    Raises `DamagedManifestError` or `DiskFullError` with nothing changed, and `LockTimeoutError` only with `wait`. In a
+    signal handler of a thread that compacts, it does nothing, and with `wait` raises `ManifestError`.
     """
-    began = time.perf_counter()
+    began, thread = time.perf_counter(), threading.get_ident()
+    if thread in session.compactors:
+        # Its lock is reentrant, so this would work between two steps of the compaction that was interrupted.
+        return _refuse_handler(session.paths.canonical, wait=wait)
     try:
+        session.compactors.add(thread)
         with session.compaction_lock(wait=wait) as alone:  # (1)
             if not alone:
                 log.debug("%s: another compaction is running", session.paths.canonical)
@@ -82,8 +88,19 @@ def compact(session: Session, *, wait: bool = False) -> CompactionReport:
     except OSError as error:
         reraise_with_advice(session.paths.canonical, error)
         raise
+    finally:
+        session.compactors.discard(thread)
     _log(session.paths.canonical, report)
     return report
+
+
+def _refuse_handler(path: str, *, wait: bool) -> CompactionReport:
+    if wait:
+        raise ManifestError(
+            f"{path}: a signal handler tried to compact while its thread was compacting;"
+            " set a flag in the handler, and compact after the interrupted call has returned"
+        )
+    return CompactionReport(CompactionOutcome.ALREADY_RUNNING)
 
 
 def _log(path: str, report: CompactionReport) -> None:
