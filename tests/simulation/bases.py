@@ -113,6 +113,17 @@ def half_packed(machine: Machine) -> Base:
     return Base(disk, base.records)
 
 
+def left_behind(machine: Machine) -> Base:
+    """The history of a manifest whose other files were deleted."""
+    base = _after(machine, create_or_open, add_new, compact)
+    for path in base.disk.files():
+        if "/history/" not in path:
+            directory, name = base.disk.place(path)
+            base.disk.rename_entries((directory, name, None))
+    base.disk.settle()
+    return Base(base.disk, {})
+
+
 def without_index(machine: Machine) -> Base:
     """The index was deleted."""
     base = worked_on(machine)

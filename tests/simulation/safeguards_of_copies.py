@@ -11,6 +11,7 @@ from .seeding import Edit, Safeguard, one
 _LOADING = "engines.filelog.loading"
 _CRASH = "crash: a copy"
 _CRASH_BEFORE_A_LATER_ONE = "crash: a copy whose source goes on"
+_CRASH_OF_THE_NEXT_ONE = "crash: a copy that ends an earlier one"
 _CRASH_OF_A_MIRROR = "crash: a mirror"
 _ANOTHER_HISTORY = "a copy beside the history of another manifest"
 
@@ -56,6 +57,18 @@ COPIES = [
         "a copy that no later one can finish",
         _CRASH_BEFORE_A_LATER_ONE,
         f"{_LOADING}:load", "_finish_earlier(paths)", "pass",
+    ),
+    one(
+        "the name of a copy's canonical is on the disk before another copy names its log",
+        "a log without its canonical",
+        _CRASH_OF_THE_NEXT_ONE,
+        f"{_LOADING}:_finish_earlier", "disk.sync_directory(paths.directory)", "pass",
+    ),
+    one(
+        "the name of a copy's log is on the disk before an index says that it is there",
+        "a manifest that calls itself damaged",
+        _CRASH_OF_THE_NEXT_ONE,
+        "engines.filelog.canonical.files:keep_index", "disk.sync_directory(paths.directory)", "pass",
     ),
     one(
         "unfinished packs go away before a history is set aside",

@@ -34,10 +34,16 @@ ON_THE_DISK = [
         "engines.filelog.log.wal:Wal._start_next", "self.current.sync(self.current.tail.length)", _NOT_SYNCED,
     ),
     one(
-        "a segment's name is synced by whoever writes its first line",
+        "a segment's name is synced by whoever writes to it",
         "the name's maker was killed before he came to it",
         "crash: names of the killed, rotate",
         "engines.filelog.log.wal:Wal.prepare", "disk.sync_directory(self._paths.directory)", _NOT_SYNCED,
+    ),
+    one(
+        "a segment's name is synced by whoever writes to it, also if it has had lines from the beginning",
+        "a record acknowledged in a segment that has no name after a power cut",
+        "crash: names of the killed, replay",
+        "engines.filelog.log.wal:Wal.prepare", "if not (segment.is_named or", "if segment.tail.lines == 1 and not (segment.is_named or",
     ),
     one(
         "the canonical's name is synced before there is a log",
@@ -129,7 +135,7 @@ LINES = [
         "damage before a `synced` mark is no crash's",
         "an acknowledged record skipped as a crash's trace",
         "bits of the active segment",
-        "engines.filelog.log.segment:Segment._refuse_unexplained", "if not explained_by_crash(piece, self._marked, last):", "if piece is None:",
+        "engines.filelog.log.segment:Segment._refuse_unexplained", "if not explained_by_crash(piece, self.marked, last):", "if piece is None:",
     ),
     one(
         "damage behind every `synced` mark is a crash's",
@@ -331,7 +337,7 @@ MOVED = [
         "lines lost that only a kill was to spare",
         "moved lines: refused in the weaker modes",
         "engines.filelog.log.segment:Segment._refuse_moved", "for piece in damage:",
-        "for piece in damage if self._marked > damage[0].offset else ():",
+        "for piece in damage if self.marked > damage[0].offset else ():",
     ),
     one(
         "an unfinished end is searched for moved lines",

@@ -29,6 +29,18 @@ HISTORY = [
         f"{_KEEP}:_pack", "publish.Target(paths.temporary(path), path, paths.history)", "publish.Target(paths.temporary(path), path)",
     ),
     one(
+        "a pack whose maker was killed has its name on the disk before the segments in it go",
+        "events lost to a power cut",
+        "crash: names of the killed, pack",
+        f"{_KEEP}:_remove_packed", "disk.sync_directory(paths.history)", "pass",
+    ),
+    one(
+        "what was set aside is synced by whoever creates a manifest",
+        "the history of an earlier manifest beside a new one",
+        "crash: names of the killed, create beside an old history",
+        "engines.filelog.history.leftovers:set_aside", "_sync(paths)", "pass",
+    ),
+    one(
         "a pack is read back before the segments in it go",
         "events lost to a disk that lies",
         "a pack that does not read back",

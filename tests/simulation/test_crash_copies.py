@@ -170,9 +170,33 @@ def crash_and_give_up(machine: Machine) -> int:
     return crash_at_each_call(machine, examine=_give_up)
 
 
+def crash_in_the_next_one(machine: Machine) -> int:
+    """Kill a copy behind each call that names a file, and crash the next one, which ends it, at every call."""
+    with _copied(machine) as source:
+        states = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=0)
+        machine.power_off()
+        moments = (None, (shown(source), told(source)))
+        named = (", link ", ", rename ")
+        killed = [disk for text, disk in states if text.startswith("kill") and any(name in text for name in named)]
+        found = 0
+        for disk in killed:
+            machine.boot(disk)
+            later = states_of(machine, lambda: copy(source, PATH, MANUAL), samples=2)
+            machine.power_off()
+            found += examine_each(later, lambda disk: _examine(machine, disk, source, moments))
+        return found
+
+
 @pytest.mark.parametrize(
     "crash",
-    [crash_at_each_call, crash_into_an_empty_one, crash_before_a_later_one, crash_among_packs, crash_and_give_up],
+    [
+        crash_at_each_call,
+        crash_into_an_empty_one,
+        crash_before_a_later_one,
+        crash_among_packs,
+        crash_and_give_up,
+        crash_in_the_next_one,
+    ],
 )
 def test_a_crash_at_every_call_of_a_copy(machine: Machine, crash: Callable[[Machine], int], count: Count) -> None:
     states = crash(machine)

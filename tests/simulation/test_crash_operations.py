@@ -28,6 +28,7 @@ Steps = tuple["Callable[[World], None]", ...]
 OPERATIONS: dict[str, tuple[Callable[[Machine], Base], Steps]] = {
     "create, with its folder": (bases.nothing, (world.create_or_open,)),
     "create": (bases.empty, (world.create_or_open,)),
+    "create beside an old history": (bases.left_behind, (world.create_or_open,)),
     "open": (bases.worked_on, (world.create_or_open,)),
     "open with newer code": (bases.worked_on, (world.newer_version,)),
     "the first addition": (bases.created, (world.create_or_open, world.add_new)),
@@ -35,6 +36,7 @@ OPERATIONS: dict[str, tuple[Callable[[Machine], Base], Steps]] = {
     "add after additions": (bases.worked_on, (world.create_or_open, world.add_new, world.add_new, world.add_new)),
     "add_many": (bases.worked_on, (world.create_or_open, world.add_many)),
     "add what is there": (bases.worked_on, (world.create_or_open, world.add_same)),
+    "replay": (bases.worked_on, (world.create_or_open, world.replay)),
     "update": (bases.worked_on, (world.create_or_open, world.update)),
     "forget": (bases.worked_on, (world.create_or_open, world.forget)),
     "rotate": (bases.worked_on, (world.create_or_open, world.add_new, world.rotate)),
@@ -124,14 +126,27 @@ def test_a_crash_inside_what_follows_a_crash(machine: Machine, count: Count, nam
     count("crash states", sum(explore(machine, second) for second in found))
 
 
-@pytest.mark.parametrize("name", ["create, with its folder", "create", "the first addition", "rotate", "compact"])
+MAKERS = {
+    "create, with its folder": world.create_and_add,
+    "create": world.create_and_add,
+    "create beside an old history": world.go_on,
+    "the first addition": world.create_and_add,
+    "replay": world.create_and_add,
+    "rotate": world.create_and_add,
+    "compact": world.create_and_add,
+    "pack": world.compact_again,
+}
+"""What gives something a name, and who relies on it next."""
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_writer_syncs_a_name_that_its_killed_creator_did_not_sync(machine: Machine, count: Count, name: str) -> None:
-    """A folder, a canonical, a segment: killed behind each call that names one, and a power cut in what another does next."""
+    """A folder, a canonical, a segment, a pack: killed behind each call that names one, and a power cut in what another does."""
     first = scenario(machine, name, Durability.POWER_CUT, FEW)
     named = recoveries(
         machine,
         first,
-        world.create_and_add,
+        MAKERS[name],
         sample=1000,
         where=lambda state: state.cut == "kill" and state.after.startswith(("mkdir", "link", "rename", "unlink")),
     )

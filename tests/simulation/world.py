@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manifestlog import DownloadManifestManager
 from manifestlog.engines.filelog.history import keep
+from manifestlog.model import codec
+from manifestlog.model.batches import encoded
+from manifestlog.model.events import Event, EventKind
 from manifestlog.options import parse_history
 from support.engines import engine_of
 from support.records import EPOCH, MANUAL
@@ -155,6 +158,17 @@ def add_many(world: World) -> None:
         world.open().add_many(pair)
 
 
+def replay(world: World) -> None:
+    """Two events of another manifest, as a copy that catches up writes them: both or none."""
+    pair = [world.new_record(), world.new_record()]
+    engine = engine_of(world.open())
+    rows = [codec.loads(encoded(record, world.options)[0]) for record in pair]
+    events = [Event("", "2026-01-01T00:00:00.000000Z", EventKind.PUT, row["checksum"], row, {}) for row in rows]
+    world.batches.append(frozenset(record.checksum for record in pair))
+    with world.intending(world.records | {record.checksum: record for record in pair}):
+        engine.replay(events, engine.cursor())
+
+
 def update(world: World) -> None:
     key = world.oldest()
     if key is None:
@@ -285,6 +299,12 @@ def create_and_add(world: World) -> None:
     """An addition by a process that has not opened the manifest yet."""
     create_or_open(world)
     add_new(world)
+
+
+def compact_again(world: World) -> None:
+    """A compaction by a process that has not opened the manifest yet."""
+    create_or_open(world)
+    compact(world)
 
 
 def go_on(world: World) -> None:

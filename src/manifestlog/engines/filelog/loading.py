@@ -104,6 +104,7 @@ def _finish_earlier(paths: ManifestPaths) -> None:
     path = paths.segment(last + 1)
     for temporary in paths.temporaries(names):
         if temporary.startswith(f"{path}.tmp-") and _is_log_of_this(paths, temporary, last):
+            disk.sync_directory(paths.directory)  # that copy may have died before syncing the canonical's name
             _name_log(paths, temporary, path)
             log.info("%s: the log of an earlier copy, which died before that, has got its name", paths.canonical)
             return

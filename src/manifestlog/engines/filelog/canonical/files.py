@@ -118,6 +118,8 @@ def keep_index(paths: ManifestPaths, found: CanonicalFiles, covers: int) -> None
     for path in paths.temporaries(disk.list_names(paths.directory)):
         if path.startswith(f"{paths.index}.tmp-"):
             disk.remove(path)  # its writer is dead: an index is written only under this lock
+    if covers:
+        disk.sync_directory(paths.directory)  # it says that there is a log, whose creator may have died before this
     _install_index(paths, found.index.copy(covers, found.canonical.memory))
 
 

@@ -213,6 +213,8 @@ def _remove_packed(
     ]
     sound = {pack for pack in {pack for _, pack in twice} if pack in proved or is_sound(paths, ts_created, pack)}
     removed = [path for path, pack in twice if pack in sound]
+    if any(pack not in proved for pack in sound):
+        disk.sync_directory(paths.history)  # whoever has named the pack may have died before syncing that
     for path in removed:
         disk.remove(path)
     return set(map(os.path.basename, removed))

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from manifestlog.engines.filelog import history_folder
@@ -49,17 +50,24 @@ log = logging.getLogger(__name__)
 
 def set_aside(paths: ManifestPaths, lock_timeout_s: float) -> None:
     """Move what is left in `history/` under this name to quarantine, unless the manifest exists."""
-    left = _left(paths)
-    if not left:
-        return
-    lock = FileLock(paths.compact_lock, lock_timeout_s, mode_from=os.path.join(paths.history, left[0]))
-    try:
-        with lock:
-            if not disk.exists(paths.canonical):
-                keep.sweep(paths, left)  # nobody needs what was never finished
-                move(paths, _left(paths))
-    finally:
-        lock.close()
+    if left := _left(paths):
+        lock = FileLock(paths.compact_lock, lock_timeout_s, mode_from=os.path.join(paths.history, left[0]))
+        try:
+            with lock:
+                if not disk.exists(paths.canonical):
+                    keep.sweep(paths, left)  # nobody needs what was never finished
+                    move(paths, _left(paths))
+        finally:
+            lock.close()
+    elif disk.is_directory(paths.history):
+        _sync(paths)
+
+
+def _sync(paths: ManifestPaths) -> None:
+    """Sync what was set aside earlier: whoever did that may have died before, and the files would be back."""
+    for folder in (paths.history, *quarantine.folders(paths)):
+        with suppress(PermissionError):
+            disk.sync_directory(folder)
 
 
 def in_the_way(paths: ManifestPaths, ts_created: str, packs: Sequence[tuple[str, str]]) -> list[str]:
@@ -93,8 +101,7 @@ def move(paths: ManifestPaths, names: list[str]) -> None:
     folder = quarantine.make_folder(paths)
     for name in names:
         disk.replace(os.path.join(paths.history, name), os.path.join(folder, name))
-    disk.sync_directory(folder)
-    disk.sync_directory(paths.history)
+    _sync(paths)
     log.warning(
         "%s: an earlier manifest of this name, or a copy that was not finished, has left its history; it is in %s now",
         paths.canonical,

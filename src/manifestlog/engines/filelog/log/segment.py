@@ -80,7 +80,7 @@ class Segment:
         """Whether a sync of it failed, in this process or in the one that sealed it: it is never synced again."""
         self._unfinished = False
         self._seen: tuple[disk.Stamp, bytes] | None = None
-        self._marked = 0
+        self.marked = 0
         self._damage: list[Piece] = []
         self._reported: set[int] = set()
         self._users = 1
@@ -197,7 +197,7 @@ class Segment:
         before = self.tail
         synced = max(before.synced, run.synced)
         tail = Tail(start + run.end, before.lines + len(run.puts), crc32(run.crcs, before.chain), synced)
-        self._marked = max(self._marked, run.synced)
+        self.marked = max(self.marked, run.synced)
         if self._damage:
             self._refuse_unexplained(self._damage, tail)
         yield LogEntry("put", run.ts, run.puts, {"ts_last": run.ts_last})
@@ -218,9 +218,9 @@ class Segment:
                 if not damage:
                     self._check_seal(op, tail)
             ops.append(op)
-            self._marked = max(self._marked, op.data.get("synced", 0))
+            self.marked = max(self.marked, op.data.get("synced", 0))
             tail = tail.after(line, end, terminated=whole)
-        tail = tail._replace(synced=max(tail.synced, self._marked))
+        tail = tail._replace(synced=max(tail.synced, self.marked))
         self._refuse_unexplained(damage, tail)
         yield from ops
         self._damage, self.tail = damage, tail
@@ -256,7 +256,7 @@ class Segment:
         """
         last = tail.length + (not tail.terminated) if self.sealed else None
         for piece in damage:
-            if not explained_by_crash(piece, self._marked, last):
+            if not explained_by_crash(piece, self.marked, last):
                 raise self._error(piece)
 
     def _error(self, piece: Piece) -> DamagedManifestError:

@@ -214,15 +214,15 @@ class Wal:
         Raises `OSError` if that segment cannot be created.
         """
         segment = self.current
+        if not (segment.is_named or segment.marked or self._compacted_in == segment.number):
+            # Its creator may have died before syncing its name, with lines in it. A mark or a compaction comes after that sync.
+            disk.sync_directory(self._paths.directory)
+            segment.is_named = True
         if segment.clean and not segment.sync_failed:
             if segment.opening.format < lines.FORMAT:
                 self.rotate()  # this version writes no line of an older format
             elif segment.tail.length + line_bytes > segment_bytes_max and segment.tail.lines > 1:
                 self.rotate()
-            elif segment.tail.lines == 1 and not segment.is_named:
-                # Its creator may have died before syncing its name, so the writer of the first line syncs it.
-                disk.sync_directory(self._paths.directory)
-                segment.is_named = True
             return
         if segment.clean:
             # Its sync failed, so no records are appended and it is not synced again. The seal only sends readers on.
