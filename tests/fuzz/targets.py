@@ -53,6 +53,7 @@ FIT_ALL = 0x02
 SALT = 0xC0FFEE
 _CRC = re.compile(rb',"crc":".{8}"\}\Z', re.DOTALL)
 _SALT = re.compile(rb'"salt":"([0-9a-f]{1,8})"')
+_SPACE = re.compile(rb'"(?:[^"\\]|\\.)*"|(\s)')
 _LOOKUPS_MAX = 64
 
 
@@ -348,13 +349,18 @@ def check_events(data: bytes) -> None:
     kept = Kept(1, SALT, 2, None, anew=False, length=1000 + len(data))
     for piece in framing.split(data, 1000, SALT):
         try:
-            if piece.line is None or lines.decode(piece.line).kind == "open":
+            if piece.line is None or not _is_compact(piece.line) or lines.decode(piece.line).kind == "open":
                 continue
         except (ValueError, KeyError, TypeError):
             continue
         spans = [Span(kept, piece.offset, piece.line + b"\n", checked=True)]
         for event in reading.events(spans, "0123abcd", Query(), _no_damage):
             _look_at(event, spans)
+
+
+def _is_compact(line: bytes) -> bool:
+    """Return whether no white space is between the tokens: no writer may put any there, as keys are found in the text."""
+    return not any(_SPACE.findall(line))
 
 
 def _look_at(event: Event, spans: list[Span]) -> None:
