@@ -23,7 +23,6 @@ LOCK_TIMEOUT_S = 30.0
 _EXPECTED = (
     "expected a name, the path of a .manifest.json file, or a URL such as postgresql://host/etl/systems_download"
 )
-_ANY = "any_manifest"
 
 
 class WrongDirectoryError(ValueError):
@@ -63,7 +62,7 @@ class Settings:
 
     def check_directory(self) -> None:
         """Raise `WrongDirectoryError` if no manifest can be in the directory, which need not exist."""
-        if not is_known(names.location_in(self.directory, _ANY)):
+        if not is_known(self.directory):
             raise WrongDirectoryError(locating.EXPECTED)
         if names.is_path(self.directory) and not os.path.isdir(self.directory) and os.path.exists(self.directory):
             raise WrongDirectoryError(f"{self.directory!r} is not a directory")

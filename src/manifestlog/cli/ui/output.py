@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from itertools import islice
@@ -119,29 +119,17 @@ def stream(text: str) -> None:
 
 def raw(text: str) -> None:
     """Print text as it is: a part of a document, or paths for other programs. Raises as `stream`."""
-    try:
-        sys.stdout.write(text)
-    except OSError as error:
-        _give_up_stdout(error)
-        raise
+    _to_stdout(sys.stdout.write, text)
 
 
 def raw_bytes(data: bytes) -> None:
     """Print bytes as they are. Raises as `stream`."""
-    try:
-        sys.stdout.buffer.write(data)
-    except OSError as error:
-        _give_up_stdout(error)
-        raise
+    _to_stdout(sys.stdout.buffer.write, data)
 
 
 def flush() -> None:
     """Print what still waits in this process. Raises as `stream`."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _give_up_stdout(error)
-        raise
+    _to_stdout(sys.stdout.flush)
 
 
 def finish() -> None:
@@ -150,10 +138,14 @@ def finish() -> None:
         flush()
 
 
-def _give_up_stdout(error: OSError) -> None:
-    """Name the stream in its error, and keep the flush at exit from failing once more."""
-    error.filename = "stdout"
-    close_stdout()
+def _to_stdout(act: Callable[..., object], *given: str | bytes) -> None:
+    """Call a method of stdout. Its error names the stream, and the flush at exit does not fail once more."""
+    try:
+        act(*given)
+    except OSError as error:
+        error.filename = "stdout"
+        close_stdout()
+        raise
 
 
 def joined(texts: Iterable[AnyStr], between: AnyStr) -> Iterator[AnyStr]:
