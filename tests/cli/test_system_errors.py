@@ -23,7 +23,7 @@ SHA = "0" * 64
 CLASS_NAME = re.compile(r"\b[A-Z]\w+Error\b|\[Errno")
 """What no user has to know: the class of an exception, or its number."""
 
-# -- a directory in the place of a manifest ----------------------------------------------------------------------------
+# -- a directory or a pipe in the place of a manifest ------------------------------------------------------------------
 
 VERBS = [
     "init a_b",
@@ -55,35 +55,47 @@ VERBS = [
 ]
 
 
-@pytest.fixture
-def in_the_way(filled: Path) -> Path:
-    """A directory with the name of a manifest, beside a good one."""
+NO_FILES = [(os.mkdir, "Is a directory"), (os.mkfifo, "not a regular file")]
+"""What makes it, and what an error calls it. A pipe would keep whoever opens it waiting for a writer."""
+
+
+@pytest.fixture(params=NO_FILES, ids=["directory", "pipe"])
+def in_the_way(filled: Path, request: pytest.FixtureRequest) -> tuple[Path, str]:
+    """A path with the name of a manifest, beside a good one; and what is there."""
+    make, what = request.param
     path = filled.with_name("a_b.manifest.json")
-    path.mkdir()
-    return path
+    make(path)
+    return path, what
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_names_a_directory_in_the_place_of_a_manifest(run: Program, in_the_way: Path, verb: str) -> None:
+def test_every_verb_names_what_is_in_the_place_of_a_manifest(
+    run: Program, in_the_way: tuple[Path, str], verb: str
+) -> None:
+    path, what = in_the_way
     result = run.here(*verb.split())
-    assert (one_line(result.err), f"{in_the_way}: Is a directory; " in result.err) == (True, True), result
+    assert (one_line(result.err), f"{path}: {what}; " in result.err) == (True, True), result
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_verb_names_the_class_or_the_number_of_an_error(run: Program, in_the_way: Path, verb: str) -> None:
-    assert in_the_way.is_dir()
+def test_no_verb_names_the_class_or_the_number_of_an_error(
+    run: Program, in_the_way: tuple[Path, str], verb: str
+) -> None:
+    assert in_the_way[0].exists()
     assert not CLASS_NAME.search(run.here(*verb.split()).err)
 
 
-def test_status_says_what_to_do_about_such_a_directory(run: Program, in_the_way: Path) -> None:
+def test_status_says_what_to_do_about_it(run: Program, in_the_way: tuple[Path, str]) -> None:
+    path, what = in_the_way
     rows = {row["name"]: row["reason"] for row in run.here("status", "--json").json}
-    assert rows["a_b"] == f"{in_the_way}: Is a directory; name a file, or move away what is in its place"
+    assert rows["a_b"] == f"{path}: {what}; name a file, or move away what is in its place"
 
 
-def test_nothing_is_changed_in_such_a_directory(run: Program, in_the_way: Path) -> None:
+def test_nothing_is_changed_in_such_a_directory(run: Program, filled: Path) -> None:
+    (path := filled.with_name("a_b.manifest.json")).mkdir()
     for verb in VERBS:
         run.here(*verb.split())
-    assert list(in_the_way.iterdir()) == []
+    assert list(path.iterdir()) == []
 
 
 # -- a full disk behind stdout -----------------------------------------------------------------------------------------

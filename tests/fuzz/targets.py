@@ -306,7 +306,7 @@ def check_pack(data: bytes) -> None:
     if mode and mode[0] & FIT:
         data = _fitted_pack(data)
     try:
-        with mock.patch.object(disk, "open_regular", return_value=_memory_file(data)):
+        with mock.patch.object(disk, "open_read", return_value=_memory_file(data)):
             found = Pack("fuzz")
         found.refuse_foreign(found.manifest, found.ts_created, (found.segments[0].number, found.segments[-1].number))
     except (DamagedManifestError, NewerFormatError, IndexError):

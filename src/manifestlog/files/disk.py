@@ -62,22 +62,25 @@ def _above_standard_streams(fd: int) -> int:
 
 
 def open_read(path: str) -> int:
-    """Open an existing file for reading."""
-    return _above_standard_streams(os.open(path, os.O_RDONLY | _COMMON))
-
-
-def open_regular(path: str) -> int:
     """Open an existing regular file for reading; raises `OSError`, without waiting, for anything else of this name."""
-    fd = _above_standard_streams(os.open(path, os.O_RDONLY | os.O_NONBLOCK | _COMMON))
-    if not stat_bits.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EISDIR, "not a regular file", path)
-    return fd
+    return _open_regular(path, os.O_RDONLY)
 
 
 def open_append(path: str) -> int:
-    """Open an existing file for reading and appending."""
-    return _above_standard_streams(os.open(path, os.O_RDWR | os.O_APPEND | _COMMON))
+    """Open an existing regular file for reading and appending; raises `OSError` for anything else of this name."""
+    return _open_regular(path, os.O_RDWR | os.O_APPEND)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | _COMMON)  # a FIFO would wait for its other end
+    except BlockingIOError:  # a file server holds a lease on it, which it gives up to those who wait
+        fd = os.open(path, flags | _COMMON)
+    mode = os.fstat(fd).st_mode
+    if not stat_bits.S_ISREG(mode):
+        os.close(fd)
+        raise OSError(errno.EISDIR, "Is a directory" if stat_bits.S_ISDIR(mode) else "not a regular file", path)
+    return _above_standard_streams(fd)
 
 
 def open_lock(path: str, mode_from: str | None = None) -> int:
@@ -198,7 +201,7 @@ def sync_data(fd: int) -> None:
 
 def sync_file(path: str) -> None:
     """Make the bytes of a regular file survive a power cut."""
-    fd = open_regular(path)
+    fd = open_read(path)
     try:
         sync_data(fd)
     finally:
@@ -303,10 +306,7 @@ def map_read(fd: int) -> mmap.mmap:
 
 
 def lock_shared(fd: int) -> None:
-    """Take a shared lock on this file; the kernel releases it with the descriptor.
-
-    It is a hint, so it never waits: another process may be in `held_by_others` at this moment.
-    """
+    """Take a shared lock on this file, which ends with the descriptor: a hint, so a call of `held_by_others` is not waited for."""
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 

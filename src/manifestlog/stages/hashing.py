@@ -17,7 +17,7 @@ class Content(NamedTuple):
 
 def content_of(path: str, *, sync: bool = False) -> Content:
     """Return the SHA-256 and length of a regular file; with `sync`, its bytes then survive a power cut. Raises `OSError`."""
-    fd = disk.open_regular(path)
+    fd = disk.open_read(path)
     try:
         size = disk.size(fd)
         found = hashlib.sha256()

@@ -92,7 +92,7 @@ def _members(one: Arrival) -> dict[str, Any]:
 
 def read(path: str) -> list[dict[str, Any]] | None:
     """Return the items of an intent; None if it was not written to its end. Raises `FileNotFoundError`."""
-    fd = disk.open_regular(path)
+    fd = disk.open_read(path)
     try:
         data = disk.read(fd, disk.size(fd), 0)
     finally:

@@ -132,7 +132,7 @@ def members_of(path: str) -> dict[str, Any] | None:
 
 
 def _bytes_of(path: str) -> bytes:
-    fd = disk.open_regular(path)
+    fd = disk.open_read(path)
     try:
         return disk.read(fd, disk.size(fd), 0)
     finally:

@@ -69,7 +69,7 @@ def make(paths: ManifestPaths) -> None:
 def open_file(path: str) -> int:
     """Open a file of the history; raises `FileNotFoundError`, and `DamagedManifestError` if it is no regular file."""
     try:
-        return disk.open_regular(path)
+        return disk.open_read(path)
     except OSError as error:
         if error.errno in _NO_FILE:
             raise DamagedManifestError(path, 0, "it is not a regular file") from None

@@ -29,7 +29,7 @@ _UNREADABLE = Replica("another manifest, which its note no longer names", "", ""
 def read(paths: ManifestPaths) -> Replica | None:
     """Return the note; None for a manifest that is no replica."""
     try:
-        fd = disk.open_regular(paths.replica)
+        fd = disk.open_read(paths.replica)
     except FileNotFoundError:
         return None
     except OSError:
