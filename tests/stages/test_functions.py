@@ -333,7 +333,9 @@ def test_an_input_that_cannot_be_read_is_named_with_a_remedy(home: Home) -> None
     (path,) = (home.root / "raw").rglob("a-*.txt")
     path.unlink()
     path.symlink_to(path)
-    said = f"the input {path} cannot be read: Too many levels of symbolic links; correct this, then run it again"
+    said = (
+        f"the input {path} cannot be read: Too many levels of symbolic links; correct the symbolic links of this path"
+    )
     assert home.run(upper).failures[0].error == said
 
 

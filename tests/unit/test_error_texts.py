@@ -67,7 +67,7 @@ def test_a_symbolic_link_is_called_so(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("target")
     with pytest.raises(OSError, match="symbolic links") as found:
-        disk.open_regular(str(link))
+        disk.open_read(str(link))
     assert explained(found.value) == (
         f"{link}: it is a symbolic link (to target), which is not followed here; use the file itself"
     )
@@ -76,7 +76,15 @@ def test_a_symbolic_link_is_called_so(tmp_path: Path) -> None:
 def test_a_circle_of_links_above_a_file_is_not_called_a_link(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(OSError, match="symbolic links") as found:
-        disk.open_regular(str(tmp_path / "circle" / "file"))
+        disk.open_read(str(tmp_path / "circle" / "file"))
+    assert reason(found.value).startswith(f"{os.strerror(errno.ELOOP)}; correct the symbolic links")
+
+
+def test_a_link_to_itself_is_not_called_a_link(tmp_path: Path) -> None:
+    """Nothing is at its end that could be used."""
+    (link := tmp_path / "link").symlink_to("link")
+    with pytest.raises(OSError, match="symbolic links") as found:
+        link.stat()
     assert reason(found.value).startswith(f"{os.strerror(errno.ELOOP)}; correct the symbolic links")
 
 
@@ -92,7 +100,7 @@ def test_an_error_of_other_code_without_text_is_its_class_alone() -> None:
 
 
 def test_a_failed_read_names_its_file(tmp_path: Path) -> None:
-    fd = disk.open_read(str(tmp_path))
+    fd = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(IsADirectoryError) as found:
             disk.read(fd, 1, 0)

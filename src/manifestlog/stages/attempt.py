@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from manifestlog.error_texts import explained, reason
 from manifestlog.files import disk
 from manifestlog.stages.errors import OutputError
-from manifestlog.stages.failure_texts import remedy, text_of
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed
 from manifestlog.workers.scarcity import is_scarce
@@ -37,7 +37,7 @@ def attempt(perform: Callable[[Item], Outcome], item: Item, inputs: Inputs, *, c
     except (OSError, OutputError) as error:
         if is_scarce(error):
             raise
-        return Failed(text_of(error))
+        return Failed(explained(error))
     return checked(item, outcome) if checks_input else outcome
 
 
@@ -48,7 +48,7 @@ def missing_input(item: Item) -> Failed | None:
         try:
             found = disk.path_stamp(path)
         except OSError as error:
-            return Failed(f"the input {path} cannot be read: {error.strerror}; {remedy(error)}", is_final=True)
+            return Failed(f"the input {path} cannot be read: {reason(error)}", is_final=True)
         if found is None:
             return Failed(f"the input {path} is missing; restore it, or run `manifestlog forget`", is_final=True)
         if found.size != one.row["file_size"]:

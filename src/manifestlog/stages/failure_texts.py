@@ -1,4 +1,4 @@
-"""Failure texts: what the failure of an item says of an exception, and what it advises.
+"""Failure texts: what the failure of an item says of its work, and what it advises.
 
 Invariants:
 
@@ -6,44 +6,20 @@ Invariants:
 - A text names the class of an exception only if a function or a loop has raised it: its author knows what that is. Whoever
   runs a command need not know Python.
 - Advice is in the terms of whoever does the work: keys of the configuration for a command, calls for a function or a loop.
+
+`error_texts` tells errors around the work.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import traceback
 from typing import TYPE_CHECKING
 
-from manifestlog.errors import ManifestError
 from manifestlog.stages.definition import CommandWork, FunctionWork
 from manifestlog.stages.errors import OutputError
 
 if TYPE_CHECKING:
     from manifestlog.stages.definition import Work
-
-_RIGHTS = "give this user the rights to it"
-_REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
-    errno.EROFS: "mount it for writing",
-}
-
-
-def text_of(error: BaseException) -> str:
-    """Return what went wrong around the work: of an error of the system, with the path and what to do."""
-    if isinstance(error, OSError) and not isinstance(error, ManifestError) and error.strerror:
-        path = error.filename if error.filename2 is None else error.filename2
-        where = "" if path is None else f"{os.fsdecode(path)}: "
-        return f"{where}{error.strerror}; {remedy(error)}"
-    return str(error) or type(error).__name__
-
-
-def remedy(error: OSError) -> str:
-    """Return what to do about an error of the system."""
-    return f"{_REMEDIES.get(error.errno or 0, 'correct this')}, then run it again"
 
 
 def text_of_work(error: BaseException) -> str:

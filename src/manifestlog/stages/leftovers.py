@@ -18,12 +18,12 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from manifestlog.error_texts import explained
 from manifestlog.files import disk
 from manifestlog.stages import intent
 from manifestlog.stages.arrival import Arrival, Landing, Ready
 from manifestlog.stages.claiming import ITEM, is_done
 from manifestlog.stages.definition import Rerun
-from manifestlog.stages.failure_texts import text_of
 from manifestlog.stages.hashing import Content, has_content
 from manifestlog.stages.items import Item, ItemTask, Naming, digest_of
 from manifestlog.stages.landing import land
@@ -129,7 +129,7 @@ def _settle(
     done = Arrival(item, Made(()), rule.version, rule.code, members["started"], members["seconds"], outputs)
     land(landing, [done])
     if done.error is not None:
-        log.warning("%s: %s cannot be recorded: %s", landing.stage.name, outputs[0].path, text_of(done.error))
+        log.warning("%s: %s cannot be recorded: %s", landing.stage.name, outputs[0].path, explained(done.error))
         return _Left.OPEN
     return _Left.FINISHED
 

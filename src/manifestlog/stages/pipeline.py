@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
+from manifestlog.error_texts import explained
 from manifestlog.files.processes import this_process
 from manifestlog.locating import manifests_in
 from manifestlog.model.rows import moment_text
@@ -38,7 +39,7 @@ from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.claiming import ITEM, DoneByOthers, StageClaims
 from manifestlog.stages.definition import Stage
 from manifestlog.stages.errors import StageError
-from manifestlog.stages.failure_texts import text_of, text_of_work
+from manifestlog.stages.failure_texts import text_of_work
 from manifestlog.stages.inputs import Inputs
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
@@ -200,7 +201,7 @@ class LoopStage:
             if not isinstance(outcome, Failed):
                 land(self._landing, [arrival])
                 if arrival.error is not None:
-                    outcome = Failed(text_of(arrival.error))
+                    outcome = Failed(explained(arrival.error))
             if isinstance(arrival.error, ClaimLostError):  # another host has it
                 log.warning("%s: %s: %s", self.stage.name, item.ref.file_path, arrival.error)
                 self.report.add(ItemOutcome(item.ref, Result.CLAIMED, attempts=0))

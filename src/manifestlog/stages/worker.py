@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from manifestlog.error_texts import explained
 from manifestlog.model.rows import moment_text
 from manifestlog.server_errors import ClaimLostError
 from manifestlog.stages import leftovers
 from manifestlog.stages.arrival import Arrival
 from manifestlog.stages.attempt import attempt
 from manifestlog.stages.claiming import ITEM
-from manifestlog.stages.failure_texts import text_of
 from manifestlog.stages.items import Item
 from manifestlog.stages.landing import land
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Nothing
@@ -184,7 +184,7 @@ def _land(worker: Worker, progress: _Progress) -> None:
         elif isinstance(one.error, ClaimLostError):
             _lose(worker, one, one.error, progress)
         else:
-            _fail(worker, one, Failed(text_of(one.error)), progress)
+            _fail(worker, one, Failed(explained(one.error)), progress)
     progress.landed_at = time.monotonic()
 
 
