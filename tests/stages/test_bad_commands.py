@@ -13,6 +13,7 @@ import pytest
 from manifestlog import DownloadManifestManager, ETLProcess, ManifestMetadata, ManifestRecord
 from manifestlog.stages import CommandWork, Result, Stage, StageReport, Where, run_stage
 from manifestlog.stages.errors import CommandNotStartedError
+from stages.home import Home
 from support.mounts import need, on_tmpfs
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def home(tmp_path: Path) -> Path:
                 )
             )
     return tmp_path
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Home:
+    return Home.at(tmp_path)
 
 
 def stage(home: Path, script: str, **members: Any) -> Stage:
@@ -244,7 +250,9 @@ def test_a_missing_command_ends_the_run_with_one_error(home: Path) -> None:
     missing = Stage(
         "files_download", "files_processing", CommandWork(("no-such-tool", "{input}")), output_dir=home / "out"
     )
-    with pytest.raises(CommandNotStartedError, match=r"^no-such-tool: the command cannot be started: "):
+    with pytest.raises(
+        CommandNotStartedError, match=r"^stage processing: no-such-tool: the command cannot be started: "
+    ):
         run_stage(missing, home / "manifests")
 
 
@@ -255,6 +263,24 @@ def test_a_missing_command_loses_nothing(home: Path) -> None:
     with pytest.raises(CommandNotStartedError):
         run_stage(missing, home / "manifests")
     assert run(home, SHOUT).counts[Result.MADE] == 2
+
+
+@pytest.mark.parametrize(
+    ("group_by", "said"),
+    [
+        (None, "the command line is longer than the system allows; shorten `command`, or its variables in `env`"),
+        ("dataset", "the command line with 2 inputs is longer than the system allows; make the groups smaller"),
+    ],
+)
+def test_a_command_line_that_is_too_long_fails_its_own_item(stages: Home, group_by: str | None, said: str) -> None:
+    """What is in one group does not end the run for the others."""
+    stages.download(("a", "one"), dataset="short")
+    stages.download(("b", "two"), ("c", "three"), dataset="long" * 50)
+    argv = ("sh", "-c", 'cp "$2" "$3"', "{dataset}" * 1000, "{input}", "{output}")
+    long = stages.stage(None, work=CommandWork(argv), group_by=group_by, retries=3, backoff_s=NEVER_S)
+    report = stages.run_stage(long)
+    assert report.counts[Result.MADE] == 1
+    assert {str(one.error).startswith(said) for one in report.failures} == {True}
 
 
 # -- a full disk -------------------------------------------------------------------------------------------------------

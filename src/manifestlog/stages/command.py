@@ -105,7 +105,8 @@ def run_command(
     the files of an earlier attempt are removed. After `timeout_s` seconds its process group receives SIGTERM, and SIGKILL
     `grace_s` seconds later. The command inherits the descriptors `held`, and `guard` watches it. `program` is the path of its
     program, where that is known: then no directory of PATH is searched. Raises `CommandNotStartedError` if it cannot be
-    started, and `StopAskedError` on a stop request, after the command has been ended in the same way.
+    started, `OSError` (`E2BIG`) if only these arguments are too long, and `StopAskedError` on a stop request, after the
+    command has been ended in the same way.
     """
     began = time.monotonic()
     with _stoppable(stop):
@@ -167,8 +168,8 @@ class _Command:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         except (OSError, ValueError) as error:
-            if is_scarce(error):
-                raise  # a lack of processes or memory, not a mistake in the command
+            if is_scarce(error) or (isinstance(error, OSError) and error.errno == errno.E2BIG):
+                raise  # a lack of processes or memory, or the arguments of one item: not a mistake in the command
             raise CommandNotStartedError(str(argv[0]), _why(error, cwd)) from None
         assert self.process.stdout is not None
         assert self.process.stderr is not None

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Collection
@@ -20,6 +21,7 @@ from manifestlog.files import disk, system
 from manifestlog.model.models import ETLProcess
 from manifestlog.stages import command_logs, naming, placeholders
 from manifestlog.stages.command import run_command
+from manifestlog.stages.errors import CommandNotStartedError
 from manifestlog.stages.failure_texts import if_nothing
 from manifestlog.stages.hashing import content_of
 from manifestlog.stages.outcome import Failed, Judgement, Loaded, Made, Nothing, Output
@@ -73,7 +75,18 @@ class Commander:
     def __call__(self, item: Item) -> Outcome:
         """Run the command for this item, and return what came of it. Raises `StopAskedError`, `CommandNotStartedError`."""
         values = self._values(item)
-        result = run_command(
+        try:
+            result = self._run(item, values)
+        except CommandNotStartedError as error:
+            raise CommandNotStartedError(error.program, error.reason, self._stage.name) from None
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            return Failed(_too_long(item), is_final=True)
+        return self._outcome(values, result)
+
+    def _run(self, item: Item, values: Mapping[str, str]) -> CommandResult:
+        return run_command(
             self._arguments(item, values),
             cwd=self._work.cwd,
             env=self._environment(values),
@@ -84,7 +97,6 @@ class Commander:
             guard=self._guard,
             program=self._program,
         )
-        return self._outcome(values, result)
 
     def _environment(self, values: Mapping[str, str]) -> dict[str, str] | None:
         """Return the variables of the command; None if they are those of this process, whose copy takes its time."""
@@ -135,6 +147,15 @@ class Commander:
     def _written(self, values: Mapping[str, str]) -> list[str]:
         single = [values["output"]] if "output" in values and system.has_name(values["output"]) else []
         return single + (system.files_below(values["output_dir"]) if "output_dir" in values else [])
+
+
+def _too_long(item: Item) -> str:
+    if len(item.inputs) == 1:
+        return "the command line is longer than the system allows; shorten `command`, or its variables in `env`"
+    return (
+        f"the command line with {len(item.inputs):,} inputs is longer than the system allows;"
+        " make the groups smaller (group_by), or process them with a function"
+    )
 
 
 def _found(work: CommandWork) -> str | None:

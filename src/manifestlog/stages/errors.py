@@ -46,9 +46,11 @@ class OutputError(Exception):
 class CommandNotStartedError(ManifestError):
     """The command of a stage cannot be started at all, for any item; `program` is its first word."""
 
-    _fields: ClassVar[tuple[str, ...]] = ("program", "reason")
+    _fields: ClassVar[tuple[str, ...]] = ("program", "reason", "stage")
 
-    def __init__(self, program: str, reason: str) -> None:
-        super().__init__(f"{program}: the command cannot be started: {reason}")
+    def __init__(self, program: str, reason: str, stage: str = "") -> None:
+        whose = f"stage {stage}: " if stage else ""
+        super().__init__(f"{whose}{program}: the command cannot be started: {reason}")
         self.program = program
         self.reason = reason
+        self.stage = stage
