@@ -76,6 +76,17 @@ def test_pending_in_json(run: Program, files: list[Path]) -> None:
     assert found["items"][0]["file_path"] in map(str, files)
 
 
+def test_a_stage_without_a_manifest_is_named_with_what_may_be_meant(run: Program, files: list[Path]) -> None:
+    assert run.here("record", "x_parse", "--nothing", "--from", files[0]).code == 0
+    said = run.here("pending", "x_pars", "--of", "x_download").err
+    assert "no such manifest yet, so everything is pending for its stage; did you mean x_parse?" in said
+
+
+def test_a_stage_with_a_manifest_is_not_called_missing(run: Program, files: list[Path]) -> None:
+    assert run.here("record", "x_parse", "--nothing", "--from", files[0]).code == 0
+    assert run.here(*PENDING).err == ""
+
+
 def test_null_characters_separate_for_xargs(run: Program, files: list[Path]) -> None:
     assert sorted(run.here(*PENDING, "-0").out.split("\0")) == ["", *map(str, files)]
 
@@ -191,7 +202,7 @@ def test_a_stage_cannot_be_its_own_upstream(run: Program, files: list[Path]) -> 
 
 def test_nobody_reads_the_pending_files(run: Program, files: list[Path]) -> None:
     assert files
-    assert unread(run, *PENDING) == (0, "")
+    assert unread(run, *PENDING, "--quiet") == (0, "")
 
 
 # -- in other programs -------------------------------------------------------------------------------------------------

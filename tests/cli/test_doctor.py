@@ -63,16 +63,17 @@ def test_a_failed_test_ends_with_1(run: Program, folder: Path, monkeypatch: pyte
 
 def test_a_missing_directory_is_an_error_with_advice(run: Program) -> None:
     result = run.here("doctor", "nowhere")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (10, "")
     assert "no such directory" in result.err
     assert "mkdir" in result.err
 
 
-def test_a_file_is_not_a_directory(run: Program, home: Path) -> None:
+@pytest.mark.parametrize("place", [("file",), ("--dir", "file")])
+def test_a_file_in_place_of_a_directory_is_a_usage_error(run: Program, home: Path, place: tuple[str, ...]) -> None:
     (home / "file").touch()
-    result = run.here("doctor", "file", "--json")
-    assert result.code == 1
-    assert "not a directory" in result.error["message"]
+    result = run.here("doctor", *place, "--json")
+    assert result.code == 2
+    assert "'file' is not a directory" in result.error["message"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

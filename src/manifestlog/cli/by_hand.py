@@ -1,5 +1,6 @@
 """The options of the verbs for other programs' stages, and the library object behind these verbs."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,8 @@ import typer
 from manifestlog.cli import target, validators
 from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import output
+from manifestlog.cli.ui import missing, output
+from manifestlog.errors import ManifestNotFoundError
 
 if TYPE_CHECKING:
     from manifestlog.stages.by_hand import ByHand
@@ -55,6 +57,18 @@ def stage_of(settings: Settings, manifest: str, upstream: str | None, version: s
         version=version,
         options=settings.options(),
     )
+
+
+def note_if_missing(settings: Settings, path: str) -> None:
+    """Say that a stage has no manifest yet, which is how a misspelt name looks, too."""
+    if os.path.exists(path):
+        return  # the usual case, and cheaper than opening it
+    from manifestlog.cli import reading  # noqa: PLC0415 -- slow to import
+
+    try:
+        reading.open_to_read(settings, path).close()
+    except ManifestNotFoundError as error:
+        output.notice(settings, missing.not_yet(error.path))
 
 
 def unreadable(error: OSError) -> CommandError:

@@ -14,6 +14,7 @@ from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
+from manifestlog.errors import ManifestNotFoundError
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -34,12 +35,7 @@ def doctor(
     manifests. In a database, reads the server's settings, tables, standbys, rights, connections and clock. Exits with 1
     if a test fails, and with 0 if there are only warnings.
     """
-    place = settings.directory if folder is None else folder
-    if not names.is_path(place):
-        target.checked_directory(place, "--dir" if folder is None else "DIR")
-    elif not os.path.isdir(place):
-        what = "not a directory" if os.path.lexists(place) else "no such directory"
-        raise CommandError(f"{place}: {what}; create it (`mkdir -p`), or name another one", error="FileNotFoundError")
+    place = _place(settings, folder)
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with closing(maintenance.diagnose(place, settings.options())) as results:
@@ -58,6 +54,19 @@ def doctor(
     else:
         _show(settings, found)
     return 1 if failed else 0
+
+
+def _place(settings: Settings, folder: str | None) -> str:
+    """Return what to test: a directory that is there, or the URL of a database."""
+    place, hint = (settings.directory, "--dir") if folder is None else (folder, "DIR")
+    if not names.is_path(place):
+        return target.checked_directory(place, hint)
+    if os.path.isdir(place):
+        return place
+    if os.path.lexists(place):
+        raise typer.BadParameter(f"{place!r} is not a directory", param_hint=hint)
+    what = f"{place}: no such directory; create it (`mkdir -p`), or name another one"
+    raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=ManifestNotFoundError.exit_code)
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

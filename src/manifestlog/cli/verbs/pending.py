@@ -36,7 +36,9 @@ def pending(
     A file is processed when `record` or `run` has recorded a result for it by this version of the stage. If
     STAGE_MANIFEST does not exist yet, everything is pending. Writes nothing.
     """
-    found = by_hand.stage_of(settings, manifest, of, version).pending(only=only)
+    stage = by_hand.stage_of(settings, manifest, of, version)
+    found = stage.pending(only=only)
+    by_hand.note_if_missing(settings, stage.manifest)
     shown = found[:limit]
     with output.ignore_broken_pipe():
         if settings.as_json:

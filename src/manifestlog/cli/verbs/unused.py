@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manifestlog.cli import by_hand, configured, durations, reading, target, validators
+from manifestlog.cli import by_hand, configured, durations, target, validators
 from manifestlog.cli.settings import Settings
-from manifestlog.cli.ui import missing, output
-from manifestlog.errors import ManifestNotFoundError
+from manifestlog.cli.ui import output
 
 if TYPE_CHECKING:
     from manifestlog.stages.definition import Stage
@@ -73,16 +72,8 @@ def _pipeline(
         return settings.directory, None
     stages = [by_hand.stage_of(settings, one, manifest, None).stage for one in by]
     for stage in stages:
-        _note_if_missing(settings, stage.manifest)
+        by_hand.note_if_missing(settings, stage.manifest)
     return settings.directory, stages
-
-
-def _note_if_missing(settings: Settings, path: str) -> None:
-    """Say that a stage has no manifest yet, which is how a misspelt name looks, too."""
-    try:
-        reading.open_to_read(settings, path).close()
-    except ManifestNotFoundError as error:
-        output.notice(settings, missing.not_yet(error.path))
 
 
 def _print(settings: Settings, report: "UnusedReport", *, null: bool) -> None:
