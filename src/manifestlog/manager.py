@@ -311,7 +311,8 @@ class AbstractManifest(ManifestReader, ABC):
         """Store the cursor of a follower under its name, and return the registration.
 
         For the time `keep` from now, such as `30d`, the history keeps what this cursor still needs, regardless of the
-        option `history`. Registering again replaces the cursor. Raises `CursorError`, `ValueError` for a bad name or time.
+        option `history`. Registering again replaces the cursor. Durable on return. Raises `CursorError`, and `ValueError`
+        for a bad name or time.
         """
         found = follower(name, cursor, log_time(datetime.now(UTC)), keep)
         self._engine.set_follower(found)

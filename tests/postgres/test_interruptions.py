@@ -12,7 +12,14 @@ import pytest
 
 from cli.program import Program, finish
 from contract.builders import META, record, sha
-from manifestlog import DownloadManifestManager, IndeterminateWriteError, ManifestOptions, Verdict
+from manifestlog import (
+    DownloadManifestManager,
+    IndeterminateWriteError,
+    ManifestError,
+    ManifestOptions,
+    Verdict,
+    progress,
+)
 from support import answers
 from support.badserver import misbehaving
 from support.children import PATIENCE_S, time_limit
@@ -125,6 +132,27 @@ def test_a_call_that_fails_in_a_transaction_ends_although_the_server_stands_stil
 
         with time_limit(PATIENCE_S), pytest.raises(ValueError, match="refused"):
             engine_of(manifest).pool.call(fails)
+
+
+@pytest.mark.parametrize("records", [1, 20_000])
+def test_a_copy_ends_if_the_server_stands_still(place: Place, records: int) -> None:
+    """Whether it waits for an answer, or for room to send more."""
+    with DownloadManifestManager("memory:x_copied", META, options=IMPATIENT) as source, ExitStack() as stack:
+        source.add_many([record(f"c{number}", number) for number in range(records)])
+        steps: list[progress.Step] = []
+
+        def stop(step: progress.Step) -> None:
+            if not steps:
+                stack.enter_context(place.server.still())
+            steps.append(step)
+
+        with (
+            time_limit(PATIENCE_S),
+            progress.shown(stop),
+            pytest.raises(ManifestError, match="it stands still"),
+        ):
+            source.copy_to(place.url(connect_timeout="2"))
+        assert steps
 
 
 def test_a_call_that_takes_longer_than_the_limit_is_waited_for_if_the_server_is_there(place: Place) -> None:

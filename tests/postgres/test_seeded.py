@@ -302,16 +302,33 @@ def an_answer_that_writes_nothing_is_on_disk(place: Place) -> None:
             assert (name, _flushed(place), len(list(manifest.history()))) == (name, number, number)
 
 
+def _all_is_on_disk(connection: psycopg.Connection[Any]) -> bool:
+    asked = connection.execute("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").fetchall()
+    return asked == [(True,)]
+
+
 def an_acknowledged_addition_is_on_disk(place: Place) -> None:
     """Alone, the commit waits for that; among others, what follows it."""
     with DownloadManifestManager(place.url(), META) as manifest, place.connect() as other:
         for number in range(4):
             manifest.add(record(f"c{number}", number))
-            written = other.execute("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").fetchall()
-            assert written == [(True,)]
+            assert _all_is_on_disk(other)
             manifest.add_many([record(f"d{number}", number, source="x"), record(f"e{number}", number, source="y")])
-            written = other.execute("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").fetchall()
-            assert written == [(True,)]
+            assert _all_is_on_disk(other)
+
+
+def a_new_manifest_is_on_disk(place: Place) -> None:
+    with place.connect() as other, DownloadManifestManager(place.url(), META):
+        assert _all_is_on_disk(other)
+
+
+def a_follower_is_on_disk(place: Place) -> None:
+    with DownloadManifestManager(place.url(), META) as manifest, place.connect() as other:
+        for number in range(4):
+            manifest.register_follower(f"f{number}", manifest.cursor)
+            assert _all_is_on_disk(other)
+            manifest.remove_follower(f"f{number}")
+            assert _all_is_on_disk(other)
 
 
 def a_batch_is_planned_anew_if_it_does_not_fit(place: Place) -> None:
@@ -510,6 +527,8 @@ SCENARIOS: dict[str, Callable[[Place], None]] = {
         a_duplicate_whose_event_was_cut_is_on_disk,
         an_answer_that_writes_nothing_is_on_disk,
         an_acknowledged_addition_is_on_disk,
+        a_new_manifest_is_on_disk,
+        a_follower_is_on_disk,
         a_batch_is_planned_anew_if_it_does_not_fit,
         a_content_that_a_rival_adds_at_the_same_moment_is_known,
         a_content_that_is_forgotten_between_two_locks_is_claimed,
@@ -584,6 +603,8 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         failures, "is_stale", lambda _: False
     ),
     "an acknowledged addition is on disk": lambda p: p.setattr(limits.Limits, "level", "off"),
+    "a new manifest is on disk": lambda p: p.setattr(connections.Pool, "commit_level", lambda *_: "off"),
+    "a follower is on disk": lambda p: p.setattr(connections.Pool, "commit_level", lambda *_: "off"),
     "a batch is planned anew if it does not fit": lambda p: p.setattr(
         together, "_STATEMENT", together._STATEMENT.replace("AS fits", "OR true AS fits")
     ),

@@ -22,7 +22,7 @@ _CREATE = """
         INSERT INTO manifestlog.lane (manifest_id, lane) SELECT manifest_id, generate_series(0, lanes - 1) FROM made
     )
     INSERT INTO manifestlog.feed (manifest_id, seq, ts, records, changed, cut_seq, cut_ts)
-    SELECT manifest_id, 0, 0, 0, NULL, 0, NULL FROM made"""
+    SELECT manifest_id, 0, 0, 0, NULL, 0, NULL FROM made, (SELECT set_config('synchronous_commit', %s, true)) c"""
 
 
 class Stored(NamedTuple):
@@ -44,6 +44,6 @@ def names(slot: Slot) -> list[str]:
     return [name for (name,) in slot.rows(_NAMES)]
 
 
-def create(slot: Slot, name: str, metadata: Row, ahead: int = 1) -> None:
-    """Make a manifest without records, with a number so far ahead of the others'."""
-    slot.rows(_CREATE, ahead, name, LANES, codec.dumps(metadata | {"total_records": 0}))
+def create(slot: Slot, name: str, metadata: Row, level: str, ahead: int = 1) -> None:
+    """Make a manifest without records, with a number so far ahead of the others'; `level` is what the commit waits for."""
+    slot.rows(_CREATE, ahead, name, LANES, codec.dumps(metadata | {"total_records": 0}), level)

@@ -28,6 +28,7 @@ from manifestlog.engines.postgres.location import connection_text
 from manifestlog.engines.postgres.silence import SilentServerError
 from manifestlog.engines.postgres.slots import Slot
 from manifestlog.errors import IndeterminateWriteError, LockTimeoutError, ManifestClosedError
+from manifestlog.options import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,10 @@ class Pool:
         for _ in range(CONNECTIONS_MAX):
             self._turns.put(None)
         self._mine = _Mine()
+
+    def commit_level(self, durability: Durability) -> str:
+        """Return what a commit that is acknowledged waits for."""
+        return self.synchronous if durability is Durability.POWER_CUT else "off"
 
     def connect(self) -> Connection:
         """Return a new connection."""

@@ -51,15 +51,19 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
     """
     pool = Pool(location, options.lock_timeout_s)
     try:
-        stored = pool.open(lambda slot: _stored(slot, location, None if read_only else metadata))
+        new = None if read_only else metadata
+        stored = pool.open(lambda slot: _stored(slot, location, new, pool.commit_level(options.durability)))
         return PostgresEngine(pool, stored, options, read_only=read_only)
     except BaseException:
         pool.close()
         raise
 
 
-def _stored(slot: Slot, location: Location, metadata: Row | None) -> Stored:
-    """Return what is stored of the manifest, after creating what is missing if there is metadata."""
+def _stored(slot: Slot, location: Location, metadata: Row | None = None, level: str = "off") -> Stored:
+    """Return what is stored of the manifest, after creating what is missing if there is metadata.
+
+    `level` is what the creation waits for.
+    """
     if metadata is not None:
         schema.make(slot, location)
     elif found := schema.version(slot, location):
@@ -70,16 +74,16 @@ def _stored(slot: Slot, location: Location, metadata: Row | None) -> Stored:
     if stored is None:
         if metadata is None:
             raise ManifestNotFoundError(location.display)
-        _create(slot, location, metadata)
+        _create(slot, location, metadata, level)
         stored = catalog.find(slot, location.name)
     assert stored is not None
     return stored
 
 
-def _create(slot: Slot, location: Location, metadata: Row) -> None:
+def _create(slot: Slot, location: Location, metadata: Row, level: str) -> None:
     while True:
         try:
-            catalog.create(slot, location.name, metadata)
+            catalog.create(slot, location.name, metadata, level)
             log.info("%s: created", location.display)
         except psycopg.errors.UniqueViolation:  # another program has created this one, or one with the same number
             slot.recover()
@@ -120,7 +124,7 @@ def check(location: Location) -> CheckReport:
     with_options = ManifestOptions()
     pool = Pool(location, with_options.lock_timeout_s)
     try:
-        stored = pool.open(lambda slot: _stored(slot, location, None))
+        stored = pool.open(lambda slot: _stored(slot, location))
         return checking.check(pool, stored.manifest_id)
     finally:
         pool.close()

@@ -43,9 +43,12 @@ _TIME_OF = "SELECT ts FROM manifestlog.log WHERE manifest_id = %s AND seq = %s"
 _END = "SELECT seq, ts FROM manifestlog.feed WHERE manifest_id = %s"
 _FOLLOWERS = "SELECT registration FROM manifestlog.follower WHERE manifest_id = %s ORDER BY name"
 _SET_FOLLOWER = """
-    INSERT INTO manifestlog.follower (manifest_id, name, seq, registration) VALUES (%s, %s, %s, %b)
+    INSERT INTO manifestlog.follower (manifest_id, name, seq, registration)
+    SELECT %s, %s::text, %s, %b::bytea FROM (SELECT set_config('synchronous_commit', %s, true)) c
     ON CONFLICT (manifest_id, name) DO UPDATE SET seq = excluded.seq, registration = excluded.registration"""
-_REMOVE_FOLLOWER = "DELETE FROM manifestlog.follower WHERE manifest_id = %s AND name = %s RETURNING name"
+_REMOVE_FOLLOWER = """
+    DELETE FROM manifestlog.follower USING (SELECT set_config('synchronous_commit', %s, true)) c
+    WHERE manifest_id = %s AND name = %s RETURNING name"""
 
 
 class Position(NamedTuple):
@@ -63,6 +66,7 @@ class History:
         self._id = manifest_id
         self._ts_created = ts_created
         self._keep = parse_history(options.history)
+        self._level = pool.commit_level(options.durability)
         self._display = pool.location.display
         self._tag = f"{crc32(f'{pool.location.name} {ts_created}'.encode()):08x}"
 
@@ -221,11 +225,11 @@ class History:
     def set_follower(self, registered: Follower) -> None:
         """Register a follower, or replace its registration."""
         data, seq = codec.dumps(registered._asdict()), self.position(registered.cursor).seq
-        self._pool.call(lambda slot: slot.rows(_SET_FOLLOWER, self._id, registered.name, seq, data))
+        self._pool.call(lambda slot: slot.rows(_SET_FOLLOWER, self._id, registered.name, seq, data, self._level))
 
     def remove_follower(self, name: str) -> bool:
         """Remove a registration; return whether it existed."""
-        return bool(self._pool.call(lambda slot: slot.rows(_REMOVE_FOLLOWER, self._id, name)))
+        return bool(self._pool.call(lambda slot: slot.rows(_REMOVE_FOLLOWER, self._level, self._id, name)))
 
 
 def moment_text_of(text: str) -> str:

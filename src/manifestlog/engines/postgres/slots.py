@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from manifestlog.engines.postgres.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from manifestlog.engines.postgres.wire import Connection, Reply, Rows
 
@@ -92,6 +92,11 @@ class Slot:
         """Add a statement to the script; its rows are there when the script has run."""
         assert self._wire is not None
         return self._wire.add(statement, parameters)
+
+    def copy_in(self, statement: str, blocks: Iterable[bytes]) -> None:
+        """Run a COPY that reads these blocks."""
+        assert self._wire is not None
+        self._wire.copy_in(statement, blocks)
 
     def recover(self) -> None:
         """Make the connection idle, or close it."""

@@ -29,7 +29,7 @@ from psycopg.pq import ExecStatus, Format
 from manifestlog.engines.postgres import silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -144,6 +144,30 @@ class Wire:
         """Forget the script."""
         self._script = []
 
+    def copy_in(self, statement: str, blocks: Iterable[bytes]) -> None:
+        """Run a COPY that reads these blocks. Raises `psycopg.Error`, and what `blocks` raises.
+
+        After an error of `blocks` the connection is inside the COPY, so it is never used again, and nothing is stored.
+        """
+        self._pgconn.send_query_params(statement.encode(), None)
+        self._flush()
+        begun = self._result()
+        if begun is None or begun.status != ExecStatus.COPY_IN:
+            self._receive_one(None, None)  # reads on to the end of the statement
+            raise self._error_of(begun)
+        for block in blocks:
+            self._pgconn.put_copy_data(block)
+            self._flush()  # or all of it would wait in memory
+        self._pgconn.put_copy_end()
+        self._flush()
+        if (error := self._receive_one(None, None)) is not None:
+            raise error
+
+    def _error_of(self, result: PGresult | None) -> psycopg.Error:
+        if result is None:
+            return psycopg.OperationalError("the connection is lost")
+        return psycopg.errors.error_from_result(result, self._encoding)
+
     def _send(self, statement: str, parameters: Sent, reply: Reply, waiting: list[_Waiting]) -> None:
         types, values, formats = parameters
         if not self._prepares:
@@ -187,7 +211,7 @@ class Wire:
             found = self._receive_one(*one)
             error = error or found
         if (end := self._result()) is None or end.status != ExecStatus.PIPELINE_SYNC:
-            return error or psycopg.OperationalError("the connection is lost")
+            return error or self._error_of(None)
         return error
 
     def _receive_one(self, reply: Reply | None, key: _Key | None) -> psycopg.Error | None:
@@ -197,7 +221,7 @@ class Wire:
         while (result := self._result()) is not None:
             status = result.status
             if status in _FAILED:
-                error = error or psycopg.errors.error_from_result(result, self._encoding)
+                error = error or self._error_of(result)
                 if self._pgconn.status:
                     break  # the connection is lost; nothing ends the statement
             elif status != ExecStatus.PIPELINE_ABORTED:
