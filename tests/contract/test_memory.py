@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,15 +16,33 @@ from manifestlog import (
     maintenance,
     mirror_manifest,
 )
+from manifestlog.engines import memory_records
 from manifestlog.locating import manifests_in
+from manifestlog.model import codec
+from manifestlog.model.batches import encoded
 
-from .builders import META, record, sha
+from .builders import META, QUIET, record, sha
+from .copies import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 HERE = "memory:systems_download"
+
+
+class Reading:
+    """`codec`, with a list of what is read."""
+
+    def __init__(self, read: list[bytes]) -> None:
+        self._read = read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(codec, name)
+
+    def loads(self, raw: bytes) -> Any:
+        self._read.append(raw)
+        return codec.loads(raw)
 
 
 def test_it_ends_with_its_manager() -> None:
@@ -114,3 +132,26 @@ def test_it_cannot_be_sent_to_another_process() -> None:
 def test_an_unknown_scheme_is_named() -> None:
     with pytest.raises(ManifestError, match=r"gopher: unknown scheme; .* memory:"):
         DownloadManifestManager("gopher://host/systems_download", META)
+
+
+@pytest.mark.parametrize("known", [10, 100])
+def test_adding_to_a_source_reads_as_little_however_many_contents_it_has(
+    monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    with DownloadManifestManager(HERE, META) as manifest:
+        manifest.add_many(record(f"c{number}", number) for number in range(known))
+        read: list[bytes] = []
+        monkeypatch.setattr(memory_records, "codec", Reading(read))
+        manifest.add(record("new", known))
+        assert len(read) < 10
+
+
+def test_a_batch_that_fails_leaves_everything_as_it_was() -> None:
+    """An addition of it fails when two others are there."""
+    with DownloadManifestManager(HERE, META) as manifest:
+        manifest.add_many([record("a"), record("b", 1)])
+        before = list(manifest.rows()), manifest.metadata, manifest.cursor
+        changed = [encoded(one, QUIET) for one in (record("a", 2, source="other"), record("c", 3))]
+        with pytest.raises(TypeError):
+            engine_of(manifest).add_batch([*changed, (b"{", sha("d"), None)])  # type: ignore[list-item] # that is its fault
+        assert (list(manifest.rows()), manifest.metadata, manifest.cursor) == before

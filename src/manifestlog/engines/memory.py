@@ -200,12 +200,13 @@ class MemoryEngine:
         each: Sequence[Details | None] = (),
     ) -> list[Added]:
         with self._lock:
-            before, events = self._open().copy(), len(self._events)
+            found, events = self._open(), len(self._events)
+            before, metadata = [(one[1], found.encoded(one[1])) for one in records], found.metadata
             try:
                 additions = zip_longest(records, each)
                 return [self.add(one, live=live, details={**(details or {}), **(own or {})}) for one, own in additions]
             except BaseException:
-                self._records = before  # all of them or none
+                found.put_back(before, metadata)  # all of them or none
                 del self._events[events:]
                 raise
 

@@ -3,20 +3,24 @@
 Invariants:
 
 - A copy shares nothing that changes: it is a snapshot.
+- Adding to a source takes the same time however many contents it has: its sightings are sorted once, when they are first
+  asked for, and then kept in order.
 
 It decides nothing: the plans of `model.writes` look records up here. It has no lock.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from manifestlog.model import codec
 from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from manifestlog.model.codec import Encoded
     from manifestlog.model.earlier import Earlier
@@ -29,6 +33,8 @@ class Records:
         self._metadata = metadata
         self._encoded = encoded
         self._of_source: defaultdict[str, set[str]] = defaultdict(set)
+        self._seen: dict[str, dict[str, list[Sighting]]] = {}
+        """The sightings of a source by dataset, in order, for the sources that were asked for."""
         for checksum, raw in encoded.items():
             self._index(codec.encoded_bytes(raw), checksum)
 
@@ -38,11 +44,37 @@ class Records:
 
     def put(self, record: Encoded) -> None:
         """Add a record, or replace the one with the same checksum."""
+        self.discard(record[1])
         self._encoded[record[1]] = record[0]
         self._index(record, record[1])  # a source that the record no longer names stays here; lookups filter it out
+        for source_id, one in self._kept(record[0]):
+            insort(self._seen[source_id].setdefault(one.dataset, []), one)
 
     def remove(self, checksum: str) -> None:
-        del self._encoded[checksum]
+        """Remove a record, which must be there."""
+        raw = self._encoded.pop(checksum)
+        for source_id, one in self._kept(raw):
+            seen = self._seen[source_id][one.dataset]
+            del seen[bisect_left(seen, one)]
+
+    def discard(self, checksum: str) -> None:
+        """Remove a record if it is there."""
+        if checksum in self._encoded:
+            self.remove(checksum)
+
+    def put_back(self, before: Iterable[tuple[str, bytes | None]], metadata: Row) -> None:
+        """Undo what has happened to these contents and to the metadata since they were so."""
+        for checksum, raw in before:
+            self.discard(checksum)
+            if raw is not None:
+                self.put(codec.encoded_bytes(raw))
+        self._metadata |= metadata
+
+    def _kept(self, raw: bytes) -> Iterator[tuple[str, Sighting]]:
+        """Yield the sightings of a record with their sources, for the sources whose sightings are kept in order."""
+        for source_id, one in _sightings_in(codec.loads(raw)) if self._seen else ():
+            if source_id in self._seen:
+                yield source_id, one
 
     def copy(self) -> Records:
         return Records(dict(self._metadata), dict(self._encoded))
@@ -53,7 +85,7 @@ class Records:
             if row is not None:
                 self.put(codec.encoded_row(codec.dumps(row), row))
             else:
-                self._encoded.pop(checksum, None)
+                self.discard(checksum)
         self._metadata = then.metadata_then(self._metadata, len(self))
 
     # -- the `Snapshot` protocol ---------------------------------------------------------------------------------------
@@ -99,22 +131,44 @@ class Records:
 
     def sightings(self, source_id: str) -> Iterator[Sighting]:
         """Yield every content that a source has had, with its time."""
-        for checksum in self._of_source.get(source_id, ()):
-            for one in observations(self.row(checksum) or {}) if checksum in self._encoded else ():
-                if one["source_id"] == source_id:
-                    yield Sighting(sort_key(one), one["dataset"], checksum)
+        return chain.from_iterable(self._seen_of(source_id).values())
+
+    def _seen_of(self, source_id: str) -> dict[str, list[Sighting]]:
+        """Return the sightings of a source by dataset, in order."""
+        found = self._seen.get(source_id)
+        if found is None:
+            found = self._sorted(source_id)
+            if source_id in self._of_source:
+                self._seen[source_id] = found  # complete: another thread may read it
+        return found
+
+    def _sorted(self, source_id: str) -> dict[str, list[Sighting]]:
+        rows = (codec.loads(self._encoded[one]) for one in self._of_source.get(source_id, ()) if one in self._encoded)
+        found: dict[str, list[Sighting]] = {}
+        for source, one in chain.from_iterable(map(_sightings_in, rows)):
+            if source == source_id:
+                found.setdefault(one.dataset, []).append(one)
+        for seen in found.values():
+            seen.sort()
+        return found
 
     def recent(self, source_id: str, dataset: str, moment: str) -> list[Sighting]:
-        seen = list(self.sightings(source_id))
-        latest = max((one for one in seen if one.dataset == dataset), default=None)
-        return [one for one in seen if one is latest or one.order[0] == moment]
+        found: list[Sighting] = []
+        for name, seen in self._seen_of(source_id).items():
+            found += seen[bisect_left(seen, moment, key=_moment) : bisect_right(seen, moment, key=_moment)]
+            if name == dataset and seen and _moment(seen[-1]) != moment:
+                found.append(seen[-1])
+        return found
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
-        seen = (one for one in self.sightings(source_id) if one.dataset == dataset and one.order[0] <= moment)
-        return max(seen, default=None)
+        seen = self._seen_of(source_id).get(dataset, [])
+        end = bisect_right(seen, moment, key=_moment)
+        return seen[end - 1] if end else None
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
-        found = max((one for one in self.sightings(source_id) if dataset in (None, one.dataset)), default=None)
+        by_dataset = self._seen_of(source_id)
+        some = by_dataset.values() if dataset is None else [by_dataset.get(dataset, [])]
+        found = max((seen[-1] for seen in some if seen), default=None)
         row = None if found is None else self.row(found.checksum)
         return None if found is None or row is None else as_seen_by(row, (source_id, found.dataset))
 
@@ -124,3 +178,13 @@ class Records:
 
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
+
+
+def _sightings_in(row: Row) -> Iterator[tuple[str, Sighting]]:
+    """Yield the sightings of a content, each with its source."""
+    for one in observations(row):
+        yield one["source_id"], Sighting(sort_key(one), one["dataset"], row["checksum"])
+
+
+def _moment(one: Sighting) -> str:
+    return one.order[0]
