@@ -26,6 +26,7 @@ from .test_cut import begun
 if TYPE_CHECKING:
     import psycopg
 
+    from manifestlog.engines.postgres.slots import Slot
     from support.children import Link, Start
 
     from .places import Place
@@ -215,6 +216,26 @@ def test_a_process_is_seen_again_once_the_server_has_ended_its_lost_session(
         wait_until(lambda: sessions_with_the_lock(place) == [now.info.backend_pid])
         with other.claim("part", "a") as found:
             assert not found
+
+
+def test_an_error_of_the_server_does_not_end_the_session_that_shows_a_process(
+    place: Place, manifest: DownloadManifestManager
+) -> None:
+    """In the moment without it, others would take over what the process claims."""
+    with claims_of(manifest) as one, one.claim("part", "a"):
+        presence, before = one._keeper._presence, session_of(one)
+        assert presence is not None
+        assert before is not None
+        calls: list[Slot] = []
+
+        def fails_once(slot: Slot) -> None:
+            calls.append(slot)
+            if len(calls) == 1:
+                slot.rows("SELECT 1 / 0")
+
+        presence.call(fails_once)
+        assert (session_of(one), len(calls)) == (before, 2)
+        assert sessions_with_the_lock(place) == [before.info.backend_pid]
 
 
 def session_of(claims: PostgresClaims) -> psycopg.Connection[Any] | None:

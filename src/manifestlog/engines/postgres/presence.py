@@ -75,16 +75,22 @@ class Presence:
         """Whether the session has the lock, so that others see that the process is there."""
 
     def call(self, act: Callable[[Slot], None]) -> None:
-        """Call `act` in the session, or in a new one if it was lost. Raises `ManifestError`."""
+        """Call `act` in the session, or in a new one if it was lost. Raises `ManifestError`.
+
+        An error that leaves the session as it is does not end it: without it, others would take over what this process
+        claims.
+        """
         try:
             if self._slot is not None and self._slot.connection is not None:
                 self._show(self._slot)
                 act(self._slot)
                 return
         except psycopg.Error:
-            pass  # what was lost is begun anew
-        self.end()
-        self._slot = self._pool.call(self._begin)
+            assert self._slot is not None
+            self._slot.recover()
+        if self._slot is None or self._slot.connection is None:
+            self.end()
+            self._slot = self._pool.call(self._begin)
         self._pool.call(act)
 
     def _begin(self, slot: Slot) -> Slot:
