@@ -13,13 +13,14 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from cli.program import Program, Result, children_of, finish, one_line
+from cli.program import Program, Result, children_of, finish, one_line, wait_until
 from contract.builders import META, record
 from manifestlog import DownloadManifestManager, ManifestError, ServerError
 from manifestlog.dev_server import serving
@@ -299,5 +300,10 @@ def test_a_safeguard_that_is_left_out_is_noticed(home: Path, first: Result, name
     with edited([edit]), pytest.raises((AssertionError, pytest.fail.Exception)):
         check(home)
     for pid in {*children_of(os.getpid())} - others:  # the server that the seeded bug has left
-        os.kill(pid, signal.SIGQUIT)
-        os.waitpid(pid, 0)
+        wait_until(partial(_is_ended, pid), seconds=50)
+
+
+def _is_ended(pid: int) -> bool:
+    """Ask a server again to end at once: one that has hardly begun does not always hear the first time."""
+    os.kill(pid, signal.SIGQUIT)
+    return os.waitpid(pid, os.WNOHANG) != (0, 0)
