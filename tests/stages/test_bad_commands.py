@@ -276,7 +276,7 @@ def test_a_command_line_that_is_too_long_fails_its_own_item(stages: Home, group_
     """What is in one group does not end the run for the others."""
     stages.download(("a", "one"), dataset="short")
     stages.download(("b", "two"), ("c", "three"), dataset="long" * 50)
-    argv = ("sh", "-c", 'cp "$2" "$3"', "{dataset}" * 1000, "{input}", "{output}")
+    argv = ("sh", "-c", 'cp "$1" "$2"', "{dataset}" * 1000, "{input}", "{output}")
     long = stages.stage(None, work=CommandWork(argv), group_by=group_by, retries=3, backoff_s=NEVER_S)
     report = stages.run_stage(long)
     assert report.counts[Result.MADE] == 1

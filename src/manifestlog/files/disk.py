@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
 _REST_S = 50e-6
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW
-_BYTE_LOCK = "hhqqi4x"
-"""`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
+_BYTE_LOCK = "hhqqi4x"  # `struct flock` of 64-bit Linux: type, whence, start, length, pid
 # Open file description locks: closing another descriptor of the file would release process locks (fcntl(2)).
 _SET_BYTE_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 BYTE_LOCKS_ARE_APART = _SET_BYTE_LOCK is not None
@@ -76,10 +74,14 @@ def _open_regular(path: str, flags: int) -> int:
         fd = os.open(path, flags | os.O_NONBLOCK | _COMMON)  # a FIFO would wait for its other end
     except BlockingIOError:  # a file server holds a lease on it, which it gives up to those who wait
         fd = os.open(path, flags | _COMMON)
-    mode = os.fstat(fd).st_mode
-    if not stat_bits.S_ISREG(mode):
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat_bits.S_ISREG(mode):
+            what = "Is a directory" if stat_bits.S_ISDIR(mode) else "not a regular file"
+            raise OSError(errno.EISDIR, what, path)  # noqa: TRY301 -- its descriptor is closed below
+    except BaseException:
         os.close(fd)
-        raise OSError(errno.EISDIR, "Is a directory" if stat_bits.S_ISDIR(mode) else "not a regular file", path)
+        raise
     return _above_standard_streams(fd)
 
 
@@ -277,8 +279,7 @@ def make_directory(path: str, mode_from: str | None = None) -> None:
             os.mkdir(path)
             if mode_from is not None:
                 _take_over(path, mode_from)
-    # Sync also for an existing directory: another process may have created it and not synced yet. An old directory
-    # may lie in a parent that this process may not read.
+    # Also for an existing directory: its creator may not have synced yet. The parent of an old one may be unreadable.
     with contextlib.suppress(PermissionError):
         sync_directory(above)
 
