@@ -82,6 +82,11 @@ def test_a_stage_without_a_manifest_is_named_with_what_may_be_meant(run: Program
     assert "no such manifest yet, so everything is pending for its stage; did you mean x_parse?" in said
 
 
+def test_a_stage_whose_name_is_only_similar_to_another_is_not_taken_for_that(run: Program, files: list[Path]) -> None:
+    assert run.here("record", "x_loading", "--nothing", "--from", files[0]).code == 0
+    assert run.here("pending", "x_counting", "--of", "x_download").err.endswith("everything is pending for its stage\n")
+
+
 def test_a_stage_with_a_manifest_is_not_called_missing(run: Program, files: list[Path]) -> None:
     assert run.here("record", "x_parse", "--nothing", "--from", files[0]).code == 0
     assert run.here(*PENDING).err == ""

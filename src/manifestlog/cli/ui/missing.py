@@ -8,6 +8,8 @@ import os
 from manifestlog.names import SUFFIX, is_url, parse_manifest_name
 
 _NAMES_MAX = 5
+_TYPING_ERROR = 0.85
+"""How similar names must be where a new name is usual: stages of one domain have similar names."""
 _CREATE = "create it with `manifestlog init`"
 
 
@@ -23,7 +25,7 @@ def sentence(path: str) -> str:
 
 def not_yet(path: str) -> str:
     """Return the message for a stage's manifest that is missing: the stage has done nothing yet, or it is misspelt."""
-    close = None if is_url(path) else _close(path, _names_beside(path) or [])
+    close = None if is_url(path) else _close(path, _names_beside(path) or [], _TYPING_ERROR)
     question = f"; did you mean {close}?" if close else ""
     return f"{path}: no such manifest yet, so everything is pending for its stage{question}"
 
@@ -36,11 +38,11 @@ def _names_beside(path: str) -> list[str] | None:
         return None
 
 
-def _close(path: str, names: list[str]) -> str | None:
+def _close(path: str, names: list[str], cutoff: float = 0.6) -> str | None:
     """Return the name that was probably meant."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a mistake
 
-    return next(iter(get_close_matches(os.path.basename(path).removesuffix(SUFFIX), names, n=1)), None)
+    return next(iter(get_close_matches(os.path.basename(path).removesuffix(SUFFIX), names, n=1, cutoff=cutoff)), None)
 
 
 def _advice(path: str, names: list[str]) -> str:
