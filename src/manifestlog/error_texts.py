@@ -83,12 +83,9 @@ def _path(error: OSError) -> str | None:
 def _target(error: OSError) -> str | None:
     """Return what the symbolic link of an error leads to; None if it is no link, is gone, or leads in a circle."""
     path = _path(error)
+    if path is None or os.path.islink(os.path.realpath(path)):  # the way through a circle ends at a link
+        return None
     try:
-        target = None if path is None else os.readlink(path)
+        return os.readlink(path)
     except OSError:
         return None
-    return None if path is None or _leads_in_a_circle(path) else target
-
-
-def _leads_in_a_circle(path: str) -> bool:
-    return os.path.islink(os.path.realpath(path))  # this is where the way ends then

@@ -69,7 +69,7 @@ def in_directory(settings: Settings) -> list[str]:
         files = os.listdir(settings.directory)
     except FileNotFoundError:
         if settings.directory_named:
-            raise _no_directory(settings) from None
+            raise no_directory(settings.directory) from None
         return []
     found = {name for file in files if (name := names.parse_manifest_name(file) or _name_of_segment(file))}
     paths = [os.path.join(settings.directory, f"{name}{names.SUFFIX}") for name in sorted(found)]
@@ -80,7 +80,7 @@ def require_directory(settings: Settings) -> None:
     """Raise an error if the directory of the manifests is missing, or if none can be there."""
     _check_directory(settings)
     if names.is_path(settings.directory) and not os.path.exists(settings.directory):
-        raise _no_directory(settings)
+        raise no_directory(settings.directory)
 
 
 def _check_directory(settings: Settings) -> None:
@@ -92,8 +92,9 @@ def _check_directory(settings: Settings) -> None:
     checked_directory(settings.directory)
 
 
-def _no_directory(settings: Settings) -> CommandError:
-    what = f"{settings.directory}: no such directory; name another one with --dir"
+def no_directory(directory: str, advice: str = "name another one with --dir") -> CommandError:
+    """Return the error of a directory that is missing."""
+    what = f"{directory}: no such directory; {advice}"
     code = ManifestNotFoundError.exit_code
     return CommandError(what, error=ManifestNotFoundError.__name__, exit_code=code)
 

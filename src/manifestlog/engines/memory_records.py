@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from manifestlog.model import codec
-from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sort_key
+from manifestlog.model.rows import Row, Sighting, as_seen_by, observations, sightings_in, sightings_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,14 +65,15 @@ class Records:
     def put_back(self, before: Iterable[tuple[str, bytes | None]], metadata: Row) -> None:
         """Undo what has happened to these contents and to the metadata since they were so."""
         for checksum, raw in before:
-            self.discard(checksum)
-            if raw is not None:
+            if raw is None:
+                self.discard(checksum)
+            else:
                 self.put(codec.encoded_bytes(raw))
         self._metadata |= metadata
 
     def _kept(self, raw: bytes) -> Iterator[tuple[str, Sighting]]:
         """Yield the sightings of a record with their sources, for the sources whose sightings are kept in order."""
-        for source_id, one in _sightings_in(codec.loads(raw)) if self._seen else ():
+        for source_id, one in sightings_in(codec.loads(raw)) if self._seen else ():
             if source_id in self._seen:
                 yield source_id, one
 
@@ -145,9 +146,8 @@ class Records:
     def _sorted(self, source_id: str) -> dict[str, list[Sighting]]:
         rows = (codec.loads(self._encoded[one]) for one in self._of_source.get(source_id, ()) if one in self._encoded)
         found: dict[str, list[Sighting]] = {}
-        for source, one in chain.from_iterable(map(_sightings_in, rows)):
-            if source == source_id:
-                found.setdefault(one.dataset, []).append(one)
+        for one in sightings_of(source_id, rows):
+            found.setdefault(one.dataset, []).append(one)
         for seen in found.values():
             seen.sort()
         return found
@@ -178,12 +178,6 @@ class Records:
 
     def later_than(self, moment: str) -> Iterator[Row]:
         return (row for row in self.rows() if sort_key(row)[0] > moment)
-
-
-def _sightings_in(row: Row) -> Iterator[tuple[str, Sighting]]:
-    """Yield the sightings of a content, each with its source."""
-    for one in observations(row):
-        yield one["source_id"], Sighting(sort_key(one), one["dataset"], row["checksum"])
 
 
 def _moment(one: Sighting) -> str:

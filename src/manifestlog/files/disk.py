@@ -307,7 +307,7 @@ def map_read(fd: int) -> mmap.mmap:
 
 
 def lock_shared(fd: int) -> None:
-    """Take a shared lock on this file, which ends with the descriptor: a hint, so a call of `held_by_others` is not waited for."""
+    """Take a shared lock on this file until its descriptor is closed; never wait, as it is a hint (see `held_by_others`)."""
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 

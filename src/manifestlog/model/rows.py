@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifestlog.model.checks import ABSENT, Check, check_members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Row = dict[str, Any]
 Order = tuple[str, int]
@@ -128,6 +132,18 @@ def observation(row: Row) -> Row:
 def observations(row: Row) -> list[Row]:
     """Return every observation of a row: first the one in its own fields, then `also_seen`."""
     return [observation(row), *row.get("also_seen", ())]
+
+
+def sightings_in(row: Row) -> Iterator[tuple[str, Sighting]]:
+    """Yield the sightings of a content, each with its source_id."""
+    for one in observations(row):
+        yield one["source_id"], Sighting(sort_key(one), one["dataset"], row["checksum"])
+
+
+def sightings_of(source_id: str, rows: Iterable[Row | None]) -> Iterator[Sighting]:
+    """Yield the sightings of one source in these contents; None is a content that is gone."""
+    found = chain.from_iterable(sightings_in(row) for row in rows if row is not None)
+    return (one for source, one in found if source == source_id)
 
 
 def find_observation(row: Row, pair: tuple[str, str]) -> Row | None:

@@ -146,6 +146,11 @@ def run_command(
     )
 
 
+def is_too_long(error: Exception) -> bool:
+    """Return whether an error says that the arguments and variables of a command are longer than the system allows."""
+    return isinstance(error, OSError) and error.errno == errno.E2BIG
+
+
 def _stoppable(stop: Stop | None) -> AbstractContextManager[None]:
     return nullcontext() if stop is None else stop.interruptible()
 
@@ -168,7 +173,7 @@ class _Command:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         except (OSError, ValueError) as error:
-            if is_scarce(error) or (isinstance(error, OSError) and error.errno == errno.E2BIG):
+            if is_scarce(error) or is_too_long(error):
                 raise  # a lack of processes or memory, or the arguments of one item: not a mistake in the command
             raise CommandNotStartedError(str(argv[0]), _why(error, cwd)) from None
         assert self.process.stdout is not None

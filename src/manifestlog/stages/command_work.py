@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Collection
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from manifestlog.files import disk, system
 from manifestlog.model.models import ETLProcess
 from manifestlog.stages import command_logs, naming, placeholders
-from manifestlog.stages.command import run_command
+from manifestlog.stages.command import is_too_long, run_command
 from manifestlog.stages.errors import CommandNotStartedError
 from manifestlog.stages.failure_texts import if_nothing
 from manifestlog.stages.hashing import content_of
@@ -80,7 +79,7 @@ class Commander:
         except CommandNotStartedError as error:
             raise CommandNotStartedError(error.program, error.reason, self._stage.name) from None
         except OSError as error:
-            if error.errno != errno.E2BIG:
+            if not is_too_long(error):
                 raise
             return Failed(_too_long(item), is_final=True)
         return self._outcome(values, result)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from manifestlog.error_texts import named
 from manifestlog.stages.definition import CommandWork, FunctionWork
 from manifestlog.stages.errors import OutputError
 
@@ -26,8 +27,7 @@ def text_of_work(error: BaseException) -> str:
     """Return what went wrong in a function, or in the block of a loop: the class and message of the error that it raised."""
     if isinstance(error, OutputError):
         return str(error)
-    kind, said = type(error).__name__, str(error)
-    return f"{kind}: {said}" if said.strip() else f"{kind} without a message{_place(error)}"
+    return named(error) if str(error).strip() else f"{type(error).__name__} without a message{_place(error)}"
 
 
 def _place(error: BaseException) -> str:

@@ -10,11 +10,9 @@ import typer
 
 from manifestlog import maintenance, names
 from manifestlog.cli import target
-from manifestlog.cli.invoke import CommandError
 from manifestlog.cli.settings import Settings
 from manifestlog.cli.ui import output
 from manifestlog.engines.reports import ProbeResult, ProbeStatus
-from manifestlog.errors import ManifestNotFoundError
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -65,8 +63,7 @@ def _place(settings: Settings, folder: str | None) -> str:
         return place
     if os.path.lexists(place):
         raise typer.BadParameter(f"{place!r} is not a directory", param_hint=hint)
-    what = f"{place}: no such directory; create it (`mkdir -p`), or name another one"
-    raise CommandError(what, error=ManifestNotFoundError.__name__, exit_code=ManifestNotFoundError.exit_code)
+    raise target.no_directory(place, "create it (`mkdir -p`), or name another one")
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -24,6 +24,7 @@ from psycopg import conninfo
 from psycopg.pq import TransactionStatus
 
 from manifestlog.engines.postgres import failures
+from manifestlog.engines.postgres.limits import OFF
 from manifestlog.engines.postgres.location import connection_text
 from manifestlog.engines.postgres.silence import SilentServerError
 from manifestlog.engines.postgres.slots import Slot
@@ -108,7 +109,7 @@ class Pool:
 
     def commit_level(self, durability: Durability) -> str:
         """Return what a commit that is acknowledged waits for."""
-        return self.synchronous if durability is Durability.POWER_CUT else "off"
+        return self.synchronous if durability is Durability.POWER_CUT else OFF
 
     def connect(self) -> Connection:
         """Return a new connection."""
@@ -124,7 +125,7 @@ class Pool:
         try:
             slot.connected(self.connect(), None)
             ((pid, level),) = slot.rows("SELECT pg_backend_pid(), current_setting('synchronous_commit')")
-            self.synchronous = "on" if level == "off" else level
+            self.synchronous = "on" if level == OFF else level
             if pid == slot.live.info.backend_pid:
                 slot.connected(slot.live, self._settings)
             else:

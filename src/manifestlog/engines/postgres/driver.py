@@ -20,6 +20,7 @@ from manifestlog.engines.postgres import catalog, checking, doctor, loading, loc
 from manifestlog.engines.postgres.catalog import Stored
 from manifestlog.engines.postgres.connections import Pool
 from manifestlog.engines.postgres.engine import CAPABILITIES, PostgresEngine
+from manifestlog.engines.postgres.limits import OFF
 from manifestlog.engines.reports import Footprint, RepairReport
 from manifestlog.errors import ManifestError, ManifestNotFoundError
 from manifestlog.options import ManifestOptions
@@ -59,7 +60,7 @@ def open(  # noqa: A001 -- called as `driver.open`, as the protocol has it
         raise
 
 
-def _stored(slot: Slot, location: Location, metadata: Row | None = None, level: str = "off") -> Stored:
+def _stored(slot: Slot, location: Location, metadata: Row | None = None, level: str = OFF) -> Stored:
     """Return what is stored of the manifest, after creating what is missing if there is metadata.
 
     `level` is what the creation waits for.

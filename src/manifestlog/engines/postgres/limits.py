@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from manifestlog.engines.postgres.slots import Fence, Slot
 
+OFF = "off"
+"""What a commit waits for that waits for nothing, as `synchronous_commit` names it."""
 _SETTINGS = (
     "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true),"
     " set_config('idle_in_transaction_session_timeout', %s, true)"
@@ -41,8 +43,8 @@ class Limits(NamedTuple):
     """How long the server waits for this client between two statements, before it lets go of the locks."""
     whole_ms: int
     """How long all of it takes at most. A client that is stopped inside a message is not idle, as the server sees it."""
-    synchronous: str | None
-    """What an answer waits for; None: for nothing."""
+    synchronous: str
+    """What an answer waits for, as the server's `synchronous_commit` names it; `OFF`: for nothing."""
     fence: Fence | None = None
     at_once: bool = False
     """Whether the commit itself waits for the disk, because nobody else seems to write: that saves a second transaction."""
@@ -52,7 +54,7 @@ class Limits(NamedTuple):
     @property
     def level(self) -> str:
         """What the commit waits for."""
-        return self.synchronous if self.at_once and self.synchronous is not None else "off"
+        return self.synchronous if self.at_once else OFF
 
 
 def settle(slot: Slot, limits: Limits) -> None:

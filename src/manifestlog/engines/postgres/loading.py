@@ -26,7 +26,7 @@ import psycopg
 from manifestlog import progress
 from manifestlog.copy_errors import ManifestExistsError
 from manifestlog.engines.postgres import catalog, copy_rows, reading
-from manifestlog.engines.postgres.limits import Limits, settle
+from manifestlog.engines.postgres.limits import OFF, Limits, settle
 from manifestlog.engines.postgres.staged import logged_event
 from manifestlog.engines.postgres.upkeep import SYNCHRONOUS
 from manifestlog.engines.postgres.values import event_micros
@@ -81,7 +81,7 @@ class _Load:
     """One load, over one connection."""
 
     def __init__(self, pool: Pool, slot: Slot, image: Image) -> None:
-        self._limits = Limits(*pool.times, None)
+        self._limits = Limits(*pool.times, OFF)
         self._synchronous = pool.synchronous
         self._location: Location = pool.location
         self._slot = slot

@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manifestlog.engines.postgres import upkeep
-from manifestlog.engines.postgres.limits import Limits
+from manifestlog.engines.postgres.limits import OFF, Limits
 from manifestlog.engines.postgres.values import lane_of
 from manifestlog.engines.postgres.writing import Transaction
 from manifestlog.model import codec, roots
 from manifestlog.model.rows import EXTRACTOR
 from manifestlog.model.writes import Rules
-from manifestlog.options import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +37,7 @@ class Writer:
         self.id = manifest_id
         self.options = options
         self._lanes = lanes
-        self._level = pool.synchronous if options.durability is Durability.POWER_CUT else None
+        self._level = pool.commit_level(options.durability)
         self._times = pool.times
         self._last_seq = -1
         self._alone = False
@@ -50,7 +49,7 @@ class Writer:
         A client that is alone waits for the disk in its commit. One that is not lets others go on, and waits after it.
         """
         fence, alone = self.pool.fence, self._alone
-        return Limits(*self._times, self._level, fence, alone or self._level is None, alone and fence is None)
+        return Limits(*self._times, self._level, fence, alone or self._level == OFF, alone and fence is None)
 
     def note(self, seq: int, count: int) -> None:
         """Note that the last `count` of the events up to this number are those of one operation."""
@@ -67,9 +66,8 @@ class Writer:
 
     def confirm(self, checksums: Sequence[str] | None = None) -> None:
         """Wait until these contents are on disk, or without any, all that is visible: for an answer that writes nothing."""
-        level = self._level
-        if level is not None:
-            self.pool.call(lambda slot: upkeep.confirm(slot, self.id, checksums, level))
+        if self._level != OFF:
+            self.pool.call(lambda slot: upkeep.confirm(slot, self.id, checksums, self._level))
 
     def write(
         self,

@@ -12,14 +12,14 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from manifestlog.model import codec
-from manifestlog.model.rows import Sighting, as_seen_by, observations, sort_key
+from manifestlog.model.rows import as_seen_by, observations, sightings_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from manifestlog.engines.postgres.snapshot import PostgresSnapshot
     from manifestlog.model.earlier import Earlier
-    from manifestlog.model.rows import Row
+    from manifestlog.model.rows import Row, Sighting
 
 _RECORDS_AT_ONCE = 512
 
@@ -68,10 +68,7 @@ class PastSnapshot:
 
     def _sightings(self, source_id: str) -> Iterator[Sighting]:
         yield from (one for one in self._now.sightings(source_id) if one.checksum not in self._rows)
-        for checksum in self._of_source.get(source_id, ()):
-            for one in observations(self._rows[checksum] or {}):
-                if one["source_id"] == source_id:
-                    yield Sighting(sort_key(one), one["dataset"], checksum)
+        yield from sightings_of(source_id, map(self._rows.get, self._of_source.get(source_id, ())))
 
     def latest(self, source_id: str, dataset: str | None) -> Row | None:
         found = max((one for one in self._sightings(source_id) if dataset in (None, one.dataset)), default=None)

@@ -18,14 +18,14 @@ from manifestlog.engines.postgres.values import Seen, hashed, seen_in
 from manifestlog.model import codec
 from manifestlog.model.changes import said_of
 from manifestlog.model.events import Event, EventKind
-from manifestlog.model.rows import Sighting, observations, sort_key
+from manifestlog.model.rows import sightings_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from manifestlog.model.codec import Encoded
     from manifestlog.model.events import Details
-    from manifestlog.model.rows import Row
+    from manifestlog.model.rows import Row, Sighting
     from manifestlog.model.writes import Plan, TimeLookup
 
 OTHER_INPUTS = hashed("\0inputs")
@@ -166,10 +166,7 @@ class Staged:
 
     def _own(self, source_id: str) -> Iterator[Sighting]:
         """Yield the sightings of a source in the contents that have changed here."""
-        for checksum in self._by_source.get(source_id, ()):
-            for one in observations(self._rows[checksum] or {}) if self._rows[checksum] else ():
-                if one["source_id"] == source_id:
-                    yield Sighting(sort_key(one), one["dataset"], checksum)
+        return sightings_of(source_id, map(self._rows.get, self._by_source.get(source_id, ())))
 
     def latest_until(self, source_id: str, dataset: str, moment: str) -> Sighting | None:
         own = (one for one in self._own(source_id) if one.dataset == dataset and one.order[0] <= moment)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manifestlog.engines.postgres.limits import renew, settle, time_to_renew, time_to_write, with_first_lock
+from manifestlog.engines.postgres.limits import OFF, renew, settle, time_to_renew, time_to_write, with_first_lock
 from manifestlog.engines.postgres.lookup import BODIES, Known
 from manifestlog.engines.postgres.staged import Staged
 from manifestlog.model import codec
@@ -166,7 +166,7 @@ def end(slot: Slot, limits: Limits) -> None:
 
 def flush(slot: Slot, limits: Limits) -> None:
     """Send what waits for the disk to have the operation that was committed before it."""
-    if limits.synchronous is not None:
+    if limits.synchronous != OFF:
         slot.send(FLUSH, limits.synchronous, slot.writer, slot.op)
 
 
@@ -334,5 +334,5 @@ class Transaction:
             *(count, staged.added, *own[0], changed, *own[1], level, self.id),
             *(self.id, count, *columns, *own[2]),
             *(self.id, [what for what, _ in mentions], [back for _, back in mentions]),
-            *(slot.writer, self.id, slot.op, level != "off", answers),
+            *(slot.writer, self.id, slot.op, level != OFF, answers),
         )
